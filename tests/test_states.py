@@ -35,7 +35,7 @@ def modules() -> list[Path]:
 
 
 def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield strings that are compared with, or assigned to, or passed as, a name that holds an enum value."""
+    """Yield the string literals that stand where an enum value belongs, in comparisons, assignments and arguments."""
     for node in ast.walk(tree):
         yield from _words(list(_beside_a_state(node)))
     yield from _constant_words(tree)

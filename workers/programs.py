@@ -88,7 +88,7 @@ def _event(message: str) -> dict[str, str]:
 
 
 def say_as(log_format: str) -> None:
-    """Make Celery's signal handlers use `say` in this format."""
+    """Make Celery's signal handlers write with `say`, as JSON if `log_format` is "json"."""
     global _is_console
     _is_console = log_format != "json"
     worker.safe_say = say

@@ -1,4 +1,4 @@
-"""Readers of files that hold streams in base64 in fields of known names: diagrams of draw.io, recordings of HTTP."""
+"""Readers of files with base64 streams in fields of known names: draw.io diagrams and HTTP recordings."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _BODY = regex.compile(rb'"(?:text|body|content|data|response)": ?"([0-9A-Za-z+/]
 
 
 def has_diagram(content: bytes) -> bool:
-    """Return whether the head of a file of draw.io, or of a picture made by it, names a diagram."""
+    """Return whether the content is a draw.io file, or a picture that draw.io exported together with its diagram."""
     return b"diagram" in content[:_HEAD_BYTES] and b"mxfile" in content[:_HEAD_BYTES]
 
 
 def has_http_bodies(content: bytes) -> bool:
-    """Return whether a file in JSON has a body of HTTP in base64."""
+    """Return whether a JSON file has an HTTP body in base64."""
     return any(field in content for field in _FIELDS)
 
 
 def diagram_members(container: Container) -> Iterator[Member]:
-    """Yield each diagram of a file of draw.io: base64 of deflate of text with percent escapes."""
+    """Yield each diagram of a draw.io file. A diagram is percent-encoded text, compressed by deflate, in base64."""
     for match in _DIAGRAM.finditer(whole(container)):
         stream = Container("diagram", _decoded(match[1]), container.meter)
         container.meter.enter()
@@ -38,7 +38,10 @@ def diagram_members(container: Container) -> Iterator[Member]:
 
 
 def http_body_members(container: Container) -> Iterator[Member]:
-    """Yield the bodies of a recording of HTTP (HAR, nock) that are Brotli streams. Other bodies have needles."""
+    """Yield the Brotli bodies of an HTTP recording (HAR, nock).
+
+    The matcher finds bodies in other compressions by their needles.
+    """
     for match in _BODY.finditer(whole(container)):
         decoded = _decoded(match[1])
         container.meter.decode(len(decoded))

@@ -65,7 +65,8 @@ class _Body:
     def second_and_third(self, tops: Iterable[int]) -> bytes:
         """Return the pattern of the second and third letter of a group.
 
-        The last byte of the group begins with two bits that are in `tops`.
+        Args:
+            tops: The possible values of the top two bits of the group's third byte. The third letter encodes them.
         """
         lower: dict[frozenset[int], list[int]] = {}
         for upper in sorted({byte >> 4 for byte in self._bytes}):

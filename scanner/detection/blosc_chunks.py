@@ -1,7 +1,9 @@
-"""Reader of Blosc chunks, as Zarr stores them in files and PyTables in HDF5; and the names of HDF5's filters.
+"""Reader of Blosc chunks, which Zarr stores in files of their own and PyTables stores inside HDF5 files.
 
-A chunk: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst. The Python package of Blosc starts threads
-and loads numpy, which readers do not need, so this module has a decoder of its own.
+It also recognizes HDF5's filters by their names.
+
+The format of a chunk: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst. The Python package of Blosc
+starts threads and loads numpy, which readers do not need, so this module has a decoder of its own.
 """
 
 from __future__ import annotations
@@ -157,7 +159,10 @@ def shuffled_sizes(content: bytes) -> tuple[int, ...]:
 
 
 def unshuffled(content: bytes, size: int) -> bytes:
-    """Return the bytes of elements of `size` bytes, of which the filter stored all first bytes, then all second."""
+    """Undo the shuffle filter, which stores the first byte of every element, then the second byte of every element.
+
+    `size` is the number of bytes in an element.
+    """
     count = len(content) // size
     whole_elements = count * size
     ordered = bytearray(content)

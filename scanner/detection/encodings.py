@@ -48,7 +48,7 @@ _SPLIT_LINES = 6
 the other has the rest of the token.
 """
 
-# A translation table. It replaces characters that are not letters of base64 by spaces.
+# A translation table that replaces every character outside the base64 alphabet by a space.
 _WORDS_ONLY = bytes(
     byte if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/_-") else 32 for byte in range(256)
 )
@@ -79,12 +79,12 @@ def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
 
 
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
-    """Yield every token at one of the window's hits, except for `run` and `stream` needles, which `runs` handles.
+    """Yield every token that begins at one of the window's hits. Plain tokens come first and are not charged.
 
-    Plain tokens come first and cost no work.
+    Hits of the needle kinds `run` and `stream` are ignored here; the module `runs` handles them.
 
     Raises:
-        LimitReachedError: the document cannot pay for the next look.
+        LimitReachedError: the document's budget is too small for checking the next hit.
     """
     if "token" in window.crowded:
         yield from plain_tokens(content, window.begin, window.end, meter)

@@ -73,7 +73,7 @@ class HistoryBudget:
 
 
 def _fair_share(weights: Sequence[int], budget: int) -> int:
-    """Return the maximum for each unit with which all units together stay within the budget."""
+    """Return the largest limit per unit for which all units together stay within the budget."""
     left, share = budget, 0
     for number, weight in enumerate(sorted(weights)):
         share = left // (len(weights) - number)

@@ -19,7 +19,7 @@ _ZERO_WIDTH = (
     rb"|\xcd\x8f|\xef\xb8[\x80-\x8f]"
     rb"|&(?:shy|ZeroWidthSpace|zwnj|zwj|\#8203|\#x200[bB]);|\\+u200[bBcCdD]|\\+ufeff|\\+u00ad"
 )
-# Colours and other sequences of a terminal (ECMA-48), raw or escaped in a string.
+# Terminal control sequences such as colours (ECMA-48), raw or escaped in a string.
 _ESCAPE_SEQUENCE = rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33))(?:\[[0-9:;?]{0,40}+[A-Za-z]|\][^\x07\x1b\n]{0,80}+\x07)"
 # Only elements that format part of a word. A table's cell or a paragraph ends the word.
 _INLINE_TAG = (
@@ -27,7 +27,7 @@ _INLINE_TAG = (
     rb"|wbr)(?=[\s>/])[^<>]{0,300}+>"
 )
 _RTF_RUN = rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
-# One event of a terminal recording (asciicast version 2) ends, the next begins.
+# The boundary between two events of a terminal recording (asciicast version 2).
 _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
 # When a terminal wraps, it writes the letter at the edge again in the first column, or a space in its place.
 _TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
@@ -119,7 +119,7 @@ _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
 
 
 def units_expression(form: TokenFormat) -> bytes:
-    """Return a verbose pattern of a token in which any letter may be escaped, with up to five joints between two.
+    """Return a pattern, for `regex.VERBOSE`, of a token whose letters may be escaped and separated by joints.
 
     It accepts every letter and digit in the body, so check what it captures as `unit` against the format.
     """

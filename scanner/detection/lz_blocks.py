@@ -8,7 +8,7 @@ from scanner.detection.members import UnreadableError
 # The meter is charged once for this many bytes and steps, because a charge for each would be slow.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
-# The largest distance of 13 bits. It announces two further bytes.
+# The largest distance that fits into 13 bits. Two more bytes follow it, and they are added to the distance.
 _BLOSCLZ_NEAR = 8191
 
 

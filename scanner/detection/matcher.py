@@ -158,7 +158,7 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
 
 
 def _hidden(content: bytes, start: int, stop: int, automaton: Automaton, hits: list[Hit]) -> None:
-    """Add the needles that begin inside the span of a hit to `hits`."""
+    """Find the needles that begin inside another hit, which the automaton does not report, and add them to `hits`."""
     find, needles, _, longest = automaton
     for begin in range(start + 1, stop):
         for at, at_start, _ in find(content[begin : stop - 1 + longest]):

@@ -39,8 +39,8 @@ _AFTER_LETTERS = (
 )
 """The first bytes of a joint or an escape."""
 
-# Templates of dumps, filled with the hexadecimal digits of the first three letters and, as {3}, the first digit of the
-# third. In them, a dump separates the bytes between groups, or by the offset of the next line.
+# Templates of hex dumps. {0}, {1} and {2} are the hexadecimal codes of the prefix's first three letters. {3} is the
+# first digit of {2}. Some templates contain the gap between two groups of bytes, or the end of a line's offset.
 _LISTS: tuple[str, ...] = (
     "{0},00,{1}",
     "{0},{1},{3}",
@@ -196,9 +196,10 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 
 
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield the possible first four letters of a token in base64, grouped by the upper half of the fourth.
+    """Yield groups of strings of four base64 letters. The base64 of every token begins with one of these strings.
 
-    A short prefix determines fewer than four letters. The next letter then depends on the first letter of the body.
+    There is one string if the prefix determines four letters. A shorter prefix determines three, and the fourth depends
+    on the first letter of the body. The strings of a group share the upper four bits of their last character.
     """
     known = encoded_needles(prefix[:4])[alignment][0]
     if len(known) >= 4:

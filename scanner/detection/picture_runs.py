@@ -38,14 +38,17 @@ def picture_at(
 ) -> Picture | None:
     """Return the PNG picture whose base64 begins at `begin`.
 
-    Return None if there is none, or if its lines differ in length: the offset of each chunk is computed from the line
-    length, and each header found there must be valid.
+    The offset of each chunk is computed from the length of the first line. If the other lines differ in length, there
+    is no valid chunk header at that offset.
 
     Args:
         content: The content.
         begin: The offset.
-        chunks: Chunks that may be read. Return None for a picture with more.
-        text_bytes: Bytes of the text chunks that may be decoded, without a limit by default.
+        chunks: The maximum number of chunks.
+        text_bytes: The maximum size of all text chunks together. None: no limit.
+
+    Returns:
+        The picture. None if there is none, if its lines differ in length, or if it exceeds a limit.
     """
     if not content.startswith(_START, begin):
         return None

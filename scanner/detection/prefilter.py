@@ -136,7 +136,7 @@ def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture
 
 
 def _has_dull_texts(picture: bytes) -> bool:
-    """Return whether the text chunks of a picture are plain text in which nothing can be encoded."""
+    """Return whether the text chunks of a picture are plain text without a token, in any encoding."""
     at = len(PNG)
     while at < len(picture):
         size, kind = int.from_bytes(picture[at : at + 4]), picture[at + 4 : at + 8]

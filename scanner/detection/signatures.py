@@ -136,7 +136,10 @@ def _is_ole(content: bytes) -> bool:
 
 
 def _is_event_stream(content: bytes) -> bool:
-    """Return whether events of JSON follow each other: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    """Return whether the content is a stream of JSON events.
+
+    The format: https://html.spec.whatwg.org/multipage/server-sent-events.html.
+    """
     start = content.find(b"data:", 0, 1024)
     return start >= 0 and content[start + 5 : start + 7].strip()[:1] == b"{" and b"\ndata:" in content[start:]
 

@@ -55,7 +55,7 @@ _BLOCKED = re.compile(rb"access blocked|dmca|repository (?:is|was|has been) (?:b
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """An open client and GitHub's addresses. `reserve`: the share (0 to 1) of each budget that it leaves to others."""
+    """An open client and GitHub's addresses. It leaves the share `reserve` (0 to 1) of each budget to other work."""
 
     http: httpx.Client
     api_url: str
@@ -70,7 +70,7 @@ class GitHub:
         return self.credential.label
 
     def reserving(self, share: float) -> GitHub:
-        """Return this client for work that can wait: it leaves this share (0 to 1) of each budget to others."""
+        """Return a copy for work that can wait. It leaves `share` (0 to 1) of each budget to other work."""
         return replace(self, reserve=share)
 
     def close(self) -> None:

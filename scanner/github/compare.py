@@ -1,4 +1,6 @@
-"""What a push added, by the REST API: the fallback if git answers with an error. It counts what it cannot see.
+"""The content that a push added, read by the REST API. It is used if the git server answers with an error.
+
+What the API does not show is counted as unread.
 
 GitHub shows at most 300 files, on the first page only, and 250 commits. It shows no patch for large and binary files:
 https://docs.github.com/rest/commits/commits#compare-two-commits

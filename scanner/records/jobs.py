@@ -284,7 +284,10 @@ def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None)
 
 
 def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Queue a job again of which nothing was read, due in `delay` seconds, as if it had never been claimed."""
+    """Queue the job again as if it had never been claimed. It is due in `delay` seconds.
+
+    Only for a job from which nothing was read.
+    """
     try:
         with session.begin_nested():
             job.lease.write(session, begun_at=None, failures=0)
@@ -339,8 +342,8 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
     Args:
         session: The caller's transaction.
-        days: The age of deleted jobs that are done, cancelled or dropped.
-        failed_days: The age of deleted jobs that are partial or failed.
+        days: Delete done, cancelled and dropped jobs that finished more than this many days ago.
+        failed_days: Delete partial and failed jobs that finished more than this many days ago.
 
     Returns:
         The number of deleted jobs.

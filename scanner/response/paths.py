@@ -25,7 +25,7 @@ class ResponsePath(Protocol):
         """Look the candidates up and respond to those that are tokens."""
 
     def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
-        """Look up at most `limit` due sightings, and respond to those that are tokens now."""
+        """Look up at most `limit` due sightings, and respond to those that the store now knows as tokens."""
 
     def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
         """Disable the tokens of incidents that a transaction has just recorded as `disabling`."""

@@ -80,7 +80,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """How many due sightings the store answered for, and the response to those that are tokens now."""
+    """The number of due sightings that the store answered for, and the response to those that are tokens."""
 
     sightings: int
     response: Response
@@ -156,7 +156,7 @@ def _spot(candidate: Candidate) -> tuple[str | None, str]:
 
 
 def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDIDATES_PER_TRANSACTION) -> LookedUp:
-    """Look up at most `limit` due sightings, and respond to those that are tokens now."""
+    """Look up at most `limit` due sightings, and respond to those that the store now knows as tokens."""
     with database.write() as session:
         due = sightings.due(session, limit=limit)
         by_source = defaultdict(list)

@@ -51,7 +51,7 @@ def respond_to(
 
 
 def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
-    """Look up the due sightings, and respond to those that are tokens now.
+    """Look up the due sightings, and respond to those that the store now knows as tokens.
 
     A sighting that causes an unexpected error does not affect the others. It is logged and deferred by an hour.
     """

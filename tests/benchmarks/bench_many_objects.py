@@ -1,4 +1,4 @@
-"""The pack reader on ten million objects: a pack and an index are generated, in which every second entry is a delta.
+"""The pack reader on ten million objects: every second entry of the generated pack is a delta.
 
 Run: python -m tests.benchmarks.bench_many_objects [--objects 10_000_000]
 """

@@ -122,7 +122,7 @@ class Service:
         def shifted() -> float:
             return real() + self.clock_off
 
-        # As each `r8scan status` does, open a new connection: one that is kept may hang with its server.
+        # Open a new connection, as each `r8scan status` does. A kept connection would hang if its server hangs.
         database = Database(self.database_url, max_connections=0)
         with mock.patch("workers.health.machine.time.time", shifted):
             found = overview(database, self.settings).problems

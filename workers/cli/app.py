@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 SERVICE, ANSWERS, ACTIONS, TRY = "The service", "What happened", "What you decide and ask for", "Try it"
 COMMANDS = {
     "run": Entry("run", "run", SERVICE, "Run everything on this machine: Redis, workers and beat."),
-    "serve": Entry("serve", "serve", SERVICE, "Serve alerts, reports, found tokens and the console over HTTP."),
+    "serve": Entry("serve", "serve", SERVICE, "Receive alerts and reports over HTTP, and serve the console."),
     "doctor": Entry("doctor", "doctor", SERVICE, "Test everything that the service needs, and say what to do."),
     "settings": Entry("settings", "settings", SERVICE, "Show every setting, its value and where it comes from."),
     "db": Entry("database", "", SERVICE, "Create or upgrade the tables of the database."),

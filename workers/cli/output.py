@@ -70,7 +70,10 @@ def table(
 def fitted(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
 ) -> FittedTable:
-    """Return a table to be printed with others. Print it with `crop=False`."""
+    """Return the table without printing it, for a caller that prints several.
+
+    Print it with `crop=False`. Otherwise rich cuts off lines that are wider than the terminal.
+    """
     from workers.cli.tables import FittedTable
 
     cells = tuple(tuple(plain(value) for value in row) for row in rows)

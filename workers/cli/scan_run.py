@@ -22,7 +22,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """An item that was not read. `path` contains no raw token; `git_object` and `commit` are set in histories."""
+    """An item that was not read.
+
+    `path` contains no raw token. `git_object` and `commit` are None unless the item is from a git history.
+    """
 
     reason: str
     path: str

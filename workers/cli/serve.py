@@ -18,7 +18,7 @@ def serve(
         typer.Option(min=0, max=65535, show_default="R8SCAN_WEB_PORT", help="The port; 0 chooses a free port."),
     ] = None,
 ) -> None:
-    """Serve alerts of GitHub's secret scanning, reports, usage and found tokens over HTTP. Ctrl-C stops.
+    """Receive GitHub's secret scanning alerts, reports, usage records and found tokens over HTTP. Ctrl-C stops.
 
     Put a proxy that does TLS in front of it. Needs the same settings as r8scan run.
 

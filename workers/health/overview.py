@@ -33,7 +33,8 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
     Counts of events cover the last 24 hours. An unavailable database is reported as a problem and raises nothing.
 
     Args:
-        database: The database. settings: The settings of the service.
+        database: The database.
+        settings: The settings of the service.
         ask_broker: Count the messages that wait in Redis. Otherwise Redis is asked only if a process is silent.
     """
     found = empty(settings)

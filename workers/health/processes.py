@@ -57,7 +57,7 @@ def judge(database: Database, settings: Settings, found: Overview) -> None:
         todo = "repair it; finds and events wait in the spool"
         found.problems.append(Problem(Kind.DATABASE_READ_ONLY, f"the database cannot be written ({refusal})", todo))
         return
-    # The web server finds nothing and disables nothing, so a service of which only it runs does not run.
+    # The web server finds nothing and disables nothing. If only the web server runs, the service does not run.
     workers = [one for one in found.processes if one.role != WEB]
     is_running = any(one.silent_seconds <= SILENT_SECONDS for one in workers)
     is_embedded = settings.redis_url.get_secret_value() == "embedded"

@@ -31,9 +31,10 @@ class SourceRow:
     """A source. Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
-        recall: By seconds after a push: the pushes that other sources saw, how many of them this source saw, and the
-            bounds of the 95 % interval of that share.
-        total: The estimated number of all pushes of a day, and the bounds of its interval.
+        recall: The share of pushes that this source saw. The keys are seconds after a push. Each value has four
+            numbers: the pushes that other sources saw, how many of them this source saw by then, and the lower and
+            upper bound of the share's 95 % interval.
+        total: The estimated number of all pushes in a day, and the lower and upper bound of its 95 % interval.
     """
 
     source: str

@@ -58,8 +58,9 @@ def write_due(database: Database, settings: Settings, found: Overview | None = N
     """Write the summary if a minute has passed since the last one. Return whether this process wrote it.
 
     Args:
-        database: The database. settings: The settings of the service.
-        found: The state of this moment, if the caller has just read it.
+        database: The database.
+        settings: The settings of the service.
+        found: The current state, if the caller has just read it.
     """
     with database.write() as session:
         if not claim(session, ROW, MINUTE):

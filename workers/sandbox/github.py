@@ -233,5 +233,5 @@ class SandboxGitHub:
 
 
 def _now() -> dict[str, str]:
-    """Return the time fields of a text that is written now."""
+    """Return the time fields of an issue or a comment that is created now."""
     return dict.fromkeys(("created_at", "updated_at"), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")

@@ -1,6 +1,6 @@
 """The JSON objects of the sandbox's answers, with every field that GitHub's API description requires.
 
-Most fields are the same for all objects of a kind. Callers replace the others.
+Most fields are the same for all objects of a kind. Callers pass the fields that differ.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def routes(answers: Answers) -> list[Route]:
 
 
 class Writing:
-    """Answers that change something."""
+    """The handlers of requests that write a file or a gist."""
 
     def __init__(self, answers: Answers) -> None:
         self._own, self._github = answers, answers.github

@@ -1,4 +1,4 @@
-"""The sandbox's public timeline: events shaped as GitHub's are since October 2025, in a window of 300.
+"""The sandbox's public timeline. It shows the newest 300 events, in the form that GitHub has used since October 2025.
 
 As on GitHub, pushes are on page 1 only. Other events fill the rest of page 1 and pages 2 and 3.
 """

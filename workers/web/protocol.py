@@ -102,7 +102,8 @@ class BoundedProtocol(H11Protocol):
         if self._entry is not None:
             self._entry.served += 1
         if self.conn.their_state is h11.SEND_BODY:
-            # Do not wait for the rest of a refused body, after which the next request would follow.
+            # The request was refused before its whole body arrived. Close the connection. Otherwise the server would
+            # have to read the rest of the body before the next request.
             self.server_state.total_requests += 1
             self.finish()
             return

@@ -1,8 +1,10 @@
 """Creation of canary tokens.
 
-A token is created where it is read or published, and its digest is registered in the store.
+A token is created when a canary is published, or when a worker reads an unpublished canary. Its digest is registered in
+the store.
 
-The raw token exists only in the returned content. A repeated call creates another token and replaces the first.
+The raw token exists only in the returned content. A second call for the same canary creates a new token and forgets the
+first one.
 """
 
 from __future__ import annotations

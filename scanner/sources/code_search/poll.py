@@ -1,6 +1,9 @@
-"""The source that polls GitHub's code search. A poll sends one request, ten a minute, in rounds through the queries.
+"""The source that polls GitHub's code search.
 
-It scans the text around each match at once, because the token is mostly there. It fetches each file once per blob.
+Each poll sends one search request, about ten times a minute. A round searches for every query once.
+
+A poll scans the text that GitHub shows around each match, because it usually contains the token. If it does, the poll
+fetches the file at once. The other files are fetched by jobs. A blob that was read before is not fetched again.
 """
 
 from __future__ import annotations

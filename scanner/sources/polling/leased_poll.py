@@ -60,8 +60,8 @@ class LeasedPoll:
     def budget(self) -> ScanBudget:
         """Return the budget for scanning all texts of this poll.
 
-        After MAX_POLLS_OVER_TIME polls over time, return an empty budget. The text that makes the polls hang is then
-        counted as unread, and the source continues.
+        If MAX_POLLS_OVER_TIME polls in a row have hit their time limit, return an empty budget. The text that makes the
+        polls hang is then counted as unread, and the source continues.
         """
         budget = ScanBudget.for_poll()
         if self.polls_over_time >= MAX_POLLS_OVER_TIME:

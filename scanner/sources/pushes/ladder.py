@@ -133,7 +133,10 @@ def _whole(refs: Refs, reading: PushReading) -> Plan:
 
 
 def _changed(refs: Refs, known: RememberedTips, reading: PushReading) -> Plan:
-    """Plan to read every ref that is not remembered. This is exact."""
+    """Plan a repository whose earlier tips are known: fetch the tips that are new, and claim all known tips.
+
+    The server then sends only commits that no known tip reaches.
+    """
     wants = [oid for oid in _listed(refs, reading) if not known.holds(oid)]
     return Plan(wants, known.oids, default=refs.oids.get(refs.head or "", ""), lists_refs=True, refs=refs)
 

@@ -180,7 +180,8 @@ class SearchRun:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Measure only sampled windows. Windows that were read because they grew would bias the share.
+            # Measure only sampled windows. The others are read if they seem incomplete, so they would overstate what
+            # later looks add.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self.again.append((look, found.total, seen))
         if is_last and is_thin:

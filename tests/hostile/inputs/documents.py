@@ -169,7 +169,7 @@ def sqlite_shared_chain() -> bytes:
         first = connection.serialize()[:size]
     finally:
         connection.close()
-    # The leaf has 489 bytes of each payload, and each page of the chain has 4,092 more.
+    # A leaf page stores the first 489 bytes of each row. Each overflow page stores 4,092 more.
     payload = local + links * (size - 4)
     record = (_varint(6) + _varint(13 + 2 * (payload - 6))).ljust(local, b"x")
     cells = [_varint(payload) + _varint(row) + record + struct.pack(">I", leaves + 3) for row in range(1, 9)]

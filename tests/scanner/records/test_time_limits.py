@@ -70,9 +70,9 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_failed_in_si
 
 
 def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) -> None:
-    """A time limit leaves one more claim, whatever failures the job had before.
+    """After a time limit, a job has one attempt left, however often it failed before.
 
-    In that claim, an optional step is skipped.
+    `failures` shows this to the next attempt, which then skips its optional step.
     """
     job_id = queue(database)
     with database.write() as session:

@@ -44,7 +44,7 @@ def state_of(database: Database, source: str) -> SourceState:
 
 
 def make_due(database: Database) -> None:
-    """Make all rows that wait for a time due now."""
+    """Let every job and source be claimed at once: end its waiting time and its lease."""
     with database.write() as session:
         session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
         session.execute(update(SourceState).values(next_poll_at=db_now(), leased_until=None))

@@ -107,7 +107,7 @@ def span(seconds: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Return a number with separators between thousands."""
-    # Markup, because `visible` would replace the separators by spaces, at which a line may break.
+    # Return Markup. In plain text, `visible` would replace the separators by spaces, where a line may break.
     text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return Markup("{0}").format(text)
 
