@@ -308,7 +308,8 @@ def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, ide
 
 
 def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
-    # this id was claimed with the row, because erasing an account deletes both together
+    # Use the incidents that were read with the claim. If the account was erased since, the database no longer has
+    # them.
     if claimed.channel == Channel.EMAIL:
         _audit(session, claimed, claimed.subjects, what, **evidence)
     else:

@@ -156,7 +156,7 @@ def _logs(**_: Any) -> None:
     create_files_privately()
     context = current_context()
     configure_logging(context.settings)
-    # imported here, because a process that only sends messages needs neither worker nor beat
+    # Import late, because a process that only sends messages needs neither worker nor beat.
     from workers import programs
 
     programs.say_as(context.settings.log_format)

@@ -180,7 +180,8 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        # With a Redis of their own, several of these share a state folder: each starts some of the services.
+        # Lock the state folder, unless this supervisor starts only some of the services and uses an external Redis.
+        # Such supervisors may share a state folder.
         is_alone = self._is_embedded or self._is_whole
         with locked(self._settings.state_dir) if is_alone else nullcontext():
             prepare(self._settings)

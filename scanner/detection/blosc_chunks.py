@@ -141,17 +141,17 @@ def embedded_blosc_chunks(container: Container) -> Iterator[Member]:
 
 
 def has_filters(content: bytes) -> bool:
-    """Return whether a file in HDF5 names a filter other than gzip."""
+    """Return whether an HDF5 file names a filter other than gzip."""
     return any(name in content for name in _FILTERS)
 
 
 def has_unread_filter(content: bytes) -> bool:
-    """Return whether a file in HDF5 names a filter that is not read."""
+    """Return whether an HDF5 file names a filter that is not read."""
     return content.startswith(_HDF5) and any(name in content for name in _UNREAD_FILTERS)
 
 
 def shuffled_sizes(content: bytes) -> tuple[int, ...]:
-    """Return the sizes of elements that the shuffle filter of a file in HDF5 has."""
+    """Return the element sizes that an HDF5 file names for its shuffle filter."""
     if not content.startswith(_HDF5):
         return ()
     sizes = {int.from_bytes(match[1], "little") for match in _SHUFFLE.finditer(content)}

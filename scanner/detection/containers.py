@@ -90,7 +90,7 @@ def container_kind(content: bytes) -> ContainerKind | None:
     if may_end_as_zip and has_directory(content):
         return "zip"
     if is_binary(content):
-        # The head of an entry of a cache looks like a stream of its own.
+        # Test for Firefox's cache first, because the beginning of such an entry can look like a Brotli stream.
         if is_firefox_cache(content):
             return "firefox_cache"
         if is_brotli(content):

@@ -64,6 +64,6 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # Sizes of dropped entries remain and cost one needless digest each. Clear everything when they pile up.
+                # Sizes of dropped contents are still in the set and cause needless digests. Clear both if they are many.
                 self._sizes.clear()
                 self._known.clear()

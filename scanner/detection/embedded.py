@@ -104,7 +104,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
 
 
 def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
-    """Yield a stream of HDF5 as it is, and with its bytes in the order that they had before the shuffle filter."""
+    """Yield an HDF5 stream as it is, and again for each element size with the shuffle filter undone."""
     if not sizes:
         yield member
         return
@@ -172,7 +172,7 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
         return zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
     if magic[0] == 0x28:
         return _begins_zstd(head)
-    # Most guesses fail within the first bytes.
+    # Test the first bytes alone before copying more: most guesses fail there.
     return _inflates(head) is not False and bool(_inflates(content[at : at + 2 * _PROOF_BYTES]))
 
 

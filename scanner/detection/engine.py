@@ -1,8 +1,6 @@
-"""The engine.
+"""The engine: it finds tokens by the matcher, the encodings, runs and containers.
 
-It combines matcher, encodings, runs and containers, and applies them again to the content that they decode.
-
-It knows no digests and no places.
+It applies all of them again to the content that they decode. It knows no digests and no places.
 """
 
 from __future__ import annotations

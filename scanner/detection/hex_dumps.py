@@ -158,7 +158,8 @@ def _size(line: Match, following: Match | None) -> int:
     if line["record"] is not None:
         return int(line["record"], 16)
     if line["srecord"] is not None:
-        # The count includes the address, which has one byte more than the number of the record's type, and a checksum.
+        # The count includes the address and a checksum of one byte. The address has one byte more than the number of
+        # the record's type: type 1 has an address of two bytes.
         return max(0, int(line["srecord"], 16) - int(line["type"]) - 2)
     begin, end = _offset(line), _offset(following) if following is not None else b""
     # `od` and `hexdump` write offsets of seven digits, in octal and hexadecimal, and no text column.

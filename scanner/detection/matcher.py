@@ -180,7 +180,7 @@ def may_hold(content: bytes) -> bool:
     if len(content) <= WINDOW:
         return any(automaton.find(content) for automaton in automata())
     view, size = memoryview(content), WINDOW + longest_needle() - 1
-    # Search window by window: the first window decides for a text full of needles.
+    # Search window by window and stop at the first needle, so that a text full of needles costs one window.
     parts = (view[begin : begin + size] for begin in range(0, len(content), WINDOW))
     return any(automaton.find(part) for part in parts for automaton in automata())
 

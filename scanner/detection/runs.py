@@ -28,7 +28,7 @@ from scanner.detection.token_patterns import plain_prefixes
 NESTED_SPAN = 512
 """Bytes decoded after a needle of nested base64: 76 letters for a token of 40 bytes, and room for line breaks."""
 
-# Letters of a run that are decoded to test for a stream. Most runs fail on the shorter head.
+# Letters of a run that are decoded to test whether it is a stream. The short head already excludes most runs.
 _HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
 _MIN_LINE_LENGTH = 44

@@ -1,1 +1,1 @@
-"""GitHub as it is spoken to: clients, protocols, addresses. Knows no database and no detection."""
+"""Access to GitHub: clients, protocols and addresses. It uses neither the database nor detection."""

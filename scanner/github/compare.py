@@ -64,9 +64,10 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
 
 
 def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the same commit by commit along the first parents, for when GitHub cannot compare. Raises GitHubError.
+    """Return what is new in `head` since `before`, by reading one commit after the other. Raises GitHubError.
 
-    GitHub shows a merge against its first parent, so the merge contains what came from its other parents.
+    It is used if GitHub cannot compare the two. It follows only first parents. GitHub shows a merge against its first
+    parent, so the merge contains what came from its other parents.
     """
     found = Comparison()
     sha: str | None = head

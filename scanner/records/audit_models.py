@@ -22,7 +22,7 @@ class AuditEntry(Base):
 
     __tablename__ = "audit"
     __table_args__ = (
-        # For the list of what people did, among a thousand times as many entries of the service itself.
+        # For the list of what people did. The service itself writes a thousand times as many entries.
         Index("ix_audit_people", "id", postgresql_where=text("who <> 'r8scan'"), sqlite_where=text("who <> 'r8scan'")),
     )
 

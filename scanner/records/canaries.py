@@ -29,7 +29,7 @@ def is_no_canary() -> ColumnElement[bool]:
 def of_planted() -> Select[uuid.UUID]:
     """Return a statement that selects the incidents of canaries that have not ended.
 
-    There are only few of them, for seconds each.
+    There are few of them, because a canary normally ends within seconds.
     """
     digests = select(Canary.digest).where(Canary.state == CanaryState.PLANTED, Canary.digest.is_not(None))
     return select(Incident.id).where(Incident.digest.in_(digests))

@@ -1,4 +1,4 @@
-"""The queue of scan jobs. Workers claim a job by lease, then finish, defer or split it, whatever the job does."""
+"""The queue of scan jobs. Workers claim a job by lease, then finish, defer or split it."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any])
 
 
 def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Queue the job again, due in `delay` seconds. Requests with its dedupe key become separate jobs meanwhile."""
+    """Queue the job again, due in `delay` seconds. A later request with its dedupe key becomes a separate job."""
     job.lease.write(session, state=JobState.QUEUED, leased_until=None, next_attempt_at=db_now(delay), error=error)
 
 

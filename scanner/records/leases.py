@@ -71,7 +71,7 @@ def _time_of(model: Leased) -> Any:
 
 
 def is_due(model: Leased, within_seconds: float = 0.0) -> ColumnElement[bool]:
-    """Return the SQL condition that no worker holds the row and that its time has come, or comes within the seconds.
+    """Return the SQL condition that no worker holds the row and that it is due now, or within `within_seconds`.
 
     A lease or a time further ahead than r8scan ever sets one was written under a wrong clock and is ignored.
     """

@@ -75,7 +75,7 @@ class ApiToken(Base):
 
     __tablename__ = "api_tokens"
     __table_args__ = (
-        # For the list of the console.
+        # For the console's list of tokens.
         *(Index(f"ix_api_tokens_{name}", name, postgresql_ops={name: "text_pattern_ops"}) for name in ("hint", "name")),
         *(
             Index(
@@ -199,7 +199,7 @@ class Exposure(PlaceColumns, Base):
         # For the lists of the console: the incidents of a source or a repository, in the order of the list.
         Index("ix_exposures_source_list", "source", "detected_at", "incident_id"),
         Index("ix_exposures_repository_list", "repository_key", "detected_at", "incident_id"),
-        # The first places of an incident that has 100,000.
+        # For reading the first places of an incident, which may have 100,000.
         Index("ix_exposures_incident_id_id", "incident_id", "id"),
     )
 

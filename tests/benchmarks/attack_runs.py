@@ -326,7 +326,7 @@ def left_running(folder: Path) -> list[int]:
 def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
     """Measure the redaction of texts and the reading of mails, each in its own process.
 
-    No confined reader does these.
+    The service does this work in its own processes, not in confined readers.
     """
     path = folder / "edge"
     with Measurer() as measurer:

@@ -207,7 +207,7 @@ def _are_looked_at(database: Database, before: Any) -> bool:
 
 
 def two(own: World, targets: Targets) -> None:
-    """Run two installations on a credential that does not pay for both, each with two hours to catch up on."""
+    """Run two installations that share a credential. Each is two hours behind, and the quota is too small for both."""
     with tempfile.TemporaryDirectory() as name:
         second = _second(own, Path(name))
         own.github.points_limit, own.github.repository_search_limit = 60, 2

@@ -145,7 +145,7 @@ class Service:
                 child.send_signal(number)
 
     def start_elsewhere(self) -> None:
-        """Start a scanner that believes to be on another host, whose clock is a day ahead."""
+        """Start a scanner that reports another host name, with a clock that is a day ahead."""
         self.start_command("elsewhere", (sys.executable, "-c", ELSEWHERE, *COMMANDS["scanner"][3:]))
 
     def client(self) -> redis.Redis:

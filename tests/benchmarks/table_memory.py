@@ -86,7 +86,7 @@ def _processes(parents: dict[str, int]) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _name(service: str, process: psutil.Process) -> str:
-    """Return the service, or for a process that `r8scan run` forked, its role."""
+    """Return the service's name, with the role of the process if the service has several."""
     line = " ".join(process.cmdline())
     if "fork_server" in line:
         return f"{service}: readers"
