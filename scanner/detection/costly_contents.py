@@ -64,6 +64,6 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # Sizes of dropped contents are still in the set and cause needless digests. Clear both if they are many.
+                # Sizes of dropped contents stay in the set and cause needless digests. Clear both if there are many.
                 self._sizes.clear()
                 self._known.clear()

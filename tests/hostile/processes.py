@@ -100,8 +100,8 @@ class Watch:
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                # Once a reader, always a reader: a process that has ended has no command line any more. A process that was
-                # just forked still has its parent's command line, so a later sample may show that it is a reader.
+                # A process stays a reader if any sample has shown that it is one. A process that was just forked still
+                # has its parent's command line, and a process that has ended has none.
                 cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)

@@ -88,7 +88,7 @@ def message_state(state: str) -> str:
 
 
 def ago(at: datetime | None, now: datetime) -> str | None:
-    """Return how long ago something happened, for people; None for nothing."""
+    """Return how long ago something happened, as text, or None if `at` is None."""
     if at is None:
         return None
     seconds = (now - at).total_seconds()

@@ -216,7 +216,10 @@ class SearchRun:
             self.plan.probed(max(now - newest.timestamp(), 0.0), page.total / reading.PROBED_SECONDS)
 
     def _compare(self, window: Span, found: WindowReading) -> None:
-        """Compare the count with the REST search's: GitHub does not document what GraphQL shows to an App."""
+        """Compare GraphQL's count of a window with the REST search's count.
+
+        GitHub does not document which repositories GraphQL shows to an App.
+        """
         if self.clock() < self.plan.compare_at <= self.clock() + COMPARE_SECONDS:
             return
         self.plan.compare_at = self.clock() + COMPARE_AGAIN_SECONDS
@@ -259,7 +262,7 @@ class SearchRun:
         return True
 
     def _is_paid_for(self) -> bool:
-        """Return whether the points left until the reset pay for later looks besides all first looks."""
+        """Return whether the points left until the reset are enough for all first looks and for later looks."""
         pace = self.github.gate.seconds_a_request("graphql")
         return not pace or 1 / pace > SPARE * self.plan.points_a_second() + NODE_POINTS_A_SECOND
 

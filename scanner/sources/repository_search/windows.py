@@ -67,20 +67,20 @@ class Plan:
     Attributes:
         until: Every window before this second had its first look, or is in `behind`.
         width: Width of the next window in seconds.
-        settle: Seconds from a window's end to its first look: the longer one of `learned` and the index's present lag.
-        learned: The same, as later looks have shown that it must be.
+        settle: Seconds from a window's end to its first look. It covers both `learned` and `lag`.
+        learned: Seconds after which, by the results of later looks, the index contains nearly all pushes of a window.
         lag: Age of the index's newest entry in seconds, at the latest probe.
         rate: Repositories a second, smoothed. 0 before the first window.
-        late: For each later look, the smoothed share of a window's entries that it added.
-        behind: Spans without a first look that are caught up on, oldest first.
+        late: For each later look, the smoothed share of a window's entries that this look was the first to find.
+        behind: Spans without a first look that are to be read later, oldest first.
         behind_width: Width in seconds of the next window to catch up on.
         probe_at: When the index's newest entry is searched next.
         windows: The number of first looks so far.
         compare_at: When GraphQL is compared with the REST search next.
-        checked: Before this second, GraphQL showed everything, or the window was left to the REST search.
+        checked: Before this second, GraphQL showed everything, or the REST search reads the windows.
         compared: The counts of GraphQL and of the REST search for the same window, at the latest comparison.
         is_partial: GraphQL shows this credential only a part, so the REST search is used.
-        debt: The share of a window that the points of this hour do not pay for.
+        debt: The sum of the shares of windows that this hour's points do not pay for. At 1, a window is skipped.
     """
 
     until: int
@@ -174,7 +174,7 @@ class Plan:
         self.until = window[1] + 1
 
     def skip_to_rest(self, window: Span) -> None:
-        """Leave all windows from the latest good comparison until the next one to the REST search."""
+        """Let the REST search read all windows from the latest good comparison until the next one."""
         self.is_partial = True
         self.behind.append((min(max(self.checked, window[1] - MAX_BEHIND_WIDTH), window[0]), window[1]))
         self.checked = window[1] + 1
@@ -246,7 +246,7 @@ class Plan:
         self._settle_again()
 
     def probed(self, lag: float, rate: float) -> None:
-        """Update the plan with the age of the index's newest entry (`lag`, in seconds): no window settles sooner.
+        """Update the plan with the age of the index's newest entry (`lag`, in seconds). Windows settle later than that.
 
         `rate` is the number of pushes a second in the last hour. If it is low, as in a self-hosted installation, the
         age does not show the index's lag, so it is ignored.
