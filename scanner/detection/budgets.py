@@ -66,7 +66,7 @@ class ScanBudget:
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 
     def remaining(self) -> Remaining:
-        """Return what is left both here and in the larger group."""
+        """Return what is left, which is never more than is left in the larger group's budget `within`."""
         with self._lock:
             left = self._left
         if self._within is None:
@@ -88,17 +88,17 @@ class ScanBudget:
 
     @property
     def has_time(self) -> bool:
-        """Whether seconds are left both here and in the larger group."""
+        """Whether seconds are left, here and in `within`."""
         return self.remaining().seconds > 0
 
     @property
     def is_spent(self) -> bool:
-        """Whether one of the three limits is reached, here or in the larger group."""
+        """Whether one of the three limits is reached, here or in `within`."""
         return not all(self.remaining())
 
     @property
     def is_spent_by_others(self) -> bool:
-        """Whether only the larger group's budget is spent. If so, these documents can be read in a job of their own."""
+        """Whether only `within` is spent. If so, these documents can be read in a job of their own."""
         with self._lock:
             has_own = all(self._left)
         return has_own and self.is_spent

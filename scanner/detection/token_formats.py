@@ -182,7 +182,7 @@ def _parse_class(prefix: str, text: str) -> str:
 
 
 def _as_ranges(letters: list[str]) -> Iterator[str]:
-    """Yield ordered letters of one kind as ranges of three and more, and single letters."""
+    """Yield the ordered letters for a character class. Three or more neighbours become a range, as in `a-z`."""
     run: list[str] = []
     for letter in [*letters, ""]:
         if run and letter and ord(letter) == ord(run[-1]) + 1:

@@ -107,8 +107,9 @@ def purge_expired(session: Session) -> int:
 def shed(session: Session, *, max_rows: int) -> dict[str, int]:
     """Delete sightings beyond `max_rows`, at most `MAX_SHED_ROWS` in one call.
 
-    The least likely tokens are deleted first: unknown sightings in the place with the most of them, as a flood of
-    invented tokens creates, oldest first. Unchecked sightings are deleted only when no others are left.
+    The least likely tokens are deleted first. A flood of invented tokens creates many unknown sightings in one place.
+    Therefore the oldest sightings of the place with the most unknown ones come first. Unchecked sightings are deleted
+    only when no unknown ones are left.
 
     Returns:
         The number of deleted sightings by source.

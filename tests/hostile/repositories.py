@@ -11,7 +11,7 @@ from tests.hostile.inputs.git import COMMIT, TREE, pack_of, plain_entry
 
 
 def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
-    """Create a bare repository from the input, and commit the other leak on a separate branch."""
+    """Create a bare repository from the input. Also commit the token `neighbour`, which a scan must still find."""
     _git(folder, "init", "--quiet", "--bare", "--template=", str(folder))
     if content.startswith(b"bomb "):
         width, depth = map(int, content.split()[1:])
@@ -30,7 +30,7 @@ def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
 
 
 def _trees(folder: Path, width: int, depth: int, neighbour: bytes, innermost: bytes = b"") -> str:
-    """Write nested trees with `width` names for the tree below, and a file with the other leak at the top.
+    """Write nested trees with `width` names for the tree below, and a file with the token `neighbour` at the top.
 
     `innermost` is the content of the innermost tree, if it is not empty.
     """

@@ -1,4 +1,4 @@
-"""The part of the status about jobs and polls that make no progress, judged by their rows."""
+"""The part of the status about jobs and polls that make no progress, as their database rows show."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Refusals:
             security_log.write(kind, {"network": network, "reason": reason}, level=logging.WARNING)
 
     def flush(self) -> None:
-        """Write how many refusals had no line of their own, if a minute is over."""
+        """If a minute has passed, write for each kind the number of refusals that were not written one by one."""
         with self._lock:
             if self._clock() - self._began < PERIOD_SECONDS:
                 return

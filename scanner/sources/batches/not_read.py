@@ -26,6 +26,6 @@ def not_read_object(reasons: Sequence[str], digest: str, size: int, place: Place
         size: The document's size in bytes.
         place: Where the document was found. It need not be redacted.
     """
-    # Use a candidate without a token, so that places have one format in JSON.
+    # Wrap the place in an empty candidate, so that it is written in the same JSON format as all other places.
     written = candidate_to_json(Candidate("", "", redacted_place(place)))["place"]
     return NotRead(tuple(reasons), digest, size, written)

@@ -71,7 +71,7 @@ class RemoteFile:
         return self.place.published_at
 
     def to_json(self) -> dict[str, Any]:
-        # Use a candidate without a token, so that places have one format in JSON.
+        # Wrap the place in an empty candidate, so that it is written in the same JSON format as all other places.
         place = candidate_to_json(Candidate("", "", self.place))["place"]
         return {
             "url": self.url,

@@ -31,9 +31,9 @@ class Push:
         ref: The full name of the ref, redacted.
         ref_type: What an event created: "repository", "branch" or "tag". Empty for a push.
         published_at: The time of the push.
-        kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": all that `head`
-            reaches and `before` does not, named by an operator; the change of `head` itself is read first. "earlier":
-            the history before another push. "canary": a canary token, whose number is `head`.
+        kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": an operator
+            named the commit `head`. Its own change is read first, then everything that it reaches and `before` does
+            not. "earlier": the history before another push. "canary": a canary token, whose number is `head`.
         tries: Failed attempts to read it.
         likelihood: The likelihood that it contains a leaked token.
         is_new: The repository was created recently.

@@ -224,7 +224,7 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
 
 
 def _time(response: httpx.Response) -> datetime:
-    """Return the present by GitHub's clock, which set the events' times. Use our own clock if they differ too much."""
+    """Return the current time by GitHub's clock, which also dates the events; by ours if they differ too much."""
     ours, theirs = time.time(), server_time(response)
     return datetime.fromtimestamp(theirs if abs(theirs - ours) < MAX_CLOCK_SECONDS else ours, UTC)
 

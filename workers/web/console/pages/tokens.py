@@ -45,7 +45,7 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Send the browser to the address of a filter, which never holds a token."""
+    """Redirect to the list with the filter in the address. A token in the search term is replaced first."""
     given = {name: view.form[name] for name in ("q", "account", "state") if view.form.get(name)}
     if "q" in given:
         given["q"] = without_token(view, given["q"])

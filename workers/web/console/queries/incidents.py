@@ -297,7 +297,7 @@ def _is_repository(term: str) -> bool:
 
 def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
     key = place.repository_key == repository[:MAX_REPOSITORY_KEY]
-    # For a name that the index holds completely, the condition on the index is enough.
+    # The key is the beginning of the name. If the name is shorter than the key may be, comparing keys is enough.
     return [key] if len(repository) < MAX_REPOSITORY_KEY else [key, place.repository == repository]
 
 
