@@ -1,7 +1,7 @@
 """Bulkheads: limits on the threads that each kind of task may use, so that a slow kind cannot starve the others.
 
-Without them a slow mail server would fill the whole pool with deliveries, because the sweeper wakes delivery every two
-seconds, and no thread would be left for looking up candidates.
+The sweeper wakes delivery every two seconds. Without bulkheads, a slow mail server would therefore fill the whole pool
+with deliveries, and no thread would be left for looking up candidates.
 """
 
 from __future__ import annotations

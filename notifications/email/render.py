@@ -54,8 +54,8 @@ _log = logging.getLogger(__name__)
 class _Policy(EmailPolicy):
     """The standard library's policy, with two repairs.
 
-    A folded header must stay one header. Its first line must not be empty: the library leaves it empty when a value
-    fits into one line but not beside the header's name, and mail programs then show a space or no value at all.
+    A folded header must stay one header. Its first line must not be empty. The library leaves it empty if the value
+    fits into one line, but not beside the header's name. Mail programs then show a space or no value at all.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:

@@ -1,9 +1,9 @@
 """The needles: byte strings that show where a token may begin in each encoding. `matcher` searches for them.
 
-They are derived from the prefix of each token format, such as `r8_`. Base64 of a prefix has three forms, by the place
-of the token in its group of three bytes; each of the three, encoded in base64 again, has three more, nine in all. The
-other needles are the prefix in lists of hexadecimal or decimal numbers, escapes of its first letter, and its first
-letters followed by a joint or an escape.
+They are derived from the prefix of each token format, such as `r8_`. Base64 encodes groups of three
+bytes, so a prefix has three forms, by its place in a group. A form that is encoded in base64 again has three forms as
+well, which makes nine. The other needles are the prefix in lists of hexadecimal or decimal numbers, escapes of its
+first letter, and its first letters followed by a joint or an escape.
 """
 
 from __future__ import annotations

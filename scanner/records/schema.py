@@ -65,9 +65,9 @@ def _migrate(database: Database, revision: str) -> None:
 def _only_one(database: Database) -> Iterator[None]:
     """Let one process upgrade at a time. SQLite's own write lock is enough there.
 
-    The lock belongs to a transaction, because PgBouncer may give a session to others. Each attempt is a transaction of
-    its own: `CREATE INDEX CONCURRENTLY` waits for the end of every transaction that it has seen with a snapshot, and
-    would wait for ever for one that goes on asking for the lock.
+    The lock belongs to a transaction, because PgBouncer may give a session to another client. Each attempt to get the
+    lock is a transaction of its own. `CREATE INDEX CONCURRENTLY` waits until every older transaction with a snapshot
+    ends, so it would wait for ever for a transaction that repeats its attempts.
     """
     if not database.is_postgresql:
         yield

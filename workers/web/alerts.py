@@ -1,7 +1,7 @@
 """`POST /github/secret-scanning`: alerts of GitHub's secret scanning partner program, signed by GitHub.
 
-A request is refused as early as possible: before its body is read if it has no signature or names a key that GitHub
-does not have, and before any work on the database if its signature is wrong.
+A request is refused as early as possible. If it has no signature, or names a key that GitHub does not have, its body is
+not read. If its signature is wrong, the database is not used.
 """
 
 from __future__ import annotations

@@ -171,9 +171,8 @@ def list_new(
         github: The client.
         known: The versions that earlier polls have read.
         newest_seen_at: The time of the newest change that was read.
-        owed: The rest of a list that an earlier poll could not read. Then only the end of the list counts as an
-            overlap: a known version shows only that the failed poll has read this page, not that earlier polls have
-            read the older ones.
+        owed: The rest of a list that an earlier poll could not read. With it, read to the end of the list and do not
+            stop at a known version. The failed poll may have read that version, but not the older ones after it.
 
     Raises:
         GitHubError: The first page could not be read.

@@ -140,7 +140,7 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
     """Return the estimated number of all pushes, from the pushes that two sources have seen.
 
-    A later push of the same repository does not count as the same one here, unlike in `delays`: a listing shows only a
+    Unlike in `delays`, a later push of the same repository counts as a different push. A listing shows only a
     repository's latest push, so it has not seen the earlier ones.
     """
     pushes, listed = _distinct(first), _distinct(second)

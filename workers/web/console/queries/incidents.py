@@ -134,8 +134,8 @@ class Page:
 class _Keys:
     """The columns that a list reads its keys from: those of the incidents, or copies of them beside another column.
 
-    An index with such a copy gives the incidents of one source, repository or state of mails in the order of the list,
-    so the database need not read all incidents, whether nearly all or only a few of them have the value.
+    An index with such a copy returns the incidents of one source, repository or state of mails in the list's order.
+    The database then reads only the first of them, however many incidents have the value.
     """
 
     detected_at: InstrumentedAttribute[Any]
