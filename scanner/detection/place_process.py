@@ -103,7 +103,10 @@ def _feed(child: subprocess.Popen[bytes], request: bytes) -> None:
 
 
 def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
-    """Return an id with its place, whether the search was complete, or None if the line is neither."""
+    """Parse a line of the process: an object id with its place, or a boolean that says whether the search is complete.
+
+    Return None for any other line.
+    """
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

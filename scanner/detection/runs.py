@@ -234,7 +234,10 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Return whether a token that is encoded twice in base64 may begin at a `run` needle, by the next letters only."""
+    """Return whether a token that is encoded twice in base64 may begin at a `run` needle.
+
+    Only the next letters are tested.
+    """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
     return raw is not None and _nested_likely().match(decoded_base64(raw[0])) is not None

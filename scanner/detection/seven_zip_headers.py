@@ -215,7 +215,8 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
             raise UnreadableError("encrypted")
         # The block has a coder with several inputs (BCJ2). Opening the block will fail, and it is then skipped.
         return coders, list(range(count)), max(packed_streams, 2)
-    # The coder whose input is not bound reads the packed stream. Each output leads to the input that is bound to it.
+    # A bind pair connects the output of one coder to the input of the next. The first coder is the one whose input is
+    # in no pair: it reads the packed stream.
     after = {output: number for number, output in bound.items()}
     at = next((number for number in range(count) if number not in bound), 0)
     order = [at]

@@ -248,7 +248,7 @@ def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | No
     Args:
         database: The job's database.
         job: The claimed job.
-        max_seconds: The maximum duration of the block. By default, each progress extends the deadline without end.
+        max_seconds: The maximum duration of the block. None: no maximum, as long as the job makes progress.
     """
     limit = time_limits.job_seconds(job.kind)
     with (

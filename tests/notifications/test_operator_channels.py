@@ -1,4 +1,4 @@
-"""A message to the operator arrives, whatever text a problem repeats, and no text begins a header of it."""
+"""A problem with hostile text still reaches the operator, and the text cannot add a header to the mail."""
 
 from __future__ import annotations
 

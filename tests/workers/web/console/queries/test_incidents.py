@@ -133,7 +133,7 @@ def test_pages_give_each_incident_once_even_when_many_were_detected_at_one_momen
 
 
 def pages(session: Session, criteria: Filter) -> list[uuid.UUID]:
-    """Return the incidents of all pages of three rows."""
+    """Read the whole list in pages of three rows, and return its incidents."""
     found: list[uuid.UUID] = []
     cursor, is_first = "", True
     while cursor or is_first:
