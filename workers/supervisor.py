@@ -147,7 +147,7 @@ def prepare(settings: Settings) -> None:
     except Exception as err:
         if not is_unavailable(err):
             raise
-        cause = "".join(str(getattr(err, "orig", err)).strip().splitlines()[:1])
+        cause = "".join(str(getattr(err, "orig", err)).strip().splitlines()[:1]) or type(err).__name__
         todo = "check R8SCAN_DATABASE_URL, that it is up, and that its disk has room"
         raise CannotRun(f"the database cannot be opened ({cause}): {todo}") from err
     if before != after:

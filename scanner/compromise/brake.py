@@ -24,6 +24,8 @@ from scanner.response.policy import Policy
 _ROW = 1
 WINDOW_SECONDS = 60
 ROWS_PER_STATEMENT = 500
+MAX_HELD_GROUPS = 20
+"""A decision is made on at most this many groups of held reports; a flood may have a note for each token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,29 @@ def status(session: Session) -> BrakeStatus:
     ).scalar_one()
     used = _disabled_last_minute(session)
     return BrakeStatus(row.closed_at if row else None, row.reason if row else "", held, used)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldReports:
+    """Held reports with the same reporter, sign and note, and their number."""
+
+    reporter: str
+    sign: str
+    note: str
+    number: int
+
+    def __str__(self) -> str:
+        note = f": {self.note}" if self.note else ""
+        return f"{self.number:,} by {self.reporter} ({self.sign.replace('_', ' ')}){note}"
+
+
+def held_reports(session: Session) -> list[HeldReports]:
+    """Return who reported the held tokens and why, the most reports first, at most `MAX_HELD_GROUPS`."""
+    group = (Report.reporter, Report.sign, Report.note)
+    number = func.count()
+    statement = select(*group, number).where(Report.state == ReportState.HELD).group_by(*group)
+    rows = session.execute(statement.order_by(number.desc(), *group).limit(MAX_HELD_GROUPS))
+    return [HeldReports(*row) for row in rows]
 
 
 def release(session: Session, *, who: str) -> list[int]:

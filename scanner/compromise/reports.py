@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from scanner.compromise.lines import numbered_lines
 from scanner.detection import Digester, redact
 from scanner.detection.token_formats import described_formats, hint_of, is_token
+from scanner.records import audit
 from scanner.records.columns import insert_or_nothing
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
@@ -26,6 +27,8 @@ from scanner.records.states import Decision, ReportState, RequestedAction
 MAX_NOTE_LENGTH = 500
 MAX_LINE_LENGTH = 1024
 MAX_KEY_LENGTH = 200
+NAMED = 3
+"""An audit entry about many reports names this many different signs and notes."""
 ROWS_PER_STATEMENT = 200
 UNKNOWN_RETENTION_DAYS = 30
 SETTLED_RETENTION_DAYS = 400
@@ -173,9 +176,25 @@ def read_lines(
 
 
 def record(database: Database, reports: Sequence[NewReport]) -> list[int]:
-    """Record the reports in one transaction. See `record_within`."""
+    """Record the reports of one reporter in one transaction, with one audit entry. See `record_within`.
+
+    The incidents have entries of their own when the reports are decided. This entry says who sent how many at once.
+    """
     with database.write() as session:
-        return record_within(session, reports)
+        ids = record_within(session, reports)
+        if ids:
+            audit.record(session, "reports_received", _evidence(reports, len(ids)), who=reports[0].reporter)
+    return ids
+
+
+def _evidence(reports: Sequence[NewReport], new: int) -> dict[str, Any]:
+    notes = list(dict.fromkeys(report.note for report in reports if report.note))
+    evidence: dict[str, Any] = {"tokens": new, "sign": ", ".join(sorted({report.sign for report in reports})[:NAMED])}
+    if len(reports) > new:
+        evidence["reported_before"] = len(reports) - new
+    if notes:
+        evidence["note"] = "; ".join(notes[:NAMED])
+    return evidence
 
 
 def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:

@@ -145,6 +145,8 @@ def _execute(connection: Connection, statement: str) -> None:
 
 def _sqlite(url: URL, max_connections: int) -> Engine:
     path = Path(str(url.database))
+    if path.is_dir():
+        raise DatabaseUnavailable(f"{path} is a folder, not the file of a database")
     try:
         # SQLite creates the -wal and -shm files with the mode of the database file.
         create_privately(path)

@@ -169,7 +169,10 @@ def resend(
     if token.disabled_at is None:
         raise NotPossible("the token works again: its owner must not be told that it is disabled")
     if not token.recipients:
-        raise NotPossible("the account has no mail address: add one in the token store first")
+        raise NotPossible(
+            "the account has no mail address: add one first, in the token store or with r8scan tokens import, whose"
+            " row names the token's sha256"
+        )
     # Lock the incident. Otherwise two operators at the same time would both see that no mail is waiting.
     session.execute(select(Incident.id).where(Incident.id == incident.id).with_for_update())
     waiting = session.execute(

@@ -12,7 +12,23 @@ _LIMITS = {
     "too_long": "must have at most {max_length} characters",
     "string_too_long": "must have at most {max_length} characters",
 }
-"""Clearer messages for pydantic's errors about lengths and validation."""
+"""Clearer messages for pydantic's errors about lengths."""
+_TYPES = {
+    "float_parsing": "must be a number, such as 2.5",
+    "float_type": "must be a number, such as 2.5",
+    "int_parsing": "must be a whole number, such as 10",
+    "int_from_float": "must be a whole number, such as 10",
+    "int_type": "must be a whole number, such as 10",
+    "bool_parsing": "must be true or false",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be {le:g} or less",
+    "finite_number": "must be a finite number",
+}
+"""Clearer messages for pydantic's errors about types and ranges."""
+_KEYS = ("REPORT_KEY", "METRICS_KEY", "GATEWAY_KEY", "ANNOUNCE_WEBHOOK_SECRET", "OPERATOR_WEBHOOK_SECRET")
+"""Secrets that the operator invents."""
 
 
 class SettingsError(Exception):
@@ -30,7 +46,11 @@ def one_line(err: ValidationError) -> str:
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
         return message
-    message = _LIMITS[first["type"]].format(**first["ctx"]) if first["type"] in _LIMITS else message
+    words = {**_LIMITS, **_TYPES}
+    message = words[first["type"]].format(**first.get("ctx", {})) if first["type"] in words else message
     message = message.replace("must have at least 1 characters", "must not be empty")
     message = message.removeprefix("Input ").removeprefix("String ").removeprefix("Value ")
-    return f"{PREFIX}{str(first['loc'][0]).upper()} {message}"
+    name = str(first["loc"][0]).upper()
+    if name in _KEYS and first["type"] in ("too_short", "string_too_short"):
+        message += "; make one with: openssl rand -hex 32"
+    return f"{PREFIX}{name} {message}"

@@ -71,10 +71,11 @@ def _dotenv() -> Path | None:
     """
     path = Path(DOTENV)
     try:
-        if not path.exists() or path.is_dir():
+        if not path.exists():
             return None
         if not path.is_file():
-            raise SettingsError(f"{path.absolute()} is not read, because it is not a file: remove it")
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise SettingsError(f"{path.absolute()} is not read, because it is {what}: rename it, or remove it")
         target = path.resolve()
         for looked_at in dict.fromkeys((Path.cwd(), target.parent, target)):
             private_folders.check_trusted(looked_at)

@@ -40,7 +40,7 @@ def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str |
         if not name.startswith(prefix) or name in known:
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-        advice = f"did you mean {close[0]}?" if close else "remove it; r8scan settings lists all that there are"
+        advice = f"did you mean {close[0]}?" if close else "remove it; docs/settings.md lists all settings"
         return f"{name} is not a setting: {advice}"
     return None
 

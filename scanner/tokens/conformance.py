@@ -67,9 +67,11 @@ def check(
                     checked.can_be_reached()
                 rule()
             except httpx.TransportError as err:
-                yield Rule(name, False, f"it cannot be reached ({type(err).__name__})")
                 if number == 0:
+                    advice = f"{type(err).__name__}; correct the address, start the store, or look at the network"
+                    yield Rule("the store can be reached", False, advice)
                     return  # every other rule would fail for the same reason
+                yield Rule(name, False, f"it cannot be reached ({type(err).__name__})")
             except (_Broken, StoreUnavailable) as err:
                 yield Rule(name, False, str(err))
             except httpx.HTTPError as err:

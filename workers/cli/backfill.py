@@ -11,7 +11,7 @@ import typer
 from scanner.records.states import JobState
 from scanner.sources.archive.hours import hours_between
 from scanner.sources.rescan.manual import queue_hours
-from workers.cli import jobs_watched, output
+from workers.cli import jobs_watched, output, starting
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context
 from workers.context import Context
@@ -53,13 +53,17 @@ def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool
         typer.echo(f"{counted(len(hours), 'hour was', 'hours were')} read before: --again reads them once more")
     from workers.wake import wake
 
-    if not wake("r8scan.rescan"):
-        typer.echo("the hours are queued, but the broker does not answer: workers read them when it does", err=True)
-    if not wait:
+    obstacle = starting.obstacle(context.database, context.settings, "rescans")
+    if obstacle is None:
+        wake("r8scan.rescan")
+    else:
+        watch = "watch them with: r8scan jobs list --kind archive_hour"
+        typer.echo(f"the hours wait, because {obstacle}: workers read them later; {watch}", err=True)
+    if obstacle is not None or not wait:
         typer.echo(
             json.dumps({"jobs": ids, "state": JobState.QUEUED}) if as_json else f"{counted(len(ids), 'hour')} queued"
         )
-        return 0
+        return starting.NOT_STARTED if wait else 0
     worst = 0
     for job_id in ids:
         job, _ = jobs_watched.watch(context.database, job_id)

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from sqlalchemy.orm import Session
 
 from scanner.compromise import brake, settling
 from workers.cli import output
+from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.health.problems import counted
 
+if TYPE_CHECKING:
+    from workers.context import Context
+
 app = Group("Disables by report or rule that wait for your decision.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-BATCH = 200
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Show whether the brake is closed, since when, and how many reports it holds.
+    """Show whether the brake holds reports, since when, and who reported them why.
 
     Example: r8scan brake status
     """
     with opened_context() as context, context.database.read() as session:
-        found, limit = brake.status(session), context.settings.brake_per_minute
+        found, held, limit = brake.status(session), brake.held_reports(session), context.settings.brake_per_minute
     if as_json:
         output.json_lines(
             [
@@ -34,6 +42,7 @@ def status(as_json: JsonOption = False) -> None:
                     "closed_at": found.closed_at,
                     "reason": found.reason or None,
                     "held": found.held,
+                    "held_by": [asdict(one) for one in held],
                     "disabled_last_minute": found.disabled_last_minute,
                     "per_minute": limit,
                 }
@@ -41,20 +50,24 @@ def status(as_json: JsonOption = False) -> None:
         )
         return
     if found.closed_at is None:
-        typer.echo(f"open: {found.disabled_last_minute} of {limit} a minute")
+        used = f"{found.disabled_last_minute} of {limit} disables of this minute are used"
+        typer.echo(f"not holding: reports disable tokens at once; {used}")
     else:
-        typer.echo(f"closed since {output.plain(found.closed_at)}: {output.plain(found.reason)}")
+        since = output.plain(found.closed_at)
+        typer.echo(f"holding since {since}, reported tokens stay live: {output.plain(found.reason)}")
     typer.echo(f"{counted(found.held, 'report is', 'reports are')} held")
+    for one in held:
+        typer.echo(output.plain(f"  {one}"))
 
 
 @app.command()
-def release(as_json: JsonOption = False) -> None:
-    """Disable the tokens of all held reports, however many there are, and open the brake.
+def release(yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Disable the tokens of all held reports, however many there are. Later reports are no longer held.
 
     Example: r8scan brake release
     """
     with opened_context() as context:
-        with context.database.write() as session:
+        with _agreed(context, "Disable", yes=yes) as session:
             ids = brake.release(session, who=operator_name())
         settling.settle(context.database, ids, policy=context.policy, per_minute=context.settings.brake_per_minute)
         counts = settling.decisions(context.database, ids)
@@ -66,14 +79,35 @@ def release(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def reject(as_json: JsonOption = False) -> None:
-    """Reject all held reports and open the brake. Nothing is disabled, and the reports are kept as rejected.
+def reject(yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Reject all held reports, and hold no later ones. Nothing is disabled, and the reports are kept as rejected.
 
     Example: r8scan brake reject
     """
-    with opened_context() as context, context.database.write() as session:
+    with opened_context() as context, _agreed(context, "Leave live", yes=yes) as session:
         number = brake.reject(session, who=operator_name())
     if as_json:
         output.json_lines([{"rejected": number}])
     else:
         typer.echo(f"{counted(number, 'report is', 'reports are')} rejected; nothing was disabled")
+
+
+@contextmanager
+def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
+    """Ask the person, and yield a writing transaction if they agree and the brake holds no more than they were shown.
+
+    Raises:
+        UserError: The person does not agree, or more reports are held by now.
+    """
+    with context.database.read() as session:
+        shown, held = brake.status(session).held, brake.held_reports(session)
+    if not yes and shown:
+        for one in held:
+            typer.echo(output.plain(f"  {one}"), err=True)
+        if not typer.confirm(f"{what} {counted(shown, 'reported token')}?", err=True):
+            raise UserError("nothing was decided: the reports are still held")
+    with context.database.write() as session:
+        now = brake.status(session).held
+        if now > shown:
+            raise UserError(f"{counted(now, 'report is', 'reports are')} held by now: look again, then decide")
+        yield session

@@ -10,12 +10,15 @@ from scanner.records import canaries
 from scanner.records.canary_models import Canary
 from scanner.records.states import CanaryWay
 from scanner.sources.canaries import planting, ways
-from workers.cli import output
+from workers.cli import output, starting
 from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 
 app = Group("Canary tokens, which test whether a leaked token is found and disabled.")
+
+_QUEUES = {CanaryWay.PUSHES: "scanning"} | {way: "polling" for way in CanaryWay if way != CanaryWay.PUSHES}
+"""The queue whose consumer sees a canary of each way first."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -63,12 +66,15 @@ def plant(
             raise UserError("another canary was planted in this second: wait for that one")
         with context.database.read() as session:
             row = session.get_one(Canary, canary_id)
+        obstacle = starting.obstacle(context.database, context.settings, _QUEUES[way])
     if as_json:
         output.json_lines([_as_json(row)])
     elif row.error:
         raise UserError(f"the canary was not planted: {row.error}")
     else:
         typer.echo(f"canary {canary_id} was planted in {ways.WORDS[way]}")
+    if obstacle:
+        typer.echo(f"nothing looks for it, because {obstacle}; r8scan canary list shows when it is found", err=True)
 
 
 def _after(row: Canary) -> str | None:

@@ -18,6 +18,9 @@ from scanner.response.timeline import timeline
 from workers.cli.errors import UserError
 
 PAGE = 200
+HINT_MARKS = ("…", "_")
+"""An id contains neither. The hint of a token contains at least one."""
+MAX_OF_HINT = 100
 
 _OWN_COLUMNS = ("id", "incident_id", "place_key", "detected_at", "repository_key")
 
@@ -34,9 +37,11 @@ def find(session: Session, wanted: str) -> Incident:
             return found
     except ValueError:
         pass
+    if any(mark in wanted for mark in HINT_MARKS):
+        return _of_hint(session, wanted)
     prefix = wanted.lower().replace("-", "")
     if not prefix or any(char not in "0123456789abcdef" for char in prefix):
-        raise UserError(f'"{wanted}" is not the beginning of an incident\'s id: see r8scan incidents list')
+        raise UserError(f'"{wanted}" is not the beginning of an incident\'s id: see r8scan incidents list -q TEXT')
     low, high = uuid.UUID(prefix[:32].ljust(32, "0")), uuid.UUID(prefix[:32].ljust(32, "f"))
     matches = list(session.execute(select(Incident).where(Incident.id.between(low, high)).limit(2)).scalars())
     if len(matches) != 1:
@@ -44,6 +49,20 @@ def find(session: Session, wanted: str) -> Incident:
             f"{'several incidents begin' if matches else 'no incident begins'} with {wanted}: see r8scan incidents list"
         )
     return matches[0]
+
+
+def _of_hint(session: Session, hint: str) -> Incident:
+    """Return the newest incident of the token with this hint.
+
+    Raises:
+        UserError: no token has it, or several tokens have it.
+    """
+    statement = select(Incident).where(Incident.hint == hint).order_by(Incident.detected_at.desc()).limit(MAX_OF_HINT)
+    found = list(session.execute(statement).scalars())
+    if len({one.digest for one in found}) != 1:
+        which = "several tokens have" if found else "no incident is about a token with"
+        raise UserError(f"{which} the hint {hint}: see r8scan incidents list -q {hint[:6]}")
+    return found[0]
 
 
 def between(session: Session, since: datetime | None, until: datetime | None, account: str) -> Iterator[Incident]:

@@ -48,7 +48,9 @@ class GroupBy(StrEnum):
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-IdArgument = Annotated[str, typer.Argument(metavar="INCIDENT", help="The incident's id, or the beginning of it.")]
+IdArgument = Annotated[
+    str, typer.Argument(metavar="INCIDENT", help="The incident's id, the beginning of it, or the hint of its token.")
+]
 ReasonOption = Annotated[str, typer.Option(help="The reason, for the audit.")]
 
 
@@ -123,7 +125,7 @@ def top(
 
 @app.command()
 def show(incident_id: IdArgument, as_json: JsonOption = False) -> None:
-    """Show one incident: its token, every place, every notification, and the whole timeline.
+    """Show one incident: what happened in one sentence, its token, every place and notification, and the timeline.
 
     Example: r8scan incidents show 1f3c
     """
@@ -263,7 +265,11 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
 def _print(session: Session, incident: Incident) -> None:
     out = output.console()
-    out.print(f"Incident {incident.id} ({incident.state})", style="bold")
+    from workers.web.console.pages.incident import summary  # late: it imports the console's pages
+
+    (row,) = queries.rows_of(session, [incident])
+    out.print(summary(row), markup=False, style="bold", soft_wrap=True)
+    out.print(f"Incident {incident.id} ({incident.state})")
     facts = (
         ("token", f"{incident.hint}  {incident.token_name}"),
         ("digest", incident.digest),
@@ -296,9 +302,10 @@ def _print(session: Session, incident: Incident) -> None:
         ),
         empty="No notification was sent.",
     )
-    output.table(
-        "Timeline",
-        ("at", "who", "what", ""),
-        ((moment.at, moment.who, moment.what, moment.detail) for moment in timeline(session, incident)),
-        empty="No entry.",
-    )
+    out.print("Timeline", style="bold italic")
+    for moment in timeline(session, incident):
+        who, detail = f" ({moment.who})" if moment.who else "", f": {moment.detail}" if moment.detail else ""
+        # One line each: in a table, a long detail would leave the other columns one word wide.
+        out.print(
+            output.plain(f"  {output.plain(moment.at)}  {moment.what}{who}{detail}"), markup=False, soft_wrap=True
+        )

@@ -63,8 +63,9 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
             else:
                 _read_any(whole, detector, take, found)
     except OSError as err:
-        # Do not print the name: the user may have typed a token instead of a file name.
-        raise UserError(f"cannot read the file ({err.strerror}): give its name, or - for standard input") from err
+        # Print only what looks like a path: the user may have typed a token instead of a file name.
+        name = file if "/" in file or "." in file else "the file"
+        raise UserError(f"cannot read {name} ({err.strerror}): give its name, or - for standard input") from err
     return found
 
 

@@ -15,9 +15,9 @@ from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.records.states import JobKind, JobState
-from scanner.settings import load_settings
+from scanner.settings import Settings, load_settings
 from scanner.sources.rescan.manual import queue
-from workers.cli import jobs_watched, output
+from workers.cli import jobs_watched, output, starting
 from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
@@ -35,7 +35,8 @@ Name = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository,
 def repo(name: Name, wait: Wait = True, as_json: AsJson = False) -> None:
     """Scan a repository: every object of its history, commits that no ref reaches, wiki, issues, comments, releases.
 
-    Exit status: 0 done, 1 failed or cancelled, 2 done but something could not be read.
+    Exit status: 0 done, 1 failed or cancelled, 2 done but something could not be read, 3 queued but no worker can start
+    it now.
 
     Examples: r8scan rescan repo replicate/cog; r8scan rescan repo git@github.com:replicate/cog.git
     """
@@ -179,20 +180,25 @@ def _object_id(value: str) -> str:
 
 def _rescan(target: Target, wait: bool, as_json: bool) -> None:
     with opened_context() as context:
-        raise typer.Exit(_queue_and_watch(context.database, target, wait=wait, as_json=as_json))
+        raise typer.Exit(_queue_and_watch(context.database, context.settings, target, wait=wait, as_json=as_json))
 
 
-def _queue_and_watch(database: Database, target: Target, *, wait: bool, as_json: bool) -> int:
-    """Queue the job, watch it if `wait` is set, and return the exit status."""
+def _queue_and_watch(database: Database, settings: Settings, target: Target, *, wait: bool, as_json: bool) -> int:
+    """Queue the job and return the exit status. Watch the job if `wait` is set and a worker can start it."""
     with database.write() as session:
         job = queue(session, target)
     from workers.wake import wake
 
-    if not wake("r8scan.scan" if job.kind == JobKind.PUSHES else "r8scan.rescan"):
-        typer.echo(f"job {job.id} is queued, but the broker does not answer: workers start it when it does", err=True)
-    if not wait:
+    is_push = job.kind == JobKind.PUSHES
+    obstacle = starting.obstacle(database, settings, "scanning" if is_push else "rescans")
+    if obstacle is None:
+        wake("r8scan.scan" if is_push else "r8scan.rescan")
+    else:
+        watch = f"watch it with: r8scan jobs show {job.id} --wait"
+        typer.echo(f"job {job.id} waits, because {obstacle}: a worker starts it later; {watch}", err=True)
+    if obstacle is not None or not wait:
         typer.echo(json.dumps({"job": job.id, "state": JobState.QUEUED}) if as_json else f"job {job.id} queued")
-        return 0
+        return starting.NOT_STARTED if wait else 0
     watched, children = jobs_watched.watch(database, job.id)
     return _report(watched, children, as_json)
 

@@ -47,7 +47,7 @@ def scan_all(
     run = ScanRun()
     for path in paths:
         if path != "-" and not os.path.lexists(path):
-            raise UserError(f"there is no {path}")
+            raise UserError(f"there is no {path}: name a file or folder that exists, or - for standard input")
     with progress() as shown:
         histories = Histories(detector, run, shown, jobs)
         for path in paths:

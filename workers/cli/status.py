@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,16 +15,20 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from scanner.settings import load_settings
+from scanner.records.states import SightingState
+from scanner.settings import Settings, load_settings
 from workers.cli import output
+from workers.cli.errors import UserError
 from workers.cli.opening import opened_database
 from workers.cli.output import message_state
 from workers.health.overview import overview
-from workers.health.problems import counted
-from workers.health.rows import IncidentRow, Overview, SourceRow
+from workers.health.problems import Kind, counted
+from workers.health.rows import IncidentRow, OutboxRow, Overview, SourceRow
 from workers.health.verdict import verdict
 
 WATCH_SECONDS = 2.0
+UNREADABLE = (Kind.DATABASE_AWAY, Kind.DATABASE_VERSION)
+"""Problems with which no table has a row."""
 
 
 def status(
@@ -38,6 +43,7 @@ def status(
     """
     # Do not use `opened_context`: it imports all clients, which takes longer than the status itself.
     settings = load_settings()
+    _require_installation(settings)
     with opened_database(settings) as database:
 
         def look() -> Overview:
@@ -60,6 +66,16 @@ def status(
     raise typer.Exit(1 if found.problems else 0)
 
 
+def _require_installation(settings: Settings) -> None:
+    """Raise UserError if the default database does not exist. A status must not create an installation."""
+    file = Path(settings.default_database_url.removeprefix("sqlite:///"))
+    if settings.is_default_database and not file.exists():
+        raise UserError(
+            f"there is no r8scan installation here: {file} does not exist; start r8scan run, or set R8SCAN_STATE_DIR"
+            " or R8SCAN_DATABASE_URL as they are set for the service"
+        )
+
+
 def as_json_object(found: Overview) -> dict[str, Any]:
     """Return the JSON object that `--json` prints."""
     said = dataclasses.asdict(verdict(found))
@@ -76,10 +92,12 @@ def _watch(look: Callable[[], Overview]) -> None:
             return
 
 
-def _verdict(found: Overview) -> Text:
+def _verdict(found: Overview) -> RenderableType:
+    """Return the verdict, and the database from which it was read: in another folder it may be another one."""
     said = verdict(found)
     style = "bold red" if not said.works else "yellow" if said.problems else "green"
-    return Text(output.plain(said.sentence), style=style)
+    where = f"database: {found.configuration.database}   read at {output.plain(found.at)}"
+    return Group(Text(output.plain(said.sentence), style=style), Text(output.plain(where)))
 
 
 def _problems(found: Overview) -> list[RenderableType]:
@@ -99,24 +117,35 @@ def _times(found: Overview, one: IncidentRow) -> tuple[str | None, str | None]:
 
 def _screen(found: Overview) -> RenderableType:
     speed = found.speed
+    if any(one.kind in UNREADABLE for one in found.problems):
+        return Group(_verdict(found), *_problems(found))
     delays = (
         f"public to disabled, 24 h: p50 {speed.p50_seconds} s, p95 {speed.p95_seconds} s"
         f" ({counted(speed.incidents_24h, 'incident')})"
         if speed.p50_seconds is not None
         else "public to disabled: no token that was found in public was disabled in 24 hours"
     )
-    sightings = ", ".join(f"{count} {state}" for state, count in sorted(found.sightings.items())) or "none"
+    states = sorted(found.sightings.items())
+    sightings = ", ".join(f"{count} {_SIGHTINGS.get(state, state)}" for state, count in states) or "none"
     parts: list[RenderableType] = [
-        Text(f"{output.plain(found.at)}   {delays}   sightings: {sightings}"),
         Text(output.plain(_configuration(found))),
+        Text(f"{delays}   found tokens by result: {sightings}"),
         _table("Sources (24 hours)", _SOURCE_COLUMNS, (_source_row(found, one) for one in found.sources)),
-        _table("Seen of what other sources saw (95 % interval)", _RECALL_COLUMNS, _recall_rows(found)),
+        _table(
+            "Share of the pushes of other sources that each source showed too, within",
+            _RECALL_COLUMNS,
+            _recall_rows(found),
+        ),
         _table("Budgets", ("credential", "resource", "left", "of", "full again in", "blocked"), _budget_rows(found)),
         _table("Request rates", ("credential", "resource", "allowed", "sent", "refusals", "last"), _rate_rows(found)),
-        _table("Canaries", ("way", "last disabled", "took", "seen by", "waits", "24 h"), _canary_rows(found)),
-        _table("Pushes by likelihood, 24 h", ("band", "read", "found", "dropped", "waiting"), _band_rows(found)),
+        _table("Canaries", ("planted in", "last disabled", "took", "seen by", "waits", "24 h"), _canary_rows(found)),
+        _table(
+            "Pushes by how likely they hold a token, 24 h",
+            ("likelihood", "read", "found", "dropped", "waiting"),
+            _band_rows(found),
+        ),
         _table("Queues", ("kind", "state", "jobs", "oldest"), _queue_rows(found)),
-        _table("Outbox", ("channel", "state", "rows", "oldest"), _outbox_rows(found)),
+        _table("Outbox", ("channel", "state", "messages", "oldest queued", "next try"), _outbox_rows(found)),
     ]
     if found.rescans:
         rows = ((r.job, r.kind, r.target, r.state, r.phase, r.error) for r in found.rescans)
@@ -126,6 +155,12 @@ def _screen(found: Overview) -> RenderableType:
     parts.append(_table("Last incidents", columns, incident_rows, optional=("disabled", "token")))
     spaced = [part for one in parts for part in (one, Text())]
     return Group(_verdict(found), *_problems(found), Text(), *spaced)
+
+
+_SIGHTINGS = {
+    SightingState.UNCHECKED.value: "not looked up yet",
+    SightingState.UNKNOWN.value: "unknown to the token store",
+}
 
 
 def _configuration(found: Overview) -> str:
@@ -163,14 +198,19 @@ def _gaps(one: SourceRow) -> str | None:
     """Return lines about gaps: the estimated number of missed events by reason, and how much a source still has to
     catch up on.
     """
-    reasons = ", ".join(f"~{number} {reason}" for reason, number in one.missed_reasons_24h.items())
+    reasons = ", ".join(f"about {number} {_words(reason)}" for reason, number in one.missed_reasons_24h.items())
     behind = one.cursor.get("seconds_behind")
     parts = [f"{one.gaps_24h} ({reasons})"] if one.gaps_24h else []
     return ", ".join([*parts, *([f"{_span(behind)} to catch up on"] if behind else [])]) or None
 
 
+def _words(reason: str) -> str:
+    known = {"no_overlap": "events between two lists", "texts_no_overlap": "comments and issues between two lists"}
+    return known.get(reason, reason.replace("_", " "))
+
+
 _HORIZONS = {"60": "1 min", "300": "5 min", "900": "15 min", "3600": "1 h", "86400": "1 day"}
-_RECALL_COLUMNS = ("source", "marks", *_HORIZONS.values(), "all pushes of a day")
+_RECALL_COLUMNS = ("source", "pushes\ncompared", *_HORIZONS.values(), "all pushes of a day")
 
 
 def _recall_rows(found: Overview) -> Iterable[Sequence[Any]]:
@@ -230,7 +270,15 @@ def _queue_rows(found: Overview) -> Iterable[Sequence[Any]]:
 
 
 def _outbox_rows(found: Overview) -> Iterable[Sequence[Any]]:
-    return ((row.channel, message_state(row.state), row.rows, _span(row.oldest_seconds)) for row in found.outbox)
+    for row in found.outbox:
+        queued, following = output.ago(row.created_at, found.at), _next_try(found, row)
+        yield row.channel, message_state(row.state), row.rows, queued, following
+
+
+def _next_try(found: Overview, row: OutboxRow) -> str | None:
+    if row.next_attempt_at is None:
+        return None
+    return "now" if row.next_attempt_at <= found.at else output.ago(row.next_attempt_at, found.at)
 
 
 def _table(

@@ -55,7 +55,8 @@ def check(
         stranger_tls = tls_context(None, None, ca_file) or ssl.create_default_context() if has_certificate else None
     except (OSError, UnicodeDecodeError) as err:
         file = getattr(err, "filename", None) or secret_file or "a file of the certificates"
-        raise UserError(f"{file} cannot be read ({getattr(err, 'strerror', None) or err})") from err
+        reason = getattr(err, "strerror", None) or err
+        raise UserError(f"{file} cannot be read ({reason}): correct the name, or make it readable for you") from err
     broken = 0
     for rule in conformance.check(
         address, secret, known=known, may_disable=disable, tls=tls, stranger_tls=stranger_tls

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,8 +23,7 @@ def read(session: Session, found: Overview) -> None:
     """Add the latest incidents and the speed of the last 24 hours."""
     delays = disable_delays(session, SPEED_SECONDS)
     if delays:
-        p95 = statistics.quantiles(delays, n=20)[-1] if len(delays) > 1 else delays[0]
-        found.speed = Speed(len(delays), round(statistics.median(delays), 2), round(p95, 2))
+        found.speed = Speed(len(delays), round(statistics.median(delays), 2), round(percentile_95(delays), 2))
     newest = (
         select(Incident).where(is_no_canary()).order_by(Incident.detected_at.desc(), Incident.id).limit(LAST_INCIDENTS)
     )
@@ -32,6 +33,14 @@ def read(session: Session, found: Overview) -> None:
                 str(one.id), one.hint, one.account_name, one.cause, one.action, one.detected_at, one.disabled_at
             )
         )
+
+
+def percentile_95(ordered: Sequence[float]) -> float:
+    """Return the smallest value that at least 95 % of the sorted values do not exceed.
+
+    It is one of the values, so it is never above the largest, as an extrapolation from a few values would be.
+    """
+    return ordered[math.ceil(0.95 * len(ordered)) - 1]
 
 
 def disable_delays(session: Session, seconds: float) -> list[float]:

@@ -24,7 +24,19 @@ def configuration(settings: Settings) -> Configuration:
         mail_transport=mail_transport(settings),
         token_store=settings.token_store_url or "own tables",
         sources=settings.polled_sources,
+        database=database(settings),
     )
+
+
+def database(settings: Settings) -> str:
+    """Return the file of the database, or its address without the user's password and the query."""
+    from urllib.parse import urlsplit
+
+    url = settings.database_url.get_secret_value()
+    if url.startswith("sqlite"):
+        return url.partition(":///")[2]
+    parts = urlsplit(url)
+    return f"{parts.scheme} {parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def mail_transport(settings: Settings) -> str:

@@ -46,15 +46,23 @@ def _outbox(session: Session, found: Overview) -> None:
     )
     # Use one query for each condition. For an OR of the conditions, PostgreSQL would read the whole table.
     counts = [
-        select(Notification.channel, Notification.state, func.count(), func.min(due_since))
+        select(
+            Notification.channel,
+            Notification.state,
+            func.count(),
+            func.min(due_since),
+            func.min(Notification.created_at),
+            func.min(Notification.next_attempt_at),
+        )
         .where(condition)
         .group_by(Notification.channel, Notification.state)
         for condition in kinds
     ]
     statement = union_all(*counts).order_by("channel", "state")
-    for channel, state, number, due in session.execute(statement):
+    for channel, state, number, due, created, following in session.execute(statement):
         age = max((found.at - due).total_seconds(), 0.0) if due else 0.0
-        found.outbox.append(OutboxRow(channel, state, number, round(age, 1)))
+        waits = state in (NotificationState.PENDING, NotificationState.FROZEN)
+        found.outbox.append(OutboxRow(channel, state, number, round(age, 1), created, following if waits else None))
         if state == NotificationState.FAILED and channel != Channel.EMAIL:  # owners: see `_undeliverable`
             sentence = f"{counted(number, 'message')} ({channel}) failed in {FAILED_SHOWN_DAYS} days"
             found.problems.append(Problem(Kind.MESSAGE_FAILED, sentence, "see r8scan incidents list", subject=channel))
@@ -116,7 +124,10 @@ def _undeliverable(session: Session, found: Overview) -> None:
     number, oldest = session.execute(statement).one()
     if number:
         sentence = f"{counted(number, 'mail')} to owners could not be delivered"
-        todo = "see r8scan incidents list --mail failed; correct the address, then r8scan incidents resend"
+        todo = (
+            "see r8scan incidents list --mail failed; correct or add the address in the token store (r8scan tokens"
+            " import), then r8scan incidents resend"
+        )
         found.problems.append(Problem(Kind.OWNER_UNDELIVERABLE, sentence, todo, oldest))
 
 
@@ -154,7 +165,7 @@ def _decisions(session: Session, found: Overview) -> None:
     found.decisions = Decisions(stood.closed_at, stood.held, protected, protected_since, flagged, flagged_since)
     if stood.closed_at is not None:
         sentence = f"the brake holds {counted(stood.held, 'reported token')}: {stood.reason}"
-        todo = "decide with r8scan brake release or r8scan brake reject"
+        todo = "see who reported them with r8scan brake status; then r8scan brake release or r8scan brake reject"
         found.problems.append(Problem(Kind.BRAKE_CLOSED, sentence, todo, stood.closed_at))
     if protected:
         sentence = f"{counted(protected, 'protected token was', 'protected tokens were')} leaked and not disabled"

@@ -98,7 +98,7 @@ def _silences(found: Overview) -> Iterator[Problem]:
             sentence = f"no process consumes the queue {queue}"
             yield Problem(Kind.QUEUE_WITHOUT_CONSUMER, sentence, f"start a {role}", None, queue)
     if not any(one.role == BEAT for one in found.processes):
-        yield Problem(Kind.PROCESS_SILENT, "no beat was seen: nothing is polled", "start beat", None, BEAT)
+        yield Problem(Kind.PROCESS_SILENT, "beat does not run: nothing is polled", "start beat", None, BEAT)
 
 
 def _is_superseded(one: ProcessRow, others: list[ProcessRow]) -> bool:
@@ -114,8 +114,8 @@ def _is_forgotten(one: ProcessRow, found: Overview) -> bool:
 
 def _not_running(workers: list[ProcessRow]) -> Problem:
     newest = min(workers, key=lambda one: one.silent_seconds, default=None)
-    if newest is None:
-        return Problem(Kind.NOT_RUNNING, "no worker was ever seen", "start r8scan run")
+    if newest is None:  # a process that ends normally deletes its row
+        return Problem(Kind.NOT_RUNNING, "no worker runs", "start r8scan run")
     sentence = f"no worker runs, the last was seen {span(newest.silent_seconds)} ago"
     return Problem(Kind.NOT_RUNNING, sentence, "start r8scan run", newest.seen_at)
 

@@ -167,12 +167,20 @@ class StalledRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """Messages of one channel and state. `oldest_seconds` is how long the oldest has been due."""
+    """Messages of one channel and state.
+
+    Attributes:
+        oldest_seconds: For how long the oldest has been due. A message that waits for its digest is not due yet.
+        created_at: When the oldest was queued.
+        next_attempt_at: When the next attempt is due, of messages that wait.
+    """
 
     channel: str
     state: NotificationState
     rows: int
     oldest_seconds: float
+    created_at: datetime | None = None
+    next_attempt_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +225,8 @@ class Configuration:
     mail_transport: str
     token_store: str
     sources: tuple[str, ...]
+    database: str = ""
+    """The file of the database, or its address without a password."""
 
 
 @dataclass

@@ -130,7 +130,7 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
     why = "the credential's quota is not enough for all pushes" if is_short else "it catches up after a pause"
     sentence = f"{row.source}: {span(behind)} of pushes are not read yet, because {why}"
     todo = (
-        "use a credential that nothing else uses; after a day, unread pushes are given up and counted"
+        "give r8scan a credential that no other program uses; after a day, unread pushes are given up and counted"
         if is_short
         else "nothing; the newest pushes are read first"
     )
@@ -212,7 +212,7 @@ def _budgets(session: Session, found: Overview) -> None:
         wait = (row.resets_at - found.at).total_seconds() if row.resets_at else 0.0
         if row.limit and row.remaining == 0 and wait > MIN_WAIT_SECONDS:
             sentence = f"GitHub's quota {row.resource} of {row.credential} is used up: requests wait for {span(wait)}"
-            todo = "use a credential that nothing else uses"
+            todo = "give r8scan a credential that no other program uses"
             subject = f"{row.credential} {row.resource}"
             found.problems.append(Problem(Kind.REQUESTS_LIMITED, sentence, todo, subject=subject))
         found.budgets.append(

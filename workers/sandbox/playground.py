@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import selectors
+import shlex
 import shutil
 import signal
 import socket
@@ -94,8 +95,8 @@ class _Watched:
             incident, action, disabled_at = str(found.id)[:8], found.action, found.disabled_at
         if action == Decision.DISABLED and disabled_at is not None:
             seconds = max(disabled_at.timestamp() - since, 0.0)
-            return f"found and disabled after {seconds:.1f} s: r8scan incidents show {incident}"
-        return f"found, {action.value.replace('_', ' ')}: r8scan incidents show {incident}"
+            return f"found and disabled after {seconds:.1f} s: incident {incident}"
+        return f"found, {action.value.replace('_', ' ')}: incident {incident}"
 
 
 def play(*, keep: bool = False) -> int:
@@ -163,10 +164,17 @@ def _explain(console: Console, folder: Path, page: str, url: str, password: str)
     lines = [
         f"  Leaks    {page}/   (or: curl -X POST {page}/leak/push)",
         f"  Console  {url}   user {users.SETTINGS_USER}, password {password}",
-        f"  r8scan   cd {folder} && r8scan status",
+        f"  r8scan   cd {folder} && {command()} status   (or: incidents show, followed by an incident's number)",
         f"  Type a kind and Enter to leak: {', '.join(KINDS)}. Ctrl-C ends all.",
     ]
     console.print("\n" + "\n".join(lines) + "\n", markup=False, soft_wrap=True)
+
+
+def command() -> str:
+    """Return what a person types to run r8scan: its name if it is on the PATH, else its full path."""
+    own = Path(sys.executable).parent / "r8scan"
+    found = shutil.which("r8scan")
+    return "r8scan" if found and Path(found).samefile(own) else shlex.quote(str(own))
 
 
 def _write_settings(folder: Path, surroundings: World) -> None:

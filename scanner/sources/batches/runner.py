@@ -196,6 +196,8 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
         for outcome in outcomes:
             found.add(outcome.response)
         counts += found.counts(session, job.id)
+    elif known := sum(outcome.response.known for outcome in outcomes):
+        counts["known"] = known
     jobs.finish(session, job, state, counts=counts, error="; ".join(errors)[:2000] or None)
 
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector, Document, ScanBudget
@@ -23,6 +24,7 @@ from scanner.github.errors import GitHubError
 from scanner.records import spool, unread_contents
 from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
+from scanner.records.source_models import SourceState
 from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
@@ -42,7 +44,12 @@ from scanner.sources.timeline.pages import Cursor, EventList, TimelinePoll, poll
 
 SOURCE = TIMELINE
 STALE_AFTER = timedelta(minutes=15)
-"""A list whose newest event is older is stale. GitHub's own latency is mostly shorter."""
+"""A list whose newest event is older may be stale. GitHub's own latency is mostly shorter."""
+NEVER_QUIET = "https://api.github.com"
+"""GitHub's public instance has new events every second, so an old list of it is stale. A list of another instance may
+be old because nothing happens there."""
+SOURCES_OF_EVENTS = ("repository_search", "new_repositories")
+"""Sources that show the times of pushes and of new repositories, which are events of the timeline as well."""
 MAX_QUARTILE_RANGES = 3
 """Events further than this many interquartile ranges from the middle half are outliers. They do not extend the observed
 time span."""
@@ -115,7 +122,8 @@ def _poll(
     try:
         try:
             with database.write() as session:
-                return _commit(session, leased, polled, found, candidates, interval)
+                is_quiet = github.api_url != NEVER_QUIET and not _was_newer(session, leased.newest_seen_at, polled)
+                return _commit(session, leased, polled, found, candidates, interval, may_be_old=is_quiet)
         except LeaseLost:
             # Another worker has written the cursor, but may not have seen the same events. Keep these events as well.
             _log.warning("public events: another worker has polled; its cursor is kept, and so are these events")
@@ -174,13 +182,15 @@ def _commit(
     found: Found,
     candidates: Sequence[Candidate],
     interval: float,
+    *,
+    may_be_old: bool,
 ) -> PollReport:
     counts = polled.counts + found.counts
     missed = _missed(leased, polled.pushes, "no_overlap")
     texts_missed = _missed(leased, polled.texts, "texts_no_overlap")
     cursor = polled.cursor
     newest = _newest(leased.newest_seen_at, (event.created_at for event in polled.events), polled.at)
-    is_stale = _is_stale(newest, polled, _usual(polled.times))
+    is_stale = not may_be_old and _is_stale(newest, polled, _usual(polled.times))
     if is_stale:
         _log.warning("public events: GitHub serves an old list", extra={"newest": str(newest)})
         # Drop the ETags. With them, GitHub could answer forever that the stale list has not changed.
@@ -246,6 +256,17 @@ def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[date
     """
     newest = usual[-1] if usual else known
     return newest is not None and polled.at - newest > STALE_AFTER
+
+
+def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -> bool:
+    """Return whether an earlier list, or another source, showed something much newer than this list does."""
+    usual = _usual(polled.times)
+    newest = usual[-1] if usual else known
+    if newest is None:
+        return False
+    statement = select(func.max(SourceState.newest_seen_at)).where(SourceState.source.in_(SOURCES_OF_EVENTS))
+    elsewhere = session.execute(statement).scalar_one()
+    return any(at is not None and at - newest > STALE_AFTER for at in (known, elsewhere))
 
 
 def _newest(before: datetime | None, times: Iterable[datetime | None], now: datetime) -> datetime | None:

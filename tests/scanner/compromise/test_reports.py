@@ -105,6 +105,23 @@ def test_a_new_report_disables_an_enabled_token_again_and_notifies_its_owner(
     assert (count(database, Incident), count(database, NotificationSubject)) == (2, 2)
 
 
+def test_a_report_of_many_tokens_is_one_audit_entry_of_its_reporter(
+    database: Database, fresh_token: Callable[[], str]
+) -> None:
+    many = [reported(fresh_token()) for _ in range(80)]
+    submit(database, *many)
+    submit(database, *many)
+    submit(database, *many, reported(fresh_token()))
+    with database.read() as session:
+        kept = session.query(AuditEntry).filter_by(what="reports_received").order_by(AuditEntry.id).all()
+        found = [(one.who, one.incident_id, one.evidence) for one in kept]
+    seen = {"sign": "abuse_report", "note": "seen in a chat"}
+    assert found == [
+        ("soc", None, {"tokens": 80, **seen}),
+        ("soc", None, {"tokens": 1, "reported_before": 80, **seen}),
+    ]
+
+
 def test_several_reports_of_one_token_disable_it_once(database: Database, known: Callable[..., str]) -> None:
     token = known()
     settled = submit(database, reported(token), reported(token, sign="stolen_laptop"), reported(token, key="x"))

@@ -17,6 +17,13 @@ def test_a_wrong_setting_is_the_only_line(r8scan: Run) -> None:
     assert "R8SCAN_ENFORCE" in found["sentence"]
 
 
+def test_a_state_folder_that_cannot_be_made_is_no_advice_in_a_circle(r8scan: Run) -> None:
+    done = r8scan("doctor", env={"R8SCAN_STATE_DIR": "/proc/x", "R8SCAN_GITHUB_API_URL": "http://127.0.0.1:1"})
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("WRONG  database:")]
+    assert "the database cannot be used (cannot create /proc/x/r8scan.db" in line
+    assert line.endswith("correct R8SCAN_DATABASE_URL, or R8SCAN_STATE_DIR, in which it is by default")
+
+
 def test_doctor_prints_one_line_without_secrets_for_each_fault(r8scan: Run) -> None:
     secrets = {
         "R8SCAN_GITHUB_TOKEN": "hunter2-github",

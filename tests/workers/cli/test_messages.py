@@ -18,6 +18,7 @@ from scanner.records.schema import upgrade
 from workers.cli.app import build
 from workers.cli.errors import explain
 
+MAKE_KEY = "make one with: openssl rand -hex 32"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -31,11 +32,12 @@ def state(tmp_path: Path) -> Database:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("R8SCAN_REPORT_KEY", "short", "must have at least 16 characters"),
-        ("R8SCAN_GATEWAY_KEY", "short", "must have at least 16 characters"),
+        ("R8SCAN_REPORT_KEY", "short", f"must have at least 16 characters; {MAKE_KEY}"),
+        ("R8SCAN_GATEWAY_KEY", "short", f"must have at least 16 characters; {MAKE_KEY}"),
         ("R8SCAN_VENDOR_NAME", "", "must not be empty"),
         ("R8SCAN_SUPPORT_CONTACT", "a" * 201, "must have at most 200 characters"),
-        ("R8SCAN_WEB_PORT", "abc", "should be a valid integer, unable to parse string as an integer"),
+        ("R8SCAN_WEB_PORT", "abc", "must be a whole number, such as 10"),
+        ("R8SCAN_EVENTS_POLL_SECONDS", "abc", "must be a number, such as 2.5"),
     ],
 )
 def test_a_wrong_value_of_a_setting_is_told_in_our_own_words(r8scan: Run, name: str, value: str, words: str) -> None:
@@ -54,14 +56,30 @@ def test_a_state_folder_that_cannot_be_made_names_the_right_setting(r8scan: Run,
 def test_the_check_of_a_store_names_the_file_that_it_cannot_read(r8scan: Run, tmp_path: Path) -> None:
     missing = str(tmp_path / "nope")
     done = r8scan("store", "check", "http://127.0.0.1:1", "--secret-file", missing)
-    assert done.stderr == f"r8scan: {missing} cannot be read (No such file or directory)\n"
+    todo = "correct the name, or make it readable for you"
+    assert done.stderr == f"r8scan: {missing} cannot be read (No such file or directory): {todo}\n"
+
+
+def test_a_path_that_does_not_exist_is_named_with_what_to_do(r8scan: Run) -> None:
+    scanned = r8scan("scan", "/nope")
+    assert scanned.stderr == "r8scan: there is no /nope: name a file or folder that exists, or - for standard input\n"
+    reported = r8scan("report", "/nope", "--sign", "abuse_report")
+    reason = "cannot read /nope (No such file or directory): give its name, or - for standard input"
+    assert reported.stderr == f"r8scan: {reason}\n"
+
+
+def test_settings_that_are_a_folder_are_not_ignored(r8scan: Run, tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    done = r8scan("settings")
+    line = f"r8scan: {tmp_path}/.env is not read, because it is a folder: rename it, or remove it\n"
+    assert (done.returncode, done.stderr) == (1, line)
 
 
 def test_an_unavailable_store_is_reported_once(r8scan: Run) -> None:
     done = r8scan("store", "check", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        "BROKEN  the store answers and accepts the secret: it cannot be reached (ConnectError)",
+        "BROKEN  the store can be reached: ConnectError; correct the address, start the store, or look at the network",
         "1 rule is broken",
     ]
 
@@ -77,7 +95,7 @@ def test_a_missing_template_folder_is_reported_once(r8scan: Run, tmp_path: Path)
 @pytest.mark.parametrize("wanted", ["", "xyz", "-"])
 def test_a_malformed_id_is_a_one_line_error(r8scan: Run, state: Database, wanted: str) -> None:
     done = r8scan("incidents", "show", "--", wanted)
-    line = f'r8scan: "{wanted}" is not the beginning of an incident\'s id: see r8scan incidents list\n'
+    line = f'r8scan: "{wanted}" is not the beginning of an incident\'s id: see r8scan incidents list -q TEXT\n'
     assert (done.returncode, done.stderr) == (1, line)
 
 

@@ -48,8 +48,29 @@ def test_the_status_reports_a_service_that_was_never_started(r8scan: Run, state:
     kinds = [one["kind"] for one in json.loads(done.stdout)["problems"]]
     assert kinds == ["not_running", "mails_go_nowhere", "operator_not_set"]
     lines = r8scan("status").stdout.splitlines()
-    assert lines[0] == "NOT WORKING: no worker was ever seen; start r8scan run"
-    assert [line[:2] for line in lines[1:5]] == ["! ", "! ", "! ", ""], "problems follow the verdict"
+    assert lines[0] == "NOT WORKING: no worker runs; start r8scan run"
+    assert lines[1].startswith(f"database: {state.url.database}   read at 2")
+    assert [line[:2] for line in lines[2:6]] == ["! ", "! ", "! ", ""], "problems follow the verdict"
+
+
+def test_the_status_of_a_folder_without_an_installation_creates_nothing(r8scan: Run, tmp_path: Path) -> None:
+    for options in ((), ("--json",), ("--watch",)):
+        done = r8scan("status", *options)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"r8scan: there is no r8scan installation here: {tmp_path}/state/r8scan.db does")
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_status_of_a_database_that_cannot_be_read_is_its_reason_alone(r8scan: Run, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    done = r8scan("status", env={"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/folder"})
+    assert done.stderr.startswith(f"r8scan: {tmp_path}/folder is a folder, not the file of a database: check R8SCAN")
+    away = r8scan("status", env={"R8SCAN_DATABASE_URL": "postgresql://a:hunter2@127.0.0.1:1/r8scan"})
+    lines = away.stdout.splitlines()
+    assert lines[0].startswith("NOT WORKING: the database cannot be used (")
+    assert lines[1].startswith("database: postgresql 127.0.0.1:1/r8scan ")
+    assert all(line.startswith("! ") for line in lines[2:])
+    assert "hunter2" not in away.stdout
 
 
 def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: Database) -> None:
@@ -250,7 +271,7 @@ def test_every_kind_of_target_becomes_one_job_that_can_be_listed_and_cancelled(r
     for order in orders:
         done = r8scan("rescan", *order, "--no-wait", "--json")
         assert done.returncode == 0
-        assert "the broker does not answer" in done.stderr
+        assert "waits, because r8scan run does not run here" in done.stderr
         numbers.append(json.loads(done.stdout)["job"])
     assert len(set(numbers)) == 6
     again = r8scan("rescan", "repo", "Ana/App", "--no-wait", "--json")
@@ -260,6 +281,17 @@ def test_every_kind_of_target_becomes_one_job_that_can_be_listed_and_cancelled(r
     assert "ben/app" in r8scan("rescan", "list").stdout
     assert r8scan("rescan", "cancel", str(numbers[0])).returncode == 0
     assert r8scan("rescan", "cancel", str(numbers[0])).returncode == 1
+
+
+@pytest.mark.parametrize("redis", ["embedded", "redis://127.0.0.1:1/0"])
+def test_a_rescan_that_no_worker_can_start_says_how_to_watch_it_and_ends(
+    r8scan: Run, state: Database, redis: str
+) -> None:
+    done = r8scan("rescan", "repo", "ana/app", env={"R8SCAN_REDIS_URL": redis})
+    cause = "r8scan run does not run here" if redis == "embedded" else "Redis does not answer"
+    assert (done.returncode, done.stdout) == (3, "job 1 queued\n")
+    watch = "watch it with: r8scan jobs show 1 --wait"
+    assert done.stderr == f"job 1 waits, because {cause}: a worker starts it later; {watch}\n"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -95,11 +96,20 @@ def test_the_brake_holds_releases_and_rejects(r8scan: Run, fresh_token: Callable
     assert "r8scan brake status" in first.stderr
     shown = json.loads(r8scan("brake", "status", "--json", env=env).stdout)
     assert (shown["held"], shown["per_minute"], bool(shown["closed_at"])) == (2, 2, True)
-    assert "2 reports are held" in r8scan("brake", "status", env=env).stdout
-    assert r8scan("brake", "release", env=env).stdout == "2 reports are released: 2 disabled\n"
+    assert [one["number"] for one in shown["held_by"]] == [2]
+    told = r8scan("brake", "status", env=env).stdout.splitlines()
+    assert told[0].startswith("holding since ")
+    assert told[1] == "2 reports are held"
+    assert re.fullmatch(r"  2 by operator\S* \(abuse report\)", told[2])
+    asked = r8scan("brake", "release", env=env, stdin="n\n")
+    assert (asked.returncode, live(r8scan)) == (1, 4)
+    assert "2 by operator" in asked.stderr
+    assert "Disable 2 reported tokens?" in asked.stderr
+    assert r8scan("brake", "release", env=env, stdin="y\n").stdout == "2 reports are released: 2 disabled\n"
     assert live(r8scan) == 2
     r8scan("report", "--sign", "abuse_report", stdin="\n".join(tokens[4:]), env=env | {"R8SCAN_BRAKE_PER_MINUTE": "0"})
-    assert "2 reports are rejected" in r8scan("brake", "reject", env=env).stdout
+    assert "2 reports are rejected" in r8scan("brake", "reject", "--yes", env=env).stdout
+    assert r8scan("brake", "status").stdout.startswith("not holding: reports disable tokens at once")
     assert json.loads(r8scan("brake", "status", "--json").stdout)["closed_at"] is None
     assert live(r8scan) == 2
 

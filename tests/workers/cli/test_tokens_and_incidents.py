@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,14 @@ def test_an_incident_is_listed_and_shown(r8scan: Run, tmp_path: Path, fresh_toke
     assert shown.returncode == 0
     assert "\x1b[2J" not in shown.stdout
     assert "ana@example.com" in shown.stdout
+    first = shown.stdout.splitlines()[0]
+    assert first == "It was found in ana/app, and disabled. The mail to its owner is waiting."
+    by_hint = r8scan("incidents", "show", hint_of(token.encode()), env={"COLUMNS": "110"})
+    assert by_hint.stdout.splitlines()[0] == first
+    assert re.search(r"^  \S+ \S+Z  incident opened \(r8scan\): cause public repository$", by_hint.stdout, re.MULTILINE)
+    unknown = r8scan("incidents", "show", "r8_xyz…1234")
+    line = "r8scan: no incident is about a token with the hint r8_xyz…1234: see r8scan incidents list -q r8_xyz\n"
+    assert unknown.stderr == line
     whole = json.loads(r8scan("incidents", "show", listed["id"], "--json").stdout)
     assert whole["exposures"][0]["line"] == 12
     assert whole["notifications"][0]["recipient"] == "ana@example.com"

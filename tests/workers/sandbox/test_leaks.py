@@ -77,7 +77,7 @@ def test_the_outcome_of_each_leak_is_told_once(surroundings: World, leaks: Leaks
         watched.look()
         assert out.getvalue().count(leak.shown) == 1
     assert "found and disabled after" in out.getvalue()
-    assert "found, protected: r8scan incidents show" in out.getvalue()
+    assert "found, protected: incident " in out.getvalue()
 
 
 def test_kinds_are_typed_in_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

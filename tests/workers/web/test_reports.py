@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from scanner.compromise import settling
 from scanner.detection import sha256_digest
 from scanner.detection.token_formats import hint_of
+from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import Incident
@@ -89,6 +90,10 @@ def test_reports_disable_and_bad_ones_are_named(client: httpx.Client, database: 
     assert is_disabled(database, ours)
     again = client.post("/reports", json={"reports": given[:1]}, headers=HEADERS).json()
     assert (again["recorded"], again["repeated"]) == (0, 1)
+    with database.read() as session:
+        (entry,) = session.query(AuditEntry).filter_by(what="reports_received")
+        evidence = {"tokens": 2, "sign": "abuse_report, stolen_laptop", "note": "4711"}
+        assert (entry.who, entry.evidence) == ("api", evidence)
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer x", f"Basic {KEY}", "Bearer", "Bearer \xe9", f"Bearer {KEY}x"])

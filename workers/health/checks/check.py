@@ -11,10 +11,13 @@ from enum import StrEnum
 from scanner.detection import redact
 from scanner.records.database import is_unavailable
 from scanner.settings import SettingsError
+from workers.health.broker_state import reason
 
 CHECK_SECONDS = 20.0
 """A check that takes longer has failed. Longer than the time limits of the clients that the checks use."""
 MAX_SENTENCE_LENGTH = 300
+DATABASE = "database"
+"""The name of the check of the database, to which other checks refer."""
 
 
 class State(StrEnum):
@@ -133,6 +136,9 @@ def _result(check: Check) -> Result:
     except SettingsError as err:
         return Result(check.name, State.FAILED, _line(str(err)), "correct the setting")
     except Exception as err:  # noqa: BLE001 - one check that fails must not hide the results of the others
+        if is_unavailable(err) and check.name == DATABASE:
+            todo = "correct R8SCAN_DATABASE_URL, or R8SCAN_STATE_DIR, in which it is by default"
+            return Result(check.name, State.FAILED, f"the database cannot be used ({_line(reason(err))})", todo)
         if is_unavailable(err):
             return Result(check.name, State.FAILED, "the database cannot be used", "see the check of the database")
         # Show only the type: the text of an unexpected error may contain an address with a password.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from scanner.github.client import get_json
 from scanner.github.errors import GitHubError
@@ -17,6 +17,7 @@ from scanner.github.rate_limit import server_time
 from scanner.records import versions
 from scanner.records.database import Database, is_unavailable
 from scanner.records.models import db_now
+from scanner.records.source_models import SourceState
 from scanner.settings import Settings
 from workers.context import Context
 from workers.health import broker_state, machine, processes
@@ -62,10 +63,13 @@ def check_beat(context: Context) -> str:
     with context.database.read() as session:
         found.at = session.execute(select(db_now())).scalar_one()
         processes.read(session, found)
+        polled_at = session.execute(select(func.max(SourceState.last_success_at))).scalar_one()
     if processes.is_alive(found, BEAT):
         return "has just been seen"
     newest = min((one.silent_seconds for one in found.processes if one.role == BEAT), default=None)
-    sentence = "no beat was ever seen" if newest is None else f"beat was seen {span(newest)} ago"
+    sentence = f"beat was seen {span(newest)} ago" if newest is not None else "beat does not run"
+    if newest is None and polled_at is not None:  # a beat that ended normally has deleted its row
+        sentence += f", the last poll was {span(found.at - polled_at)} ago"
     raise Wrong(f"{sentence}: nothing is polled", "start beat, or r8scan run")
 
 

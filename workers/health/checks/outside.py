@@ -58,7 +58,10 @@ def check_credential(context: Context, credential: App | str | None) -> str:
     empty = [name for name, (left, _) in quotas.items() if left == 0]
     if empty:
         sentence = f"{github.credential_label}: the quota of {' and '.join(empty)} is used up"
-        raise Wrong(sentence, "wait for the next hour; use a credential that nothing else uses")
+        raise Wrong(
+            sentence,
+            "wait for the next hour, or give r8scan a credential that no other program uses",
+        )
     parts = [f"{name} {left:,} of {limit:,} left" for name, (left, limit) in quotas.items()]
     scopes = "".join(char for char in response.headers.get("x-oauth-scopes", "") if char.isprintable())
     if scopes:

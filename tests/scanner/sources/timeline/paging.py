@@ -48,4 +48,4 @@ def text(number: int, **fields: Any) -> dict[str, Any]:
 
 def state(database: Database) -> SourceState:
     with database.read() as session:
-        return session.execute(select(SourceState)).scalar_one()
+        return session.execute(select(SourceState).where(SourceState.source == "public_events")).scalar_one()

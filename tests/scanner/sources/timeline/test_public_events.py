@@ -17,7 +17,7 @@ import respx
 from sqlalchemy import select, update
 
 from scanner.detection import Detector
-from scanner.github.client import GitHub
+from scanner.github.client import GitHub, connect
 from scanner.records import leases, spool
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting, db_now
@@ -206,13 +206,16 @@ def problems(database: Database, state_dir: Path) -> list[Problem]:
 def test_a_list_that_never_changes_is_noticed_despite_its_etag(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], tmp_path: Path
 ) -> None:
+    with database.write() as session:  # proof that GitHub is not quiet
+        session.add(SourceState(source="new_repositories", next_poll_at=db_now(60), newest_seen_at=db_now(-5)))
     route = api.get("/events").mock(side_effect=pages(list_of(0, newest=60, count=30)))
     polled()
     polled()
     assert route.calls.last.response.status_code == 304
     assert ("stale_list" in state(database).counts, state(database).cursor["is_stale"]) == (False, False)
     with database.write() as session:
-        session.execute(update(SourceState).values(newest_seen_at=datetime.now(UTC) - timedelta(minutes=16)))
+        aged = update(SourceState).where(SourceState.source == "public_events")
+        session.execute(aged.values(newest_seen_at=datetime.now(UTC) - timedelta(minutes=16)))
     polled()
     assert route.calls.last.response.status_code == 304
     assert state(database).counts["stale_list"] == 1
@@ -226,6 +229,38 @@ def test_a_list_that_never_changes_is_noticed_despite_its_etag(
     api.get("/events").mock(side_effect=pages(list_of(1900, newest=5, count=30)))
     polled()
     assert not state(database).cursor["is_stale"]
+
+
+def test_a_quiet_github_serves_no_old_list_until_something_newer_was_seen_elsewhere(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport], tmp_path: Path
+) -> None:
+    api.get("/events").mock(side_effect=pages(list_of(0, newest=3600, count=30)))
+    for _ in range(2):
+        polled()
+        assert not problems(database, tmp_path), "nothing may have happened for an hour"
+    with database.write() as session:
+        session.add(SourceState(source="repository_search", next_poll_at=db_now(60), newest_seen_at=db_now(-5)))
+    polled()
+    (problem,) = problems(database, tmp_path)
+    assert problem.sentence.startswith("public_events: GitHub serves an old list")
+
+
+def test_a_list_that_goes_back_in_time_is_old_on_every_github(
+    api: respx.Router, database: Database, polled: Callable[[], PollReport]
+) -> None:
+    for start, newest, is_stale in ((900, 5, False), (0, 3600, True)):
+        api.get("/events").mock(side_effect=pages(list_of(start, newest=newest, count=30)))
+        polled()
+        assert state(database).cursor["is_stale"] == is_stale
+
+
+def test_an_old_list_of_the_public_github_needs_no_other_proof(database: Database, tmp_path: Path) -> None:
+    github = connect("https://api.github.com", "https://github.com", None)
+    with respx.mock(base_url="https://api.github.com") as router:
+        router.get("/events").mock(side_effect=pages(list_of(0, newest=3600, count=30)))
+        poll(database, github, Detector(), state_dir=tmp_path)
+    github.close()
+    assert state(database).cursor["is_stale"]
 
 
 def test_one_event_that_is_hours_late_does_not_hide_a_gap(

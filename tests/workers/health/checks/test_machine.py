@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from scanner.records.database import Database
+from scanner.records.models import db_now
+from scanner.records.source_models import SourceState
 from scanner.settings import load_settings
 from tests.workers.health.alive import seen
 from workers.context import Context
@@ -39,7 +41,11 @@ def test_a_newer_or_unreachable_database_fails_the_check(database: Database) -> 
 
 def test_beat_must_have_sent_a_heartbeat_recently(database: Database) -> None:
     context = context_of(database)
-    with pytest.raises(Wrong, match="no beat was ever seen: nothing is polled"):
+    with pytest.raises(Wrong, match="beat does not run: nothing is polled"):
+        machine.check_beat(context)
+    with database.write() as session:
+        session.add(SourceState(source="gists", next_poll_at=db_now(), last_success_at=db_now(-1680)))
+    with pytest.raises(Wrong, match="beat does not run, the last poll was 28 minutes ago: nothing is polled"):
         machine.check_beat(context)
     with database.write() as session:
         seen(session, "beat", silent_seconds=300)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from scanner.records.canaries import is_no_canary
 from scanner.records.models import Exposure, Incident, db_now
 from scanner.records.states import Decision
+from workers.health.incidents import percentile_95
 
 DAYS = 30
 SPEED_DAYS = 14
@@ -103,7 +104,7 @@ def _speeds(delays: dict[str, list[float]]) -> list[Speed]:
         Speed(
             day,
             statistics.median(values),
-            statistics.quantiles(values, n=20)[-1] if len(values) > 1 else values[0],
+            percentile_95(sorted(values)),
             len(values),
         )
         for day, values in sorted(delays.items())

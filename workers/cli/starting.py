@@ -1,0 +1,26 @@
+"""Whether a worker can start queued work now, for commands that queue work and may wait for its end."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from scanner.records.database import Database
+from scanner.records.models import db_now
+from scanner.settings import Settings
+from workers.health import broker_state, processes
+from workers.health.overview import empty
+
+NOT_STARTED = 3
+"""The exit status of a command whose work is queued but cannot start now."""
+
+
+def obstacle(database: Database, settings: Settings, queue: str) -> str | None:
+    """Return why no worker can start work of this queue now, None if one can. The work stays queued in any case."""
+    if broker_state.broker_problem(settings):
+        is_embedded = settings.redis_url.get_secret_value() == "embedded"
+        return "r8scan run does not run here" if is_embedded else "Redis does not answer"
+    found = empty(settings)
+    with database.read() as session:
+        found.at = session.execute(select(db_now())).scalar_one()
+        processes.read(session, found)
+    return None if processes.has_consumer(found, queue) else f"no worker consumes the queue {queue}"
