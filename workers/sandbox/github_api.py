@@ -36,6 +36,11 @@ def routes(answers: Answers) -> list[Route]:
     ]
 
 
+def _is_push(request: Request) -> bool:
+    wanted = (request.path_params["rest"], request.query_params.get("service"))
+    return "git-receive-pack" in wanted
+
+
 def git_throttled(method: str) -> Response:
     """Return the answer with which GitHub's edge refuses git requests:
     https://github.com/orgs/community/discussions/206581
@@ -177,6 +182,7 @@ class Answers:
         if (
             refused is None
             and self.github.git_limit is not None
+            and not _is_push(request)  # the limit is that of readers; people still push
             and self._windows["git"].spend(1) > self.github.git_limit
         ):
             refused = git_throttled(request.method)

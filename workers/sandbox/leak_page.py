@@ -45,7 +45,7 @@ def application(cause: Callable[[str], Leak], lines: Sequence[str], mailbox: Mai
             return PlainTextResponse(f"{err}\n", 404)
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse("/", 303)
-        return PlainTextResponse(f"{done.shown} is public: {done.place}\n")
+        return PlainTextResponse(f"{done.sentence}\n")
 
     async def mail(request: Request) -> Response:
         messages, number = await run_in_threadpool(lambda: mailbox.messages), int(request.path_params["number"])

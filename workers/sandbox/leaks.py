@@ -14,13 +14,20 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from scanner.compromise.reports import Subject, new_report, record
 from scanner.detection.digests import sha256_digest
 from scanner.tokens import sql
+from scanner.tokens.imports import ImportedToken
+from scanner.tokens.registry import ImportRun
 from workers.sandbox.tokens import random_token
 from workers.sandbox.workplace import Workplace
 from workers.sandbox.world import World
 
 PEOPLE = ("ana", "ben", "chloe", "dario", "emi", "farid")
+REPORTED = 80
+"""More than the default of R8SCAN_BRAKE_PER_MINUTE."""
+OUTAGE_SECONDS = 180
+"""Long enough for the status to show the problem, and for its mail to the operator after two minutes."""
 PROJECTS = ("image-bot", "weather", "site", "notes", "toolbox")
 HISTORY = "import replicate\n\nclient = replicate.Client(api_token={!r})\n"
 
@@ -33,6 +40,13 @@ class Leak:
     digest: str
     shown: str
     place: str
+
+    @property
+    def sentence(self) -> str:
+        """Return what happened, in one line."""
+        if self.kind == "brake":
+            return f"{self.shown} is one of {self.place}"
+        return f"{self.shown} is public: {self.place}"
 
 
 class UnknownKind(Exception):
@@ -60,6 +74,36 @@ class Leaks:
             digest = self._register(kind, token, person, number)
             place = KINDS[kind].publish(self, repository, token, number)
         return Leak(kind, digest, f"{token[:6]}…{token[-4:]}", place)
+
+    def brake(self, repository: str, token: str, number: int) -> str:
+        """Report more tokens at once than the brake lets through in a minute."""
+        del repository
+        digests = [sha256_digest(random_token().encode()) for _ in range(REPORTED - 1)]
+        name = f"token of report {number}"
+        with self._world.database.write() as session:
+            entries = [ImportedToken(digest, "", name, None, ("ana@example.com",)) for digest in digests]
+            ImportRun.begin().write(session, entries)
+        subjects = [Subject(digest) for digest in (*digests, sha256_digest(token.encode()))]
+        note = f"the sandbox's report {number}: a list found on a stolen laptop"
+        given = [new_report(one, sign="stolen_laptop", note=note, reporter="sandbox") for one in subjects]
+        record(self._world.database, given)
+        return f"{REPORTED} tokens that were reported at once; the brake holds those above its quota of a minute"
+
+    def limit(self, repository: str, token: str, number: int) -> str:
+        """Push a token while GitHub refuses to let anybody read by git."""
+        place = self.push(repository, token, number)
+        github = self._world.github
+        github.git_limit = 0
+        _later(lambda: setattr(github, "git_limit", None))
+        return f"{place}; for {OUTAGE_SECONDS} s GitHub limits requests, so the push waits"
+
+    def mail_down(self, repository: str, token: str, number: int) -> str:
+        """Push a token while the mail server accepts no mail."""
+        mailbox = self._world.mailbox
+        mailbox.is_down = True
+        _later(lambda: setattr(mailbox, "is_down", False))
+        place = self.push(repository, token, number)
+        return f"{place}; for {OUTAGE_SECONDS} s the mail server accepts no mail, so the owner's mail waits"
 
     def _register(self, kind: str, token: str, person: str, number: int) -> str:
         digest = sha256_digest(token.encode())
@@ -133,6 +177,13 @@ class Leaks:
         return f"{repository}, comment on issue {number}"
 
 
+def _later(end: Callable[[], None]) -> None:
+    """End an outage after OUTAGE_SECONDS, in a thread that does not keep the program alive."""
+    timer = threading.Timer(OUTAGE_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+
+
 Publish = Callable[[Leaks, str, str, int], str]
 
 
@@ -153,5 +204,8 @@ KINDS: Mapping[str, Kind] = {
     "comment": Kind(Leaks.comment, "a comment quotes a token"),
     "unknown": Kind(Leaks.push, "a well-formed token that the token store does not know: nothing must happen"),
     "protected": Kind(Leaks.push, "a protected token: it stays live, and the operator is told to decide"),
+    "brake": Kind(Leaks.brake, f"{REPORTED} tokens are reported at once: the brake holds some until you decide"),
+    "limit": Kind(Leaks.limit, f"GitHub limits requests for {OUTAGE_SECONDS} s: the status names it, the push waits"),
+    "mail-down": Kind(Leaks.mail_down, f"the mail server is down for {OUTAGE_SECONDS} s: a mail waits, none is lost"),
     "nobody": Kind(Leaks.push, "a token without a mail address: the operator is told"),
 }

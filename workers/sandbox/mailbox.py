@@ -24,6 +24,8 @@ class Mailbox:
     contents: list[bytes] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     faults: deque[str] = field(default_factory=deque)
+    is_down: bool = False
+    """Whether it accepts no mail, as a server does before it shuts down."""
 
     def __post_init__(self) -> None:
         self._arrived = threading.Condition()
@@ -47,6 +49,8 @@ class Mailbox:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         """Store a mail, or refuse it with the next fault."""
         del server, session
+        if self.is_down:
+            return "421 4.3.2 the mail server is down"
         if self.faults:
             return self.faults.popleft()
         with self._arrived:

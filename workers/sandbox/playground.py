@@ -141,7 +141,7 @@ def _play(folder: Path, console: Console) -> None:
         def cause(kind: str) -> Leak:
             leak = leaks.cause(kind)
             watched.add(leak)
-            journal.show(f"{leak.shown} is public: {leak.place}", "yellow")
+            journal.show(leak.sentence, "yellow")
             return leak
 
         service = stack.enter_context(surroundings.service())

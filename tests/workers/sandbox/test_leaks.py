@@ -13,12 +13,13 @@ import pytest
 from rich.console import Console
 
 from scanner.detection import Candidate, Place
+from scanner.records.audit_models import AuditEntry
 from scanner.response.policy import Policy
 from scanner.response.respond import respond
 from scanner.tokens import sql
 from workers.sandbox import leak_page, playground, world
 from workers.sandbox.http_server import served
-from workers.sandbox.leaks import KINDS, Leak, Leaks
+from workers.sandbox.leaks import KINDS, REPORTED, Leak, Leaks
 from workers.sandbox.world import World, until
 
 
@@ -43,7 +44,7 @@ def test_the_page_causes_every_kind_of_leak_and_refuses_other_sites(surroundings
     application = leak_page.application(cause, ["<b>something</b>"], surroundings.mailbox, "http://console/")
     with served(application) as url, httpx.Client(base_url=url, trust_env=False) as page:
         for kind in KINDS:
-            assert page.post(f"/leak/{kind}").text.startswith(f"{caused[-1].shown} is public: ")
+            assert page.post(f"/leak/{kind}").text == f"{caused[-1].sentence}\n"
         assert page.post("/leak/push", headers={"Accept": "text/html"}).headers["location"] == "/"
         assert page.post("/leak/push", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
         assert page.post("/leak/nonsense").status_code == 404
@@ -60,6 +61,17 @@ def test_the_page_causes_every_kind_of_leak_and_refuses_other_sites(surroundings
     events = [event["type"] for event in surroundings.github.timeline.page(1, 100)]
     assert {"PushEvent", "IssuesEvent", "IssueCommentEvent"} <= set(events)
     assert len(surroundings.github.gists) == 1
+    assert (surroundings.github.git_limit, surroundings.mailbox.is_down) == (0, True), "both end later"
+    with surroundings.database.read() as session:
+        (entry,) = session.query(AuditEntry).filter_by(what="reports_received")
+        assert (entry.who, entry.evidence["tokens"]) == ("sandbox", REPORTED)
+
+
+def test_what_a_person_types_to_run_the_command_works_without_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert Path(playground.command()).is_file()
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert playground.command() == "r8scan"
 
 
 def test_the_outcome_of_each_leak_is_told_once(surroundings: World, leaks: Leaks) -> None:

@@ -16,7 +16,7 @@ from notifications.email.smtp import SmtpTransport
 from notifications.email.transport import TransientFailure
 from notifications.operator_channels import News, OperatorChannel, OperatorNotNotified
 from scanner.github.client import App, get_json
-from scanner.github.errors import BadCredential, GitHubError, NotFound
+from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited
 from scanner.github.git_protocol import list_refs
 from scanner.records.canaries import own_tokens
 from scanner.settings import GITHUB
@@ -51,7 +51,7 @@ def check_credential(context: Context, credential: App | str | None) -> str:
     except BadCredential as err:
         raise Wrong(str(err), "make a new one; it needs no scopes") from err
     except GitHubError as err:
-        raise Wrong(str(err), "look at the network, the proxy and R8SCAN_GITHUB_API_URL") from err
+        raise Wrong(str(err), _todo(err, "R8SCAN_GITHUB_API_URL")) from err
     finally:
         github.close()
     quotas = _quotas(found)
@@ -67,6 +67,12 @@ def check_credential(context: Context, credential: App | str | None) -> str:
     if scopes:
         parts.append(f"scopes {scopes[:MAX_SCOPES_LENGTH]} (none is needed: a token without scopes is safer)")
     return f"{github.credential_label}: {', '.join(parts)}"
+
+
+def _todo(err: GitHubError, setting: str) -> str:
+    if isinstance(err, RateLimited):
+        return "wait: requests are sent again when GitHub accepts them; a credential of its own has a higher limit"
+    return f"look at the network, the proxy and {setting}"
 
 
 def _quotas(found: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
@@ -90,7 +96,7 @@ def check_git(context: Context) -> str:
             raise Wrong(f"git: {err}", "look at the network and the proxy") from err
         return f"{host} answers git"
     except GitHubError as err:
-        raise Wrong(f"git: {err}", "look at the network, the proxy and R8SCAN_GITHUB_WEB_URL") from err
+        raise Wrong(f"git: {err}", _todo(err, "R8SCAN_GITHUB_WEB_URL")) from err
     finally:
         github.close()
     return f"{host} listed {counted(len(refs.oids), 'ref')} of {PUBLIC_REPOSITORY}"
