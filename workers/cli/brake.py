@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -104,7 +105,9 @@ def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
     if not yes and shown:
         for one in held:
             typer.echo(output.plain(f"  {one}"), err=True)
-        if not typer.confirm(f"{what} {counted(shown, 'reported token')}?", err=True):
+        # Write the whole question to standard error: standard output may be JSON.
+        typer.echo(f"{what} {counted(shown, 'reported token')}? [y/N]: ", nl=False, err=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise UserError("nothing was decided: the reports are still held")
     with context.database.write() as session:
         now = brake.status(session).held

@@ -42,7 +42,7 @@ def test_the_page_causes_every_kind_of_leak_and_refuses_other_sites(surroundings
         return caused[-1]
 
     application = leak_page.application(cause, ["<b>something</b>"], surroundings.mailbox, "http://console/")
-    with served(application) as url, httpx.Client(base_url=url, trust_env=False) as page:
+    with served(application) as url, httpx.Client(base_url=url, trust_env=False, timeout=60) as page:
         for kind in KINDS:
             assert page.post(f"/leak/{kind}").text == f"{caused[-1].sentence}\n"
         assert page.post("/leak/push", headers={"Accept": "text/html"}).headers["location"] == "/"
