@@ -234,10 +234,7 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Return whether a token that is encoded twice in base64 may begin at a `run` needle.
-
-    Only the next letters are tested.
-    """
+    """Return whether the letters after a `run` needle may be those of a token that is encoded twice in base64."""
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
     return raw is not None and _nested_likely().match(decoded_base64(raw[0])) is not None

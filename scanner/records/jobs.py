@@ -284,10 +284,7 @@ def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None)
 
 
 def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Queue the job again as if it had never been claimed. It is due in `delay` seconds.
-
-    Only for a job from which nothing was read.
-    """
+    """Queue a job whose worker has read nothing, as if it had never been claimed. It is due in `delay` seconds."""
     try:
         with session.begin_nested():
             job.lease.write(session, begun_at=None, failures=0)
