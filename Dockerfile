@@ -13,10 +13,12 @@ FROM python:3.13-slim
 RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/r8scan r8scan
 COPY --from=build /opt/r8scan /opt/r8scan
-ENV PATH=/opt/r8scan/bin:$PATH PYTHONUNBUFFERED=1 R8SCAN_STATE_DIR=/var/lib/r8scan R8SCAN_LOG_FORMAT=json
+ENV PATH=/opt/r8scan/bin:$PATH PYTHONUNBUFFERED=1 R8SCAN_STATE_DIR=/var/lib/r8scan R8SCAN_LOG_FORMAT=json R8SCAN_ALIVE_FILE=/tmp/alive
 USER r8scan
 WORKDIR /var/lib/r8scan
 VOLUME /var/lib/r8scan
 STOPSIGNAL SIGTERM
+# `run` and `serve` touch the file. Commands that end by themselves are over before the first check.
+HEALTHCHECK --interval=30s --timeout=20s --retries=3 --start-period=30s CMD ["python", "-m", "workers.alive"]
 ENTRYPOINT ["r8scan"]
 CMD ["--help"]

@@ -11,12 +11,13 @@ TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 
 	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
 
-.PHONY: demo test check run bench attack-table fault-table quiet memory-table fuzz look lint format lock migration pins sbom clean
+.PHONY: demo sandbox test check run bench attack-table fault-table quiet memory-table fuzz look lint format lock migration pins sbom clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo   watch a leak being found, disabled and mailed, on this machine alone"
+	@echo "make sandbox   leak tokens yourself, and see them in the console"
 	@echo "make test   everything that must pass"
 	@echo "make run    the service, with settings from R8SCAN_* variables and .env"
 	@echo "make bench  speed and memory, as ratios"
@@ -34,6 +35,9 @@ help:
 
 demo: $(RUNTIME)
 	@$(BIN)/r8scan demo
+
+sandbox: $(RUNTIME)
+	@$(BIN)/r8scan sandbox
 
 run: $(RUNTIME)
 	@$(BIN)/r8scan run

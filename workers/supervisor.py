@@ -235,7 +235,8 @@ class Supervisor:
         folder = self._settings.state_dir.absolute()
         alive = self._alive_file(service.name)
         alive.unlink(missing_ok=True)
-        own = {"R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive)}
+        # Without a notify socket: to systemd, this process speaks for all.
+        own = {"R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive), "NOTIFY_SOCKET": ""}
         if self._fingerprint == forked.fingerprint() and forked.can_fork():
             self._children[service.name] = forked.fork(lambda: run_forked(service), own)
         else:

@@ -15,6 +15,7 @@ import redis
 
 from tests.end_to_end.conftest import disabled, idle, told, until
 from tests.processes import children
+from tests.systemd import notified
 from workers.embedded_redis import socket_path
 from workers.sandbox import world
 from workers.sandbox.workplace import Workplace
@@ -250,15 +251,20 @@ def test_it_runs_on_postgresql_and_a_redis_of_its_own(
     tmp_path: Path, postgresql_url: str, redis_socket: str, fresh_token: Callable[[], str]
 ) -> None:
     urls = {"database_url": postgresql_url, "redis_url": f"redis+socket://{redis_socket}"}
-    with world.running(tmp_path / "w", **urls) as surroundings:
+    socket = tmp_path / "notify"
+    with world.running(tmp_path / "w", **urls) as surroundings, notified(socket) as received:
         tokens = [fresh_token() for _ in range(3)]
         digests = [surroundings.register(token, email=f"{number}@example.com") for number, token in enumerate(tokens)]
-        with surroundings.service("--processes", "2") as service:
+        with surroundings.service("--processes", "2", NOTIFY_SOCKET=str(socket)) as service:
             for number, token in enumerate(tokens):
                 leak(surroundings, token, number)
             for digest in digests:
                 until(lambda digest=digest: disabled(surroundings, digest), MINUTE)  # type: ignore[misc]
             assert surroundings.mailbox.wait_for(len(tokens), MINUTE)
             assert "redis" not in processes(service.pid)
+            until(lambda: len(received()) > 1, MINUTE)
+        to_systemd = received()
+        assert to_systemd[:2] == [(service.pid, "READY=1\nWATCHDOG=1"), (service.pid, "WATCHDOG=1")]
+        assert {pid for pid, _ in to_systemd} == {service.pid}, "systemd logs a warning for each other process"
         assert service.returncode == 0
         assert told(surroundings) == len(tokens)

@@ -16,18 +16,27 @@ INTERVAL_SECONDS = 5.0
 
 
 class Notifier:
-    """Sends to the socket that systemd has named in NOTIFY_SOCKET. Without it, does nothing."""
+    """Sends to the socket that systemd has named in NOTIFY_SOCKET. Without it, does nothing.
+
+    A process that was forked inherits its parent's notifier, which stays silent there: systemd takes messages from
+    the unit's main process alone, and logs a warning for each other one.
+    """
 
     def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
         # An address that begins with @ is in the abstract namespace.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._clock = clock
         self._sent_at: float | None = None
+        self._process = os.getpid()
 
     def alive(self) -> None:
         """Tell systemd that the calling thread has just made progress."""
         now = self._clock()
-        if not self._address or (self._sent_at is not None and now - self._sent_at < INTERVAL_SECONDS):
+        if (
+            not self._address
+            or os.getpid() != self._process
+            or (self._sent_at is not None and now - self._sent_at < INTERVAL_SECONDS)
+        ):
             return
         is_first, self._sent_at = self._sent_at is None, now
         self._send("READY=1\nWATCHDOG=1" if is_first else "WATCHDOG=1")

@@ -13,9 +13,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import select
 
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, Incident, Notification, ScanJob
-from scanner.records.states import Cause, Decision, IncidentState, JobState, NotificationState
+from scanner.records.models import ApiToken, Incident, Notification, NotificationSubject, ScanJob
+from scanner.records.states import Cause, Decision, IncidentState, JobState, NotificationState, ReportState
 from tests.browser import LOOKS, chromium, window
 from tests.workers.web.console.conftest import PASSWORD, client_of, context_of, newest_incident, signed_in
 from tests.workers.web.console.identities import values_of
@@ -39,7 +40,20 @@ def is_disabled(database: Database, incident: object) -> bool:
         return session.execute(statement.where(Incident.id == incident)).scalar_one() is not None
 
 
-def test_an_incident_is_assigned_noted_protected_and_disabled_by_hand(browser: Browser, context: Context) -> None:
+def count_of(database: Database, state: NotificationState) -> int:
+    with database.read() as session:
+        return len(session.execute(select(Notification.id).where(Notification.state == state)).all())
+
+
+def mailed_incident(database: Database) -> uuid.UUID:
+    """Return the newest disabled incident whose mail was sent."""
+    statement = select(Incident.id).join(NotificationSubject).join(Notification).order_by(Incident.detected_at.desc())
+    wanted = (Incident.action == Decision.DISABLED, Notification.state == NotificationState.SENT)
+    with database.read() as session:
+        return session.execute(statement.where(*wanted).limit(1)).scalar_one()
+
+
+def test_an_incident_is_assigned_noted_disabled_closed_and_opened_again(browser: Browser, context: Context) -> None:
     one = newest_incident(context, action=Decision.FLAGGED)
     with console(browser, context) as page:
         page.goto(f"/console/incidents/{one}")
@@ -62,15 +76,18 @@ def test_an_incident_is_assigned_noted_protected_and_disabled_by_hand(browser: B
         act(page, "disable", url="https://tickets.example/7", reason="it is abused")
         expect(page.get_by_role(DONE)).to_contain_text("The token is disabled")
         assert is_disabled(context.database, one)
+        act(page, "close", reason="its owner has a new one")
+        expect(page.get_by_role(DONE)).to_contain_text("The incident is closed.")
+        act(page, "reopen", reason="it is abused again")
+        expect(page.get_by_role(DONE)).to_contain_text("The incident is open again.")
         act(page, "enable", reason="a false alarm")
         expect(page.get_by_role(DONE)).to_contain_text("The token works again.")
         assert not is_disabled(context.database, one)
 
 
-def test_a_failed_mail_is_sent_again_and_read(browser: Browser, context: Context) -> None:
-    failed = select(Notification.id).where(Notification.state == NotificationState.FAILED)
-    with context.database.read() as session:
-        before = len(session.execute(failed).all())
+def test_a_failed_mail_and_one_that_was_sent_are_queued_again(browser: Browser, context: Context) -> None:
+    before = count_of(context.database, NotificationState.FAILED)
+    pending = count_of(context.database, NotificationState.PENDING)
     with console(browser, context) as page:
         page.goto("/console/outbox?state=failed")
         expect(page.get_by_role("button", name="Try again")).to_have_count(before)
@@ -78,6 +95,10 @@ def test_a_failed_mail_is_sent_again_and_read(browser: Browser, context: Context
         expect(page.get_by_role(DONE)).to_contain_text("The message is queued once more.")
         page.locator("[data-row]").first.click()
         expect(page.frame_locator("iframe").locator("body")).to_contain_text("token")
+        page.goto(f"/console/incidents/{mailed_incident(context.database)}")
+        act(page, "resend", reason="the owner asked for it")
+        expect(page.get_by_role(DONE)).to_contain_text("The owner's mail is queued once more.")
+    assert count_of(context.database, NotificationState.PENDING) == pending + 2, "the failed mail and the resent one"
 
 
 def test_an_address_is_rescanned_cancelled_and_a_failed_job_tried_again(browser: Browser, context: Context) -> None:
@@ -138,6 +159,16 @@ def test_a_telephone_in_the_dark_releases_the_brake_from_the_first_page(browser:
         act(page, "close", reason="seen on the way home")
         expect(page.get_by_role(DONE)).to_contain_text("The incident is closed.")
         assert violations(page, DARK_TELEPHONE.width, OTHER_LOOKS[1][2]) == []
+
+
+def test_held_reports_are_rejected_and_their_tokens_stay_live(browser: Browser, context: Context) -> None:
+    with console(browser, context) as page:
+        page.goto("/console/decisions")
+        page.get_by_role("button", name="Reject").click()
+        expect(page.get_by_role(DONE)).to_contain_text("None of the held tokens was disabled.")
+    with context.database.read() as session:
+        states = select(Report.state, Report.decision).distinct()
+        assert session.execute(states).all() == [(ReportState.REJECTED, Decision.REJECTED)]
 
 
 def press(page: Page, *keys: str) -> None:
