@@ -96,6 +96,10 @@ def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Mete
     for _ in range(parts):
         meter.step(1)
         packed = int.from_bytes(chunk[at : at + 4], "little")
+        if packed > part_size:
+            # The compressor stores a part that it cannot make smaller. All blocks may refer to one part, so a large
+            # part would be copied for each.
+            raise UnreadableError("damaged")
         part = chunk[at + 4 : at + 4 + packed]
         at += 4 + packed
         if packed == part_size:

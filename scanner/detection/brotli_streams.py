@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from scanner.detection.compressed import Inflated, inner_name
@@ -19,6 +20,9 @@ _MIN_TEXT = 24
 _CHROME_END = b"\xd8\x41\x0d\x97\x45\x6f\xfa\xf4"
 _CHROME_HEADERS = (20, 24)
 """Bytes before the key, without and with the padding that compilers add."""
+_MAX_CHROME_KEY = 8 << 10
+_CHROME_KEY = re.compile(rb"[!-~]{8,}+")
+"""A key is a URL. Tools that copy entries may leave its length out of the header."""
 _FIREFOX_CHUNK = 256 << 10
 
 
@@ -53,7 +57,11 @@ def chrome_cache_members(container: Container) -> Iterator[Member]:
     content = whole(container)
     key = int.from_bytes(content[12:16], "little")
     end = content.find(_CHROME_END)
-    bodies = [content[header + key : end if end >= 0 else None] for header in _CHROME_HEADERS]
+    begins = [header + key for header in _CHROME_HEADERS]
+    written = _CHROME_KEY.search(content, _CHROME_HEADERS[0], _MAX_CHROME_KEY)
+    if written is not None and written.end() not in begins:
+        begins.append(written.end())
+    bodies = [content[begin : end if end >= 0 else None] for begin in begins]
     chosen = next((body for body in bodies if body and is_brotli(body)), None)
     if chosen is not None:
         yield _body(chosen, container)
@@ -92,7 +100,9 @@ def woff2_members(container: Container) -> Iterator[Member]:
     content = whole(container)
     at = 48
     for _ in range(int.from_bytes(content[12:14], "big")):
-        flags = content[at] if at < len(content) else 0
+        if at >= len(content):
+            break
+        flags = content[at]
         at += 5 if flags & 63 == 63 else 1
         is_glyphs = flags & 63 in (10, 11)
         # The version says whether a table was transformed. For glyphs, version 3 means that it was not.

@@ -41,6 +41,9 @@ In a window with many needles, the patterns fail quickly, in C.
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;]")
 
+_RECORD_START = re.compile(rb"[:S]")
+_RECORD_HEADER = 10
+"""Letters of an S-record before the last byte of its address; in an Intel HEX record, there are seven."""
 _ADDRESS = re.compile(rb"0x[0-9a-f]{6,16}(?: <[^<>\n]{1,80}>)?:\t")
 _SPLIT_SPAN = 1024
 _SPLIT_LINES = 6
@@ -241,6 +244,9 @@ def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str)
 
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
+    # A needle that begins with zeros is the end of a record's header. Tables of numbers have the same digits.
+    if content.startswith(b"00", start) and not _RECORD_START.search(content, max(0, start - _RECORD_HEADER), start):
+        return
     number = _DECIMAL_START.match(content, start)
     if number is not None:
         for patterns in token_patterns():

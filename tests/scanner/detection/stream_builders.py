@@ -26,10 +26,10 @@ def brotli_compressed(content: bytes) -> bytes:
     return bytes(brotli.compress(_PROSE + content))
 
 
-def chrome_cache(body: bytes) -> bytes:
+def chrome_cache(body: bytes, *, has_key_length: bool = True) -> bytes:
     """Return an entry of Chrome's cache: the header with its padding, the key, the body, and the record at its end."""
     key = b"1/0/https://app.example/main.js"
-    header = b"\x30\x5c\x72\xa7\x1b\x6d\xfb\xfc" + struct.pack("<III", 5, len(key), 7) + bytes(4)
+    header = b"\x30\x5c\x72\xa7\x1b\x6d\xfb\xfc" + struct.pack("<III", 5, len(key) * has_key_length, 7) + bytes(4)
     return header + key + body + b"\xd8\x41\x0d\x97\x45\x6f\xfa\xf4" + struct.pack("<IIII", 1, 0, len(body), 0)
 
 
@@ -109,6 +109,9 @@ STREAMS: dict[str, Builder] = {
     "Brotli in a recording of HTTP (HAR)": http_recording,
     "Brotli in Chrome's cache": lambda content: chrome_cache(brotli_compressed(content)),
     "gzip in Chrome's cache": lambda content: chrome_cache(gzip.compress(content)),
+    "Brotli in Chrome's cache, length of the key missing": lambda content: chrome_cache(
+        brotli_compressed(content), has_key_length=False
+    ),
     "Brotli in Firefox's cache": lambda content: firefox_cache(brotli_compressed(content)),
     "WOFF2 font": woff2,
     "diagram of draw.io": diagram,

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import brotli
 import pytest
 
 from scanner.detection.limits import Limits, Meter
@@ -35,6 +36,7 @@ from tests.scanner.detection.container_builders import (
     zstandard_compressed,
 )
 from tests.scanner.detection.fuzz_targets import read_all
+from tests.scanner.detection.stream_builders import chrome_cache, firefox_cache
 
 ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
@@ -147,6 +149,35 @@ def _pdf_filter(name: bytes, body: bytes) -> Callable[[int], bytes]:
     return lambda size: b"%PDF-1.4\n<</Filter/" + name + b">>stream\n" + body * size + b"\nendstream"
 
 
+def _tiny_brotli_blocks(size: int) -> bytes:
+    packer = brotli.Compressor()
+    return b"".join(part for _ in range(size) for part in (packer.process(b"a"), packer.flush())) + packer.finish()
+
+
+def _blosc_blocks_of_one_part(size: int) -> bytes:
+    """Return a chunk whose blocks all refer to one part, which is far longer than a block."""
+    table = struct.pack("<I", 16 + 4 * size) * size
+    part = zlib.compress(random.Random(1).randbytes(50 * size), 0)
+    packed = table + struct.pack("<I", len(part)) + part
+    return struct.pack("<BBBBIII", 2, 1, 16 | 3 << 5, 1, size, 1, 16 + len(packed)) + packed
+
+
+def _blosc_blocks(size: int) -> bytes:
+    """Return a chunk whose blocks all refer to one part that is stored."""
+    packed = struct.pack("<I", 16 + 4 * size) * size + struct.pack("<I", 8) + b"abcdefgh"
+    return struct.pack("<BBBBIII", 2, 1, 16 | 1 << 5, 1, 8 * size, 8, 16 + len(packed)) + packed
+
+
+def _php_files_without_content(size: int) -> bytes:
+    entries = bytes(28) * size
+    manifest = struct.pack("<IHII", size, 0x1100, 0x10000, 0) + bytes(4) + entries
+    return b"<?php __HALT_COMPILER(); ?>\r\n" + struct.pack("<I", len(manifest)) + manifest
+
+
+def _hexadecimal(size: int) -> bytes:
+    return random.Random(1).randbytes(size).hex().encode()
+
+
 CASES: dict[str, tuple[ContainerKind, Callable[[int], bytes], int]] = {
     "SQLite, cells of one chain": ("sqlite", _many_cells_to_one_chain, 20),
     "SQLite, overlapping cells": ("sqlite", _overlapping_cells, 20),
@@ -191,6 +222,31 @@ CASES: dict[str, tuple[ContainerKind, Callable[[int], bytes], int]] = {
         100,
     ),
     "Snappy, chunks": ("snappy", lambda size: snappy_stream(b"x" * 60 * size), 100),
+    "Brotli, tiny blocks": ("brotli", _tiny_brotli_blocks, 500),
+    "Brotli, text": ("brotli", lambda size: brotli.compress(_hexadecimal(100 * size)), 100),
+    "Brotli, bytes behind its end": ("brotli", lambda size: brotli.compress(b"a" * 99) + bytes(100 * size), 100),
+    "Chrome's cache, no body": ("chrome_cache", lambda size: chrome_cache(b"", has_key_length=False) * size, 100),
+    "Chrome's cache, long key": ("chrome_cache", lambda size: chrome_cache(b"k" * 100 * size), 100),
+    "Firefox's cache, body": (
+        "firefox_cache",
+        lambda size: firefox_cache(brotli.compress(_hexadecimal(100 * size))),
+        100,
+    ),
+    "WOFF2, tables": ("woff2", lambda size: b"wOF2".ljust(12, b"\0") + b"\xff\xff" + b"\x80" * 100 * size, 100),
+    "WOFF2, short directory": ("woff2", lambda size: b"wOF2".ljust(12, b"\0") + b"\xff\xff" + b"\0" * size, 4_000),
+    "draw.io, open diagrams": ("diagram", lambda size: b"<mxfile>" + b"<diagram " * 10 * size, 100),
+    "draw.io, diagrams": ("diagram", lambda size: b"<mxfile>" + b"<diagram>%b</diagram>" % (b"A" * 24) * size, 100),
+    "HAR, bodies": ("http_bodies", lambda size: b'"encoding":"base64","text":"%b",' % (b"A" * 24) * size, 100),
+    "HAR, open bodies": ("http_bodies", lambda size: b'"encoding":"base64"' + b'"text":"AAAA' * 10 * size, 100),
+    "PHP, empty files": ("phar", _php_files_without_content, 100),
+    "PHP, ends of programs": ("phar", lambda size: b"__HALT_COMPILER();" * 10 * size, 100),
+    "Blosc, blocks of one part": ("blosc", _blosc_blocks, 500),
+    "Blosc, blocks of one long part": ("blosc", _blosc_blocks_of_one_part, 500),
+    "Blosc, false starts": (
+        "embedded",
+        lambda size: b"\x89HDF\r\n\x1a\nblosc" + b"\x02\x01\x21\x04" * 10 * size,
+        100,
+    ),
     "compress, random bytes": ("compress", lambda size: unix_compressed(random.Random(1).randbytes(100 * size)), 20),
 }
 
