@@ -294,4 +294,4 @@ def needle_groups() -> tuple[tuple[Needle, ...], ...]:
     texts = [needle for form, prefix in formats for needle in _token_needles(prefix) + _nested_needles(form)]
     encoded = [needle for _, prefix in formats for needle in _byte_needles(prefix) + _base64_needles(prefix)]
     rarer = [needle for _, prefix in formats for needle in _rarer_needles(prefix)]
-    return (*_groups(texts, 0), *_groups(encoded, 27), *_groups(_stream_needles() + rarer, 76))
+    return (*_groups(texts, 0), *_groups(encoded, 216), *_groups(_stream_needles() + rarer, 76))
