@@ -151,7 +151,8 @@ def _pdf_filter(name: bytes, body: bytes) -> Callable[[int], bytes]:
 
 def _tiny_brotli_blocks(size: int) -> bytes:
     packer = brotli.Compressor()
-    return b"".join(part for _ in range(size) for part in (packer.process(b"a"), packer.flush())) + packer.finish()
+    parts: list[bytes] = [part for _ in range(size) for part in (packer.process(b"a"), packer.flush())]
+    return b"".join([*parts, packer.finish()])
 
 
 def _blosc_blocks_of_one_part(size: int) -> bytes:
