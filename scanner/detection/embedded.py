@@ -165,7 +165,7 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
     if magic == _SEVEN_ZIP:
         return zlib.crc32(head[12:32]).to_bytes(4, "little") == head[8:12]
     if magic == _RAR:
-        return head[6:8] in (b"\0\xcf", b"\x01\0") or head[6:7] == b"\0"
+        return _begins_rar(content[at : at + 160])
     if magic == b"BZh":
         return head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"
     if magic[0] == 0xFD:
@@ -205,3 +205,17 @@ def _is_raw_deflate(content: bytes) -> bool:
         return False
     is_text = not text.translate(None, _TEXT)
     return is_text and (len(text) >= 256 or (inflater.eof and not inflater.unused_data and len(text) > 39))
+
+
+def _begins_rar(head: bytes) -> bool:
+    """Return whether the checksum of the first header is right. Programs have the magic number as a constant."""
+    if head[6:7] == b"\0":
+        # Version 4: the low half of the checksum, then a header of eleven bytes more.
+        return head[9:10] == b"\x73" and zlib.crc32(head[9:20]) & 0xFFFF == int.from_bytes(head[7:9], "little")
+    # Version 5: the checksum, and a header that begins with the size of its rest.
+    size = head[12] if len(head) > 12 else 0
+    return (
+        head[6:8] == b"\x01\0"
+        and 0 < size < 0x80
+        and zlib.crc32(head[12 : 13 + size]) == int.from_bytes(head[8:12], "little")
+    )

@@ -83,3 +83,18 @@ def test_a_compound_file_with_one_repeated_sector_costs_no_more_than_its_size() 
     meter = read_all("ole", bytes(content))
     assert meter.expanded < len(content)
     assert meter.decoded < len(content) // 64
+
+
+@pytest.mark.parametrize(
+    "header", [b"\0\xcf\x90\x73\0\0\x0d\0\0\0\0\0\0\0", b"\x01\0\x33\x92\xb5\xe5\x0a\1\5\6\0\5\1\1\x80\x80\0"]
+)
+def test_an_archive_of_rar_inside_a_program_is_counted_as_not_read(header: bytes) -> None:
+    content = b"MZ\0" + bytes(500) + b"Rar!\x1a\x07" + header + bytes(200)
+    assert scanned(content).unread == {"unsupported_container:rar": 1}
+
+
+@pytest.mark.parametrize("behind", [b"\0\xda\x08RarFile", b"\x01\0\xda\x08RarFile", b"\0", b"\x01\0", b""])
+def test_the_magic_number_of_rar_as_a_constant_hides_no_stream_and_is_not_counted(behind: bytes) -> None:
+    content = b"\x7fELF\0" + bytes(500) + b"Rar!\x1a\x07" + behind
+    assert scanned(content).unread == {}
+    assert digests(content + bytes(64) + zlib.compress(TEXT)) == {sha256_digest(TOKEN)}
