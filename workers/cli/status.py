@@ -18,7 +18,6 @@ from rich.text import Text
 from scanner.records.states import SightingState
 from scanner.settings import Settings, load_settings
 from workers.cli import output
-from workers.cli.errors import UserError
 from workers.cli.opening import opened_database
 from workers.cli.output import message_state
 from workers.health.overview import overview
@@ -70,6 +69,8 @@ def _require_installation(settings: Settings) -> None:
     """Raise UserError if the default database does not exist. A status must not create an installation."""
     file = Path(settings.default_database_url.removeprefix("sqlite:///"))
     if settings.is_default_database and not file.exists():
+        from workers.cli.errors import UserError  # late: a status without an error does not need it
+
         raise UserError(
             f"there is no r8scan installation here: {file} does not exist; start r8scan run, or set R8SCAN_STATE_DIR"
             " or R8SCAN_DATABASE_URL as they are set for the service"
