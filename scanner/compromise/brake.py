@@ -127,8 +127,10 @@ def held_reports(session: Session) -> list[HeldReports]:
     return [HeldReports(*row) for row in rows]
 
 
-def release(session: Session, *, who: str) -> list[int]:
+def release(session: Session, *, who: str, reason: str = "") -> list[int]:
     """Open the brake and release the held reports. They do not count towards the quota.
+
+    `reason` is kept in the audit.
 
     Returns:
         The ids of the released reports in the order of digests. The caller must settle them.
@@ -141,12 +143,14 @@ def release(session: Session, *, who: str) -> list[int]:
             .where(Report.id.in_(chunk))
             .values(state=ReportState.RECEIVED, is_braked=False, next_check_at=db_now())
         )
-    _open(session, row, "brake_released", len(ids), who)
+    _open(session, row, "brake_released", len(ids), who, reason)
     return ids
 
 
-def reject(session: Session, *, who: str) -> int:
+def reject(session: Session, *, who: str, reason: str = "") -> int:
     """Open the brake, reject the held reports and close their incidents. Nothing is disabled.
+
+    `reason` is kept in the audit.
 
     Returns:
         The number of rejected reports.
@@ -166,15 +170,15 @@ def reject(session: Session, *, who: str) -> int:
             .where(Report.id.in_(chunk))
             .values(state=ReportState.REJECTED, decision=Decision.REJECTED, decided_at=db_now())
         )
-    _open(session, row, "brake_rejected", len(ids), who)
+    _open(session, row, "brake_rejected", len(ids), who, reason)
     return len(ids)
 
 
-def _open(session: Session, row: Brake, what: str, reports: int, who: str) -> None:
+def _open(session: Session, row: Brake, what: str, reports: int, who: str, reason: str) -> None:
     was_closed_at = row.closed_at
     row.closed_at, row.reason = None, ""
     evidence = {"reports": reports, "closed_at": was_closed_at.isoformat() if was_closed_at else None}
-    audit.record(session, what, evidence, who=who)
+    audit.record(session, what, {**evidence, **({"reason": reason} if reason else {})}, who=who)
 
 
 def _locked(session: Session) -> Brake:

@@ -20,6 +20,7 @@ from scanner.records.canary_models import Canary
 from scanner.records.compromise_models import Brake, Report
 from scanner.records.database import Database
 from scanner.records.discovery_models import RecallMeasurement
+from scanner.records.health_models import Heartbeat
 from scanner.records.models import (
     Account,
     ApiToken,
@@ -41,6 +42,7 @@ from scanner.records.states import (
     ReportState,
     RequestedAction,
 )
+from workers.queues import BEAT, QUEUES, WEB
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}\u202egnp.exe"
 """A hostile name of a file, a branch, a repository or a token."""
@@ -64,6 +66,7 @@ def fill(database: Database, *, incidents: int = 30, seed: int = 7) -> list[uuid
         _measurements(session, now)
         _jobs(session, chance, now)
         _held(session, now)
+        session.add_all(running(now))
         audit.record(session, "brake_released", {"reports": 12, "closed_at": None}, who="console:ana")
         audit.record(session, "tokens_imported", {"rows": 5120, "bad_rows": 0}, who="operator:deploy")
     return ids
@@ -318,6 +321,14 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
                 seen_at=now,
             )
         )
+
+
+def running(now: datetime) -> Iterator[Heartbeat]:
+    """Yield the heartbeats of a service that runs. They are from the future, so that they stay new in a long test."""
+    for pid, role in enumerate((WEB, BEAT, *sorted(set(QUEUES.values()))), 1):
+        queues = ",".join(queue for queue, consumer in QUEUES.items() if consumer == role)
+        at = now + timedelta(hours=1)
+        yield Heartbeat(role=role, host="r8", pid=pid, queues=queues, version="1", started_at=now, seen_at=at)
 
 
 def _held(session: Session, now: datetime) -> None:

@@ -114,20 +114,34 @@ def test_a_protected_token_is_not_disabled_before_its_protection_is_taken_away(
 def test_the_brake_is_released_and_names_the_person(
     operator: httpx.Client, own_database: Database, woken: list[str]
 ) -> None:
-    answer = operator.post("/console/decisions/release", data={"held": "9"})
+    answer = operator.post("/console/decisions/release", data={"held": "9", "reason": "all are real"})
     assert answer.headers["Location"] == "/console/decisions?said=released", answer.text
-    assert entry(own_database, "brake_released").who == "console:ana"
+    kept = entry(own_database, "brake_released")
+    assert (kept.who, kept.evidence["reason"]) == ("console:ana", "all are real")
     with own_database.read() as session:
         held = select(func.count()).where(Report.state == ReportState.HELD)
         assert session.execute(held).scalar_one() == 0
     assert woken == ["outbox"]
 
 
+def test_the_brake_asks_for_confirmation_with_number_reporters_and_notes(
+    operator: httpx.Client, own_database: Database
+) -> None:
+    for act, button in (("release", "Disable 9 tokens"), ("reject", "Reject 9 reports")):
+        page = operator.get(f"/console/decisions/confirm?act={act}").text
+        for part in ("operator:deploy", "seen in a paste", "stolen laptop", button):
+            assert part in page
+        refused = operator.post(f"/console/decisions/{act}", data={"held": "9"})
+        assert refused.status_code == 409, "a reason is required"
+    with own_database.read() as session:
+        assert session.execute(select(Brake.closed_at)).scalar_one() is not None
+
+
 def test_the_brake_is_not_released_when_it_holds_more_than_the_page_said(
     operator: httpx.Client, own_database: Database
 ) -> None:
     for name in ("release", "reject"):
-        answer = operator.post(f"/console/decisions/{name}", data={"held": "3"})
+        answer = operator.post(f"/console/decisions/{name}", data={"held": "3", "reason": "seen"})
         assert (answer.status_code, "9 reports by now" in answer.text) == (409, True)
     with own_database.read() as session:
         assert session.execute(select(Brake.closed_at)).scalar_one() is not None

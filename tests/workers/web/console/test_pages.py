@@ -101,7 +101,7 @@ def test_no_column_that_a_page_shows_can_bring_markup(viewer: httpx.Client, cont
 
 def test_the_first_page_says_what_is_disabled_what_is_wrong_and_what_waits(viewer: httpx.Client) -> None:
     page = whole(viewer.get("/console/").text)
-    assert re.search(r"Disabling leaked tokens, 3 of \d sources polled, the brake is closed", page)
+    assert re.search(r"Working, with \d+ problems?: disabling, \d of \d sources polled, \d+ tokens wait", page)
     assert "holds 9 reports" in page
     assert "2 protected tokens stand in public" in page
     assert "Repositories with most incidents" in page
@@ -164,7 +164,7 @@ def test_sources_show_measured_recall_with_its_interval_and_canaries(viewer: htt
 
 
 def test_the_first_page_has_the_buttons_of_the_brake_for_operators_only(client: httpx.Client, context: Context) -> None:
-    forms = "/console/decisions/release", "/console/decisions/reject"
+    forms = "/console/decisions/confirm?act=release", "/console/decisions/confirm?act=reject"
     assert not any(form in signed_in(client, context, "vera").get("/console/").text for form in forms)
     assert all(form in signed_in(client, context, "ana").get("/console/").text for form in forms)
 

@@ -7,18 +7,21 @@ from starlette.routing import Route
 
 from scanner.compromise import brake, settling
 from scanner.records.states import Decision
+from scanner.response import operator_actions
 from scanner.response.operator_actions import NotPossible
 from workers.wake import wake_outbox
 from workers.web.console.queries import decisions as query
-from workers.web.console.serving import Console, View
+from workers.web.console.serving import BadRequest, Console, View
 
 PATH = "/console/decisions"
+ANSWERS = ("release", "reject")
 
 
 def routes(console: Console) -> list[Route]:
     """Return the routes of the page."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
+        Route(f"{PATH}/confirm", console.page(confirm), methods=["GET"]),
         Route(f"{PATH}/release", console.action(release, is_long=True), methods=["POST"]),
         Route(f"{PATH}/reject", console.action(reject, is_long=True), methods=["POST"]),
     ]
@@ -37,12 +40,22 @@ def show(view: View) -> Response:
         )
 
 
+def confirm(view: View) -> Response:
+    """Render the confirmation of a decision about all held reports: their number, reporters and notes."""
+    answer = view.query.get("act", "")
+    if answer not in ANSWERS:
+        raise BadRequest("there is no such decision about the brake")
+    with view.reading() as session:
+        groups, held = query.held_groups(session), brake.status(session).held
+    return view.page("brake.html", act=answer, groups=groups, held=held)
+
+
 def release(view: View) -> Response:
     """Open the brake and disable the held tokens."""
     context = view.context
-    _require_same(view)
+    reason = _confirmed(view)
     with context.database.write() as session:
-        ids = brake.release(session, who=view.person.who)
+        ids = brake.release(session, who=view.person.who, reason=reason)
     settling.settle(context.database, ids, policy=context.policy, per_minute=context.settings.brake_per_minute)
     wake_outbox()
     return view.go(PATH, said="released")
@@ -50,17 +63,21 @@ def release(view: View) -> Response:
 
 def reject(view: View) -> Response:
     """Open the brake and reject the held reports."""
-    _require_same(view)
+    reason = _confirmed(view)
     with view.context.database.write() as session:
-        brake.reject(session, who=view.person.who)
+        brake.reject(session, who=view.person.who, reason=reason)
     return view.go(PATH, said="rejected")
 
 
-def _require_same(view: View) -> None:
-    """Refuse if the brake holds more reports than the page showed, because the person has not agreed to the additional
+def _confirmed(view: View) -> str:
+    """Return the reason of a confirmed decision.
+
+    Refuse if the brake holds more reports than the page showed, because the person has not agreed to the additional
     ones.
     """
+    reason = operator_actions.cleaned(view.form.get("reason", ""))
     with view.context.database.read() as session:
         held = brake.status(session).held
     if str(held) != view.form.get("held"):
         raise NotPossible(f"the brake holds {held} reports by now: look at the page again, then decide")
+    return reason

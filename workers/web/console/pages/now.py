@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scanner.records.states import EnforceMode, JobState, NotificationState
-from scanner.settings import Settings
+from scanner.records.states import Cause, JobState, NotificationState
 from workers.health.problems import Kind, counted
+from workers.health.processes import SILENT_SECONDS
 from workers.health.rows import Overview
+from workers.health.verdict import verdict
+from workers.queues import BEAT, WEB
 from workers.web.console import charts
 from workers.web.console.pages import sources
+from workers.web.console.problem_groups import grouped
 from workers.web.console.queries import incidents
-from workers.web.console.queries.decisions import Waiting
 from workers.web.console.queries.incidents import Filter
-from workers.web.console.serving import Console, View
+from workers.web.console.serving import DECISIONS, Console, View
 
 NEWEST = 10
+NEWEST_REPORTED = 5
 MAX_AGE_SECONDS = 15.0
 """The page marks an overview that is older than this."""
 
@@ -32,14 +35,18 @@ def show(view: View) -> Response:
     """Render the page."""
     found = view.console.overview.get()
     figures = view.console.figures.get()
+    problems = [one for one in found.problems if one.kind not in DECISIONS]
     with view.reading() as session:
-        newest = incidents.page(session, Filter(), rows=NEWEST)
+        # Two lists, because one report of many tokens would push every leak out of a common one.
+        newest = incidents.page(session, Filter(cause=Cause.PUBLIC_REPOSITORY), rows=NEWEST)
+        reported = incidents.page(session, Filter(cause=Cause.COMPROMISE_SIGNS), rows=NEWEST_REPORTED)
         queued = [row for row in found.queues if row.state == JobState.QUEUED]
         waits = [row for row in found.outbox if row.state in (NotificationState.PENDING, NotificationState.FROZEN)]
         failed = [row for row in found.outbox if row.state == NotificationState.FAILED]
         return view.page(
             "now.html",
-            sentence=sentence(found, view.context.settings, view.console.waiting.get()),
+            verdict=verdict(replace(found, problems=problems)),
+            groups=grouped(problems),
             found=found,
             age=(view.console.now() - found.at).total_seconds(),
             max_age=MAX_AGE_SECONDS,
@@ -48,24 +55,16 @@ def show(view: View) -> Response:
             recall_of=sources.shown_recall,
             figures=figures,
             rows=newest.rows,
+            reported=reported.rows,
             bars=charts.bars(figures.days, "Incidents a day"),
             lines=charts.lines(figures.speeds),
             budgets=[row for row in found.budgets if row.limit],
             jobs_waiting=sum(row.jobs for row in queued),
             oldest_wait=max((row.oldest_seconds or 0 for row in queued), default=0),
+            oldest_mail=min((row.created_at for row in waits if row.created_at), default=None),
             mails_waiting=sum(row.rows for row in waits),
             mails_failed=sum(row.rows for row in failed),
         )
-
-
-def sentence(found: Overview, settings: Settings, waiting: Waiting) -> str:
-    """Return one sentence about the present state of the service."""
-    mode = "Disabling leaked tokens" if settings.enforce == EnforceMode.DISABLE else "Observing only, disabling nothing"
-    wanted = [one for one in found.sources if one.is_on]
-    alive = [one for one in wanted if one.last_success_at and not one.error]
-    polling = f"{len(alive)} of {len(wanted)} sources polled" if wanted else "no source is on"
-    brake = "the brake is closed" if waiting.closed_at else "the brake is open"
-    return f"{mode}, {polling}, {brake}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,7 @@ class Light:
     text: str
 
 
+NO_WORKER = "no worker runs"
 PARTS = (
     ("Redis", (Kind.REDIS_AWAY,)),
     ("Workers", (Kind.PROCESS_SILENT, Kind.QUEUE_WITHOUT_CONSUMER, Kind.MIXED_VERSIONS, Kind.NOT_RUNNING)),
@@ -93,11 +93,13 @@ def lights(found: Overview) -> list[Light]:
 
     It is red if a problem of the part's kinds is known, and green only if the part was measured.
     """
-    messages, processes = found.broker_messages, found.processes
+    messages = found.broker_messages
+    # The web server answers this page, but finds and disables nothing. Beat only gives orders.
+    workers = [one for one in found.processes if one.role not in (WEB, BEAT) and one.silent_seconds <= SILENT_SECONDS]
     waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {
         "Redis": "not measured" if messages is None else f"answers, {waiting}",
-        "Workers": counted(len(processes), "process reports", "processes report") if processes else "not measured",
+        "Workers": counted(len(workers), "worker runs", "workers run") if workers else NO_WORKER,
         "GitHub": "answers",
         "Token store": found.configuration.token_store,
         "Mail": found.configuration.mail_transport,
@@ -106,6 +108,6 @@ def lights(found: Overview) -> list[Light]:
     shown = [Light("good", "Database", "answers")]
     for name, kinds in PARTS:
         red = next((problem for problem in found.problems if problem.kind in kinds), None)
-        tone = "bad" if red else "" if known[name] == "not measured" else "good"
+        tone = "bad" if red or known[name] == NO_WORKER else "" if known[name] == "not measured" else "good"
         shown.append(Light(tone, name, red.sentence if red else known[name]))
     return shown

@@ -40,12 +40,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class HeldGroup:
-    """Held reports with the same sign and reporter."""
+    """Held reports with the same sign and reporter. `note`: one note. `notes`: the number of different ones."""
 
     sign: str
     reporter: str
     reports: int
     oldest_at: datetime
+    note: str
+    notes: int
 
 
 def waiting(session: Session) -> Waiting:
@@ -68,15 +70,15 @@ def held_groups(session: Session) -> list[HeldGroup]:
     """Return the held reports by sign and reporter, the largest group first."""
     statement = (
         select(
-            Report.sign, Report.reporter, func.count().label("reports"), func.min(Report.received_at).label("oldest_at")
+            *(Report.sign, Report.reporter, func.count(), func.min(Report.received_at)),
+            *(func.max(Report.note), func.count(Report.note.distinct())),
         )
         .where(Report.state == ReportState.HELD)
         .group_by(Report.sign, Report.reporter)
         .order_by(func.count().desc())
         .limit(MAX_SHOWN)
     )
-    rows = session.execute(statement)
-    return [HeldGroup(row.sign, row.reporter, row.reports, row.oldest_at) for row in rows]
+    return [HeldGroup(*row) for row in session.execute(statement)]
 
 
 def open_with(session: Session, action: Decision) -> list[Row]:
