@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -20,6 +21,16 @@ FOLDER = Path(__file__).parent
 MAX_SHOWN = 500
 """Characters of a value that a page shows. A longer value is shown without its middle."""
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+PLAIN = {
+    "frozen": "in delivery",
+    "no_overlap": "that left the list between two polls",
+    "texts_no_overlap": "texts that left the list between two polls",
+    "windows_thin": "search windows with far fewer results than usual",
+    "windows": "search windows",
+    "later_looks": "search windows that were searched again",
+}
+"""States and counters whose names would not be understood."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -45,6 +56,8 @@ def environment() -> Environment:
         "words": words,
         "kind": lambda value: KIND_WORDS.get(value, words(value)),
         "query": query,
+        "evidence": evidence,
+        "way": lambda value: {"texts": "texts of public events"}.get(value, words(value)),
         "short_id": lambda value: str(value)[:8],
     }
     templates.globals |= {"static": static_address}
@@ -88,6 +101,16 @@ def ago(at: datetime | None, now: datetime) -> Markup:
     return Markup('<time datetime="{0}" title="{1}">{2}</time>').format(_iso(at), exact, text)
 
 
+def evidence(value: Any, now: datetime) -> Any:
+    """Return a value of an audit entry: a time as how long ago it is, everything else as its text."""
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        try:
+            return ago(datetime.fromisoformat(value), now)
+        except ValueError:
+            return value
+    return str(value)
+
+
 def span(seconds: float | None) -> str:
     """Return a duration in its largest unit, together with the next smaller unit if that matters."""
     if seconds is None:
@@ -113,8 +136,8 @@ def number(value: float | None) -> str:
 
 
 def words(value: Any) -> str:
-    """Return a state as words."""
-    return str(value).replace("_", " ")
+    """Return a state, or the name of a counter, as words."""
+    return PLAIN.get(str(value), str(value).replace("_", " "))
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:

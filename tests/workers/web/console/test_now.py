@@ -12,7 +12,9 @@ from scanner.records.database import Database
 from scanner.records.health_models import Heartbeat
 from scanner.records.models import Exposure, Incident, Notification
 from scanner.records.states import Cause, Decision, IncidentState, NotificationState
+from tests.workers.web.console.conftest import signed_in
 from tests.workers.web.console.test_pages import whole
+from workers.context import Context
 from workers.health.problems import Kind, Problem
 from workers.queues import WEB
 from workers.web.console.problem_groups import PAGES, grouped
@@ -87,7 +89,7 @@ def test_each_problem_links_to_a_page_that_exists(viewer: httpx.Client, own_data
 
 
 def test_the_outbox_says_how_long_a_message_waits_and_since_when_it_is_due(
-    viewer: httpx.Client, own_database: Database
+    viewer: httpx.Client, context: Context, own_database: Database
 ) -> None:
     now = datetime.now(UTC)
     with own_database.write() as session:
@@ -98,3 +100,7 @@ def test_the_outbox_says_how_long_a_message_waits_and_since_when_it_is_due(
     assert "oldest 40 min" in page
     assert "due since 12 min" in page
     assert "next try" not in page
+    assert (
+        '<button class="main small">Try again'
+        in signed_in(viewer, context, "ana").get("/console/outbox?state=failed").text
+    )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import httpx
 from sqlalchemy import text
 
+from scanner.records import audit
 from scanner.records.canary_models import Canary
 from scanner.records.columns import String, Text
 from scanner.records.compromise_models import Report
+from scanner.records.database import Database
 from scanner.records.models import Account, ApiToken, Exposure, Incident, Notification, Recipient, ScanJob
 from scanner.records.source_models import BudgetState, Gap, SourceState, Tally, UnreadContent
 from tests.console_pictures import pages
 from tests.workers.web.console.conftest import newest_incident, signed_in
 from tests.workers.web.console.filled import HOSTILE
 from workers.context import Context
+from workers.web.console.rendering import words
 
 PAGES = (
     *("/console/", "/console/incidents", "/console/decisions", "/console/tokens", "/console/tokens?show=accounts"),
@@ -173,3 +177,33 @@ def test_the_timeline_names_no_actor_where_none_is_known(viewer: httpx.Client, c
     page = whole(viewer.get(f"/console/incidents/{newest_incident(context)}").text)
     assert "became public 20" in page
     assert "by unknown" not in page
+
+
+def test_an_incident_says_where_who_was_told_and_when_before_what_can_be_done(
+    operator: httpx.Client, context: Context
+) -> None:
+    page = operator.get(f"/console/incidents/{newest_incident(context)}").text
+    parts = [page.index(f'id="{name}"') for name in ("places", "told", "story", "facts", "acts", "notes")]
+    assert parts == sorted(parts)
+    assert page.index('href="#acts"') < parts[0], "the actions are one step away for the keyboard and on a telephone"
+
+
+def test_sign_ins_do_not_hide_what_people_decided_and_times_are_relative(
+    viewer: httpx.Client, own_database: Database
+) -> None:
+    with own_database.write() as session:
+        for number in range(60):
+            audit.record(session, "console_signed_in", {"network": f"192.0.2.{number}"}, who="console:ana")
+        at = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+        audit.record(session, "brake_rejected", {"reports": 2, "closed_at": at}, who="console:ana")
+    shown = whole(viewer.get("/console/audit?people=1").text)
+    assert "console signed in" not in shown
+    assert "brake released" in shown
+    assert "closed at 3 h ago" in shown
+    for query in ("people=1&sign_ins=1", "people=1&what=console_signed_in", "who=console:ana"):
+        assert "console signed in" in whole(viewer.get(f"/console/audit?{query}").text), query
+
+
+def test_names_of_states_and_counters_are_shown_as_words_that_a_reader_knows() -> None:
+    assert [words(name) for name in ("frozen", "already_disabled")] == ["in delivery", "already disabled"]
+    assert words("windows_thin") == "search windows with far fewer results than usual"

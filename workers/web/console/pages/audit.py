@@ -23,7 +23,7 @@ def routes(console: Console) -> list[Route]:
 
 def show(view: View) -> Response:
     """Render the list."""
-    values = {name: view.query.get(name, "") for name in ("who", "what", "incident", "people")}
+    values = {name: view.query.get(name, "") for name in ("who", "what", "incident", "people", "sign_ins")}
     with view.reading() as session:
         try:
             found = lists.audit_list(session, view.query)

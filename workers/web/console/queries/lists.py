@@ -23,6 +23,8 @@ MAX_REASONS = 12
 MAX_FAILED_READ = 500
 MAX_TERM = 200
 MAX_GAPS = 30
+SIGN_INS = ("console_signed_in", "console_signed_out")
+"""Audit entries that are so frequent that they would hide the decisions of people."""
 TOKEN_CONDITIONS: Mapping[str, ColumnElement[bool]] = {
     "live": ApiToken.disabled_at.is_(None),
     "disabled": ApiToken.disabled_at.is_not(None),
@@ -112,12 +114,17 @@ def incidents_reported(session: Session, messages: Sequence[Notification]) -> di
 
 
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
-    """Return audit entries by who, what and incident. With `people`, leave out the entries of the service itself."""
+    """Return audit entries by who, what and incident.
+
+    With `people`, leave out the entries of the service itself, and sign-ins unless `sign_ins` or `what` asks for them.
+    """
     conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
     if who := _text(values, "who"):
         conditions.append(AuditEntry.who == who)
     elif values.get("people"):
         conditions.append(AuditEntry.who != audit.SYSTEM)
+        if not values.get("sign_ins") and not values.get("what"):
+            conditions.append(AuditEntry.what.not_in(SIGN_INS))
     if what := _text(values, "what"):
         conditions.append(AuditEntry.what == what.replace(" ", "_"))
     if incident := values.get("incident"):
