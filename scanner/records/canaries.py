@@ -101,20 +101,22 @@ def ended_among(session: Session, digests: Collection[str]) -> set[str]:
     return {digest for digest in session.execute(statement).scalars() if digest is not None}
 
 
+def decided() -> Select[Canary, Incident]:
+    """Return a statement that selects the canaries that the response has decided on, and their incidents."""
+    return (
+        select(Canary, Incident)
+        .join(Incident, Incident.digest == Canary.digest)
+        .where(Incident.cause == Cause.CANARY, Incident.action.not_in(UNFINISHED))
+    )
+
+
 def end(session: Session) -> list[str]:
     """End the canaries that the response has decided on, and delete their incidents: no statistic counts them.
 
     A canary that has ended may be found or reported again. That incident is deleted as well. The audit keeps what was
     done. Returns the digests of the ended canaries.
     """
-    statement = (
-        select(Canary, Incident)
-        .join(Incident, Incident.digest == Canary.digest)
-        .where(Incident.cause == Cause.CANARY, Incident.action.not_in(UNFINISHED))
-        .order_by(Canary.id)
-        .limit(MAX_SETTLED)
-    )
-    rows = session.execute(statement).all()
+    rows = session.execute(decided().order_by(Canary.id).limit(MAX_SETTLED)).all()
     for canary, incident in rows:
         if canary.state != CanaryState.PLANTED:
             continue

@@ -19,6 +19,7 @@ from scanner.tokens.imports import ImportedToken
 from scanner.tokens.protocol import TokenRecord
 from scanner.tokens.registry import ImportRun
 from workers.tasks import housekeeping
+from workers.tasks.due_work import DueWork
 
 GOOD, BAD = "a" * 64, "b" * 64
 
@@ -40,11 +41,29 @@ def test_a_failed_step_does_not_prevent_the_sweeper_from_waking_tasks(
             done.append(name)
 
         monkeypatch.setattr(housekeeping, name, step)
+    monkeypatch.setattr(housekeeping, "due_work", lambda *_, **__: DueWork())
     with caplog.at_level(logging.ERROR):
         housekeeping.sweep()
     assert sorted([*done, broken]) == sorted(names)
     assert done[-1] == "_wake_due"
     assert "a housekeeping step failed" in caplog.text
+
+
+def test_all_steps_run_if_the_query_for_their_work_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+    for name in (*STEPS, "_wake_due"):
+        monkeypatch.setattr(housekeeping, name, lambda name=name: done.append(name))
+
+    def fail(*_: object, **__: object) -> DueWork:
+        raise ValueError("spoilt")
+
+    monkeypatch.setattr(housekeeping, "due_work", fail)
+    with caplog.at_level(logging.ERROR):
+        housekeeping.sweep()
+    assert sorted(done) == sorted((*STEPS, "_wake_due"))
+    assert "could not find out which steps have work" in caplog.text
 
 
 def test_a_sighting_that_fails_does_not_affect_the_others(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def newer(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     forget_context()
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-        session.execute(text("ALTER TABLE scan_jobs RENAME COLUMN kind TO sort"))
+        session.execute(text("ALTER TABLE sightings RENAME COLUMN next_check_at TO next_look_at"))
     monkeypatch.setattr(celery, "_newer", celery._NewerDatabase())
     return database
 

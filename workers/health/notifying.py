@@ -51,14 +51,22 @@ def start(context: Context) -> None:
 def _look_on(context: Context, stopped: threading.Event) -> None:
     while not stopped.wait(LOOK_SECONDS):
         try:
-            found = None
-            if context.operator_channels:
-                found = look(context.database, context.settings, context.operator_channels)
-            summary.write_due(context.database, context.settings, found)
+            look_and_sum_up(context)
         except Exception as err:
             if not is_unavailable(err):
                 raise
             outage.database.failed(err)
+
+
+def look_and_sum_up(context: Context) -> None:
+    """Notify the operator, and write the summary if a minute has passed.
+
+    If another process looks for problems, leave the summary to it: it has read the state, which takes many queries.
+    """
+    if not context.operator_channels:
+        summary.write_due(context.database, context.settings)
+    elif found := look(context.database, context.settings, context.operator_channels):
+        summary.write_due(context.database, context.settings, found)
 
 
 def look(

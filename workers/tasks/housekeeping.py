@@ -24,6 +24,7 @@ from scanner.sources.rescan import run as rescan
 from workers import bulkheads
 from workers.celery import app, fails_by_newer_database
 from workers.context import current_context
+from workers.tasks.due_work import DueWork, due_work
 from workers.tasks.polling import look_up
 from workers.tasks.reporting import settle_reports
 from workers.wake import wake, wake_outbox
@@ -42,8 +43,31 @@ _log = logging.getLogger(__name__)
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
     """Recover the work of lost messages and dead workers, and wake the tasks of all due rows."""
-    for step in (_recover_spool, look_up, _finish, _settle_canaries, settle_reports, _shed_sightings, _wake_due):
+    _guarded(_recover_spool)  # first, because the entries that it commits are work for the other steps
+    for step in _steps_with_work():
         _guarded(step)
+
+
+def _steps_with_work() -> list[Callable[[], object]]:
+    """Return the steps that have work. If the query for that fails, return all of them, because one may succeed."""
+    context = current_context()
+    due = DueWork()
+    try:
+        due = due_work(context.database, max_sightings=context.settings.max_sightings)
+    except Exception as err:
+        if is_unavailable(err) or fails_by_newer_database(err):
+            raise
+        _log.exception("the sweeper could not find out which steps have work, and runs all of them")
+    steps = {
+        look_up: due.look_up,
+        _finish: due.finish,
+        _settle_canaries: due.settle_canaries,
+        settle_reports: due.settle_reports,
+        _shed_sightings: due.shed_sightings,
+    }
+    found: list[Callable[[], object]] = [step for step, has_work in steps.items() if has_work]
+    # The steps may leave work to other tasks.
+    return [*found, _wake_due] if found or due.wake else []
 
 
 def _guarded(step: Callable[[], object]) -> None:

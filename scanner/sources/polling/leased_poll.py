@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from scanner.detection.budgets import ScanBudget
@@ -91,9 +92,14 @@ def ensure(session: Session, source: str) -> None:
 def due_sources(database: Database, sources: Iterable[str]) -> list[str]:
     """Return the sources that are due within MIN_INTERVAL_SECONDS and are not being polled, in the given order."""
     with database.read() as session:
-        is_due = leases.is_due(SourceState, MIN_INTERVAL_SECONDS)
-        due = dict(session.execute(select(SourceState.source, is_due)).tuples().all())
+        due = dict(session.execute(_which_are_due()).tuples().all())
     return [source for source in sources if due.get(source, True)]
+
+
+@cache
+def _which_are_due() -> Select[str, bool]:
+    """Return the query of `due_sources`, which runs every second and is built only once."""
+    return select(SourceState.source, leases.is_due(SourceState, MIN_INTERVAL_SECONDS))
 
 
 def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> LeasedPoll | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import respx
 from httpx import Response
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from notifications.email.maildir import MaildirTransport
 from notifications.email.render import MailIdentity
@@ -27,7 +27,9 @@ from scanner.records.database import Database
 from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import db_now
 from scanner.settings import load_settings
-from workers.health import notifying
+from workers.context import Context
+from workers.health import notifying, summary
+from workers.health.claims import claim
 from workers.health.problems import Kind, Problem
 
 AWAY = Problem(Kind.REDIS_AWAY, "Redis does not answer", "bring it back")
@@ -103,6 +105,23 @@ def test_only_one_of_several_processes_reports(
 ) -> None:
     assert look(BRAKE) == [("decision", "brake_closed")]
     notifying.look(database, load_settings(), [channel], lambda: pytest.fail("it was looked at just now"))
+
+
+def test_a_process_that_did_not_look_leaves_the_summary_to_the_one_that_did(
+    database: Database, channel: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
+    context = Context(load_settings())
+    context.__dict__["operator_channels"] = (channel,)
+    with database.write() as session:
+        assert claim(session, "lookout", notifying.LOOK_SECONDS)
+    notifying.look_and_sum_up(context)
+    assert summary.write_due(database, context.settings), "nobody has written it"
+    with database.write() as session:
+        session.execute(delete(NotifiedProblem))
+    notifying.look_and_sum_up(context)
+    assert not summary.write_due(database, context.settings), "the process that looked wrote it"
+    context.close()
 
 
 def test_problems_of_settings_are_not_reported(look: Callable[..., object]) -> None:

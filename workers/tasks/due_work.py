@@ -1,0 +1,72 @@
+"""One query that says which steps of the sweeper have work.
+
+The sweeper runs every two seconds. In an idle service it asks this one query instead of one for each step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select
+
+from notifications.claiming import OPEN
+from scanner.compromise.settling import UNDECIDED_STATES
+from scanner.records import canaries, jobs, leases
+from scanner.records.compromise_models import Report
+from scanner.records.database import Database
+from scanner.records.models import Incident, Notification, ScanJob, Sighting, db_now
+from scanner.records.states import Decision, SightingState
+
+
+@dataclass(frozen=True, slots=True)
+class DueWork:
+    """Which steps have work. Each field is named after a step of the sweeper.
+
+    A step whose field is True may still find nothing, because its own conditions are narrower.
+    """
+
+    look_up: bool = True
+    finish: bool = True
+    settle_canaries: bool = True
+    settle_reports: bool = True
+    shed_sightings: bool = True
+    wake: bool = True
+
+
+def due_work(database: Database, *, max_sightings: int) -> DueWork:
+    """Return which steps have work now.
+
+    Args:
+        database: The database.
+        max_sightings: The limit of stored sightings, above which some are dropped.
+    """
+    with database.read() as session:
+        *due, sightings = session.execute(_statement()).one()
+    look_up, finish, settle_canaries, settle_reports, wake = map(bool, due)
+    # The span of ids is an upper bound of the number of rows.
+    return DueWork(look_up, finish, settle_canaries, settle_reports, (sightings or 0) >= max_sightings, wake)
+
+
+@cache
+def _statement() -> Select[Any]:
+    """Return the query, which is built only once. Each condition reads an index."""
+    last, first = (select(limit(Sighting.id)).scalar_subquery() for limit in (func.max, func.min))
+    return select(
+        # All states are named, because the index begins with the state.
+        _any(Sighting.state.in_(tuple(SightingState)), Sighting.next_check_at <= db_now()),
+        _any(Incident.action == Decision.DISABLING, leases.is_due(Incident)),
+        canaries.decided().exists(),
+        _any(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now()),
+        # Open jobs that are not due count as well: too many of them are dropped.
+        or_(
+            _any(ScanJob.state.in_(jobs.OPEN_STATES)),
+            _any(Notification.state.in_(OPEN), leases.is_due(Notification)),
+        ),
+        last - first,
+    )
+
+
+def _any(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(*conditions)
