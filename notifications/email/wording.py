@@ -19,6 +19,8 @@ MAX_LINK_LENGTH = 1000
 _MAX_READ = 20_000
 
 TEXT_WIDTH = 74
+_NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+_COMMAND = regex.compile(r"\br8scan(?: [a-z]{1,20}){1,2}\b")
 
 # Characters that must not reach a reader: controls, surrogates, private use, line and paragraph separators; format
 # characters (bidirectional overrides, zero width, tags) except the two joiners that some scripts need; letters without
@@ -161,18 +163,21 @@ def number_words(count: int) -> str:
 
 
 def wrap(text: str, first: str = "", rest: str = "") -> str:
-    """Return the text in lines of at most TEXT_WIDTH characters. Longer words are not broken.
+    """Return the text in lines of at most TEXT_WIDTH characters. Longer words are not broken, nor commands of r8scan.
 
     Args:
         text: One paragraph.
         first: Begins the first line.
         rest: Begins every other line.
     """
-    return textwrap.fill(
-        text,
+    # `fill` does not break at a no-break space: a command stays on one line and can be copied whole.
+    kept = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK_SPACE), text)
+    filled = textwrap.fill(
+        kept,
         TEXT_WIDTH,
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return filled.replace(_NO_BREAK_SPACE, " ")

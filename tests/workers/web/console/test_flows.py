@@ -170,7 +170,9 @@ def test_a_telephone_in_the_dark_releases_the_brake_from_the_first_page(browser:
 def test_held_reports_are_rejected_and_their_tokens_stay_live(browser: Browser, context: Context) -> None:
     with console(browser, context) as page:
         page.goto("/console/decisions")
-        page.get_by_role("button", name="Reject").click()
+        page.get_by_role("link", name="Reject 9…").click()
+        page.get_by_label("Why").fill("a mistake of the reporter")
+        page.get_by_role("button", name="Reject 9 reports").click()
         expect(page.get_by_role(DONE)).to_contain_text("None of the held tokens was disabled.")
     with context.database.read() as session:
         states = select(Report.state, Report.decision).distinct()
