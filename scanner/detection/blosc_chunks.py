@@ -27,6 +27,8 @@ _LZ_CODECS = (blosclz_block, lz4_block, snappy_block)
 _MAX_PARTS = 16
 _MIN_PART_BYTES = 128
 """The compressor divides only blocks whose parts have this many bytes, into at most `_MAX_PARTS`."""
+# Bytes by which a compressed part may be larger than its content.
+_MAX_PART_OVERHEAD = 1024
 _FILTERS = (b"blosc", b"BLOSC", b"shuffle\0", b"lzf\0", b"szip\0")
 _UNREAD_FILTERS = (b"lzf\0", b"szip\0")
 # In the message of a filter, its name of eight bytes precedes the size of an element.
@@ -96,9 +98,9 @@ def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Mete
     for _ in range(parts):
         meter.step(1)
         packed = int.from_bytes(chunk[at : at + 4], "little")
-        if packed > part_size:
-            # The compressor stores a part that it cannot make smaller. All blocks may refer to one part, so a large
-            # part would be copied for each.
+        if packed > part_size + _MAX_PART_OVERHEAD:
+            # A compressed part is hardly larger than its content. All blocks may refer to one part, so a large part
+            # would be copied for each.
             raise UnreadableError("damaged")
         part = chunk[at + 4 : at + 4 + packed]
         at += 4 + packed

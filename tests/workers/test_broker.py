@@ -178,7 +178,7 @@ def test_messages_of_every_task_with_hostile_arguments_do_nothing(
     assert not service.is_disabled(victim)
     assert service.count(Report) == 1
     assert service.count(Incident) == 1
-    assert service.count(AuditEntry) == 1
+    assert service.count(AuditEntry) == 2
     log = service.log.read_text()
     assert log.count("a message in Redis was refused") == len(tasks) * len(hostile)
     assert token[8:30] not in log

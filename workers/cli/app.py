@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -58,11 +57,7 @@ class _Commands(Mapping[str, Any]):
     """The commands by name. Looking a command up imports its module, because importing all modules takes seconds."""
 
     def __getitem__(self, name: str) -> Any:
-        command = _loaded(COMMANDS[name], name)
-        if not gc.isenabled():  # see `workers.cli.main`
-            gc.freeze()  # collections leave out what was imported
-            gc.enable()
-        return command
+        return _loaded(COMMANDS[name], name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)

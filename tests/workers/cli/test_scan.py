@@ -211,4 +211,7 @@ def test_a_path_that_does_not_exist_is_one_line(r8scan: Run, tmp_path: Path, arg
     (tmp_path / "a").write_text("")
     result = r8scan("scan", *arguments)
     assert result.returncode == 1
-    assert result.stderr == "r8scan: there is no no-such-file\n"
+    assert (
+        result.stderr
+        == "r8scan: there is no no-such-file: name a file or folder that exists, or - for standard input\n"
+    )

@@ -170,7 +170,7 @@ def test_events_wait_in_the_spool_while_the_database_is_unavailable(
 
     from scanner.sources.timeline import poll as public_events
 
-    def away(*_: Any) -> None:
+    def away(*_: Any, **__: Any) -> None:
         raise OperationalError("INSERT", {}, Exception("the server is gone"))
 
     token = fresh_token()
