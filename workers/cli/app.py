@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -57,7 +58,11 @@ class _Commands(Mapping[str, Any]):
     """The commands by name. Looking a command up imports its module, because importing all modules takes seconds."""
 
     def __getitem__(self, name: str) -> Any:
-        return _loaded(COMMANDS[name], name)
+        command = _loaded(COMMANDS[name], name)
+        if not gc.isenabled():  # see `workers.cli.main`
+            gc.freeze()  # collections leave out what was imported
+            gc.enable()
+        return command
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)

@@ -206,7 +206,12 @@ def test_watching_repeats_the_status_until_it_is_interrupted(
     terminal, its_side = opened()
     command = [str(Path(sys.executable).parent / "r8scan"), "status", "--watch", *options]
     env = {"PATH": os.environ["PATH"], "R8SCAN_STATE_DIR": str(tmp_path / "state"), "TERM": "xterm", "COLUMNS": "200"}
-    child = start_child(command, env=env, stdout=its_side, stderr=its_side)
+    # A suite that was started in the background ignores SIGINT, and its children would inherit that.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        child = start_child(command, env=env, stdout=its_side, stderr=its_side)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     os.close(its_side)
     shown = b""
     try:
