@@ -80,10 +80,12 @@ class _Architecture:
 
 
 _ARCHITECTURES = {
+    # Allowed system calls, in the order of the numbers below:
     # read write close lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn sched_yield mremap
     # madvise nanosleep getpid sendto recvfrom sendmsg recvmsg exit getrusage sigaltstack gettid futex clock_gettime
     # clock_nanosleep getcwd exit_group getrandom membarrier rseq
     #
+    # Refused system calls, in the order of the numbers below:
     # socket connect bind listen accept accept4 ptrace process_vm_readv process_vm_writev mount bpf unshare setns
     # keyctl add_key request_key io_uring_setup perf_event_open userfaultfd kexec_load
     "x86_64": _Architecture(

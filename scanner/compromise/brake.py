@@ -106,12 +106,13 @@ def status(session: Session) -> BrakeStatus:
 
 @dataclass(frozen=True, slots=True)
 class HeldReports:
-    """Held reports with the same reporter, sign and note, and their number."""
+    """Held reports with the same reporter, sign and note, their number, and when the oldest of them was received."""
 
     reporter: str
     sign: str
     note: str
     number: int
+    oldest_at: datetime
 
     def __str__(self) -> str:
         note = f": {self.note}" if self.note else ""
@@ -122,7 +123,9 @@ def held_reports(session: Session) -> list[HeldReports]:
     """Return who reported the held tokens and why, the most reports first, at most `MAX_HELD_GROUPS`."""
     group = (Report.reporter, Report.sign, Report.note)
     number = func.count()
-    statement = select(*group, number).where(Report.state == ReportState.HELD).group_by(*group)
+    statement = (
+        select(*group, number, func.min(Report.received_at)).where(Report.state == ReportState.HELD).group_by(*group)
+    )
     rows = session.execute(statement.order_by(number.desc(), *group).limit(MAX_HELD_GROUPS))
     return [HeldReports(*row) for row in rows]
 

@@ -106,9 +106,9 @@ class BrokenStreamError(Exception):
 
 
 class _Stepped:
-    """A decompressor whose library cannot limit its output.
+    """A decompressor for libraries that cannot limit their output.
 
-    It gets its input in small steps, which limits the output.
+    It passes the input to the library in small pieces and stops when the output reaches the limit.
     """
 
     def __init__(self) -> None:

@@ -28,10 +28,10 @@ from scanner.detection.packs import LATE, PackObject, read_pack
 from scanner.detection.prefilter import fallback_tokens, plain_only
 
 QUICK_SECONDS = 0.2
-"""Processor seconds for opening one object of a pack in a reader.
+"""CPU seconds that a reader may spend on one object of a pack.
 
-Nearly all objects need less. An object that needs more is sent back and given to a reader of its own. If it kills that
-reader, the other objects are still read.
+Nearly all objects need less. An object that needs more is read again in a separate reader. If it kills that reader,
+the other objects of the pack are still read.
 """
 MANY_HITS_SECONDS = 1.0
 OPENING_SHARE = 0.5

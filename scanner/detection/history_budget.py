@@ -46,7 +46,7 @@ class HistoryBudget:
         self._free -= sum(self._reserves)
 
     def grant(self, unit: int) -> int:
-        """Return the budget of a unit whose work begins."""
+        """Grant a unit its budget, when its work begins: its reserve and half of what is free. Return it in bytes."""
         with self._lock:
             extra = self._free // 2
             self._free -= extra

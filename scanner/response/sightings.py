@@ -98,7 +98,10 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete unknown sightings older than `RETENTION_DAYS`. Unchecked ones stay. Return the number of deleted rows."""
+    """Delete unknown sightings older than `RETENTION_DAYS` and return their number.
+
+    Sightings that no store has checked yet are kept.
+    """
     old = Sighting.seen_at < db_now(-RETENTION_DAYS * 86400)
     result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it

@@ -21,7 +21,6 @@ from typing import Any
 import httpx
 from sqlalchemy import select
 
-from scanner.child_processes import start_child
 from scanner.detection.digests import sha256_digest
 from scanner.detection.token_formats import hint_of
 from scanner.records import schema
@@ -33,7 +32,7 @@ from scanner.settings.fields import GIT_RATE, MAX_GIT_RATE
 from scanner.sources.canaries.ways import SOURCE as CANARY
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
-from tests.benchmarks.bench_firehose import _disabled, environment, service
+from tests.benchmarks.bench_firehose import _disabled, environment, github_process, service
 from tests.benchmarks.push_traits import CUSTOMERS, PUSHES_PER_SECOND
 from workers.sandbox.world import until
 
@@ -55,9 +54,9 @@ class ServiceRun:
     leaks: int
     found: int = 0
     known: Counter[str] = field(default_factory=Counter)
-    """Pushes that the sources showed, by band."""
+    """Number of pushes that the sources found, by band of likelihood."""
     leaks_known: Counter[str] = field(default_factory=Counter)
-    """Pushes with a planted leak that the sources showed, by band."""
+    """Number of those pushes that contain a planted leak, by band of likelihood."""
     bands: list[dict[str, Any]] = field(default_factory=list)
     """The bands of `r8scan status --json`."""
     git: dict[str, int] = field(default_factory=dict)
@@ -68,15 +67,8 @@ class ServiceRun:
 def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_second: int) -> Iterator[str]:
     """Run the throttled GitHub in its own process, and yield its address."""
     options = {"pushes": pushes, "rate": PUSHES_PER_SECOND, "leaks": leaks, "lag": lag, "git": git_per_second}
-    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "tests.benchmarks.attention_github", *arguments, "--out", str(folder)]
-    child = start_child(command)
-    try:
-        until(lambda: (folder / "address").exists() or child.poll() is not None, 300)
-        yield (folder / "address").read_text()
-    finally:
-        child.kill()
-        child.wait()
+    with github_process("tests.benchmarks.attention_github", folder, options) as address:
+        yield address
 
 
 def register(database: Database, lines: list[str]) -> set[str]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,9 +99,16 @@ class Run:
 @contextmanager
 def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 0.0) -> Iterator[str]:
     """Run the prepared GitHub in its own process, and yield its address."""
-    arguments = ["--pushes", str(pushes), "--rate", str(rate), "--leaks", str(leaks), "--delay", str(delay)]
-    command = [sys.executable, "-m", "tests.benchmarks.firehose", *arguments, "--out", str(folder)]
-    child = start_child(command)
+    options = {"pushes": pushes, "rate": rate, "leaks": leaks, "delay": delay}
+    with github_process("tests.benchmarks.firehose", folder, options) as address:
+        yield address
+
+
+@contextmanager
+def github_process(module: str, folder: Path, options: Mapping[str, float]) -> Iterator[str]:
+    """Run a module that serves a GitHub and writes its address into `folder`. Yield the address, kill it at the end."""
+    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    child = start_child([sys.executable, "-m", module, *arguments, "--out", str(folder)])
     try:
         until(lambda: (folder / "address").exists() or child.poll() is not None, 300)
         yield (folder / "address").read_text()

@@ -190,9 +190,9 @@ def _has_polled(database: Database) -> bool:
 
 
 def wait_for_tokens(service: Service, digests: set[str], timeout: float) -> dict[str, float]:
-    """Wait up to `timeout` seconds for the tokens.
+    """Wait up to `timeout` seconds until all tokens are disabled.
 
-    Return when each token was disabled. Tokens that were not disabled are missing.
+    Return for each digest the time at which its token was disabled. Digests of tokens that still work are left out.
     """
     deadline = time.monotonic() + timeout
     while True:

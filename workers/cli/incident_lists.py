@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from workers.cli import incident_records, output
 from workers.cli.errors import UserError
 from workers.web.console.queries import incidents as queries
-from workers.web.console.queries.incidents import NO_MAIL, BadFilter, Filter, Row
+from workers.web.console.queries.incident_rows import Row
+from workers.web.console.queries.incidents import NO_MAIL, BadFilter, Filter
 
 ROWS_PER_PAGE = 200
 MAX_COUNTED = 100_000

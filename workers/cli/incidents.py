@@ -29,6 +29,7 @@ from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.health.problems import counted
 from workers.web.console.queries import incidents as queries
+from workers.web.console.queries.incident_rows import rows_of
 
 PLACES_SHOWN = 50
 
@@ -267,7 +268,7 @@ def _print(session: Session, incident: Incident) -> None:
     out = output.console()
     from workers.web.console.pages.incident import summary  # late: it imports the console's pages
 
-    (row,) = queries.rows_of(session, [incident])
+    (row,) = rows_of(session, [incident])
     out.print(summary(row), markup=False, style="bold", soft_wrap=True)
     out.print(f"Incident {incident.id} ({incident.state})")
     facts = (

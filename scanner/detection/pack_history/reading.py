@@ -1,6 +1,7 @@
-"""Makes the objects of delta families, depth first.
+"""Rebuilder of the objects of a pack from their deltas.
 
-Each object is made once, and a base is kept only while deltas need it.
+A family is a whole object and all deltas that depend on it. It is rebuilt depth first, so that each object is rebuilt
+once and a base is kept only while deltas still need it.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ from scanner.sources.rescan import manual
 from scanner.sources.timeline.event_jobs import REPOSITORY_PRIORITY, enqueue_found
 from scanner.sources.timeline.events import Found
 from tests.scanner.sources.knowing import exposures, is_disabled, jobs_of, know
+from tests.scanner.sources.pushes.pushing import pushed
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
 
@@ -47,18 +48,7 @@ Token = Callable[[], str]
 
 
 def push(head: str = "a" * 40, before: str = "b" * 40, likelihood: Likelihood = "ordinary", **changes: Any) -> Push:
-    values: dict[str, Any] = {
-        "repository": "ana/app",
-        "repository_id": 1001,
-        "before": before,
-        "head": head,
-        "ref": "refs/heads/main",
-        "ref_type": "",
-        "published_at": None,
-        "kind": "push",
-        "likelihood": likelihood,
-    }
-    return Push(**(values | changes))
+    return pushed(before, head, likelihood=likelihood, **changes)
 
 
 @pytest.mark.parametrize(

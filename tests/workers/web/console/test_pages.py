@@ -80,7 +80,7 @@ KEPT_BY_THE_SERVICE = {
     "role",
     "sign",
 }
-"""Columns that nobody but the service writes, so that pages rely on their values."""
+"""Columns that only the service writes. Pages rely on their values, so the test leaves them alone."""
 SHOWN = (Account, ApiToken, BudgetState, Canary, Exposure, Gap, Incident, Notification, Recipient, Report, ScanJob)
 
 

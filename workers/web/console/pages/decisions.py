@@ -32,7 +32,7 @@ def show(view: View) -> Response:
     with view.reading() as session:
         return view.page(
             "decisions.html",
-            groups=query.held_groups(session),
+            groups=brake.held_reports(session),
             protected=query.open_with(session, Decision.PROTECTED),
             flagged=query.open_with(session, Decision.FLAGGED),
             used=brake.status(session).disabled_last_minute,
@@ -46,7 +46,7 @@ def confirm(view: View) -> Response:
     if answer not in ANSWERS:
         raise BadRequest("there is no such decision about the brake")
     with view.reading() as session:
-        groups, held = query.held_groups(session), brake.status(session).held
+        groups, held = brake.held_reports(session), brake.status(session).held
     return view.page("brake.html", act=answer, groups=groups, held=held)
 
 

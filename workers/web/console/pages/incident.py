@@ -29,6 +29,7 @@ from workers.web.console.protections import MAIL_HEADERS
 from workers.web.console.queries import incident as query
 from workers.web.console.queries import incidents as list_query
 from workers.web.console.queries.incident import Story
+from workers.web.console.queries.incident_rows import Row, rows_of
 from workers.web.console.serving import Console, NotThere, View
 
 PATH = "/console/incidents/{id}"
@@ -69,7 +70,7 @@ def show(view: View) -> Response:
         story = query.load(session, view.path_id(), place)
         if story is None:
             raise NotThere
-        row = list_query.rows_of(session, [story.incident])[0]
+        row = rows_of(session, [story.incident])[0]
         moments = short(story.moments)
         return view.page(
             "incident.html",
@@ -84,7 +85,7 @@ def show(view: View) -> Response:
         )
 
 
-def summary(row: list_query.Row) -> str:
+def summary(row: Row) -> str:
     """Return a summary of the incident in one or two sentences."""
     one = row.incident
     where = f"in {row.repository}" if row.repository else "in public"

@@ -13,8 +13,7 @@ from scanner.records.canaries import is_no_canary
 from scanner.records.compromise_models import Report
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Decision, IncidentState, ReportState
-from workers.web.console.queries import incidents
-from workers.web.console.queries.incidents import Row
+from workers.web.console.queries.incident_rows import Row, rows_of
 
 MAX_SHOWN = 50
 MAX_COUNTED = 1000
@@ -38,18 +37,6 @@ class Waiting:
         return self.protected + self.flagged + (1 if self.held or self.closed_at else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class HeldGroup:
-    """Held reports with the same sign and reporter. `note`: one note. `notes`: the number of different ones."""
-
-    sign: str
-    reporter: str
-    reports: int
-    oldest_at: datetime
-    note: str
-    notes: int
-
-
 def waiting(session: Session) -> Waiting:
     """Return the numbers of waiting decisions."""
     status = brake.status(session)
@@ -66,21 +53,6 @@ def waiting(session: Session) -> Waiting:
     )
 
 
-def held_groups(session: Session) -> list[HeldGroup]:
-    """Return the held reports by sign and reporter, the largest group first."""
-    statement = (
-        select(
-            *(Report.sign, Report.reporter, func.count(), func.min(Report.received_at)),
-            *(func.max(Report.note), func.count(Report.note.distinct())),
-        )
-        .where(Report.state == ReportState.HELD)
-        .group_by(Report.sign, Report.reporter)
-        .order_by(func.count().desc())
-        .limit(MAX_SHOWN)
-    )
-    return [HeldGroup(*row) for row in session.execute(statement)]
-
-
 def open_with(session: Session, action: Decision) -> list[Row]:
     """Return the newest open incidents with this action."""
     statement = (
@@ -89,7 +61,7 @@ def open_with(session: Session, action: Decision) -> list[Row]:
         .order_by(Incident.detected_at.desc())
         .limit(MAX_SHOWN)
     )
-    return incidents.rows_of(session, list(session.execute(statement).scalars()))
+    return rows_of(session, list(session.execute(statement).scalars()))
 
 
 def _open_count(session: Session, action: Decision) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from scanner.compromise import brake
 from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Notification, ScanJob
@@ -55,4 +56,4 @@ def test_figures_and_what_waits_are_those_of_the_rows(database: Database) -> Non
         waiting = decisions.waiting(session)
         protected = decisions.open_with(session, Decision.PROTECTED)
         assert (waiting.held, waiting.protected, len(protected)) == (9, 2, 2)
-        assert sum(group.reports for group in decisions.held_groups(session)) == 9
+        assert sum(group.number for group in brake.held_reports(session)) == 9

@@ -1,0 +1,103 @@
+"""Incidents as a list shows them: the first place, the number of places, and the states of their mails."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
+
+from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
+from scanner.records.states import Channel, Decision, NotificationState
+
+MAX_PLACES_COUNTED = 1000
+"""A list counts the places of an incident up to this number, because one token may stand in 100,000 places. The first
+publication is searched among as many places, the first found first.
+"""
+OWNER_CHANNEL = Channel.EMAIL
+_WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An incident as a list shows it.
+
+    `places`: their number, at most one more than was asked to be counted. `seconds`: from the first known publication
+    until the token was disabled.
+    """
+
+    incident: Incident
+    places: int
+    repository: str
+    where: str
+    seconds: float | None
+    mails: tuple[str, ...]
+
+    @property
+    def more(self) -> str:
+        """Return how many places there are besides the first one, as text. Empty if there are none."""
+        if self.places > MAX_PLACES_COUNTED:
+            return f"more than {MAX_PLACES_COUNTED - 1:,} more".replace(",", "\N{NARROW NO-BREAK SPACE}")
+        return f"{self.places - 1} more" if self.places > 1 else ""
+
+
+def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = MAX_PLACES_COUNTED) -> list[Row]:
+    """Return incidents as rows of a list, in their order."""
+    places = _places(session, [incident.id for incident in incidents], most_places)
+    mails = _mail_states(session, [incident.id for incident in incidents])
+    found = []
+    for incident in incidents:
+        number, published, first = places.get(incident.id, (0, None, None))
+        seconds = None
+        if incident.action == Decision.DISABLED and incident.disabled_at and published:
+            seconds = max((incident.disabled_at - published).total_seconds(), 0.0)
+        where = (first.path or first.kind) if first else ""
+        repository = (first.repository or "") if first else ""
+        found.append(Row(incident, number, repository, where, seconds, tuple(sorted(mails[incident.id]))))
+    return found
+
+
+def _places(
+    session: Session, wanted: Sequence[uuid.UUID], most: int
+) -> dict[uuid.UUID, tuple[int, datetime | None, Exposure | None]]:
+    """Return for each incident the number of its places, the earliest publication before its end, the first place.
+
+    Only the first `most` + 1 places of each incident are read, in the order in which they were found.
+    """
+    place = (
+        select(Exposure.seen_at, Exposure.published_at)
+        .where(Exposure.incident_id == Incident.id)
+        .order_by(Exposure.id)
+        .limit(most + 1)
+        .correlate(Incident)
+        .subquery()
+    )
+    # Ignore places that were found after the disable. They are often much older, and did not delay it.
+    before = case((place.c.seen_at <= Incident.disabled_at, place.c.published_at))
+    statement = select(
+        Incident.id,
+        select(func.count()).select_from(place).scalar_subquery(),
+        select(func.min(before)).select_from(place).scalar_subquery(),
+        select(func.min(Exposure.id)).where(Exposure.incident_id == Incident.id).scalar_subquery(),
+    ).where(Incident.id.in_(wanted))
+    found = session.execute(statement).all()
+    firsts = select(Exposure).where(Exposure.id.in_([row[3] for row in found if row[3] is not None]))
+    by_id = {exposure.id: exposure for exposure in session.execute(firsts).scalars()}
+    return {row[0]: (row[1], row[2], by_id.get(row[3])) for row in found}
+
+
+def _mail_states(session: Session, wanted: Sequence[uuid.UUID]) -> dict[uuid.UUID, set[str]]:
+    states: dict[uuid.UUID, set[str]] = defaultdict(set)
+    statement = (
+        select(NotificationSubject.incident_id, Notification.state)
+        .join(Notification)
+        .where(NotificationSubject.incident_id.in_(wanted), Notification.channel == OWNER_CHANNEL)
+        .distinct()
+    )
+    for incident_id, state in session.execute(statement):
+        states[incident_id].add("waiting" if state in _WAITING else state.value)
+    return states
