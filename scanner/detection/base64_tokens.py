@@ -155,6 +155,15 @@ def base64_forms() -> tuple[Base64Form, ...]:
     return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
 
 
+def compile_base64_patterns() -> None:
+    """Compile the patterns that are otherwise compiled at their first use, in 0.6 seconds.
+
+    Processes that others are forked from call it, so that no fork spends this time on the first text that needs them.
+    """
+    for form in base64_forms():
+        form.pattern.match(b"")
+
+
 def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """Yield the tokens whose base64 needle begins at `start`."""
     for form in base64_forms():

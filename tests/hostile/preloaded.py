@@ -21,8 +21,10 @@ import scanner.detection.sqlite_files
 import scanner.sources.alerts
 import scanner.sources.timeline.events
 from scanner.detection import redact
+from scanner.detection.base64_tokens import compile_base64_patterns
 
 redact("cjhf" * 40)
+compile_base64_patterns()
 
 __all__ = [
     "bz2",

@@ -5,7 +5,7 @@ answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,13 @@ from workers.sandbox.workplace import Workplace
 Make = Callable[..., Workplace]
 Token = Callable[[], str]
 QUERIES = ("REPLICATE_API_TOKEN", "r8_")
+
+
+@pytest.fixture
+def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
+    client = connect(sandbox.api_url, sandbox.url, "a-credential")
+    yield client
+    client.close()
 
 
 class Search:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import select, update
@@ -62,6 +62,13 @@ class Listing:
 
     def queued(self) -> list[Push]:
         return [Push.from_json(one) for job in jobs_of(self.database, "pushes") for one in job.target["pushes"]]
+
+
+@pytest.fixture
+def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
+    client = connect(sandbox.api_url, sandbox.url, "a-credential")
+    yield client
+    client.close()
 
 
 @pytest.fixture
