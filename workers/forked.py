@@ -95,12 +95,10 @@ def import_everything() -> int:
         importlib.import_module(name)
     from sqlalchemy.orm import configure_mappers
 
-    from scanner.detection.base64_tokens import compile_base64_patterns
     from scanner.detection.matcher import automata
 
     configure_mappers()
     automata()
-    compile_base64_patterns()
     _finish_app()
     return before
 

@@ -15,7 +15,8 @@ from scanner.detection.members import Container, Member, whole
 _HEAD_BYTES = 4096
 # In an exported picture, the diagram is in an attribute with escaped brackets.
 _DIAGRAM = regex.compile(rb"(?:<|&lt;)diagram(?:[ ][^<>]{0,300}?)?(?:>|&gt;)([0-9A-Za-z+/]{20,}+)={0,2}(?:<|&lt;)")
-_FIELDS = (b'"encoding": "base64"', b'"encoding":"base64"')
+_FIELD = b'"encoding":'
+_VALUES = (b' "base64"', b'"base64"')
 _BODY = regex.compile(rb'"(?:text|body|content|data|response)": ?"([0-9A-Za-z+/]{20,}+)={0,2}"')
 
 
@@ -26,7 +27,13 @@ def has_diagram(content: bytes) -> bool:
 
 def has_http_bodies(content: bytes) -> bool:
     """Return whether a JSON file has an HTTP body in base64."""
-    return any(field in content for field in _FIELDS)
+    at = content.find(_FIELD)
+    while at >= 0:
+        at += len(_FIELD)
+        if content.startswith(_VALUES, at):
+            return True
+        at = content.find(_FIELD, at)
+    return False
 
 
 def diagram_members(container: Container) -> Iterator[Member]:

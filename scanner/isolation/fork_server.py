@@ -18,7 +18,6 @@ import struct
 import sys
 
 from scanner.child_processes import die_with_parent
-from scanner.detection.base64_tokens import compile_base64_patterns
 from scanner.detection.limits import Limits
 from scanner.detection.loading import load_decoders
 from scanner.detection.token_formats import parse_formats, use_formats
@@ -46,7 +45,6 @@ def main(descriptor: int, formats: str) -> None:
     os.umask(0o077)
     os.chdir("/")
     load_decoders()
-    compile_base64_patterns()
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=descriptor)
