@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import regex
 
 from scanner.detection.findings import Finding
-from scanner.detection.joints import JOINTS, JOINTS_DEFINITION
+from scanner.detection.joints import CALLED_JOINTS, JOINTS_DEFINITION
 from scanner.detection.limits import Meter
 from scanner.detection.needles import encoded_needles
 from scanner.detection.token_formats import derived_from_formats
@@ -43,7 +43,7 @@ _FROM_URL = bytes.maketrans(b"-_", b"+/")
 
 def _letter(indexes: set[int]) -> bytes:
     letters = {alphabet[index] for index in indexes for alphabet in (_ALPHABET, _URL_ALPHABET)}
-    return JOINTS + rb"(?P<unit>[" + regex.escape(bytes(sorted(letters)), special_only=False) + rb"])"
+    return CALLED_JOINTS + rb"(?P<unit>[" + regex.escape(bytes(sorted(letters)), special_only=False) + rb"])"
 
 
 class _Body:
@@ -100,7 +100,7 @@ class _Body:
 
 
 def _encoded(letters: bytes) -> bytes:
-    return JOINTS.join(rb"(?P<unit>%c)" % letter for letter in letters)
+    return CALLED_JOINTS.join(rb"(?P<unit>%c)" % letter for letter in letters)
 
 
 def _likely(needle: bytes, following: bytes) -> bytes:
@@ -112,7 +112,7 @@ def _likely(needle: bytes, following: bytes) -> bytes:
         needle: The needle.
         following: The pattern of the next letters, with joints.
     """
-    letters = following.replace(JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")
+    letters = following.replace(CALLED_JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")
     another = rb"(?!%b)%b" % (_PLAIN_BREAK, _NO_LETTER)
     pattern = rb"(?=%b|(?:%b?+%b){0,11}+%b)" % (letters, _PLAIN_BREAK, _LETTER, another)
     for letter in reversed(needle[1:]):

@@ -21,10 +21,10 @@ import scanner.detection.sqlite_files
 import scanner.sources.alerts
 import scanner.sources.timeline.events
 from scanner.detection import redact
-from scanner.detection.base64_tokens import compile_base64_patterns
+from scanner.detection.base64_tokens import base64_forms
 
 redact("cjhf" * 40)
-compile_base64_patterns()
+base64_forms()
 
 __all__ = [
     "bz2",
