@@ -104,8 +104,8 @@ JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + 
 CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
 """The same as JOINTS for a pattern that begins with JOINTS_DEFINITION.
 
-With a copy of JOINTS before each of its letters, a pattern takes `regex` 0.2 seconds to compile. The lookahead avoids the
-call before a letter. Where a match often fails at a joint, JOINTS is faster.
+With a copy of JOINTS before each of its letters, a pattern takes `regex` 0.2 seconds to compile. The lookahead avoids
+the call before a letter. Where a match often fails at a joint, JOINTS is faster.
 """
 JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + JOINTS + rb"))"
 # At the beginning of a continued line, a hyphen marks a list item or a comment. If a token format has hyphens, the
