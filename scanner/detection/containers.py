@@ -83,18 +83,21 @@ def container_kind(content: bytes) -> ContainerKind | None:
         for signature in signatures:
             if content.startswith(signature.magic) and (signature.proof is None or signature.proof(content)):
                 return signature.kind
-    if len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):
+    binary = is_binary(content)
+    # The header of a tar file contains zeros.
+    if binary and len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):
         return "tar"
     # A zip may follow a program or a script. Its directory is still near the end.
     may_end_as_zip = content[:2] in PROGRAM_STARTS or content[-22:-18] == b"PK\x05\x06" or b"\0" in content[:64]
     if may_end_as_zip and has_directory(content):
         return "zip"
-    if is_binary(content):
-        # Test for Firefox's cache first, because the beginning of such an entry can look like a Brotli stream.
-        if is_firefox_cache(content):
-            return "firefox_cache"
-        if is_brotli(content):
-            return "brotli"
+    if not binary:
+        return None
+    # Test for Firefox's cache first, because the beginning of such an entry can look like a Brotli stream.
+    if is_firefox_cache(content):
+        return "firefox_cache"
+    if is_brotli(content):
+        return "brotli"
     return "embedded" if holds_streams(content) else None
 
 

@@ -15,7 +15,7 @@ from scanner.detection.documents import Candidate, Document, Place, is_lfs_point
 from scanner.detection.findings import Finding, located
 from scanner.detection.limits import Limits
 from scanner.detection.matcher import hit_offsets
-from scanner.detection.prefilter import PlainVerdict, fallback_tokens, plain_only
+from scanner.detection.prefilter import CLEAN, PlainVerdict, fallback_tokens, plain_only
 from scanner.detection.redaction import redact
 from scanner.detection.token_formats import hint_of
 
@@ -109,7 +109,10 @@ class Detector:
         Return None if everything was read and nothing was found. This is the cheapest call, for millions of small
         objects.
         """
-        result = self._read(content, name or "document", budget, None)
+        verdict = plain_only(content)
+        if verdict is CLEAN and budget is None:
+            return None
+        result = self.scan_after(verdict, content, name or "document", budget)
         return result if result.candidates or result.unread else None
 
     def _read(self, content: bytes, name: str, budget: ScanBudget | None, patience: float | None) -> ScanResult:

@@ -57,7 +57,7 @@ def holds_streams(content: bytes) -> bool:
 
     The work is linear in its size.
     """
-    return is_binary(content) and (_is_raw_deflate(content) or next(_proven(content, 0), None) is not None)
+    return _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
 
 
 def is_binary(content: bytes) -> bool:

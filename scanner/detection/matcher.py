@@ -185,6 +185,16 @@ def may_hold(content: bytes) -> bool:
     return any(automaton.find(part) for part in parts for automaton in automata())
 
 
+def is_plainly_empty(content: bytes) -> bool:
+    """Return whether a content of at most WINDOW bytes has neither a needle nor a long run.
+
+    False says nothing. This is the quickest test, for the millions of small files without a token.
+    """
+    if _RUN_MARK in content[::RUN_STRIDE].translate(_OTHER_BYTES):
+        return False
+    return all(not automaton.find(content) for automaton in automata())
+
+
 def hit_offsets(content: bytes) -> list[int]:
     """Return sorted offsets of hits and of possible long runs.
 

@@ -17,6 +17,7 @@ from scanner.detection.matcher import (
     Hit,
     automata,
     hits_of,
+    is_plainly_empty,
     is_run_at,
     longest_needle,
     may_hold,
@@ -79,6 +80,8 @@ def plain_only(content: bytes) -> PlainVerdict:
     if container_kind(content) is not None:
         return PlainVerdict(reason="container")
     size = len(content)
+    if size <= WINDOW and is_plainly_empty(content):
+        return CLEAN
     findings: list[Finding] = []
     looks = max(MAX_LOOKS, size // BYTES_PER_LOOK)
     view = memoryview(content) if size > WINDOW else None
