@@ -95,10 +95,12 @@ def import_everything() -> int:
         importlib.import_module(name)
     from sqlalchemy.orm import configure_mappers
 
+    from scanner.detection.base64_tokens import base64_forms
     from scanner.detection.matcher import automata
 
     configure_mappers()
     automata()
+    base64_forms()
     _finish_app()
     return before
 
