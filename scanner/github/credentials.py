@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-import jwt
-
 from scanner.github.errors import BadCredential
 
 JWT_SECONDS = 540
@@ -105,6 +103,8 @@ class AppInstallation:
             return had_one
 
     def _jwt(self) -> str:
+        import jwt  # imported here because it loads the whole of `cryptography`, and only a GitHub App needs it
+
         now = int(self._clock())
         claims: dict[str, Any] = {
             "iat": now - CLOCK_SKEW_SECONDS,
