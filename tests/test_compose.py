@@ -157,7 +157,14 @@ def test_the_command_of_redis_starts_a_server_that_asks_for_the_password(tmp_pat
         assert refused.returncode != 0, "without a password it must not start"
 
 
-def test_images_are_pinned_by_a_command(tmp_path: Path) -> None:
+def test_images_are_named_by_digest() -> None:
+    images = [service["image"] for name, service in COMPOSE["services"].items() if name not in OURS]
+    images += re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(images) > 5
+    assert [image for image in images if not re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image)] == []
+
+
+def test_images_are_moved_to_newer_digests_by_a_command(tmp_path: Path) -> None:
     for name in ("docker-compose.yml", "Dockerfile"):
         shutil.copy(ROOT / name, tmp_path)
     digest = "sha256:" + "0123456789abcdef" * 4
