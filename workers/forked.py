@@ -134,7 +134,7 @@ def keep_memory_shared() -> None:
     now. malloc fills the holes of freed objects from two arenas, not from one for each thread.
     """
     gc.freeze()
-    memory.limit_arenas()
+    memory.limit_kept_memory()
 
 
 def fingerprint() -> int:

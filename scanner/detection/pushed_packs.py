@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from scanner.detection.budgets import SPENT, ScanBudget
@@ -202,31 +202,46 @@ def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> lis
     """
     hits: list[PackHit[Candidate]] = []
     deadline = time.monotonic() + LOOK_UP_SECONDS
-    waiting: list[tuple[TokensBeyond, list[Candidate]]] = []
-    count, room = 0, MAX_CONFIRMED
+    left, room = sum(item.tokens.count(b"\n") + 1 for item in scan.beyond), MAX_CONFIRMED
     beyond, scan.beyond = scan.beyond, []
-    beyond.reverse()
-    while beyond or waiting:
-        if beyond and count < LOOKED_UP_AT_ONCE:
-            item = beyond.pop()
-            findings = [Finding(token, 0, 1) for token in item.tokens.split(b"\n") if is_token(token.decode("latin-1"))]
-            waiting.append((item, detector.candidates_of(findings, OBJECT_NAME)))
-            count += len(findings)
-            continue
+    for batch in _batches(beyond):
         if time.monotonic() > deadline or room <= 0:
-            scan.unread[OVER_LIMIT] += count + sum(item.tokens.count(b"\n") + 1 for item in beyond)
             break
+        waiting = [(item, detector.candidates_of(findings, OBJECT_NAME)) for item, findings in batch]
+        count = sum(len(findings) for _, findings in batch)
+        left -= count
         digests = known({candidate.digest for _, found in waiting for candidate in found})
         if digests is None:
             scan.unread[OVER_LIMIT] += count
-        else:
-            real = [(item, [one for one in found if one.digest in digests]) for item, found in waiting]
-            hits += [PackHit(item.oid, item.type, found, is_confirmed=True) for item, found in real if found]
-            number = sum(len(found) for _, found in real)
-            scan.unknown += count - number
-            room -= number
-        waiting, count = [], 0
+            continue
+        real = [(item, [one for one in found if one.digest in digests]) for item, found in waiting]
+        hits += [PackHit(item.oid, item.type, found, is_confirmed=True) for item, found in real if found]
+        number = sum(len(found) for _, found in real)
+        scan.unknown += count - number
+        room -= number
+    scan.unread[OVER_LIMIT] += left
     return hits
+
+
+def _batches(beyond: list[TokensBeyond]) -> Iterator[list[tuple[TokensBeyond, list[Finding]]]]:
+    """Yield the tokens in batches of LOOKED_UP_AT_ONCE, so that few candidates are in memory. Empties the list."""
+    beyond.reverse()
+    batch: list[tuple[TokensBeyond, list[Finding]]] = []
+    room = LOOKED_UP_AT_ONCE
+    while beyond:
+        item = beyond.pop()
+        tokens = item.tokens.split(b"\n")
+        at = 0
+        while at < len(tokens):
+            part = tokens[at : at + room]
+            at += len(part)
+            room -= len(part)
+            batch.append((item, [Finding(token, 0, 1) for token in part if is_token(token.decode("latin-1"))]))
+            if not room:
+                yield batch
+                batch, room = [], LOOKED_UP_AT_ONCE
+    if batch:
+        yield batch
 
 
 def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candidate]:

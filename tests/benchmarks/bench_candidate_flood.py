@@ -39,6 +39,7 @@ from scanner.sources.pushes import scan as push_scan
 from scanner.sources.pushes.push import Push
 from tests.benchmarks.targets import Targets
 from tests.servers import postgresql_server
+from workers import memory
 from workers.sandbox import github_server
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.workplace import Workplace
@@ -109,6 +110,7 @@ def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> t
 
 def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) -> dict[str, Any]:
     """Scan an ordinary push and then the flooded one in this process. Return the cost of the flooded one."""
+    memory.limit_kept_memory()  # as each service does at its start
     scanner.github.client.TIMEOUT = httpx.Timeout(100.0)  # the sandbox packs while it answers
     database, detector = Database(url), Detector(reader=shared_pool())
     github = scanner.github.client.connect(api_url, web_url, None)

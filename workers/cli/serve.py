@@ -34,7 +34,7 @@ def serve(
     from workers.web.server import CannotListen, listen
     from workers.web.server import serve as run
 
-    memory.limit_arenas()
+    memory.limit_kept_memory()
     settings = load_settings()
     current_context().check()
     create_default_tables(settings)
