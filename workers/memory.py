@@ -1,8 +1,9 @@
-"""The way in which the C library allocates memory in this process."""
+"""The way in which this process allocates memory and collects garbage."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 
 MAX_ARENAS = 2
@@ -28,3 +29,13 @@ def limit_kept_memory() -> None:
             libc.mallopt(_M_ARENA_MAX, MAX_ARENAS)
             libc.mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES)
             libc.malloc_trim(0)
+
+
+def freeze_started_objects() -> None:
+    """Exclude the objects that exist now from all later collections of garbage.
+
+    A service calls it once it has started. A full collection that includes all imported code takes 100 ms, in which no
+    request is answered.
+    """
+    gc.collect()
+    gc.freeze()

@@ -7,6 +7,7 @@ commits separately and can be repeated, so an interrupted upgrade continues wher
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from sqlalchemy import Connection, Engine, text
 
@@ -53,6 +54,9 @@ LARGE_LIST_INDEXES = {
 }
 """The same for the indexes of revision 0023."""
 
+JOB_LIST_INDEXES = {f"ix_scan_jobs_{name}_id": f"scan_jobs ({name}, id)" for name in ("kind", "source", "parent_id")}
+"""The same for the indexes of revision 0024."""
+
 
 def fill_list_columns(engine: Engine) -> None:
     """Fill the copies of columns that the triggers of revision 0019 keep for newer rows, then build their indexes."""
@@ -65,16 +69,20 @@ def fill_list_columns(engine: Engine) -> None:
         connection.execute(text("RESET statement_timeout"))
 
 
-def build_large_list_indexes(engine: Engine) -> None:
-    """Build the indexes that revision 0023 creates on SQLite."""
+def build_indexes(indexes: Mapping[str, str], engine: Engine) -> None:
+    """Build the indexes that the next revision creates on SQLite."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
-        for name, definition in LARGE_LIST_INDEXES.items():
+        for name, definition in indexes.items():
             _build_index(connection, name, definition)
         connection.execute(text("RESET statement_timeout"))
 
 
-BEFORE: Mapping[str, Callable[[Engine], None]] = {"0020": fill_list_columns, "0023": build_large_list_indexes}
+BEFORE: Mapping[str, Callable[[Engine], None]] = {
+    "0020": fill_list_columns,
+    "0023": partial(build_indexes, LARGE_LIST_INDEXES),
+    "0024": partial(build_indexes, JOB_LIST_INDEXES),
+}
 """Functions to run before a revision. The upgrade stops at the revision before it and runs the function first."""
 
 

@@ -27,6 +27,7 @@ from scanner.records.states import Role
 from scanner.settings import load_settings
 from tests.benchmarks.targets import Targets
 from tests.servers import postgresql_server
+from workers import memory
 from workers.context import Context
 from workers.web.bodies import BodyBudget
 from workers.web.console.pages import audit, decisions, incident, incidents, jobs, mails, now, sources, tokens
@@ -100,6 +101,7 @@ def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
     Read cached values again each time, and measure them separately.
     """
     console = Console(context, BodyBudget())
+    memory.freeze_started_objects()  # as `r8scan serve` does
     for name, load in (
         ("overview, once in 3 s", console.overview.refresh),
         ("decisions, once in 3 s", console.waiting.refresh),

@@ -51,6 +51,8 @@ def serve(
         heartbeats.start(settings, WEB, end=watchdog.end_process)
         notifying.start(current_context())
         try:
-            run(application(current_context()), listening, settings.web_trusted_proxies)
+            app = application(current_context())
+            memory.freeze_started_objects()
+            run(app, listening, settings.web_trusted_proxies)
         finally:
             heartbeats.stop()
