@@ -209,6 +209,7 @@ STATUS = {
             "total": [9_849_600, 9_000_000, 11_000_000],
             "cursor": {"settle": 90.0, "width": 12},
         },
+        {"source": "new_repositories", "recall": {"3600": [800, 1, 0, 0], "86400": [400, 380, 0, 0]}, "total": []},
         {"source": "public_events", "recall": {}, "total": [], "cursor": {}},
     ]
 }
@@ -224,7 +225,8 @@ def test_what_an_installation_measured_replaces_assumptions(inputs: Inputs) -> N
     assert search.lag_earliest_seconds == pytest.approx(100)
     assert search.lag_latest_seconds == pytest.approx(900)
     assert changed.firehose.events_per_second == pytest.approx(9_849_600 / 86_400 / inputs.firehose.push_share)
-    assert len(replaced) == 6
+    assert changed.new_repositories.listed_share == pytest.approx(0.95)
+    assert len(replaced) == 7
 
 
 def test_few_marks_replace_nothing_and_another_file_is_refused(inputs: Inputs) -> None:

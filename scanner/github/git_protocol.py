@@ -280,6 +280,8 @@ def _check(response: httpx.Response, github: GitHub) -> None:
         return
     start = beginning(response)
     host = response.request.url.host
+    if EDGE_MESSAGE in response.headers and response.status_code in (403, 503):
+        raise _limit(response, github)
     if response.status_code == 401 and github.credential.token() is None:
         # Without a credential, the server answers 401 for a repository that is private or gone.
         raise NotFound("not_found", f"{host} answered 401")
@@ -297,11 +299,16 @@ def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
     except Malformed as err:
         if EDGE_MESSAGE not in response.headers and not (err.reason == "git_refused" and is_limit(err.detail)):
             raise
-        host = response.request.url.netloc.decode()
-        seconds = retry_after(response) or PAUSE_SECONDS
-        limit = RateLimited("rate_limited", f"{host} limits git requests", retry_after=seconds)
-        github.gate.note_result(host, "git", limit)
-        raise limit from err
+        raise _limit(response, github) from err
+
+
+def _limit(response: httpx.Response, github: GitHub) -> RateLimited:
+    """Report a rate limit of git to the gate, which did not recognize it, and return its error."""
+    host = response.request.url.netloc.decode()
+    seconds = retry_after(response) or PAUSE_SECONDS
+    limit = RateLimited("rate_limited", f"{host} limits git requests", retry_after=seconds)
+    github.gate.note_result(host, "git", limit)
+    return limit
 
 
 def _until(chunks: Iterator[bytes], deadline: float, github: GitHub) -> Iterator[bytes]:

@@ -60,6 +60,8 @@ class CanaryWay(StrEnum):
     """In the texts of the next poll of public events: reader, look-up, token store."""
     PUSHES = "pushes"
     """In the queue of pushes: queue, reader of packs, token store."""
+    FILES = "files"
+    """In the queue of files, which gists and code search fill: queue, reader, token store."""
     REPOSITORY = "repository"
     """In a public repository on GitHub: the whole way, with the sources that show pushes."""
     GIST = "gist"

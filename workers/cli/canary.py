@@ -17,7 +17,7 @@ from workers.cli.opening import opened_context
 
 app = Group("Canary tokens, which test whether a leaked token is found and disabled.")
 
-_QUEUES = {CanaryWay.PUSHES: "scanning"} | {way: "polling" for way in CanaryWay if way != CanaryWay.PUSHES}
+_QUEUES = {way: "scanning" if way in (CanaryWay.PUSHES, CanaryWay.FILES) else "polling" for way in CanaryWay}
 """The queue whose consumer sees a canary of each way first."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -105,6 +105,7 @@ def _section(way: CanaryWay) -> str:
     return {
         CanaryWay.TEXTS: "sources: public_events; sightings",
         CanaryWay.PUSHES: "queues: pushes",
+        CanaryWay.FILES: "queues: files",
         CanaryWay.REPOSITORY: "sources: repository_search, public_events; queues: pushes",
         CanaryWay.GIST: "sources: gists; queues: files",
     }[way]

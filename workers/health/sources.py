@@ -184,6 +184,8 @@ def _progress_of(state: SourceState | None) -> dict[str, Any]:
     if "settle" in cursor:
         shown = {key: cursor.get(key) for key in ("settle", "lag", "width", "rate", "late", "compared")}
         return {**shown, "seconds_behind": sum(end - start + 1 for start, end in cursor.get("behind", ()))}
+    if cursor.get("interval"):
+        return {"poll_interval": cursor["interval"]}
     if "owed" in cursor and "newest" in cursor:
         return {"newest": cursor["newest"], "ids_behind": sum(end - start for start, end in cursor["owed"])}
     return {}

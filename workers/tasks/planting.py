@@ -19,3 +19,4 @@ def plant_canaries() -> None:
         planted = planting.plant_due(context)
     if planted:
         wake("r8scan.scan")
+        wake("r8scan.fetch")

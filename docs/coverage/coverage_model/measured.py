@@ -40,18 +40,15 @@ def with_measurements(inputs: Inputs, status: Mapping[str, Any]) -> tuple[Inputs
     replaced: list[Replaced] = []
     try:
         search = _search(by_name.get("repository_search", {}), inputs, replaced)
+        new = _new(by_name.get("new_repositories", {}), inputs, replaced)
         firehose = _firehose(by_name.values(), inputs, replaced)
     except (TypeError, ValueError, KeyError, IndexError) as err:
         raise InputError(f"the status has an unknown form ({type(err).__name__})") from err
-    return replace(inputs, repository_search=search, firehose=firehose), replaced
+    return replace(inputs, repository_search=search, new_repositories=new, firehose=firehose), replaced
 
 
 def _search(row: Mapping[str, Any], inputs: Inputs, replaced: list[Replaced]) -> Any:
-    shares = {
-        int(seconds): float(share[1]) / float(share[0])
-        for seconds, share in (row.get("recall") or {}).items()
-        if share[0] >= MIN_MARKS
-    }
+    shares = _shares(row)
     values: dict[str, float] = {}
     day = shares.get(DAY_SECONDS, 0.0)
     if day > 0:
@@ -63,6 +60,17 @@ def _search(row: Mapping[str, Any], inputs: Inputs, replaced: list[Replaced]) ->
         if cursor.get(key):
             values[name] = float(cursor[key])
     return _changed("repository_search", inputs.repository_search, values, replaced)
+
+
+def _new(row: Mapping[str, Any], inputs: Inputs, replaced: list[Replaced]) -> Any:
+    day = _shares(row).get(DAY_SECONDS, 0.0)
+    return _changed("new_repositories", inputs.new_repositories, {"listed_share": day} if day else {}, replaced)
+
+
+def _shares(row: Mapping[str, Any]) -> dict[int, float]:
+    """Return the measured share of a source by seconds, without shares that were measured with few marks."""
+    recall = row.get("recall") or {}
+    return {int(seconds): share[1] / share[0] for seconds, share in recall.items() if share[0] >= MIN_MARKS}
 
 
 def _firehose(rows: Any, inputs: Inputs, replaced: list[Replaced]) -> Any:

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from scanner.detection import Detector
+from scanner.detection import Detector, Place
 from scanner.detection.canaries import FILE_NAME
 from scanner.github.client import GitHub
 from scanner.github.contents import write_file, write_gist_file
@@ -20,12 +21,18 @@ from scanner.records.models import db_now
 from scanner.records.states import CanaryState, CanaryWay
 from scanner.response.policy import Policy
 from scanner.settings import Settings
-from scanner.sources.canaries import pushes, ways
+from scanner.sources.canaries import files, pushes, ways
 from scanner.sources.canaries.making import make
+from scanner.sources.files import scan as remote_files
+from scanner.sources.files.scan import RemoteFile
 from scanner.tokens.protocol import StoreUnavailable
 
 SLOT_SECONDS = 60
 """Seconds of a planting interval. Two workers that plant within the same interval plant one canary."""
+
+FILE_PRIORITY = 100
+"""The priority of files of gists, among which a canary waits."""
+MAX_FILE_BYTES = 4096
 
 _log = logging.getLogger(__name__)
 
@@ -91,9 +98,17 @@ def _plant(context: PlantingContext, way: CanaryWay, slot: int) -> int | None:
             return None
         if way == CanaryWay.PUSHES:
             pushes.enqueue(session, canary_id, session.get_one(Canary, canary_id).planted_at)
+        elif way == CanaryWay.FILES:
+            _enqueue_file(session, canary_id, session.get_one(Canary, canary_id).planted_at)
     if way in (CanaryWay.REPOSITORY, CanaryWay.GIST):
         _publish(context, way, canary_id)
     return canary_id
+
+
+def _enqueue_file(session: Session, canary_id: int, planted_at: datetime) -> None:
+    """Queue a file with the canary among the files of gists, in the caller's transaction."""
+    file = RemoteFile(files.address(canary_id), Place("gist", published_at=planted_at), limit=MAX_FILE_BYTES)
+    remote_files.enqueue(session, [file], source=ways.SOURCE, priority=FILE_PRIORITY)
 
 
 def _publish(context: PlantingContext, way: CanaryWay, canary_id: int) -> None:

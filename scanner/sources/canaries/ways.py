@@ -12,6 +12,7 @@ from scanner.settings import Settings
 
 SOURCE = "canary"
 """The source of jobs that read a canary. Their counts are in no statistic."""
+SOURCES_OF_FILES = frozenset(["gists", "code_search"])
 RETRY_SECONDS = 600
 """A canary that could not be planted is tried again after this time, or after its interval if that is shorter."""
 
@@ -30,6 +31,8 @@ PATIENCE: Mapping[CanaryWay, Patience] = {
     # Canaries are queued as likely pushes. The service promises to read those within two minutes, and retries take
     # longer.
     CanaryWay.PUSHES: Patience(late=300, lost=3600),
+    # Files of gists are read within minutes, too.
+    CanaryWay.FILES: Patience(late=300, lost=3600),
     # GitHub's search index lags, and GitHub does not say by how much.
     CanaryWay.REPOSITORY: Patience(late=1800, lost=24 * 3600),
     # Gists are listed once a minute.
@@ -38,6 +41,7 @@ PATIENCE: Mapping[CanaryWay, Patience] = {
 WORDS: Mapping[CanaryWay, str] = {
     CanaryWay.TEXTS: "texts of events",
     CanaryWay.PUSHES: "the queue of pushes",
+    CanaryWay.FILES: "the queue of files",
     CanaryWay.REPOSITORY: "the public repository",
     CanaryWay.GIST: "the public gist",
 }
@@ -51,6 +55,8 @@ def reason_off(settings: Settings, way: CanaryWay) -> str:
         return "R8SCAN_TOKEN_STORE_CANARIES is not set: the token store must take canary tokens"
     if way == CanaryWay.TEXTS and "public_events" not in settings.sources:
         return "the source public_events is off"
+    if way == CanaryWay.FILES and not SOURCES_OF_FILES.intersection(settings.sources):
+        return "the sources gists and code_search are off"
     if way == CanaryWay.REPOSITORY and not settings.canary_repository:
         return "R8SCAN_CANARY_REPOSITORY is not set"
     if way == CanaryWay.GIST and not settings.canary_gist:

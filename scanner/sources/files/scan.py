@@ -34,6 +34,7 @@ from scanner.response.respond import Response
 from scanner.sources.batches import runner as page_work
 from scanner.sources.batches.not_read import not_read
 from scanner.sources.batches.runner import ItemOutcome, first_visible, respond_or_keep
+from scanner.sources.canaries import files as canary_files
 
 FILES_A_JOB = 25
 MAX_HITS = 200
@@ -46,7 +47,7 @@ class RemoteFile:
     """A file to fetch.
 
     Attributes:
-        url: The address to fetch it from. It must not contain a token.
+        url: The address to fetch it from, or that of a canary. It must not contain a token.
         place: Where the file is public, redacted.
         limit: Maximum size in bytes.
         accept: The media type to ask for.
@@ -166,7 +167,7 @@ def scan_next(
     if job is None:
         return None
     files = [RemoteFile.from_json(value) for value in job.target[kind]]
-    reader = _Reader(database, github.reserving(RESERVE), detector, files, is_first_look=kind == JobKind.FILES)
+    reader = _Reader(database, github.reserving(RESERVE), detector, policy, files, is_first_look=kind == JobKind.FILES)
 
     def read(file: RemoteFile) -> ItemOutcome[RemoteFile]:
         outcome, candidates = reader.read(file)
@@ -193,13 +194,14 @@ class _Reader:
         database: Database,
         github: GitHub,
         detector: Detector,
+        policy: Policy,
         files: Sequence[RemoteFile],
         *,
         is_first_look: bool,
     ) -> None:
         self._is_first_look = is_first_look
         self.found: dict[RemoteFile, list[Candidate]] = {}
-        self._database, self._github, self._detector = database, github, detector
+        self._database, self._github, self._detector, self._policy = database, github, detector, policy
         self._budget, self._limits = ScanBudget.for_page(), CandidateLimits()
         # Files with the same content wait until one of them has been read.
         self._is_shared = len(files) > 1
@@ -229,6 +231,8 @@ class _Reader:
     def _fetched(self, file: RemoteFile, outcome: ItemOutcome[RemoteFile]) -> bytes | None:
         """Return the content. If it cannot be fetched, return None and put the reason into `outcome`."""
         try:
+            if canary_files.is_canary(file.url):
+                return canary_files.content(self._database, self._policy, self._detector.digester, file.url)
             return fetch(self._github, file)
         except GitHubError as err:
             if err.reason == "too_large":

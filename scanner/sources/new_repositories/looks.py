@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from scanner.github import repositories
 from scanner.github.client import GitHub
-from scanner.github.repositories import PAGE_SIZE, ListedRepository
+from scanner.github.repositories import PAGE_SIZE, ListedRepository, Page
 from scanner.records.columns import insert_or_nothing
 from scanner.records.discovery_models import NewRepository
 from scanner.records.models import db_now
@@ -20,6 +20,8 @@ LOOKS_AFTER = (60, 300, 900, 3600, 21_600)
 """Seconds from the listing to each look. Most repositories get their first push within minutes."""
 LOOK_AGAIN_SECONDS = 60
 """A look for which GitHub sent a partial answer is repeated after this time."""
+GONE_TYPES = frozenset(["NOT_FOUND", "FORBIDDEN"])
+"""Types of the errors that mean that a repository is not public any more. Any other error is GitHub's own failure."""
 MAX_LOOKS = 1000
 """Limit of the repositories that one poll looks at: ten queries."""
 
@@ -40,7 +42,8 @@ class Looks:
     Attributes:
         pushed: Repositories that have a first push.
         empty: Repositories that are still empty.
-        unseen: Repositories that GitHub's answer left out.
+        unseen: Repositories that GitHub's answer left out, because the query cost too much.
+        failed: Repositories that may be missing because of an error at GitHub.
         gone: Repositories that are not public any more.
         counts: Counters.
     """
@@ -48,6 +51,7 @@ class Looks:
     pushed: list[ListedRepository] = field(default_factory=list)
     empty: list[Waiting] = field(default_factory=list)
     unseen: list[Waiting] = field(default_factory=list)
+    failed: list[Waiting] = field(default_factory=list)
     gone: list[Waiting] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -60,31 +64,42 @@ class Looks:
         for start in range(0, len(due), PAGE_SIZE):
             rows = due[start : start + PAGE_SIZE]
             page = repositories.look_at(github, [row.node_id for row in rows])
-            self.counts.update({"node_queries": 1, "points": page.points, "looks": len(rows)})
+            milliseconds = round(1000 * page.seconds)
+            self.counts.update(node_queries=1, points=page.points, looks=len(rows), milliseconds=milliseconds)
+            missing = self._missing(page)
             found = {one.id: one for one in page.repositories}
             for row in rows:
                 one = found.get(row.repository_id)
                 if one is None:
-                    # A repository that is missing in a partial answer need not be gone.
-                    (self.gone if page.is_whole else self.unseen).append(row)
+                    missing.append(row)
                 elif one.is_empty or one.tip is None:
                     self.empty.append(row)
                 else:
                     self.pushed.append(one)
 
+    def _missing(self, page: Page) -> list[Waiting]:
+        """Return the list for repositories that the page does not contain. They need not be gone."""
+        if not page.is_whole:
+            return self.unseen
+        return self.gone if page.errors.keys() <= GONE_TYPES else self.failed
+
     def write(self, session: Session) -> None:
         """Store the next look of each repository. Delete those that were pushed, are gone or had their last look."""
         last = [row.repository_id for row in self.empty if row.looks + 1 >= len(LOOKS_AFTER)]
+        never_seen = [row.repository_id for row in self.failed if row.looks + 1 >= len(LOOKS_AFTER)]
         for looks in range(len(LOOKS_AFTER) - 1):
             empty = [row.repository_id for row in self.empty if row.looks == looks]
             _set_next_look(session, empty, LOOKS_AFTER[looks + 1] - LOOKS_AFTER[looks], looks + 1)
+            # A failure uses up a look, so that a repository that GitHub never shows is not looked at for ever.
+            failed = [row.repository_id for row in self.failed if row.looks == looks]
+            _set_next_look(session, failed, LOOK_AGAIN_SECONDS, looks + 1)
         for looks in range(len(LOOKS_AFTER)):
             unseen = [row.repository_id for row in self.unseen if row.looks == looks]
             _set_next_look(session, unseen, LOOK_AGAIN_SECONDS, looks)
-        _forget(session, [*last, *(one.id for one in self.pushed), *(row.repository_id for row in self.gone)])
-        self.counts.update(
-            {"first_pushes": len(self.pushed), "gone": len(self.gone), "never_pushed": len(last)},
-        )
+        pushed, gone = (one.id for one in self.pushed), (row.repository_id for row in self.gone)
+        _forget(session, [*last, *never_seen, *pushed, *gone])
+        self.counts.update(first_pushes=len(self.pushed), gone=len(self.gone), never_pushed=len(last))
+        self.counts.update(looks_failed=len(self.failed), never_seen=len(never_seen))
 
 
 def due(session: Session) -> list[Waiting]:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from scanner.detection import Candidate, Detector
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.github.client import GitHub
-from scanner.github.errors import Forbidden, GitHubError, RateLimited
+from scanner.github.errors import Forbidden, GitHubError, Malformed, RateLimited, Unavailable
 from scanner.records.database import Database
 from scanner.records.states import JobKind, SightingState
 from scanner.response import sightings
@@ -121,7 +121,10 @@ def _commit(
 
 def _interval(search: SearchRun, began: float, now: float) -> float:
     """Return the seconds from the start of this run to the next one, within the limit on CPU time."""
-    wanted = now - began + min(search.idle_seconds(now), MAX_IDLE_SECONDS)
+    idle = min(search.idle_seconds(now), MAX_IDLE_SECONDS)
+    if isinstance(search.error, Unavailable | Malformed) and not search.counts["requests"]:
+        idle = MAX_IDLE_SECONDS  # only the REST search works, so do not try GraphQL again at once
+    wanted = now - began + idle
     return max(wanted, search.seconds / CPU_SHARE, leased_poll.MIN_INTERVAL_SECONDS)
 
 

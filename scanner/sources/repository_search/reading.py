@@ -12,17 +12,15 @@ from datetime import UTC, datetime
 from scanner.github import repositories
 from scanner.github.client import GitHub
 from scanner.github.repositories import ListedRepository, Page
-from scanner.sources.repository_search.windows import MAX_RESULTS, MIN_WIDTH, Span
+from scanner.sources.repository_search.windows import MAX_RESULTS, MIN_WIDTH, SHORT_SHARE, Span
 
 MAX_PASSES = 3
 """A span is read this often before missing repositories are left to a later look."""
+MAX_REST_PASSES = 2
+"""The same for the REST search, which has few requests."""
 MAX_PAGES = 10
 PROBED_SECONDS = 3600
 """A probe searches this far back for the index's newest entry."""
-SHORT_SHARE = 0.01
-"""No further pass is made if at most this share is missing: some repositories leave the span because they are pushed
-again.
-"""
 
 
 @dataclass(slots=True)
@@ -35,6 +33,7 @@ class WindowReading:
         short: Repositories that are still missing.
         is_too_wide: GitHub has more results than it shows, so the span must be split. The rest was not read.
         seconds: The sum of GitHub's response times.
+        is_incomplete: The latest pass contains an answer that GitHub called incomplete, so its count may be too low.
         counts: Counters.
     """
 
@@ -43,14 +42,22 @@ class WindowReading:
     short: int = 0
     is_too_wide: bool = False
     seconds: float = 0.0
+    is_incomplete: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether more repositories are missing than may have left the span while it was read."""
+        return self.short > SHORT_SHARE * self.total
 
     def add(self, page: Page) -> None:
         self.found.update({one.id: one for one in page.repositories})
         self.total = page.total
         self.seconds += page.seconds
         self.counts["unusable_repository"] += page.unusable
+        self.is_incomplete = self.is_incomplete or not page.is_whole
         self.counts["partial_answers"] += not page.is_whole
+        self.counts["milliseconds"] += round(1000 * page.seconds)
         self.counts["points"] += page.points
         self.counts.update({f"graphql_{kind.lower()}": count for kind, count in page.errors.items()})
 
@@ -98,18 +105,25 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
 
 
 def read_by_rest(github: GitHub, span: Span) -> WindowReading:
-    """Read a span by the REST search, which has a separate quota. Raises GitHubError."""
+    """Read a span by the REST search, which has a separate quota. Raises GitHubError.
+
+    If results are missing, or if GitHub called an answer incomplete, read it once more.
+    """
     reading = WindowReading()
-    for number in range(1, MAX_PAGES + 1):
-        page = repositories.search_by_rest(github, words(span), number)
-        reading.counts["rest_requests"] += 1
-        reading.add(page)
-        if number == 1 and reading.total > MAX_RESULTS and span[1] - span[0] + 1 > MIN_WIDTH:
-            reading.is_too_wide = True
+    for _ in range(MAX_REST_PASSES):
+        reading.is_incomplete = False
+        for number in range(1, MAX_PAGES + 1):
+            page = repositories.search_by_rest(github, words(span), number)
+            reading.counts["rest_requests"] += 1
+            reading.add(page)
+            if number == 1 and reading.total > MAX_RESULTS and span[1] - span[0] + 1 > MIN_WIDTH:
+                reading.is_too_wide = True
+                return reading
+            if page.after is None:
+                break
+        reading.short = max(reading.total - len(reading.found), 0)
+        if reading.total > MAX_RESULTS or not (reading.is_short or reading.is_incomplete):
             break
-        if page.after is None:
-            break
-    reading.short = max(reading.total - len(reading.found), 0)
     return reading
 
 

@@ -12,12 +12,20 @@ from datetime import UTC, datetime
 
 from scanner.github import repositories
 from scanner.github.client import GitHub
-from scanner.github.errors import Forbidden, GitHubError, RateLimited
+from scanner.github.errors import BadCredential, Forbidden, GitHubError, RateLimited
 from scanner.github.repositories import ListedRepository
 from scanner.sources.polling.leased_poll import MissedSpan
 from scanner.sources.repository_search import reading
 from scanner.sources.repository_search.reading import WindowReading
-from scanner.sources.repository_search.windows import LOOKS_AFTER, MAX_RESULTS, Plan, Span
+from scanner.sources.repository_search.windows import (
+    LOOKS_AFTER,
+    MAX_RESULTS,
+    NOT_SAMPLED,
+    SHORT_SHARE,
+    Plan,
+    Span,
+    is_fewer,
+)
 
 MAX_REQUESTS = 24
 """Limit of the requests of one run. Then its results are committed, so that reading the found pushes can begin."""
@@ -68,7 +76,7 @@ class SearchRun:
         clock: Returns seconds since the epoch.
         due: Windows whose later look is due.
         found: Repositories that their window has not shown before.
-        first: Windows that had their first look.
+        first: Windows that had their first look, with their numbers.
         again: Windows that had a later look, with the count and all ids that they have shown.
         missed: Spans that are given up, or that GitHub did not show completely.
         counts: Counters.
@@ -107,9 +115,10 @@ class SearchRun:
                 self._catch_up(reading.read)
         except GitHubError as err:
             self.error = err
-        if self.error is not None and not isinstance(self.error, RateLimited):
+        if isinstance(self.error, BadCredential):
             return
         try:
+            # The REST search also serves while GraphQL fails: windows that are too late are in `behind`.
             self._catch_up(reading.read_by_rest)
         except RateLimited:
             self.counts["rest_quota_spent"] += 1
@@ -160,18 +169,18 @@ class SearchRun:
                 return
             if not self._is_paid_for():
                 self.counts["looks_skipped"] += 1
-                self.again.append((look, look.total, look.seen))
+                self._looked_again(look, look.total, look.seen)
                 continue
             self._look_again(look)
 
     def _look_again(self, look: Look) -> None:
         begun = reading.count(self.github, look.span)
         found = begun[0]
-        is_last = look.look + 1 == len(LOOKS_AFTER)
         is_thin = self.plan.is_thin(look.span, max(found.total, len(look.seen)))
+        is_short = found.total - len(look.seen | found.found.keys()) > SHORT_SHARE * found.total
         grew = found.total > look.total
         is_worth_it = self.plan.is_worth_reading(look.look, look.number)
-        if (grew or is_thin or is_worth_it) and found.total <= MAX_RESULTS:
+        if (grew or is_thin or is_short or is_worth_it) and found.total <= MAX_RESULTS:
             found = reading.read(self.github, look.span, begun)
         self._note(found)
         fresh = [one for number, one in found.found.items() if number not in look.seen]
@@ -183,9 +192,20 @@ class SearchRun:
             # Measure only sampled windows. The others are read if they seem incomplete, so they would overstate what
             # later looks add.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
-        self.again.append((look, found.total, seen))
-        if is_last and is_thin:
+        self._looked_again(look, found.total, seen)
+
+    def _looked_again(self, look: Look, total: int, seen: frozenset[int]) -> None:
+        """Store a later look. If it is the last one, record what is still missing as a gap.
+
+        GitHub counts more results than it shows, or the window has fewer results than usual.
+        """
+        self.again.append((look, total, seen))
+        if look.look + 1 < len(LOOKS_AFTER) or total > MAX_RESULTS:
+            return
+        if self.plan.is_thin(look.span, max(total, len(seen))):
             self._miss(look.span, self.plan.expected(look.span) - len(seen), "index_incomplete")
+        elif total - len(seen) > SHORT_SHARE * total:
+            self._miss(look.span, total - len(seen), "results_not_shown")
 
     def _catch_up(self, read: Callable[[GitHub, Span], WindowReading]) -> None:
         while not self._is_enough() and (window := self.plan.next_behind()):
@@ -195,12 +215,23 @@ class SearchRun:
         self._note(found)
         if found.is_too_wide and self.plan.is_too_wide(window, found.total):
             return
-        self.plan.caught_up(window, found.total)
+        now = self.clock()
+        expected = self.plan.expected_behind(window, now)
+        is_thin = is_fewer(found.total, expected)
+        self.counts["windows_thin"] += is_thin
+        self.plan.caught_up(window, found.total, now)
         self.found += found.found.values()
         self.counts["repositories_caught_up"] += len(found.found)
         self.counts["seconds_caught_up"] += window[1] - window[0] + 1
         if found.total > MAX_RESULTS:
             self._miss(window, found.short, "over_1000_results")
+        elif now - window[1] < LOOKS_AFTER[-1]:
+            # The index may still add to it, as after a first look in time.
+            self.first.append((window, NOT_SAMPLED, found))
+        elif is_thin:
+            self._miss(window, expected - len(found.found), "index_incomplete")
+        elif found.is_short:
+            self._miss(window, found.short, "results_not_shown")
 
     def _probe(self, now: float) -> None:
         """Find out how old the newest entry of the index is, once in PROBE_SECONDS."""
@@ -212,6 +243,7 @@ class SearchRun:
         self.seconds += page.seconds
         self.counts["requests"] += 1
         self.counts["points"] += page.points
+        self.counts["milliseconds"] += round(1000 * page.seconds)
         if newest is not None:
             self.plan.probed(max(now - newest.timestamp(), 0.0), page.total / reading.PROBED_SECONDS)
 

@@ -42,8 +42,15 @@ difference exceeds this many standard deviations of the usual number."""
 LONG_PAUSE_SECONDS, LESS_AFTER_PAUSE = 3600, 0.5
 """After a pause longer than this, pushes may be much rarer than before, for instance at night.
 
-So only this share of the usual rate is expected.
+So only this share of the usual rate is expected. For the same reason, windows that are older than this are compared
+with the windows next to them, and not with the present ones.
 """
+SHORT_SHARE = 0.01
+"""At most this share of a window's results may stay missing: some repositories leave it because they are pushed again.
+"""
+NOT_SAMPLED = -1
+"""The number of a window that was caught up on. It was not searched as soon as it had settled, so its later looks do
+not measure how much the index adds."""
 MAX_LAG_SECONDS = 120.0
 """Windows that are further behind than this are caught up on later, so that old pushes do not delay new ones."""
 MAX_BEHIND_SECONDS = 86_400
@@ -74,6 +81,8 @@ class Plan:
         late: For each later look, the smoothed share of a window's entries that this look was the first to find.
         behind: Spans without a first look that are to be read later, oldest first.
         behind_width: Width in seconds of the next window to catch up on.
+        behind_rate: Repositories a second, smoothed, of the windows that were caught up on long after their pushes. 0
+            before the first of them.
         probe_at: When the index's newest entry is searched next.
         windows: The number of first looks so far.
         compare_at: When GraphQL is compared with the REST search next.
@@ -92,6 +101,7 @@ class Plan:
     late: list[float] = field(default_factory=lambda: [0.0] * len(LOOKS_AFTER))
     behind: list[Span] = field(default_factory=list)
     behind_width: int = FIRST_WIDTH
+    behind_rate: float = 0.0
     probe_at: float = 0.0
     windows: int = 0
     compare_at: float = 0.0
@@ -119,6 +129,7 @@ class Plan:
             "late": [round(share, 4) for share in self.late],
             "behind": [list(span) for span in self.behind],
             "behind_width": self.behind_width,
+            "behind_rate": round(self.behind_rate, 3),
             "probe_at": round(self.probe_at, 1),
             "windows": self.windows,
             "compare_at": round(self.compare_at, 1),
@@ -186,13 +197,19 @@ class Plan:
         start, end = self.behind[-1]
         return max(start, end - self.behind_width + 1), end
 
-    def caught_up(self, window: Span, total: int) -> None:
+    def caught_up(self, window: Span, total: int, now: float) -> None:
         """Remove a window from `behind` after it was read. It must be at the end of the newest span."""
         seconds = window[1] - window[0] + 1
         self.behind_width = int(min(max(WANTED_RESULTS * seconds / max(total, 1), MIN_WIDTH), MAX_BEHIND_WIDTH))
         start, _ = self.behind.pop()
+        if now - window[1] > LONG_PAUSE_SECONDS:
+            is_thin = is_fewer(total, self.expected_behind(window, now))
+            before, steps = self.behind_rate or self.rate, seconds / MAX_WIDTH
+            self.behind_rate = _smoothed(before, total / seconds, is_thin=is_thin, steps=steps)
         if start < window[0]:
             self.behind.append((start, window[0] - 1))
+        else:
+            self.behind_rate *= LESS_AFTER_PAUSE  # the next span may be of another time of day
 
     def is_too_wide(self, window: Span, total: int) -> bool:
         """Return whether the window has too many results. If so, make the next window narrower."""
@@ -211,18 +228,21 @@ class Plan:
         seconds = window[1] - window[0] + 1
         self.until, self.windows = window[1] + 1, self.windows + 1
         now_rate = total / seconds
-        weight = _THIN_SMOOTHING if self.is_thin(window, total) else _SMOOTHING
-        self.rate = now_rate if not self.rate else self.rate + weight * (now_rate - self.rate)
+        self.rate = _smoothed(self.rate, now_rate, is_thin=self.is_thin(window, total))
         self.width = int(min(max(WANTED_RESULTS / max(self.rate, now_rate, 0.1), MIN_WIDTH), MAX_WIDTH))
 
     def is_thin(self, window: Span, total: int) -> bool:
         """Return whether the window has far fewer results than usual, so that the index may be incomplete."""
-        usual = self.expected(window)
-        return total < min(THIN * usual, usual - THIN_DEVIATIONS * math.sqrt(usual))
+        return is_fewer(total, self.expected(window))
 
     def expected(self, window: Span) -> float:
         """Return the number of repositories that the window should have by the usual rate."""
         return self.rate * (window[1] - window[0] + 1)
+
+    def expected_behind(self, window: Span, now: float) -> float:
+        """Return the same for a window to catch up on. The rate of a time long ago was not the present one."""
+        is_old = now - window[1] > LONG_PAUSE_SECONDS
+        return (self.behind_rate if is_old and self.behind_rate else self.rate) * (window[1] - window[0] + 1)
 
     def is_worth_reading(self, look: int, number: int) -> bool:
         """Return whether later look number `look` (from 0) reads the window completely, even if GitHub's count has not
@@ -263,3 +283,14 @@ class Plan:
     def points_a_second(self) -> float:
         """Return the GraphQL points a second that first looks cost."""
         return self.rate / 100 + 0.5 / max(self.width, 1)
+
+
+def is_fewer(total: int, usual: float) -> bool:
+    """Return whether `total` is so far below the usual number that chance does not explain the difference."""
+    return total < min(THIN * usual, usual - THIN_DEVIATIONS * math.sqrt(usual))
+
+
+def _smoothed(before: float, rate: float, *, is_thin: bool, steps: float = 1.0) -> float:
+    """Return the smoothed rate after a window. `steps`: the window counts like so many windows of usual width."""
+    weight = 1 - (1 - (_THIN_SMOOTHING if is_thin else _SMOOTHING)) ** steps
+    return before + weight * (rate - before) if before else rate

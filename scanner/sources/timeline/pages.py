@@ -49,6 +49,7 @@ class Cursor:
         is_stale: GitHub served an outdated list.
         texts_at: When pages 2 and 3 are due, in seconds since the epoch.
         clock_seconds: GitHub's clock minus ours at the last answer.
+        interval: Seconds between polls that GitHub asked for at the last answer. 0: it was never polled.
     """
 
     known_ids: tuple[str, ...] = ()
@@ -58,6 +59,7 @@ class Cursor:
     is_stale: bool = False
     texts_at: float = 0.0
     clock_seconds: float = 0.0
+    interval: float = 0.0
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Cursor:
@@ -69,6 +71,7 @@ class Cursor:
             is_stale=bool(value.get("is_stale")),
             texts_at=float(value.get("texts_at", 0.0)),
             clock_seconds=float(value.get("clock_seconds", 0.0)),
+            interval=float(value.get("interval", 0.0)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class Cursor:
             "is_stale": self.is_stale,
             "texts_at": round(self.texts_at, 1),
             "clock_seconds": round(self.clock_seconds),
+            "interval": self.interval,
         }
 
 
@@ -193,7 +197,9 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
     ids = tuple(dict.fromkeys([*events, *cursor.known_ids]))[:IDS_KEPT]
     # Make the texts due slightly early. Otherwise a poll at the full interval could come just before they are due.
     texts_at = now + interval - TEXTS_EARLY_SECONDS if are_texts_due else cursor.texts_at
-    after = Cursor(ids, etags, tuple(owed), cursor.credential, texts_at=texts_at, clock_seconds=clock_seconds)
+    after = Cursor(
+        ids, etags, tuple(owed), cursor.credential, texts_at=texts_at, clock_seconds=clock_seconds, interval=interval
+    )
     if not are_texts_due:
         # Events with texts on page 1 cannot show a gap in pages 2 and 3, which this poll has not read.
         texts.was_known = False

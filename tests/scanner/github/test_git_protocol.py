@@ -207,6 +207,9 @@ def test_a_throttle_with_status_200_is_a_limit_of_git_that_every_request_obeys(
     ("answer", "error"),
     [
         (Response(b"busy", headers={"x-github-edge-message": "limited"}), RateLimited),
+        (Response(b"busy", 403, headers={"x-github-edge-message": "limited"}), RateLimited),
+        (Response(b"busy", 503, headers={"x-github-edge-message": "limited"}), RateLimited),
+        (Response(b"busy", 403), Forbidden),
         (Response(pkt_line(b"ERR this request was rate-limited due to too many requests")), RateLimited),
         (Response(pkt_line(b"ERR repository ana/too-many-requests-rate-limit not found")), Malformed),
     ],

@@ -14,6 +14,7 @@ from scanner.records.source_models import SourceState
 from scanner.settings import load_settings
 from scanner.sources.new_repositories.listing import ListPosition
 from scanner.sources.repository_search.windows import Plan
+from scanner.sources.timeline.pages import Cursor
 from workers.health.overview import overview
 from workers.health.problems import Kind
 
@@ -26,6 +27,7 @@ PLACE = ListPosition(newest=9000, owed=[(7000, 8000)]).to_json()
     [
         ("repository_search", PLAN, {"settle": 72.5, "seconds_behind": 150, "compared": [700, 701]}),
         ("new_repositories", PLACE, {"newest": 9000, "ids_behind": 1000}),
+        ("public_events", Cursor(interval=60.0).to_json(), {"poll_interval": 60.0}),
         ("gists", {"known": []}, {}),
     ],
 )

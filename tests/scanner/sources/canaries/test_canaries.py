@@ -31,6 +31,7 @@ from scanner.response.store_access import access_to
 from scanner.settings import Settings, load_settings
 from scanner.sources import alerts
 from scanner.sources.canaries import planting, texts
+from scanner.sources.files import scan as files
 from scanner.sources.pushes.scan import scan_next
 from scanner.sources.timeline import poll as timeline
 from scanner.tokens.http import HttpStore
@@ -77,6 +78,8 @@ class Bench:
         arguments = (self.database, self.github, self.detector, self.policy)
         while scan_next(*arguments, limits=PackLimits(), threads=1, state_dir=self.state_dir) is not None:
             pass
+        while files.scan_next(*arguments, threads=1, state_dir=self.state_dir) is not None:
+            pass
 
     def respond(self) -> None:
         look_up_due(self.database, policy=self.policy)
@@ -112,17 +115,18 @@ def bench(database: Database, client: GitHub, tmp_path: Path) -> Bench:
 
 
 def test_canaries_in_the_queues_are_disabled_by_the_same_way_as_a_leak(bench: Bench) -> None:
-    assert planting.plant_due(bench) == [CanaryWay.TEXTS, CanaryWay.PUSHES]
+    assert planting.plant_due(bench) == [CanaryWay.TEXTS, CanaryWay.PUSHES, CanaryWay.FILES]
     bench.poll()
     bench.scan()
     bench.respond()
-    for way, source in ((CanaryWay.TEXTS, "public_events"), (CanaryWay.PUSHES, "canary")):
+    seen_by = {CanaryWay.TEXTS: "public_events", CanaryWay.PUSHES: "canary", CanaryWay.FILES: "canary"}
+    for way, source in seen_by.items():
         canary = bench.newest(way)
         assert (canary.state, canary.decision, canary.source) == (CanaryState.ENDED, Decision.DISABLED, source)
         assert canary.ended_at is not None
     with bench.database.read() as session:
         entries = session.execute(select(AuditEntry.what, AuditEntry.evidence)).all()
-        assert [what for what, _ in entries] == ["canary_disabled", "canary_disabled"]
+        assert [what for what, _ in entries] == ["canary_disabled"] * 3
         assert {evidence["digest"] for _, evidence in entries} == set(session.execute(select(Canary.digest)).scalars())
     assert [bench.count(model) for model in (Incident, Notification, Sighting, ApiToken)] == [0, 0, 0, 0]
     assert bench.overview().problems == []
@@ -135,7 +139,8 @@ def test_a_second_canary_is_planted_only_when_it_is_due_and_not_behind_one_that_
     bench.scan()
     bench.respond()
     bench.age(minutes=bench.settings.canary_minutes)
-    assert planting.plant_due(bench) == [CanaryWay.PUSHES]  # the canary in the texts still waits for its poll
+    due = [CanaryWay.PUSHES, CanaryWay.FILES]
+    assert planting.plant_due(bench) == due  # the canary in the texts still waits for its poll
 
 
 def test_a_canary_is_late_then_lost_until_a_later_one_is_disabled(bench: Bench) -> None:

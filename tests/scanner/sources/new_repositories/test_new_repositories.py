@@ -156,6 +156,28 @@ def test_a_deleted_repository_is_removed_and_one_missing_from_a_partial_answer_i
 
 
 @only_sqlite
+def test_a_repository_missing_for_an_error_at_github_is_looked_at_again(source: Listing) -> None:
+    source.poll()
+    created = source.create("ana/app")
+    source.poll()
+    push_now(source.sandbox, "ana/app", "1" * 40)
+    failed = {"data": {"nodes": [None]}, "errors": [{"message": "Something went wrong", "path": ["nodes", 0]}]}
+    for _ in looks.LOOKS_AFTER[1:]:
+        source.sandbox.faults["graphql"].append(lambda: JSONResponse(failed))
+        source.look()
+    assert source.waiting[created.id] == len(looks.LOOKS_AFTER) - 1
+    assert source.queued() == []
+    source.look()
+    assert [push.repository for push in source.queued()] == ["ana/app"]
+    source.create("ana/never")
+    source.poll()
+    for _ in looks.LOOKS_AFTER:
+        source.sandbox.faults["graphql"].append(lambda: JSONResponse(failed))
+        source.look()
+    assert source.state.counts["never_seen"] == 1
+
+
+@only_sqlite
 def test_listing_continues_while_queries_are_limited(source: Listing) -> None:
     source.poll()
     source.create("ana/first")

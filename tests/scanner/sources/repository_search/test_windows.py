@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from scanner.sources.repository_search.windows import (
     FIRST_SETTLE,
+    LONG_PAUSE_SECONDS,
     LOOKS_AFTER,
     MAX_BEHIND_SECONDS,
     MAX_LAG_SECONDS,
@@ -20,13 +21,14 @@ from scanner.sources.repository_search.windows import (
     MAX_WIDTH,
     MIN_SETTLE,
     Plan,
+    is_fewer,
 )
 
 NOW = 1_800_000_000.0
 
 
 def test_a_cursor_comes_back_as_it_was_written() -> None:
-    plan = Plan(until=5, behind=[(1, 2), (3, 4)], compared=(7, 9), late=[0.5, 0.25, 0.0], debt=0.5)
+    plan = Plan(until=5, behind=[(1, 2), (3, 4)], compared=(7, 9), late=[0.5, 0.25, 0.0], debt=0.5, behind_rate=2.5)
     assert Plan.from_json(plan.to_json(), NOW) == plan
     assert Plan.from_json({}, NOW).until == int(NOW - FIRST_SETTLE)
 
@@ -103,7 +105,7 @@ def test_after_a_pause_new_pushes_come_first_and_the_pause_is_caught_up_with_new
     read = 0
     while (window := plan.next_behind()) is not None:
         read += window[1] - window[0] + 1
-        plan.caught_up(window, 100)
+        plan.caught_up(window, 100, NOW)
     assert read == 3600 - plan.settle
 
 
@@ -159,3 +161,32 @@ def test_after_a_long_pause_fewer_pushes_are_no_loss() -> None:
     for _ in range(100):
         plan.looked((plan.until, plan.until + 9), 500)
     assert plan.rate == pytest.approx(50, rel=0.01)
+
+
+def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
+    """Catch up on windows of 100 s with these rates, the newest first. Return which of them have too few results."""
+    thin = []
+    for rate in rates:
+        plan.behind_width = 100
+        window = plan.next_behind()
+        assert window is not None
+        usual = plan.expected_behind(window, now)
+        thin.append(is_fewer(int(rate * 100), usual))
+        plan.caught_up(window, int(rate * 100), now)
+    return thin
+
+
+def test_pushes_of_long_ago_are_compared_with_their_neighbours_and_not_with_the_present() -> None:
+    """By night, there are few pushes. What the index lost is missing from one window to the next."""
+    plan = Plan(until=int(NOW), rate=70.0, behind=[(int(NOW) - 80_000, int(NOW) - LONG_PAUSE_SECONDS - 1)])
+    evening = [70.0 - number for number in range(60)]
+    assert not any(caught_up(plan, evening))
+    assert all(caught_up(plan, [5.0] * 50))
+    assert not any(caught_up(plan, [11.0] * 50))
+    assert plan.rate == 70.0
+
+
+def test_the_windows_of_the_last_hour_are_compared_with_the_present() -> None:
+    plan = Plan(until=int(NOW), rate=70.0, behind_rate=1.0, behind=[(int(NOW) - 1000, int(NOW) - 1)])
+    assert caught_up(plan, [60.0, 30.0]) == [False, True]
+    assert plan.behind_rate == 1.0
