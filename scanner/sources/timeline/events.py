@@ -24,6 +24,7 @@ from scanner.sources.timeline.texts import strings_of
 
 _OBJECT_ID_LENGTHS = (40, 64)
 MAX_URL_LENGTH = 500
+MAX_DESCRIPTION_LENGTH = 4096
 
 KNOWN_TYPES = frozenset(
     [
@@ -84,6 +85,7 @@ class Found:
         counts: Counters of events, and of unusable ones by reason.
         newest_repository_id: The highest repository id among the events. Repositories with similar ids are new.
         owners: The known owners of the events' repositories.
+        vendor: The vendor's name. Empty: it is not looked for in names and descriptions.
         event_ids: The ids of the events that a push or repository comes from.
         texts_to_fetch: Texts that took too long to scan during the poll; jobs fetch them again.
         not_read: Texts that were not read completely and cannot be fetched again.
@@ -95,6 +97,7 @@ class Found:
     counts: Counter[str] = field(default_factory=Counter)
     newest_repository_id: int = 0
     owners: KnownOwners = field(default_factory=KnownOwners)
+    vendor: str = ""
     event_ids: defaultdict[object, list[str]] = field(default_factory=lambda: defaultdict(list))
     texts_to_fetch: list[RemoteFile] = field(default_factory=list)
     not_read: list[NotRead] = field(default_factory=list)
@@ -186,7 +189,6 @@ def _read_push(event: Event, found: Found) -> None:
         if not head.strip("0"):
             found.counts["deletions"] += 1
             return
-    owner = event.repository.partition("/")[0].lower()
     push = Push(
         repository=redact(event.repository),
         repository_id=event.repository_id,
@@ -196,18 +198,7 @@ def _read_push(event: Event, found: Found) -> None:
         ref_type=ref_type,
         published_at=event.created_at,
         kind="create" if event.type == "CreateEvent" else "push",
-        likelihood=likelihood_of(
-            Evidence(
-                repository=event.repository,
-                actor=event.actor,
-                repository_id=event.repository_id,
-                ref=ref,
-                is_created=event.type == "CreateEvent",
-                newest_repository_id=found.newest_repository_id,
-                owner_has_leaked=owner in found.owners.leaked,
-                owner_has_account=owner in found.owners.with_account,
-            )
-        ),
+        likelihood=likelihood_of(_evidence(event, found, ref)),
     )
     found.pushes.append(push)
     found.event_ids[push].append(event.id)
@@ -218,15 +209,6 @@ def _read_wiki(event: Event, found: Found) -> None:
     if not is_repository_name(f"{event.repository}.wiki"):
         found.counts["unusable_wiki"] += 1
         return
-    owner = event.repository.partition("/")[0].lower()
-    evidence = Evidence(
-        repository=event.repository,
-        actor=event.actor,
-        repository_id=event.repository_id,
-        newest_repository_id=found.newest_repository_id,
-        owner_has_leaked=owner in found.owners.leaked,
-        owner_has_account=owner in found.owners.with_account,
-    )
     push = Push(
         repository=f"{redact(event.repository)}.wiki",
         repository_id=event.repository_id,
@@ -236,10 +218,27 @@ def _read_wiki(event: Event, found: Found) -> None:
         ref_type="repository",
         published_at=event.created_at,
         kind="create",
-        likelihood=likelihood_of(evidence),
+        likelihood=likelihood_of(_evidence(event, found)),
     )
     found.pushes.append(push)
     found.event_ids[push].append(event.id)
+
+
+def _evidence(event: Event, found: Found, ref: str = "") -> Evidence:
+    """Return what the event says about the push. Of events, only a CreateEvent has the repository's description."""
+    owner = event.repository.partition("/")[0].lower()
+    words = f"{event.repository} {_string(event.payload.get('description'))[:MAX_DESCRIPTION_LENGTH]}".lower()
+    return Evidence(
+        repository=event.repository,
+        actor=event.actor,
+        repository_id=event.repository_id,
+        ref=ref,
+        is_created=event.type == "CreateEvent",
+        newest_repository_id=found.newest_repository_id,
+        mentions_vendor=bool(found.vendor) and found.vendor.lower() in words,
+        owner_has_leaked=owner in found.owners.leaked,
+        owner_has_account=owner in found.owners.with_account,
+    )
 
 
 def _documents(event: Event, web_url: str, api_url: str, counts: Counter[str]) -> Iterator[Document]:

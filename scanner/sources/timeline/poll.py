@@ -70,6 +70,7 @@ def poll(
     *,
     state_dir: Path,
     seconds: float | None = None,
+    vendor: str = "",
     wait: Callable[[float], None] = time.sleep,
     canaries: Callable[[], Sequence[Event]] = tuple,
 ) -> PollReport:
@@ -83,11 +84,15 @@ def poll(
         detector: Scans the texts.
         state_dir: The folder with the spool.
         seconds: Seconds between two polls of page 1, if GitHub has agreed to it. None: GitHub's X-Poll-Interval.
+        vendor: The vendor's name. Pushes to repositories that mention it are read first.
         wait: Sleeps.
         canaries: Returns events with canary tokens, whose texts are read like the others.
     """
     return leased_poll.run_if_due(
-        database, SOURCE, wait, lambda leased: _poll(database, github, detector, state_dir, seconds, canaries, leased)
+        database,
+        SOURCE,
+        wait,
+        lambda leased: _poll(database, github, detector, state_dir, seconds, vendor, canaries, leased),
     )
 
 
@@ -97,6 +102,7 @@ def _poll(
     detector: Detector,
     state_dir: Path,
     seconds: float | None,
+    vendor: str,
     canaries: Callable[[], Sequence[Event]],
     leased: LeasedPoll,
 ) -> PollReport:
@@ -107,7 +113,7 @@ def _poll(
             leased_poll.defer(session, leased, err)
         return PollReport(polled=True, error=err.reason)
     owners = _owners(database, polled.events)
-    found = Found(newest_repository_id=newest_repository_id(polled.events), owners=owners)
+    found = Found(newest_repository_id=newest_repository_id(polled.events), owners=owners, vendor=vendor)
     for event in polled.events:
         read_event(event, github.web_url, found, github.api_url)
     # Keep canaries out of the event counts and give them no id: no other part may notice them.
@@ -303,6 +309,7 @@ def _poll_source(context: PollContext, clock: Callable[[], float] = time.monoton
             context.detector,
             state_dir=context.settings.state_dir,
             seconds=seconds,
+            vendor=context.settings.vendor_name,
             canaries=canaries,
         )
         total = total.plus(report)

@@ -112,6 +112,25 @@ def test_a_push_is_read_between_its_ends() -> None:
     assert (push.ref, push.kind) == ("refs/heads/main", "push")
 
 
+@pytest.mark.parametrize(
+    ("name", "description", "expected"),
+    [
+        ("ana/Replicate-demo", None, "very_likely"),
+        ("ana/app", "uses replicate", "very_likely"),
+        ("ana/app", "", "likely"),
+    ],
+)
+def test_a_push_whose_event_mentions_the_vendor_is_read_first(
+    name: str, description: str | None, expected: str
+) -> None:
+    payload = {"ref": "main", "ref_type": "branch", "description": description}
+    parsed = parse_event(event("CreateEvent", payload, repo={"id": 7, "name": name}))
+    assert parsed is not None
+    found = Found(vendor="Replicate")
+    read_event(parsed, WEB, found)
+    assert [push.likelihood for push in found.pushes] == [expected]
+
+
 def test_a_branch_name_with_a_token_is_stored_without_it(fresh_token: Callable[[], str]) -> None:
     token = fresh_token()
     found = read(event("PushEvent", {"ref": f"refs/heads/{token}", "before": BEFORE, "head": HEAD}))
