@@ -1,4 +1,7 @@
-"""Bytes in, candidates out. Pure: no database, no network, no settings; the only place that ever holds a raw token.
+"""The detector: finds possible tokens in bytes and returns them as candidates, which have a digest of the token only.
+
+The package uses no database, no network and no settings. Raw tokens stay in this package and in `scanner.isolation`,
+which runs parts of it in confined processes. Other code hashes a raw token as soon as it receives one.
 
 Public names are imported at their first use, because most commands need the digests of tokens but not the detector.
 """

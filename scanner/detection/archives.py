@@ -21,7 +21,7 @@ _MAX_NAME_BYTES = 4096
 
 
 def ar_members(container: Container) -> Iterator[Member]:
-    """Yield the members of an ar archive: a Debian package, a static library."""
+    """Yield the members of an ar archive, for example of a Debian package or a static library."""
     stream = readable(container.source)
     if read_up_to(stream, 8) != b"!<arch>\n":
         raise UnreadableError("damaged")
@@ -84,7 +84,7 @@ def _cpio_entry_in_octal(stream: Readable, header: bytes) -> tuple[Bounded, byte
 
 
 def rpm_members(container: Container) -> Iterator[Member]:
-    """Yield the two headers of an rpm package as text, then its payload (a compressed cpio)."""
+    """Yield the two headers of an rpm package, then its payload, which is a compressed cpio archive."""
     stream = readable(container.source)
     read_up_to(stream, 96)
     for name, padded in (("signature", True), ("header", False)):

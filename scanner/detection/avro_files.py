@@ -37,7 +37,7 @@ class _Cursor:
         return self.content[self.at - size : self.at]
 
     def number(self) -> int:
-        """Return a zigzag integer of at most ten bytes."""
+        """Read and return the next integer, which Avro stores in the zigzag form in at most ten bytes."""
         value = shift = 0
         while shift < 70:
             byte = self.take(1)[0]
@@ -49,7 +49,12 @@ class _Cursor:
 
 
 def avro_members(container: Container) -> Iterator[Member]:
-    """Yield the records of each block as one member. Raises UnreadableError and LimitReachedError."""
+    """Yield the records of each block as one member.
+
+    Raises:
+        UnreadableError: the file is damaged, or its blocks are compressed by an unknown codec.
+        LimitReachedError: the document has used up a limit.
+    """
     content, meter = whole(container), container.meter
     cursor = _Cursor(content, len(MAGIC))
     codec = _codec_of(cursor)
@@ -66,7 +71,7 @@ def avro_members(container: Container) -> Iterator[Member]:
         if codec in (b"null", b""):
             yield Member(name, block)
         elif codec == b"snappy":
-            # Each block ends with a checksum of four bytes.
+            # Avro appends a checksum of four bytes to each Snappy block.
             yield Member(name, snappy_block(block[:-4], meter))
         elif codec in _CODECS:
             yield Member(name, Inflated(Container(name, block, meter), _CODECS[codec](), single=True))
@@ -75,7 +80,7 @@ def avro_members(container: Container) -> Iterator[Member]:
 
 
 def _codec_of(cursor: _Cursor) -> bytes:
-    """Read the file's metadata and return the name of the compression codec in it, empty if it names none."""
+    """Read the file's metadata and return the name of the compression codec, or an empty name if there is none."""
     codec = b""
     entries = 0
     while (count := cursor.number()) != 0:

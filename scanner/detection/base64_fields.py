@@ -1,4 +1,4 @@
-"""Readers of files with base64 streams in fields of known names: draw.io diagrams and HTTP recordings."""
+"""Readers of files that have compressed data in base64 in fields of known names: draw.io diagrams, HTTP recordings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scanner.detection.decompressors import brotli_codec
 from scanner.detection.members import Container, Member, whole
 
 _HEAD_BYTES = 4096
-# In an exported picture, the diagram is in an attribute with escaped brackets.
+# In a picture that draw.io exported, the diagram is the value of an attribute, so its angle brackets are escaped.
 _DIAGRAM = regex.compile(rb"(?:<|&lt;)diagram(?:[ ][^<>]{0,300}?)?(?:>|&gt;)([0-9A-Za-z+/]{20,}+)={0,2}(?:<|&lt;)")
 _FIELD = b'"encoding":'
 _VALUES = (b' "base64"', b'"base64"')
@@ -26,7 +26,7 @@ def has_diagram(content: bytes) -> bool:
 
 
 def has_http_bodies(content: bytes) -> bool:
-    """Return whether a JSON file has an HTTP body in base64."""
+    """Return whether a JSON file has a field that gives base64 as the encoding of an HTTP body."""
     at = content.find(_FIELD)
     while at >= 0:
         at += len(_FIELD)
@@ -47,7 +47,7 @@ def diagram_members(container: Container) -> Iterator[Member]:
 def http_body_members(container: Container) -> Iterator[Member]:
     """Yield the Brotli bodies of an HTTP recording (HAR, nock).
 
-    The matcher finds bodies in other compressions by their needles.
+    The matcher finds bodies in other compressions, because it searches for the base64 of their first bytes.
     """
     for match in _BODY.finditer(whole(container)):
         decoded = _decoded(match[1])

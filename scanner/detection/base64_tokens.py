@@ -1,7 +1,10 @@
-"""Tokens that are encoded once in base64: one pattern per alignment, with joints allowed between any two letters.
+"""Search for tokens that are encoded once in base64.
 
-Only few base64 letters can encode alphanumeric bytes. A match is therefore nearly always a token, and a needle without
-a token fails within eight letters. `runs` decodes longer runs and nested base64.
+There is one pattern for each alignment: the token may begin at the first, second or third byte of a base64 group. The
+pattern allows joints (such as line breaks and quotes) between any two letters.
+
+Only a few base64 letters can encode alphanumeric bytes. A match is therefore nearly always a token. If no token follows
+the encoded prefix, the pattern fails within eight letters. The module `runs` decodes longer base64 and nested base64.
 """
 
 from __future__ import annotations
@@ -47,14 +50,15 @@ def _letter(indexes: set[int]) -> bytes:
 
 
 class _Body:
-    """Patterns of base64 letters that can encode bytes of one alphabet, by the letter's place in a group of three
-    bytes.
+    """Patterns of the base64 letters that can encode the bytes of one alphabet.
+
+    Four letters encode a group of three bytes, so each position in the group has a pattern of its own.
     """
 
     def __init__(self, alphabet: bytes) -> None:
         self._bytes = frozenset(alphabet)
-        # The possible top two bits of a byte: the third base64 letter of a group encodes them. For an alphabet of one
-        # case there is only one value.
+        # The possible values of the top two bits of a byte: 1 for letters, 0 for digits. The third base64 letter of a
+        # group encodes these bits of the group's third byte.
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
@@ -62,9 +66,9 @@ class _Body:
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
-        """Return the pattern of a second letter after which the token ends.
+        """Return the pattern of the second letter of a group whose first byte is the token's last byte.
 
-        Its last four bits do not belong to the token.
+        The last four bits of that letter do not belong to the token.
         """
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
@@ -94,7 +98,11 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def last_tail(self, before: int) -> bytes:
-        """Return the pattern of the third and fourth letter if the byte before them belongs to the prefix."""
+        """Return the pattern of the third and fourth letter of a group.
+
+        Args:
+            before: The second byte of the group, which is the last byte of the token's prefix.
+        """
         ways = [_letter({((before & 15) << 2) | top}) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 
@@ -125,13 +133,14 @@ class Base64Form:
     """The base64 of a token of one format at one alignment.
 
     Attributes:
-        needle: The letters that the prefix determines.
+        needle: The base64 letters that depend only on the token's prefix.
         token: The pattern of the decoded token.
-        pattern: The whole encoded token, with joints; each letter is captured as `unit`.
-        lead: Letters that complete the first group. In the content, that group also encodes bytes before the token.
-        likely: A quick pattern that finds where `pattern` may match. It comes first, because in pictures the needle
+        pattern: The pattern of the whole encoded token, with joints. It captures each letter as `unit`.
+        lead: Letters to put before the needle when it is decoded, to complete its first group. The content has other
+            letters there, because they also encode the bytes before the token.
+        likely: A quick pattern that finds where `pattern` may match. It is tried first, because in pictures the needle
             often occurs by chance, also across a line break.
-        begins: The same pattern for `re`, to test a single place.
+        begins: The pattern `likely`, compiled by `re`, to test a single offset.
     """
 
     needle: bytes
@@ -164,12 +173,12 @@ def _forms_of(patterns: TokenPatterns) -> tuple[Base64Form, ...]:
 
 @derived_from_formats
 def base64_forms() -> tuple[Base64Form, ...]:
-    """Return the form of each active format at each alignment."""
+    """Return a `Base64Form` for each active token format at each alignment."""
     return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
 
 
 def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the tokens whose base64 needle begins at `start`."""
+    """Yield the tokens whose base64 needle (the encoded prefix) begins at `start`."""
     for form in base64_forms():
         if form.begins.match(content, start) is None:
             continue
@@ -179,10 +188,10 @@ def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens whose base64 needle begins in `content[begin:end]`.
+    """Yield the tokens whose base64 needle (the encoded prefix) begins in `content[begin:end]`.
 
     Raises:
-        LimitReachedError: the document has used up its work.
+        LimitReachedError: the document has used up its limit on work.
     """
     for form in base64_forms():
         for start in form.likely.finditer(content, begin, min(len(content), end + _MAX_LENGTH), overlapped=True):

@@ -1,6 +1,6 @@
 """Reader of Blosc chunks, which Zarr stores in files of their own and PyTables stores inside HDF5 files.
 
-It also recognizes HDF5's filters by their names.
+This module also recognizes HDF5's filters by their names.
 
 The format of a chunk: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst. The Python package of Blosc
 starts threads and loads numpy, which readers do not need, so this module has a decoder of its own.
@@ -31,19 +31,19 @@ _MIN_PART_BYTES = 128
 _MAX_PART_OVERHEAD = 1024
 _FILTERS = (b"blosc", b"BLOSC", b"shuffle\0", b"lzf\0", b"szip\0")
 _UNREAD_FILTERS = (b"lzf\0", b"szip\0")
-# In the message of a filter, its name of eight bytes precedes the size of an element.
+# HDF5 writes the filter's name in eight bytes, and then the size of an element.
 _SHUFFLE = re.compile(rb"shuffle\0(..)\0\0", re.DOTALL)
 _MAX_SIZES = 8
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def is_blosc_chunk(content: bytes) -> bool:
-    """Return whether the content is one whole chunk."""
+    """Return whether the content is exactly one complete Blosc chunk."""
     return 0 < _chunk_size(content, 0) == len(content)
 
 
 def _chunk_size(content: bytes, at: int) -> int:
-    """Return the size of the chunk at an offset, 0 if there is none. The first block must begin behind the header."""
+    """Return the size in bytes of the chunk at an offset, or 0 if no chunk begins there."""
     if len(content) < at + 20:
         return 0
     version, codec_version, flags, element, plain, block, packed = _HEADER.unpack_from(content, at)
@@ -58,12 +58,12 @@ def _chunk_size(content: bytes, at: int) -> int:
         return packed if packed == plain + 16 else 0
     blocks = -(-plain // block)
     first = int.from_bytes(content[at + 16 : at + 20], "little")
-    # Threads write blocks in any order, so the first may lie anywhere behind the table.
+    # The threads of the compressor write blocks in any order, so block 0 may be anywhere after the table of offsets.
     return packed if blocks <= _MAX_BLOCKS and 16 + 4 * blocks <= first < packed else 0
 
 
 def blosc_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a chunk."""
+    """Yield the decompressed content of a file that is one chunk."""
     content = whole(container)
     if not is_blosc_chunk(content):
         raise UnreadableError("damaged")
@@ -92,15 +92,24 @@ def _decompressed(container: Container, chunk: bytes) -> Member:
 
 
 def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Meter) -> bytes:
-    """Return a block, which the compressor may have divided into a part for each byte of an element."""
+    """Decompress one block.
+
+    The compressor stores some blocks in several parts: part N then has the Nth byte of every element.
+
+    Args:
+        at: Offset of the block in the chunk.
+        size: Bytes of the decompressed block.
+        parts: Number of parts in which the block is stored.
+        codec: Blosc's number of the compression codec.
+    """
     pieces = []
     part_size = size // max(parts, 1)
     for _ in range(parts):
         meter.step(1)
         packed = int.from_bytes(chunk[at : at + 4], "little")
         if packed > part_size + _MAX_PART_OVERHEAD:
-            # A compressed part is hardly larger than its content. All blocks may refer to one part, so a large part
-            # would be copied for each.
+            # A compressed part is hardly larger than its content. In a hostile file, all blocks may refer to one huge
+            # part, which would be copied for each block.
             raise UnreadableError("damaged")
         part = chunk[at + 4 : at + 4 + packed]
         at += 4 + packed
@@ -131,7 +140,7 @@ def _part(part: bytes, size: int, codec: int, meter: Meter) -> bytes:
 
 
 def embedded_blosc_chunks(container: Container) -> Iterator[Member]:
-    """Yield each chunk in a file that names the filter."""
+    """Yield the decompressed content of each Blosc chunk in a file that contains the name of the Blosc filter."""
     content = whole(container)
     if b"blosc" not in content and b"BLOSC" not in content:
         return
@@ -147,17 +156,20 @@ def embedded_blosc_chunks(container: Container) -> Iterator[Member]:
 
 
 def has_filters(content: bytes) -> bool:
-    """Return whether an HDF5 file names a filter other than gzip."""
+    """Return whether an HDF5 file contains the name of a filter other than gzip: Blosc, shuffle, LZF or szip."""
     return any(name in content for name in _FILTERS)
 
 
 def has_unread_filter(content: bytes) -> bool:
-    """Return whether an HDF5 file names a filter that is not read."""
+    """Return whether the content is an HDF5 file that uses LZF or szip, which this module cannot decompress."""
     return content.startswith(_HDF5) and any(name in content for name in _UNREAD_FILTERS)
 
 
 def shuffled_sizes(content: bytes) -> tuple[int, ...]:
-    """Return the element sizes that an HDF5 file names for its shuffle filter."""
+    """Return the element sizes, in bytes, with which an HDF5 file uses the shuffle filter.
+
+    Sizes of one byte are left out. The sizes are in ascending order and at most eight.
+    """
     if not content.startswith(_HDF5):
         return ()
     sizes = {int.from_bytes(match[1], "little") for match in _SHUFFLE.finditer(content)}

@@ -27,7 +27,7 @@ _FIREFOX_CHUNK = 256 << 10
 
 
 def is_brotli(content: bytes) -> bool:
-    """Return whether the content is one Brotli stream of text. Most other contents fail within a few bytes."""
+    """Return whether the content is one Brotli stream of text. Most other contents are rejected after a few bytes."""
     import brotli
 
     for size in (_FIRST_BYTES, _HEAD_BYTES):
@@ -50,7 +50,10 @@ def brotli_members(container: Container) -> Iterator[Member]:
 
 
 def chrome_cache_members(container: Container) -> Iterator[Member]:
-    """Yield the body of an entry of Chrome's cache: a header, the key, then the body and a record that ends it.
+    """Yield the body of an entry of Chrome's cache.
+
+    An entry has a header, a key, the body, and a record that marks the end of the body. If the body is not Brotli,
+    yield the bytes after each offset at which it may begin.
 
     The format: https://chromium.googlesource.com/chromium/src/+/main/net/disk_cache/simple/simple_entry_format.h
     """
@@ -96,7 +99,10 @@ def _body(body: bytes, container: Container) -> Member:
 
 
 def woff2_members(container: Container) -> Iterator[Member]:
-    """Yield the tables of a font: https://www.w3.org/TR/WOFF2/. Their directory has entries of variable size."""
+    """Yield the decompressed tables of a WOFF2 font as one member.
+
+    The tables follow a directory whose entries have variable sizes: https://www.w3.org/TR/WOFF2/.
+    """
     content = whole(container)
     at = 48
     for _ in range(int.from_bytes(content[12:14], "big")):
@@ -105,7 +111,8 @@ def woff2_members(container: Container) -> Iterator[Member]:
         flags = content[at]
         at += 5 if flags & 63 == 63 else 1
         is_glyphs = flags & 63 in (10, 11)
-        # The version says whether a table was transformed. For glyphs, version 3 means that it was not.
+        # The entry of a transformed table has a second number. The table's version tells whether it was transformed:
+        # for tables of glyphs, version 3 means "not transformed"; for other tables, version 0 does.
         numbers = 1 + ((flags >> 6 != 3) if is_glyphs else (flags >> 6 != 0))
         for _ in range(numbers):
             while at < len(content) and content[at] & 0x80:

@@ -1,7 +1,7 @@
 """Budgets: limits on the cost of all documents of one push, page or poll together.
 
 `Limits` apply to one document. Without a budget, a push with 200 variants of one hostile file could cost 200 times as
-much.
+much as that file.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Remaining(NamedTuple):
 class ScanBudget:
     """A budget that several documents share: processor seconds, bytes read and tokens found. Threads may share it.
 
-    The last document may exceed the budget, but only by that document's own limits. Whatever is spent here is also
-    subtracted from `within`, the budget of a larger group.
+    The last document may exceed the budget, but only by that document's own limits. Everything that is spent here is
+    also subtracted from `within`, the budget of a larger group.
     """
 
     def __init__(self, seconds: float, work: int, findings: int, within: ScanBudget | None = None) -> None:
@@ -52,12 +52,15 @@ class ScanBudget:
 
     @classmethod
     def for_first_look(cls, within: ScanBudget | None = None) -> ScanBudget:
-        """Return the budget of one push or file in a page of many, so that the others do not wait long for it."""
+        """Return the small budget for the first scan of a push or file of a page.
+
+        A push or file that needs more is scanned again in a job of its own, so that it does not delay the page.
+        """
         return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
     def for_page(cls) -> ScanBudget:
-        """Return the budget of a page of pushes or files, or of a batch of the archive."""
+        """Return the budget of a page of pushes or files, or of a batch of events from the event archive."""
         return cls(PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS)
 
     @classmethod
@@ -66,7 +69,7 @@ class ScanBudget:
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 
     def remaining(self) -> Remaining:
-        """Return what is left, which is never more than is left in the larger group's budget `within`."""
+        """Return what is left: for each value, the smaller of the remainders of this budget and of `within`."""
         with self._lock:
             left = self._left
         if self._within is None:
@@ -77,7 +80,10 @@ class ScanBudget:
         )
 
     def spend(self, *, seconds: float = 0.0, work: int = 0, findings: int = 0) -> None:
-        """Reduce the remainder. `seconds` is processor time, so that a busy machine does not spend more."""
+        """Subtract the cost of a document.
+
+        `seconds` is processor time, so a document does not cost more because the machine is busy.
+        """
         with self._lock:
             left = self._left
             self._left = Remaining(
@@ -88,17 +94,17 @@ class ScanBudget:
 
     @property
     def has_time(self) -> bool:
-        """Whether seconds are left, here and in `within`."""
+        """Whether processor time is left, both in this budget and in `within`."""
         return self.remaining().seconds > 0
 
     @property
     def is_spent(self) -> bool:
-        """Whether one of the three limits is reached, here or in `within`."""
+        """Whether one of the three limits is reached, in this budget or in `within`."""
         return not all(self.remaining())
 
     @property
     def is_spent_by_others(self) -> bool:
-        """Whether only `within` is spent. If so, these documents can be read in a job of their own."""
+        """Whether `within` is spent but this budget is not. If so, a separate job can read these documents."""
         with self._lock:
             has_own = all(self._left)
         return has_own and self.is_spent

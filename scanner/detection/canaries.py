@@ -30,7 +30,7 @@ class CanaryContent:
 
 @dataclass(frozen=True, slots=True)
 class CanaryPack:
-    """A pack of one commit with one file, as a git server would send it. `head`: the commit's id."""
+    """A pack of one commit with one file, as a git server would send it. `head` is the commit's id."""
 
     content: bytes = field(repr=False)
     head: str
@@ -46,7 +46,10 @@ def fresh_canary(digester: Digester) -> CanaryContent:
 
 
 def packed(text: bytes) -> CanaryPack:
-    """Return the text as a file in a pack. The format: https://git-scm.com/docs/gitformat-pack"""
+    """Return a pack with one commit, whose only file is the text.
+
+    The format: https://git-scm.com/docs/gitformat-pack
+    """
     blob = _object_id(b"blob", text)
     tree = b"100644 " + FILE_NAME.encode() + b"\0" + bytes.fromhex(blob)
     root = _object_id(b"tree", tree)

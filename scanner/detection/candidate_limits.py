@@ -18,9 +18,9 @@ OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 
 class CandidateLimits:
-    """The limits on the candidates of one push or page.
+    """The limits on the candidates of one push or page, and the count of the candidates admitted so far.
 
-    Candidates beyond them are counted by reason. Safe to share between threads.
+    Candidates beyond the limits are refused and counted by reason in `over`. Safe to share between threads.
     """
 
     def __init__(self) -> None:
@@ -30,12 +30,12 @@ class CandidateLimits:
         self._lock = threading.Lock()
 
     def take(self, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Return the candidates that are within the limits."""
+        """Return the candidates that are within the limits, and count the others."""
         with self._lock:
             return [candidate for candidate in candidates if self._admits(candidate.digest)]
 
     def admits(self, key: Hashable) -> bool:
-        """Return whether one more place of the token is within the limits. If not, count it.
+        """Admit one more place of a token and return True. If a limit is reached, count the place and return False.
 
         Args:
             key: The token's digest, or another value that all places of one token have in common.
@@ -44,7 +44,7 @@ class CandidateLimits:
             return self._admits(key)
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Return whether the token is known here, or one more distinct token is within the limits."""
+        """Return whether the token was admitted before, or one more distinct token is within the limits."""
         with self._lock:
             return key in self._places or (len(self._places) < MAX_DIGESTS and self._total < MAX_CANDIDATES)
 

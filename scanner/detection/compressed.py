@@ -13,19 +13,19 @@ from scanner.detection.members import Container, Member, Readable, UnreadableErr
 _FIRST_CHUNK = 4 << 10
 _CHUNK = 64 << 10
 _STEP = 256 << 10
-# Broken streams after which the reader still looks for the next one. Each start allocates a decompressor, so a file
-# full of false stream headers must not cause one start per header.
+# After more broken streams than this, the reader stops looking for the next stream. Each start allocates a
+# decompressor, so a file full of false stream headers must not cause one start per header.
 _MAX_RESTARTS = 100
 _SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|lz|zst|zstd|Z)$", re.IGNORECASE)
 _SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
 
 
 class Inflated:
-    """The decompressed bytes of a source. The meter is charged for each piece as it is read.
+    """A reader of the decompressed bytes of a source. It charges the meter for each piece that it decompresses.
 
-    Consecutive streams are read one after the other; padding and foreign bytes between them are skipped. If a stream is
-    damaged or truncated, its output up to the error is returned and the damage is counted. The reader then continues
-    with the next stream whose magic number it finds.
+    It reads consecutive streams one after the other and skips padding and foreign bytes between them. If a stream is
+    damaged or truncated, the reader returns the output up to the error and counts the damage. It then continues with
+    the next stream whose magic number it finds.
     """
 
     def __init__(self, container: Container, codec: Codec, *, single: bool = False) -> None:
@@ -46,7 +46,7 @@ class Inflated:
 
     @property
     def unused(self) -> int:
-        """Bytes that were taken from the source but are not part of the stream."""
+        """The number of bytes that were taken from the source but are not part of the stream."""
         return len(self._pending)
 
     def read(self, size: int, /) -> bytes:
@@ -56,7 +56,7 @@ class Inflated:
             if not self._ready:
                 if self._ended:
                     break
-                # Always read large steps: each step copies the remaining input.
+                # Decompress a large piece even if the caller wants few bytes: each call copies the remaining input.
                 piece = self._more()
                 self._ready = memoryview(piece)
                 self._meter.take(len(piece))
@@ -105,7 +105,7 @@ class Inflated:
         return decompressors.output_of_replay(self._codec, self._stream_input + data, self._stream_output)
 
     def _broken(self, data: bytes, output: bytes) -> bytes:
-        """End the current stream at an error; return its last output."""
+        """End the current stream after an error, and return `output`, the last bytes of that stream."""
         self._stream_output += len(output)
         self._count_damage()
         self._current = None
@@ -118,13 +118,13 @@ class Inflated:
         return output
 
     def _count_damage(self) -> None:
-        # A magic number in the middle of foreign bytes may be a coincidence. Do not count a stream there that produced
-        # no output.
+        # A magic number in the middle of foreign bytes may be a coincidence. A supposed stream there counts as damaged
+        # only if it produced output.
         if self._certain or self._stream_output:
             self._meter.note("damaged")
 
     def _find_stream(self) -> None:
-        """Advance to the next magic number, past zeros or past bytes that are not a stream of this kind."""
+        """Skip all bytes before the next magic number, and begin a stream there."""
         magic = self._codec.magic
         data = self._pending
         while True:
@@ -170,7 +170,7 @@ def zlib_stream(container: Container) -> Readable:
 
 
 def zlib_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a bare zlib stream, a loose git object for example."""
+    """Yield the content of a bare zlib stream, for example a loose git object."""
     yield _member(container, decompressors.zlib_codec())
 
 
@@ -185,12 +185,12 @@ def xz_members(container: Container) -> Iterator[Member]:
 
 
 def lzma_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a `.lzma` file, with the same limit."""
+    """Yield the content of a `.lzma` file. A file that needs a dictionary above 64 MB is counted as unsupported."""
     yield _member(container, decompressors.lzma_codec())
 
 
 def lzip_members(container: Container) -> Iterator[Member]:
-    """Yield the content of an lzip file, with the same limit."""
+    """Yield the content of an lzip file. A file that needs a dictionary above 64 MB is counted as unsupported."""
     yield _member(container, decompressors.lzip_codec())
 
 
@@ -205,7 +205,7 @@ def _member(container: Container, codec: Codec) -> Member:
 
 
 def inner_name(name: str) -> str:
-    """Return `a.txt` for `a.txt.gz`, `a.tar` for `a.tgz`, else `content`."""
+    """Return the name of a decompressed file: `a.txt` for `a.txt.gz`, `a.tar` for `a.tgz`, else `content`."""
     for suffix, instead in ((_SUFFIX, ""), (_SHORT_TAR, ".tar")):
         inner = suffix.sub(instead, name)
         if inner not in (name, ""):

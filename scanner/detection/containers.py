@@ -1,4 +1,4 @@
-"""Container recognition: the kind of a container, decided by its first bytes and never by its name, and its reader."""
+"""Recognition of containers: decides a container's kind by its bytes, never by its name, and chooses its reader."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def container_kind(content: bytes) -> ContainerKind | None:
     # The header of a tar file contains zeros.
     if binary and len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):
         return "tar"
-    # A zip may follow a program or a script. Its directory is still near the end.
+    # A zip may be appended to a program or a script, so search for the zip's directory near the end of the content.
     may_end_as_zip = content[:2] in PROGRAM_STARTS or content[-22:-18] == b"PK\x05\x06" or b"\0" in content[:64]
     if may_end_as_zip and has_directory(content):
         return "zip"

@@ -1,6 +1,6 @@
-"""A cache of the results for contents that were slow to read, so that copies of one hostile file cost as much as one.
+"""A cache of the results for contents that were slow to read, so that copies of a hostile file are not read again.
 
-No raw token is kept.
+The cache has no raw tokens.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ or page."""
 
 @dataclass(frozen=True, slots=True)
 class KnownContent:
-    """The cached result for one content: candidates without a place, container paths relative to it, and unread
-    counts.
+    """The cached result for one content.
+
+    Attributes:
+        candidates: The candidates, without a place. Their container paths are relative to the content.
+        unread: Counts of what was not read, by reason.
+        expanded: Bytes that were decompressed and decoded.
     """
 
     candidates: tuple[Candidate, ...]
@@ -45,17 +49,17 @@ class CostlyContents:
     def has_size(self, size: int) -> bool:
         """Return whether the cache may have a content of this size.
 
-        For other sizes, the caller need not compute the digest.
+        If it has none, the caller need not compute the content's digest.
         """
         return size in self._sizes
 
     def recall(self, digest: bytes) -> KnownContent | None:
-        """Return the cached result for the content with this SHA-256, None if there is none."""
+        """Return the cached result for the content with this SHA-256, or None if the cache has no such content."""
         with self._lock:
             return self._known.get(digest)
 
     def remember(self, digest: bytes, size: int, content: KnownContent) -> None:
-        """Cache the result for a content. The oldest entry is dropped if there are too many."""
+        """Cache the result for a content. If the cache is full, drop its oldest entry."""
         if len(content.candidates) > MAX_CANDIDATES:
             return
         with self._lock:
@@ -64,6 +68,7 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # Sizes of dropped contents stay in the set and cause needless digests. Clear both if there are many.
+                # The sizes of dropped contents stay in the set, so callers compute digests that the cache cannot have.
+                # Once there are many such sizes, start again with an empty cache.
                 self._sizes.clear()
                 self._known.clear()

@@ -1,7 +1,7 @@
 """Readers of the compressed values in dumps of databases: Redis (`dump.rdb`) and PostgreSQL (`pg_dump -Fc`).
 
-Both formats store short values uncompressed, and those are found in the dump's own bytes. The readers therefore look
-for compressed values only and parse no row types.
+Both formats store short values uncompressed, so a search of the dump's own bytes finds these. The readers therefore
+look for compressed values only and do not parse the types of rows.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from scanner.detection.lz_blocks import lzf_block
 from scanner.detection.members import Container, Member, UnreadableError, whole
 
 _LZF = b"\xc3"
-# Redis compresses only strings of more than 20 bytes, and keeps the result only if it is shorter by 4.
+# Redis compresses only strings of more than 20 bytes, and only if that saves at least 4 bytes.
 _MIN_LZF_BYTES = 20
 _MAX_LZF_RATIO = 264
-# Testing one possible start costs as much as decoding this many codes.
+# Testing whether a string begins at an offset costs as much as decoding this many LZF codes.
 _STEPS_PER_START = 16
-# A chunk of `pg_dump`: a sign, four bytes of its length, and the start of a zlib, Zstandard or LZ4 stream.
+# The first chunk of a table: the sign byte of the length, four bytes of the length, and the start of a stream in zlib,
+# Zstandard or LZ4.
 _FIRST_CHUNK = re.compile(rb"\0(.{4})(?=x[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd|\x04\x22\x4d\x18)", re.DOTALL)
 
 
 def redis_members(container: Container) -> Iterator[Member]:
     """Yield the decompressed LZF strings of a Redis dump.
 
-    Each begins with the byte 0xC3, its compressed length and its plain length: https://rdb.fnordig.de/file_format.html.
-    Bytes that do not decode to exactly the plain length are not such a string and are skipped.
+    An LZF string begins with the byte 0xC3, its compressed length and its plain length:
+    https://rdb.fnordig.de/file_format.html. Bytes that do not decode to exactly the plain length are no LZF string and
+    are skipped.
     """
     content = whole(container)
     at = content.find(_LZF)
@@ -47,7 +49,7 @@ def redis_members(container: Container) -> Iterator[Member]:
 
 
 def _length(content: bytes, at: int) -> tuple[int, int]:
-    """Return a length in Redis encoding and the offset after it. The length is 0 if the bytes are not a length."""
+    """Read a length in Redis encoding at an offset. Return the length, 0 if there is none, and the offset after it."""
     first = content[at : at + 1]
     if not first or first[0] >= 0xC0:
         return 0, at + 1
@@ -73,7 +75,7 @@ def postgresql_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the chunks up to the chunk of length zero, and the offset after them."""
+    """Return the data of the chunks from an offset up to the chunk of length zero, and the offset after them."""
     chunks: list[bytes] = []
     while at + 5 <= len(content) and content[at] == 0:
         size = int.from_bytes(content[at + 1 : at + 5], "little")

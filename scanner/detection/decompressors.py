@@ -13,8 +13,8 @@ MAX_DICTIONARY_BYTES = 64 << 20
 
 _MAX_LZMA_MEMORY = MAX_DICTIONARY_BYTES + (4 << 20)
 _MAX_RESCUED_BYTES = 4 << 20
-# Four input bytes of Zstandard can expand to 128 kB, three of Deflate64 to 64 kB, and neither library can stop within
-# its input. Input steps this small limit the output of one step to two megabytes.
+# Four input bytes of Zstandard can expand to 128 kB, and three of Deflate64 to 64 kB. Neither library can stop before
+# it has decompressed its whole input. Input steps of 64 bytes limit the output of one step to two megabytes.
 _UNBOUNDED_STEP = 64
 
 
@@ -31,12 +31,13 @@ class Decompressor(Protocol):
 
 
 class Codec(NamedTuple):
-    """How one kind of stream is decompressed.
+    """The rules by which one kind of stream is decompressed.
 
     Attributes:
+        make: Returns a decompressor for one stream.
         magic: The first bytes of each stream; empty if a file holds only one stream.
         errors: The exceptions that `make` and the decompressor raise for bad input.
-        closed: The stream marks its own end. Input that ends before the mark is truncated.
+        closed: The stream marks its own end. If the input ends before that mark, the stream is truncated.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """zlib's decompressor. It keeps a copy of its state, so that the output before an error can be recovered."""
+    """A decompressor of zlib's formats. Before each step it copies its state, to recover the output before an error."""
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -88,8 +89,8 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
             pieces.append(piece)
             if not piece:
                 break
-    # zlib reports a wrong checksum in the step that returns the last byte, unless the input ends between that byte and
-    # the checksum.
+    # zlib discards the last byte of output if it reads a wrong checksum in the same step. Pass one byte of input at a
+    # time, so that zlib returns the last byte before it reads the checksum.
     try:
         pieces.extend(inner.decompress(data[at : at + 1]) for at in range(len(data)))
     except zlib.error:
@@ -98,7 +99,7 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
 
 
 class BrokenStreamError(Exception):
-    """The stream is damaged at this point. `output` is what this step produced before the error."""
+    """A stream is damaged. `output` is what the failed decompression step produced before the error."""
 
     def __init__(self, output: bytes) -> None:
         super().__init__("broken stream")
@@ -106,9 +107,9 @@ class BrokenStreamError(Exception):
 
 
 class _Stepped:
-    """A decompressor for libraries that cannot limit their output.
+    """The base of decompressors whose library cannot limit its output.
 
-    It passes the input to the library in small pieces and stops when the output reaches the limit.
+    They pass the input to the library in small pieces, and stop when the output reaches the limit.
     """
 
     def __init__(self) -> None:
@@ -132,7 +133,7 @@ class _Stepped:
 
 
 class _Zstd(_Stepped):
-    """One frame of Zstandard (RFC 8878). Skippable frames are included."""
+    """A decompressor of one Zstandard frame (RFC 8878)."""
 
     def __init__(self) -> None:
         import zstandard
@@ -161,7 +162,7 @@ class _Zstd(_Stepped):
 
 
 class _Deflate64(_Stepped):
-    """Deflate with a window of 64 kB, as Windows writes it into large zip files."""
+    """A decompressor of Deflate64: deflate with a window of 64 kB, which Windows uses in large zip files."""
 
     def __init__(self) -> None:
         import inflate64
@@ -190,7 +191,7 @@ class _Deflate64(_Stepped):
 
 
 class _Brotli:
-    """One Brotli stream. The library limits its output by itself."""
+    """A decompressor of one Brotli stream. The library limits its output by itself."""
 
     def __init__(self) -> None:
         import brotli
@@ -214,7 +215,7 @@ class _Brotli:
 
 
 class _Lzip:
-    """One member of an lzip file: six bytes, raw LZMA with an end marker, a trailer of twenty bytes."""
+    """A decompressor of one lzip member: a header of 6 bytes, raw LZMA with an end marker, a trailer of 20 bytes."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -291,7 +292,7 @@ def xz_codec() -> Codec:
 
 
 def lzma_codec() -> Codec:
-    """Return the codec of the older `.lzma` form."""
+    """Return the codec of `.lzma` files, the predecessor of xz."""
     import lzma
 
     return Codec(
@@ -319,14 +320,14 @@ def zstd_codec() -> Codec:
 
 
 def raw_lzma(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Codec:
-    """Return the codec of LZMA without a header, as 7z, zip and lzip hold it.
+    """Return the codec of LZMA without a header, which 7z, zip and lzip files use.
 
     Args:
-        properties: one byte for lc, lp and pb, then the dictionary's size in four.
-        before: filters of liblzma that are undone after LZMA.
+        properties: one byte for LZMA's parameters lc, lp and pb, then four bytes for the size of the dictionary.
+        before: filters of liblzma that were applied before the compression and are undone after LZMA.
 
     Raises:
-        UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are not LZMA's.
+        UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
     """
     import lzma
 
@@ -343,10 +344,14 @@ def raw_lzma(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Code
 
 
 def raw_lzma2(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Codec:
-    """Return the codec of LZMA2 without a header, as 7z holds it.
+    """Return the codec of LZMA2 without a header, which 7z files use.
+
+    Args:
+        properties: one byte for the size of the dictionary.
+        before: filters of liblzma that were applied before the compression and are undone after LZMA2.
 
     Raises:
-        UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`.
+        UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
     """
     import lzma
 
@@ -366,13 +371,13 @@ def _check_dictionary(size: int) -> None:
 def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
     """Return the output of a broken stream before its error, without the first `delivered` bytes.
 
-    The libraries discard the output of the step in which they fail. Therefore a new decompressor gets the input byte by
-    byte.
+    The libraries discard the output of the step in which they fail. Therefore this function passes the input byte by
+    byte to a new decompressor.
 
     Args:
         codec: the codec of the stream.
         data: the input from the beginning of the stream.
-        delivered: how much of the output the caller has.
+        delivered: the number of output bytes that the caller already has.
     """
     decompressor = codec.make()
     pieces: list[bytes] = []

@@ -65,7 +65,7 @@ class DeepReader(Protocol):
     """The interface for reading contents in depth. Threads may share an implementation."""
 
     def prepare(self) -> None:
-        """Start what the first content needs, in the background."""
+        """Start the reader's process in the background, if it has one, so that the first content does not wait."""
 
     def read(
         self,
@@ -76,10 +76,10 @@ class DeepReader(Protocol):
         expanded_bytes: int | None = None,
         patience: float | None = None,
     ) -> DeepReading:
-        """Return every token in the content and in what it contains.
+        """Return every token in the content, and in the containers and encoded texts inside it.
 
         Args:
-            name: The name of the content: the first part of the container path of each finding.
+            name: The name of the content, which begins the container path of each finding.
             seconds: Processor time that may be spent, at most what the reader's limits allow.
             expanded_bytes: Bytes that may be decompressed and decoded, at most what the reader's limits allow.
             patience: Seconds to wait for a free reader. If none becomes free, `reader_busy` is counted as unread.
@@ -93,7 +93,7 @@ class DeepReader(Protocol):
 
 
 class InProcessReader:
-    """The reader in the calling process, for confined readers and for trusted contents."""
+    """The reader that works in the calling process. It is for confined processes, and for trusted contents."""
 
     def prepare(self) -> None:
         """Do nothing: this reader needs no process."""
@@ -132,7 +132,7 @@ class InProcessReader:
     ) -> PackScan[Finding]:
         """Scan a pack.
 
-        Call `defer` immediately with each object that needs a reader of its own; do not keep the object here.
+        Pass each object that needs a separate reader to `defer` at once, so that this process does not keep it.
         """
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
@@ -152,7 +152,7 @@ def _token_of(found: Finding) -> bytes:
 
 
 def _glance(item: PackObject, content: bytes) -> Look[Finding] | None:
-    """Return the findings in an object that can be found without opening it."""
+    """Return what a quick look finds in an object: findings, `_TO_OPEN` if it must be opened, or None for nothing."""
     del item
     verdict = plain_only(content)
     if verdict.needs_reader:
@@ -164,12 +164,12 @@ _TO_OPEN: Look[Finding] = Look(is_postponed=True)
 
 
 class _Opening:
-    """Opens the objects of a pack in a reader. Objects that take long are sent back to the process.
+    """The step of a pack's scan that opens objects in a reader. It defers objects that take too long.
 
     Args:
         reader: Opens one object.
-        request: What the pack may cost.
-        defer: Sends an object back.
+        request: The request to scan the pack, with the time that may be spent.
+        defer: Passes an object to the caller, which gives it to a separate reader.
         time_left: Returns the seconds until the deadline of the pack.
     """
 
@@ -187,7 +187,8 @@ class _Opening:
     def open(self, item: PackObject, content: bytes) -> Look[Finding] | None:
         """Open an object and return the findings in it.
 
-        If that takes too long, send the object back and return nothing.
+        If that takes too long, defer the object and return no findings. If too many objects were deferred already,
+        return the findings that were made so far.
         """
         reading = self._opened(content)
         if _UNFINISHED.isdisjoint(reading.unread):

@@ -32,7 +32,7 @@ class ScanResult:
         candidates: The possible tokens, in the order of their positions.
         unread: Counts of what was not read, by reason.
         bytes_read: Bytes of the content and of what was decompressed and decoded.
-        content_digest: The SHA-256 of the content, in hex, if something of it was not read; else empty.
+        content_digest: The SHA-256 of the content, in hex, if a part of the content was not read; else empty.
     """
 
     candidates: tuple[Candidate, ...]
@@ -59,10 +59,10 @@ class Detector:
     uses confined processes.
 
     Args:
-        digester: How a raw token becomes a digest.
-        limits: What one document may cost. Only used without `reader`.
-        clock: Counts seconds for these limits.
-        reader: Reads in depth.
+        digester: Returns the digest of a raw token.
+        limits: What one document may cost. Used only without `reader`.
+        clock: Returns the seconds that `limits` are measured by. Used only without `reader`.
+        reader: Reads contents in depth.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Detector:
     def scan(
         self, document: Document, budget: ScanBudget | None = None, *, patience: float | None = None
     ) -> ScanResult:
-        """Return every occurrence of a token in the document in the order of positions.
+        """Return every occurrence of a token in the document, in the order of their positions.
 
         Occurrences in containers come last.
 
@@ -126,11 +126,10 @@ class Detector:
         budget: ScanBudget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
-        """Finish the scan of bytes for which `plain_only` has returned `verdict`.
+        """Finish the scan of a content for which `plain_only` has returned `verdict`.
 
-        Read them in depth if the verdict requires it.
-
-        The candidates have no place yet. For the other arguments see `scan`.
+        Read the content in depth if the verdict requires it. The candidates have no place yet. For the other arguments
+        see `scan`.
         """
         if not verdict.needs_reader:
             if not verdict.findings:
@@ -176,7 +175,7 @@ class Detector:
 
     def _remember(self, content: bytes, name: str, result: ScanResult, expanded: int) -> None:
         prefix = len(redact(name))
-        # Use one object for all candidates that stay unchanged, because there may be thousands.
+        # Candidates outside a container stay unchanged. Do not copy them, because there may be thousands.
         inside = tuple(
             replace(found, container=found.container[prefix:]) if found.container else found
             for found in result.candidates
@@ -186,14 +185,14 @@ class Detector:
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:
-        """Return sorted offsets in a batch of joined contents that need a closer look.
+        """Return the sorted offsets that need a closer look in a batch of joined contents.
 
-        A content without such an offset, for which `container_kind()` and `wide_codec()` return None, has no token.
+        A content without such an offset has no token if `container_kind()` and `wide_codec()` also return None for it.
         """
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
-        """Return candidates without a place for located findings. They contain no raw tokens."""
+        """Return a candidate for each located finding. A candidate has no raw token, and no place yet."""
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]
 

@@ -1,4 +1,4 @@
-"""Digests of tokens. A digest replaces the raw token as soon as it is found, imported or reported."""
+"""Digests of tokens. A digest replaces the raw token as soon as the token is found, imported or reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sha256_digest(token: bytes) -> str:
 
 
 def hmac_sha256_digester(key: bytes) -> Digester:
-    """Return a digester for stores that hash with a pepper: HMAC-SHA-256 of the token's bytes under `key`."""
+    """Return a digester for token stores that use a pepper (a secret key): HMAC-SHA-256 of a token under `key`."""
     if not key:
         raise ValueError("the digest key is empty")
     return lambda token: hmac.new(key, token, hashlib.sha256).hexdigest()

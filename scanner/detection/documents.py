@@ -48,9 +48,9 @@ class Place:
     Attributes:
         repository: `owner/name`.
         path: Relative to the repository's root; for `local_file`, the file's own path.
-        commit: A full object id.
+        commit: The full object id of a commit.
         git_object: The id of the blob, commit or tag that contains the document.
-        published_at: When the public could first see it (aware, UTC), None if unknown.
+        published_at: When the public could first see the document, in UTC; None if unknown.
     """
 
     kind: PlaceKind
@@ -84,9 +84,9 @@ class Candidate:
         digest: 64 lower-case hex digits.
         hint: The visible part, such as `r8_Ab1…xyz9`.
         place: The document's place, redacted.
-        line: From 1; 0 if unknown.
-        column: From 1, in bytes; 0 if unknown.
-        encoding: The encodings, outermost first, such as `plain` or `base64>gzip`.
+        line: The line number, from 1; 0 if unknown.
+        column: The column in bytes, from 1; 0 if unknown.
+        encoding: The encodings of the token, outermost first, such as `plain` or `base64>gzip`.
         container: The path through archives, such as `a.zip!/b/c.txt`; empty outside an archive.
     """
 

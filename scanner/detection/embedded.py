@@ -1,8 +1,7 @@
 """Carver of compressed streams and zip archives from files of unknown format.
 
-Programs, caches, game archives, scientific data and version control files store compressed parts behind headers of
-their own. A magic number of a few bytes also occurs by chance. Therefore a stream is accepted only if its first bytes
-decompress.
+Programs, caches, game archives, scientific data and version control systems store compressed parts in formats of their
+own. A magic number of a few bytes also occurs by chance. Therefore a stream is accepted only if its beginning is valid.
 """
 
 from __future__ import annotations
@@ -53,24 +52,31 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether a binary content contains a stream that `embedded_members` can read.
+    """Return whether the content is binary and contains a stream for `embedded_members`.
 
-    The work is linear in its size.
+    The work is linear in the content's size.
     """
     return _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
 
 
 def is_binary(content: bytes) -> bool:
-    """Return whether a control character at the beginning of the content shows that it is not text."""
+    """Return whether control characters show that the content is not text."""
     head = content[:HEAD_BYTES]
-    # In an installer, a long script precedes the archive.
+    # An installer is a long script with an archive after it, so test the end of a script as well.
     return bool(head.translate(None, _TEXT)) or (
         head[:2] in SCRIPT_STARTS and bool(content[-HEAD_BYTES:].translate(None, _TEXT))
     )
 
 
 def embedded_members(container: Container) -> Iterator[Member]:
-    """Yield each compressed stream in a binary content, named by its offset. Raises LimitReachedError."""
+    """Yield each compressed stream in a binary content, named by its offset.
+
+    If the content has a zip or 7z archive, yield the members of the first archive and end.
+
+    Raises:
+        UnreadableError: the content has a RAR archive, or HDF5 data in a compression that cannot be read.
+        LimitReachedError: the document has used up a limit.
+    """
     content, meter = whole(container), container.meter
     if _is_raw_deflate(content):
         meter.enter()
@@ -104,7 +110,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
 
 
 def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
-    """Yield an HDF5 stream as it is, and again for each element size with the shuffle filter undone."""
+    """Yield an HDF5 stream as it is, then once for each element size, with the shuffle filter for that size undone."""
     if not sizes:
         yield member
         return
@@ -117,7 +123,7 @@ def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iter
 
 
 class _Tail:
-    """A stream of a content's bytes from the offset `at` on. It copies only the bytes that are read."""
+    """A reader of a content's bytes from the offset `at` to the end. It copies only the bytes that are read."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self._content = memoryview(content)
@@ -145,11 +151,11 @@ def _inflated(content: bytes, start: int, magic: bytes, container: Container, ta
 
 
 def _proven(content: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and the magic number of each accepted stream in `content[begin:]`."""
+    """Yield the offset and the magic number of each stream in `content[begin:]` whose beginning is valid."""
     view = memoryview(content)
     guesses = 0
     for base in range(begin, len(content), 1 << 20):
-        # Windows overlap by the length of the longest magic number, so that none is missed at the end of a window.
+        # Search each MiB together with the first five bytes of the next, because a magic number has up to six bytes.
         for index, start, _ in _automaton().find_matches_as_indexes(view[base : base + (1 << 20) + 5]):
             guesses += 1
             if guesses > _MAX_GUESSES:
@@ -172,12 +178,12 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
         return zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
     if magic[0] == 0x28:
         return _begins_zstd(head)
-    # Test the first bytes alone before copying more: most guesses fail there.
+    # Test 64 bytes before copying more: most magic numbers that occur by chance are refuted there.
     return _inflates(head) is not False and bool(_inflates(content[at : at + 2 * _PROOF_BYTES]))
 
 
 def _begins_zstd(head: bytes) -> bool:
-    """Return whether a valid frame header precedes a block of a known type (RFC 8878)."""
+    """Return whether `head` begins with a valid Zstandard frame header and a block of a known type (RFC 8878)."""
     if len(head) < 12 or head[4] & 0x08:
         return False
     size = 5 + (not head[4] & 0x20) + (0, 1, 2, 4)[head[4] & 3] + (head[4] >> 5 & 1, 2, 4, 8)[head[4] >> 6]
@@ -185,7 +191,7 @@ def _begins_zstd(head: bytes) -> bool:
 
 
 def _inflates(head: bytes) -> bool | None:
-    """Return whether a zlib or gzip stream begins in `head`, None if `head` is too short to decide."""
+    """Return whether `head` begins with a zlib or gzip stream, or None if `head` is too short to decide."""
     inflater = zlib.decompressobj(47)
     try:
         inflated = inflater.decompress(head, _PROOF_BYTES)
@@ -208,11 +214,14 @@ def _is_raw_deflate(content: bytes) -> bool:
 
 
 def _begins_rar(head: bytes) -> bool:
-    """Return whether the checksum of the first header is right. Programs have the magic number as a constant."""
+    """Return whether `head` begins with the RAR magic number and a header with a correct checksum.
+
+    Programs that read RAR files contain the magic number, so it alone proves nothing.
+    """
     if head[6:7] == b"\0":
-        # Version 4: the low half of the checksum, then a header of eleven bytes more.
+        # In version 4, the low half of the checksum precedes the eleven bytes that it covers.
         return head[9:10] == b"\x73" and zlib.crc32(head[9:20]) & 0xFFFF == int.from_bytes(head[7:9], "little")
-    # Version 5: the checksum, and a header that begins with the size of its rest.
+    # In version 5, the checksum precedes the header. The header's first byte is the size of the rest of the header.
     size = head[12] if len(head) > 12 else 0
     return (
         head[6:8] == b"\x01\0"

@@ -21,7 +21,7 @@ _PATCH_LINES = regex.compile(rb"(?:[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,
 
 
 class EncodedLines(NamedTuple):
-    """A decoded block. `end` is the offset after its last line in the content."""
+    """A decoded block of lines. `end` is the offset in the content after the block's last line."""
 
     decoded: bytes
     encoding: str
@@ -44,7 +44,7 @@ def lines_at(content: bytes, begin: int) -> EncodedLines | None:
 
 
 def _uudecoded(line: bytes) -> bytes:
-    """Return the bytes of one line. The first letter of the line encodes their number."""
+    """Return the bytes that one line encodes. The line's first letter encodes the number of bytes."""
     try:
         return binascii.a2b_uu(line)
     except binascii.Error:
@@ -62,8 +62,9 @@ def _padded(line: bytes, size: int) -> bytes:
 
 
 def _patch_decoded(line: bytes) -> bytes:
-    """Return the bytes of one line: a letter encodes their number, and groups of five letters follow (git's
-    `base85.c`).
+    """Return the bytes that one line of a git patch encodes.
+
+    The line's first letter encodes the number of bytes. Groups of five letters follow, as in git's `base85.c`.
     """
     size = line[0] - 64 if line[0] < 97 else line[0] - 70
     try:

@@ -1,6 +1,6 @@
-"""Recognition of encoded tokens in text: whether a hit of the matcher is a token, and in which encoding.
+"""Recognition of encoded tokens in text: decides whether a token begins at a hit of the matcher, and in which encoding.
 
-It opens no containers and decodes no long runs; `engine` and `runs` do.
+The modules `engine` and `runs` open containers and decode long runs of base64 and hex. This module does not.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ their own is shorter. The limit keeps the work per hit constant."""
 
 @derived_from_formats
 def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
-    """Return the patterns of the plain tokens that may begin at each plain needle."""
+    """Return, for each plain needle (the first bytes of a prefix), the patterns of the tokens that begin with it."""
     found: dict[bytes, tuple[Pattern, ...]] = {}
     for patterns in token_patterns():
         needle = plain_needle(patterns.form.prefix.encode())
@@ -72,7 +72,7 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
 
 
 def ends_word(content: bytes, start: int) -> bool:
-    """Return whether markup after the letter at `start` shows that no token begins with it."""
+    """Return whether markup after the letter at `start` shows that no token begins with that letter."""
     return all(match(content, start + 1) for match in _ends_of_words())
 
 
@@ -82,12 +82,13 @@ def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
 
 
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
-    """Yield every token that begins at one of the window's hits. Plain tokens come first and are not charged.
+    """Yield every token that begins at one of the window's hits.
 
-    Hits of the needle kinds `run` and `stream` are ignored here; the module `runs` handles them.
+    Plain tokens come first. The search for them is not charged to the meter. Hits of the needle kinds `run` and
+    `stream` are ignored here; the module `runs` handles them.
 
     Raises:
-        LimitReachedError: the document's budget is too small for checking the next hit.
+        LimitReachedError: the document has used up its limit on work.
     """
     if "token" in window.crowded:
         yield from plain_tokens(content, window.begin, window.end, meter)
@@ -112,7 +113,7 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
 def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
     """Yield the plain tokens that start in `content[begin:end]`, in linear time for any content.
 
-    When the document has reached its limit of tokens, only count them, which is several times faster.
+    If the document has reached its limit of tokens, only count the tokens, which is several times faster.
     """
     for patterns in token_patterns():
         if meter.full:
@@ -124,7 +125,7 @@ def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator
 
 
 def _token_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the tokens whose first letter, plain or escaped, stands at `start`."""
+    """Yield the tokens whose first letter, plain or escaped, is at `start`."""
     for patterns in token_patterns():
         if patterns.end_of_word.match(content, start + 1):
             continue
@@ -152,7 +153,7 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
 
 
 def _split_literal(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token whose beginning is a string literal at `start` and whose rest is another literal near it."""
+    """Yield the token whose beginning is a string literal at `start` and whose rest is another literal nearby."""
     form, part = patterns.form, b""
     first = patterns.lone_prefix.match(content, start)
     if first is None:
@@ -168,10 +169,14 @@ def _split_literal(content: bytes, start: int, patterns: TokenPatterns) -> Itera
 
 
 def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: int, *, quoted: bool) -> int | None:
-    """Return where a word of `length` characters of a body begins: within a few lines after `end`, or before `start`.
+    """Return the offset of a word that may be the rest of a token whose beginning is `content[start:end]`, or None.
+
+    Search the lines after `end` first, then the lines before `start`.
 
     Args:
-        quoted: The word must be a whole literal.
+        form: The token's format. All letters of the word must be in its alphabet.
+        length: The number of letters of the word.
+        quoted: Whether the word must be a whole string literal.
     """
     spans = ((end - quoted, min(len(content), end + _SPLIT_SPAN)), (max(0, start - _SPLIT_SPAN), start))
     for is_before, (begin, stop) in enumerate(spans):
@@ -189,14 +194,17 @@ def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: 
 
 
 def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token whose last letter has its high bit set, as Kryo writes ASCII strings."""
+    """Yield the token whose last letter has its high bit set, as in ASCII strings that the serializer Kryo writes."""
     match = patterns.marked_end.match(content, start)
     if match is not None:
         yield from _checked(match[0][:-1] + bytes((match[0][-1] & 0x7F,)), match, patterns, "kryo")
 
 
 def findings_at(content: bytes, start: int, kind: Kind) -> Iterator[Finding]:
-    """Yield every token at a hit of a kind other than `run` and `stream`; read at most MAX_ENCODED_BYTES for each."""
+    """Yield every token at a hit of a kind other than `run` and `stream`.
+
+    Read at most MAX_ENCODED_BYTES for each token.
+    """
     return _LOOKS[kind](content, start)
 
 
@@ -212,7 +220,7 @@ def _units_finding(match: Match, patterns: TokenPatterns) -> Finding | None:
 
 
 def starting_in(pattern: Pattern, content: bytes, begin: int, end: int) -> Iterable[Match]:
-    """Yield every match that starts in `content[begin:end]`, overlapping ones included."""
+    """Yield every match that starts in `content[begin:end]`, including overlapping matches."""
     for match in pattern.finditer(content, begin, min(len(content), end + MAX_ENCODED_BYTES), overlapped=True):
         if match.start() >= end:
             return
@@ -237,14 +245,15 @@ def _hex_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
 def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str) -> Iterator[Finding]:
     """Yield the match if it is a token.
 
-    The patterns of encoded tokens accept every letter and digit, so check it here.
+    The patterns of encoded tokens accept every letter and digit, so check the decoded token here.
     """
     if patterns.plain.fullmatch(token):
         yield Finding(token, match.start(), match.end(), (encoding,))
 
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
-    # A needle that begins with zeros is the end of a record's header. Tables of numbers have the same digits.
+    # A needle that begins with zeros is the end of the header of an S-record or Intel HEX record. Tables of numbers
+    # also have such digits, so require the first letter of a record.
     if content.startswith(b"00", start) and not _RECORD_START.search(content, max(0, start - _RECORD_HEADER), start):
         return
     number = _DECIMAL_START.match(content, start)
@@ -269,7 +278,7 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
         for patterns in token_patterns()
         if (match := patterns.hex_list.match(content, start, start + MAX_ENCODED_BYTES)) is not None
     ]
-    # After a line break, digits may be the offset or the text column of a dump.
+    # In a match with a line break, digits may be an offset or the text column of a dump. Read it as a dump first.
     is_list = content.startswith(b"0x", start) and not _is_after_address(content, start)
     may_be_dump = not is_list and (not matches or any(b"\n" in match[0] for match, _ in matches))
     found = list(dump_findings_at(content, start)) if may_be_dump else []
@@ -280,7 +289,7 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _is_after_address(content: bytes, start: int) -> bool:
-    """Return whether the line begins with an address, as `x/8xb` of GDB writes it."""
+    """Return whether the line of `start` begins with an address, as in the output of GDB's command `x/8xb`."""
     line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
     return _ADDRESS.match(content, line, start) is not None
 
@@ -304,7 +313,7 @@ def _wide_at(content: bytes, start: int) -> Iterator[Finding]:
 
 @derived_from_formats
 def _wide_patterns() -> tuple[tuple[Pattern, int, str], ...]:
-    """Return the patterns of UTF-16 and UTF-32, each with the bytes per character and its name."""
+    """Return the patterns of tokens in UTF-16 and UTF-32, each with the bytes per character and the encoding's name."""
     return tuple(
         wide for patterns in token_patterns() for wide in ((patterns.utf16, 2, "utf-16"), (patterns.utf32, 4, "utf-32"))
     )
@@ -327,9 +336,9 @@ _LOOKS = {
 
 
 def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Search a crowded window for tokens of one kind.
+    """Search a window with very many hits of one kind for tokens of that kind.
 
-    `regex` advances in C, which is faster than a look at each hit.
+    The patterns search the whole window in C, which is faster than a look at each hit.
     """
     meter.spend(_SEARCH_STEPS * (end - begin) * len(token_patterns()))
     if kind == "token":

@@ -1,6 +1,8 @@
-"""The engine: it finds tokens by the matcher, the encodings, runs and containers.
+"""The engine: finds all raw tokens in a content.
 
-It applies all of them again to the content that they decode. It knows no digests and no places.
+It combines the matcher, the recognition of encodings, the decoding of runs, and the readers of containers. It applies
+all of these again to each content that was decoded or read. It computes no digests and does not know the place of the
+content.
 """
 
 from __future__ import annotations
@@ -48,36 +50,39 @@ _TAG = regex.compile(rb"<[^<>]{0,4096}+>")
 
 
 class Glance(NamedTuple):
-    """Everything in a content that may contain a token.
+    """The parts of a content that may contain a token.
 
-    Most contents have nothing of the kind, and no Glance is made for them.
-
-    `windows` can be iterated only once. `run_spots` is complete only after that iteration.
+    Attributes:
+        windows: The windows with a hit or a run spot. They can be iterated only once.
+        short_runs: Inside a decoded run, the offsets of all runs, including short runs; otherwise empty.
+        codec: The codec if the content is UTF-16 or UTF-32.
+        kind: The kind of container if the content is a container.
     """
 
     windows: Iterator[Window]
-    run_spots: list[int]
+    short_runs: list[int]
     codec: str | None
     kind: ContainerKind | None
 
 
 def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
-    """Return what needs a closer look in `content`, or None if it contains no token. This searches every byte."""
-    spots: list[int] = []
-    hits = windows(content, None if inside_run else spots)
-    first = next(hits, None)
-    # Inside a decoded run, look at short runs too, because text that was encoded once is often encoded twice.
-    if inside_run:
-        spots = run_spots(content)
+    """Return the parts of `content` that need a closer look, or None if it contains no token.
+
+    Every byte is searched, if necessary during the iteration over `Glance.windows`.
+    """
+    found = windows(content, with_run_spots=not inside_run)
+    first = next(found, None)
+    # Inside a decoded run, look at short runs as well, because text that was encoded once is often encoded twice.
+    short_runs = run_spots(content) if inside_run else []
     codec = wide_codec(content)
     kind = container_kind(content)
-    if first is None and not spots and codec is None and kind is None:
+    if first is None and not short_runs and codec is None and kind is None:
         return None
-    return Glance(chain(() if first is None else (first,), hits), spots, codec, kind)
+    return Glance(chain(() if first is None else (first,), found), short_runs, codec, kind)
 
 
 def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
-    """Return every token in `content` and in its members. Each place is returned once.
+    """Return every token in `content` and in its members. Return each occurrence once.
 
     Findings outside a member have no line and column yet; see `located`.
     """
@@ -92,7 +97,7 @@ def findings_after(
     found = _text_findings_after(seen, content, meter, depth)
     if seen.kind is not None:
         inner = _opened(seen.kind, Container(name, content, meter), depth, inside_run=inside_run)
-        # A token in an uncompressed member is found twice. Keep the finding in the member, whose place is more exact.
+        # A token in an uncompressed member is found twice. Keep the finding in the member: it has the better position.
         known = {finding.token for finding in inner}
         found = [finding for finding in found if finding.token not in known] + inner
     return distinct(found)
@@ -109,18 +114,20 @@ def text_findings(content: bytes, meter: Meter, depth: int = 0) -> list[Finding]
 
 def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int) -> list[Finding]:
     found: list[Finding] = []
+    spots = list(seen.short_runs)
     done = 0
     try:
         for window in seen.windows:
             done = window.end
-            _admit(findings_of(content, window, meter), found, meter)
-            _decode(runs_in(content, window, meter), found, meter, depth)
-        _decode(long_runs(content, seen.run_spots, meter), found, meter, depth)
+            spots += window.run_spots
+            found.extend(_admitted(findings_of(content, window, meter), meter))
+            found += _in_runs(runs_in(content, window, meter), meter, depth)
+        found += _in_runs(long_runs(content, spots, meter), meter, depth)
     except LimitReachedError as stop:
-        # Plain tokens are read first in each window. So only the plain tokens of the windows after the last one are
-        # missing.
+        # In each window, plain tokens are found first, before the limit can be reached. So plain tokens are missing
+        # only from the windows after the last one.
         meter.note_limit(stop)
-        _admit(plain_tokens(content, done, len(content), meter), found, meter)
+        found.extend(_admitted(plain_tokens(content, done, len(content), meter), meter))
     if seen.codec is not None and depth >= meter.limits.depth:
         meter.note("container_depth")
     elif seen.codec is not None:
@@ -129,13 +136,14 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
     return found
 
 
-def _admit(findings: Iterable[Finding], found: list[Finding], meter: Meter) -> None:
-    """Add the findings that are within the document's limits to `found`."""
-    found.extend(finding for finding in findings if meter.admits(finding.token))
+def _admitted(findings: Iterable[Finding], meter: Meter) -> Iterator[Finding]:
+    """Yield the findings that are within the document's limits on tokens. Count the others as unread."""
+    return (finding for finding in findings if meter.admits(finding.token))
 
 
-def _decode(runs: Iterator[Run], found: list[Finding], meter: Meter, depth: int) -> None:
-    """Add the tokens in the decoded runs to `found`. A reached limit ends the decoding and is counted."""
+def _in_runs(runs: Iterator[Run], meter: Meter, depth: int) -> list[Finding]:
+    """Return the tokens in the decoded runs. If a limit is reached, count it and return the tokens found so far."""
+    found: list[Finding] = []
     try:
         for run in runs:
             if depth >= meter.limits.depth:
@@ -145,6 +153,7 @@ def _decode(runs: Iterator[Run], found: list[Finding], meter: Meter, depth: int)
             found += run.outside(_in_run(run, meter, depth + 1))
     except LimitReachedError as stop:
         meter.note_limit(stop)
+    return found
 
 
 def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
@@ -158,9 +167,9 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # A plain token in base64 has its own needles and is found in the letters of the run.
+    # The needles for tokens in base64 find a plain token in base64 already, so do not search for it again.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
-        _admit(plain_tokens(decoded, 0, len(decoded), meter), found, meter)
+        found.extend(_admitted(plain_tokens(decoded, 0, len(decoded), meter), meter))
     kind = container_kind(decoded)
     if kind is not None:
         found += _opened(kind, Container("content", decoded, meter), depth, inside_run=True)
@@ -168,7 +177,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
 
 
 def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run: bool) -> list[Finding]:
-    """Return the tokens in the members of a container. Unreadable content is counted and never raises."""
+    """Return the tokens in the members of a container. Count unreadable content and raise no exception for it."""
     meter = container.meter
     found: list[Finding] = []
     damaged, expanded = meter.unread["damaged"], meter.expanded
@@ -184,7 +193,7 @@ def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run
         meter.note(stop.reason)
     except MemoryError:
         meter.note("memory")
-    except Exception:  # noqa: BLE001 - libraries fail on hostile bytes in every way there is; it is counted, not hidden
+    except Exception:  # noqa: BLE001 - libraries raise exceptions of many types on hostile bytes; they are counted
         meter.note("damaged")
     if inside_run and meter.expanded - expanded < _PROVEN_BYTES and meter.unread["damaged"] > damaged:
         # The base64 letters only looked like the beginning of a stream, so do not count the error as damage.
@@ -206,7 +215,7 @@ def _in_member(kind: ContainerKind, member: Member, meter: Meter, depth: int, *,
 
 
 def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) -> list[Finding]:
-    """Return the tokens in a member, with line and column in it unless it is part of a run."""
+    """Return the tokens in a member. A token has its line and column in the member, except inside a decoded run."""
     source: Source = member.source
     if not isinstance(source, bytes):
         head, stop = _first_piece(source, meter)
@@ -222,7 +231,10 @@ def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) ->
 
 
 def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedError | None]:
-    """Return the first piece of a stream, and the limit that ended it early. The caller still scans the piece."""
+    """Read the next piece of a stream.
+
+    Return the piece and the limit that ended the piece early, if any. The caller scans such a piece as well.
+    """
     pieces: list[bytes] = []
     missing = meter.limits.piece_bytes
     try:
@@ -241,7 +253,7 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
 def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
     """Return the tokens in a member larger than one piece.
 
-    Containers that cannot be streamed are opened if they fit in memory.
+    A container whose reader needs the whole content is opened if it is within the limit for one member.
     """
     kind = container_kind(head)
     if kind is not None:

@@ -14,7 +14,11 @@ _MAX_EVENT_BYTES = 1 << 20
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:
-    """Yield one member per field: the strings of this field from all events, joined. Raises LimitReachedError."""
+    """Yield one member for each JSON field: the strings that the field has in all events, joined.
+
+    Raises:
+        LimitReachedError: the document has used up a limit.
+    """
     texts: dict[str, list[str]] = defaultdict(list)
     meter = container.meter
     for line in whole(container).splitlines():

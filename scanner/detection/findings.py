@@ -1,4 +1,4 @@
-"""Findings: raw tokens with their spans, passed between the modules of detection. They never leave the package."""
+"""Findings: raw tokens with their spans. Only the modules of detection and of isolation handle findings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Finding(NamedTuple):
 
     Attributes:
         start: Offset of the first byte of the encoded token in the content being read.
-        end: Offset after its last byte.
+        end: Offset after the last byte of the encoded token.
         encoding: The encodings, outermost first.
-        members: The names of the members that lead to it, outermost first.
-        line: In the innermost member, if there is one; else 0 until `located()` sets it.
-        column: As `line`.
+        members: The names of the container members that lead to the token, outermost first.
+        line: The line number, from 1, in the innermost member or the content; 0 until `located()` sets it.
+        column: The column in bytes, from 1; 0 until `located()` sets it.
     """
 
     token: bytes
@@ -34,7 +34,7 @@ class Segments:
     """A map from offsets in a text that was joined from pieces to offsets in the original."""
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        """Take the (start, end) spans of the pieces in the original, in order."""
+        """Build the map from the (start, end) spans of the pieces in the original, in ascending order."""
         self._starts: list[int] = []
         self._sums: list[int] = []
         total = 0
@@ -52,19 +52,20 @@ class Segments:
 
 
 def wrapped(encoding: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the two encodings as one chain, outermost first. `plain` inside another encoding is left out."""
+    """Return an outer and an inner encoding as one chain, outermost first. Leave out an inner `plain`."""
     return encoding if inner == PLAIN else encoding + inner
 
 
 def located(
     findings: Sequence[Finding], content: bytes, lines_before: int = 0, column_before: int = 0
 ) -> Iterator[Finding]:
-    """Yield the findings with line and column (from 1, in bytes), in the order of their starts, in time linear in
-    `content`.
+    """Yield the findings with line and column, in the order of their starts.
+
+    Lines and columns count from 1, columns in bytes. The work is linear in the size of `content`.
 
     Args:
         findings: Findings in `content`, in any order.
-        content: The text that they were found in.
+        content: The text that contains the findings.
         lines_before: Newlines in front of `content` in the whole text.
         column_before: Bytes between the last of those newlines and `content`.
     """
@@ -82,7 +83,7 @@ def located(
 
 
 def distinct(findings: list[Finding]) -> list[Finding]:
-    """Return one finding per token and place.
+    """Return one finding for each token and position.
 
     If spans of the same token overlap, keep the span with the simplest encoding.
     """

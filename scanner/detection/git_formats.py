@@ -1,4 +1,4 @@
-"""The object format of a repository, SHA-1 or SHA-256, determined from its configuration and from its objects."""
+"""Detection of a repository's object format, SHA-1 or SHA-256, from its configuration and from its objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _FANOUT = re.compile(r"[0-9a-f]{2}")
 
 
 def configured(config: bytes) -> int:
-    """Return the size of an object id in bytes by `extensions.objectFormat`. As in git, the last such line counts."""
+    """Return the size of an object id, in bytes, that `extensions.objectFormat` sets in a repository's configuration.
+
+    If several lines set it, the last line counts, as in git.
+    """
     section = value = b""
     for line in config.removeprefix(b"\xef\xbb\xbf").replace(b"\\\n", b"").splitlines():
         position = 0
@@ -30,22 +33,22 @@ def configured(config: bytes) -> int:
 
 
 def is_fanout(name: str) -> bool:
-    """Return whether a folder of this name, below `objects`, holds loose objects."""
+    """Return whether a folder in `objects` holds loose objects, judged by its name."""
     return _FANOUT.fullmatch(name) is not None
 
 
 def of_loose_object(name: str) -> int | None:
-    """Return the size of an object id in bytes by the name of a file in a fan-out folder.
+    """Return the size of an object id, in bytes, from the name of a file in a folder of loose objects.
 
-    None if the file is not an object.
+    Return None if the file is not an object.
     """
     return _LOOSE.get(len(name)) if re.fullmatch(r"[0-9a-f]+", name) else None
 
 
 def of_index(path: Path) -> int | None:
-    """Return the size of an object id in bytes in the index of a pack.
+    """Return the size of an object id, in bytes, that the size of a pack's index implies.
 
-    None if the index is empty or git would refuse it.
+    Return None if the index is empty or git would refuse it.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -59,7 +62,8 @@ def of_index(path: Path) -> int | None:
     count = int.from_bytes(head[1028:1032] if has_version else head[1020:1024])
     for size in (SHA1, SHA256) if count else ():
         least = 1032 + count * (size + 8) + 2 * size if has_version else 1024 + count * (size + 4) + 2 * size
-        # Version 2 has eight more bytes for each offset beyond 2 GB. The first object of a pack never needs them.
+        # An index of version 2 has eight more bytes for each object whose offset in the pack is above 2 GB. The first
+        # object of a pack is never such an object.
         most = least + 8 * (count - 1) if has_version else least
         if least <= state.st_size <= most:
             return size

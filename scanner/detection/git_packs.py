@@ -1,6 +1,6 @@
-"""Reader of git packs and bundles that are documents themselves. It needs no repository, network or cache.
+"""Reader of git packs and bundles that were found as files. It needs no repository, network or cache.
 
-`packs` reads the pack. This module charges the document's meter and yields the objects as members.
+The module `packs` reads the pack. This module charges the document's meter and yields the objects as members.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _DAMAGE = ("pack_damaged", "pack_truncated")
 
 
 class _DocumentBudget(WorkBudget):
-    """The work on a pack, charged to the meter of its document.
+    """The budget for the work on a pack. It also charges that work to the meter of the document.
 
-    Finding the entries may use half of the remaining budget, because each object is inflated a second time when it is
-    made.
+    Finding the entries of the pack may use half of the document's remaining budget. The other half is for inflating
+    each object again, when its content is built.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -48,7 +48,7 @@ class _DocumentBudget(WorkBudget):
 
 
 def bundle_members(container: Container) -> Iterator[Member]:
-    """Yield the pack in a git bundle. The list of refs before it is scanned with the bundle's own bytes."""
+    """Yield the pack in a git bundle. The list of refs before the pack is scanned as part of the bundle's own bytes."""
     content = whole(container)
     begin = content.find(b"\n\nPACK")
     if begin < 0:
@@ -83,6 +83,6 @@ def pack_members(container: Container) -> Iterator[Member]:
 
 
 def _hash_of(content: bytes) -> str:
-    """Return the hash algorithm of a pack's object ids: the one that matches the checksum at its end."""
+    """Return the hash algorithm of a pack's object ids: the algorithm of the checksum at the end of the pack."""
     is_sha256 = hashlib.sha256(memoryview(content)[:-32]).digest() == content[-32:]
     return "sha256" if is_sha256 else "sha1"

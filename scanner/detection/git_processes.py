@@ -33,7 +33,7 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def cancel(self) -> None:
-        """Expire now, without setting the caller's `stop`. Called when one of several threads has failed."""
+        """Expire now, without setting the caller's `stop`. Call this when one of several threads has failed."""
         self._cancelled.set()
 
     @property
@@ -43,7 +43,7 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether reading must end, because the time has passed or because `stop` is set."""
+        """Whether reading must end: the time has passed, `stop` is set, or `cancel` was called."""
         return self._stop.is_set() or self._cancelled.is_set() or self.is_late
 
     @property
@@ -56,7 +56,7 @@ class Deadline:
 def started(
     git_dir: Path, arguments: Sequence[str], settings: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run git with pipes for input and output while the block runs.
+    """Start git with pipes for its input and output, and end it when the block ends.
 
     Raises:
         GitError: git is not installed.
@@ -75,9 +75,9 @@ def started(
 def lines(
     git_dir: Path, arguments: Sequence[str], deadline: Deadline, *, separator: bytes = b"\n", stdin: bytes = b""
 ) -> Iterator[bytes]:
-    """Run git and yield its output in pieces as they arrive.
+    """Run git and yield the parts of its output that `separator` separates, as they arrive.
 
-    A thread writes `stdin`, and a watcher kills git at the deadline, so neither side can wait forever.
+    A thread writes `stdin`, and another thread kills git at the deadline, so neither side can wait forever.
 
     Raises:
         GitError: git failed, or the deadline passed.

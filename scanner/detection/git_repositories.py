@@ -1,7 +1,7 @@
-"""Access to an untrusted repository: its object folders and refs are shown to git without its own configuration.
+"""Access to an untrusted repository: git sees the repository's object folders, but not its configuration.
 
 Git runs programs that a repository's configuration names, so git must never read that configuration. r8scan makes a
-folder for git instead, with its own configuration and links to the object folders. This module reads the refs.
+folder for git instead, with a safe configuration and links to the object folders. This module reads the refs itself.
 """
 
 from __future__ import annotations
@@ -48,11 +48,14 @@ _OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 @dataclass(slots=True)
 class Repository:
-    """A repository that git may read. `git_dir` is a folder that r8scan has made.
+    """An untrusted repository in a form that git may read.
 
-    `refs` holds name and object id of each ref; the id of a symbolic ref is empty. `unread` counts what cannot be read,
-    by reason. `stored` counts loose objects and packs by the bytes of their object ids, and `stores` has those that git
-    can read.
+    Attributes:
+        git_dir: The folder that r8scan made for git.
+        refs: The name and object id of each ref. The id of a symbolic ref is empty.
+        unread: Counts of what cannot be read, by reason.
+        stored: Counts of loose objects and packs, by the size of their object ids in bytes.
+        stores: The packs and folders of loose objects that git can read.
     """
 
     git_dir: Path
@@ -79,7 +82,7 @@ def is_bare(path: Path) -> bool:
 
 
 def common_dir(git_dir: Path) -> Path:
-    """Return the git directory with the objects and refs. For a linked work tree it differs from `git_dir`."""
+    """Return the git directory that has the objects and refs. For a linked work tree, it is not `git_dir` itself."""
     named = _small(git_dir / "commondir")
     return git_dir / os.fsdecode(named) if named else git_dir
 
@@ -99,7 +102,7 @@ def _small(path: Path) -> bytes:
 
 @contextmanager
 def opened(git_dir: Path) -> Iterator[Repository]:
-    """Make the repository readable for git while the block runs.
+    """Make a folder through which git can read the repository, and remove the folder when the block ends.
 
     Raises:
         GitError: the folder is not a git repository.
@@ -119,7 +122,7 @@ def opened(git_dir: Path) -> Iterator[Repository]:
 
 @contextmanager
 def unbundled(bundle: Path) -> Iterator[Path]:
-    """Unpack a bundle into a temporary repository while the block runs.
+    """Unpack a bundle into a temporary repository, and remove the repository when the block ends.
 
     Raises:
         GitError: the bundle is damaged, or it is thin: it needs objects that it does not contain.
@@ -172,9 +175,9 @@ def _lay_out(repository: Repository, common: Path) -> None:
 
 
 def _object_format(repository: Repository, config: bytes) -> int:
-    """Return the configured format, or the other format if all objects have that one.
+    """Return the size of the object ids in bytes: as configured, or the other size if all objects have the other size.
 
-    Count the objects that git ignores.
+    Count the objects whose ids have another size as unread, because git ignores these objects.
     """
     chosen = git_formats.configured(config)
     other = git_formats.SHA1 + git_formats.SHA256 - chosen
@@ -185,7 +188,7 @@ def _object_format(repository: Repository, config: bytes) -> int:
 
 
 def _link(objects: Path, folder: Path, repository: Repository) -> None:
-    """Link the packs and loose objects of an object folder, and nothing else: not its list of alternates.
+    """Link the packs and loose objects of an object folder, but not its list of alternates.
 
     Link only regular files: git would wait forever for the other end of a named pipe.
     """
@@ -233,7 +236,7 @@ def _link_files(source: Path, target: Path, repository: Repository) -> None:
 
 
 def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
-    """Return the alternates of an object folder, and the alternates of those, each once.
+    """Return the alternates of an object folder, and the alternates of these alternates, each folder once.
 
     Leave out folders of another owner: a repository must not choose which folders of other users are read.
     """
@@ -264,7 +267,7 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
 def _start(path: Path, size: int) -> bytes:
     """Return the beginning of a regular file, or an empty value if it cannot be read.
 
-    Opening a named pipe would block forever.
+    Refuse a named pipe, because reading it would block forever.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -274,7 +277,7 @@ def _start(path: Path, size: int) -> bytes:
 
 
 def _refs(common: Path, unread: Counter[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and object id of each ref, loose refs first. Symbolic links are not followed: they may form cycles."""
+    """Yield the name and object id of each ref, loose refs first. Ignore symbolic links, which may form cycles."""
     unread["refs_unreadable"] += (common / "reftable").is_dir()
     count = 0
     for name in _loose_names(common, unread):

@@ -1,4 +1,4 @@
-"""Tokens in hex dumps, where offsets and a text column separate the bytes of two lines."""
+"""Search for tokens in hex dumps, where offsets and a text column separate the bytes of two lines."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _OFFSET = (
     rb"|:(?P<record>%(d)s{2})(?P<address>%(d)s{4})00"
     rb"|S(?P<type>[123])(?P<srecord>%(d)s{2})(?:(?<=1..)%(d)s{4}|(?<=2..)%(d)s{6}|(?<=3..)%(d)s{8}))"
 ) % {b"d": _DIGITS}
-# Two spaces, a hyphen or a thin line separate the halves of a line. Three or more spaces, or other letters, end its
-# bytes.
+# Two spaces, a hyphen or a thin vertical line separate the halves of a line. Three or more spaces, or other
+# characters, end the bytes of the line.
 _BYTES = rb"(?P<bytes>(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:])?)++)"
 _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
 # In logs, other text precedes the offset.
@@ -44,12 +44,12 @@ _WORDS = tuple(
 
 @derived_from_formats
 def max_lines() -> int:
-    """Return how many lines are read after a needle. Few dumps have fewer than eight bytes per line."""
+    """Return how many lines are read after a needle: enough for a dump with at least eight bytes per line."""
     return max_token_length() // 8 + 7
 
 
 class _Block:
-    """Consecutive lines of one dump: their bytes, and the offset of each byte."""
+    """Consecutive lines of one dump: the bytes that they show, and the offset in the content of each byte."""
 
     def __init__(self) -> None:
         self._digits: list[bytes] = []
@@ -70,8 +70,9 @@ class _Block:
             self._words += reversed(here[at : at + size])
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the tokens in the bytes, and in the bytes of each word reversed: `od -x`, `xxd -e` and debuggers print
-        little-endian words.
+        """Yield the tokens in the bytes.
+
+        Search again with the bytes of each word reversed: `od -x`, `xxd -e` and debuggers print little-endian words.
         """
         orders = [self._digits]
         if self._words != self._digits:
@@ -99,7 +100,7 @@ def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iter
     """Yield the tokens in every dump that begins in `content[begin:end]`.
 
     Raises:
-        LimitReachedError: the document has used up its work.
+        LimitReachedError: the document has used up its limit on work.
     """
     first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
     yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
@@ -153,7 +154,7 @@ def _found(lines: Iterator[Match | None]) -> Iterator[Finding]:
 def _size(line: Match, following: Match | None) -> int:
     """Return the number of bytes in a line, computed from the offset of the next line.
 
-    The text column may look like further bytes.
+    The digits in the line are not counted, because its text column may look like further bytes.
     """
     if line["record"] is not None:
         return int(line["record"], 16)
@@ -162,7 +163,8 @@ def _size(line: Match, following: Match | None) -> int:
         # the record's type: type 1 has an address of two bytes.
         return max(0, int(line["srecord"], 16) - int(line["type"]) - 2)
     begin, end = _offset(line), _offset(following) if following is not None else b""
-    # `od` and `hexdump` write offsets of seven digits, in octal and hexadecimal, and no text column.
+    # `od` writes offsets of seven octal digits, and `hexdump` writes offsets of seven hexadecimal digits. Neither of
+    # these outputs has a text column.
     if not begin or not end or len(begin) == 7:
         return MAX_LINE
     size = int(end, 16) - int(begin, 16)

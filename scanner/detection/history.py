@@ -1,6 +1,6 @@
-"""Scans of a git repository's whole object database, reachable or not, and the places of the findings.
+"""Scan of all objects in a git repository, including objects that no ref reaches, and the places of its findings.
 
-It looks up commits and paths only for objects with findings and for objects that were not read.
+Commits and paths are looked up only for objects with findings and for objects that were not read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 @dataclass(frozen=True, slots=True)
 class UnreadPart:
-    """An object that was not read, with its path if known. `path` is redacted."""
+    """An object that was not read completely.
+
+    Attributes:
+        reason: Why a part of the object was not read.
+        count: The number of parts that were not read for this reason.
+        git_object: The object's id.
+        path: The redacted path of the file, if known.
+        commit: The id of a commit that contains the object, if known.
+    """
 
     reason: str
     count: int
@@ -38,11 +46,13 @@ class UnreadPart:
 
 @dataclass(slots=True)
 class HistoryScan:
-    """The result of scanning a history. Places have path, commit and object id; the caller adds URLs and repository.
+    """The result of scanning a history.
 
     Attributes:
+        candidates: The candidates. Their places have path, commit and object id; the caller adds URL and repository.
         unread: Counts of what was not read, by reason.
-        parts: The unread objects that are known.
+        parts: The unread objects whose ids are known.
+        objects: The number of objects that were read.
         bytes: Inflated bytes of the objects that were read.
     """
 
@@ -68,6 +78,10 @@ def scan_history(
     """Scan blobs, trees (names of files), commits (messages, authors), tags, notes, and names of refs.
 
     Objects that remain when `seconds` have passed or `stop` is set are counted as unread.
+
+    Args:
+        readers: The number of processes that read objects.
+        on_progress: Called with the number of objects that were read and the number of objects known so far.
 
     Raises:
         GitError: `git_dir` is not a readable repository.

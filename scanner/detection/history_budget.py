@@ -1,6 +1,6 @@
-"""The budget for the objects that a history's deltas make.
+"""The budget for the objects that are built from deltas when a git history is read.
 
-A delta of 20 bytes makes an object of megabytes, so a repository of a few megabytes could keep its reader busy for
+A delta of 20 bytes can make an object of megabytes, so a repository of a few megabytes could keep its reader busy for
 hours. Objects that are stored without a delta need no budget: zlib makes at most 1,032 bytes from one byte.
 """
 
@@ -19,10 +19,11 @@ BUDGET_PER_BYTE = 1000
 
 
 class HistoryBudget:
-    """A budget that units of work share. Safe to share between threads.
+    """A budget, in bytes of built objects, that several units of work share. Safe to share between threads.
 
     Each unit has a reserve: its estimated work, or its fair share if the estimates exceed the budget. So no unit can
-    use up the budget of another. The unreserved rest goes to units whose estimate was too low, half of it at a time.
+    use up the budget of another. The rest of the budget is free. When a unit begins, it also gets half of the free
+    budget, because its estimate may be too low.
 
     Args:
         packed: Bytes of the repository's packs.
@@ -36,17 +37,21 @@ class HistoryBudget:
 
     @property
     def left(self) -> int:
-        """Return the part of the budget that no unit has reserved or been granted."""
+        """The bytes of the budget that no unit has reserved or been granted."""
         return self._free
 
     def reserve(self, weights: Sequence[int]) -> None:
-        """Reserve the estimated work of each unit."""
+        """Reserve the estimated work of each unit.
+
+        Args:
+            weights: The estimates in bytes. A unit's position in the sequence is its number.
+        """
         share = _fair_share(weights, self._free)
         self._reserves = [min(weight, share) for weight in weights]
         self._free -= sum(self._reserves)
 
     def grant(self, unit: int) -> int:
-        """Grant a unit its budget, when its work begins: its reserve and half of what is free. Return it in bytes."""
+        """Grant a unit, whose work begins now, its reserve and half of the free budget. Return the grant in bytes."""
         with self._lock:
             extra = self._free // 2
             self._free -= extra
@@ -55,13 +60,14 @@ class HistoryBudget:
             return self._granted[unit]
 
     def settle(self, unit: int, left: int) -> None:
-        """Give the unused part of a unit's grant back to the budget."""
+        """Give the unused part of a unit's grant, `left` bytes, back to the budget."""
         with self._lock:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """Give half of a unit's grant back to the budget, because its process has died and git reads its objects
-        again.
+        """Give half of a unit's grant back to the budget after the unit's process has died.
+
+        The other half counts as spent. Git reads the unit's objects again.
         """
         with self._lock:
             self._free += self._granted.pop(unit, 0) // 2

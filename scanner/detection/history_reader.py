@@ -1,7 +1,8 @@
-"""A reader of a whole git object database: each object once, in pack order, scanned by the detector.
+"""A reader of a whole git object database. It reads each object once, in pack order, and passes it to the detector.
 
-Inflating is the bottleneck, so several `git cat-file --batch` processes share it. Objects are parsed and searched in
-blocks of some megabytes. Only objects with a hit are scanned one by one.
+Several `git cat-file --batch` processes share the objects, because inflating is the bottleneck. Their output is parsed
+and searched in blocks of some megabytes. Only objects with a hit, and blobs that may be containers or UTF-16, are
+scanned one by one.
 """
 
 from __future__ import annotations
@@ -43,7 +44,15 @@ _TYPES: tuple[ObjectType, ...] = ("blob", "tree", "commit", "tag")
 
 @dataclass(slots=True)
 class ObjectList:
-    """All objects in pack order: concatenated ids, types (0 blob, 1 tree, 2 commit, 3 tag) and sizes in bytes."""
+    """A list of objects in pack order.
+
+    Attributes:
+        oids: The ids, concatenated.
+        types: One byte per object: 0 blob, 1 tree, 2 commit, 3 tag.
+        sizes: The objects' sizes in bytes.
+        hash_bytes: Bytes of an object id.
+        unreadable: The number of further objects that git could not describe, or that are not of the wanted type.
+    """
 
     oids: bytearray = field(default_factory=bytearray)
     types: bytearray = field(default_factory=bytearray)
@@ -77,7 +86,7 @@ class ObjectList:
 def list_objects(
     git_dir: Path, deadline: Deadline, *, oids: Sequence[str] | None = None, only: int | None = None
 ) -> ObjectList:
-    """Return the objects of the database, reachable or not.
+    """Return the objects of the database, including objects that no ref reaches.
 
     Args:
         git_dir: The git directory.
@@ -114,7 +123,7 @@ def read_objects(
     on_progress: Callable[[int, int], None],
     deadline: Deadline,
 ) -> HistoryShard:
-    """Read all objects with several readers.
+    """Read and scan all listed objects with `readers` git processes at the same time.
 
     At the deadline, count the remaining objects as unread, with the deadline's reason.
     """
@@ -148,7 +157,10 @@ def read_objects(
 
 
 def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
-    """Return index ranges of about the same size. Neighbours in a pack stay together, since they share delta bases."""
+    """Divide the objects into ranges with about the same number of bytes. Return the first index and the end of each.
+
+    Objects that are neighbours in a pack stay together, because they share delta bases.
+    """
     bounds: list[tuple[int, int]] = []
     total, first, seen = sum(listed.sizes), 0, 0
     for index, size in enumerate(listed.sizes):
@@ -168,7 +180,10 @@ def _read_shard(
     shard: HistoryShard,
     deadline: Deadline,
 ) -> None:
-    """Read a range. If git exits at a damaged object, continue after that object."""
+    """Read the objects from index `first` up to, but not including, `last`. Add the results to `shard`.
+
+    If git exits at a damaged object, continue after that object.
+    """
     restarts = 0
     while first < last and not deadline.is_over:
         first = _read_range(git_dir, listed, first, last, detector, shard, deadline)
@@ -227,7 +242,7 @@ def _feed(stdin: IO[bytes], listed: ObjectList, first: int, last: int) -> None:
 
 
 class _Blocks:
-    """The pipe from git, read in large blocks."""
+    """A reader of the pipe from git in large blocks."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -248,7 +263,7 @@ class _Blocks:
 
 
 class _Parser:
-    """The parser of git's output. `index` is the index of the next object."""
+    """The parser of git's output. It scans the objects. `index` is the index of the next object."""
 
     def __init__(
         self, listed: ObjectList, first: int, last: int, detector: Detector, shard: HistoryShard, blocks: _Blocks
@@ -299,14 +314,17 @@ class _Parser:
         return True
 
     def _is_special(self, data: bytes, start: int, end: int) -> bool:
-        """Return whether the blob must be scanned although no needle occurs in it."""
+        """Return whether a blob without a hit must be scanned, because it may be a container or UTF-16.
+
+        If the blob is an LFS pointer, count it as unread.
+        """
         if end - start <= 600:
             probe = data[start:end]
             if is_lfs_pointer(probe):
                 self._shard.note(*self._object(), "lfs_pointer")
         else:
-            # In a text, only the beginning and the end can show a container. In other contents, a container may begin
-            # anywhere.
+            # In a text, only the beginning and the end can show that it is a container. In a binary content, a
+            # compressed stream may begin anywhere.
             probe = data[start : min(start + HEAD_BYTES, end)]
             probe = data[start:end] if is_binary(probe) else probe + data[end - 22 : end]
         return container_kind(probe) is not None or wide_codec(probe) is not None

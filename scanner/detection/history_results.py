@@ -37,7 +37,15 @@ class UnreadHistoryObject:
 
 @dataclass(slots=True)
 class HistoryShard:
-    """The result of one reader. `unread` counts by reason, and `named` lists the unread objects, at most MAX_NAMED."""
+    """The result of one reader.
+
+    Attributes:
+        hits: The objects with candidates.
+        unread: Counts of what was not read, by reason.
+        named: The objects that were not read completely, at most MAX_NAMED.
+        objects: The number of objects that were read.
+        bytes: Inflated bytes of these objects.
+    """
 
     hits: list[ObjectHit] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -60,7 +68,8 @@ class HistoryShard:
     def take_content(self, oid: str, object_type: ObjectType, content: builtins.bytes, result: ScanResult) -> None:
         """Add the result of scanning an object's content.
 
-        The id must be the content's own id, because it names the place.
+        The id names the place of the candidates. If there are candidates and the content does not have this id, count
+        the object as damaged.
         """
         self.take(oid, object_type, result)
         name = "sha1" if len(oid) == SHA1_DIGITS else "sha256"
@@ -81,7 +90,7 @@ class HistoryShard:
         self.bytes += other.bytes
 
     def drop_copies(self) -> None:
-        """Drop repeated results. Several packs may contain the same object."""
+        """Drop repeated results for one object, which may be stored in several packs."""
         self.hits = list({(hit.oid, hit.result.candidates): hit for hit in reversed(self.hits)}.values())[::-1]
         named = list(dict.fromkeys(self.named))
         if len(named) < len(self.named):

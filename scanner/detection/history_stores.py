@@ -1,7 +1,7 @@
-"""The scan of all stores of a repository: large packs with the pack reader, and everything else with git.
+"""The scan of all stores of a repository. A store is a pack or a folder of loose objects.
 
-Each pack and each folder of loose objects is read separately, so an object is read as often as it is stored. Equal
-results of one object are reported once.
+The pack reader reads large packs, and git reads everything else. Each store is read separately, so an object is read
+as often as it is stored. Equal results for one object are reported once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scanner.detection.pack_history.readers import PacksRead, needs_pack_reader,
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The part of a store that git has to read: the objects with these joined ids, or all objects."""
+    """The part of a store that git has to read. `oids` are the joined ids of the objects, or empty for all objects."""
 
     store: Store
     oids: bytes = b""
@@ -34,7 +34,7 @@ class _Part:
 
     @property
     def count(self) -> int:
-        """The number of objects; 1 if it is not known."""
+        """The number of objects, or 1 if the number is not known."""
         return max(len(self.oids) // self.store.hash_bytes, 1)
 
 
@@ -52,11 +52,11 @@ def read_stores(
         repository: The repository.
         detector: Scans the objects that need a closer look.
         readers: The number of processes that read at the same time.
-        on_progress: Called with the objects that were read and the number of objects known so far.
+        on_progress: Called with the number of objects that were read and the number of objects known so far.
         deadline: When reading ends. The remaining objects are then counted as unread, with the deadline's reason.
 
     Raises:
-        GitError: git cannot list any of the objects that it has to read, and there are no others.
+        GitError: git cannot list the objects of a store, and no object of any store was read.
     """
     packs = [store for store in repository.stores if store.is_pack]
     budget = HistoryBudget(sum(pack.size for pack in packs))
@@ -89,7 +89,7 @@ def _shifted(on_progress: Callable[[int, int], None], done: int, known: int) -> 
 
 
 def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> Iterator[_Part]:
-    """Yield the parts that are left to git."""
+    """Yield the parts of the stores that the pack reader did not read, so that git has to read them."""
     for number, pack in enumerate(packs):
         if read is None:
             yield _Part(pack)

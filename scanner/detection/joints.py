@@ -1,4 +1,7 @@
-"""Patterns of tokens whose characters are escaped or interrupted. `encodings` decides what a match means."""
+"""Patterns of tokens whose characters are escaped, or interrupted by joints such as line breaks and quotes.
+
+The module `encodings` decides whether a match is a token.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _ZERO_WIDTH = (
 )
 # Terminal control sequences such as colours (ECMA-48), raw or escaped in a string.
 _ESCAPE_SEQUENCE = rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33))(?:\[[0-9:;?]{0,40}+[A-Za-z]|\][^\x07\x1b\n]{0,80}+\x07)"
-# Only elements that format part of a word. A table's cell or a paragraph ends the word.
+# Only elements that can format a part of a word. The tags of other elements, such as paragraphs, end a word.
 _INLINE_TAG = (
     rb"</?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r|rPr"
     rb"|wbr)(?=[\s>/])[^<>]{0,300}+>"
@@ -29,7 +32,8 @@ _INLINE_TAG = (
 _RTF_RUN = rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
 # The boundary between two events of a terminal recording (asciicast version 2).
 _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
-# When a terminal wraps, it writes the letter at the edge again in the first column, or a space in its place.
+# To wrap a line, a terminal writes the first letter of the next line, or a space, and returns to the first column. Then
+# it writes the next line.
 _TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
 _NEXT_CELL = rb"[\ \t]{0,40}+\|[\ \t]*+\r?\n[\ \t]*+\|(?:[\ \t]{0,40}+\|){0,8}+[\ \t]{0,40}+"
 # Lengths that formats write between pieces of a text: blocks of GIF, packed words of Cap'n Proto, records of Excel 97.
@@ -70,8 +74,9 @@ string literal up to the beginning of the next.
 def end_of_word_expression(form: TokenFormat) -> bytes:
     """Return a pattern of markup after the first letter of a prefix that shows that no token begins with the letter.
 
-    It matches a tag that cannot stand inside a word, and tags that another letter follows. In HTML, nearly every word
-    before a closing tag ends in this way, and `units_expression` would take ten times as long to find that out.
+    The pattern matches a tag that cannot be inside a word, and tags before a letter that is not the prefix's second
+    letter. In HTML, such markup follows nearly every word before a closing tag. `units_expression` would take ten times
+    as long to reject these words.
     """
     if len(form.prefix) < 2:
         return rb"(?!)"
@@ -83,7 +88,11 @@ def end_of_word_expression(form: TokenFormat) -> bytes:
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:
     """Return the pattern of one letter's escapes.
 
-    `tag` is the pattern of its tag characters (U+E0000 and on) in UTF-8.
+    Args:
+        hexadecimal: The pattern of the letter's code in hexadecimal digits.
+        decimal: The pattern of the code in decimal digits.
+        octal: The pattern of the code in octal digits.
+        tag: The pattern of the last two bytes, in UTF-8, of the letter's tag character (U+E0000 to U+E007F).
     """
     return rb"""(?:
         %%(?:25)*+ (?:u00)?+ %(hex)s | = %(hex)s
@@ -102,19 +111,19 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> by
 
 JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,5}+"
 CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
-"""The same as JOINTS for a pattern that begins with JOINTS_DEFINITION.
+"""JOINTS for a pattern that begins with JOINTS_DEFINITION.
 
 With a copy of JOINTS before each of its letters, a pattern takes `regex` 0.2 seconds to compile. The lookahead avoids
 the call before a letter. Where a match often fails at a joint, JOINTS is faster.
 """
 JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + JOINTS + rb"))"
-# At the beginning of a continued line, a hyphen marks a list item or a comment. If a token format has hyphens, the
-# hyphen may also belong to the token.
+# At the beginning of a continued line, a hyphen usually marks a list item or a comment, so it is part of the joint. In
+# a token format with hyphens, the hyphen may belong to the token.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
 
 
-# The alternatives, in order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff, and the code of the
-# character between two literals, as in `"r8" & Chr(95) & "…"`.
+# Escaped underscores of, in this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff. The last
+# pattern is the code of the underscore between two literals, as in `"r8" & Chr(95) & "…"`.
 _NAMED_UNDERSCORE = (
     rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
     rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+|\\+char(?:95|\"5F)(?:\{\}|[ ])?+"
@@ -128,7 +137,8 @@ _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
 def units_expression(form: TokenFormat) -> bytes:
     """Return a pattern, for `regex.VERBOSE`, of a token whose letters may be escaped and separated by joints.
 
-    It accepts every letter and digit in the body, so check what it captures as `unit` against the format.
+    The pattern accepts every letter and digit in the body. The caller has to check the captured letters, the group
+    `unit`, against the token format.
     """
     joints = _JOINTS_WITHOUT_HYPHEN if "-" in form.prefix + form.alphabet else JOINTS
     prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)
@@ -144,7 +154,10 @@ def units_expression(form: TokenFormat) -> bytes:
 
 
 def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
-    """Return patterns of a body character's code: hexadecimal, decimal, octal. They accept every letter and digit."""
+    """Return patterns of the code of a character in a token's body: in hexadecimal, decimal and octal digits.
+
+    The patterns accept every letter and digit, even if the format's alphabet is smaller.
+    """
     others = _other_letters(form)
     return (
         _alternatives(HEX_ALNUM, map(hex_code, others)),
@@ -176,12 +189,12 @@ def _octal_code(letter: str) -> bytes:
 
 
 def _tag_code(letter: str) -> bytes:
-    """Return the last two bytes of the tag character of a letter."""
+    """Return a pattern of the last two bytes, in UTF-8, of the tag character of a letter."""
     return rb"\x%02x\x%02x" % (0x80 | ord(letter) >> 6, 0x80 | ord(letter) & 0x3F)
 
 
 def decimal_units_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of a token with decimal escapes, as in Lua; most other languages read octal digits."""
+    """Return a pattern of a token with decimal escapes, as in Lua. Most other languages read such digits as octal."""
     prefix = b"".join(
         rb"(?P<unit>%c|\\++(?:%03d|%d(?![0-9])))" % (ord(letter), ord(letter), ord(letter)) for letter in form.prefix
     )
@@ -290,7 +303,7 @@ JointKind = Literal[
 
 
 def joint_kind(joint: bytes) -> JointKind:
-    """Return the kind of the bytes that interrupt a token between two characters. The first matching rule decides."""
+    """Return the kind of a joint, the bytes between two letters of a token. The first matching rule decides."""
     if joint.lstrip(b"\\")[:5] in (b"x00", b"u0000"):
         return "utf-16"
     if joint[0] == ord("="):

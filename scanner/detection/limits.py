@@ -1,4 +1,4 @@
-"""Limits on the cost of one document, and the meter that counts it. This module reads nothing itself."""
+"""Limits on the cost of one document, and the meter that counts the cost. This module reads no documents."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from scanner.detection.token_formats import has_right_checksum
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits per document.
+    """Limits on the cost of one document.
 
-    What is not read because of a limit is counted in `ScanResult.unread`, under the reason in brackets.
+    If a limit is reached, the rest is not read and is counted in `ScanResult.unread`, under the reason in brackets.
 
     Attributes:
         depth: Nested layers of containers and decoded runs (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
-        ratio: The same limit as a multiple of the document's size. It applies above `ratio_floor` bytes
-            (`expansion_ratio`).
+        ratio: A second limit on bytes that are decompressed and decoded, as a multiple of the document's size. It
+            applies above `ratio_floor` bytes (`expansion_ratio`).
         entries: Members, streams and objects (`entries`).
-        seconds: Seconds in containers and decoded runs (`seconds`). The document's own bytes are always searched whole.
-        member_bytes: The largest part held in memory; longer text is read in pieces (`member_size`).
+        seconds: Seconds in containers and decoded runs (`seconds`). All of the document's own bytes are always
+            searched.
+        member_bytes: The largest part held in memory (`member_size`).
+        piece_bytes: Longer text is read in pieces of this many bytes.
         decoding_steps: Codes and records decoded one by one in Python, up to 0.8 µs each (`decoding_steps`).
-        work: Steps of patterns and decoding, about ten nanoseconds each; at most `work_floor + work_per_byte` times the
-            document's size (`work`).
+        work: Steps of patterns and decoding, about ten nanoseconds each (`work`). A small document gets less:
+            `work_floor` steps, and `work_per_byte` steps for each of its bytes.
         findings: Different tokens (`findings_over_limit`).
-        repeats: Further occurrences of these tokens (`repeats_over_limit`).
-        opens: False for text that is about to be logged or stored: a container in it is not opened, but reported as a
-            finding of `UNOPENED`.
+        repeats: Further occurrences of tokens that were found before (`repeats_over_limit`).
+        opens: Whether containers in decoded runs are opened. It is False for text that will be logged or stored: a
+            finding of the token `UNOPENED` then marks the container.
     """
 
     depth: int = 10
@@ -50,7 +52,7 @@ class Limits:
     opens: bool = True
 
     def reduced(self, seconds: float | None, expanded_bytes: int | None) -> Limits:
-        """Return these limits, reduced to at most so many seconds and expanded bytes. None keeps a limit unchanged."""
+        """Return a copy of these limits with at most the given seconds and expanded bytes. None keeps a limit."""
         return replace(
             self,
             seconds=self.seconds if seconds is None else min(max(seconds, 0.0), self.seconds),
@@ -63,7 +65,7 @@ STEPS_PER_RUN = 1_000
 
 
 class LimitReachedError(Exception):
-    """A limit of the document is reached. `reason` is its name in `unread`."""
+    """A limit of the document is reached. `reason` is the limit's name in `ScanResult.unread`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -71,7 +73,10 @@ class LimitReachedError(Exception):
 
 
 class Meter:
-    """The cost of one document so far. Not safe to share between threads."""
+    """The counter of one document's cost. A charge above a limit raises LimitReachedError.
+
+    Not safe to share between threads.
+    """
 
     __slots__ = (
         *("_clock", "_deadline", "_most_bytes", "_most_work", "_repeats", "_spent", "_tokens"),
@@ -95,16 +100,16 @@ class Meter:
         self._repeats = 0
 
     def note(self, reason: str, count: int = 1) -> None:
-        """Count something that was not read."""
+        """Count parts of the document that were not read, under a reason."""
         self.unread[reason] += count
 
     def note_limit(self, stop: LimitReachedError) -> None:
-        """Count a reached limit once, however many layers it ends."""
+        """Count a reached limit once, even if it ends several nested containers."""
         if not self.unread[stop.reason]:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
-        """Charge `size` bytes that were read from a container. Bytes that were read also raise the limit of work.
+        """Charge `size` bytes that were read from a container, and raise the limit on work by `work_per_byte` for each.
 
         Raises:
             LimitReachedError: a limit of the document is reached.
@@ -113,7 +118,7 @@ class Meter:
         self._expand(size)
 
     def decode(self, size: int) -> None:
-        """Charge a run that decodes to `size` bytes. All layers share one limit of work.
+        """Charge a run that decodes to `size` bytes. This does not raise the limit on work.
 
         Raises:
             LimitReachedError: a limit of the document is reached.
@@ -136,14 +141,14 @@ class Meter:
         """Charge steps of patterns and decoding.
 
         Raises:
-            LimitReachedError: the document has used up its work.
+            LimitReachedError: the document has used up its limit on work.
         """
         self.work += steps
         if self.work > self._most_work:
             raise LimitReachedError("work")
 
     def admits(self, token: bytes) -> bool:
-        """Return whether one more occurrence of `token` may be kept.
+        """Record one more occurrence of `token`, and return whether the caller may keep it.
 
         An occurrence beyond a limit is counted as unread. A string with a wrong checksum is not a token and is not
         counted.
@@ -164,11 +169,11 @@ class Meter:
 
     @property
     def full(self) -> bool:
-        """Whether no further token may be kept."""
+        """Whether the limit of different tokens is reached, so that no new token may be kept."""
         return len(self._tokens) >= self.limits.findings
 
     def turn_away(self, tokens: list[bytes]) -> None:
-        """Count tokens that are not kept because the document is full."""
+        """Count tokens that are not kept because the document has reached its limit of tokens."""
         known = sum(token in self._tokens for token in tokens)
         for reason, count in (("repeats_over_limit", known), ("findings_over_limit", len(tokens) - known)):
             if count:
@@ -203,5 +208,5 @@ class Meter:
 
     @property
     def room(self) -> int:
-        """Expanded bytes that are left."""
+        """The number of bytes that may still be decompressed and decoded."""
         return max(0, self._most_bytes - self.expanded)

@@ -1,4 +1,4 @@
-"""Loads everything that decoders import at their first use. A confined process cannot open files later."""
+"""Loading of everything that decoders import at their first use, because a confined process cannot open files later."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Decoders of LZ4, LZF and Snappy blocks and of LZW streams. Their output is limited and charged to the meter."""
+"""Decoders of LZ4, LZF, Snappy and BloscLZ blocks. Their output is limited and charged to the meter."""
 
 from __future__ import annotations
 
 from scanner.detection.limits import Meter
 from scanner.detection.members import UnreadableError
 
-# The meter is charged once for this many bytes and steps, because a charge for each would be slow.
+# The meter is charged once for this many bytes or steps, because charging each of them would be slow.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
-# The largest distance that fits into 13 bits. Two more bytes follow it, and they are added to the distance.
+# The largest distance that fits into 13 bits. After this value, two more bytes follow, which are added to the distance.
 _BLOSCLZ_NEAR = 8191
 
 
@@ -26,7 +26,7 @@ class _Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Charge a damaged block too: callers may try many.
+        # Charge the work on a damaged block too, because callers may try many blocks.
         self.settle()
 
     def append(self, piece: bytes) -> None:
@@ -34,9 +34,9 @@ class _Output:
         self._pay(len(piece))
 
     def copy(self, distance: int, length: int) -> None:
-        """Append `length` bytes that begin `distance` bytes before the end.
+        """Append a copy of the `length` bytes that begin `distance` bytes before the end of the output.
 
-        They may include bytes that this call appends.
+        If `length` is above `distance`, the copied bytes include bytes that this call appends.
         """
         start = len(self.content) - distance
         if distance <= 0 or start < 0:
@@ -59,7 +59,7 @@ class _Output:
             self.settle()
 
     def settle(self) -> None:
-        """Charge the output since the last charge to the meter. Copying a match counts as two decoding steps."""
+        """Charge the output since the last charge to the meter. Each append and each copy is two decoding steps."""
         self._meter.take(self._unpaid)
         self._meter.step(2 * self._steps)
         self._unpaid = self._steps = 0
@@ -71,8 +71,8 @@ def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
     The format: https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
 
     Args:
-        block: the compressed bytes.
-        meter: Is charged for the output.
+        block: The compressed bytes.
+        meter: The meter to charge for the output.
         before: The last 64 kB of output before this block, to which the block may refer.
 
     Raises:
@@ -110,9 +110,9 @@ def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
 
 
 def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
-    """Return the content of the LZF block `block[at:end]`, as Redis stores long strings; same errors as `lz4_block`.
+    """Return the content of the LZF block `block[at:end]`. Redis stores long strings in such blocks.
 
-    The format is that of liblzf's `lzf_d.c`.
+    The format is that of liblzf's `lzf_d.c`. The errors are those of `lz4_block`.
     """
     with _Output(meter) as output:
         while at < end:
@@ -134,7 +134,7 @@ def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
 
 
 def snappy_block(block: bytes, meter: Meter) -> bytes:
-    """Return the content of a Snappy block; same errors as `lz4_block`.
+    """Return the content of a Snappy block. The errors are those of `lz4_block`.
 
     The format: https://github.com/google/snappy/blob/main/format_description.txt
     """
@@ -170,7 +170,7 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
 
 
 def blosclz_block(block: bytes, meter: Meter) -> bytes:
-    """Return the content of a BloscLZ block; same errors as `lz4_block`.
+    """Return the content of a BloscLZ block. The errors are those of `lz4_block`.
 
     The format is that of c-blosc's `blosclz.c`: codes like those of FastLZ, with distances of two sizes.
     """

@@ -15,13 +15,13 @@ _LZ4_WINDOW = 64 << 10
 _MAX_SNAPPY_CHUNK = 65_536 + 4096
 _MOZILLA_HEADER = 12
 _LZW_CLEAR = 256
-# Bytes of all strings in the table. Text needs far fewer. If the input repeats one byte, each string is longer than the
-# last.
+# Limits the bytes of all strings in the LZW table. Text needs far fewer. In input that repeats one byte, each string is
+# one byte longer than the string before it, so the table would grow to gigabytes.
 _MAX_LZW_TABLE_BYTES = 32 << 20
 
 
 class _Pieces:
-    """A stream of the pieces that a generator yields. Damage ends the stream and is counted."""
+    """A stream of the pieces that a generator yields. If the generator finds damage, count it and end the stream."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -62,7 +62,7 @@ def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
             _skip(stream, int.from_bytes(read_up_to(stream, 4), "little"))
             continue
         if magic != _LZ4_MAGIC:
-            # Padding or foreign bytes after the last frame.
+            # Only padding or foreign bytes follow the last frame.
             return
         flags = read_up_to(stream, 2)
         if len(flags) < 2 or flags[0] >> 6 != 1:
@@ -99,8 +99,9 @@ def _skip(stream: Readable, size: int) -> None:
 
 
 def mozilla_lz4_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a file that Firefox compressed: eight bytes of magic number, four of size, and one LZ4
-    block.
+    """Yield the content of a file that Firefox compressed.
+
+    The file has a magic number of eight bytes, a size of four bytes, and one LZ4 block.
     """
     content = whole(container)
     container.meter.enter()
@@ -137,7 +138,10 @@ def compress_members(container: Container) -> Iterator[Member]:
 
 
 def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the strings of LZW codes of 9 to 16 bits, least significant bit first, in groups of eight codes."""
+    """Yield the decompressed bytes of a file of LZW codes.
+
+    The codes have 9 to 16 bits, least significant bit first, and are stored in groups of eight codes.
+    """
     head = read_up_to(stream, 3)
     if len(head) < 3:
         raise UnreadableError("damaged")

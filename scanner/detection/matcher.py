@@ -1,4 +1,4 @@
-"""The matcher: it finds the few offsets of a content that need a closer look. It does not decide what is a token.
+"""The matcher: finds the few offsets in a content that need a closer look. It does not decide what is a token.
 
 Aho-Corasick automata search for all needles, with vector instructions and without the interpreter's lock, in windows
 that fit into the processor's cache. The automata are built once per process, at the first use.
@@ -49,7 +49,13 @@ _BETWEEN_SPOTS = RUN_SAMPLES * RUN_STRIDE
 
 
 class Automaton(NamedTuple):
-    """One automaton. `hiding` holds the indexes of needles whose hit may cover the beginning of another needle."""
+    """An automaton that searches for a group of needles.
+
+    Attributes:
+        find: Returns the hits in a content as (needle index, start, end).
+        hiding: The indexes of needles whose hit may cover the beginning of another needle's hit.
+        longest: The length of the longest needle in bytes.
+    """
 
     find: _Find
     needles: tuple[Needle, ...]
@@ -58,15 +64,19 @@ class Automaton(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The hits that start in `content[begin:end]`, in any order.
+    """The result of searching `content[begin:end]`.
 
-    The kinds in `crowded` have too many hits to look at one by one. Those hits are not listed.
+    Attributes:
+        hits: The hits that start in the window, in any order, without hits of the kinds in `crowded`.
+        crowded: The needle kinds that have too many hits to look at one by one.
+        run_spots: Offsets in the content that may be inside long runs of base64, in ascending order.
     """
 
     begin: int
     end: int
     hits: list[Hit]
     crowded: frozenset[Kind]
+    run_spots: list[int]
 
 
 @derived_from_formats
@@ -91,48 +101,45 @@ def _may_hide(text: bytes, other: bytes) -> bool:
     return other in text[1:] or any(other.startswith(text[cut:]) for cut in range(1, len(text)))
 
 
-def windows(content: bytes, spots: list[int] | None = None) -> Iterator[Window]:
-    """Yield every window of `content` with a hit, in order. Only the hits of one window are in memory at a time.
+def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]:
+    """Yield every window of `content` with a hit or a run spot, in order. Only one window is in memory at a time.
 
     Args:
         content: The bytes to search.
-        spots: A list that the offsets from `sampled_runs_in` are added to, window by window.
+        with_run_spots: Whether to look for long runs as well; see `sampled_runs_in`.
     """
     size = len(content)
     view = memoryview(content) if size > WINDOW else None
     for begin in range(0, size, WINDOW):
         end = min(begin + WINDOW, size)
         part = content if view is None else view[begin : end + longest_needle() - 1]
-        window = _window(content, part, begin, end)
-        if spots is not None:
-            spots += sampled_runs_in(content, begin)
+        spots = list(sampled_runs_in(content, begin)) if with_run_spots else []
+        window = _window(content, part, begin, end, spots)
         if window is not None:
             yield window
 
 
-def _window(content: bytes, part: bytes | memoryview, begin: int, end: int) -> Window | None:
-    hits: list[Hit] | None = None
+def _window(content: bytes, part: bytes | memoryview, begin: int, end: int, run_spots: list[int]) -> Window | None:
+    hits: list[Hit] = []
     crowded: frozenset[Kind] = frozenset()
     for automaton in automata():
         found = automaton.find(part)
         if not found:
             continue
-        if hits is None:
-            hits = []
         if len(found) > CROWDED:
             crowd = _crowd(automaton, found)
             crowded |= crowd
             found = [hit for hit in found if automaton.needles[hit[0]].kind not in crowd]
         hits += hits_of(automaton, found, content, begin, end)
-    return Window(begin, end, hits, crowded) if hits is not None else None
+    return Window(begin, end, hits, crowded, run_spots) if hits or crowded or run_spots else None
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
-    """Return the hits that start in `content[begin:end]`, hidden ones included.
+    """Return the hits that start in `content[begin:end]`, including hits that another hit covers.
 
     Args:
         automaton: The automaton that searched the window.
-        found: Its hits as (needle index, start, end), relative to `begin`.
+        found: The automaton's hits as (needle index, start, end), with offsets relative to `begin`.
         content: The whole content.
         begin: Start of the window.
         end: End of the window.
@@ -142,12 +149,12 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
     hits = [(start + begin, needles[at]) for at, start, _ in found if start < limit]
     for at, start, stop in found:
         if at in hiding:
-            _hidden(content, begin + start, begin + stop, automaton, hits)
+            hits += _hidden(content, begin + start, begin + stop, automaton)
     return hits
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
-    """Return the kinds that have more than CROWDED hits in `found`, counting hits that may be hidden."""
+    """Return the kinds that have more than CROWDED hits in `found`. Count also hits that other hits may cover."""
     counts: Counter[Kind] = Counter()
     for at, count in Counter(map(itemgetter(0), found)).items():
         needle = automaton.needles[at]
@@ -157,18 +164,20 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
     return frozenset(kind for kind, count in counts.items() if count > CROWDED and kind not in ALWAYS_LISTED)
 
 
-def _hidden(content: bytes, start: int, stop: int, automaton: Automaton, hits: list[Hit]) -> None:
-    """Find the needles that begin inside another hit, which the automaton does not report, and add them to `hits`."""
+def _hidden(content: bytes, start: int, stop: int, automaton: Automaton) -> list[Hit]:
+    """Return the hits that begin inside the hit `content[start:stop]`. The automaton does not report such hits."""
     find, needles, _, longest = automaton
+    hits: list[Hit] = []
     for begin in range(start + 1, stop):
         for at, at_start, _ in find(content[begin : stop - 1 + longest]):
             if at_start == 0:
                 hits.append((begin, needles[at]))
+    return hits
 
 
 @derived_from_formats
 def longest_needle() -> int:
-    """Return the length of the longest needle in bytes. Windows overlap by one byte less."""
+    """Return the length of the longest needle in bytes. Neighbouring windows overlap by one byte less than that."""
     return max(automaton.longest for automaton in automata())
 
 
@@ -198,15 +207,15 @@ def is_plainly_empty(content: bytes) -> bool:
 def hit_offsets(content: bytes) -> list[int]:
     """Return sorted offsets of hits and of possible long runs.
 
-    A crowded window has one offset per length of a token.
+    For a window with too many hits, every Nth offset is returned instead, where N is the length of the shortest token.
     """
     offsets: list[int] = []
-    spots: list[int] = []
-    for window in windows(content, spots):
+    for window in windows(content, with_run_spots=True):
         offsets += [start for start, _ in window.hits]
+        offsets += window.run_spots
         if window.crowded:
             offsets += range(window.begin, window.end, min_token_length())
-    return sorted(offsets + spots)
+    return sorted(offsets)
 
 
 def long_run_spots(content: bytes) -> list[int]:
@@ -223,7 +232,7 @@ def long_runs_in(content: bytes, begin: int) -> list[int]:
 
 
 def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
-    """Yield offsets that may be inside long runs. `is_run_at` tells whether they are.
+    """Yield offsets in the window at `begin` that may be inside long runs. `is_run_at` tells whether they are.
 
     Only every 64th byte of the window is read, by one strided copy and two searches in C.
     """
@@ -234,13 +243,13 @@ def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
     while at >= 0:
         stop = sampled.find(b"\x01", at)
         stop = stop if stop >= 0 else len(sampled)
-        # A byte between two samples may end a run. At least one of these offsets is inside any run that is long enough.
+        # A run may end between two samples. Any run that is long enough contains at least one of these offsets.
         yield from range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
         at = sampled.find(_RUN_MARK, stop)
 
 
 def is_run_at(content: bytes, spot: int) -> bool:
-    """Return whether the next bytes are base64 letters and line breaks, plain or escaped, and no other bytes."""
+    """Return whether the 64 bytes from `spot` on are only base64 letters and line breaks, plain or escaped."""
     sample = content[spot : spot + RUN_STRIDE]
     if b"\\" in sample:
         for escaped in _ESCAPED_BREAKS:

@@ -1,6 +1,6 @@
-"""Recognition of media and compressed content in decoded runs, by their first bytes.
+"""Recognition of media and compressed content in decoded runs of base64 or hex.
 
-The engine accepts only plain tokens in media, and opens containers.
+The engine opens containers. In media, it accepts only plain tokens.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 
 
 def is_media(content: bytes) -> bool:
-    """Return whether the content is a picture, a font, a sound or a film. Only plain text in it can be a token."""
+    """Return whether the content is a picture, a font, a sound or a film, in which only plain tokens are accepted."""
     if content.startswith(_MEDIA):
         return not content.startswith(b"BM") or content[6:10] == bytes(4)
     return (content[:4] == b"RIFF" and content[8:12] in (b"WEBP", b"WAVE", b"AVI ")) or content[4:8] == b"ftyp"
 
 
 def needs_opening(content: bytes) -> bool:
-    """Return whether the content is a container, a compressed stream or a picture.
+    """Return whether the content is a container, a compressed stream, or media such as a picture.
 
-    Nothing is decompressed to find out.
+    To find out, at most the beginning of a stream is decompressed.
     """
     if content.startswith(_ZLIB) or content.startswith(b"H4sI") or is_media(content):
         return True

@@ -1,4 +1,4 @@
-"""Containers and their members, as the readers of all formats see them. This module knows no format."""
+"""Containers and their members: the types and helpers that the readers of all formats share."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class Member(NamedTuple):
     """One part of a container. `source` may be read only until the next member is requested.
 
     Attributes:
-        encoding: For a part that is not a file of its own, such as a compressed stream: the encoding that was undone.
-        text_of_markup: The part is XML, whose text is scanned a second time without its tags.
+        encoding: The name of the encoding that was undone, if the part is not a file but, for example, a compressed
+            stream.
+        text_of_markup: Whether the part is XML, whose text is scanned a second time without its tags.
     """
 
     name: str
@@ -45,7 +46,7 @@ Reader = Callable[[Container], Iterator[Member]]
 
 
 class UnreadableError(Exception):
-    """The rest of a container cannot be read; `reason` is counted in `ScanResult.unread`."""
+    """The rest of a container cannot be read. `reason` is counted in `ScanResult.unread`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -65,7 +66,7 @@ class Chained:
 
 
 class Bounded:
-    """The next `size` bytes of a stream. `left` counts those that are not read yet."""
+    """A stream of the next `size` bytes of another stream. `left` is the number of bytes that were not read yet."""
 
     def __init__(self, stream: Readable, size: int) -> None:
         self._stream = stream
@@ -104,7 +105,7 @@ def whole(container: Container) -> bytes:
     """Return all bytes of the container.
 
     Raises:
-        UnreadableError: it exceeds the limit for one member.
+        UnreadableError: the container exceeds the limit for one member.
     """
     if isinstance(container.source, bytes):
         return container.source
@@ -116,7 +117,7 @@ def whole(container: Container) -> bytes:
 
 
 def read_up_to(stream: Readable, size: int) -> bytes:
-    """Return `size` bytes, fewer only at the end of the stream."""
+    """Read and return `size` bytes. Return fewer bytes only at the end of the stream."""
     pieces: list[bytes] = []
     missing = size
     while missing:
@@ -131,7 +132,7 @@ def read_up_to(stream: Readable, size: int) -> bytes:
 def shown_name(name: str | bytes) -> str:
     """Return a member's name as text of at most 300 characters.
 
-    Invalid bytes are replaced, control characters become spaces.
+    Replace invalid bytes by U+FFFD or `?`, and control characters by spaces.
     """
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
     text = text.encode("utf-8", "replace").decode("utf-8")

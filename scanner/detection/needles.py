@@ -1,9 +1,9 @@
 """The needles: byte strings that show where a token may begin in each encoding. `matcher` searches for them.
 
-They are derived from the prefix of each token format, such as `r8_`. Base64 encodes groups of three
-bytes, so a prefix has three forms, by its place in a group. A form that is encoded in base64 again has three forms as
-well, which makes nine. The other needles are the prefix in lists of hexadecimal or decimal numbers, escapes of its
-first letter, and its first letters followed by a joint or an escape.
+The needles are derived from the prefix of each token format, such as `r8_`. Base64 encodes groups of three bytes, so an
+encoded prefix has one of three forms, depending on its position in a group. Each form has three forms again if it is
+encoded a second time, which makes nine. The other needles are the prefix in lists of hexadecimal or decimal numbers,
+escapes of its first letter, and its first letters followed by a joint or an escape.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _AFTER_LETTERS = (
 """The first bytes of a joint or an escape."""
 
 # Templates of hex dumps. {0}, {1} and {2} are the hexadecimal codes of the prefix's first three letters. {3} is the
-# first digit of {2}. Some templates contain the gap between two groups of bytes, or the end of a line's offset.
+# first digit of {2}. Some templates contain the gap between two groups of bytes, or the last digit of a line's offset.
 _LISTS: tuple[str, ...] = (
     "{0},00,{1}",
     "{0},{1},{3}",
@@ -63,7 +63,10 @@ _DECIMAL_LISTS = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{
 class Needle(NamedTuple):
     """One needle.
 
-    Its `kind` selects the closer look. For `run` and `stream`, a base64 group begins `lead` bytes after its start.
+    Attributes:
+        text: The bytes to search for.
+        kind: Selects how a hit is examined.
+        lead: For the kinds `run` and `stream`, the offset from the start of the hit to a base64 group or header.
     """
 
     text: bytes
@@ -72,13 +75,13 @@ class Needle(NamedTuple):
 
 
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
-    """Return, for each alignment, the base64 letters that every text with one of the cores has in common.
+    """Return the base64 letters that are the same in every encoded text that contains one of the cores.
 
     Args:
-        cores: Byte strings of one length.
+        cores: Byte strings, all of the same length.
 
     Returns:
-        For each alignment, the letters, and the place of the first letter in its group of four.
+        For each of the three alignments: the letters, and the position (0 to 3) of the first letter in its group.
     """
     found = []
     for alignment in range(3):
@@ -95,14 +98,14 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 def plain_needle(prefix: bytes) -> bytes:
     """Return the needle of a plain prefix.
 
-    It has at most four bytes, so that few joints and escapes can interrupt it.
+    The needle has at most four bytes, because joints and escapes can interrupt a longer one more often.
     """
     return prefix[:_PLAIN_BYTES]
 
 
 def _token_needles(prefix: bytes) -> list[Needle]:
-    """Return the needles of a prefix: the plain prefix, its escaped first letter, and its first letters before a joint
-    or escape.
+    """Return needles for the plain prefix, for its escaped first letter, and for its first letters before a joint or
+    escape.
     """
     first, second, plain = prefix[:1], prefix[1:2], plain_needle(prefix)
     texts = [plain]
@@ -134,9 +137,9 @@ def _token_needles(prefix: bytes) -> list[Needle]:
 
 
 def _rarer_needles(prefix: bytes) -> list[Needle]:
-    """Return the first letter as Perl and PowerShell escape it, LaTeX's underscore, and the bytes as Node prints them.
+    """Return needles for escapes of Perl, PowerShell and Python, for LaTeX's underscore, and for bytes printed by Node.
 
-    They share an automaton with the needles of streams, which has room for few.
+    These needles share an automaton with the needles of streams. That automaton has room for only a few more needles.
     """
     before, underscore, _ = prefix.partition(b"_")
     texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
@@ -170,7 +173,7 @@ def _texts(digits: tuple[bytes, ...]) -> tuple[str, ...]:
 
 
 def _base64_texts(prefix: bytes) -> list[bytes]:
-    """Return the first three letters of the prefix in base64 at each alignment."""
+    """Return, for each alignment, the first three base64 letters that the prefix determines."""
     return [text[:3] for text, _ in encoded_needles(prefix[:3])]
 
 
@@ -179,8 +182,8 @@ def _base64_needles(prefix: bytes) -> list[Needle]:
     texts = [*plain]
     for text in plain:
         texts += [text[:cut] + gap + text[cut:] for gap in (b"\n", b"\r\n") for cut in (1, 2)]
-    # Inside JSON strings, line breaks are escaped. Encoders break lines between groups, and two of the forms span the
-    # end of a group.
+    # Inside JSON strings, line breaks are escaped. Encoders break lines only between groups of four letters. The second
+    # and the third form span the end of a group, so a line break may be inside these two forms.
     _, second, third = plain
     for gap in (b"\\n", b"\\r\\n"):
         texts += [third[:1] + gap + third[1:], second[:2] + gap + second[2:]]
@@ -196,10 +199,12 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 
 
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield groups of strings of four base64 letters. The base64 of every token begins with one of these strings.
+    """Yield groups of strings of four base64 letters.
 
-    There is one string if the prefix determines four letters. A shorter prefix determines three, and the fourth depends
-    on the first letter of the body. The strings of a group share the upper four bits of their last character.
+    At this alignment, the base64 of every token begins with one of these strings. There is one string if the prefix
+    determines four letters. A shorter prefix determines three letters, and the fourth depends on the first letter of
+    the body. The strings of one group differ only in the lower four bits of their last byte, so that they still have
+    most letters in common when they are encoded again.
     """
     known = encoded_needles(prefix[:4])[alignment][0]
     if len(known) >= 4:
@@ -215,10 +220,10 @@ def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tu
 
 
 def _stream_needles() -> list[Needle]:
-    """Return the first letters of compressed streams in base64 (gzip also twice), of uuencode and of git's patches.
+    """Return needles for compressed streams in base64, for gzip encoded twice, for uuencode and for git's patches.
 
-    The headers of zlib's rarer levels are parts of ordinary words, so they count only after a character that may
-    precede a value.
+    In base64, the headers of zlib's rarer compression levels are also parts of ordinary words. Their needles therefore
+    begin with a character that may precede a value.
     """
     magics = (
         b"\x1f\x8b\x08",
@@ -232,7 +237,8 @@ def _stream_needles() -> list[Needle]:
     return [
         *(Needle(text, "stream") for text in texts),
         *(Needle(text, "stream", 1) for text in (b"\nliteral ", b"\ndelta ")),
-        # The first letter of xz in base64 is a slash, or an underscore in the alphabet of URLs.
+        # In base64, xz begins with a slash, or with an underscore in the alphabet of URLs. The needle has no first
+        # letter, so that it finds both.
         Needle(b"Td6WF", "stream", -1),
         *(
             Needle(before + b"e" + header, "stream", 1)
@@ -249,7 +255,7 @@ def _ordered(needles: list[Needle], seed: int) -> tuple[Needle, ...]:
 class _Group:
     """The needles of one automaton.
 
-    No needle begins with another one, because the automaton reports only one hit per offset.
+    No needle of a group begins with another needle of it, because the automaton reports only one hit per offset.
     """
 
     def __init__(self) -> None:
@@ -258,7 +264,7 @@ class _Group:
         self._beginnings: set[bytes] = set()
 
     def takes(self, needle: Needle) -> bool:
-        """Add the needle if there is room for it; return whether it was added."""
+        """Add the needle if the group has room for it. Return whether it was added."""
         beginnings = {needle.text[:end] for end in range(1, len(needle.text) + 1)}
         if (
             len(self.needles) == MAX_GROUP_NEEDLES
@@ -286,9 +292,9 @@ def _groups(needles: list[Needle], seed: int) -> Iterator[tuple[Needle, ...]]:
 def needle_groups() -> tuple[tuple[Needle, ...], ...]:
     """Return the needles of the active token formats, one group per automaton.
 
-    An automaton with up to 64 needles is searched with vector instructions. The order of the needles decides which of
-    them share a bucket, which changes the speed by a factor of two. For the default format, the seeds and the groups
-    are the fastest of some dozens that were measured on real source code (`bench_detection --tune`).
+    An automaton with up to 64 needles uses vector instructions. The order of the needles decides which needles share a
+    bucket of the vector search, which changes the speed by a factor of two. For the default format, the seeds and the
+    groups are the fastest of some dozens that were measured on real source code (`bench_detection --tune`).
     """
     formats = [(form, form.prefix.encode()) for form in active_formats()]
     texts = [needle for form, prefix in formats for needle in _token_needles(prefix) + _nested_needles(form)]

@@ -1,7 +1,7 @@
-"""The places of objects in a history: the oldest commit that contains them, and their path in it.
+"""The places of objects in a history. A place is the oldest commit that contains an object, and the path in it.
 
-Commits are visited oldest first and each tree is read at most once. The work is therefore linear in the number of
-distinct trees, however many paths lead to them. The first commit that contains a tree introduced its entries.
+Commits are visited oldest first, and each tree is read at most once. The work is therefore linear in the number of
+distinct trees, however many paths lead to them. The first commit that contains a tree introduced the tree's entries.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_TREES = 3_000_000
 MAX_TREE_BYTES = 8 << 30
 """Inflated bytes of trees and commits. A tree of 30 entries has about 1 kB."""
 MAX_ONE_OBJECT = 32 << 20
-"""Bytes of one tree or commit. A larger one is skipped, since it would have to be held in memory."""
+"""Bytes of one tree or commit. A larger object is skipped, because it would have to be held in memory."""
 MAX_DEPTH = 4_096
 """Nested folders. This is git's own default of `core.maxTreeDepth`."""
 MAX_PATH = 4_096
@@ -39,7 +39,7 @@ MAX_ENTRIES_A_ROUND = 1_000_000
 
 _COMMITS_A_ROUND = 512
 _IDS_A_REQUEST = 512
-"""Object ids per request. So many ids fit into a pipe, so git and this process cannot wait for each other forever."""
+"""Object ids per request. This many ids fit into a pipe, so git and this process cannot wait for each other forever."""
 MAX_HEAD = 200
 """Bytes of the header line before a content: id, type and size."""
 
@@ -53,7 +53,10 @@ _TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 
 @dataclass(frozen=True, slots=True)
 class ObjectPlace:
-    """A path and a commit. In the path, surrogates stand for bytes that are not UTF-8."""
+    """An object's path, and the commit that introduced it. In the path, surrogates stand for bytes that are not UTF-8.
+
+    A value is None if it is not known.
+    """
 
     path: str | None
     commit: str | None
@@ -74,7 +77,7 @@ _NO_ENTRIES: Sequence[_Entry] = ()
 
 
 class _Folder(NamedTuple):
-    """A folder on the path to an object. Whole paths are joined only for objects that are found."""
+    """A folder on the path to an object. The names are joined to a path only if a wanted object is found."""
 
     name: bytes
     parent: _Folder | None
@@ -94,7 +97,7 @@ def locate(
         repository: The repository.
         wanted: Object ids.
         deadline: When the search ends.
-        on_found: Called with each id and its place, as soon as it is known.
+        on_found: Called with an object's id and place, as soon as the place is known.
     """
     walk = _Walk(wanted, len(next(iter(wanted), "")) // 2, on_found)
     git_dir = repository.git_dir
@@ -113,7 +116,7 @@ class _GaveUp(Exception):
 
 
 def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Yield the commits that refs reach and their trees, parents first and otherwise by date."""
+    """Yield (commit id, tree id) of each commit that refs reach, parents before children and otherwise by date."""
     tips = {oid for _, oid in repository.refs if oid}
     if not tips:
         return
@@ -132,9 +135,12 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
 
 
 def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Yield every commit of the database, from the end of the packs, since git stores the newest first.
+    """Yield (commit id, tree id) of every commit of the database.
 
-    Raises GitError.
+    Begin at the end of the packs, because git stores the newest commits first.
+
+    Raises:
+        GitError: git cannot list the commits.
     """
     listed = list_objects(git_dir, deadline, only=COMMIT)
     numbers = (number for number in range(len(listed) - 1, -1, -1) if listed.types[number] == COMMIT)
@@ -145,10 +151,11 @@ def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tu
 
 
 class _Walk:
-    """A walk over commits in rounds. The new trees of a round are read level by level, many at a time, each once.
+    """A walk over commits in rounds of some hundred commits.
 
-    A tree may be new in several commits of a round, at several depths. The commit that introduced it is determined
-    afterwards, in memory, and only if the round contains a wanted object.
+    The new trees of a round are read level by level, many at a time, each once. A tree may be new in several commits of
+    a round, at several depths. The commit that introduced the tree is determined afterwards, in memory, and only if the
+    round contains a wanted object.
     """
 
     def __init__(self, wanted: Iterable[str], hash_bytes: int, on_found: Callable[[str, ObjectPlace], None]) -> None:
@@ -168,10 +175,14 @@ class _Walk:
         return not self._missing
 
     def visit(self, commits: Sequence[tuple[str, str]], objects: _Objects) -> None:
-        """Search some commits.
+        """Search the trees of some commits for wanted objects, and record the places of the objects found.
+
+        Args:
+            commits: Commit id and tree id of each commit, oldest first.
+            objects: Reads the trees.
 
         Raises:
-            _GaveUp: a limit is reached. Objects that were read before have their places.
+            _GaveUp: a limit is reached. The places in trees that were read before are recorded.
         """
         roots: dict[bytes, str] = {}
         for commit, tree in commits:
@@ -187,7 +198,7 @@ class _Walk:
             self._seen.update(fresh)
 
     def _read_all(self, fresh: dict[bytes, Sequence[_Entry]], objects: _Objects) -> None:
-        """Read the trees and the trees below them that are new. Add their relevant entries to `fresh`."""
+        """Read the trees in `fresh` and all new trees below them. Set each tree's relevant entries in `fresh`."""
         level, kept = list(fresh), 0
         for _ in range(MAX_DEPTH):
             following: list[bytes] = []
@@ -210,7 +221,7 @@ class _Walk:
         self.places.is_complete = False
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
-        """Return the tree's entries that are wanted, and its folders that no earlier round visited."""
+        """Return the entries of a tree that are wanted objects, or folders that no earlier round visited."""
         if content is None:
             self.places.is_complete = False
             return []
@@ -219,7 +230,7 @@ class _Walk:
         if ids and not ids[-1]:
             self.places.is_complete = False
         if missing.isdisjoint(ids):
-            # Nearly all trees have no wanted entry. Most of them contain only files, which one search in C shows.
+            # Nearly all trees have no wanted entry. Most of these trees have no folder either: one search in C tells.
             if _FOLDER_MODE not in content:
                 return []
             return [
@@ -235,7 +246,7 @@ class _Walk:
         ]
 
     def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, Sequence[_Entry]]) -> None:
-        """Walk the new trees in memory, commit by commit."""
+        """Walk the new trees in memory, commit by commit, and record the places of the wanted objects."""
         missing = self._missing
         if not self._is_useful and missing.isdisjoint(fresh):
             return
@@ -278,7 +289,7 @@ def _path(folder: _Folder | None) -> str:
 
 
 class _Objects:
-    """Contents of objects by id, from one `git cat-file --batch`, which is restarted if it exits."""
+    """A reader of objects by id. It uses one `git cat-file --batch` process, and restarts the process if it exits."""
 
     def __init__(self, git_dir: Path, deadline: Deadline) -> None:
         self._git_dir, self._deadline = git_dir, deadline
@@ -295,7 +306,7 @@ class _Objects:
         self._stack.close()
 
     def read(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield the content of each id, None for an object that cannot be read.
+        """Yield the content of each object, or None for an object that cannot be read, in the order of the ids.
 
         Exhaust the generator before the next call.
         """
@@ -350,7 +361,10 @@ class _Objects:
             yield content
 
     def _content(self, size: int) -> bytes | None:
-        """Return a content without the newline after it, None if it is too large, or `_CUT_OFF` if git has exited."""
+        """Read and return a content of `size` bytes, without the newline after it.
+
+        Return None if the content is too large, and `_CUT_OFF` if git exited before the end of the content.
+        """
         assert self._output is not None  # noqa: S101 - it was started
         if size > MAX_ONE_OBJECT:
             left = size + 1

@@ -51,10 +51,10 @@ class Store:
 
 @contextmanager
 def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
-    """Create a git directory that holds one store and nothing else, while the block runs.
+    """Create a git directory that holds one store and nothing else, and remove it when the block ends.
 
-    The directory has only the pack and its index. A forged reverse index would make git list some objects twice and
-    others never.
+    Of a pack, the directory has only the `.pack` and the `.idx` file. A forged `.rev` file (reverse index) would make
+    git list some objects twice and leave out others.
 
     Args:
         git_dir: A git directory that r8scan has made. Its configuration is copied, and the new directory is created
@@ -79,7 +79,7 @@ def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
 
 
 def stored_objects(store: Store) -> int:
-    """Return the number of loose objects in a folder, and 1 for a pack."""
+    """Return the number of loose objects in a store that is a folder, and 1 for a pack."""
     if store.is_pack:
         return 1
     folders = [store.path / name for name in os.listdir(store.path) if git_formats.is_fanout(name)]
@@ -113,7 +113,11 @@ def has_plain_index(store: Store) -> bool:
 
 
 def _small_file(path: Path) -> bytes:
-    """Return the content of a regular file, or None if it is large. Raises OSError."""
+    """Return the content of a regular file, or an empty content if the file is too large or not regular.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         state = os.fstat(file.fileno())
         is_small = stat.S_ISREG(state.st_mode) and state.st_size <= MAX_PLAIN_INDEX_BYTES

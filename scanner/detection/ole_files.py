@@ -19,9 +19,9 @@ _STREAM, _ROOT = 2, 5
 
 
 class _Header(NamedTuple):
-    """The fields of the header ([MS-CFB] 2.2) that are used here.
+    """The fields of the header ([MS-CFB] 2.2) that this module uses.
 
-    Sector sizes are in bytes; other fields are sector numbers.
+    `sector_bytes`, `mini_sector_bytes` and `mini_cutoff` are sizes in bytes. The other fields are sector numbers.
     """
 
     sector_bytes: int
@@ -41,7 +41,7 @@ class _Entry(NamedTuple):
 
 
 def ole_members(container: Container) -> Iterator[Member]:
-    """Yield each stream. If its chain of sectors is broken, yield the part before the break and count it as damaged.
+    """Yield each stream. If a stream's chain of sectors is broken, yield the part before the break and count damage.
 
     Raises:
         UnreadableError: the header is damaged.
@@ -89,7 +89,7 @@ class _CompoundFile:
         return entries
 
     def stream(self, entry: _Entry) -> bytes:
-        """Return the bytes of a stream. There are fewer than its size if its chain is broken."""
+        """Return the bytes of a stream: fewer than `entry.size` if the chain of its sectors is broken."""
         if entry.size >= self._header.mini_cutoff:
             return self._sectors(self._chain(entry.start, self._fat, entry.size))[: entry.size]
         size = self._header.mini_sector_bytes
@@ -97,9 +97,9 @@ class _CompoundFile:
         return b"".join(self._mini[number * size : (number + 1) * size] for number in chain)[: entry.size]
 
     def _fat_sectors(self) -> list[int]:
-        """Return the sectors of the allocation table.
+        """Return the numbers of the sectors that hold the allocation table.
 
-        The header lists the first 109 of them, and a chain of sectors lists the rest.
+        The header lists the first 109 of these sectors, and a chain of further sectors lists the rest.
         """
         # Keep a repeated sector only once, so that the table is never larger than the file.
         found = dict.fromkeys(self._header.difat)
@@ -115,7 +115,7 @@ class _CompoundFile:
         return [number for number in found if number < _END_OF_CHAIN]
 
     def _chain(self, start: int, table: array[int], size: int) -> list[int]:
-        """Return the sectors of a chain from `start` on, at most as many as `size` bytes need."""
+        """Return the sector numbers of the chain that begins at `start`, at most as many as `size` bytes can need."""
         smallest = self._header.mini_sector_bytes
         most = min(len(table), size // smallest + 1)
         chain: list[int] = []

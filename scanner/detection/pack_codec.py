@@ -31,7 +31,7 @@ Buffer = bytes | memoryview
 
 
 class DamagedPack(Exception):
-    """The rest of a pack, or a delta, cannot be read. The message is the reason that is counted."""
+    """The rest of a pack, or a delta, cannot be read. The message is the reason under which this is counted."""
 
 
 class EntryHead(NamedTuple):
@@ -40,7 +40,7 @@ class EntryHead(NamedTuple):
     Attributes:
         kind: A key of OBJECT_TYPES, OFFSET_DELTA or NAMED_DELTA.
         size: The inflated size of the data in bytes, as declared.
-        base: The distance to the base for an offset delta, the base's id for a named delta, else None.
+        base: For an offset delta, the distance to the base in bytes; for a named delta, the base's id; else None.
         data_at: The offset of the zlib stream.
     """
 
@@ -93,10 +93,10 @@ def _distance(pack: Buffer, position: int) -> tuple[int, int]:
 
 
 def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
-    """Return the inflated bytes of the zlib stream at the beginning of `data`, and the number of bytes after its end.
+    """Return the inflated bytes of the zlib stream at the start of `data`, and the number of bytes after the stream.
 
     Args:
-        data: The stream and its end.
+        data: The stream, and possibly bytes after it.
         size: The inflated size. The caller has checked it against a limit.
 
     Raises:
@@ -124,7 +124,7 @@ def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) ->
         pack: The pack.
         position: The offset of the stream.
         size: The inflated size.
-        keep: Return the bytes. Otherwise they are counted and discarded, and nothing is returned for them.
+        keep: Whether to return the inflated bytes. If not, they are counted and discarded, and the result is empty.
 
     Raises:
         DamagedPack: the stream is invalid, cut off, or of another size.
@@ -156,11 +156,11 @@ def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) ->
 
 
 def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], None] | None = None) -> bytes:
-    """Return the delta applied to its base. The declared sizes are checked and charged before anything is copied.
+    """Apply a delta to its base, and return the result. Check and charge the declared sizes before copying anything.
 
     Args:
         base: The object that the delta copies from.
-        delta: Its two sizes and its commands.
+        delta: The delta: the sizes of the base and of the result, then commands.
         limit: The largest result in bytes.
         spend: Called with the cost in bytes. Raises an exception to refuse the work.
 

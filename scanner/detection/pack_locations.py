@@ -1,6 +1,6 @@
-"""Locations of a pack's blobs in the repository: path, and the commit that introduced them.
+"""Locations of a pack's objects in the repository: the path, and the commit that introduced the object.
 
-They are looked up only for objects with findings.
+Locations are looked up only for objects with findings.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The head of a commit object."""
+    """The fields of a commit object that are needed to find locations. `tree` and `parents` are object ids."""
 
     oid: str
     tree: str
@@ -49,7 +49,7 @@ class Commit:
 
 
 class _Folder(NamedTuple):
-    """A folder on the path to an object. Whole paths are joined only for objects that are found."""
+    """A folder on the path to an object. The names are joined to a path only if a wanted object is found."""
 
     name: str
     parent: _Folder | None
@@ -60,7 +60,7 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
     """Return the first location of each wanted blob or tree that is reachable from a commit of the pack.
 
     Commits are visited parents first, and every tree of the pack once. The first commit that contains a tree introduced
-    its entries.
+    the tree's entries.
     """
     trees = {item.oid: item.content for item in objects if item.type == "tree"}
     missing, found = set(wanted), dict[str, Location]()
@@ -105,9 +105,9 @@ def _path(name: str, folder: _Folder | None) -> str:
 
 
 def tree_entries(content: bytes, hash_size: int = 20) -> Iterator[tuple[bytes, str, str]]:
-    """Yield mode, name and object id of each entry up to the first damaged one.
+    """Yield mode, name and object id of each entry of a tree, up to the first damaged entry.
 
-    Submodules are left out: their commits are in other repositories.
+    Leave out submodules, because their commits are in other repositories.
     """
     position, end = 0, len(content)
     while position < end:
@@ -140,7 +140,7 @@ def commits_oldest_first(objects: Sequence[PackObject]) -> list[Commit]:
 
 
 def parse_commit(item: PackObject) -> Commit | None:
-    """Return the head of a commit, None if it has no tree."""
+    """Return the fields of a commit, or None if the commit names no tree."""
     head = item.content.partition(b"\n\n")[0]
     lines = head.split(b"\n", 200)
     tree = next((line[5:].decode("ascii", "replace") for line in lines if line.startswith(b"tree ")), None)

@@ -1,7 +1,8 @@
 """Scan of the objects of one pack: finds tokens, and the paths and commits of the objects that contain them.
 
-A pack is scanned either in the process that received it, with candidates as the results, or in a reader, with raw
-findings. The caller passes the function that scans one object. This module starts no process and uses no network.
+A pack is scanned either in the process that received it, with candidates as the results, or in a confined process, with
+raw findings as the results. The caller passes the function that scans one object. This module starts no process and
+uses no network.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ class Look(Generic[T]):
     Attributes:
         found: The findings or candidates.
         unread: Counts of what was not read, by reason.
-        content_digest: SHA-256 in hex if a part of the object was not read, else empty.
-        is_deferred: Another reader reads the object later, so its place is needed as well.
-        is_postponed: The object has to be opened, after all other objects were scanned.
+        content_digest: The content's SHA-256 in hex if a part of the object was not read, else empty.
+        is_deferred: Whether a separate reader will read the object later. Its place is then needed as well.
+        is_postponed: Whether the object has to be opened, after all other objects were scanned.
     """
 
     found: Sequence[T] = ()
@@ -60,7 +61,10 @@ class Look(Generic[T]):
 
 @dataclass(slots=True)
 class PackHit(Generic[T]):
-    """An object with findings. `is_confirmed`: the token store knows each of them, so no limit applies to them."""
+    """An object with findings.
+
+    `is_confirmed` means that the token store knows each of these tokens, so no limit on candidates applies to them.
+    """
 
     oid: str
     type: ObjectType
@@ -70,7 +74,7 @@ class PackHit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TokensBeyond:
-    """Tokens of one object that were found beyond the limits of candidates. `tokens` are joined by line ends."""
+    """The tokens of one object that were found after the limit on candidates was reached, joined by line feeds."""
 
     oid: str
     type: ObjectType
@@ -79,7 +83,13 @@ class TokensBeyond:
 
 @dataclass(frozen=True, slots=True)
 class UnreadPackObject:
-    """An object that was not read completely. `oid` is empty for the pack itself; `digest` is SHA-256 in hex."""
+    """An object that was not read completely.
+
+    Attributes:
+        oid: The object's id, or empty for the pack itself.
+        digest: The content's SHA-256 in hex.
+        size: The content's size in bytes.
+    """
 
     oid: str
     type: ObjectType
@@ -97,15 +107,16 @@ class PackScan(Generic[T]):
         locations: Path and commit of objects, by object id.
         unread: Counts of what was not read, by reason.
         not_read: The first MAX_NOT_READ objects that were not read completely.
-        beyond: Tokens beyond the limits of candidates. The token store may know some of them.
-        reached: The wanted objects that the pack contains.
+        beyond: Tokens that were found after the limit on candidates was reached. The token store may know some of them.
+        reached: The ids of the wanted objects that the pack contains.
         objects: The number of objects that were scanned.
         bytes: The inflated bytes that were scanned.
-        is_all_located: An object without a location is in no tree of the pack.
-        is_over_limit: A limit was reached, so a request for fewer objects would return more of each.
-        is_cut_off: The pack is truncated.
-        unknown: Tokens beyond the limits that the token store did not know.
-        is_damaged: The pack is corrupt. The transfer may have damaged it.
+        is_all_located: Whether all trees were searched for paths. If so, an object without a location is in no tree.
+        is_over_limit: Whether a limit was reached. If so, several requests to the server for fewer objects each would
+            return more objects.
+        is_cut_off: Whether the pack is truncated.
+        is_damaged: Whether the pack is corrupt. The transfer may have damaged it.
+        unknown: The number of tokens in `beyond` that the token store did not know.
     """
 
     hits: list[PackHit[T]] = field(default_factory=list)
@@ -136,14 +147,14 @@ def scan_objects(
 
     Args:
         pack: The pack. Its iteration must not have begun.
-        look: Scans one object, and returns None if nothing was found and everything was read. It gets the object's
-            content; for a tree, the names in it.
+        look: Scans one object, and returns None if nothing was found and everything was read. Its second argument is
+            the object's content, or the joined names of the entries for a tree.
         key: Returns the same value for all findings of one token.
-        wants: Object ids. The result says which of them the pack contains.
+        wants: Object ids. `PackScan.reached` lists the ids that the pack contains.
         open_object: Scans an object that `look` marked as postponed. These objects are scanned last, so that a costly
-            object does not hide a plain token in another.
-        token_of: Returns the token of a finding. If it is given, tokens beyond the limits of candidates are returned in
-            `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
+            object does not hide a plain token in another object.
+        token_of: Returns the token of a finding. If this function is given, tokens after the limit on candidates are
+            returned in `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
     """
     scanner = _Scanner[T](key, wants, token_of)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -169,7 +180,7 @@ def scan_objects(
 
 
 class _Scanner(Generic[T]):
-    """Collects the results of scanning the objects of a pack."""
+    """The collector of the results for the objects of one pack. It applies the limits on candidates."""
 
     def __init__(
         self, key: Callable[[T], Hashable], wants: Collection[str], token_of: Callable[[T], bytes] | None
@@ -185,7 +196,7 @@ class _Scanner(Generic[T]):
         self._kept_bytes = 0
 
     def begin(self, item: PackObject, content: bytes) -> None:
-        """Count an object. Keep it if it is a tree or commit, to find paths in it."""
+        """Count an object. Keep a tree or commit in memory, to find paths and commits at the end."""
         scan = self._scan
         scan.objects += 1
         scan.bytes += len(content)
@@ -216,7 +227,7 @@ class _Scanner(Generic[T]):
             scan.hits.append(PackHit(item.oid, item.type, taken))
 
     def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
-        """Return the findings within the limits, and set those of further tokens aside."""
+        """Return the findings that are within the limits, and set the findings of further tokens aside."""
         taken: list[T] = []
         beyond: list[T] = []
         for one in found:
@@ -229,7 +240,7 @@ class _Scanner(Generic[T]):
         return taken
 
     def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
-        """Keep the tokens to be looked up, and count those for which there is no room."""
+        """Keep tokens for a later request to the token store. Count the tokens for which there is no room."""
         kept = found[: self._room_beyond]
         if kept and self._token_of is not None:
             self._room_beyond -= len(kept)
@@ -264,12 +275,12 @@ class PackRequest:
 
     Attributes:
         limits: What the pack may cost.
-        hash_name: sha1 or sha256.
-        wants: Object ids. The answer says which of them the pack contains.
-        seconds: Processor seconds for the pack.
-        opens: Whether to open objects. If not, find plain tokens only, and send back every object that has to be
-            opened.
-        keeps_beyond: Whether to return tokens beyond the limits of candidates.
+        hash_name: `sha1` or `sha256`.
+        wants: Object ids. `PackScan.reached` lists the ids that the pack contains.
+        seconds: Processor seconds that the reader may spend on the pack.
+        opens: Whether the reader may open objects. If not, it finds plain tokens only and defers every object that has
+            to be opened.
+        keeps_beyond: Whether to return tokens that are found after the limit on candidates was reached.
     """
 
     limits: PackLimits
@@ -282,7 +293,7 @@ class PackRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeferredObject:
-    """An object that has to be read alone."""
+    """An object of a pack that a separate reader has to read."""
 
     oid: str
     type: ObjectType
@@ -291,7 +302,13 @@ class DeferredObject:
 
 @dataclass(frozen=True, slots=True)
 class PackAnswer:
-    """A reader's answer for a pack. `failure` says why the pack could not be scanned; it is empty on success."""
+    """A reader's answer to a `PackRequest`.
+
+    Attributes:
+        deferred: The objects that separate readers have to read.
+        seconds: Processor seconds that the reader spent.
+        failure: Why the pack could not be scanned; empty on success.
+    """
 
     scan: PackScan[Finding]
     deferred: tuple[DeferredObject, ...] = ()

@@ -1,8 +1,9 @@
 """Reader of packs that a git server sends. It returns every object within limits on size, count, inflation and memory.
 
 It checks sizes before it inflates anything, and limits deltas before it applies them. Objects that cannot be read are
-counted by reason; the others are returned. `git_packs` reads packs inside documents. The format:
-https://git-scm.com/docs/gitformat-pack
+counted by reason; all others are returned. The module `git_packs` uses this reader for packs that were found as files.
+
+The format: https://git-scm.com/docs/gitformat-pack
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ from scanner.detection.pack_codec import (
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """Limits on one pack, in bytes, and on the number of its objects.
+    """Limits on one pack.
 
-    `inflated_bytes` limits the whole work: every byte that is inflated, also a second time, every byte that a delta
-    produces, and some bytes for each object and delta command. `held_bytes` limits the bases that waiting deltas keep
-    in memory. `kept_bytes` limits the inflated data that is kept, so that small packs are inflated once. A pack needs
-    no more memory than `pack_bytes`, `held_bytes`, `kept_bytes`, two objects, and about 400 bytes per object.
+    A pack needs no more memory than the sum of `pack_bytes`, `held_bytes`, `kept_bytes`, two objects, and about 400
+    bytes per object.
+
+    Attributes:
+        pack_bytes: Bytes of the pack.
+        inflated_bytes: Bytes of work: every byte that is inflated, every byte that a delta produces, and some bytes for
+            each object and each delta command. Bytes that are inflated a second time count again.
+        object_bytes: Bytes of one object.
+        held_bytes: Bytes of the base objects that are held in memory for deltas.
+        objects: The number of objects.
+        kept_bytes: Bytes of inflated data that are kept in memory, so that small packs are inflated only once.
     """
 
     pack_bytes: int = 32 * 1024 * 1024
@@ -43,7 +51,7 @@ class PackLimits:
 
 @dataclass(frozen=True, slots=True)
 class PackObject:
-    """One object. `oid` is its hash in hex, which is always computed here and never taken from the pack."""
+    """One object of a pack. `oid` is its hash in hex, which is computed here and never taken from the pack."""
 
     type: ObjectType
     oid: str
@@ -59,7 +67,7 @@ LATE = "seconds"
 
 
 class WorkBudget:
-    """The work that is left for one pack. A step that exceeds it is refused before it is done.
+    """The work that is left for one pack. A step that would exceed it is refused before it begins.
 
     Args:
         room: Bytes of work.
@@ -71,7 +79,7 @@ class WorkBudget:
         self._is_late = is_late
 
     def spend(self, size: int) -> None:
-        """Charge a step.
+        """Charge a step of `size` bytes of work.
 
         Raises:
             DamagedPack: the budget is spent, or the time is over.
@@ -85,7 +93,7 @@ class WorkBudget:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """The position of an object's compressed data, its inflated size, and the inflated data if it is kept."""
+    """An entry of a pack: where its compressed data is, the inflated size, and the inflated data if that is kept."""
 
     offset: int
     type: int
@@ -97,7 +105,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Base:
-    """An object that `waiting` deltas still need."""
+    """A base object that is held in memory. `waiting` is the number of deltas that still need it."""
 
     type: ObjectType
     content: bytes
@@ -106,7 +114,7 @@ class _Base:
 
 @dataclass(slots=True)
 class PackReading:
-    """A pack whose objects are produced during one iteration, so that they need not all fit into memory.
+    """A pack whose objects are built during one iteration, so that they need not all fit into memory.
 
     `unread` counts the objects that could not be read, by reason. It is final at the end of the iteration.
     """
@@ -129,7 +137,7 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether a limit was reached, so that a request for fewer objects would return more of each."""
+        """Whether a limit was reached. Several requests for fewer objects each would then return more objects."""
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 
@@ -155,7 +163,7 @@ def read_pack(
     Args:
         content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
         limits: What the pack may cost.
-        hash_name: sha1 or sha256, by the repository.
+        hash_name: `sha1` or `sha256`, the hash algorithm of the repository.
         is_late: Returns whether the time for the pack is over. Called before each step. The remaining objects are then
             counted as `LATE`.
         budget: The work that the pack may take. By default, `limits.inflated_bytes` and `is_late` limit it.
@@ -202,7 +210,7 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
 def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -> tuple[_Entry, int]:
     """Return the entry at `start` and the position after it.
 
-    That position is known only after the data was inflated.
+    The entry's data is inflated here, because only that shows where the data ends.
     """
     kind, size, base, data_at = entry_head(pack, start, hash_size)
     if isinstance(base, int):
@@ -216,9 +224,9 @@ def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
-    """Yield the objects, each base before its deltas, depth first and without recursion.
+    """Yield each object once, a base before its deltas, depth first.
 
-    Each object is yielded once.
+    This function is not recursive, because chains of deltas may be long.
     """
     limits, unread, budget = reading.limits, reading.unread, reading.budget
     made: set[bytes] = set()

@@ -1,4 +1,4 @@
-"""Reader of PDF files: their streams, and the text that they show. Files that need a password are not read."""
+"""Reader of PDF files: their streams, and the text that their pages show. Files that need a password are not read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _FILTERS = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]{0,200}\]|/\w{1,30})")
 _NAME = re.compile(rb"/(\w+)")
 _IMAGE = re.compile(rb"/Subtype\s*/Image\b")
 _DICTIONARY = 2048
-# Bytes of a stream in which text is looked for. The text of a page is far smaller. Larger streams are pictures and
-# fonts.
+# Text is looked for only in streams with fewer bytes than this. The text of a page is far smaller. Larger streams are
+# pictures and fonts.
 _MAX_TEXT_BYTES = 4 << 20
 
 
 def pdf_members(container: Container) -> Iterator[Member]:
-    """Yield every stream with its filters undone, and the text of its strings joined."""
+    """Yield every stream with its filters undone and the text of its strings, then the texts that need a font's map."""
     content = whole(container)
     decryption = _decryption(content)
     meter = container.meter
@@ -61,7 +61,7 @@ def pdf_members(container: Container) -> Iterator[Member]:
 
 
 def _decryption(content: bytes) -> Decryption | None:
-    """Return how to decrypt the streams, None if they are not encrypted.
+    """Return the decryption of the document's streams, or None if they are not encrypted.
 
     Raises:
         UnreadableError: the document needs a password.
@@ -74,7 +74,7 @@ def _decryption(content: bytes) -> Decryption | None:
 
 
 def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield dictionary, start and end of each stream that is not empty."""
+    """Yield, for each stream that is not empty, the bytes before it (with its dictionary), its start and its end."""
     at = last = 0
     while match := _STREAM.search(content, at):
         begin = match.end()

@@ -1,6 +1,6 @@
-"""Decryption of PDFs that open without a password: they use the standard security handler with an empty user password.
+"""Decryption of PDFs that open without a password: PDFs of the standard security handler with an empty user password.
 
-ISO 32000-1, 7.6, and ISO 32000-2 for revision 6. r8scan never tries other passwords.
+The algorithms are in ISO 32000-1, 7.6, and for revision 6 in ISO 32000-2. r8scan never tries other passwords.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ _RC4_KEY_SIZES = (5, 7, 8, 10, 16)
 
 
 class Decryption(NamedTuple):
-    """The key of a document.
+    """The key of a document, and how its streams are encrypted.
 
-    `method` is `V2` (RC4), `AESV2` or `AESV3`, or `Identity` for streams that are not encrypted.
+    Attributes:
+        method: `V2` (RC4), `AESV2`, `AESV3`, or `Identity` for streams that are not encrypted.
+        metadata: Whether streams of metadata are encrypted as well.
     """
 
     key: bytes
@@ -72,7 +74,7 @@ class Decryption(NamedTuple):
 class _Decrypted:
     """A stream that is decrypted as it is read.
 
-    The padding of the last block is kept: readers of the content ignore it.
+    The stream keeps the padding of the last block, because readers of the content ignore it.
     """
 
     def __init__(self, stream: Readable, decryptor: CipherContext) -> None:
@@ -91,7 +93,7 @@ class _Decrypted:
 
 
 def decryption_of(content: bytes) -> Decryption:
-    """Return how the streams of an encrypted PDF are decrypted.
+    """Return the key and the method of an encrypted PDF.
 
     Raises:
         UnreadableError: the document needs a password, or a handler that is not supported.
@@ -122,7 +124,7 @@ def decryption_of(content: bytes) -> Decryption:
 
 
 def _is_key(key: bytes, user: bytes, identifier: bytes, revision: int) -> bool:
-    """Return whether the key of the empty password is the document's (algorithms 4 and 5)."""
+    """Return whether `key`, made from the empty password, is the document's key (algorithms 4 and 5)."""
     if revision < 3:
         return _rc4(key).update(_PADDING) == user[:32]
     value = _md5(_PADDING + identifier)
@@ -174,8 +176,8 @@ def _method(dictionary: bytes, default: str) -> str:
 
 
 def _number(dictionary: bytes, name: bytes, default: int) -> int:
-    # Remove the dictionary of the crypt filter before the search. It has a length of its own, in bytes, which is not
-    # the key's length.
+    # Remove the dictionary of the crypt filter before the search. That dictionary also has a `/Length`, which is not
+    # the length of the key.
     outside = re.sub(rb"/CF\s{0,8}<<.{0,1000}?>>\s{0,8}>>", b"", dictionary, flags=re.DOTALL)
     found = re.search(rb"/" + name + _NUMBER, outside)
     return int(found[1]) if found else default

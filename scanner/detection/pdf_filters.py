@@ -14,7 +14,7 @@ from scanner.detection.limits import Meter
 from scanner.detection.members import Container, Readable
 
 _CHUNK = 64 << 10
-# Two bytes decode to at most 128, so one chunk decodes to at most 256 kB.
+# In run-length encoding, two bytes decode to at most 128 bytes, so one chunk decodes to at most 256 kB.
 _RUNS_CHUNK = 4 << 10
 _NO_ASCII85 = re.compile(rb"[^!-uz]+")
 _ZEROS = re.compile(rb"(z+)")
@@ -27,9 +27,9 @@ OPAQUE = frozenset((b"DCTDecode", b"DCT", b"JPXDecode", b"CCITTFaxDecode", b"CCF
 
 
 def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | None:
-    """Return a stream with its filters undone, or None if a filter is unknown.
+    """Return a stream with its filters undone, or None if a filter is unknown or there are too many filters.
 
-    It is decoded and charged as it is read.
+    The returned stream decodes its input, and charges the meter, as it is read.
     """
     if len(filters) > _MAX_FILTERS:
         return None
@@ -44,7 +44,7 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
 
 
 class _Decoded:
-    """A stream of decoded pieces. The meter is charged for each."""
+    """A stream of decoded pieces. It charges the meter for each piece."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -78,16 +78,16 @@ def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _whole_groups(letters: bytes) -> tuple[bytes, bytes]:
-    """Return the letters up to the last complete group, and the rest."""
+    """Return the letters up to the end of the last complete group, and the letters after it."""
     last = letters.rfind(b"z") + 1
     end = len(letters) - (len(letters) - last) % 5
     return letters[:end], letters[end:]
 
 
 def _groups(letters: bytes, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes of whole groups, the last of which may be shorter.
+    """Yield the bytes that groups of five letters encode. The last group may be shorter.
 
-    Stop at a group that is not a 32-bit number.
+    Stop at a group whose number does not fit into 32 bits.
     """
     pieces: list[bytes] = []
     for part in _ZEROS.split(letters):
@@ -128,7 +128,7 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
     while not ended:
         chunk = stream.read(_RUNS_CHUNK)
         buffer, at = buffer[at:] + chunk, 0
-        # A run has at most 129 bytes, so a run that begins here is complete.
+        # An encoded run has at most 129 bytes, so a run that begins at `last` or before is complete in the buffer.
         last = len(buffer) - 129 if chunk else len(buffer) - 1
         pieces: list[bytes] = []
         while at <= last:
@@ -144,8 +144,9 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _lzw(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes of LZW with codes of 9 to 12 bits: 256 clears the table, 257 ends, widths change one code early
-    (7.4.4).
+    """Yield the bytes that LZW codes of 9 to 12 bits encode (ISO 32000-1, 7.4.4).
+
+    Code 256 clears the table, and code 257 ends the data. The width of the codes grows one code early.
     """
     table: list[bytes] = []
     pieces: list[bytes] = []
@@ -181,7 +182,7 @@ def _lzw(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _entry(code: int, table: list[bytes], previous: bytes) -> bytes | None:
-    """Return the string of a code, None for the end code and for an invalid one."""
+    """Return the string of a code, or None for the end code and for an invalid code."""
     if code < 256:
         return bytes((code,))
     if 0 <= code - 258 < len(table):

@@ -1,4 +1,4 @@
-"""The text that a PDF's content streams show, also for fonts with their own numbering of glyphs."""
+"""Reader of the text that a PDF's content streams show, including text in fonts with their own numbering of glyphs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _MARKS = (_MARK, rb"\376\377", b"<FEFF", b"<feff")
 
 _CMAP_WIDTH = re.compile(rb"begincodespacerange\s*+<\s*+([0-9A-Fa-f]{2,8})\s*+>")
 _CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
-# Limits of the codes in one map, which has at most 65,536, and of the maps in one document. Its fonts share few maps.
+# A code has at most 16 bits, so a valid map has at most 65,536 codes. The fonts of a document share few maps.
 _MAX_CODES = 65_536
 _MAX_CMAPS = 64
 _MAX_GLYPH_BYTES = 8 << 20
 
 
 class _CMap(NamedTuple):
-    """The characters of a font's codes. `width` is a code's size in bytes."""
+    """A map from the codes of a font to characters. `width` is the size of a code in bytes."""
 
     width: int
     letters: dict[int, str]
@@ -51,7 +51,7 @@ class TextOfDocument:
         self._held = 0
 
     def read(self, name: str, content: bytes) -> Iterator[bytes]:
-        """Add one decoded stream, and yield the texts in it that need no map."""
+        """Add one decoded stream, and yield the texts in it that need no map of a font."""
         if b"beginbfchar" in content or b"beginbfrange" in content:
             self._add_cmap(content)
             return
@@ -131,7 +131,7 @@ def _in_utf16(strings: list[bytes]) -> Iterator[bytes]:
 
 
 def _by_map(strings: list[bytes], cmap: _CMap) -> str:
-    # Join the strings first: decoding each separately would take most of the time.
+    # Join the strings before decoding, because decoding each string separately would take several times as long.
     if cmap.width == 2:
         strings = [codes if len(codes) % 2 == 0 else _whole_codes(codes) for codes in strings]
     lines = (b"".join(line) for is_end, line in groupby(strings, b"\n".__eq__) if not is_end)
@@ -139,9 +139,9 @@ def _by_map(strings: list[bytes], cmap: _CMap) -> str:
 
 
 def _whole_codes(codes: bytes) -> bytes:
-    """Return the codes, with U+FFFD in place of half a code at the end.
+    """Return the codes of two bytes each, with U+FFFD instead of half a code at the end.
 
-    The line feed after a text object stays as it is.
+    A line feed, which marks the end of a text object, stays as it is.
     """
     return codes if codes == b"\n" else codes[:-1] + b"\xff\xfd"
 
@@ -168,7 +168,8 @@ def _add_ranges(items: list[re.Match[bytes]], letters: dict[int, str]) -> None:
         if target is not None:
             text = _letters(target)
             for step in range(count):
-                # Only the last letter is incremented. Skip codes beyond Unicode.
+                # Each further code of a range stands for the text with its last letter incremented. Skip letters beyond
+                # Unicode.
                 code = ord(text[-1]) + step if text else 0x110000
                 if code < 0x110000:
                     letters[_number(first) + step] = text[:-1] + chr(code)

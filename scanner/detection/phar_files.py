@@ -1,4 +1,4 @@
-"""Reader of PHP archives: https://www.php.net/manual/en/phar.fileformat.phar.php."""
+"""Reader of PHP archives (PHAR). The format: https://www.php.net/manual/en/phar.fileformat.phar.php."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def phar_members(container: Container) -> Iterator[Member]:
     content, meter = whole(container), container.meter
     end = _STUB_END.search(content)
     if end is None or len(content) < end.end() + 18:
-        # A program that only names the function is no archive.
+        # The content is a program that only contains the text `__HALT_COMPILER();`, and no archive.
         return
     size, count, _, _, alias = struct.unpack_from("<IIHII", content, end.end())
     begin = end.end() + 4 + size

@@ -23,9 +23,9 @@ class Picture(NamedTuple):
     """A picture in base64.
 
     Attributes:
-        end: The offset after it.
-        texts: The picture reduced to its text chunks.
-        chunks: The number of its chunks.
+        end: The offset in the content after the picture.
+        texts: The decoded picture, reduced to its text chunks.
+        chunks: The number of the picture's chunks.
     """
 
     end: int
@@ -45,10 +45,10 @@ def picture_at(
         content: The content.
         begin: The offset.
         chunks: The maximum number of chunks.
-        text_bytes: The maximum size of all text chunks together. None: no limit.
+        text_bytes: The maximum size of all text chunks together, or None for no limit.
 
     Returns:
-        The picture. None if there is none, if its lines differ in length, or if it exceeds a limit.
+        The picture, or None if no picture begins there, if its lines differ in length, or if it exceeds a limit.
     """
     if not content.startswith(_START, begin):
         return None
@@ -81,8 +81,8 @@ class _Letters:
 
     def __init__(self, content: bytes, begin: int) -> None:
         self._content, self._begin = content, begin
-        # If the first letters have no line break, assume that there is none. If there is one later, the headers will be
-        # invalid.
+        # If the first letters have no line break, assume that the picture has none. If a line break follows later, the
+        # computed chunk headers are invalid, and the picture is rejected.
         head = content[begin : begin + _MAX_LINE_LENGTH]
         ends = [end for end in map(head.find, (b"\r", b"\n", b"\\")) if end >= 0]
         self._line = min(ends, default=len(content))
@@ -94,7 +94,7 @@ class _Letters:
         return self._begin + letter + letter // self._line * self._break
 
     def bytes_at(self, start: int, size: int) -> bytes:
-        """Return `size` decoded bytes from `start` on, fewer if the letters end or are invalid."""
+        """Return `size` decoded bytes from `start` on: fewer if the letters end, none if the letters are invalid."""
         first = start // 3 * 4
         last = -(-(start + size) // 3) * 4
         part = self._content[self._place(first) : self._place(last)]
@@ -108,5 +108,5 @@ class _Letters:
         return decoded[skipped : skipped + size]
 
     def end_of(self, size: int) -> int:
-        """Return the offset after the letters of the first `size` bytes."""
+        """Return the offset in the content after the letters that encode the first `size` bytes."""
         return min(self._place(-(-size // 3) * 4), len(self._content))

@@ -1,4 +1,4 @@
-"""Scans of contents that do not fit in memory: overlapping pieces, with lines counted across pieces."""
+"""Scan of a content that does not fit in memory, in overlapping pieces. Line numbers count across the pieces."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Pieces:
 def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) -> Pieces:
     """Scan a content that is read in pieces.
 
+    A token that is repeated within one line is returned once.
+
     Args:
         detector: Scans each piece.
         start: The beginning of the content.
-        read: Returns up to so many further bytes, and no bytes at the end.
-
-    A token that is repeated within one line is returned once.
+        read: Takes a number, and returns at most that many further bytes. Returns no bytes at the end of the content.
     """
     pieces = Pieces()
     if container_kind(start[:_HEAD]) is not None or wide_codec(start[:_HEAD]) is not None:

@@ -1,7 +1,7 @@
-"""The search for the places of objects, in a confined process: the trees and commits of a repository are hostile.
+"""The search for the places of objects, in a confined process, because a repository's trees and commits are hostile.
 
-The process starts git to read them. It can read files and start programs, but not write or use a network. It sends each
-place as soon as it is known, so that nothing is lost when it is killed at the deadline.
+The process starts git to read trees and commits. It can read files and start programs, but it cannot write files or use
+a network. It sends each place as soon as the place is known, so that nothing is lost when it is killed at the deadline.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) 
         assert child.stdout is not None  # noqa: S101 - it was asked for
         feeder = threading.Thread(target=_feed, args=(child, json.dumps(request).encode()), daemon=True)
         feeder.start()
-        # The process is not trusted: hostile content may have taken it over. So each line is checked.
+        # Check each line, because hostile content may have taken over the process.
         for _ in range(len(wanted) + 1):
             value = _parsed(child.stdout.readline(MAX_LINE))
             if isinstance(value, bool):
@@ -82,7 +82,11 @@ def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]
 
 
 def _process() -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """Start the process. Raises OSError."""
+    """Start the confined process, and return a context manager that ends it.
+
+    Raises:
+        OSError: the system cannot start a process.
+    """
     return _running(
         start_child(
             [sys.executable, "-I", "-c", _PROGRAM, _ROOT],
@@ -103,9 +107,9 @@ def _feed(child: subprocess.Popen[bytes], request: bytes) -> None:
 
 
 def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
-    """Parse a line of the process: an object id with its place, or a boolean that says whether the search is complete.
+    """Parse a line that the process sent.
 
-    Return None for any other line.
+    Return an object id with its place, or a boolean that is true if the search is complete, or None for any other line.
     """
     try:
         value = json.loads(line)

@@ -10,9 +10,9 @@ from scanner.detection.picture_runs import PNG, TEXTS
 
 
 def png_members(container: Container) -> Iterator[Member]:
-    """Yield one member per text chunk, named by its type and keyword.
+    """Yield one member for each text chunk. The chunk's type and keyword are the member's name.
 
-    The meter is charged as compressed text is read.
+    The meter is charged when the caller reads compressed text.
     """
     stream = readable(container.source)
     if read_up_to(stream, 8) != PNG:

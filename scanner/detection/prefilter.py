@@ -1,11 +1,13 @@
-"""The in-process part of detection. It takes linear time, opens nothing and decodes small parts only.
+"""The part of detection that runs in the process that received a content.
 
-Most contents need nothing else, because they have no tokens or only plain ones. `plain_only` returns either this
-verdict or the verdict that a reader must scan the content.
+It takes linear time, opens no containers, and decodes only small parts. Most contents need nothing else, because they
+have no tokens or only plain tokens. For every other content, `plain_only` returns the verdict that a reader must scan
+the content. The service's readers are confined processes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from scanner.detection.containers import container_kind
@@ -51,9 +53,9 @@ Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits
 
 
 class PlainVerdict(NamedTuple):
-    """The verdict of the in-process part on a content.
+    """The result of `plain_only` for a content.
 
-    If `reason` is empty, `findings` holds everything that the engine would find, without line and column. Otherwise the
+    If `reason` is empty, `findings` has everything that the engine would find, without line and column. Otherwise the
     content needs a reader: `reason` says why, and `findings` is empty.
     """
 
@@ -62,7 +64,7 @@ class PlainVerdict(NamedTuple):
 
     @property
     def needs_reader(self) -> bool:
-        """Whether the content has to be scanned by the engine in a reader."""
+        """Whether a reader has to scan the content with the engine."""
         return bool(self.reason)
 
 
@@ -70,10 +72,10 @@ CLEAN = PlainVerdict()
 
 
 def plain_only(content: bytes) -> PlainVerdict:
-    """Scan `content` as far as that is safe in the process that received it.
+    """Scan `content` as far as that is safe in the process that received it. This function never raises.
 
-    The work is linear in the size: the matcher, and a limited number of looks of limited length. The scan ends at the
-    first window that needs a reader. It never raises.
+    The work is linear in the size: the matcher searches every byte, and a limited number of its hits are examined. The
+    scan ends at the first window that needs a reader.
     """
     if wide_codec(content) is not None:
         return PlainVerdict(reason="wide_text")
@@ -104,32 +106,36 @@ def plain_only(content: bytes) -> PlainVerdict:
             if len(found) > CROWDED or looks < 0:
                 return PlainVerdict(reason="many_hits")
             for hit in hits_of(automaton, found, content, begin, end):
-                if not _resolved(content, hit, findings):
+                tokens = _tokens_at(content, hit)
+                if tokens is None:
                     return PlainVerdict(reason="encoded")
+                findings += tokens
         if len(findings) > MAX_PLAIN_FINDINGS:
             return PlainVerdict(reason="many_hits")
     return PlainVerdict(tuple(distinct(findings))) if findings else CLEAN
 
 
-def _resolved(content: bytes, hit: Hit, findings: list[Finding]) -> bool:
-    """Look at one hit, in constant time. Return False if it may be more than a plain or escaped token."""
+def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
+    """Examine one hit in constant time, and return the tokens that begin there.
+
+    Return None if the hit may be more than a plain or escaped token, so that a reader has to scan the content.
+    """
     start, needle = hit
     kind = needle.kind
     if kind == "run":
-        return not nested_is_likely_at(content, start, needle.lead)
+        return None if nested_is_likely_at(content, start, needle.lead) else ()
     if kind == "stream":
-        return not stream_begins_at(content, start + needle.lead)
+        return None if stream_begins_at(content, start + needle.lead) else ()
     if kind == "token" and ends_word(content, start):
-        return True
+        return ()
     found = [finding for finding in findings_at(content, start, kind) if has_right_checksum(finding.token)]
-    findings += found
-    return kind == "token" or not found
+    return None if found and kind != "token" else found
 
 
 def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture | None:
-    """Return the run around `spot` if it is a PNG picture whose text chunks need no closer look.
+    """Return the run around `spot` if it is a PNG picture in base64 whose text chunks contain no token, else None.
 
-    Notebooks have many of them. The run begins at `first` or later, and the picture has at most `looks` chunks.
+    Notebooks contain many such pictures. The run begins at `first` or later. The picture has at most `looks` chunks.
     """
     begin = run_start(content, first, spot)
     while begin < spot and content[begin] in b"\r\n":
@@ -139,7 +145,7 @@ def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture
 
 
 def _has_dull_texts(picture: bytes) -> bool:
-    """Return whether the text chunks of a picture are plain text without a token, in any encoding."""
+    """Return whether all text chunks of a picture are uncompressed (`tEXt`) and show no sign of a token."""
     at = len(PNG)
     while at < len(picture):
         size, kind = int.from_bytes(picture[at : at + 4]), picture[at + 4 : at + 8]
@@ -151,9 +157,9 @@ def _has_dull_texts(picture: bytes) -> bool:
 
 
 def fallback_tokens(content: bytes) -> list[Finding]:
-    """Return the plain tokens in `content`, the first MAX_FALLBACK_TOKENS distinct ones.
+    """Return the first MAX_FALLBACK_TOKENS distinct plain tokens in `content`.
 
-    Used for contents that could not be read in depth. Tokens in plain text must be found in any case.
+    Call this for a content that could not be read in depth, because plain tokens must be found in any case.
     """
     found: dict[bytes, Finding] = {}
     for match in plain_matches(content):

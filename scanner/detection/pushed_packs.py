@@ -1,7 +1,7 @@
-"""Scans of pushed packs: small ones in this process within a counted budget, others in a reader.
+"""Scan of pushed packs: of small packs in this process, and of other packs in a reader.
 
-Ordinary pushes are small, and scanning them in this process is cheapest. As soon as a pack costs more than a fraction
-of a second, it is passed to a reader, which is a process that can be killed.
+Ordinary pushes are small, and scanning them in this process is cheapest. If a pack costs more than a fraction of a
+second, it is passed to a reader. In the service, a reader is a process that can be killed.
 """
 
 from __future__ import annotations
@@ -86,19 +86,20 @@ def scan_pack(
     wants: Collection[str] = (),
     known: Known | None = None,
 ) -> PackScan[Candidate]:
-    """Return the candidates in the objects of a pack. They have no place yet.
+    """Scan a pack, and return the candidates in its objects. The candidates have no place yet.
 
     Args:
-        detector: Looks at objects, and has the reader.
+        detector: Scans objects in this process, and passes costly packs to `detector.reader`.
         content: The pack, or its beginning if it is larger than the limit.
         limits: What the pack may cost in a reader.
         budget: What the push may cost. Once it is spent, only tokens in plain text are found.
-        hash_name: sha1 or sha256.
-        wants: Ids of objects. The result says which of them the pack contains.
-        known: Asks the token store about tokens beyond the limits of candidates. None: they are only counted.
+        hash_name: `sha1` or `sha256`.
+        wants: Object ids. `PackScan.reached` lists the ids that the pack contains.
+        known: Asks the token store about tokens that were found after the limit on candidates was reached. If None,
+            these tokens are only counted.
 
     Raises:
-        ReadersUnavailable: No reader can be started.
+        ReadersUnavailable: no reader can be started.
     """
     try:
         return _in_process(detector, content, limits, budget, hash_name, frozenset(wants))
@@ -129,7 +130,7 @@ def _in_process(
 
 
 class _Looks:
-    """Scans objects in this process, up to a limited cost."""
+    """The scan of a pack's objects in this process. It raises `_TooCostly` if they exceed a limit."""
 
     def __init__(self, detector: Detector, budget: ScanBudget) -> None:
         self._detector, self._budget = detector, budget
@@ -179,7 +180,7 @@ def _in_reader(
         scan.not_read.append(UnreadPackObject("", "commit", (answer.failure,), digest, len(content)))
     spent = answer.seconds
     if scan.unread[LATE] and left.seconds <= seconds:
-        # The push's budget ended the reading, not the reader's own limit.
+        # The reader stopped because the push's budget was spent, not because of the reader's own limit.
         scan.unread[SPENT] += scan.unread.pop(LATE)
         spent = max(spent, left.seconds)
     budget.spend(seconds=spent, work=scan.bytes, findings=sum(len(hit.found) for hit in scan.hits))
@@ -196,9 +197,9 @@ def _in_reader(
 
 
 def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> list[PackHit[Candidate]]:
-    """Look up the tokens beyond the limits, and return those that the token store knows.
+    """Ask the token store about the tokens in `scan.beyond`, and return the objects with tokens that the store knows.
 
-    Count the others as unknown, and those that could not be looked up in time as unread.
+    Count the other tokens as unknown. Count tokens that could not be looked up in time as unread.
     """
     hits: list[PackHit[Candidate]] = []
     deadline = time.monotonic() + LOOK_UP_SECONDS
@@ -266,14 +267,14 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
 def _read_alone(
     detector: Detector, item: DeferredObject, budget: ScanBudget, scan: PackScan[Candidate], limits: CandidateLimits
 ) -> None:
-    """Read an object that took too long for the pack's reader, in a reader of its own."""
+    """Scan an object that took the pack's reader too long, in a separate reader. Add the result to `scan`."""
     result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
     scan.unread.update(result.unread)
     if result.content_digest and len(scan.not_read) < MAX_NOT_READ:
         reasons = tuple(sorted(result.unread))
         scan.not_read.append(UnreadPackObject(item.oid, item.type, reasons, result.content_digest, len(item.content)))
-    # A flood in plain text was already counted, so keep a few candidates in any case. `take` checks the remaining
-    # limits.
+    # Keep all candidates of an object with few of them, even if a flood of tokens in other objects has reached the
+    # limits. The limits apply to an object with many candidates.
     taken = list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)
     if taken:
         scan.hits.append(PackHit(item.oid, item.type, taken))

@@ -1,6 +1,7 @@
-"""Runs of base64 and hex that may contain more than one plain token. The engine scans the decoded bytes.
+"""Search for runs: texts of base64 or hex letters that may encode more than one plain token.
 
-Needles find nested base64 and compressed streams. Other runs are found by their length.
+A needle finds each run that begins with nested base64 or with a compressed stream. Other runs are found by their
+length. The engine scans the decoded bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from scanner.detection.token_patterns import plain_prefixes
 NESTED_SPAN = 512
 """Bytes decoded after a needle of nested base64: 76 letters for a token of 40 bytes, and room for line breaks."""
 
-# Letters of a run that are decoded to test whether it is a stream. The short head already excludes most runs.
+# To test whether a run is a stream, first 160 of its letters are decoded, and 4096 only if 160 are too few to decide.
 _HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
 _MIN_LINE_LENGTH = 44
@@ -72,7 +73,7 @@ _ZIP_HEADER = 30
 _ZIP_METHODS = frozenset((0, 1, 6, 8, 9, 12, 14, 93, 95, 96, 98, 99))
 _MAX_ZIP_NAME_LENGTH = 1024
 _NESTED_LOOK = 96
-# Matched backwards from the end, so that it fails immediately if no line break is near.
+# This pattern matches backwards from its end, so that it fails immediately if no line break is near.
 _LINE_BEFORE = regex.compile(rb"(?r)[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}[0-9A-Za-z+/_-]{0,64}")
 _WIDE = rb"%c\x00"
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
@@ -82,12 +83,12 @@ _NO_LETTERS = bytes(byte for byte in range(256) if byte not in _LETTERS)
 
 @derived_from_formats
 def min_run_length() -> int:
-    """Return how many letters the shortest token has in base64."""
+    """Return the number of base64 letters that encode the shortest token."""
     return -(-4 * min_token_length() // 3)
 
 
 def _nested_letters(length: int) -> int:
-    """Return how many letters a token of `length` bytes has when encoded twice in base64, in whole groups."""
+    """Return the number of letters of a token of `length` bytes that is encoded twice in base64, in whole groups."""
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length
@@ -119,7 +120,7 @@ class Run(NamedTuple):
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield the findings in the decoded bytes, with spans and encodings converted to those of the content."""
+        """Yield the findings in the decoded bytes, with spans in the content and with this run's encoding added."""
         segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
         for finding in inner:
             if segments is None or finding.members:
@@ -147,7 +148,7 @@ class Run(NamedTuple):
 
 
 def decoded_base64(raw: bytes) -> bytes:
-    """Return the bytes that base64 of either alphabet encodes. Drop joints and an incomplete last group."""
+    """Return the bytes that base64 of either alphabet encodes. Drop joints, and a single letter at the end."""
     if b"\\" in raw:
         # A doubled backslash leaves one backslash. The translation below drops it.
         raw = raw.replace(b"\\n", b"").replace(b"\\r", b"")
@@ -166,7 +167,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
-    # For each alignment of the groups (offset modulo four): up to which offset the content was already decoded.
+    # For each alignment of the groups (offset modulo four): the offset up to which the content was already decoded.
     decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
@@ -196,14 +197,14 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
             elif content[begin : begin + 2] in LINE_STARTS:
                 continue
             elif _is_inside_run(content, begin):
-                # All further needles in the same line of letters are inside the run too.
+                # All further needles in the same line of letters are inside the run as well, so skip them.
                 line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
                 covered = line.end() if line is not None else begin
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
-                # This stream may be a coincidence in letters before the real stream, so test the needles near it as
-                # well.
+                # The letters before a real stream may look like a stream by chance, so test the needles close behind
+                # this one as well.
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
@@ -225,7 +226,7 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 
 
 def _group_start(content: bytes, start: int, letters: int) -> int:
-    """Return the beginning of the base64 group that has `letters` letters, and maybe line breaks, before `start`."""
+    """Return the offset of the base64 group of which `letters` letters are before `start`. Do not count line breaks."""
     begin = start
     while letters and begin and start - begin < _MAX_GAP:
         begin -= 1
@@ -243,7 +244,7 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
 def stream_begins_at(content: bytes, begin: int) -> bool:
     """Return whether a compressed stream in base64, uuencode or a git patch begins at `begin`.
 
-    A run must begin there, and its first bytes must inflate.
+    For base64, a run must begin there, and its decoded bytes must begin with a valid stream.
     """
     if content[begin : begin + 2] in LINE_STARTS:
         return lines_at(content, begin) is not None
@@ -253,13 +254,13 @@ def stream_begins_at(content: bytes, begin: int) -> bool:
 
 
 def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
-    """Return whether the first letters of a run begin a stream, None if they are too few to decide."""
+    """Return whether the first `letters` letters of a run begin a stream, or None if they are too few to decide."""
     head = _RUN.match(content, begin, begin + letters)
     return head is not None and _begins_stream(decoded_base64(head[0]), inflate=inflate)
 
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
-    """Return whether a run of base64 began long before `begin`, on the same line or on the line before."""
+    """Return whether a run of base64 began long before `begin`, on the same line or on the previous line."""
     before = content[max(0, begin - _MAX_GLUE) : begin]
     if len(before) == _MAX_GLUE and not before.translate(None, _ALL_LETTERS):
         return True
@@ -275,7 +276,7 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
         head = _RUN.match(content, begin, begin + letters)
         size = head.end() - begin if head is not None else 0
         meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * size)
-        # A run that continues may have megabytes. A stronger proof costs less than decoding them in vain.
+        # A run that goes on after these letters may have megabytes. Require a stronger proof before decoding them.
         proof = _LONG_PROOF_BYTES if size == letters else _PROOF_BYTES
         opens = meter.limits.opens
         begins = _begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
@@ -295,11 +296,11 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> bool | None:
-    """Return whether a zip, gzip or zlib stream, or gzip in base64, begins here.
+    """Return whether a compressed stream or archive begins in the decoded `head`, or None if it is too short to decide.
 
-    None if the head is too short to decide.
-
-    Without `inflate`, test only the header.
+    Args:
+        inflate: Whether to inflate the beginning of a zlib or gzip stream. If not, only its header is tested.
+        proof: The number of inflated bytes that prove a zlib or gzip stream, unless the stream ends earlier.
     """
     if head[:4] == b"H4sI":
         letters = _PIECE.match(head)
@@ -324,7 +325,7 @@ def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> 
 
 
 def _begins_zip(head: bytes) -> bool:
-    """Return whether the first local header is plausible: a known method, and a name of moderate length."""
+    """Return whether `head` begins with a plausible local header: a known method, and a name of moderate length."""
     method, name_size = int.from_bytes(head[8:10], "little"), int.from_bytes(head[26:28], "little")
     return len(head) >= _ZIP_HEADER and method in _ZIP_METHODS and 0 < name_size <= _MAX_ZIP_NAME_LENGTH
 
@@ -333,7 +334,7 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
     """Yield the decoded runs of base64 or hex at `spots` that have at least `min_run_length()` letters.
 
     Raises:
-        LimitReachedError: the document has used up what it may cost.
+        LimitReachedError: a limit of the document is reached.
     """
     covered = -1
     for spot in spots:
@@ -357,20 +358,18 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
 
 
 def run_spots(content: bytes) -> list[int]:
-    """Return where runs of at least `min_run_length()` letters begin. The matcher finds long runs faster."""
+    """Return the offsets of runs of at least `min_run_length()` letters. For long runs only, the matcher is faster."""
     return [match.start() for match in _short_run().finditer(content)]
 
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
-    """Return whether the run has lines of 60 letters or more, as encoders write them; lists of words have shorter
-    ones.
-    """
+    """Return whether a run's lines have more than 44 letters on average, unlike the lines of a list of words."""
     breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
     return breaks * _MIN_LINE_LENGTH < end - begin
 
 
 def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
-    """Yield a run in decoded pieces that fit into memory. The pieces overlap."""
+    """Decode a run in overlapping pieces that fit into memory, and yield each piece as a `Run`."""
     most = meter.limits.member_bytes // 4 * 4
     for at in range(begin, end, most):
         raw = content[at : min(end, at + most + 4 * LONG_RUN)]
@@ -386,12 +385,12 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
             meter.decode(len(decoded))
             yield Run(decoded, "base64", at + shift, shifted)
             if is_media(decoded):
-                # The magic number has proved the alignment of the groups.
+                # The magic number of a picture or font proves the alignment of the groups. Try no other alignment.
                 break
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return how many letters may precede the encoded data in the run, and so shift its groups."""
+    """Return the possible numbers of letters before the encoded data, 0 to 3. Such letters shift the groups of four."""
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

@@ -24,7 +24,7 @@ from scanner.detection.members import (
 from scanner.detection.seven_zip_headers import AES, ENCODED_HEADER, Coder, Folder, HeaderReader, parsed, read_streams
 
 _SIGNATURE_HEADER_SIZE = 32
-# Bytes of a header: that of 50,000 files with long names has about 10 MB.
+# Limits the bytes of a header. The header of 50,000 files with long names has about 10 MB.
 _MAX_HEADER_BYTES = 16 << 20
 _MAX_ENCODED_HEADERS = 4
 
@@ -36,8 +36,8 @@ _DEFLATE, _DEFLATE64, _BZIP2, _PPMD, _ZSTD = (
     b"\x03\x04\x01",
     b"\x04\xf7\x11\x01",
 )
-# Filters of program code by id, and the decoder of each in the `bcj` package. No library can undo the filters of ARM64
-# and RISC-V. These leave text unchanged, so they are skipped.
+# The filters of program code, by id, and the decoder of each in the `bcj` package. No library can undo the filters of
+# ARM64 and RISC-V (`_PASSED_OVER`). These filters leave text unchanged, so they need not be undone.
 _BRANCH_FILTERS = {
     b"\x04": "BCJDecoder",
     b"\x05": "PPCDecoder",
@@ -117,7 +117,7 @@ def _header_of(content: bytes, meter: Meter) -> HeaderReader:
 
 
 class _Block:
-    """The packed bytes of one solid block."""
+    """One solid block: packed bytes that contain one or more files."""
 
     def __init__(self, content: bytes, at: int, size: int, meter: Meter) -> None:
         self._content, self._at, self._size, self._meter = content, at, size, meter
@@ -126,7 +126,7 @@ class _Block:
         """Return the block's decompressed bytes.
 
         Raises:
-            UnreadableError: a coder is not supported.
+            UnreadableError: the block is encrypted or damaged, or a coder is not supported.
         """
         if self._at > len(self._content):
             raise UnreadableError("damaged")
@@ -143,7 +143,7 @@ class _Block:
             coder, size = coders.pop(0), next(sizes)
             delta: tuple[dict[str, int], ...] = ()
             if coder.method in (_LZMA, _LZMA2) and coders and coders[0].method == _DELTA:
-                # Only liblzma undoes delta filters, and only after LZMA.
+                # Undo a delta filter together with LZMA, because only liblzma can undo it, and only after LZMA.
                 delta, size = _delta(coders.pop(0)), next(sizes)
             stream = Bounded(self._undone(coder, delta, stream, size), size)
         return stream
@@ -202,7 +202,7 @@ class _Branches:
 
 
 class _Ppmd:
-    """The content of a stream that PPMd version H compressed."""
+    """A stream with its PPMd compression (version H) undone."""
 
     def __init__(self, stream: Readable, properties: bytes, size: int, meter: Meter) -> None:
         import pyppmd

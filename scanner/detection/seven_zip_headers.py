@@ -45,7 +45,13 @@ class Coder(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """One solid block: its coders in the order in which they are undone, and the size of each one's output."""
+    """One solid block.
+
+    Attributes:
+        coders: The coders, in the order in which they are undone.
+        sizes: The size in bytes of each coder's output.
+        packed_streams: The number of packed streams that the block consists of.
+    """
 
     coders: tuple[Coder, ...]
     sizes: tuple[int, ...]
@@ -53,7 +59,14 @@ class Folder(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """The offsets of the solid blocks, and the sizes of the files in each."""
+    """The solid blocks of an archive.
+
+    Attributes:
+        position: The offset of the first block, from the end of the signature header.
+        packed_sizes: The sizes in bytes of the packed streams of all blocks, in order.
+        folders: The blocks.
+        files: The sizes in bytes of the files in each block.
+    """
 
     position: int
     packed_sizes: tuple[int, ...]
@@ -62,7 +75,7 @@ class Streams(NamedTuple):
 
 
 class HeaderReader:
-    """A cursor in a header. Its methods raise UnreadableError if the header ends too early."""
+    """A read position in a header. Its methods raise UnreadableError if the header ends too early."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -82,7 +95,7 @@ class HeaderReader:
         return self.take(1)[0]
 
     def number(self) -> int:
-        """Return a number of up to eight bytes. The first byte says how many follow."""
+        """Read and return a number. Its first byte tells how many more bytes it has, at most eight."""
         first = self.byte()
         value = 0
         for index in range(8):
@@ -93,10 +106,10 @@ class HeaderReader:
         return value
 
     def count(self, most: int) -> int:
-        """Return a count.
+        """Read and return a count.
 
         Raises:
-            UnreadableError: it exceeds `most`.
+            UnreadableError: the count exceeds `most`.
         """
         count = self.number()
         if count > most:
@@ -108,7 +121,7 @@ class HeaderReader:
         return [bool(field[at >> 3] & (0x80 >> (at & 7))) for at in range(count)]
 
     def checksums(self, count: int) -> list[bool]:
-        """Skip the checksums, and return which of the streams have one."""
+        """Skip the checksums of `count` streams. Return, for each stream, whether it has a checksum."""
         defined = [True] * count if self.byte() else self.bits(count)
         self.take(4 * sum(defined))
         return defined
@@ -119,7 +132,7 @@ class HeaderReader:
 
 
 def parsed(header: HeaderReader, meter: Meter) -> tuple[Streams, list[str], list[bool]]:
-    """Return the streams, the names of all files, and which of the files are empty."""
+    """Return the blocks, the names of all files, and for each file whether it is empty."""
     header.expect(_HEADER)
     streams = Streams(0, (), (), ())
     names: list[str] = []
@@ -189,7 +202,10 @@ def _folders(header: HeaderReader, most: int) -> tuple[tuple[Folder, ...], list[
 
 
 def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
-    """Return a block's coders, the order in which they are undone, and the number of packed streams."""
+    """Read the description of a block.
+
+    Return the coders, their indexes in the order in which the coders are undone, and the number of packed streams.
+    """
     count = header.number()
     if not 0 < count <= _MAX_CODERS:
         raise UnreadableError("unsupported_compression")
@@ -213,7 +229,7 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
     if not simple:
         if any(coder.method == AES for coder in coders):
             raise UnreadableError("encrypted")
-        # The block has a coder with several inputs (BCJ2). Opening the block will fail, and it is then skipped.
+        # The block has a coder with several inputs (BCJ2). Opening the block fails, and its files are then skipped.
         return coders, list(range(count)), max(packed_streams, 2)
     # A bind pair connects the output of one coder to the input of the next. The first coder is the one whose input is
     # in no pair: it reads the packed stream.

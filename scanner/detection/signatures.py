@@ -63,7 +63,13 @@ PHAR_END = b"__HALT_COMPILER();"
 
 
 class Signature(NamedTuple):
-    """The signature of a kind of container. `name` is the name of the format, for kinds that are not read."""
+    """The signature of a kind of container.
+
+    Attributes:
+        magic: The first bytes.
+        proof: Returns whether the rest of a content fits the format. None if the first bytes are enough.
+        name: The name of the format, for formats that cannot be read.
+    """
 
     magic: bytes
     kind: ContainerKind
@@ -72,7 +78,7 @@ class Signature(NamedTuple):
 
 
 def _is_zlib(content: bytes) -> bool:
-    """Return whether a deflate stream begins after two bytes. Decompressing text fails within its first bytes."""
+    """Return whether the content begins with a zlib stream. Text with the same first bytes soon fails to decompress."""
     inflater = zlib.decompressobj()
     try:
         return bool(inflater.decompress(content[:512], 1 << 16)) or inflater.eof
@@ -96,7 +102,7 @@ _CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}")
 
 
 def _is_cpio(content: bytes) -> bool:
-    """Return whether a header of digits is followed by a name that ends with a zero byte."""
+    """Return whether the content begins with a header of digits, and then a name that ends with a zero byte."""
     if _CPIO.match(content) is None:
         return False
     octal = content[5:6] == b"7"
@@ -116,7 +122,7 @@ def _is_arj(content: bytes) -> bool:
 
 
 def _is_squashfs(content: bytes) -> bool:
-    """Return whether block size and its logarithm agree: https://dr-emann.github.io/squashfs/."""
+    """Return whether the block size and its logarithm in the header agree: https://dr-emann.github.io/squashfs/."""
     order: Literal["little", "big"] = "big" if content[:4] == b"sqsh" else "little"
     logarithm = int.from_bytes(content[22:24], order)
     return len(content) >= 96 and logarithm <= 20 and int.from_bytes(content[12:16], order) == 1 << logarithm
@@ -131,7 +137,7 @@ def _is_parquet(content: bytes) -> bool:
 
 
 def _is_ole(content: bytes) -> bool:
-    """Return whether the byte order and the sizes of sectors are the only ones allowed ([MS-CFB] 2.2)."""
+    """Return whether the byte order and the sector sizes in the header have allowed values ([MS-CFB] 2.2)."""
     return content[28:30] == b"\xfe\xff" and content[30:34] in (b"\x09\0\x06\0", b"\x0c\0\x06\0")
 
 
@@ -145,7 +151,7 @@ def _is_event_stream(content: bytes) -> bool:
 
 
 def _is_bzip2(content: bytes) -> bool:
-    # In an empty file, the magic number of the end follows the level.
+    # After the level, there is the magic number of a block or, in an empty file, the magic number of the end.
     return content[3:4] in b"123456789" and content[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 
@@ -242,7 +248,7 @@ PROGRAM_STARTS = frozenset((b"MZ", b"\x7fE", b"#!", b"\xcf\xfa", b"\xce\xfa", b"
 
 
 def encrypted_members(container: Container) -> Iterator[Member]:
-    """Raise UnreadableError: the container is encrypted."""
+    """Raise UnreadableError, because the container is encrypted."""
     del container
     yield from ()
     raise UnreadableError("encrypted")

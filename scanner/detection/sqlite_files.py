@@ -1,4 +1,4 @@
-"""Reader of SQLite databases. It parses the pages itself and never runs SQL of a database.
+"""Reader of SQLite databases. It parses the pages itself and runs no SQL.
 
 The format: https://www.sqlite.org/fileformat2.html
 """
@@ -14,10 +14,10 @@ from scanner.detection.token_formats import min_token_length
 
 SIGNATURE = b"SQLite format 3\0"
 
-# Bytes of texts of one table that are joined to one member. Each member has a fixed cost.
+# The texts of a table are joined to members of about this many bytes, because each member has a fixed cost.
 _BATCH_BYTES = 1 << 20
-# Freed cells may still refer to overflow pages that are in use again, so a page may be read more than once. The limit
-# keeps the work linear if many cells refer to one chain.
+# Freed cells may still refer to overflow pages that are in use again, so a page may be read more than once. This limit
+# keeps the work linear if many cells refer to the same overflow pages.
 _MAX_READS_OF_OVERFLOW_PAGE = 4
 
 _INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
@@ -33,7 +33,7 @@ class _Value(NamedTuple):
 
 
 class _Page(NamedTuple):
-    """A b-tree page: its kind, its offset in the file, and the file offsets of its cells."""
+    """A b-tree page: its kind, its offset in the file, the file offsets of its cells, and its last child's number."""
 
     kind: int
     start: int
@@ -108,9 +108,9 @@ class _Database:
         self._reads = bytearray(self.page_count + 1)
 
     def owners(self) -> dict[int, str | None]:
-        """Return the table of each page, in the order of each tree. For pages to leave out, the table is None.
+        """Return the name of the table that each page belongs to, by page number. Pages of a tree are in tree order.
 
-        Pages of ordinary indexes are left out, because they repeat content of the tables.
+        The name is None for pages of ordinary indexes, which repeat content of the tables, and for pointer maps.
         """
         owners: dict[int, str | None] = {}
         schema = self._tree(1, "sqlite_schema", owners)
@@ -133,7 +133,7 @@ class _Database:
         return owners
 
     def _tree(self, root: int, name: str | None, owners: dict[int, str | None]) -> list[int]:
-        """Assign the pages of one tree to their table, each page once. Return the pages level by level."""
+        """Record the table `name` in `owners` for each page of a tree. Return the page numbers, level by level."""
         numbers: list[int] = []
         level = [root]
         while level:
@@ -156,7 +156,10 @@ class _Database:
         return numbers
 
     def _schema_row(self, kind: int, cell: int) -> tuple[int, str | None] | None:
-        """Return root page and table of one row of sqlite_schema (type, name, tbl_name, rootpage, sql)."""
+        """Return the root page and the name that one row of sqlite_schema gives (type, name, tbl_name, rootpage, sql).
+
+        Return None if the row has no root page. The name is None for an index.
+        """
         columns = self._columns(self._payload(kind, cell)[0])
         if len(columns) < 4:
             return None
@@ -167,7 +170,7 @@ class _Database:
         return root, None if texts[0] == "index" else shown_name(texts[1]) or "table"
 
     def page(self, number: int) -> _Page | None:
-        """Return the b-tree page of this number, None if it is a page of another kind."""
+        """Return the b-tree page with this number, or None if the page is of another kind."""
         start = (number - 1) * self.page_size
         header = start + (100 if number == 1 else 0)
         content = self._content
@@ -243,7 +246,7 @@ class _Database:
         return b"".join(pieces), local
 
     def _columns(self, record: bytes) -> list[tuple[int, bytes]]:
-        """Return serial type and bytes of each column of a record that is not empty."""
+        """Return the serial type and the bytes of each column of a record."""
         header_size, at = _varint(record, 0)
         begin = header_size
         columns: list[tuple[int, bytes]] = []
@@ -260,7 +263,7 @@ class _Database:
 
 
 def _has_long_value(record: bytes) -> bool:
-    """Return whether a record may hold a value as long as a token. Only the bytes of its header are read."""
+    """Return whether a record may hold a value as long as a token. Only the bytes of the record's header are read."""
     if len(record) < min_token_length():
         return False
     size, at = _varint(record, 0)
@@ -270,7 +273,7 @@ def _has_long_value(record: bytes) -> bool:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """Return the variable-length integer at an offset, and the offset after it.
 
-    If the integer is truncated, that is the end of the data.
+    If the integer is truncated, that offset is the end of the data.
     """
     value = 0
     for _ in range(8):

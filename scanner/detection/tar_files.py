@@ -14,9 +14,9 @@ from scanner.detection.members import Bounded, Container, Member, Readable, read
 BLOCK = 512
 _EMPTY = bytes(BLOCK)
 _OCTAL = frozenset(b"01234567 \0")
-# Bytes of an extended header, which holds a path, times and attributes. A larger one is scanned as text and not parsed.
+# An extended header holds a path, times and attributes. A header with more bytes is scanned as text and not parsed.
 _MAX_EXTENDED_HEADER_BYTES = 64 << 10
-# Digits of the length field of a PAX record. A record with more would exceed the largest header.
+# Digits of the length field of a PAX record. A length with more digits would exceed the largest header.
 _MAX_LENGTH_DIGITS = 6
 _GNU_NAME, _GNU_LINK, _PAX, _PAX_OF_ALL, _SUN_PAX, _GNU_SPARSE = b"L", b"K", b"x", b"g", b"X", b"S"
 _LINKS = (b"1", b"2")
@@ -29,7 +29,7 @@ def tar_members(container: Container) -> Iterator[Member]:
     """Yield every file and link target in order. Sparse files are yielded without their holes.
 
     After a damaged header, and after the end of an archive, the reader continues with the next block that is a header.
-    Bytes before it are counted as damaged, unless they are padding after an end.
+    The bytes that it skips are counted as damaged, except after the end of an archive.
     """
     yield from _Archive(container).members()
 
@@ -67,7 +67,7 @@ class _Archive:
             yield from self._entry(header, size)
 
     def _size(self, header: bytes) -> int | None:
-        """Return the declared size of an entry's data, None if the field is not a number."""
+        """Return the declared size of an entry's data in bytes, or None if the field is not a number."""
         declared = self._extended.get(b"size")
         if declared is not None and header[156:157] not in (_PAX, _PAX_OF_ALL, _GNU_NAME, _GNU_LINK):
             return int(declared) if declared.isdigit() and len(declared) < 20 else None
@@ -86,7 +86,7 @@ class _Archive:
         if kind in _WITHOUT_DATA or (kind in (b"0", b"\0") and name.endswith(b"/") and size == 0):
             return
         if kind == _GNU_SPARSE and header[482]:
-            # The map of a sparse file continues in further blocks.
+            # The map of a sparse file continues in further blocks before the data. Skip these blocks.
             while len(block := read_up_to(self._stream, BLOCK)) == BLOCK and block[504]:
                 self._meter.take(0)
         data = Bounded(self._stream, size)
@@ -94,10 +94,10 @@ class _Archive:
         self._skip(data, size)
 
     def _skip(self, data: Bounded, size: int) -> None:
-        """Go to the block after an entry's data."""
+        """Skip to the block after an entry's data. Count truncated data as damaged."""
         data.skip()
         padding = -size % BLOCK
-        # Many programs omit the padding after the last file. A truncated file is damaged.
+        # Missing padding is not damage, because many programs omit the padding after the last file.
         if data.left:
             self._meter.note("damaged")
         elif padding:
@@ -131,9 +131,9 @@ class _Archive:
 
 
 def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
-    """Return the names and the size in a PAX header, and how many of its bytes are valid records.
+    """Return the names and the size in a PAX header, and the number of bytes before the first invalid record.
 
-    Parsing stops at the first invalid record. A record is `LENGTH KEY=VALUE\\n`, where LENGTH counts the whole record.
+    A record is `LENGTH KEY=VALUE\\n`, where LENGTH is the size of the whole record in bytes.
     """
     records: dict[bytes, bytes] = {}
     at = 0
@@ -167,14 +167,14 @@ def is_tar_header(header: bytes) -> bool:
 
 
 def _is_almost_header(block: bytes) -> bool:
-    """Return whether a block whose checksum is wrong still has the magic, a name and a size in octal digits."""
+    """Return whether a block with a wrong checksum still has tar's magic number, a name and a size in octal digits."""
     return block[257:262] == b"ustar" and block[0] != 0 and block[124] != 0x80 and _number(block[124:136]) is not None
 
 
 def _number(field: bytes) -> int | None:
-    """Return a number in octal digits, or in base 256 if its first bit is set.
+    """Return the number in a field: in octal digits, or in base 256 if the first bit is set.
 
-    Return None if it is invalid or negative.
+    Return None if the field is invalid or the number is negative.
     """
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")

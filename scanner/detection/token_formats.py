@@ -1,7 +1,8 @@
 """Token formats: what a token of this vendor looks like. No other module knows that.
 
-Everything that depends on the form of a token is derived from `active_formats()`: needles, patterns, hints, code search
-queries and the checks at every edge. A process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it scans.
+Everything that depends on the form of a token is derived from `active_formats()`: needles, patterns, hints, queries of
+code search and the checks of reported tokens. A process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it
+scans.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _Value = TypeVar("_Value")
 
 
 class FormatError(ValueError):
-    """A token format cannot be used. The message is one line that continues after the setting's name."""
+    """A token format cannot be used. The message is one line to be shown after the name of the setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ class TokenFormat:
     Attributes:
         prefix: Letters, digits, `_` and `-`; begins with a letter or digit.
         alphabet: The characters of the body in ASCII order, each once.
-        body_length: Characters after the prefix, the checksum included.
-        checksum: With `crc32`, the last six characters are the CRC-32 of the body's others in base 62, zero-padded.
+        body_length: The number of characters after the prefix, including the checksum.
+        checksum: With `crc32`, the last six characters are the CRC-32 of the body's other characters. It is written in
+            base 62, padded with zeros.
     """
 
     prefix: str
@@ -67,7 +69,7 @@ class TokenFormat:
 
     @property
     def length(self) -> int:
-        """Characters of a whole token."""
+        """The number of characters of a whole token."""
         return len(self.prefix) + self.body_length
 
     @property
@@ -80,7 +82,7 @@ class TokenFormat:
 
     @property
     def expression(self) -> str:
-        """A regular expression that every token of this format matches, whatever its checksum."""
+        """A regular expression that matches every token of this format. It does not check the checksum."""
         return f"{re.escape(self.prefix)}{self.character_class}{{{self.body_length}}}"
 
     @property
@@ -95,15 +97,16 @@ class TokenFormat:
         return f"{self.prefix}{self.character_class}{{{self.body_length}}}" + (":crc32" if self.checksum else "")
 
     def has_checksum(self, token: str) -> bool:
-        """Return whether the checksum of a token is right, or the format has none."""
+        """Return whether a token's checksum is right. Return True if the format has no checksum."""
         if not self.checksum:
             return True
         body = token[len(self.prefix) :]
         return body[-CHECKSUM_LENGTH:] == _base62(zlib.crc32(body[:-CHECKSUM_LENGTH].encode()))
 
     def may_contain(self, part: bytes) -> bool:
-        """Return whether a part of a body may be random: all its characters are of the alphabet, and it has each case
-        that the alphabet has.
+        """Return whether `part` may be a part of a random body.
+
+        It must have only letters of the alphabet. If the alphabet has both cases, it must have letters of both cases.
         """
         if part.translate(None, self.alphabet.encode()):
             return False
@@ -117,7 +120,7 @@ class TokenFormat:
         """Return an invented token of this format, for the sandbox and the tests.
 
         Args:
-            choose: Returns one character of the string that it gets, such as `secrets.choice`.
+            choose: Returns one character of the string that is passed to it, such as `secrets.choice`.
         """
         count = self.body_length - (CHECKSUM_LENGTH if self.checksum else 0)
         body = "".join(choose(self.alphabet) for _ in range(count))
@@ -132,11 +135,11 @@ def parse_formats(text: str) -> tuple[TokenFormat, ...]:
     """Return the formats in the value of `R8SCAN_TOKEN_FORMATS`.
 
     Args:
-        text: Formats separated by commas or spaces. Each is a prefix, a class of characters in brackets and a number in
-            braces, such as `sk_live_[0-9a-zA-Z]{24}`. `:crc32` after it requires a checksum.
+        text: Formats separated by commas or spaces. Each format is a prefix, a class of characters in brackets and a
+            number in braces, such as `sk_live_[0-9a-zA-Z]{24}`. If `:crc32` follows, a token needs a checksum.
 
     Raises:
-        FormatError: One of them is malformed or beyond a limit, or there are too many.
+        FormatError: a format is malformed, repeated or beyond a limit, or there are too many formats.
     """
     if len(text) > MAX_SETTING_LENGTH:
         raise FormatError(f"must be at most {MAX_SETTING_LENGTH} characters")
@@ -182,7 +185,7 @@ def _parse_class(prefix: str, text: str) -> str:
 
 
 def _as_ranges(letters: list[str]) -> Iterator[str]:
-    """Yield the ordered letters for a character class. Three or more neighbours become a range, as in `a-z`."""
+    """Yield the parts of a character class for sorted letters. Three or more neighbours become a range, as in `a-z`."""
     run: list[str] = []
     for letter in [*letters, ""]:
         if run and letter and ord(letter) == ord(run[-1]) + 1:
@@ -211,8 +214,8 @@ def active_formats() -> tuple[TokenFormat, ...]:
 
 
 def use_formats(formats: Iterable[TokenFormat]) -> None:
-    """Make these the formats of this process. Call it at the start, before other threads scan."""
-    # This is a global, because the alternative is a further parameter of every call of redact().
+    """Set the token formats of this process. Call this at the start of the process, before other threads scan."""
+    # The formats are a global, because the alternative is a further parameter of every call of redact().
     global _active
     wanted = tuple(formats)
     if wanted == _active:
@@ -231,13 +234,13 @@ def derived_from_formats(function: Callable[[], _Value]) -> Callable[[], _Value]
 
 @derived_from_formats
 def min_token_length() -> int:
-    """Return the length of the shortest active format, in bytes."""
+    """Return the length in bytes of a token of the shortest active format."""
     return min(form.length for form in active_formats())
 
 
 @derived_from_formats
 def max_token_length() -> int:
-    """Return the length of the longest active format, in bytes."""
+    """Return the length in bytes of a token of the longest active format."""
     return max(form.length for form in active_formats())
 
 
@@ -262,14 +265,17 @@ def is_token(text: str) -> bool:
 
 
 def mask_plain_tokens(text: str) -> str:
-    """Return the text with every plain token replaced by its hint; see `redact` for tokens in other encodings."""
+    """Return the text with every plain token replaced by its hint. `redact` also replaces tokens in other encodings."""
     for _, pattern in _expressions():
         text = pattern.sub(lambda match: hint_of(match[0].encode()), text)
     return text
 
 
 def hint_of(token: bytes) -> str:
-    """Return `r8_Ab1…xyz9`: enough for the owner to recognise the token, too little to use or to guess it."""
+    """Return the hint of a token, such as `r8_Ab1…xyz9`.
+
+    The hint is enough for the owner to recognise the token, but too little to use or to guess the token.
+    """
     text = token.decode("ascii")
     prefix = max((len(form.prefix) for form in active_formats() if text.startswith(form.prefix)), default=HINT_BODY)
     return f"{text[: min(prefix + HINT_BODY, MAX_HINT_HEAD)]}…{text[-HINT_TAIL:]}"

@@ -1,6 +1,6 @@
 """The exact patterns of a token in each encoding, built from the active token formats.
 
-`encodings` decides what a match means.
+The module `encodings` decides whether a match is a token.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from scanner.detection.joints import (
 )
 from scanner.detection.token_formats import TokenFormat, active_formats, derived_from_formats
 
-# What separates two numbers in hexadecimal: punctuation, casts of Java, and directives of an assembler.
+# The separators of two hexadecimal numbers: punctuation, casts of Java, and directives of an assembler.
 _GAP = rb"(?:[\s,:;\"'-]{0,40}+|,\\\r?\n[ \t]*+)(?:\.?(?:byte|BYTE|db|DB)[ \t]++)?+(?:\(byte\)[ ]?)?+(?:0[xX])?+"
 _COMMA = rb"(?:[\s,;]{1,40}+|,\s{0,40}+\"[0-9]{1,4}\":[ ]?+)"
-# UTF-16 as a list of bytes, as in exports of the Windows registry: `72,00,38,00`, with a backslash at line ends.
+# The separators in a list of UTF-16 bytes, as in exports of the Windows registry: `72,00,38,00`. A backslash is at the
+# end of each line.
 _WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
-# The end of a literal or of its line, or the place where a template or a format string inserts the rest.
+# What may follow a prefix alone: the end of the literal or of the line, or the place where a template or a format
+# string inserts the rest of the token.
 _LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
 _BREAK = rb"[%=&\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
 
@@ -39,27 +41,28 @@ Match: TypeAlias = regex.Match[bytes]
 
 
 class TokenPatterns(NamedTuple):
-    """The patterns of one format.
+    """The patterns of one token format.
 
     Attributes:
-        plain: The token as it is.
-        units: A token in which any character may be escaped, with joints between any two. Captures `unit` and `joint`.
-        end_of_word: Markup after the first letter that shows that the letter begins no token. `re` starts faster than
-            `regex`, and HTML has many such places.
-        hexadecimal: Hexadecimal digits without anything between them.
-        hex_list: Hexadecimal numbers with separators between them; the body's numbers are captured as `unit`.
-        decimal_list: The same with decimal numbers.
-        utf16: Big-endian UTF-16 without its first zero byte. This also matches little-endian UTF-16 without its last
-            zero byte.
-        utf32: The same for UTF-32.
-        decimal_escapes: Any character may be a decimal escape; captured as `unit`.
-        wide_hex_list: A list of hexadecimal bytes of UTF-16; the body's letters are captured as `unit`.
-        lone_prefix: A string literal of only the prefix.
-        rest: A string literal of only the body, captured as `rest`. It must contain both cases if the alphabet has
-            both, so that a hash in lower case does not match.
-        marked_end: The token with the high bit of its last letter set. The bytes after it must not continue a UTF-8
-            character that this bit would begin.
-        escaped: Where a token that is not plain may begin, for crowded windows, which are searched by patterns.
+        plain: The token without any encoding.
+        units: The token with escaped characters, and with joints between any two characters. Each character is captured
+            as `unit` and each joint as `joint`.
+        end_of_word: Markup after the first letter which shows that the letter begins no token. It is compiled by `re`,
+            because HTML has much such markup and `re` starts faster than `regex`.
+        hexadecimal: The token in hexadecimal digits without anything between them.
+        hex_list: The token as hexadecimal numbers with separators. Each number of the body is captured as `unit`.
+        decimal_list: The token as decimal numbers with separators. Each number of the body is captured as `unit`.
+        utf16: The token in big-endian UTF-16 without its first zero byte. This also matches little-endian UTF-16
+            without its last zero byte.
+        utf32: The token in UTF-32, without its first or last three zero bytes.
+        decimal_escapes: The token with decimal escapes of any characters. Each character is captured as `unit`.
+        wide_hex_list: The token in UTF-16 as hexadecimal bytes. Each letter of the body is captured as `unit`.
+        lone_prefix: The prefix alone at the end of a string literal.
+        first_part: The prefix and at least four characters of the body at the end of a string literal. The characters
+            of the body are captured as `part`.
+        marked_end: The token with the high bit of its last letter set. The next byte must not continue the UTF-8
+            character that such a letter could begin.
+        escaped: The beginning of a token that is not plain, to search windows with very many hits.
     """
 
     form: TokenFormat
@@ -145,7 +148,7 @@ def _escape(text: str) -> bytes:
 
 @derived_from_formats
 def token_patterns() -> tuple[TokenPatterns, ...]:
-    """Return the patterns of each active format. They are compiled at the first use."""
+    """Return the patterns of each active format. The patterns are compiled at the first call."""
     return tuple(map(_patterns_of, active_formats()))
 
 

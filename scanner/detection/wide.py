@@ -20,14 +20,14 @@ _SHORT_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class WidePiece(NamedTuple):
-    """A piece of a wide document in UTF-8. `start` is its offset in the document."""
+    """A piece of a UTF-16 or UTF-32 document, converted to UTF-8. `start` is the piece's offset in the document."""
 
     text: bytes
     codec: str
     start: int
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield the findings in the text, with spans converted to those in the wide document, in linear time."""
+        """Yield the findings in the text with their spans in the document, in linear time."""
         at = raw = 0
         for finding in sorted(inner, key=lambda found: found.start):
             raw += len(_wide(self.text[at : finding.start], self.codec))
@@ -42,8 +42,9 @@ def _wide(text: bytes, codec: str) -> bytes:
 
 
 def wide_codec(content: bytes) -> str | None:
-    """Return the codec of a content in UTF-16 or UTF-32, recognised by its byte order mark or by the positions of its
-    zeros.
+    """Return the codec of a content in UTF-16 or UTF-32, or None for another content.
+
+    The codec is recognised by the byte order mark, or by the positions of the zero bytes.
     """
     if b"\0" not in content[:8] and content[:2] not in _SHORT_MARKS:
         return None
@@ -63,7 +64,7 @@ def wide_codec(content: bytes) -> str | None:
 
 
 def wide_pieces(content: bytes, codec: str) -> Iterator[WidePiece]:
-    """Yield the text in pieces that overlap by 16 kB."""
+    """Yield the document in pieces of 1 MB and 16 kB. Each piece begins 1 MB after the previous one."""
     for start in range(0, len(content), _PIECE):
         raw = content[start : start + _PIECE + _OVERLAP]
         yield WidePiece(raw.decode(codec, "replace").encode("utf-8", "replace"), codec, start)

@@ -1,6 +1,6 @@
-"""The central directory of a zip, searched from the end: a zip may follow a program and precede a signature.
+"""Search for the central directory of a zip, from the end of the content.
 
-It reads no files of the archive.
+A zip may follow a program, and a signature may follow the zip. This module reads no files of the archive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ program."""
 
 
 def has_directory(content: bytes) -> bool:
-    """Return whether a content ends with a zip's end record directly after a directory."""
+    """Return whether a content ends with the directory of a zip, directly followed by the zip's end record."""
     end = content.rfind(_END_MAGIC, max(0, len(content) - MAX_END_DISTANCE))
     if end < 0 or len(content) < end + _END.size:
         return False
@@ -35,7 +35,7 @@ def has_directory(content: bytes) -> bool:
 def directory(content: bytes) -> tuple[int, int, int] | None:
     """Return the offsets of the directory's start and end, and the number of bytes before the archive.
 
-    None without a directory.
+    Return None if there is no directory.
     """
     end = content.rfind(_END_MAGIC)
     while end >= 0:
@@ -44,7 +44,7 @@ def directory(content: bytes) -> tuple[int, int, int] | None:
             found = _placed(content, end, size, offset)
             if found is not None:
                 return found
-        # This magic number is inside a comment or after the archive. The real one is near, so continue the search.
+        # This magic number is inside a comment or after the archive. Continue the search near it for the real one.
         if end < len(content) - MAX_END_DISTANCE:
             return None
         end = content.rfind(_END_MAGIC, 0, end)

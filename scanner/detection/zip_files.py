@@ -1,4 +1,4 @@
-"""Reader of zip archives, by their directory or by the local headers of the files.
+"""Reader of zip archives. It finds the files by the directory or, if that is damaged, by the files' local headers.
 
 The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -35,7 +35,7 @@ _UNKNOWN_32 = 0xFFFFFFFF
 
 
 class _Entry(NamedTuple):
-    """One file of an archive. `data` is the offset of its bytes, and `checksum` is None if unknown."""
+    """One file of an archive. `data` is the offset of its packed bytes, and `checksum` is None if it is unknown."""
 
     name: bytes
     flags: int
@@ -48,7 +48,7 @@ class _Entry(NamedTuple):
 def zip_members(container: Container) -> Iterator[Member]:
     """Yield every file of a zip.
 
-    A damaged file is counted, its readable text is still yielded, and so are the files after it.
+    A damaged file is counted, and its readable text is still yielded. The files after it are yielded as well.
     """
     content = whole(container)
     archive = _Archive(container, content)
@@ -72,7 +72,10 @@ class _Archive:
         self.directory_is_broken = False
 
     def members_by_directory(self, begin: int, end: int, in_front: int) -> Iterator[Member]:
-        """Yield the files that the directory lists."""
+        """Yield the files that the directory in `content[begin:end]` lists.
+
+        `in_front` is the number of bytes before the archive. The offsets in the directory do not count these bytes.
+        """
         content, at = self._content, begin
         while at < end:
             if not content.startswith(_CENTRAL_MAGIC, at) or at + _CENTRAL.size > end:
@@ -96,7 +99,7 @@ class _Archive:
             yield from self._member(_Entry(name, flags, method, data, packed, checksum))
 
     def _data_of(self, local: int) -> int | None:
-        """Return the offset of the bytes after a local header, None if there is no local header."""
+        """Return the offset of a file's packed bytes, or None if there is no local header at the offset `local`."""
         content = self._content
         if not content.startswith(_LOCAL_MAGIC, local) or local + _LOCAL.size > len(content):
             return None
@@ -107,7 +110,7 @@ class _Archive:
     def members_by_local_headers(self) -> Iterator[Member]:
         """Yield the files of a zip whose directory is truncated or damaged.
 
-        Files that were read already are left out.
+        Leave out the files that were yielded before.
         """
         content = self._content
         at = content.find(_LOCAL_MAGIC)
@@ -120,7 +123,7 @@ class _Archive:
                 self._meter.enter()
                 name = content[at + _LOCAL.size : at + _LOCAL.size + min(name_size, _MAX_NAME_BYTES)]
                 data = at + _LOCAL.size + name_size + extra_size
-                # If bit 3 is set, the checksum and the sizes follow the data.
+                # If bit 3 is set, the checksum and the sizes are after the data and not in the header.
                 known = not flags & 8
                 size = packed if known or method == _STORED else 0
                 yield from self._member(_Entry(name, flags, method, data, size, checksum if known else None))
@@ -136,8 +139,8 @@ class _Archive:
             self._meter.note("encrypted")
             return
         if entry.flags & 1:
-            # Protected Android packages set the bit of encryption although nothing is encrypted. A right checksum shows
-            # that.
+            # Protected Android packages set the bit of encryption although nothing is encrypted. If the checksum of the
+            # unencrypted bytes is right, the file is not encrypted.
             plain = self._plain_in_spite_of_flag(entry)
             if plain is None:
                 self._meter.note("encrypted")
@@ -178,7 +181,7 @@ class _Archive:
         except UnreadableError:
             return None
         most = self._meter.limits.member_bytes
-        # Reading encrypted bytes as plain ones fails. That shows only that the file is encrypted, so do not count it as
+        # Decompressing encrypted bytes fails. That shows only that the file is encrypted, so do not count the error as
         # damage.
         damage = self._meter.unread["damaged"]
         plain = read_up_to(stream, most + 1)
@@ -198,7 +201,7 @@ _CODECS = {
 
 
 class _Checked:
-    """A file's bytes. The checksum is compared at the end, and a wrong one is counted as damage."""
+    """A stream of a file's bytes. At the end, it compares the checksum, and counts a wrong checksum as damage."""
 
     def __init__(self, stream: Readable, checksum: int | None, container: Container) -> None:
         self._stream = stream
@@ -211,7 +214,7 @@ class _Checked:
         piece = self._stream.read(size)
         self._sum = zlib.crc32(piece, self._sum)
         if not piece and size and self._expected is not None:
-            # Do not count damage that the decompressor has counted.
+            # If the decompressor has counted damage, do not count the same damage again.
             if self._sum != self._expected and self._meter.unread["damaged"] == self._damage:
                 self._meter.note("damaged")
             self._expected = None
@@ -219,9 +222,9 @@ class _Checked:
 
 
 def _wide_sizes(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, int]:
-    """Return packed size and offset of a zip64 entry.
+    """Return the packed size and the offset of a zip64 entry.
 
-    Its extra field lists only the values that do not fit elsewhere.
+    The extra field has only those values that do not fit into their 32-bit fields.
     """
     at = 0
     while at + 4 <= len(extra):

@@ -1,1 +1,1 @@
-"""The reader of a repository's packs without git. Separate processes make each object once."""
+"""The reader of a repository's packs without git. Separate processes rebuild each object once."""

@@ -1,6 +1,7 @@
-"""The delta families of a repository's packs: every object that can be made from one base object inside the same pack.
+"""The division of a repository's packs into delta families and units.
 
-Families are combined into units of similar work, which the worker processes take one by one.
+A delta family is a base object and all objects of the same pack that can be built from it by deltas. Families are
+combined into units of similar work, which the worker processes take one by one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OBJECT_COST = 2048
 """Bytes added to the size of each object in the weight of a unit, because each object takes some microseconds."""
 
 _SLICE = 1 << 20
-"""Entries that numpy works on at a time, because it takes 8 bytes and more for each of them meanwhile."""
+"""Entries that numpy works on at a time, because numpy needs 8 bytes or more of memory for each of these entries."""
 _MAX_ROUNDS = 13
 """Rounds that follow deltas to their bases.
 
@@ -37,13 +38,13 @@ Each round goes twice as far as the one before. A chain of more than 8,192 delta
 
 @dataclass(slots=True)
 class PackPlan:
-    """One pack, ready to be read.
+    """The plan for reading one pack. The number of an entry is its position in `entries`.
 
     Attributes:
-        children: Numbers of the deltas, ordered by their base. Deltas of one base that are not a base themselves come
-            last.
-        starts: For each entry, the position of its first delta in `children`; one more at the end.
-        rest: Entries that git has to read.
+        children: The numbers of the deltas, ordered by their base. Of the deltas of one base, those that are not a base
+            themselves come last.
+        starts: For each entry, the position of its first delta in `children`; then the length of `children`.
+        rest: The numbers of the entries that git has to read.
         number: The number of the pack in the list of the process that scans the history.
     """
 
@@ -59,13 +60,18 @@ class PackPlan:
         return bytes(self.file.ids[self.entries.id_rows[number]].data)
 
     def oids(self, numbers: npt.NDArray[np.integer]) -> bytes:
-        """Return the ids of many entries, joined."""
+        """Return the joined ids of the objects of many entries."""
         return bytes(self.file.ids[self.entries.id_rows[numbers]].data)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Families of one pack that one worker reads at a time. `roots` are the numbers of their base objects."""
+    """Families of one pack that one worker reads at a time.
+
+    Attributes:
+        roots: The entry numbers of the families' base objects.
+        weight: The estimated work in bytes.
+    """
 
     plan: PackPlan
     roots: npt.NDArray[np.uint32]
@@ -74,7 +80,7 @@ class Unit:
 
 @dataclass(slots=True)
 class HistoryPlan:
-    """All packs of a repository.
+    """The plan for reading all packs of a repository.
 
     `units` are sorted by weight, heaviest first. `objects` is the number of objects in the units.
     """
@@ -108,9 +114,10 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
 
 
 def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32], Weights]:
-    """Return, for each entry, whether it can be made, and the roots of all families with the work on each in bytes.
+    """Return whether each entry's object can be built, the entry numbers of all families' roots, and their weights.
 
-    The work assumes that the object of a delta is about as large as its base.
+    The weight of a family is its estimated work in bytes. The estimate assumes that the object of each delta is as
+    large as the family's root.
     """
     roots = _roots(entries.bases)
     is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
@@ -130,9 +137,9 @@ def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.u
 
 
 def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
-    """Return, for each entry, the number of the object at the end of its chain of bases.
+    """Return, for each entry, the number of the entry at the end of the entry's chain of bases.
 
-    For a chain that is too long or has no end, it is the number of a delta.
+    For a chain that is too long or has no end, the returned number is that of a delta.
     """
     roots = np.arange(len(bases), dtype=np.uint32)
     np.copyto(roots, bases.view(np.uint32), where=bases >= 0)
@@ -171,7 +178,7 @@ def _slices(count: int) -> list[slice]:
 
 
 def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
-    """Return the values at these places. numpy itself would convert all numbers to 64 bits at once."""
+    """Return `values[numbers]`. Compute it in slices, because numpy would convert all numbers to 64 bits at once."""
     taken = np.empty(len(numbers), values.dtype)
     for part in _slices(len(numbers)):
         taken[part] = values[numbers[part]]
@@ -179,7 +186,10 @@ def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDA
 
 
 def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Weights, target: int) -> list[Unit]:
-    """Return units of about the target weight. Neighbours in the pack stay together, and a large family is alone."""
+    """Return units of about the target weight. Families that are neighbours in the pack stay together.
+
+    A family above the target weight is a unit of its own.
+    """
     is_large = weights >= target
     units = [Unit(plan, roots[row : row + 1], int(weights[row])) for row in np.flatnonzero(is_large).tolist()]
     if units:

@@ -46,8 +46,8 @@ class PackFile:
     """A mapped pack and the ids in its index.
 
     Attributes:
-        ids: One row of bytes for each object, in the order of the index.
-        has_sorted_ids: Whether the ids are sorted and occur once, so that git finds each entry by its id.
+        ids: The ids of the objects, one row of bytes for each, in the order of the index.
+        has_sorted_ids: Whether the ids are sorted and each occurs once, so that git finds each entry by its id.
     """
 
     pack: memoryview
@@ -61,12 +61,12 @@ class Entries:
     """The entries of one pack in the order of their offsets.
 
     Attributes:
-        offsets: The offset of each entry, and the end of the last one. uint32 if the pack is smaller than 4 GB.
+        offsets: The offset of each entry, then the end of the last entry; uint32 if the pack is smaller than 4 GB.
         id_rows: The row of each entry's id in the index.
         kinds: The kind of each entry; see `EntryHead`.
         heads: The size of each header in bytes.
         sizes: Declared inflated sizes. Sizes of 4 GB and more are stored as 4 GB - 1.
-        bases: The number of each entry's base, NO_BASE or MISSING_BASE.
+        bases: For each entry, the number of the entry that is its base, or NO_BASE or MISSING_BASE.
     """
 
     offsets: Array
@@ -125,7 +125,7 @@ def _opened(index: memoryview, pack: memoryview) -> tuple[PackFile, Entries]:
 
 
 def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
-    """Return the bytes of an id and the number of 64-bit offsets in an index of `size` bytes."""
+    """Return the size of an id in bytes, and the number of 64-bit offsets, in an index of `size` bytes."""
     for hash_bytes in (20, 32):
         if ids_at == _FANOUT:
             if size == ids_at + count * (hash_bytes + 4) + 2 * hash_bytes:
@@ -138,7 +138,7 @@ def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
 
 
 def _is_increasing(ids: npt.NDArray[np.uint8]) -> bool:
-    """Return whether each id is larger than the one before, as git sorts them. No id occurs twice then."""
+    """Return whether each id is larger than the id before it. If so, the ids are sorted and no id occurs twice."""
     values = sortable(ids)
     for first in range(0, len(values) - 1, _SLICE):
         part = values[first : first + _SLICE + 1]
@@ -163,7 +163,7 @@ def _offsets(index: memoryview, at: int, count: int, large: int) -> Array:
 
 
 def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
-    """Return the sorted offsets, followed by the end of the last entry, and the row of each one's id."""
+    """Return the sorted offsets, with the end of the last entry after them, and the row of each entry's id."""
     count = len(offsets)
     if count and not FIRST <= int(offsets.min()) <= int(offsets.max()) < end:
         raise UnusualPack("damaged index")
@@ -177,8 +177,8 @@ def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
 def argsort(values: npt.NDArray[np.integer]) -> Array:
     """Return the stable sort order of the values as uint32. numpy's own argsort would need at least twice the memory.
 
-    The values are sorted in ranges of equal width. If they are spread evenly, as offsets are, each range has about as
-    many.
+    The values are sorted in ranges of equal width. Offsets are spread evenly, so each range has about as many values as
+    any other.
     """
     count = len(values)
     order = np.empty(count, np.uint32)
@@ -231,9 +231,9 @@ def _parsed(file: PackFile, offsets: Array, id_rows: Array) -> Entries:
 def _sizes(
     raw: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the headers at the offsets `at`.
+    """Parse the headers at the offsets `at`, and advance each of these offsets to the end of its header.
 
-    Return the kinds, the sizes and whether each header is complete. Move `at` behind the headers.
+    Return the kinds, the sizes in bytes, and whether each header is complete.
     """
     last = len(raw) - 1
     byte = raw[at]
@@ -255,9 +255,9 @@ def _sizes(
 def _distances(
     raw: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the distances of offset deltas to their bases.
+    """Parse the distances of offset deltas to their bases at `at[rows]`. Advance these offsets to the distances' ends.
 
-    Return them, and whether each is complete. Move `at` behind them.
+    Return the distances in bytes, and whether each distance is complete.
     """
     last = len(raw) - 1
     byte = raw[np.minimum(at[rows], last)]
@@ -304,8 +304,9 @@ def _resolve_names(file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8],
 
 
 def sortable(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bytes_]:
-    """Return rows of bytes as an array of strings, which numpy can sort and search. numpy ignores zeros at the end of a
-    string, which makes no difference here.
+    """Return rows of bytes as an array of strings, which numpy can sort and search.
+
+    numpy ignores zeros at the end of a string. That makes no difference here, because all rows have the same length.
     """
     rows = np.ascontiguousarray(ids)
     return rows.view(f"S{rows.shape[1]}").reshape(len(rows))

@@ -1,7 +1,7 @@
 """The protocol between the process that scans a history and the processes that read its packs.
 
-The scanning process does not trust the others, because a hostile pack may have taken one over. The size of each message
-is limited, and each field is checked.
+The scanning process does not trust the other processes, because a hostile pack may have taken one over. The size of
+each message is limited, and each field is checked.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, D
 
 
 class BadMessage(Exception):
-    """A message is invalid. Its sender has failed, or a hostile pack has taken it over."""
+    """A message is invalid. Its sender has failed, or a hostile pack has taken over the sender."""
 
 
 class Plan(NamedTuple):
@@ -53,10 +53,10 @@ class Plan(NamedTuple):
         is_usable: Whether this reader can read the packs at all.
         hash_bytes: Bytes of an object id.
         weights: The estimated work on each unit in bytes.
-        objects: Objects in the units.
-        rest: The objects that git has to read; see `record`.
-        damaged_packs: Packs with bytes that their index does not list.
-        damaged_objects: Objects that neither this reader nor git can read.
+        objects: The number of objects in the units.
+        rest: The records of the objects that git has to read; see `record`.
+        damaged_packs: The number of packs with bytes that their index does not list.
+        damaged_objects: The number of objects that neither this reader nor git can read.
     """
 
     is_usable: bool
@@ -71,9 +71,10 @@ class Plan(NamedTuple):
 class Frame(NamedTuple):
     """A message of a worker.
 
-    SUSPECT has the kind, id and content of an object. POINTER, DAMAGED and OVER have the kind and id of an object that
-    was not read. GIT has records of objects that git has to read. COUNTS has the numbers of objects and bytes that were
-    read since the last COUNTS. DONE ends a unit: it has the rest of the unit's budget and the number of gaps.
+    SUSPECT has the kind, id and content of an object that needs a closer look. POINTER, DAMAGED and OVER have the kind
+    and id of an object that was not read. GIT has the records of objects that git has to read. COUNTS has the numbers
+    of objects and bytes that were read since the last COUNTS. DONE ends a unit. It has the rest of the unit's budget,
+    and the number of gaps, which are places in the pack with bytes that the index does not list.
     """
 
     operation: bytes
@@ -83,7 +84,7 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Return the numbers of objects and bytes in a COUNTS message, or the budget and the gaps in a DONE message."""
+        """Return the numbers of objects and bytes in a COUNTS message, or the budget left and the gaps in a DONE."""
         one, other = _COUNTS.unpack(self.payload)
         return one, other
 
@@ -94,29 +95,33 @@ def record(pack: int, oid: bytes) -> bytes:
 
 
 def records(payload: bytes | bytearray, hash_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the pack's number and the id of each record."""
+    """Yield the number of the pack, and the id, of each record."""
     for at in range(0, len(payload), record_bytes(hash_bytes)):
         (pack,) = _PACK.unpack_from(payload, at)
         yield pack, bytes(payload[at + _PACK.size : at + record_bytes(hash_bytes)])
 
 
 def record_bytes(hash_bytes: int) -> int:
-    """Return the size of a record."""
+    """Return the size of a record in bytes."""
     return _PACK.size + hash_bytes
 
 
 def counts_frame(objects: int, size: int) -> Frame:
-    """Return a COUNTS message."""
+    """Return a COUNTS message: the number of objects that were read, and their size in bytes."""
     return Frame(COUNTS, payload=_COUNTS.pack(objects, size))
 
 
 def done_frame(left: int, gaps: int) -> Frame:
-    """Return a DONE message."""
+    """Return a DONE message: the bytes left of the unit's budget, and the number of gaps in the pack."""
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
 
 
 def send_plan(connection: socket.socket, plan: Plan) -> None:
-    """Send the plan. Raises OSError."""
+    """Send the plan.
+
+    Raises:
+        OSError: the other end of the socket is closed.
+    """
     numbers = (plan.objects, len(plan.weights), len(plan.rest), plan.damaged_packs, plan.damaged_objects)
     connection.sendall(PLAN.pack(plan.is_usable, plan.hash_bytes, *numbers))
     connection.sendall(b"".join(map(_WEIGHT.pack, plan.weights)) + plan.rest)
@@ -130,7 +135,7 @@ def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
         wait: See `receive_frame`.
 
     Raises:
-        BadMessage: the server process has ended, or sent something else.
+        BadMessage: the server process has ended, or sent something that is not a plan.
     """
     raw = receive(connection, PLAN.size, wait)
     try:
@@ -150,7 +155,11 @@ def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
 
 
 def send_frame(connection: socket.socket, frame: Frame) -> None:
-    """Send a message of a worker. Raises OSError."""
+    """Send a message of a worker.
+
+    Raises:
+        OSError: the other end of the socket is closed.
+    """
     head = _FRAME.pack(frame.operation, frame.kind, frame.oid, len(frame.payload))
     if len(frame.payload) < 1 << 16:
         connection.sendall(head + frame.payload)
@@ -168,7 +177,7 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
         wait: Called repeatedly until something can be received. It may raise an exception to give up.
 
     Raises:
-        BadMessage: the worker has ended, or sent something else.
+        BadMessage: the worker has ended, or sent something that is not a message.
     """
     raw = receive(connection, _FRAME.size, wait)
     if len(raw) < _FRAME.size:
@@ -188,7 +197,7 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
 
 
 def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> bytes:
-    """Return `size` bytes, fewer if the other end was closed.
+    """Receive and return `size` bytes, or fewer if the other end was closed.
 
     Args:
         connection: The socket. If it has a time-out, `wait` is called after each time-out.
@@ -199,7 +208,7 @@ def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> b
     filled = 0
     while filled < size:
         if filled == len(buffer):
-            # Allocate memory as the bytes arrive, not by the declared size.
+            # Allocate memory as the bytes arrive, because the declared size may be false.
             buffer.extend(bytes(min(size - filled, max(filled, 1 << 20))))
         try:
             count = connection.recv_into(memoryview(buffer)[filled:])

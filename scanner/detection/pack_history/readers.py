@@ -1,6 +1,6 @@
-"""The scan of a repository's packs: starts the processes that read them, and scans the objects that they send.
+"""The scan of a repository's packs: starts the processes that read the packs, and scans the objects that they send.
 
-It returns the ids of the objects that those processes cannot read, so that git can read them.
+The result names the objects that these processes cannot read, so that git can read them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from scanner.detection.pack_history.messages import BadMessage, Plan
 from scanner.detection.token_formats import active_formats, written_formats
 
 MIN_PACK_BYTES = 8 << 20
-"""Git reads smaller packs as fast, because the processes of this reader take 0.3 seconds to start."""
+"""Git reads smaller packs just as fast, because the processes of this reader take 0.3 seconds to start."""
 MAX_GIT_PACKS = 8
-"""Packs of a small repository that git reads. Each takes it some 30 milliseconds."""
+"""Packs of a small repository that git reads. Git needs some 30 milliseconds for each pack."""
 MAX_DEATHS = 16
 """Workers that may die before git reads the units that are left."""
 LOOK_SECONDS = 0.2
@@ -63,7 +63,7 @@ class PacksRead:
 
     Attributes:
         shard: The findings in the objects, and counts.
-        rest: Joined ids of the objects that git has to read, by the number of their pack. Empty bytes stand for all
+        rest: The joined ids of the objects that git has to read, by the number of their pack. Empty bytes mean all
             objects of the pack.
         total: The number of objects in the packs that were read.
     """
@@ -74,7 +74,11 @@ class PacksRead:
 
 
 def needs_pack_reader(packs: Sequence[Store]) -> bool:
-    """Return whether the packs are read here: it is faster than git for large ones, and git needs a plain index."""
+    """Return whether this reader, and not git, has to read the packs.
+
+    This reader is faster for large packs and for many packs. Git cannot read all entries of a pack without a plain
+    index.
+    """
     return bool(packs) and (
         sum(pack.size for pack in packs) >= MIN_PACK_BYTES
         or len(packs) > MAX_GIT_PACKS
@@ -98,7 +102,7 @@ def read_packs(
         detector: Scans the objects that need a closer look.
         budget: The budget for deltas of the whole history.
         readers: The number of worker processes.
-        on_progress: Called with the objects that were read and their total.
+        on_progress: Called with the number of objects that were read and the number of all objects.
         deadline: When reading ends. The remaining objects are then counted as unread, with the deadline's reason.
     """
     if deadline.is_over:
@@ -130,7 +134,7 @@ def read_packs(
 
 
 class _Server:
-    """A client of the server process, by its control socket. Safe to share between threads."""
+    """The connection to the server process through its control socket. Safe to share between threads."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self._process, self._control = process, control
@@ -146,7 +150,11 @@ class _Server:
         return messages.receive_plan(self._control, lambda: _go_on(deadline))
 
     def fork(self) -> socket.socket:
-        """Return the connection to a new worker. Raises OSError."""
+        """Start a worker, and return the connection to it.
+
+        Raises:
+            OSError: the server has died.
+        """
         ours, theirs = socket.socketpair()
         ours.settimeout(LOOK_SECONDS)
         try:
@@ -158,7 +166,12 @@ class _Server:
         return ours
 
     def objects_of(self, unit: int, deadline: Deadline) -> Plan:
-        """Return the objects of a unit, as `rest` or `damaged_objects`. Raises OSError, BadMessage or _Ended."""
+        """Return the objects of a unit in the `rest` or `damaged_objects` of a plan.
+
+        Raises:
+            OSError, BadMessage: the server has died.
+            _Ended: the deadline has passed.
+        """
         with self._lock:
             self._control.sendall(messages.COMMAND.pack(messages.IDS, unit))
             return messages.receive_plan(self._control, lambda: _go_on(deadline))
@@ -166,7 +179,7 @@ class _Server:
 
 @contextmanager
 def _server(packs: Sequence[Store]) -> Iterator[_Server]:
-    """Run the server process while the block runs. Its end also ends its workers."""
+    """Start the server process, and end it and its workers when the block ends."""
     ours, theirs = socket.socketpair()
     ours.settimeout(LOOK_SECONDS)
     with ours, tempfile.NamedTemporaryFile("w", prefix="r8scan-packs-") as listed:
@@ -199,7 +212,7 @@ def _go_on(deadline: Deadline) -> None:
 
 
 class _Reading:
-    """The state that the threads share: which units are left, and what was found."""
+    """The state of reading the packs, which the threads share: the units that are left, and the results."""
 
     def __init__(
         self, server: _Server, plan: Plan, detector: Detector, budget: HistoryBudget, deadline: Deadline
@@ -234,7 +247,7 @@ class _Reading:
         return PacksRead(self._shard, {pack: bytes(oids) for pack, oids in rest.items()}, total)
 
     def work(self) -> None:
-        """Read units with one worker after another until none is left. The body of a thread."""
+        """Read units until none is left. If the worker dies, start another. Each thread runs this method."""
         try:
             while not self._deadline.is_over and self._work_until_death():
                 continue
@@ -269,7 +282,10 @@ class _Reading:
             return next(self._units, None)
 
     def _read_unit(self, connection: socket.socket, shard: HistoryShard, for_git: bytearray) -> int:
-        """Receive a worker's messages about one unit. Scan the suspect contents. Return what is left of its budget.
+        """Receive a worker's messages about one unit, and scan the suspect contents.
+
+        Add the results to `shard`, and the records of the objects that git has to read to `for_git`. Return the bytes
+        that are left of the unit's budget.
 
         Raises:
             BadMessage: the worker has died.
@@ -308,10 +324,11 @@ class _Reading:
             self._for_git += for_git
 
     def _leave_to_git(self, unit: int) -> None:
-        """Give a unit to git because its worker has died. After too many deaths, give git all other units too.
+        """Let git read a unit whose worker has died. After too many deaths, let git read all other units as well.
 
         Raises:
-            OSError, BadMessage: the server has died too.
+            OSError, BadMessage: the server has died as well.
+            _Ended: the deadline has passed.
         """
         with self._lock:
             self._deaths += 1

@@ -1,7 +1,7 @@
 """Rebuilder of the objects of a pack from their deltas.
 
-A family is a whole object and all deltas that depend on it. It is rebuilt depth first, so that each object is rebuilt
-once and a base is kept only while deltas still need it.
+A family is a whole object and all deltas that depend on it. A family is rebuilt depth first, so that each object is
+rebuilt once and a base is kept only while deltas still need it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ that a gap of gigabytes is not copied."""
 
 
 class MadeObject(NamedTuple):
-    """An object. `number` is the number of its entry."""
+    """A rebuilt object. `number` is the number of its entry in the pack."""
 
     number: int
     kind: int
@@ -34,7 +34,7 @@ class MadeObject(NamedTuple):
 
 
 class _Base:
-    """An object that `waiting` deltas still need. Its content may be dropped before they are made."""
+    """A base object. `waiting` is the number of deltas that still need it. Its content may be dropped and rebuilt."""
 
     __slots__ = ("content", "number", "parent", "waiting")
 
@@ -44,7 +44,7 @@ class _Base:
 
 
 class GivenUp:
-    """Entries that were not made: their numbers, and the kinds of their objects."""
+    """A list of entries whose objects were not rebuilt: each entry's number, and the kind of its object."""
 
     def __init__(self) -> None:
         self._numbers, self._kinds = array("I"), array("B")
@@ -63,26 +63,26 @@ class GivenUp:
 class FamilyReader:
     """The reader of one unit.
 
-    Objects that are stored whole are always made: zlib makes at most 1,032 bytes of one. A delta of 20 bytes makes
-    megabytes, so deltas have a budget.
+    Objects that are stored whole are always inflated, because zlib makes at most 1,032 bytes from one byte. A delta of
+    20 bytes can make megabytes, so deltas have a budget.
 
     Args:
         unit: The unit.
-        budget: The work on deltas, as `apply_delta` charges it. A base that is made again costs its size again.
+        budget: Bytes of work on deltas, as `apply_delta` charges them. A base that is rebuilt again is charged again.
 
     Attributes:
         for_git: The entries that git has to read.
-        over_budget: The entries that were not made because the budget was spent.
-        gaps: Places in the pack where bytes follow an entry that the index does not list.
-        left: What is left of the budget; below zero by at most one object.
+        over_budget: The entries that were not rebuilt because the budget was spent.
+        gaps: The number of places in the pack with bytes that the index does not list.
+        left: Bytes that are left of the budget. The value may be below zero by the cost of one object.
     """
 
     def __init__(self, unit: Unit, budget: int) -> None:
         self._plan = unit.plan
         self._roots = unit.roots.tolist()
         entries = unit.plan.entries
-        # Use memoryviews: reading an item of one returns a Python integer, and costs a third of reading an item of an
-        # array.
+        # Use memoryviews of the arrays. An item of a memoryview is a Python integer, and reading it takes a third of
+        # the time of reading an item of an array.
         self._offsets, self._heads = entries.offsets.data, entries.heads.data
         self._sizes, self._kinds = entries.sizes.data, entries.kinds.data
         self._starts, self._children = unit.plan.starts.data, unit.plan.children
@@ -94,7 +94,7 @@ class FamilyReader:
         self.gaps = 0
 
     def objects(self) -> Iterator[MadeObject]:
-        """Yield every object of the unit's families that can be made."""
+        """Yield every object of the unit's families that can be rebuilt."""
         starts = self._starts
         for root in self._roots:
             kind = self._kinds[root]
@@ -155,7 +155,11 @@ class FamilyReader:
             base.content = None
 
     def _content_of(self, base: _Base) -> bytes:
-        """Return the content of a base. Make it again if it was dropped. Raises DamagedPack."""
+        """Return the content of a base. Rebuild the content if it was dropped.
+
+        Raises:
+            DamagedPack: the content cannot be rebuilt.
+        """
         if base.content is not None:
             return base.content
         chain = [base]

@@ -1,4 +1,4 @@
-"""The search of made objects for those that need a closer look. Small objects are searched in batches."""
+"""The search of rebuilt objects for objects that need a closer look. Small objects are searched in batches."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Search:
     """The search of the objects of one unit.
 
     Args:
-        on_suspect: Takes an object that may hold a token, or that has to be opened.
-        on_pointer: Takes the number of a Git LFS pointer.
+        on_suspect: Called with an object that may contain a token, or that has to be opened.
+        on_pointer: Called with the entry number of a Git LFS pointer.
     """
 
     def __init__(self, on_suspect: Suspect, on_pointer: Callable[[int], None]) -> None:
@@ -57,7 +57,7 @@ class Search:
             self.flush()
 
     def flush(self) -> None:
-        """Search the batch."""
+        """Search the objects that wait for a batch."""
         contents, kinds = self._contents, self._kinds
         offsets = hit_offsets(_BETWEEN.join(contents))
         suspects: set[int] = set()

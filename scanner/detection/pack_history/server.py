@@ -1,7 +1,8 @@
 """The process that plans the reading of a repository's packs, and forks the workers that read them.
 
-A process that was started afresh has no threads and little memory, so it can fork. It opens the packs and nothing else.
-If a pack is cut off while it is mapped, the kernel kills the worker that reads the missing part, and no other process.
+This process has no threads and little memory, because it was started for this purpose, so it can fork. It opens the
+packs and nothing else. If a pack is truncated while it is mapped, the kernel kills the worker that reads the missing
+part, and no other process.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def main(descriptor: int, formats: str, listed: str) -> None:
 
     Args:
         descriptor: The control socket.
-        formats: The token formats to look for, as `parse_formats` reads them.
-        listed: A JSON file with the paths of the packs.
+        formats: The token formats to look for, as text for `parse_formats`.
+        listed: The path of a JSON file with the paths of the packs.
     """
     use_formats(parse_formats(formats))
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -94,7 +95,7 @@ def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
 
 
 def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
-    """Return the records of the entries that git has to read of a pack."""
+    """Return the joined records of those entries of a pack that git has to read."""
     return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
 
 
@@ -146,7 +147,7 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
-    """Read the units that are asked for, until the other end is closed."""
+    """Read each unit that the scanning process asks for, until that process closes the connection."""
     gc.disable()  # the objects of a unit form no reference cycles, and looking for cycles takes a tenth of the time
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         number, budget = UNIT.unpack(raw)
@@ -180,7 +181,7 @@ def _read_unit(connection: socket.socket, unit: Unit, budget: int) -> None:
         records = _records(plan, (number for number, _ in reader.for_git))
         messages.send_frame(connection, Frame(GIT, payload=records))
     else:
-        # Git looks up objects by their ids, and the index may give the same id to several entries.
+        # Git cannot read these objects, because it looks up objects by id, and the ids in this index are not unique.
         for number, kind in reader.for_git:
             send(DAMAGED, number, kind)
     messages.send_frame(connection, messages.done_frame(reader.left, reader.gaps))

@@ -64,9 +64,9 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     if error is not None and not listing.counts["requests"] and not looked.counts["looks"]:
         return _defer(database, lease, error)
     limits = CandidateLimits()
-    texts, unread = scan_texts(detector, [*listing.found, *looked.pushed], github.web_url, lease.budget())
-    listing.counts.update(unread)
-    candidates = limits.take(texts)
+    texts = scan_texts(detector, [*listing.found, *looked.pushed], github.web_url, lease.budget())
+    listing.counts.update(texts.unread)
+    candidates = limits.take(texts.candidates)
     listing.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     with database.write() as session:
         jobs = _commit(session, lease, listing, looked, candidates, vendor, error, is_full=len(due) == MAX_LOOKS)

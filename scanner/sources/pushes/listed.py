@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from scanner.detection import Candidate, Detector, Document, Place, redact
@@ -36,30 +37,42 @@ def discovered(repository: ListedRepository, vendor: str) -> DiscoveredPush:
     )
 
 
+@dataclass(slots=True)
+class TextScan:
+    """The result of scanning the names and descriptions of repositories.
+
+    Attributes:
+        candidates: The candidates in the texts.
+        unread: Counts of what was not read, by reason. Each reason begins with `unread_`.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+
+
 def scan_texts(
     detector: Detector,
     repositories: Sequence[ListedRepository],
     web_url: str,
     budget: ScanBudget,
-) -> tuple[list[Candidate], Counter[str]]:
-    """Return the candidates in names and descriptions, and counters of what was not read, by reason.
+) -> TextScan:
+    """Scan the names and descriptions of listed repositories.
 
-    Scan the joined text of all repositories. Only if it has candidates, which is rare, scan the texts one by one.
+    Scan the joined text of all repositories first. Only if it has candidates, which is rare, scan the texts one by one.
     """
+    scan = TextScan()
     documents = list(_documents(repositories, web_url))
     joined = b"\n\n".join(document.content for document in documents)
-    unread: Counter[str] = Counter()
     if not documents:
-        return [], unread
+        return scan
     first = detector.scan(Document(joined, Place("other")), budget, patience=READER_PATIENCE_SECONDS)
     if not first.candidates and not first.unread:
-        return [], unread
-    candidates: list[Candidate] = []
+        return scan
     for document in documents:
         result = detector.scan(document, budget, patience=READER_PATIENCE_SECONDS)
-        candidates += result.candidates
-        unread.update({f"unread_{reason}": count for reason, count in result.unread.items()})
-    return candidates, unread
+        scan.candidates += result.candidates
+        scan.unread.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    return scan
 
 
 def _documents(repositories: Sequence[ListedRepository], web_url: str) -> Iterator[Document]:

@@ -85,9 +85,9 @@ def _poll(
 
 def _candidates(detector: Detector, search: SearchRun, lease: LeasedPoll) -> list[Candidate]:
     web_url, limits = search.github.web_url, CandidateLimits()
-    found, unread = scan_texts(detector, search.found, web_url, lease.budget())
-    search.counts.update(unread)
-    candidates = limits.take(found)
+    texts = scan_texts(detector, search.found, web_url, lease.budget())
+    search.counts.update(texts.unread)
+    candidates = limits.take(texts.candidates)
     search.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
     return candidates
 
