@@ -112,12 +112,13 @@ def _encoded(letters: bytes) -> bytes:
 
 
 def _likely(needle: bytes, following: bytes) -> bytes:
-    """Return a pattern of a needle after which the letters of a token, or a joint, begin within eleven letters.
+    """Return a quick pattern of a needle, and of letters after it that may belong to a token.
 
-    No joint begins with a base64 letter. Most joints are line breaks, so the letters after one are compared as well.
+    The pattern compares some letters, and also the letters after a line break, which is the most frequent joint. It
+    accepts every other joint, in the needle and in the next eleven letters. No joint begins with a base64 letter.
 
     Args:
-        needle: The needle.
+        needle: The base64 letters that depend only on the token's prefix.
         following: The pattern of the next letters, with joints.
     """
     letters = following.replace(CALLED_JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")

@@ -52,7 +52,7 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether the content is binary and contains a stream for `embedded_members`.
+    """Return whether a binary content contains a stream that `embedded_members` can read.
 
     The work is linear in the content's size.
     """

@@ -197,7 +197,8 @@ def may_hold(content: bytes) -> bool:
 def is_plainly_empty(content: bytes) -> bool:
     """Return whether a content of at most WINDOW bytes has neither a needle nor a long run.
 
-    False says nothing. This is the quickest test, for the millions of small files without a token.
+    If the result is False, the content may still have neither. This is the quickest test, for the millions of small
+    files without a token.
     """
     if _RUN_MARK in content[::RUN_STRIDE].translate(_OTHER_BYTES):
         return False
