@@ -113,13 +113,15 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
     for begin in range(0, size, WINDOW):
         end = min(begin + WINDOW, size)
         part = content if view is None else view[begin : end + longest_needle() - 1]
-        spots = list(sampled_runs_in(content, begin)) if with_run_spots else []
-        window = _window(content, part, begin, end, spots)
-        if window is not None:
-            yield window
+        hits, crowded = _hits_in(content, part, begin, end)
+        # Sample the window after the automata have read it into the processor's cache.
+        run_spots = list(sampled_runs_in(content, begin)) if with_run_spots else []
+        if hits or crowded or run_spots:
+            yield Window(begin, end, hits, crowded, run_spots)
 
 
-def _window(content: bytes, part: bytes | memoryview, begin: int, end: int, run_spots: list[int]) -> Window | None:
+def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> tuple[list[Hit], frozenset[Kind]]:
+    """Return `Window.hits` and `Window.crowded` of the window `content[begin:end]`, which begins `part`."""
     hits: list[Hit] = []
     crowded: frozenset[Kind] = frozenset()
     for automaton in automata():
@@ -131,7 +133,7 @@ def _window(content: bytes, part: bytes | memoryview, begin: int, end: int, run_
             crowded |= crowd
             found = [hit for hit in found if automaton.needles[hit[0]].kind not in crowd]
         hits += hits_of(automaton, found, content, begin, end)
-    return Window(begin, end, hits, crowded, run_spots) if hits or crowded or run_spots else None
+    return hits, crowded
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
