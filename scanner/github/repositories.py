@@ -31,9 +31,9 @@ _FIELDS = """
     defaultBranchRef { name target { oid } }
 """
 SEARCH_QUERY = f"""
-query($search: String!, $after: String) {{
+query($search: String!, $after: String, $first: Int!) {{
   rateLimit {{ cost }}
-  search(type: REPOSITORY, query: $search, first: {PAGE_SIZE}, after: $after) {{
+  search(type: REPOSITORY, query: $search, first: $first, after: $after) {{
     repositoryCount
     pageInfo {{ hasNextPage endCursor }}
     nodes {{ ... on Repository {{ {_FIELDS} }} }}
@@ -99,13 +99,15 @@ def pushed_between(start: datetime, end: datetime) -> str:
     return f"is:public fork:true pushed:{_second(start)}..{_second(end)}"
 
 
-def search(github: GitHub, words: str, after: str | None = None, *, newest_first: bool = False) -> Page:
-    """Return a page of a repository search by GraphQL. Raises GitHubError.
+def search(
+    github: GitHub, words: str, after: str | None = None, *, newest_first: bool = False, size: int = PAGE_SIZE
+) -> Page:
+    """Return a page of at most `size` results of a repository search by GraphQL. Raises GitHubError.
 
     The search is always sorted, because unsorted pages repeat some results and omit others.
     """
     order = "sort:updated-desc" if newest_first else "sort:updated-asc"
-    answer = graphql.query(github, SEARCH_QUERY, {"search": f"{words} {order}", "after": after})
+    answer = graphql.query(github, SEARCH_QUERY, {"search": f"{words} {order}", "after": after, "first": size})
     found = mapping(answer.data.get("search"))
     page = Page(points=answer.cost, seconds=answer.seconds, errors=answer.errors)
     page.total = _count(found.get("repositoryCount")) or 0

@@ -38,6 +38,7 @@ class GraphQL:
         cpu_seconds_a_query: The CPU time that each query counts against the limit.
         partial_after: For each of the next queries, the number of nodes after which GitHub stops; None for a complete
             answer.
+        stops_after: The number of nodes after which GitHub stops every further query. None: it does not stop.
         gives_up: How many of the next queries GitHub abandons after 10 seconds.
         clock: Returns seconds since the epoch; it decides which pushes are indexed.
         sees: The share of all results that this credential sees, as with an App's token.
@@ -48,6 +49,7 @@ class GraphQL:
     number_of: Callable[[str], int | None]
     cpu_seconds_a_query: float = 0.0
     partial_after: deque[int | None] = field(default_factory=deque)
+    stops_after: int | None = None
     gives_up: int = 0
     sees: float = 1.0
     clock: Callable[[], float] = time.time
@@ -68,7 +70,7 @@ class GraphQL:
             return _failed("Something went wrong while executing your query. This may be the result of a timeout.")
         variables = body["variables"]
         if "search(type: REPOSITORY" in body["query"]:
-            data, errors = self._search(str(variables["search"]), variables.get("after"))
+            data, errors = self._search(str(variables["search"]), variables.get("after"), int(variables["first"]))
         else:
             data, errors = self._nodes(variables["ids"])
         answer = {"data": {"rateLimit": {"cost": 1}, **data}}
@@ -80,11 +82,11 @@ class GraphQL:
         found = self.index.between(_seconds(span[1]), _seconds(span[2]), self.clock()) if span else []
         return found[::-1] if "sort:updated-desc" in words else found
 
-    def _search(self, words: str, after: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _search(self, words: str, after: Any, size: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         found = self.index_matches(words)
         found = found[: round(len(found) * self.sees)]
         start = int(after) if after else 0
-        end = min(start + PAGE_SIZE, MAX_RESULTS)
+        end = min(start + min(size, PAGE_SIZE), MAX_RESULTS)
         nodes, errors = self._cut([self.describe(number) for number in found[start:end]], "search")
         has_next = end < min(len(found), MAX_RESULTS)
         page = {"hasNextPage": has_next, "endCursor": str(end) if nodes else None}
@@ -101,8 +103,8 @@ class GraphQL:
         return {"nodes": nodes}, errors or gone
 
     def _cut(self, nodes: list[Any], path: str) -> tuple[list[Any], list[dict[str, Any]]]:
-        after = self.partial_after.popleft() if self.partial_after else None
-        if after is None:
+        after = self.partial_after.popleft() if self.partial_after else self.stops_after
+        if after is None or after >= len(nodes):
             return nodes, []
         error = {
             "type": "RESOURCE_LIMITS_EXCEEDED",

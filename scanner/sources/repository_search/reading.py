@@ -11,13 +11,18 @@ from datetime import UTC, datetime
 
 from scanner.github import repositories
 from scanner.github.client import GitHub
-from scanner.github.repositories import ListedRepository, Page
+from scanner.github.errors import Unavailable
+from scanner.github.repositories import PAGE_SIZE, ListedRepository, Page
 from scanner.sources.repository_search.windows import MAX_RESULTS, MIN_WIDTH, SHORT_SHARE, Span
 
 MAX_PASSES = 3
 """A span is read this often before missing repositories are left to a later look."""
 MAX_REST_PASSES = 2
 """The same for the REST search, which has few requests."""
+SMALL_PAGE = 25
+"""Results of a page after GitHub found a larger one too heavy. A small page costs as many points as a large one."""
+TOO_HEAVY = ("query_too_heavy", "query_failed")
+"""Reasons of an error after which a smaller page may succeed. The second one is mostly GitHub's limit of 10 seconds."""
 MAX_PAGES = 10
 PROBED_SECONDS = 3600
 """A probe searches this far back for the index's newest entry."""
@@ -34,6 +39,7 @@ class WindowReading:
         is_too_wide: GitHub has more results than it shows, so the span must be split. The rest was not read.
         seconds: The sum of GitHub's response times.
         is_incomplete: The latest pass contains an answer that GitHub called incomplete, so its count may be too low.
+        page_size: Results that are asked for at a time.
         counts: Counters.
     """
 
@@ -43,6 +49,7 @@ class WindowReading:
     is_too_wide: bool = False
     seconds: float = 0.0
     is_incomplete: bool = False
+    page_size: int = PAGE_SIZE
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -68,10 +75,7 @@ def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
     Return GitHub's count, the results, and the next page's cursor. Raises GitHubError.
     """
     reading = WindowReading()
-    page = repositories.search(github, words(span))
-    reading.counts["requests"] += 1
-    reading.add(page)
-    return reading, page.after
+    return reading, _read_page(github, span, None, reading).after
 
 
 def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | None = None) -> WindowReading:
@@ -93,10 +97,7 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
         if missing <= SHORT_SHARE * reading.total or number == MAX_PASSES:
             break
         reading.counts["passes_again"] += 1
-        page = repositories.search(github, words(span))
-        reading.counts["requests"] += 1
-        reading.add(page)
-        after = page.after
+        after = _read_page(github, span, None, reading).after
     if reading.total > MAX_RESULTS:
         # A span of one second cannot be split. The opposite sort order shows as many further results.
         _read_pages(github, span, "", reading, newest_first=True)
@@ -142,10 +143,27 @@ def _read_pages(
     github: GitHub, span: Span, after: str | None, reading: WindowReading, *, newest_first: bool = False
 ) -> None:
     """Read the pages after the cursor `after`. Empty: begin with the first page. None: there are no more pages."""
-    for _ in range(MAX_PAGES):
+    for _ in range(MAX_RESULTS // SMALL_PAGE):
         if after is None:
             return
-        page = repositories.search(github, words(span), after or None, newest_first=newest_first)
-        reading.counts["requests"] += 1
-        reading.add(page)
-        after = page.after
+        after = _read_page(github, span, after or None, reading, newest_first=newest_first).after
+
+
+def _read_page(
+    github: GitHub, span: Span, after: str | None, reading: WindowReading, *, newest_first: bool = False
+) -> Page:
+    """Read one page into `reading`. If GitHub finds it too heavy, ask for smaller pages from then on."""
+    try:
+        page = repositories.search(github, words(span), after, newest_first=newest_first, size=reading.page_size)
+    except Unavailable as err:
+        if err.reason not in TOO_HEAVY or reading.page_size == SMALL_PAGE:
+            raise
+        reading.counts.update(requests=1, pages_too_heavy=1)
+        reading.page_size = SMALL_PAGE
+        return _read_page(github, span, after, reading, newest_first=newest_first)
+    reading.counts["requests"] += 1
+    reading.add(page)
+    if not page.is_whole:
+        reading.counts["pages_too_heavy"] += 1
+        reading.page_size = SMALL_PAGE
+    return page

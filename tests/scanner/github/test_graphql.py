@@ -44,7 +44,8 @@ def test_the_sandbox_answers_each_query_as_the_schema_describes(
 ) -> None:
     listed = push_now(sandbox, "ana/app", TIP)
     empty = sandbox.list_repository("ana/empty", created_at=time.time())
-    variables: dict[str, Any] = {"search": _all_of_today(), "after": None, "ids": [f"R_{listed.id}", f"R_{empty.id}"]}
+    ids = [f"R_{listed.id}", f"R_{empty.id}"]
+    variables: dict[str, Any] = {"search": _all_of_today(), "after": None, "first": 100, "ids": ids}
     answer = query(client, text, variables)
     names = [node["nameWithOwner"] for node in (answer.data.get("search") or answer.data)["nodes"]]
     assert sorted(names) == ["ana/app", "ana/empty"]

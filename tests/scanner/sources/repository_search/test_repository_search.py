@@ -126,6 +126,18 @@ def test_a_partial_answer_is_requested_again(search: Searching) -> None:
 
 
 @only_sqlite
+def test_a_page_that_is_too_heavy_is_read_in_smaller_parts(search: Searching) -> None:
+    search.poll()
+    for number in range(150):
+        search.push(f"ana/app{number}")
+    search.sandbox.graphql.stops_after = 30
+    search.poll_for(90, every=30)
+    assert len(set(search.names)) == 150
+    counts = search.state.counts
+    assert (counts.get("short_by", 0), counts["pages_too_heavy"]) == (0, 1)
+
+
+@only_sqlite
 def test_a_window_is_read_again_after_an_error_in_the_middle_of_it(search: Searching) -> None:
     search.poll()
     for number in range(250):
