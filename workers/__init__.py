@@ -1,1 +1,1 @@
-"""The processes: what runs when, and the commands that an operator types."""
+"""The processes of the service (workers, scheduler, web server), and the commands of an operator."""

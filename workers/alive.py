@@ -15,7 +15,7 @@ MAX_AGE_SECONDS = 60.0
 
 
 def problem(path: Path | None) -> str | None:
-    """Return one line that says why the process does not count as alive, None if it does."""
+    """Return one line that says why the process does not count as alive, or None if it counts as alive."""
     if path is None:
         return "R8SCAN_ALIVE_FILE is not set"
     try:

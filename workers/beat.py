@@ -1,4 +1,7 @@
-"""The scheduler of Celery beat, driven by monotonic time. Setting the clock neither stops its ticks nor floods them."""
+"""The scheduler of Celery beat, driven by monotonic time.
+
+A change of the system's clock neither stops its ticks nor makes it send many at once.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
             if due_at <= now:
                 if not self._send(entry):
                     return RETRY_SECONDS
-                # Missed ticks are not repeated, because each one only wakes a task.
+                # Do not send missed ticks later: each tick only wakes a task, so one is enough.
                 due_at = max(due_at + period, now + period / 2)
                 self._due_at[name] = due_at
             nearest = min(nearest, due_at - now)
@@ -49,9 +52,9 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         heartbeats.stop()
 
     def _send(self, entry: Any) -> bool:
-        """Send one tick.
+        """Send one tick, and return whether it was sent.
 
-        Return False if the broker is unavailable, and log that in one line instead of Celery's traceback.
+        If the broker is unavailable, log that in one line instead of Celery's traceback.
         """
         pulse.current().try_to_connect()
         try:

@@ -1,8 +1,8 @@
 """The Redis broker, treated as untrusted: every message is checked and rebuilt before Celery sees it.
 
 A message contains the name of a task and, for a poll, the name of a source. Celery would also obey callbacks, chains,
-time limits, start and expiry times, compression and other serializers in a message. This module drops those. It refuses
-any other message, with one line in the log.
+time limits, start and expiry times, compression and other serializers in a message. This module drops these parts. It
+refuses a message with another task or other arguments, and logs one line about it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ _log = logging.getLogger(__name__)
 
 
 class MessageRefused(Exception):
-    """No r8scan process sends such a message. The exception's text says what is wrong without repeating the message."""
+    """Raised for a message that no r8scan process would send.
+
+    Its text says what is wrong, without repeating the message.
+    """
 
 
 def checked(raw: Any, queue: str) -> dict[str, Any]:
-    """Return a new message for the queue with the task and argument of this one, and nothing else.
+    """Return a new message that has only the task and the arguments of `raw`.
 
     Raises:
-        MessageRefused: no r8scan process sends such a message to this queue.
+        MessageRefused: no r8scan process would send this message to this queue.
     """
     headers = raw.get("headers") if isinstance(raw, dict) else None
     if not isinstance(headers, dict):
@@ -64,7 +67,7 @@ def _queue_of(name: str) -> str | None:
 
 
 def _arguments(raw: dict[str, Any], name: str) -> list[str]:
-    """Return the arguments in the body.
+    """Return the task's arguments from the message's body.
 
     Raises:
         MessageRefused: the task does not take these arguments.
@@ -116,10 +119,12 @@ def _message(name: str, args: list[str], queue: str) -> dict[str, Any]:
 
 
 class _Unacknowledged(virtual.QoS):
-    """The unacknowledged messages, kept in memory only and never redelivered. The sweeper wakes their tasks again.
+    """The unacknowledged messages, kept in memory only and never redelivered.
+
+    If a worker dies, its messages are lost. The sweeper then wakes their tasks again.
 
     Kombu's own class stores them in Redis. A full Redis would then end the worker, and data that another client writes
-    there would be delivered as a message.
+    into Redis would be delivered as a message.
     """
 
     restore_at_shutdown = False
@@ -127,7 +132,7 @@ class _Unacknowledged(virtual.QoS):
     def can_consume(self) -> bool:
         """Return whether one more message may be taken.
 
-        A worker with a full pool takes no messages, but counts as alive.
+        A worker whose pool is full takes no messages. It records that it works, so that it still counts as alive.
         """
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:
@@ -143,7 +148,7 @@ class _Unacknowledged(virtual.QoS):
 
 
 class _Channel(redis.Channel):
-    """A channel that drops messages that are not JSON. Otherwise, each such message would end a worker."""
+    """A channel that drops messages that are not JSON. In Kombu's own channel, each of them would end a worker."""
 
     QoS = _Unacknowledged  # type: ignore[assignment]  # it has all methods that the channel calls
 
@@ -170,7 +175,10 @@ class _Channel(redis.Channel):
         return found
 
     def _remove_wrong_keys(self) -> None:
-        """Remove keys that have a queue's name but are not lists. Such a key would end every worker of that queue."""
+        """Remove Redis keys that have a queue's name but are not lists.
+
+        Such a key would end every worker of that queue.
+        """
         with self.conn_or_acquire() as client:
             for queue in self.active_queues:
                 if client.type(queue) not in (b"list", b"none"):
@@ -178,7 +186,10 @@ class _Channel(redis.Channel):
                     _log.warning("a key in Redis was removed: %s is the name of a queue, but it was not a list", queue)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Send a message, and drop the oldest ones above MAX_WAITING: without a consumer, they pile up."""
+        """Send a message, and drop the queue's oldest messages above MAX_WAITING.
+
+        Without this limit, messages would pile up while no worker consumes the queue.
+        """
         super()._put(queue, message, **options)  # type: ignore[no-untyped-call]  # kombu has few types
         with self.conn_or_acquire() as client:
             client.ltrim(queue, 0, MAX_WAITING - 1)

@@ -32,7 +32,10 @@ _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items(
 
 @contextmanager
 def slot(kind: str) -> Iterator[bool]:
-    """Hold a slot for the block. Yield False if all slots of this kind are taken; the task must then return."""
+    """Hold a slot for a task of this kind while the block runs, and yield True.
+
+    Yield False if all slots of the kind are taken. The task must then return.
+    """
     is_free = _free[kind].acquire(blocking=False)
     try:
         yield is_free

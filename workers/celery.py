@@ -69,7 +69,10 @@ def fails_by_newer_database(err: BaseException) -> bool:
 
 
 class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
-    """A task that logs temporary errors as one line without a traceback. Leases recover the work later."""
+    """A task that logs temporary errors as one line without a traceback.
+
+    The work is not lost: after its lease has expired, a worker claims it again.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -91,7 +94,7 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
 class App(Celery):  # type: ignore[misc]  # celery has no types
     """The Celery app with our own worker and beat, which print only through the log.
 
-    A process that only sends messages imports neither.
+    A process that only sends messages imports neither of them.
     """
 
     @cached_property
@@ -115,14 +118,15 @@ def _is_prefork(pool: Any) -> bool:
 
 
 class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-    """Writes the heartbeat of a worker, from the fork of its pool until it stops taking messages."""
+    """Starts the heartbeat of a worker after its pool, and stops it when the worker stops taking messages."""
 
     requires = ("celery.worker.components:Pool",)
 
     def start(self, parent: Any) -> None:
         queues = tuple(parent.app.amqp.queues.consume_from)
         role = role_of(queues)
-        # The children of a prefork pool do the tasks, and Celery replaces them by itself.
+        # A prefork pool needs no Recycler: its children do the tasks, and Celery itself replaces children that have
+        # grown.
         then = None if _is_prefork(parent.pool) else Recycler().look
         heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process, then=then)
         _log.info("a worker starts", extra={"role": role, "queues": queues, "version": __version__})
@@ -179,6 +183,9 @@ def _after_fork(**_: Any) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(sender: Any = None, **_: Any) -> None:
-    """Start the watchdog if tasks run inside this process. The children of a prefork pool start their own."""
+    """Start the watchdog if tasks run inside this process.
+
+    Each child of a prefork pool starts its own (`_after_fork`).
+    """
     if not _is_prefork(sender.pool):
         watchdog.current().start()

@@ -6,7 +6,7 @@ from scanner.settings import Settings, SettingsError, load_settings
 
 
 def own_broker_url() -> str:
-    """Return the broker's address by the settings of this process.
+    """Return the broker's address from the settings of this process.
 
     Raises:
         SystemExit: a setting is wrong. The message is one line; Celery would print a traceback.
@@ -20,7 +20,10 @@ def own_broker_url() -> str:
 
 
 def broker_url(settings: Settings) -> str:
-    """Return the broker's address. `embedded` is the Redis of `r8scan run`, on a socket in the state folder."""
+    """Return the broker's address.
+
+    The setting `embedded` means the Redis that `r8scan run` starts, on a socket in the state folder.
+    """
     url = settings.redis_url.get_secret_value()
     if url != "embedded":
         return url

@@ -33,8 +33,8 @@ def erase(
 ) -> None:
     """Erase all data about an account: tokens, addresses, incidents, places, mails, reports, usage, audit.
 
-    Refused while one of its tokens in r8scan's tables works. One audit entry with the counts remains. A token store
-    behind HTTP is not changed.
+    r8scan refuses this while one of the account's tokens in its own tables works. One audit entry with the counts
+    remains. A token store behind HTTP is not changed.
 
     Example: r8scan accounts erase acme-weather --yes
     """

@@ -18,7 +18,10 @@ from workers.cli.groups import Group
 
 
 class Entry(NamedTuple):
-    """A command of the root. `function` is empty for a group, whose module has an `app`."""
+    """A command of the root: its module, the function in it, and a summary.
+
+    `function` is empty for a group of commands. Its module has an `app` instead.
+    """
 
     module: str
     function: str
@@ -72,7 +75,7 @@ class _Commands(Mapping[str, Any]):
 
 
 class LazyGroup(TyperGroup):
-    """The root, which imports only the command that runs."""
+    """The root group of the command line, which imports only the command that runs."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -101,7 +104,7 @@ def _loaded(entry: Entry, name: str) -> Any:
 
 
 def build() -> typer.Typer:
-    """Return the application."""
+    """Return the typer application of the root."""
     app = typer.Typer(
         name="r8scan",
         cls=LazyGroup,
@@ -130,7 +133,10 @@ def run() -> None:
 
 
 def _traceback() -> str:
-    """Return the traceback of an unexpected error. Its text may come from outside, so it is redacted and printable."""
+    """Return the traceback of an unexpected error, without tokens and control characters.
+
+    The error's text may contain text from outside, such as a file name.
+    """
     import traceback
 
     from scanner.detection import redact
@@ -142,7 +148,7 @@ def _traceback() -> str:
 def _last_line(line: str) -> str:
     """Return the error line with which the process ends.
 
-    A command that runs as a service writes it in the format of its log.
+    For a command that runs as a service, the line has the format of its log.
     """
     if sys.argv[1:2] not in (["run"], ["serve"]):
         from scanner.detection import redact

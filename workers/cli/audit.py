@@ -78,7 +78,10 @@ def verify() -> None:
 
 
 def _newest(session: Session, values: dict[str, str], limit: int) -> Iterator[AuditEntry]:
-    """Yield the newest entries, page by page."""
+    """Yield the newest entries that the filter in `values` selects, at most `limit`.
+
+    Read them from the database in pages, so that memory stays small.
+    """
     before = ""
     while True:
         page = lists.audit_list(session, {**values, "before": before})

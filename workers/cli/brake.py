@@ -30,7 +30,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Show whether the brake holds reports, since when, and who reported them why.
+    """Show whether the brake holds reports and since when, and who sent the reports and why.
 
     Example: r8scan brake status
     """
@@ -98,14 +98,14 @@ def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
     """Ask the person, and yield a writing transaction if they agree and the brake holds no more than they were shown.
 
     Raises:
-        UserError: The person does not agree, or more reports are held by now.
+        UserError: The person does not agree, or the brake holds more reports than they were shown.
     """
     with context.database.read() as session:
         shown, held = brake.status(session).held, brake.held_reports(session)
     if not yes and shown:
         for one in held:
             typer.echo(output.plain(f"  {one}"), err=True)
-        # Write the whole question to standard error: standard output may be JSON.
+        # Write the whole question to standard error, because standard output may be JSON.
         typer.echo(f"{what} {counted(shown, 'reported token')}? [y/N]: ", nl=False, err=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise UserError("nothing was decided: the reports are still held")

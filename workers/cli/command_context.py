@@ -1,4 +1,7 @@
-"""The context of a command. It creates the tables of an empty default database, and refuses a newer database."""
+"""The context (database, clients, token store) of a command.
+
+It creates the tables of an empty default database. It refuses a database that a newer version has upgraded.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from workers.context import Context
 
 
 class CommandContext(Context):
-    """A context for one command."""
+    """The context of one command, whose database is checked when it is first used."""
 
     @cached_property
     def database(self) -> Database:

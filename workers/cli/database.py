@@ -1,4 +1,4 @@
-"""`r8scan db`: the tables and their version."""
+"""`r8scan db`: upgrades the database's tables, and shows their version."""
 
 from __future__ import annotations
 

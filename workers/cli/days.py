@@ -11,10 +11,10 @@ _DAYS_AGO = re.compile(r"(\d{1,4})d")
 
 
 def day(text: str, option: str, *, now: datetime | None = None) -> str:
-    """Return the day as ISO text, in UTC. Without a day, return an empty text.
+    """Return the day that `text` names as ISO text, in UTC. Return an empty text for an empty one.
 
     Raises:
-        UserError: The text is not a day.
+        UserError: The text is not a day. The message names `option`.
     """
     today = (now or datetime.now(UTC)).date()
     word = text.strip().lower()

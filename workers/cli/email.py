@@ -149,7 +149,10 @@ def bounced(
 
 
 def _content(file: str) -> bytes:
-    """Return the content of the file, or of standard input for -, up to one byte more than is allowed."""
+    """Return the content of the file, or of standard input for -.
+
+    Read at most one byte more than is allowed, so that the caller sees that the input is too long.
+    """
     if file == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1)
     try:

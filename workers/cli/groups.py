@@ -15,9 +15,9 @@ _LINE_BREAK = re.compile(r"(?<!\n)\n(?!\n) *")
 
 
 class Command(TyperCommand):
-    """A command.
+    """A typer command whose help joins the lines of each paragraph of the docstring.
 
-    Its help joins the lines of each paragraph of the docstring, and shows arguments as they are declared.
+    The help shows the names of arguments exactly as the code declares them.
     """
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
@@ -30,13 +30,13 @@ class Command(TyperCommand):
 
 
 class Group(typer.Typer):
-    """A group of commands, which shows its help if it is called alone."""
+    """A group of commands, which shows its help if it is called without a command."""
 
     def __init__(self, summary: str) -> None:
         super().__init__(help=summary, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Declare a command, as typer does."""
+        """Declare a command as typer does, but of the class `Command`."""
         return super().command(name, **{"cls": Command, **options})
 
 

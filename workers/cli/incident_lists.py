@@ -28,7 +28,7 @@ The action, the time, the place and the state of the owner's mail are always sho
 
 
 class MailState(StrEnum):
-    """The state of a mail to the owner."""
+    """The values of the option `--mail`: the state of the mail to the owner."""
 
     waiting = "waiting"
     sent = "sent"
@@ -37,7 +37,7 @@ class MailState(StrEnum):
 
 
 def filter_of(given: Mapping[str, str | None]) -> Filter:
-    """Return the console's filter.
+    """Return the filter of the console's list for these options of the command.
 
     Raises:
         UserError: a value is not understood.
@@ -49,8 +49,9 @@ def filter_of(given: Mapping[str, str | None]) -> Filter:
 
 
 def newest(session: Session, wanted: Filter, limit: int | None) -> tuple[list[Row], str]:
-    """Return the newest incidents of the filter, and the total number as text if not all are returned, else an empty
-    text.
+    """Return the newest incidents that the filter selects, and how many incidents it selects in total.
+
+    The total is a text such as "1,200" or "more than 10,000". It is empty if all incidents are returned.
 
     Args:
         session: A reading transaction.

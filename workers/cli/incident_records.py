@@ -1,4 +1,4 @@
-"""Incidents as plain values, for the commands that print or export them. It writes nothing."""
+"""Incidents as plain values, for the commands that print or export them. It only reads the database."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def notifications(session: Session, incident: Incident) -> list[tuple[Notificati
 
 
 def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid.UUID, set[str]]:
-    """Return the states of the mails about each incident."""
+    """Return, by incident id, the states of the mails about each incident."""
     states: dict[uuid.UUID, set[str]] = {incident.id: set() for incident in incidents}
     ids = list(states)
     for start in range(0, len(ids), PAGE):
@@ -125,7 +125,10 @@ def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid
 
 
 def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]:
-    """Return an incident as a flat object. `exposures` is the number of its places."""
+    """Return an incident as a flat JSON object.
+
+    `states` are the states of its mails, and `places` is the number of its public places.
+    """
     return {
         "id": str(incident.id),
         "sha256": incident.digest,
@@ -171,6 +174,6 @@ def whole(session: Session, incident: Incident) -> dict[str, Any]:
 
 
 def place(exposure: Exposure) -> dict[str, Any]:
-    """Return a place as a flat object."""
+    """Return a public place of a token as a flat JSON object."""
     columns = (column.name for column in Exposure.__table__.columns if column.name not in _OWN_COLUMNS)
     return {name: getattr(exposure, name) for name in columns}

@@ -155,7 +155,7 @@ def note(
 
 @app.command()
 def close(incident_id: IdArgument, reason: ReasonOption) -> None:
-    """Close an incident. A later find of its token opens a new one.
+    """Close an incident. If its token is found again, r8scan opens a new one.
 
     Example: r8scan incidents close 1f3c --reason "a sample from our own documentation"
     """
@@ -212,7 +212,8 @@ def export(
     until: Annotated[str, typer.Option(help="Detected before then.")] = "",
     account: Annotated[str, typer.Option(help="The name or id of an account: export only its incidents.")] = "",
 ) -> None:
-    """Write incidents for another program: with places, messages and timeline as JSON, flat as CSV. Oldest first.
+    """Write incidents for another program, oldest first. JSON has each incident with its places, messages and timeline.
+    CSV has one row for each place.
 
     Example: r8scan incidents export --format csv --since 2026-11-01 --output november.csv
     """
@@ -306,7 +307,7 @@ def _print(session: Session, incident: Incident) -> None:
     out.print("Timeline", style="bold italic")
     for moment in timeline(session, incident):
         who, detail = f" ({moment.who})" if moment.who else "", f": {moment.detail}" if moment.detail else ""
-        # One line each: in a table, a long detail would leave the other columns one word wide.
+        # Print one line for each moment. In a table, a long detail would make the other columns one word wide.
         out.print(
             output.plain(f"  {output.plain(moment.at)}  {moment.what}{who}{detail}"), markup=False, soft_wrap=True
         )

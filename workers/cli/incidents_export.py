@@ -1,4 +1,4 @@
-"""`r8scan incidents export`: writes incidents as JSON or CSV for other programs, a page at a time."""
+"""`r8scan incidents export`: writes incidents as JSON or CSV for other programs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> 
 
 
 def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
-    """Write a header and a row for each place, and return the number of incidents."""
+    """Write a header and one row for each place of each incident. Return the number of incidents."""
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     count = 0

@@ -1,4 +1,4 @@
-"""`r8scan jobs`: jobs of every kind, what each found, and what it could not read."""
+"""`r8scan jobs`: lists jobs of every kind, and shows what each job found and what it could not read."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ INTERRUPTED = 130
 
 
 def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
-    """Show progress until the job and all jobs that it queued have ended, and return them.
+    """Show progress until the job and all jobs that it queued have ended. Return the job, and the list of the others.
 
     Ctrl-C ends only the display. The job continues, and one line says how to watch or cancel it.
     """
@@ -76,7 +76,7 @@ def phase_text(job: ScanJob) -> str:
 
 
 def target_text(job: ScanJob) -> str:
-    """Return the target of a job as text."""
+    """Return what a job reads, such as a repository's name, as text."""
     target: dict[str, Any] = job.target
     if job.kind == JobKind.PUSHES:
         pushes = target.get("pushes", [])
@@ -103,7 +103,7 @@ _DONE: Mapping[str, str] = {
 
 
 def result_text(job: ScanJob) -> str:
-    """Return how a job ended, with what it read."""
+    """Return the job's state, its target, and the number of things that it read, as one line."""
     read = {key: value for key, value in job.counts.items() if not key.startswith(_NOT_SHOWN) and value}
     counts = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in read.items())
     return f"{job.state}: {target_text(job)}" + (f" ({counts})" if counts else "")
@@ -126,7 +126,10 @@ def found_text(finished: Sequence[ScanJob]) -> str:
 
 
 def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
-    """Yield lines about what could not be read: its number by reason, and the command that lists it."""
+    """Yield one line for each job that could not read something.
+
+    It has the number of unread things by reason, and the command that lists them.
+    """
     for job in finished:
         reasons = {key: value for key, value in job.counts.items() if key.startswith("unread_") and value}
         if reasons:

@@ -1,4 +1,4 @@
-"""The context of a command: opened once, and closed at its end in any case."""
+"""Opens the context (settings, database, clients) of a command, and closes it at the command's end."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def create_default_tables(settings: Settings) -> None:
 
 
 def _is_empty(file: Path) -> bool:
-    """Return whether the file is missing, or a database without a table, as an interrupted first start leaves it."""
+    """Return whether the file is missing, or is a database without a table, which an interrupted first start leaves."""
     import sqlite3
 
     try:

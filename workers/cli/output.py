@@ -57,7 +57,7 @@ def table(
     """Print a table, or the sentence `empty` if there are no rows. Values are printed as text, never as markup.
 
     Args:
-        title: The title above it.
+        title: The title above the table.
         columns: The names of the columns.
         rows: Values of any kind, a sequence per row.
         empty: What is printed if there are no rows.
@@ -81,7 +81,10 @@ def fitted(
 
 
 def message_state(state: str) -> str:
-    """Return the state of a message in words. A message is frozen when the first attempt to send it begins."""
+    """Return the state of a message in words.
+
+    A frozen message is "in delivery", because a message is frozen when the first attempt to send it begins.
+    """
     from scanner.records.states import NotificationState  # late: a scan needs no records
 
     return "in delivery" if state == NotificationState.FROZEN else str(state)
@@ -104,7 +107,7 @@ def short_span(seconds: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return any value as one line of printable text. Control characters become visible."""
+    """Return any value as one line of printable text. A replacement character stands for each control character."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -113,5 +116,5 @@ def plain(value: Any) -> str:
 
 
 def json_value(value: Any) -> str:
-    """Return a value that JSON cannot represent as text."""
+    """Return the text that stands for a value for which JSON has no type."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

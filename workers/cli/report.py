@@ -1,4 +1,4 @@
-"""`r8scan report`: reports tokens that were compromised in another way than by becoming public."""
+"""`r8scan report`: reports tokens that were compromised without becoming public on GitHub."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def report(
     reporter = operator_name()
     counts: Counter[str] = Counter()
     with opened_context() as context:
-        # Check the options before reading the file.
+        # Check the options first, because reading the file may take minutes.
         _new_reports([Subject("0" * 64)], sign, note, reporter, key)
 
         def take(subjects: list[Subject]) -> None:

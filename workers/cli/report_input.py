@@ -31,12 +31,12 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 @dataclass(slots=True)
 class ReportInput:
-    """What was found in the input.
+    """The result of reading the input.
 
     Attributes:
-        kinds: The number of subjects by the encoding of the token, or DIGEST_LINE.
+        kinds: The number of tokens found, by the encoding of the token. Digests are counted under DIGEST_LINE.
         bad: Lines of a list that hold neither a token nor a digest.
-        unread: What the detector could not read, by reason.
+        unread: The number of parts that the detector could not read, by reason.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
@@ -45,10 +45,9 @@ class ReportInput:
 
 
 def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -> ReportInput:
-    """Read the file, or standard input for -, and pass the subjects to `take` in batches.
+    """Read the file, or standard input for -, and pass the tokens and digests to `take` in batches.
 
-    A list is read line by line, however long it is. The tokens of any other file are all passed at its end.
-
+    A list is read line by line, however long it is. For any other file, `take` is called after its last byte was read.
     Raises:
         UserError: the file cannot be read.
     """
@@ -70,7 +69,7 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
 
 
 def is_list(head: bytes) -> bool:
-    """Return whether at least half of the lines are a token or a digest and nothing else."""
+    """Return whether at least half of the lines consist of a token or a digest and nothing else."""
     text = head.decode("utf-8", "replace")
     lines = [line.strip("\ufeff \t\r") for line in text.split("\n")[: 1 if "\n" not in text else None]]
     lines = [line for line in lines if line]
@@ -129,7 +128,10 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _up_to(stream: BinaryIO, size: int) -> bytes:
-    """Return the first bytes. One read of a pipe may return less, so read until the size or the end is reached."""
+    """Return the first `size` bytes, or fewer at the end of the stream.
+
+    One read of a pipe may return less, so read repeatedly.
+    """
     parts = b""
     while len(parts) < size and (part := stream.read(size - len(parts))):
         parts += part
@@ -137,7 +139,7 @@ def _up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream of the bytes that were read already, followed by the rest."""
+    """A stream that returns the bytes that were read already, followed by the rest of the input."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head, self._rest = memoryview(head), rest

@@ -156,12 +156,16 @@ def _row(job: ScanJob, now: datetime) -> tuple[Any, ...]:
 
 
 def _repository(text: str) -> str:
-    """Return OWNER/NAME of a name or of any address in the repository."""
+    """Return OWNER/NAME of the repository. `text` is that name, or the address of any page of the repository."""
     return text if is_repository_name(text) else _named(text, ("repository", "commit", "push"), "write OWNER/NAME")
 
 
 def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
-    """Return the name of an address's target if it is of one of these kinds."""
+    """Return the name of the thing that the address shows.
+
+    Raises:
+        UserError: `text` is no address, or the thing is not of one of these kinds. The message contains `todo`.
+    """
     settings = load_settings()
     try:
         target = parse_address(text, settings.github_web_url, settings.github_api_url)
@@ -216,6 +220,7 @@ def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:
         for line in jobs_watched.unread_lines(everything):
             typer.echo(line, err=True)
     worst = {JobState.DONE: 0, JobState.PARTIAL: 2}
-    # A target named by an operator must exist. Only a push from the timeline may be gone when it is read.
+    # A job ends as done if its repository is gone, because a repository of the event timeline may be deleted before it
+    # is read. But an operator's rescan of a missing repository has failed.
     statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}
     return 1 if 1 in statuses else max(statuses)

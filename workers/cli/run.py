@@ -1,4 +1,7 @@
-"""`r8scan run`, `demo` and `sandbox`: the service on one machine, alone and against a local GitHub."""
+"""`r8scan run` runs the service on one machine.
+
+`r8scan demo` and `r8scan sandbox` run it against a simulated GitHub.
+"""
 
 from __future__ import annotations
 

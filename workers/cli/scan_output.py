@@ -25,7 +25,7 @@ MAX_NAMED_ON_TERMINAL = 20
 
 
 class _Hidden:
-    """Progress that is not shown."""
+    """A progress display that shows nothing."""
 
     def begin(self, what: str, total: int | None) -> None:
         del what, total
@@ -56,7 +56,7 @@ class _Shown:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show a progress bar if the output is a terminal."""
+    """Show a progress bar while the block runs, if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield _Hidden()
         return
@@ -101,7 +101,10 @@ def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str,
 
 
 def _not_read_fields(item: NotRead) -> dict[str, Any]:
-    """Return the JSON object of an unread item. Its field `not_read` has the reason; a finding has no such field."""
+    """Return the JSON object of an unread item.
+
+    Its field `not_read` contains the reason. The object of a finding has no such field.
+    """
     return {
         "not_read": item.reason,
         "count": item.count,

@@ -1,4 +1,4 @@
-"""The histories in `r8scan scan`: reads work trees, bare repositories, submodules and bundles."""
+"""The part of `r8scan scan` that reads git histories: of work trees, bare repositories, submodules and bundles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Histories:
         self._seen: set[str] = set()
 
     def scan(self, git_dir: Path, shown_as: Path, *, is_given: bool = False) -> None:
-        """Scan a history. Objects that cannot be read are counted and named.
+        """Scan a history. Add objects that cannot be read to the result.
 
         Args:
             git_dir: The git directory.

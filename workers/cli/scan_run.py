@@ -36,7 +36,11 @@ class NotRead:
 
 @dataclass(slots=True)
 class ScanRun:
-    """What was found and read. `unread` counts unread items by reason; `notes` are remarks that are not failures."""
+    """The findings of one scan, and the amounts that it read.
+
+    `unread` counts unread items by reason. `not_read` names the first of them. `notes` are remarks that are not
+    failures.
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -47,13 +51,13 @@ class ScanRun:
     bytes: int = 0
 
     def add_not_read(self, item: NotRead) -> None:
-        """Count and name an unread item."""
+        """Count an unread item, and name it if fewer than MAX_NAMED items are named."""
         self.unread[item.reason] += item.count
         if len(self.not_read) < MAX_NAMED:
             self.not_read.append(item)
 
     def add_unread(self, path: str, unread: Mapping[str, int]) -> None:
-        """Count and name the unread parts of a file or folder."""
+        """Add the unread parts of a file or folder. `unread` has their number by reason."""
         for reason, count in unread.items():
             if count:
                 self.add_not_read(NotRead(reason, redact(path), count))

@@ -1,4 +1,4 @@
-"""The input of `r8scan scan`: walks folders, opens files, and finds repositories. It prints nothing."""
+"""The input of `r8scan scan`: walks folders, opens files, and finds repositories."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def scan_all(
 
 
 def _digester() -> Digester:
-    """Return the function that hashes tokens, and activate the token formats, both by the environment variables.
+    """Return the function that hashes tokens, and activate the token formats. Both follow the environment variables.
 
     Without such variables, use the defaults and do not load the settings: that would take longer than scanning a
     folder.
@@ -117,12 +117,13 @@ def _take(run: ScanRun, shown: Progress, path: str, read: StreamRead) -> None:
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk over every file below a path, including hidden ones, and the repositories among them.
+    """A walk over every file below a path, including hidden files. It also collects the git repositories that it meets.
 
-    It does not follow links, but reads their targets as text. It leaves a repository's object database to the reader of
-    histories. `bare` lists repositories without a work tree; their history is always read. `work_trees` lists
-    repositories with their git directory in `.git`, or inside the git directory of another one, like the submodules of
-    a clone.
+    It does not follow links, but reads their targets as text. It does not yield the files of a repository's object
+    database, which the reader of histories reads.
+
+    `bare` lists repositories without a work tree. Their history is always read. `work_trees` lists repositories whose
+    git directory is `.git`, or is inside another git directory, as that of a submodule is.
     """
 
     path: Path
@@ -156,7 +157,13 @@ class _Walk:
                     stack.append((Path(entry.path), is_in_git or entry.name == ".git"))
 
     def _meet(self, folder: Path, names: set[str], *, is_in_git: bool) -> bool:
-        """Record the repository that the folder is or contains. Return whether the folder itself is a git directory."""
+        """Record the repository if the folder is a work tree or a git directory. Return whether it is a git directory.
+
+        Args:
+            folder: The folder.
+            names: The names of its entries.
+            is_in_git: Whether the folder is below a folder named `.git`.
+        """
         if ".git" in names and not is_in_git:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
@@ -196,7 +203,10 @@ class _Walk:
 
 
 def _is_read_by_git(objects: Path, name: str) -> bool:
-    """Return whether a file below `objects` is a loose object, or a pack or its index if both exist."""
+    """Return whether the reader of histories reads this file below `objects`.
+
+    It reads loose objects. It reads a pack and its index only if both exist.
+    """
     pack = _PACK.fullmatch(name)
     if pack is None:
         return _LOOSE_OBJECT.fullmatch(name) is not None
@@ -206,7 +216,10 @@ def _is_read_by_git(objects: Path, name: str) -> bool:
 def _scan_files(
     pool: ThreadPoolExecutor, detector: Detector, paths: Sequence[Path], leaves_bundles: bool
 ) -> Iterator[StreamRead | None]:
-    """Scan files in parallel, several in each task, because a task costs more than reading a small file."""
+    """Yield the result for each file.
+
+    Read files in parallel, several in each task, because a task costs more than reading a small file.
+    """
 
     def scan(some: Sequence[Path]) -> list[StreamRead | None]:
         return [_scan_file(detector, path, leaves_bundles) for path in some]
@@ -216,7 +229,10 @@ def _scan_files(
 
 
 def _scan_file(detector: Detector, path: Path, leaves_bundles: bool = False) -> StreamRead | None:
-    """Scan a file. Return None for a git bundle if the caller reads its history."""
+    """Scan a file.
+
+    Return None for a git bundle if `leaves_bundles` is set, because the caller then reads its history.
+    """
     place = Place("local_file", path=str(path))
     try:
         mode = path.lstat().st_mode

@@ -16,13 +16,13 @@ small."""
 
 
 class Readable(Protocol):
-    """A binary stream. One read of a pipe may return less than was asked for."""
+    """A binary stream. Its `read` may return fewer bytes than requested before the end, as that of a pipe does."""
 
     def read(self, size: int, /) -> bytes | None: ...
 
 
 class StreamRead(NamedTuple):
-    """What was found in a stream. The candidates have no place yet."""
+    """The findings of one stream. The caller adds the place to each candidate."""
 
     candidates: list[Candidate]
     unread: Counter[str]

@@ -44,7 +44,10 @@ def described(loaded: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def shown(field: str, value: Any) -> str:
-    """Return a value for people. Mask the password in a secret address, and the whole value of any other secret."""
+    """Return a setting's value for people.
+
+    Mask the password in a secret address, and the whole value of any other secret.
+    """
     if value is None:
         return "-"
     if isinstance(value, SecretStr):
@@ -55,7 +58,7 @@ def shown(field: str, value: Any) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return an address without its password and its query, which may contain a password too."""
+    """Return an address without its password. Remove its query as well, because it may contain a password."""
     parts = urlsplit(url)
     if not parts.scheme:
         return url

@@ -1,4 +1,4 @@
-"""Whether a worker can start queued work now, for commands that queue work and may wait for its end."""
+"""A test whether a worker can start queued work now, for commands that queue work and may wait for its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ NOT_STARTED = 3
 
 
 def obstacle(database: Database, settings: Settings, queue: str) -> str | None:
-    """Return why no worker can start work of this queue now, None if one can. The work stays queued in any case."""
+    """Return why no worker can start work of this queue now, or None if a worker can.
+
+    In both cases the work stays queued.
+    """
     if broker_state.broker_problem(settings):
         is_embedded = settings.redis_url.get_secret_value() == "embedded"
         return "r8scan run does not run here" if is_embedded else "Redis does not answer"

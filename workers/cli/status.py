@@ -40,7 +40,7 @@ def status(
 
     Example: r8scan status --json | jq .problems
     """
-    # Do not use `opened_context`: it imports all clients, which takes longer than the status itself.
+    # Do not use `opened_context`. It imports all clients, which takes longer than reading the status.
     settings = load_settings()
     _require_installation(settings)
     with opened_database(settings) as database:
@@ -94,7 +94,10 @@ def _watch(look: Callable[[], Overview]) -> None:
 
 
 def _verdict(found: Overview) -> RenderableType:
-    """Return the verdict, and the database from which it was read: in another folder it may be another one."""
+    """Return the verdict, and a line that names the database.
+
+    The default database depends on the state folder, so an operator in the wrong folder reads another one.
+    """
     said = verdict(found)
     style = "bold red" if not said.works else "yellow" if said.problems else "green"
     where = f"database: {found.configuration.database}   read at {output.plain(found.at)}"
@@ -196,8 +199,10 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
 
 
 def _gaps(one: SourceRow) -> str | None:
-    """Return lines about gaps: the estimated number of missed events by reason, and how much a source still has to
-    catch up on.
+    """Return one line about the gaps of a source, or None.
+
+    It has the number of gaps, the estimated number of missed events by reason, and the time of pushes that are still to
+    be read.
     """
     reasons = ", ".join(f"about {number} {_words(reason)}" for reason, number in one.missed_reasons_24h.items())
     behind = one.cursor.get("seconds_behind")
@@ -224,7 +229,10 @@ def _recall_rows(found: Overview) -> Iterable[Sequence[Any]]:
 
 
 def _percent(share: Sequence[float] | None) -> str | None:
-    """Return a share's interval as text, None if no mark is old enough."""
+    """Return the 95 % interval of a share as text, or None if no mark is old enough.
+
+    `share` is a value of `SourceRow.recall`.
+    """
     return None if not share else f"{100 * share[2]:.0f} to {100 * share[3]:.0f} %"
 
 
@@ -290,7 +298,7 @@ def _table(
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:
-    """Return the sum of the counts as text, with the two commonest reasons."""
+    """Return the sum of the counts as text, with the two commonest reasons. Return None if there are none."""
     if not counts:
         return None
     common = sorted(counts, key=lambda key: -counts[key])[:2]

@@ -33,8 +33,8 @@ def check(
 ) -> None:
     """Check a token store against the contract, rule by rule (docs/token-store-openapi.yaml).
 
-    Without --digest, only rules that need no token are checked. With --disable, that token is disabled permanently.
-    Exit status: 0 the store obeys all rules, 1 it breaks some.
+    Without --digest, the command checks only rules that need no token. With --disable, that token is disabled
+    permanently. Exit status: 0 the store obeys all rules, 1 it breaks some.
 
     Example: r8scan store check https://tokens.internal.example --secret-file secret --digest 9f86d081… --disable
     """

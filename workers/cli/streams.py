@@ -28,13 +28,13 @@ def opened(file: str) -> Iterator[TextIO]:
         try:
             stream = stack.enter_context(Path(file).open(encoding="utf-8", errors="surrogateescape"))
         except OSError as err:
-            # Do not print the name: the user may have typed a token instead of a file name.
+            # Do not print the name, because the user may have typed a token instead of a file name.
             raise UserError(f"cannot read the file ({err.strerror}): give its name, or - for standard input") from err
         yield stream
 
 
 class BadLines:
-    """The lines of the input that were skipped. All are counted, and the first ones are printed."""
+    """A counter of the input lines that were skipped. It prints the first ones."""
 
     NAMED = 100
 

@@ -1,6 +1,7 @@
-"""Tables that fit the terminal: columns wrap between words, then the optional ones are left out, then rows are stacked.
+"""Tables that fit the terminal without ever breaking a word, so that ids and addresses can be copied.
 
-No word is ever broken, so that ids and addresses can be copied.
+A table that is too wide first wraps its cells between words, then leaves out optional columns. If it is still too wide,
+each row is printed as lines of name and value.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ class FittedTable:
     """A table for terminals of any width.
 
     Attributes:
-        title: The title above it.
+        title: The title above the table.
         columns: The names of the columns. A line break in a name is allowed.
-        rows: One line of printable text per cell.
+        rows: The cells of each row, each as one line of printable text.
         optional: Columns that are left out if the table is too wide, the least important first.
     """
 
@@ -34,7 +35,7 @@ class FittedTable:
     optional: tuple[str, ...] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Choose the layout for the terminal's width."""
+        """Yield the table in the layout that fits the terminal's width. Rich calls this."""
         del console
         shown = list(range(len(self.columns)))
         for name in (None, *self.optional):
@@ -46,7 +47,9 @@ class FittedTable:
         yield from self._stacked(options.max_width)
 
     def _widths(self, shown: Sequence[int], width: int) -> list[int] | None:
-        """Return the width of each column, or None if they do not fit without breaking a word."""
+        """Return the width in characters of each column in `shown`, or None if they do not fit without breaking a
+        word.
+        """
         cells = [[self.columns[number], *(row[number] for row in self.rows)] for number in shown]
         widths = [max(_lines(cell) for cell in column) for column in cells]
         least = [max(_longest_word(cell) for cell in column) for column in cells]

@@ -1,4 +1,4 @@
-"""`r8scan tokens`: an operator's actions on the SQL token store."""
+"""`r8scan tokens`: imports, lists, disables and enables tokens of the SQL token store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LISTED = 100
 
 
 class TokenState(StrEnum):
-    """Which tokens to list. A protected token may be live or disabled."""
+    """The values of the option `--state`. A protected token may be live or disabled."""
 
     live = "live"
     disabled = "disabled"
