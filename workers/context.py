@@ -51,7 +51,9 @@ class Context:
     max_connections: int = MAX_CONNECTIONS
 
     def check(self) -> None:
-        """Read the files that settings name, so that a wrong file ends the process at start and not each mail or scan.
+        """Read the files that settings name.
+
+        A file that cannot be used then ends the process at its start. Otherwise each mail or scan would fail.
 
         Raises:
             SettingsError: a file cannot be used. The message is one line.
@@ -75,7 +77,7 @@ class Context:
             database.close()
 
     def close(self) -> None:
-        """Close the connections that were opened. The caller must own the context, and nothing may use it any more."""
+        """Close the connections that were opened. Call this only for a context that no other thread uses any more."""
         opened = self.__dict__  # it contains only the cached properties that were used
         if (background := opened.pop("background", None)) is not None:
             background.shutdown(cancel_futures=True)

@@ -33,11 +33,11 @@ class RedisUnavailable(Exception):
 def server_binary() -> str:
     """Return the path of a Redis server: the system's, or the one that came with our Python packages.
 
-    The system's is newer and gets security updates, so it comes first, even if the folder of the virtual environment
-    comes first in PATH.
+    Prefer the system's server, because it is newer and gets security updates. Prefer it even if PATH begins with the
+    folder of the virtual environment.
 
     Raises:
-        RedisUnavailable: there is none.
+        RedisUnavailable: no Redis server is installed.
     """
     beside = Path(sys.executable).parent / "redis-server"
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
@@ -73,7 +73,8 @@ def socket_path(state_dir: Path) -> Path:
 def start(state_dir: Path) -> subprocess.Popen[bytes]:
     """Start the server and wait until it answers.
 
-    It persists nothing. All of Redis may vanish at any time, because the work is recorded in the database.
+    The server persists nothing. All messages in Redis may be lost at any time, because the work is recorded in the
+    database.
 
     Raises:
         RedisUnavailable: the server does not start. The message is one line.

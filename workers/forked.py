@@ -1,7 +1,7 @@
-"""Services as forks of the supervisor: they share its memory instead of importing all code again.
+"""Starts services as forks of the supervisor, which share its memory instead of importing all code again.
 
-A fork runs the code that the supervisor has imported. If the files on disk have changed since, as after an upgrade,
-their `fingerprint` differs, and the supervisor starts a fresh interpreter instead.
+A fork runs the code that the supervisor has imported. If an upgrade has changed the files on disk after that import,
+their `fingerprint` differs. The supervisor then starts a fresh interpreter instead.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def import_everything() -> int:
 
 
 def _finish_app() -> None:
-    """Make Celery read its settings and register all tasks, which it would do in each fork."""
+    """Make Celery read its settings and register all tasks now. Otherwise it would do so in each fork."""
     from workers.celery import app
 
     app.loader.import_default_modules()
@@ -115,7 +115,7 @@ def _finish_app() -> None:
 
 
 def warm_up(database: Database, settings: Settings) -> None:
-    """Load trusted authorities, prepare queries and compile templates once, so that not each service has to do it.
+    """Load trusted authorities, prepare queries and compile templates once, so that the services need not repeat this.
 
     Exclude all of these objects from garbage collection. Nothing here opens a connection that a fork would inherit.
     """
@@ -130,8 +130,9 @@ def warm_up(database: Database, settings: Settings) -> None:
 def keep_memory_shared() -> None:
     """Prepare the memory of this process for forks.
 
-    A page is shared until one of the processes writes to it. So the garbage collector writes to no object that exists
-    now. malloc fills the holes of freed objects from two arenas, not from one for each thread.
+    A memory page is shared with the forks until a process writes to it. Therefore exclude all objects that exist now
+    from garbage collection, which writes to each object. Also limit malloc's arenas, so that threads reuse freed
+    memory.
     """
     gc.freeze()
     memory.limit_kept_memory()
@@ -147,12 +148,15 @@ def fingerprint() -> int:
 
 
 def can_fork() -> bool:
-    """Return whether this process has only one thread. A fork would inherit locks that other threads hold."""
+    """Return whether this process may be forked: on Linux, and while it has only one thread.
+
+    A fork would inherit the locks that other threads hold, and nobody would release them.
+    """
     return threading.active_count() == 1 and sys.platform == "linux"
 
 
 def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedChild:
-    """Run `main` in a forked process, in a session of its own, which ends when this process ends.
+    """Run `main` in a forked process. That process has its own session, and ends when this process ends.
 
     Args:
         main: The function of the process. The process ends when it returns or raises SystemExit.
@@ -180,7 +184,8 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     except BaseException:  # noqa: BLE001 - below are the frames of the supervisor
         _log.critical("a service ends: an exception was not caught", exc_info=True)
     finally:
-        # Do not use sys.exit: the frames below belong to the supervisor, and would stop the other services.
+        # Do not use sys.exit. It would run the cleanup of the supervisor's stack frames, which stops the other
+        # services.
         os._exit(status)
 
 
@@ -191,7 +196,7 @@ def _begin(parent: int, environment: Mapping[str, str]) -> None:
     for number in HANDLED:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    # The supervisor's lock on the state folder must end with the supervisor.
+    # Close the inherited lock on the state folder, so that the lock ends with the supervisor.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -1,7 +1,7 @@
 """Logs: one line per event, for people or as JSON, with every token redacted from every value.
 
-At the level `info` the log has security events, a summary a minute, and the start of the service, and nothing else:
-libraries log from `warning` on.
+At the level `info` the log contains only security events, a summary a minute, and the start of the service. Lines of
+libraries appear only from the level `warning` on.
 
 Order matters: a value is redacted first and cut afterwards. A token that was cut in half no longer looks like a token,
 and would stay readable.
@@ -97,8 +97,9 @@ def last_line(message: str) -> str:
 
 
 def _is_no_broker_error(record: logging.LogRecord) -> bool:
-    """Drop Celery's line about an attempt to reach Redis, and count the attempt in the outage, which logs fewer
-    lines.
+    """Return False for Celery's line about a failed attempt to reach Redis, so that it is not logged.
+
+    Count the attempt in `outage.broker` instead, which logs fewer lines.
     """
     text = record.msg if isinstance(record.msg, str) else ""
     first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
@@ -185,9 +186,9 @@ def _representation(value: object) -> str:
 
 
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
-    """Return bytes as text.
+    """Return bytes as text, one character for each byte.
 
-    In UTF-16 every second byte of a token is zero, so its representation would not be recognised.
+    This keeps a token in UTF-16 recognisable: every second byte is zero, which `repr` would write as an escape.
     """
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")
@@ -195,7 +196,7 @@ def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
 
 
 def clean_text(value: str, longest: int) -> str:
-    """Return the text without tokens and control characters, at most `longest` characters of it."""
+    """Return at most `longest` characters of the text, without tokens and control characters."""
     some = value[:MAX_REDACTED_CHARACTERS]
     clean = redact(some)
     if len(some) < len(value):

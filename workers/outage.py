@@ -17,9 +17,9 @@ class Outage:
     """The log of one outage. Safe to share between threads.
 
     Args:
-        log: Where lines go.
+        log: The logger that gets the lines.
         what: The name of the unavailable service in the log, such as "Redis".
-        meanwhile: What the program does until the service is back, for the log.
+        meanwhile: A text for the log that says what the program does until the service is back.
     """
 
     def __init__(

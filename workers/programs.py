@@ -1,7 +1,6 @@
-"""Celery's worker and beat, without the texts that they would print outside the log: banners, and words at a
-shutdown.
+"""Celery's worker and beat, without the texts that they would print outside the log: banners, and messages at shutdown.
 
-`start` runs them without Celery's command line, whose libraries for terminals take ten megabytes in each process.
+`start` runs them without Celery's command line, whose terminal libraries take ten megabytes in each process.
 """
 
 from __future__ import annotations
@@ -36,7 +35,8 @@ def start(app: Celery, arguments: Sequence[str]) -> None:
 
     Args:
         app: The Celery app.
-        arguments: What would follow `celery -A workers`. Only the options that the supervisor uses are known.
+        arguments: The arguments that would follow `celery -A workers`. Only the options that the supervisor uses are
+            allowed.
 
     Raises:
         SystemExit: with the worker's exit status, at its end.
@@ -71,9 +71,9 @@ def start(app: Celery, arguments: Sequence[str]) -> None:
 
 
 def say(message: str, _: object = None) -> None:
-    """Write a line of Celery's signal handlers to standard error, as JSON where the log is JSON.
+    """Write a line of Celery's signal handlers to standard error, as JSON if the log is JSON.
 
-    The logging module must not be used in a signal handler: the signal may have interrupted it in mid-line.
+    Do not use the logging module: a signal handler may have interrupted it in the middle of a line.
     """
     line = message if _is_console else json.dumps(_event(message))
     try:

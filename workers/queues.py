@@ -1,4 +1,4 @@
-"""The queues of the service, and the role of the process that consumes each. It imports nothing."""
+"""The queues of the service, and the role of the process that consumes each queue."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The end of a worker that has grown large or has run for a day, at a moment at which it does no task.
+"""Ends a worker that has grown large or has run for a day, at a moment at which it does no task.
 
-Celery replaces only the children of a prefork pool (`worker_max_memory_per_child`). A worker with threads ends as after
-SIGTERM: it takes no more messages, and its supervisor or the container's restart policy starts it again.
+Celery itself replaces only the children of a prefork pool (`worker_max_memory_per_child`). This module makes a worker
+with threads end as after SIGTERM: it takes no more messages. Its supervisor or the container's restart policy starts it
+again.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ _log = logging.getLogger(__name__)
 
 
 class Recycler:
-    """Says when this process should end, and ends it once.
+    """Ends this process once when it has grown large or old, and is idle.
 
     Args:
-        is_idle: Whether the process does no task now.
+        is_idle: Returns whether the process does no task now.
         memory: Returns the resident bytes of the process.
         end: Ends the process when its current work is done.
-        clock: The monotonic clock.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Recycler:
         self._has_ended = False
 
     def look(self) -> None:
-        """End the process if it is time. Call it every few seconds."""
+        """End the process if it is too large or too old. Call this every few seconds."""
         if not self._has_ended and (reason := self._reason()):
             self._has_ended = True
             _log.info("this worker ends, to be started again: %s", reason)

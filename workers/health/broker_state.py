@@ -25,7 +25,7 @@ PROBE, PROBE_KEPT_SECONDS = "r8scan:probe", 60
 
 
 def broker_problem(settings: Settings) -> str | None:
-    """Return why Redis does not answer or takes no messages, None if it works."""
+    """Return why Redis does not answer or takes no messages, or None if it works."""
     try:
         with connected(settings) as client:
             client.set(PROBE, b"1", ex=PROBE_KEPT_SECONDS)
@@ -35,7 +35,7 @@ def broker_problem(settings: Settings) -> str | None:
 
 
 def messages(settings: Settings) -> dict[str, int] | None:
-    """Return how many messages wait in each queue, None if Redis does not answer."""
+    """Return how many messages wait in each queue, or None if Redis does not answer."""
     try:
         return queue_lengths(settings)
     except Exception:  # noqa: BLE001 - as above; `broker_problem` says why
@@ -43,7 +43,11 @@ def messages(settings: Settings) -> dict[str, int] | None:
 
 
 def queue_lengths(settings: Settings) -> dict[str, int]:
-    """Return how many messages wait in each queue. Raises the errors of the Redis client."""
+    """Return how many messages wait in each queue.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
     with connected(settings) as client, client.pipeline(transaction=False) as pipe:
         for queue in QUEUES:
             pipe.llen(queue)
@@ -68,10 +72,10 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def write_refusal(database: Database) -> str | None:
-    """Return why the database cannot be written, None if it can. This changes no value."""
+    """Return why the database cannot be written, or None if it can. The test changes no value."""
     try:
         with database.write() as session:
-            # A read-only database refuses this statement. A full disk shows at the commit.
+            # A read-only database refuses this statement. A full disk makes the commit fail.
             session.execute(update(Heartbeat).values(version=Heartbeat.version))
     except Exception as err:
         if is_conflict(err):

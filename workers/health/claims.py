@@ -1,4 +1,4 @@
-"""Claims of periodic work by one of the processes that look for problems."""
+"""Claims of periodic work, so that only one of several processes does it each time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ def claim(session: Session, key: str, seconds: float) -> bool:
 
     Args:
         session: A writing transaction.
-        key: The key of the row that records the last claim, and its kind. The row is created if it is missing.
+        key: The name of the work. The row with this key records the last claim. It is created if it is missing.
         seconds: The time between two claims.
     """
     row = {"kind": key, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-seconds - 1)}
     session.execute(insert_or_nothing(session, NotifiedProblem).values(key=key, **row))
     statement = (
         update(NotifiedProblem)
-        # Subtract a second, so that the same thread does not skip its next run because of a millisecond.
+        # Subtract a second. Otherwise a thread that claims every `seconds` would sometimes come a millisecond too
+        # early.
         .where(NotifiedProblem.key == key, NotifiedProblem.last_at < db_now(1 - seconds))
         .values(last_at=db_now())
         .execution_options(synchronize_session=False)

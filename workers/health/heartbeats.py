@@ -1,7 +1,8 @@
-"""The heartbeat of this process: a row for the status and a file for health checks. It ends a stuck process.
+"""The heartbeat of this process: a row for the status and a file for health checks.
 
-A separate thread writes it, so that a hanging database does not delay the thread that consumes messages. The heartbeat
-says when the consuming thread last made progress (`workers.health.pulse`), not just that the process exists.
+A separate thread writes the heartbeat, so that a hanging database does not delay the thread that consumes messages. The
+heartbeat says when the consuming thread last made progress (`workers.health.pulse`), not just that the process exists.
+If the consuming thread is stuck, the heartbeat's thread ends the process.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ _log = logging.getLogger(__name__)
 
 
 class Heart:
-    """Writes the heartbeat of this process until it is stopped.
+    """Writes the heartbeat of this process until `stop` or `request_stop` is called.
 
     Args:
-        settings: They name the database and the alive file.
-        process: The description of this process for its row.
+        settings: The settings, which name the database and the alive file.
+        process: The description of this process, which the row contains.
         progress: The progress of the consuming thread.
-        end: Ends the process when the consuming thread is stuck; called once.
-        then: Called after each look of a process that works.
+        end: Called when the consuming thread is stuck. It must end the process.
+        then: Called after each heartbeat, once the process has begun to take messages.
     """
 
     def __init__(
@@ -67,15 +68,18 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Write now and then every ten seconds, in a thread."""
+        """Start the thread that writes the heartbeat every ten seconds.
+
+        Until the process has begun to take messages, it checks that every second.
+        """
         self._thread.start()
 
     def request_stop(self) -> None:
-        """Make the thread stop writing and delete the row. Returns at once, so that a signal handler may call it."""
+        """Make the thread delete the row and end. Return at once, so that a signal handler may call this."""
         self._stopped.set()
 
     def stop(self) -> None:
-        """Stop as `request_stop` does, and wait a few seconds for the thread."""
+        """Make the thread delete the row and end, and wait a few seconds for its end."""
         self._stopped.set()
         self._thread.join(STOP_SECONDS)
 
@@ -105,7 +109,8 @@ class Heart:
     def _in_database(self, do: Callable[[Database], None]) -> None:
         try:
             if self._database is None:
-                # Open a new connection each time. A kept one could be shared with a child that is forked meanwhile.
+                # Open a new connection for each heartbeat. A child that is forked later would share a connection that
+                # is kept open.
                 self._database = Database(self._settings.database_url.get_secret_value(), max_connections=0)
             do(self._database)
         except Exception as err:  # noqa: BLE001 - whatever is wrong there, the next try comes in seconds
@@ -162,7 +167,7 @@ def stop() -> None:
 
 
 def process(role: str, queues: tuple[str, ...] = ()) -> Process:
-    """Return the description of this process for its row."""
+    """Return the description of this process for the row of its heartbeat."""
     return Process(role, own_host(), os.getpid(), queues, __version__)
 
 
@@ -172,7 +177,10 @@ def own_host() -> str:
 
 
 def touch(path: Path, at: float) -> None:
-    """Set the file's time, and create it if necessary. A full disk must not end the process."""
+    """Set the file's modification time to `at` (epoch seconds), and create the file if necessary.
+
+    Log an error such as a full disk, because it must not end the process.
+    """
     try:
         path.touch(mode=0o600)
         os.utime(path, (at, at))

@@ -46,7 +46,7 @@ def percentile_95(ordered: Sequence[float]) -> float:
 def disable_delays(session: Session, seconds: float) -> list[float]:
     """Return the sorted delays from visible to disabled, in seconds, of tokens disabled in the last `seconds`.
 
-    At most 20,000.
+    Only the newest MAX_DELAYS incidents are considered.
     """
     newest = (
         select(Incident.id, Incident.disabled_at)
@@ -55,8 +55,8 @@ def disable_delays(session: Session, seconds: float) -> list[float]:
         .limit(MAX_DELAYS)
         .subquery()
     )
-    # Ignore places that were found after the disable. They are often much older, and did not delay it. Use a look-up
-    # for each incident. With a join and a group, PostgreSQL would read the places of all incidents.
+    # Ignore places that were found after the disable. They are often much older, but did not delay the disable. Use a
+    # look-up for each incident: for a join with a group, PostgreSQL would read the places of all incidents.
     first_public = (
         select(func.min(Exposure.published_at))
         .where(Exposure.incident_id == newest.c.id, Exposure.seen_at <= newest.c.disabled_at)

@@ -18,7 +18,7 @@ MIN_FREE_SHARE = 0.05
 
 
 def configuration(settings: Settings) -> Configuration:
-    """Return the settings that decide what the service does with its finds, without secrets."""
+    """Return the settings that decide what the service does with the tokens that it finds. They contain no secrets."""
     return Configuration(
         enforce=settings.enforce,
         mail_transport=mail_transport(settings),
@@ -79,7 +79,7 @@ def read_clock(found: Overview) -> None:
 
 
 def clock_off(clock: str, seconds: float, host: str = "") -> Problem:
-    """Return the problem that a clock is `seconds` ahead of the database's."""
+    """Return the problem that a clock is `seconds` ahead of the database's, or behind it if `seconds` is negative."""
     word = "ahead of" if seconds > 0 else "behind"
     sentence = f"{clock} is {span(abs(seconds))} {word} the database's"
     return Problem(Kind.CLOCK_OFF, sentence, "synchronise both, with NTP", None, host)

@@ -33,7 +33,7 @@ def read(session: Session, found: Overview) -> None:
 
 
 def _outbox(session: Session, found: Overview) -> None:
-    # Count from the time when the message was due: a digest waits for a day by design.
+    # Count from the time when the message was due, not when it was queued: a digest waits for a day by design.
     due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
     waiting = Notification.state.in_((NotificationState.PENDING, NotificationState.FROZEN))
     kinds = (

@@ -39,7 +39,7 @@ Sample = tuple[tuple[str, ...], float]
 class Described:
     """The description of a metric: its name without prefix, type, meaning and labels.
 
-    The documentation is generated from it.
+    docs/metrics.md is generated from these descriptions.
     """
 
     name: str
@@ -147,7 +147,7 @@ def table() -> str:
 
 
 def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield names and samples of the metrics that the status shows as well."""
+    """Yield the name and the samples of each metric whose values the status shows as well."""
     kinds = {one.kind for one in found.problems}
     is_up = not kinds & {Kind.DATABASE_AWAY, Kind.DATABASE_VERSION}
     yield "up", [((), float(is_up))]
@@ -211,7 +211,7 @@ def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_canaries(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of canaries, for the ways that are switched on."""
+    """Yield the metrics of canaries, for the ways of planting that are switched on."""
     on = [one for one in found.canaries if not one.off]
     yield "canary_seconds", [((one.way,), one.seconds) for one in on if one.seconds is not None]
     ages = [((one.way,), (found.at - one.ended_at).total_seconds()) for one in on if one.ended_at]
@@ -260,7 +260,7 @@ def _of_sources(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield names and samples that only the metrics need."""
+    """Yield the name and the samples of each metric whose values the status does not show."""
     counted = select(Incident.action, Incident.cause, func.count()).where(is_no_canary())
     yield (
         "incidents",
@@ -288,7 +288,9 @@ def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _buckets(delays: Sequence[float]) -> Iterator[tuple[str, float]]:
-    """Yield each upper bound, and how many of the sorted delays are at most that long."""
+    """Yield each upper bound of a bucket in seconds, as text, and how many of the sorted delays are at most that
+    long.
+    """
     for bound in BUCKETS:
         yield str(bound), float(bisect_right(delays, bound))
     yield "+Inf", float(len(delays))
@@ -310,7 +312,7 @@ def _visible_to_seen(session: Session) -> list[float]:
         select(Exposure.published_at, Exposure.seen_at)
         .join(Incident, Incident.id == Exposure.incident_id)
         .where(Incident.detected_at > db_now(-DAY_SECONDS), Exposure.published_at.is_not(None), is_no_canary())
-        # Ignore places that were found after the disable. They are often much older, and did not delay it.
+        # Ignore places that were found after the disable. They are often much older, but did not delay the disable.
         .where(Exposure.seen_at <= Incident.disabled_at)
         .limit(MAX_DELAYS)
     )

@@ -1,7 +1,7 @@
 """Notification of the operator about problems: once when a problem lasts, and once when it is over.
 
-The responder, beat and the web server all run this. Rows in the database ensure that only one of them sends a message,
-and that any of them can report that another one is dead.
+The responder, beat and the web server all run this thread. So each of them can report that another process is dead.
+Rows in the database ensure that only one of them sends each message.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ _log = logging.getLogger(__name__)
 
 
 def start(context: Context) -> None:
-    """Look every 30 seconds and write the summary of each minute, in a thread that runs as long as the process."""
+    """Start a thread that looks for problems every 30 seconds and writes the summary of each minute.
+
+    It runs until the process ends.
+    """
     threading.Thread(target=_look_on, args=(context, threading.Event()), name="notifying", daemon=True).start()
 
 
@@ -61,7 +64,8 @@ def _look_on(context: Context, stopped: threading.Event) -> None:
 def look_and_sum_up(context: Context) -> None:
     """Notify the operator, and write the summary if a minute has passed.
 
-    If another process looks for problems, leave the summary to it: it has read the state, which takes many queries.
+    If another process has just looked for problems, leave the summary to it. It has already read the state, which takes
+    many queries.
     """
     if not context.operator_channels:
         summary.write_due(context.database, context.settings)
@@ -95,7 +99,11 @@ def look(
 
 
 def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], dict[str, News]]:
-    """Update the rows. Return, by key, the problems to report now, and the reported problems that are over."""
+    """Record the current problems.
+
+    Returns:
+        The problems to report now, and the reported problems that are over, both by the problem's key.
+    """
     now = session.execute(select(db_now())).scalar_one()
     rows = {row.key: row for row in session.execute(select(NotifiedProblem)).scalars() if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}
@@ -120,7 +128,10 @@ def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], d
 
 
 def _notify(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:
-    """Send the message on every channel. Return whether a channel accepted it. If not, the next call sends it again."""
+    """Send the message on every channel. Return whether a channel accepted it.
+
+    If no channel accepts it, the caller does not record it as sent, so the next look sends it again.
+    """
     was_told = False
     for channel in channels:
         try:

@@ -18,19 +18,19 @@ class Kind(StrEnum):
     DATABASE_READ_ONLY = "database_read_only"
     REDIS_AWAY = "redis_away"
     NOT_RUNNING = "not_running"
-    # Processes.
+    # Problems of processes.
     PROCESS_SILENT = "process_silent"
     QUEUE_WITHOUT_CONSUMER = "queue_without_consumer"
     MIXED_VERSIONS = "mixed_versions"
     CLOCK_OFF = "clock_off"
-    # Work.
+    # Problems of jobs, polls, the spool and the disk.
     STALLED = "stalled"
     JOBS_WAIT = "jobs_wait"
     DROPPED = "dropped"
     SPOOL_WAITS = "spool_waits"
     SPOOL_LOST = "spool_lost"
     DISK_FULL = "disk_full"
-    # Sources and GitHub.
+    # Problems of sources and of GitHub.
     SOURCE_ERROR = "source_error"
     SOURCE_STALE = "source_stale"
     SOURCE_SILENT = "source_silent"
@@ -39,11 +39,11 @@ class Kind(StrEnum):
     CREDENTIAL_REJECTED = "credential_rejected"
     REQUESTS_LIMITED = "requests_limited"
     HOST_FAILS = "host_fails"
-    # Canaries: tests of whether a leak is found and disabled.
+    # Problems that canaries reveal: test tokens that were planted, but not found and disabled in time.
     CANARY_LOST = "canary_lost"
     CANARY_LATE = "canary_late"
     CANARY_NOT_PLANTED = "canary_not_planted"
-    # Tokens and messages.
+    # Problems of found tokens, waiting decisions and messages.
     DISABLING_WAITS = "disabling_waits"
     STORE_AWAY = "store_away"
     REPORTS_WAIT = "reports_wait"
@@ -53,7 +53,7 @@ class Kind(StrEnum):
     MESSAGE_WAITS = "message_waits"
     MESSAGE_FAILED = "message_failed"
     OWNER_UNDELIVERABLE = "owner_undeliverable"
-    # Settings.
+    # Problems of settings.
     MAILS_GO_NOWHERE = "mails_go_nowhere"
     SENDER_NOT_SET = "sender_not_set"
     OPERATOR_NOT_SET = "operator_not_set"
@@ -67,7 +67,7 @@ class Problem:
         kind: The kind of problem.
         sentence: The problem for people, with names and numbers, without a final full stop.
         todo: What the operator should do, or that nothing has to be done.
-        since: When it began, None if the rows do not say.
+        since: When the problem began, or None if the database's rows do not say.
         subject: The source, queue or process with the problem. It distinguishes two problems of one kind.
     """
 
@@ -108,7 +108,7 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def span(seconds: float | timedelta | None) -> str:
-    """Return a duration in the largest unit of which it has at least two."""
+    """Return a duration in the largest unit of which it has at least two, for example "90 s" or "3 h"."""
     if seconds is None:
         return "an unknown time"
     value = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds

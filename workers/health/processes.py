@@ -1,4 +1,4 @@
-"""The part of the status about processes: silent processes, queues without a consumer, and the common cause."""
+"""The part of the status about processes: silent processes, queues without a consumer, and their common cause."""
 
 from __future__ import annotations
 
@@ -121,7 +121,10 @@ def _not_running(workers: list[ProcessRow]) -> Problem:
 
 
 def _clocks(found: Overview) -> Iterator[Problem]:
-    """Yield a problem for each other host whose clock differs from the database's. `machine` looks at this one's."""
+    """Yield a problem for each other host whose clock differs from the database's.
+
+    The module `machine` compares this host's clock.
+    """
     differences = {
         one.host: one.clock_ahead_seconds
         for one in found.processes

@@ -1,4 +1,7 @@
-"""The part of the status about reading pushes: the rate of git requests, GitHub's refusals, and bands of likelihood."""
+"""The part of the status about reading pushes: the rate of git requests, GitHub's refusals, and bands of likelihood.
+
+A band is a group of pushes that are about equally likely to contain a token.
+"""
 
 from __future__ import annotations
 

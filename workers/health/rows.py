@@ -73,7 +73,10 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class RateRow:
-    """The requests a second of all workers together: the allowed rate, and the rate in the latest complete minute."""
+    """The requests a second of all workers together to one resource of GitHub.
+
+    `per_second` is the allowed rate, and `measured_per_second` the rate in the latest complete minute.
+    """
 
     credential: str
     resource: str
@@ -85,8 +88,14 @@ class RateRow:
 
 @dataclass(frozen=True, slots=True)
 class BandRow:
-    """Pushes of one band of likelihood: in 24 hours, the numbers read, of known tokens in them, and dropped unread; and
-    the number waiting now.
+    """Pushes of one band: a group of pushes that are about equally likely to contain a token.
+
+    Attributes:
+        band: The name of the band.
+        read_24h: The pushes that were read in the last 24 hours.
+        found_24h: The known tokens that were found in them.
+        dropped_24h: The pushes that were dropped unread in the last 24 hours.
+        waiting: The pushes that wait now.
     """
 
     band: str
@@ -98,13 +107,14 @@ class BandRow:
 
 @dataclass(frozen=True, slots=True)
 class CanaryRow:
-    """Canaries of one way. Numbers are of the last 24 hours.
+    """The canaries of one way of planting. The numbers `…_24h` are of the last 24 hours.
 
     Attributes:
-        off: Why no canary is planted in this way, or an empty string.
+        off: Why no canary is planted in this way, or an empty string if this way is switched on.
         seconds: Time from planting to the disable, of the newest canary that was disabled.
-        source: The source that saw that canary.
-        waiting_seconds: For how long the oldest later canary has waited.
+        source: The source that saw the newest canary that was disabled.
+        waiting_seconds: For how long the oldest canary that was planted later has waited to be disabled. None if none
+            waits.
     """
 
     way: str
@@ -170,9 +180,10 @@ class OutboxRow:
     """Messages of one channel and state.
 
     Attributes:
-        oldest_seconds: For how long the oldest has been due. A message that waits for its digest is not due yet.
-        created_at: When the oldest was queued.
-        next_attempt_at: When the next attempt is due, of messages that wait.
+        oldest_seconds: For how long the oldest message has been due. A message that waits for its digest is not due
+            yet.
+        created_at: When the oldest message was queued.
+        next_attempt_at: When the next attempt is due. None if the messages do not wait.
     """
 
     channel: str
@@ -207,7 +218,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Decisions that wait for the operator: their numbers, and since when the oldest has waited."""
+    """The decisions that wait for the operator: the number of each kind, and since when the oldest has waited."""
 
     brake_closed_at: datetime | None = None
     held: int = 0
@@ -219,7 +230,7 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The settings that decide what the service does with its finds."""
+    """The settings that decide what the service does with the tokens that it finds."""
 
     enforce: str
     mail_transport: str

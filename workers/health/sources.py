@@ -39,7 +39,7 @@ SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 @dataclass(frozen=True, slots=True)
 class _Missed:
-    """Gaps of one source, and the estimated number of missed events by reason."""
+    """The number of gaps of one source, and the estimated number of missed events by reason."""
 
     gaps: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -122,7 +122,7 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
 
 
 def _behind(row: SourceRow) -> Iterator[Problem]:
-    """Yield a problem if a source has much to catch up on. These pushes are late, but not missed."""
+    """Yield a problem if many pushes of a source are still to be read. They are late, but not missed."""
     behind = row.cursor.get("seconds_behind", 0)
     if behind <= MAX_BEHIND_SECONDS:
         return
@@ -164,13 +164,13 @@ def _clock(state: SourceState) -> Iterator[Problem]:
 def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
     found = {what: counts.get(key, 0) for what, key in others.items()}
-    # Leave out dropped sightings. A flood of invented tokens causes them, so more workers would not help.
+    # Leave out dropped sightings. A flood of invented tokens causes them, and more workers would not help against it.
     pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values()) - counts.get("dropped_sightings", 0)
     return {what: number for what, number in {"pushes": pushes, **found}.items() if number}
 
 
 def _progress_of(state: SourceState | None) -> dict[str, Any]:
-    """Return the progress that a source's cursor shows, for sources whose counts do not show it."""
+    """Return the fields of a source's cursor that show its progress. Most sources show it in their counts instead."""
     if state is None:
         return {}
     cursor = state.cursor
@@ -222,7 +222,7 @@ def _budgets(session: Session, found: Overview) -> None:
                 credential=row.credential,
                 resource=row.resource,
                 limit=row.limit,
-                # After the end of a window, the whole quota is available again.
+                # After the quota's time window has ended, the whole quota is available again.
                 remaining=row.remaining if row.resets_at and row.resets_at > found.at else row.limit,
                 resets_at=row.resets_at,
                 blocked_until=blocked,

@@ -25,9 +25,9 @@ MAX_NAMED = 20
 
 
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
-    """Return running jobs and polls that are near their time limit, and those that were stopped at it.
+    """Return the jobs and polls that have nearly used up their time limit, and those that were stopped at the limit.
 
-    A stopped job is reported until it is done or failed, a stopped poll until the source's next successful poll.
+    Report a stopped job until it is done or failed. Report a stopped poll until the source's next successful poll.
     """
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: list[StalledRow] = []
@@ -53,7 +53,7 @@ def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
 
 
 def problem(one: StalledRow) -> Problem:
-    """Return the problem of one stalled job or poll, with what to do."""
+    """Return the problem of one stalled job or poll, which also says what to do."""
     sentence, todo = _words(one)
     return Problem(Kind.STALLED, sentence, todo, subject=f"{one.what} {one.name}")
 
@@ -79,9 +79,10 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Return the condition for work that has used up NEAR_SHARE of its time, or that no worker has taken over since.
+    """Return the SQL condition for work that has used up NEAR_SHARE of its time limit, or has hung beyond the limit.
 
-    The lease of hung work ends at the deadline. Within seconds, the work is then stopped or claimed again.
+    The lease of hung work ends at its deadline. A worker normally claims the work again within seconds. If nobody has
+    done so for TAKE_OVER_SECONDS, the work counts as hung.
     """
     held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
     left_behind = model.leased_until.is_not(None) & (model.deadline_at < db_now(-TAKE_OVER_SECONDS))
@@ -96,7 +97,8 @@ def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
 ) -> StalledRow:
     is_running = row.leased_until is not None
-    # If a stopped job was claimed again, use the deadline of the new claim.
+    # A stopped job that was claimed again has the deadline of its new claim. It counts as running only near that
+    # deadline.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
     return StalledRow(
         what=what,

@@ -1,7 +1,7 @@
-"""The summary of each minute in the log, and what operators did on the command line.
+"""The log's summary of each minute, and its lines about what operators did on the command line.
 
 Of the processes that look for problems, only one writes each summary. A row in the database records when the last
-summary was written, and up to where it has logged. Commands have no log, so their audit entries are logged here.
+summary was written, and which entries it contained. Commands have no log, so this module logs their audit entries.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ _log = logging.getLogger("r8scan.summary")
 
 @dataclass
 class _Position:
-    """The position of the log: the last audit entry of a command that was logged, and the hourly counters at that
-    time.
+    """The state of the log at the last summary.
+
+    Attributes:
+        audit: The id of the last audit entry that was considered, or None before the first summary.
+        read: The number of things read, by hour and kind, as the counters were at that time.
     """
 
     audit: int | None = None

@@ -1,7 +1,8 @@
 """Messages to systemd: READY once the process works, then WATCHDOG while it goes on working.
 
-The thread that does the work (`pulse`) sends them itself. So a process that no longer takes messages stops sending
-them, and systemd restarts it. https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+The thread that does the work (see `pulse`) sends these messages itself. If it no longer takes Celery messages, it stops
+sending to systemd, and systemd restarts the process.
+https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ INTERVAL_SECONDS = 5.0
 
 
 class Notifier:
-    """Sends to the socket that systemd has named in NOTIFY_SOCKET. Without it, does nothing.
+    """Sends messages to the socket that systemd names in NOTIFY_SOCKET. Without this variable it does nothing.
 
-    A process that was forked inherits its parent's notifier, which stays silent there: systemd takes messages from
-    the unit's main process alone, and logs a warning for each other one.
+    A forked process inherits its parent's notifier, which sends nothing from the fork. systemd accepts messages only
+    from the unit's main process, and logs a warning for each message of another process.
     """
 
     def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -48,7 +48,7 @@ class Verdict:
 
 
 def verdict(found: Overview) -> Verdict:
-    """Return whether the service works, with the cause if it does not."""
+    """Return the verdict. If the service does not work, its sentence contains the cause."""
     number = len(found.problems)
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")
@@ -57,12 +57,12 @@ def verdict(found: Overview) -> Verdict:
 
 
 def _cause(found: Overview) -> str | None:
-    """Return why the service does not work and what to do, None if it works."""
+    """Return why the service does not work and what to do, or None if it works."""
     kinds = {one.kind: one for one in reversed(found.problems)}
     stopper = next((kinds[kind] for kind in STOPPERS if kind in kinds), None)
     if stopper is not None and stopper.kind not in (Kind.DISABLING_WAITS, Kind.STORE_AWAY):
         return f"{stopper.sentence}; {stopper.todo}"
-    # The console's own process reports as well, but finds nothing.
+    # The web server and beat have heartbeats as well, but find no tokens.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT)]
     silent = min((one.silent_seconds for one in workers), default=None)
     if silent is None:
@@ -93,7 +93,7 @@ def _polled(found: Overview) -> str:
 
 
 def _waits(found: Overview) -> str:
-    """Return what waits for a person."""
+    """Return what waits for the operator's decision, as part of a sentence."""
     decisions = found.decisions
     number = decisions.held + decisions.protected + decisions.flagged
     if number:

@@ -8,10 +8,10 @@ from scanner.settings import Settings, SettingsError
 
 
 def check(settings: Settings) -> None:
-    """Check that the libraries of the exports that the settings ask for are installed.
+    """Check that the libraries for the exports that the settings switch on are installed.
 
     Raises:
-        SettingsError: one is not. The message is one line that says how to install it.
+        SettingsError: a library is not installed. The message is one line that says how to install it.
     """
     for wanted, name, library, extra in (
         (settings.sentry_dsn, "SENTRY_DSN", "sentry_sdk", "sentry"),
@@ -22,7 +22,10 @@ def check(settings: Settings) -> None:
 
 
 def start(settings: Settings) -> None:
-    """Start the exports that the settings ask for, in this process. Each starts threads, so call it after a fork."""
+    """Start the exports that the settings switch on, in this process.
+
+    Each export starts threads, so call this after a fork.
+    """
     if settings.sentry_dsn is not None:
         from workers.observing import errors
 

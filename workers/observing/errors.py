@@ -1,4 +1,4 @@
-"""Errors of the log as events of Sentry. The log stays complete without it; Sentry groups its errors and counts them.
+"""Sends the log's errors to Sentry, which groups and counts them. The log itself stays complete.
 
 An event has the message, the exceptions and the names of functions and files. It has no local variables, no requests,
 no users and no breadcrumbs, and every text in it is redacted like a line of the log.
@@ -33,7 +33,7 @@ def start(settings: Settings) -> None:
     """Send records of the level error to Sentry.
 
     Args:
-        settings: They name the address.
+        settings: The settings, which contain Sentry's address.
     """
     assert settings.sentry_dsn is not None  # noqa: S101 - the caller has asked
     sentry_sdk.init(
@@ -53,7 +53,7 @@ def start(settings: Settings) -> None:
 
 
 def scrubbed(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the event with only the parts that are sent, and every text in it redacted and cut."""
+    """Return the parts of the event that are sent, with every text redacted and cut to a maximum length."""
     return {name: _clean(value, 0) for name, value in event.items() if name in KEPT}
 
 

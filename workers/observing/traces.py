@@ -1,8 +1,9 @@
 """Traces of leaks for an OpenTelemetry collector: from the public event to the disable and to the mail.
 
-Different processes do these steps, and rows in the database record when. So a process that has written the line
-`token_disabled` or `mail_sent` into the security log reads the rows and exports the spans with these times. The id of
-the incident is the id of the trace, so that the spans of all processes meet without sending any context around.
+Different processes do these steps, and rows in the database record their times. A process that has written the line
+`token_disabled` or `mail_sent` into the security log reads these rows, and exports spans with their times. The
+incident's id is the id of the trace. So the spans of all processes belong to one trace, although the processes exchange
+no trace context.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ _log = logging.getLogger(__name__)
 
 
 class _Ids(RandomIdGenerator):
-    """Ids that the caller sets for the next root span. Only one thread starts spans."""
+    """A generator of ids.
+
+    The caller sets the ids of the next root span, which is safe because only one thread starts spans.
+    """
 
     def __init__(self) -> None:
         self.root: tuple[int, int] | None = None
@@ -56,7 +60,7 @@ class Tracing:
     """Exports the steps of incidents as spans.
 
     Args:
-        database: The database, for this object alone.
+        database: A database object that only this object uses.
         exporter: Receives the finished spans.
     """
 
@@ -71,7 +75,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("r8scan")
 
     def flush(self) -> None:
-        """Export what is finished now."""
+        """Export all finished spans at once."""
         self._provider.force_flush(EXPORT_SECONDS * 1000)
 
     def export(self, kind: str, incident_id: uuid.UUID, at: datetime) -> None:
@@ -121,7 +125,7 @@ class Tracing:
 
 
 class _Steps(logging.Handler):
-    """Puts the steps of the security log into a queue. It never waits."""
+    """A log handler that puts the steps of the security log into a queue. It never waits."""
 
     def __init__(self, steps: queue.Queue[tuple[str, uuid.UUID, datetime]]) -> None:
         super().__init__()
@@ -138,7 +142,7 @@ class _Steps(logging.Handler):
 
 
 def _root_id(incident_id: uuid.UUID) -> int:
-    """Return the id of the incident's first span, which every process computes alike."""
+    """Return the id of the incident's first span. Every process computes the same id for an incident."""
     return int.from_bytes(hashlib.sha256(incident_id.bytes).digest()[:8]) or 1
 
 
@@ -147,7 +151,7 @@ def _nanoseconds(at: datetime) -> int:
 
 
 def follow(export: Callable[[str, uuid.UUID, datetime], None]) -> tuple[logging.Handler, queue.Queue[Any]]:
-    """Export the steps that this process writes into the security log, in a thread.
+    """Start a thread that exports the steps that this process writes into the security log.
 
     Returns:
         The handler of the log, and the queue between it and the thread.

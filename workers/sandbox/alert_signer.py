@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class AlertSigner:
-    """A key, and the signatures made with it."""
+    """A key pair that signs alerts."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())

@@ -135,7 +135,7 @@ def _is_idle(surroundings: World) -> bool:
 
 
 def _disabled(surroundings: World, digest: str) -> float:
-    """Return when the token was disabled, in seconds since the epoch, or 0 while it works."""
+    """Return when the token was disabled, in seconds since the epoch. Return 0 while it is not disabled."""
     with surroundings.database.read() as session:
         at = session.execute(select(ApiToken.disabled_at).where(ApiToken.digest == digest)).scalar_one()
     return at.timestamp() if at else 0.0

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Cache:
-    """A cache of live tokens, for five minutes each. `asked` counts the requests to the store."""
+    """A cache that remembers each live token for five minutes. `asked` counts its requests to the token store."""
 
     is_live: Callable[[str], bool]
     entries: dict[str, float] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Cache:
         live = self.is_live(digest)
         with self._lock:
             self.asked += 1
-            # Do not cache an answer that was read before an announcement arrived.
+            # Do not cache an answer that was read before an announcement arrived, because it may be outdated.
             if live and generation == self._generation:
                 if len(self.entries) >= MAX_ENTRIES:
                     self.entries.clear()
@@ -118,7 +118,8 @@ def following(
         while not stop.is_set():
             try:
                 if last is None:
-                    # Read the position before catching up, so that announcements during it arrive twice, not never.
+                    # Read the position in the stream before catching up. An announcement that arrives meanwhile is then
+                    # handled twice. Otherwise it could be missed.
                     newest = _newest(connection, stream)
                     missed()
                     last = newest
@@ -141,13 +142,13 @@ def following(
 
 
 def _newest(connection: Any, stream: str) -> bytes:
-    """Return the id of the newest entry."""
+    """Return the id of the stream's newest entry."""
     newest = connection.xrevrange(stream, count=1)
     return newest[0][0] if newest else b"0-0"
 
 
 def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Mapping[str, str]) -> int:
-    """Remove the tokens that were disabled since the cursor. Return the next cursor.
+    """Remove the tokens that were disabled after the cursor from the cache. Return the next cursor.
 
     Args:
         after: The cursor of the last call, or None for the first one.

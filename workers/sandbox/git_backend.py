@@ -1,4 +1,7 @@
-"""Bare repositories behind git's `git http-backend`. A push is detected by comparing the refs before and after it."""
+"""Bare repositories behind git's `git http-backend`.
+
+Comparing the refs before and after a request shows what it pushed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ ZEROS = "0" * 40
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return an environment in which git reads no user's configuration and never prompts."""
+    """Return environment variables with which git reads no user's configuration and never prompts.
+
+    `extra` adds variables.
+    """
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.devnull,
@@ -57,7 +63,7 @@ class RefChange:
 
 @dataclass(frozen=True, slots=True)
 class CgiAnswer:
-    """The answer of the backend."""
+    """The HTTP answer of `git http-backend`."""
 
     status: int
     headers: dict[str, str]

@@ -53,14 +53,20 @@ def git_throttled(method: str) -> Response:
 
 
 class RateWindow:
-    """Requests of one resource within its window, which begins with a request and not on the hour, as GitHub's does."""
+    """A counter of the requests to one resource in its rate limit window.
+
+    As at GitHub, a window begins with the first request in it, not on the hour.
+    """
 
     def __init__(self, seconds: int) -> None:
         self._seconds, self._used = seconds, 0
         self.resets_at = 0
 
     def spend(self, requests: int) -> int:
-        """Count requests, in a new window if the last one is over. Returns: the requests of the window."""
+        """Count `requests` more, and return the number of requests in the current window.
+
+        Begin a new window if the last one has ended.
+        """
         now = int(time.time())
         if now >= self.resets_at:
             self._used, self.resets_at = 0, now + self._seconds
@@ -69,7 +75,7 @@ class RateWindow:
 
 
 class Answers:
-    """The answers of one GitHub, with one method for each endpoint."""
+    """The answers of one sandbox GitHub, with one method for each endpoint."""
 
     def __init__(self, github: SandboxGitHub) -> None:
         self.github = github
@@ -220,7 +226,7 @@ class Answers:
         return answer
 
     def refused(self, request: Request, route: str, *, needs_credential: bool = True) -> Response | None:
-        """Return the prepared fault or the refusal of the credential, None if the request is to be answered."""
+        """Return the prepared fault or the refusal of the credential, or None if the request gets a normal answer."""
         github = self.github
         with github.lock:
             github.requests[route] += 1
@@ -273,7 +279,7 @@ class Answers:
         return JSONResponse(body, status_code=status, headers=self.limits("core"))
 
     def limits(self, resource: str, *, free: bool = False) -> dict[str, str]:
-        """Count one request and return the rate limit headers."""
+        """Return the rate limit headers of a resource. Count one request first, unless it is `free`."""
         window = self._windows[resource]
         github = self.github
         limits = {
@@ -292,7 +298,7 @@ class Answers:
         }
 
     def used(self, resource: str) -> int:
-        """Return the requests, or points, of the window so far."""
+        """Return how many requests (for GraphQL: points) the current window has counted."""
         return self._windows[resource].spend(0)
 
     def _remaining(self) -> int:

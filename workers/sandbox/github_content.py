@@ -1,4 +1,4 @@
-"""Answers of the sandbox's REST API about a repository's content, read by git."""
+"""Answers of the sandbox's REST API about a repository's content, which the sandbox reads with git."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] | None:
-    """Return the answer to a comparison, None if a commit does not exist.
+    """Return the answer to a comparison of two commits, or None if one of them does not exist.
 
     `address` is the repository's address in the API.
     """

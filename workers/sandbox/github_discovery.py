@@ -81,7 +81,7 @@ class Discovery:
         if len(page) == LIST_SIZE:
             headers["Link"] = f'<{self._github.api_url}/repositories?since={page[-1].id}>; rel="next"'
         listed: list[Any] = [self._listed(repository) for repository in page]
-        # GitHub's list contains null entries and repeated ones.
+        # GitHub's list may contain null entries and repeated entries.
         listed[1:1] = [None, listed[0]] if listed and self._github.strange_lists else []
         return JSONResponse(listed, headers=headers)
 
@@ -127,7 +127,7 @@ def node_id(repository: Repository) -> str:
 
 
 def push_now(github: SandboxGitHub, name: str, tip: str, *, at: float | None = None) -> Repository:
-    """Record a push of this tip. The repository need not exist on the disk."""
+    """Record that commit `tip` was pushed at `at` (epoch seconds). The repository need not exist on the disk."""
     moment = time.time() if at is None else at
     repository = github.repositories.get(name.lower()) or github.list_repository(name, created_at=moment)
     repository.tip, repository.pushed_at = tip, moment

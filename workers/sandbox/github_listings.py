@@ -1,4 +1,7 @@
-"""Lists of the sandbox's GitHub: texts by users, repositories of an owner and gists. Also tokens for Apps."""
+"""Lists of the sandbox's GitHub: texts by users, repositories of an owner, and gists.
+
+Also the endpoint that gives Apps their tokens.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ class Listings:
         self._github = answers.github
 
     def of(self, what: str) -> Any:
-        """Return the endpoint for this list of a repository."""
+        """Return the function that answers requests for this list of a repository."""
 
         async def listing(request: Request) -> Response:
             repository = self._own.find(request)
@@ -67,7 +70,7 @@ class Listings:
         return self._written(request, what, self._own.address(repository), repository.listings[what])
 
     async def activity(self, request: Request) -> Response:
-        """Answer with a page of the activity list, which is paged by cursor, newest first."""
+        """Answer with a page of the activity list, newest first. A cursor in the address selects the page."""
         repository = self._own.find(request)
         refused = self._own.refused(request, "activity")
         if refused is not None or repository is None:

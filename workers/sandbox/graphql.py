@@ -41,7 +41,7 @@ class GraphQL:
         stops_after: The number of nodes after which GitHub stops every further query. None: it does not stop.
         gives_up: How many of the next queries GitHub abandons after 10 seconds.
         clock: Returns seconds since the epoch; it decides which pushes are indexed.
-        sees: The share of all results that this credential sees, as with an App's token.
+        sees: The share of all results that this credential sees. GitHub shows an App's token only a part of them.
     """
 
     index: RepositoryIndex
@@ -59,7 +59,7 @@ class GraphQL:
         self._cpu: deque[float] = deque()
 
     def answer(self, body: Mapping[str, Any], *, is_spent: bool) -> dict[str, Any]:
-        """Return the JSON of the answer. `is_spent`: the points of the hour are used up."""
+        """Return the JSON of the answer. `is_spent` means that the points of the hour are used up."""
         self.queries += 1
         if is_spent:
             return _failed("API rate limit already exceeded for user ID 1.", "RATE_LIMITED")
@@ -77,7 +77,10 @@ class GraphQL:
         return {**answer, "errors": errors} if errors else answer
 
     def index_matches(self, words: str) -> list[int]:
-        """Return the numbers of the repositories that a search finds, oldest push first unless it says otherwise."""
+        """Return the numbers of the repositories that a search finds.
+
+        The repository with the oldest push comes first, unless `words` name another order.
+        """
         span = _SPAN.search(words)
         found = self.index.between(_seconds(span[1]), _seconds(span[2]), self.clock()) if span else []
         return found[::-1] if "sort:updated-desc" in words else found

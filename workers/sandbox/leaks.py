@@ -50,11 +50,11 @@ class Leak:
 
 
 class UnknownKind(Exception):
-    """There is no such kind of leak. The message is one line that names all."""
+    """There is no leak of this kind. The message is one line that names all kinds."""
 
 
 class Leaks:
-    """Causes leaks, one after another."""
+    """Causes leaks on the sandbox's GitHub. The method of each kind returns a text that describes the place."""
 
     def __init__(self, world: World) -> None:
         self._world = world

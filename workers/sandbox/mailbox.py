@@ -33,7 +33,10 @@ class Mailbox:
 
     @property
     def messages(self) -> list[EmailMessage]:
-        """Return the received mails. They are parsed here and not on arrival, which would slow a storm of mails."""
+        """Return the received mails.
+
+        Parse them here, because parsing on arrival would slow down tests with many mails.
+        """
         with self._arrived:
             for content in self.contents[len(self._messages) :]:
                 message = message_from_bytes(content, policy=policy.default)
@@ -61,7 +64,7 @@ class Mailbox:
 
 
 class _Controller(Controller):
-    """A controller that listens on a free port."""
+    """An SMTP server that listens on a free port."""
 
     def port_in_use(self) -> int:
         assert isinstance(self.server, asyncio.Server)  # noqa: S101 - it has started

@@ -1,6 +1,6 @@
-"""`r8scan sandbox`: GitHub, vendor's API, mailbox, service and console on this machine, until Ctrl-C.
+"""`r8scan sandbox`: runs GitHub, a vendor's API, a mailbox, the service and its console on this machine, until Ctrl-C.
 
-Only GitHub and the vendor are simulated. Leaks are caused by typing their kind, on a page, or with curl.
+Only GitHub and the vendor are simulated. The user causes a leak by typing its kind, on a page, or with curl.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NotReady(Exception):
 
 
 class _Journal:
-    """Prints each line with the seconds since the start, and keeps the newest for the page."""
+    """Prints each line with the seconds since the start, and keeps the newest lines for the page."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._start = console, time.monotonic()

@@ -8,5 +8,5 @@ from scanner.detection.token_formats import active_formats
 
 
 def random_token() -> str:
-    """Return a random string of the first token format, which was never a real token."""
+    """Return a random string in the first token format. It was never a real token."""
     return active_formats()[0].invented(secrets.choice)

@@ -1,4 +1,6 @@
-"""The check of canaries: whether a canary of each way that is switched on was disabled recently."""
+"""The check that canaries (planted test tokens) are found and disabled, for each way of planting that is switched
+on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,12 @@ from workers.health.problems import span
 
 
 def check_canaries(context: Context) -> str:
-    """Return when a canary of each way was last disabled."""
+    """Return when a canary of each way of planting was last disabled.
+
+    Raises:
+        Wrong: a canary was not disabled in time.
+        Off: no way of planting is switched on.
+    """
     found = empty(context.settings)
     with context.database.read() as session:
         canaries.read(session, context.settings, found)

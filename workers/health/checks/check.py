@@ -32,7 +32,10 @@ class State(StrEnum):
 
 
 class Wrong(Exception):
-    """The check failed. Both texts are one line and contain no secret."""
+    """Raised by a check that fails: `sentence` says what is wrong, and `todo` what to do.
+
+    Both texts are one line and contain no secret.
+    """
 
     def __init__(self, sentence: str, todo: str) -> None:
         super().__init__(sentence)
@@ -40,7 +43,7 @@ class Wrong(Exception):
 
 
 class Off(Exception):
-    """The settings do not use the thing that is checked. The text names the setting that would."""
+    """Raised by a check of a thing that the settings do not use. The text names the setting that switches it on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Check:
     Attributes:
         name: The thing that is checked.
         ask: Runs the check and returns one line with the result. Raises Wrong or Off.
-        needs: Names of checks that must pass first. Without them, this check would only repeat their failure.
+        needs: Names of checks that must pass first. If one of them fails, this check is skipped, because it would only
+            repeat the failure.
     """
 
     name: str
@@ -60,7 +64,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of a check, as a line for people and as JSON. `todo` is empty unless it failed."""
+    """The outcome of a check, as a line for people and as JSON. `todo` is empty unless the check failed."""
 
     check: str
     state: State
@@ -101,7 +105,7 @@ class _Attempt:
         self._ended.set()
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return the result, at the deadline at the latest."""
+        """Return the result. If the check has not ended at `deadline` (monotonic seconds), return a failure."""
         self._ended.wait(max(deadline - time.monotonic(), 0.0))
         if self._found is None:
             sentence = "it did not answer in time"
@@ -110,13 +114,13 @@ class _Attempt:
 
 
 class _Skipped:
-    """A check that is not run."""
+    """A check that is not run, because a check that it needs has failed."""
 
     def __init__(self, because: str) -> None:
         self._because = because
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return the result of a check that was not run, with the reason."""
+        """Return a result that names the check that has failed."""
         del deadline
         return Result(name, State.SKIPPED, f"not checked, because the check of {self._because} failed")
 

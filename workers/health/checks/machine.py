@@ -74,7 +74,9 @@ def check_beat(context: Context) -> str:
 
 
 def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str:
-    """Compare this machine's clock with the database's, and with GitHub's if its answer contains the time."""
+    """Check that this machine's clock agrees with the database's, and with GitHub's if GitHub's answer contains the
+    time.
+    """
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
     compared = ["the database's"]

@@ -144,7 +144,7 @@ def check_channel(channel: OperatorChannel, *, send: bool) -> str:
 
 
 def check_address(url: str) -> str:
-    """Check that a server can be reached, and its certificate trusted."""
+    """Check that the server of an address can be reached, and that its certificate is trusted."""
     return _reached(url)
 
 
@@ -162,7 +162,13 @@ def check_stream(url: str) -> str:
 
 
 def _reached(url: str) -> str:
-    """Connect, with TLS if the address uses it, and send nothing. The path of the address may be a secret."""
+    """Return a sentence that says that the server of the address can be reached.
+
+    Connect, with TLS if the address uses it, but send nothing: the path of the address may be a secret.
+
+    Raises:
+        Wrong: the connection fails, or the certificate is not trusted.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)

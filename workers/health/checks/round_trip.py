@@ -1,6 +1,6 @@
-"""The round trip through a worker of each queue.
+"""The check that a worker consumes each queue.
 
-A task is sent to the queue, and the worker answers by a key in Redis.
+The check sends a task to the queue. The worker that runs it answers by writing a key in Redis.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ OK, DATABASE = b"ok", b"database"
 
 
 def task_name(queue: str) -> str:
-    """Return the name of the task that answers for this queue."""
+    """Return the name of the Celery task that answers for this queue."""
     return f"r8scan.echo_{queue}"
 
 
 def answer(queue: str, database: Database, settings: Settings) -> None:
-    """Answer that a message of this queue arrived. The worker runs this."""
+    """Record in Redis that a message of this queue arrived. The worker calls this."""
     word = DATABASE if broker_state.write_refusal(database) else OK
     with broker_state.connected(settings) as client:
         client.set(_key(queue), word, ex=KEPT_SECONDS)
