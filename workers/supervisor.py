@@ -1,7 +1,7 @@
 """`r8scan run`, the whole service on one machine: starts the embedded Redis, the workers and beat, and restarts them.
 
-It does no other work. Each child does the work of the same process in a larger deployment. It is a fork, which shares
-the memory of the imported code (`workers.forked`).
+The supervisor does no other work. Each child does what the same process does in a larger deployment. It is a fork of
+the supervisor, so that the memory of the imported code is shared (`workers.forked`).
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Service:
     """A process to keep running.
 
     Attributes:
-        name: Its name in logs and of its alive file.
-        arguments: What follows `celery -A workers`.
-        connections: The limit of its connections to the database.
+        name: The name of the process in logs, and of its alive file.
+        arguments: The arguments that follow `celery -A workers`.
+        connections: The maximum number of its connections to the database.
     """
 
     name: str
@@ -72,14 +72,14 @@ class Service:
 
 
 def services(processes: int, only: Collection[str] = ROLES) -> list[Service]:
-    """Return the processes of a deployment on one machine, or of these roles.
+    """Return the processes of a deployment on one machine, limited to the roles in `only`.
 
-    Polling has its own process, so that no backlog of scans delays it and no hung mail, look-up or report takes its
-    threads. Responding and notifying share a process to save memory; bulkheads limit the threads of each task.
+    Polling has its own process. So no backlog of scans delays it, and no hung mail, look-up or report takes its
+    threads. Responding and notifying share a process to save memory, where bulkheads limit the threads of each task.
 
     Args:
         processes: Number of processes that scan pushes.
-        only: The roles.
+        only: The roles to return.
     """
     scanners = [f"scanner-{number}" for number in range(1, processes + 1)]
     by_role = {
@@ -180,8 +180,8 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        # Lock the state folder, unless this supervisor starts only some of the services and uses an external Redis.
-        # Such supervisors may share a state folder.
+        # Lock the state folder. Do not lock it if this supervisor starts only some of the services and uses an external
+        # Redis, because such supervisors may share a state folder.
         is_alone = self._is_embedded or self._is_whole
         with locked(self._settings.state_dir) if is_alone else nullcontext():
             prepare(self._settings)
@@ -205,7 +205,7 @@ class Supervisor:
                 self._drain()
 
     def stop(self) -> None:
-        """Make `run` return soon."""
+        """Make `run` end as after SIGTERM: the workers finish their current work first."""
         self._stop.set()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -235,7 +235,7 @@ class Supervisor:
         folder = self._settings.state_dir.absolute()
         alive = self._alive_file(service.name)
         alive.unlink(missing_ok=True)
-        # Without a notify socket: to systemd, this process speaks for all.
+        # Hide the notify socket from the child, because the supervisor alone sends messages to systemd.
         own = {"R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive), "NOTIFY_SOCKET": ""}
         if self._fingerprint == forked.fingerprint() and forked.can_fork():
             self._children[service.name] = forked.fork(lambda: run_forked(service), own)
@@ -257,7 +257,7 @@ class Supervisor:
         return self._settings.state_dir.absolute() / f"alive-{name}" if own is None else own.with_name(f"alive-{name}")
 
     def _end_deaf(self) -> None:
-        """Kill processes that no longer take messages or are stopped. They are restarted like any process that ends."""
+        """Kill child processes that no longer take messages or were stopped by a signal. `_revive` restarts them."""
         now = time.monotonic()
         for service in self._services:
             child = self._children.get(service.name)
@@ -267,7 +267,8 @@ class Supervisor:
                 touched = self._alive_file(service.name).stat().st_mtime
             except OSError:
                 touched = 0.0
-            # Watch whether the file's time changes, not its age: setting the clock would end all processes.
+            # Watch whether the file's time changes, not how old it is. Otherwise a change of the system's clock would
+            # end all processes.
             if touched != self._touched.get(service.name):
                 self._touched[service.name], self._life[service.name] = touched, now
             if now - self._life[service.name] > DEAF_SECONDS:
@@ -275,7 +276,7 @@ class Supervisor:
                 child.kill()
 
     def _revive(self) -> None:
-        """Restart processes that have ended. The delay doubles for a process that keeps ending early."""
+        """Restart processes that have ended. Double the delay each time a process ends early again."""
         now = time.monotonic()
         by_name = {service.name: service for service in self._services}
         for name, child in list(self._children.items()):
@@ -319,10 +320,10 @@ class Supervisor:
 
 
 def run_forked(service: Service) -> None:
-    """Run a service in this process, which was forked and has everything imported.
+    """Run a service in this process, a fork that has inherited all imported code.
 
     Raises:
-        SystemExit: at its end.
+        SystemExit: always, when the service ends.
     """
     from workers.celery import app
     from workers.programs import start

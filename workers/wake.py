@@ -1,7 +1,8 @@
 """Wakes: Celery messages that tell a task to look for work now.
 
-A lost message costs seconds, because the sweeper wakes the task again while its work is due. Messages do not expire:
-the receiver's clock may differ from the sender's. A queue has a limit instead (see `workers.broker`).
+A lost message delays work only by seconds, because the sweeper wakes the task again while its work is due. Messages do
+not expire, because the receiver's clock may differ from the sender's. Instead, the number of messages in a queue is
+limited (see `workers.broker`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The watchdog of a worker process: ends the process when a task in it hangs.
 
 Python cannot kill a thread, and Celery's time limits do not work in pools of threads. So the watchdog ends the process.
-Its worker replaces a child of a prefork pool; the supervisor or the container's restart policy replaces a worker.
+If the process is a child of a prefork pool, its worker replaces it. If it is a worker, the supervisor or the
+container's restart policy replaces it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ TASK_SECONDS = {
     "r8scan.scan": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.fetch": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.rescan": MAX_STEP_SECONDS + _MARGIN_SECONDS,
-    # A hundred mails of at most 20 seconds each, and the time to record them.
+    # One run sends up to a hundred mails of at most 20 seconds each, and records them.
     "r8scan.deliver": 2400.0,
     "r8scan.tidy": 3600.0,
 }
@@ -46,12 +47,12 @@ _log = logging.getLogger(__name__)
 
 
 class TaskWatchdog:
-    """A register of the tasks that run in this process, which ends the process when one exceeds its limit.
+    """A register of the tasks that run in this process. It ends the process when a task exceeds its time limit.
 
     Args:
         end: Ends the process. It is called once.
-        grace_seconds: How long after its deadline leased work counts as hung. Work that notices its deadline stops
-            by itself within this time.
+        grace_seconds: Leased work counts as hung this long after its deadline. Work that notices its deadline stops by
+            itself within this time.
     """
 
     def __init__(self, end: Callable[[], None] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -62,7 +63,7 @@ class TaskWatchdog:
 
     @contextmanager
     def watching(self, task: str) -> Iterator[None]:
-        """Register the block as a run of `task`."""
+        """Register the block as one execution of the task with this name."""
         key = object()
         with self._lock:
             self._tasks[key] = (task, time.monotonic() + TASK_SECONDS.get(task, DEFAULT_TASK_SECONDS))
@@ -85,7 +86,7 @@ class TaskWatchdog:
         return tasks + [_named(keeping) for keeping in leases.all_held() if self._is_hung(keeping)]
 
     def check(self) -> bool:
-        """End the process if a task hangs. Return whether one does."""
+        """End the process if a task hangs. Return whether a task hangs."""
         hung = self.hung()
         if not hung:
             return False
@@ -114,7 +115,8 @@ class TaskWatchdog:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # The work on this row does not hang. Release the row, so that another worker can take it at once.
+                # The work under this lease does not hang. Release its rows, so that another worker can claim them at
+                # once.
                 keeping.release()
 
 
@@ -123,7 +125,7 @@ def _named(keeping: HeldLeases) -> str:
 
 
 def end_process() -> None:
-    """End this process at once, after its children: git and others could otherwise outlive it."""
+    """End this process at once. Kill its children first, because programs such as git could otherwise outlive it."""
     for child in _children():
         try:
             os.kill(child, signal.SIGKILL)

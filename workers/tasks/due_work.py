@@ -1,6 +1,6 @@
 """One query that says which steps of the sweeper have work.
 
-The sweeper runs every two seconds. In an idle service it asks this one query instead of one for each step.
+The sweeper runs every two seconds. In an idle service it runs this one query instead of one for each step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scanner.records.states import Decision, SightingState
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """Which steps have work. Each field is named after a step of the sweeper.
+    """The steps of the sweeper that have work. Each field is named after a step.
 
     A step whose field is True may still find nothing, because its own conditions are narrower.
     """
@@ -54,12 +54,12 @@ def _statement() -> Select[Any]:
     """Return the query, which is built only once. Each condition reads an index."""
     last, first = (select(limit(Sighting.id)).scalar_subquery() for limit in (func.max, func.min))
     return select(
-        # All states are named, because the index begins with the state.
+        # Name all states, because the index begins with the state.
         _any(Sighting.state.in_(tuple(SightingState)), Sighting.next_check_at <= db_now()),
         _any(Incident.action == Decision.DISABLING, leases.is_due(Incident)),
         canaries.decided().exists(),
         _any(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now()),
-        # Open jobs that are not due count as well: too many of them are dropped.
+        # Count open jobs that are not due as well, because this step also drops jobs above the limits.
         or_(
             _any(ScanJob.state.in_(jobs.OPEN_STATES)),
             _any(Notification.state.in_(OPEN), leases.is_due(Notification)),

@@ -28,7 +28,7 @@ def _echo(queue: str) -> None:
 def _register(queue: str) -> None:
     @app.task(name=round_trip.task_name(queue))  # type: ignore[untyped-decorator]  # celery has no types
     def echo() -> None:
-        """Answer that a worker of this queue works."""
+        """Record that a worker of this queue works, as the answer to `r8scan doctor`."""
         _echo(queue)
 
 

@@ -42,14 +42,17 @@ _log = logging.getLogger(__name__)
 
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
-    """Recover the work of lost messages and dead workers, and wake the tasks of all due rows."""
+    """Run the sweeper's steps that have work.
+
+    They recover the work of lost messages and dead workers, and wake the tasks of all due rows.
+    """
     _guarded(_recover_spool)  # first, because the entries that it commits are work for the other steps
     for step in _steps_with_work():
         _guarded(step)
 
 
 def _steps_with_work() -> list[Callable[[], object]]:
-    """Return the steps that have work. If the query for that fails, return all of them, because one may succeed."""
+    """Return the steps that have work. If the query for this fails, return all steps, because some may succeed."""
     context = current_context()
     due = DueWork()
     try:
@@ -66,7 +69,7 @@ def _steps_with_work() -> list[Callable[[], object]]:
         _shed_sightings: due.shed_sightings,
     }
     found: list[Callable[[], object]] = [step for step, has_work in steps.items() if has_work]
-    # The steps may leave work to other tasks.
+    # Wake tasks after the steps, because the steps may create work for other tasks.
     return [*found, _wake_due] if found or due.wake else []
 
 
@@ -181,7 +184,7 @@ def _tidy() -> None:
         announcements.purge_expired(session)
         heartbeats.purge_expired(session)
         canaries.purge_expired(session)
-    # One transaction for each table: deleting a million rows in one would block all other writers.
+    # Use one transaction for each table. A single one that deletes a million rows would block all other writers.
     for old in (
         ReadObject.read_at < db_now(-READ_OBJECTS_KEPT_DAYS * 86400),
         SeenEvent.seen_at < db_now(-SEEN_EVENTS_KEPT_DAYS * 86400),

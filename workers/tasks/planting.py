@@ -1,4 +1,7 @@
-"""The task that plants canaries. The sweeper ends a canary after the response has decided on its token."""
+"""The task that plants canaries.
+
+The sweeper records the result of a canary after the service has decided on its token.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.plant_canaries")  # type: ignore[untyped-decorator]  # celery has no types
 def plant_canaries() -> None:
-    """Plant a canary in each way whose next canary is due."""
+    """Plant a canary in each way (pushes, gists, …) whose next canary is due."""
     with bulkheads.slot("plant_canaries") as is_free:
         if not is_free:
             return

@@ -1,4 +1,4 @@
-"""Polling tasks: each tick of beat wakes the polls of due sources. Candidates are looked up in the token store."""
+"""Polling tasks: they poll the due sources, and look the found candidates up in the token store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.wake import MAX_WAKES, TASKS_OF_JOBS, wake, wake_outbox
 
 @app.task(name="r8scan.poll_due")  # type: ignore[untyped-decorator]  # celery has no types
 def poll_due() -> None:
-    """Wake the poll of each source that is due. One query for all sources costs an idle service little."""
+    """Wake the poll of each source that is due. Beat sends this task; one query for all sources keeps it cheap."""
     context = current_context()
     for source in leased_poll.due_sources(context.database, context.settings.polled_sources):
         wake("r8scan.poll", arguments=(source,))
@@ -31,13 +31,16 @@ def poll(source: str) -> None:
         for task in dict.fromkeys(TASKS_OF_JOBS[kind] for kind in chosen.job_kinds):
             wake(task, min(report.jobs, MAX_WAKES))
     if report.candidates:
-        # Look them up in another task, so that a hung token store takes no thread from polling.
+        # Look the candidates up in another task, so that a hung token store takes no thread from polling.
         wake("r8scan.look_up")
 
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
 def look_up() -> None:
-    """Respond to a limited number of due sightings, and wake itself while there are more."""
+    """Respond to a limited number of due sightings (candidates not yet looked up).
+
+    If more are due, wake this task again.
+    """
     with bulkheads.slot("look_up") as is_free:
         if is_free:
             _look_up()

@@ -1,4 +1,4 @@
-"""Scanning tasks: each processes one page of the most urgent due job of its kind."""
+"""Scanning tasks: each processes one page (a part under one lease) of the most urgent due job of its kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.scan")  # type: ignore[untyped-decorator]  # celery has no types
 def scan() -> None:
-    """Scan one page of pushes, and wake itself while there are more, so that other tasks run between two pages."""
+    """Scan one page of pushes, and wake this task again. So other tasks can run between two pages."""
     context = current_context()
     response = push_scan.scan_next(
         context.database,
@@ -31,7 +31,7 @@ def scan() -> None:
 
 @app.task(name="r8scan.fetch")  # type: ignore[untyped-decorator]  # celery has no types
 def fetch() -> None:
-    """Scan one page of files, and wake itself while there are more."""
+    """Scan one page of files, and wake this task again."""
     context = current_context()
     response = remote_files.scan_next(
         context.database,
@@ -46,7 +46,7 @@ def fetch() -> None:
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
 def scan_slow() -> None:
-    """Scan one slow push or one slow file, and wake itself while there are more."""
+    """Scan one slow push or one slow file, and wake this task again."""
     with slot("scan_slow") as is_free:
         response = _scan_slow() if is_free else None
     _go_on("r8scan.scan_slow", response)
@@ -80,7 +80,7 @@ def _scan_slow() -> Response | None:
 
 @app.task(name="r8scan.rescan")  # type: ignore[untyped-decorator]  # celery has no types
 def rescan_repository() -> None:
-    """Do one step of a rescan, and wake itself while there are more."""
+    """Do one step of a rescan, and wake this task again."""
     context = current_context()
     with slot("rescan") as is_free:
         if not is_free:
@@ -96,7 +96,7 @@ def rescan_repository() -> None:
 
 
 def _go_on(task_name: str, response: Response | None) -> None:
-    """Wake the task again, because there may be more work. Do nothing if there was no work (`response` is None)."""
+    """Wake the task again, because there may be more work. Do nothing if it found no work (`response` is None)."""
     if response is None:
         return
     wake(task_name)

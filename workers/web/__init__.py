@@ -1,1 +1,4 @@
-"""The HTTP endpoints of the service. Each module offers `routes(context)`, and `app` combines them."""
+"""The HTTP endpoints of the service.
+
+The modules of endpoints have a function `routes(context)`, and `app` combines the routes.
+"""

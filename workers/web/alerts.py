@@ -1,7 +1,7 @@
 """`POST /github/secret-scanning`: alerts of GitHub's secret scanning partner program, signed by GitHub.
 
-A request is refused as early as possible. If it has no signature, or names a key that GitHub does not have, its body is
-not read. If its signature is wrong, the database is not used.
+A request is refused as early as possible. The body of a request without a signature, or with a key that GitHub does not
+have, is not read. For a request with a wrong signature, the database is not used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Ke
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the one route. It needs no key in the settings, because the signature proves the sender."""
+    """Return the route for alerts. It needs no key in the settings, because the signature proves the sender."""
     return [Route("/github/secret-scanning", _Alerts(context, budget or BodyBudget()).take, methods=["POST"])]
 
 
@@ -47,7 +47,7 @@ class _Alerts:
         self._context = context
         self._keys = PublicKeys(context.github)
         self._intake = Intake(budget, Pool(threads=4, queue=32))
-        # A separate pool, so that requests with wrong signatures never hold a thread that works on the database.
+        # Use a separate pool, so that requests with wrong signatures never hold a thread that works on the database.
         self._verifying = Pool(threads=2, queue=64)
         self._forgers = RateLimiter(Rate(60, 60), Rate(6000, 6000))
         self._waiting = 0
@@ -78,7 +78,8 @@ class _Alerts:
         try:
             await self._verifying.run(self._keys.check_prepared, key_id, signature, body)
         except Forged:
-            # GitHub's keys are public, so anybody can name one and make the service read a whole body in vain.
+            # Count the wrong signature. GitHub's keys are public, so anybody can name one and make the service read a
+            # body in vain.
             self._forgers.admit(networks)
             raise
 

@@ -42,7 +42,7 @@ def _with_few_headers(application: ASGIApp) -> ASGIApp:
 
 
 async def _plain(request: Request, err: Exception) -> Response:
-    """Return an error as one line. The log has the details."""
+    """Return an answer with one line about an unexpected error. The log has the details."""
     del request
     status = int(getattr(err, "status_code", 500))
     words = {404: "there is nothing here", 405: "this method is not for this address"}

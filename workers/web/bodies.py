@@ -1,7 +1,7 @@
 """Limits on the bodies of requests: each has a maximum size and time, and all share a limited amount of memory.
 
 The memory is shared fairly. When the bodies in flight exceed it, the network that holds most of it loses its largest
-body. So a small body gets through while other networks send many large ones.
+body. So a small body is accepted even while other networks send many large ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BUSY_RETRY_SECONDS = 10
 
 @dataclass(eq=False, slots=True)
 class Body:
-    """The part of one body that has arrived. `is_evicted` is true once its memory was given to other bodies."""
+    """The part of one body that has arrived. `is_evicted` is true after its memory was given to other bodies."""
 
     network: str
     parts: list[bytes] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Body:
     is_evicted: bool = False
 
     def joined(self) -> bytes:
-        """Return the whole body, and release its parts."""
+        """Return the whole body, and release the list of its parts, so that it is not held twice."""
         whole = b"".join(self.parts)
         self.parts = [whole]
         return whole
@@ -92,14 +92,15 @@ class BodyBudget:
 async def read_body(request: Request, body: Body, budget: BodyBudget, max_bytes: int) -> bytes:
     """Return the request's body.
 
-    A declared length is checked before anything is read. Without one, reading stops at the first excess byte.
+    Check a declared length before reading. Without a declared length, stop reading at the first byte above `max_bytes`.
 
     Raises:
-        RequestRefused: 413 above `max_bytes`, 408 if the bytes arrive too slowly, 503 if other bodies need the memory.
+        RequestRefused: with status 413 above `max_bytes`, 408 if the bytes arrive too slowly, 503 if other bodies need
+            the memory.
     """
     too_large = RequestRefused(413, f"the body is larger than {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
-    # h11 has already refused lengths that are not numbers or contradict each other.
+    # Only the size has to be checked: h11 has already refused lengths that are not numbers or contradict each other.
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
         raise too_large
     started = time.monotonic()

@@ -1,9 +1,9 @@
 """The table of open connections: limited in total and per address, and shared fairly among networks.
 
-It does not touch sockets. A connection that waits for its client is evicted first, because a flood of such connections
-costs an attacker nothing. When an address or the server is full, the network with the most connections loses the one
-that has waited longest, and the new one is admitted. So a client that sends its request at once is served during any
-flood of silent connections.
+The table does not touch sockets. Only connections that wait for their client are evicted, because an attacker can open
+many of them at no cost. When the server is full, the network with the most connections loses the one that has waited
+longest, and the new connection is admitted. When an address is full, that address loses one. So a client that sends its
+request at once is served during any flood of silent connections.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ConnectionEntry:
-    """One connection. `is_waiting`: it waits for bytes from its client. `served`: the number of its requests so far."""
+    """An open connection.
+
+    `is_waiting` is true while the connection waits for bytes from its client. `served` is the number of requests that
+    were answered on it.
+    """
 
     __slots__ = ("address", "close", "is_waiting", "network", "served")
 
@@ -36,7 +40,7 @@ class ConnectionEntry:
 
 
 class ConnectionTable:
-    """The open connections. `counts` says how many were refused or evicted, by reason."""
+    """The open connections of one server. `counts` has the numbers of refused and evicted connections, by reason."""
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class ConnectionTable:
         self._trusted = trusted
         self._total = total
         self._per_address = per_address
-        # Dictionaries keep their order, so the entry that has waited longest comes first.
+        # Dictionaries keep their order, so the entry that has waited longest comes first. The values are not used.
         self._addresses: dict[str, dict[ConnectionEntry, None]] = {}
         self._networks: dict[str, dict[ConnectionEntry, None]] = {}
         self._held = 0
@@ -81,7 +85,7 @@ class ConnectionTable:
         return entry
 
     def wait(self, entry: ConnectionEntry, is_waiting: bool) -> None:
-        """Record that the connection begins or ends waiting for its client."""
+        """Record that the connection now waits for its client, or no longer waits."""
         entry.is_waiting = is_waiting
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
             entries = table.get(key, {})
@@ -104,14 +108,18 @@ class ConnectionTable:
         return address is not None and any(address in network for network in self._trusted)
 
     def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
-        """Return the connections of the network that has the most. On a tie, prefer the network of the newcomer."""
+        """Return the connections of the network that has the most.
+
+        If the newcomer's network has equally many, return its connections.
+        """
         most = max(self._networks, key=lambda network: len(self._networks[network]))
         from_network = self._networks.get(newcomer, {})
         return from_network if len(from_network) >= len(self._networks[most]) else self._networks[most]
 
     def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
         waiting = [entry for entry in entries if entry.is_waiting]
-        # Evict a connection without requests first: one that has sent requests more likely belongs to a real client.
+        # First evict a connection that has sent no request. A connection that has sent some more likely belongs to a
+        # real client.
         chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False

@@ -1,4 +1,7 @@
-"""The intake of a route: rate limit, body and thread pool. Their order makes a refused request as cheap as possible."""
+"""The intake of a route: checks the rate limit, reads the body, and runs the work in a thread pool.
+
+The cheapest check comes first, so that a refused request costs as little as possible.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,20 @@ class Intake:
         self._limiter = limiter
 
     def require_rate(self, request: Request) -> None:
-        """Refuse a client whose network sends too many requests. Call this first, because it costs almost nothing."""
+        """Refuse a client whose network sends too many requests. Call this first, because it costs almost nothing.
+
+        Raises:
+            RequestRefused: with status 429.
+        """
         if self._limiter is not None and not self._limiter.admit(rate_keys(client_of(request))):
             raise RequestRefused(429, "too many requests: try again in a minute", retry_after=RATE_RETRY_SECONDS)
 
     @asynccontextmanager
     async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-        """Read the body. It counts as in flight until the block ends.
+        """Read the body and yield it. It counts against the shared memory until the block ends.
 
         Raises:
-            RequestRefused: as `read_body`, or 503 if the pool is full.
+            RequestRefused: `read_body` refuses the body, or the pool is full (503).
         """
         if self._pool.is_full:
             # Do not read a body that no thread could process.
@@ -52,6 +59,6 @@ class Intake:
         """Run blocking work in this route's pool.
 
         Raises:
-            RequestRefused: 503, the pool is full.
+            RequestRefused: with status 503, if the pool is full.
         """
         return await self._pool.run(work, *arguments)

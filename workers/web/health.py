@@ -1,4 +1,7 @@
-"""`GET /health`: whether this process can work. The check has its own thread, and one check serves all requests."""
+"""`GET /health`: says whether this process can work.
+
+The check has its own thread, and one check serves all requests.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +50,7 @@ class HealthCheck:
         self._newest = ""
 
     async def answer(self) -> Response:
-        """Return 200.
-
-        Raises:
-            RequestRefused: 503 with the reason.
-        """
+        """Return the answer to a request: 200 if the process can work, otherwise 503 with the reason."""
         found = self._last
         if found is None or time.monotonic() - found.at > KEPT_SECONDS:
             found = await self._check()
@@ -87,7 +86,7 @@ class HealthCheck:
     def _is_late(self) -> bool:
         """Return whether an accepted report has waited too long for its decision.
 
-        In that case the workers do not work.
+        This shows that the workers do not work.
         """
         late = select(func.count()).where(
             Report.state == ReportState.RECEIVED, Report.received_at < db_now(-LATE_SECONDS)
@@ -97,7 +96,7 @@ class HealthCheck:
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the one route. It needs no key."""
+    """Return the route `/health`, which needs no key."""
     health = HealthCheck(context)
 
     @guarded

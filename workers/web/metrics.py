@@ -19,7 +19,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the route."""
+    """Return the route `/metrics`, or none if R8SCAN_METRICS_KEY is not set."""
     key = context.settings.metrics_key
     if key is None:
         return []
@@ -27,7 +27,7 @@ def routes(context: Context) -> list[Route]:
     kept: list[tuple[float, bytes]] = []
 
     def read() -> bytes:
-        # One thread, so that only one read runs at a time.
+        # This needs no lock: the pool has one thread, so only one read runs at a time.
         if not kept or time.monotonic() - kept[0][0] > KEPT_SECONDS:
             kept[:] = [(time.monotonic(), exposition(context.database, context.settings))]
         return kept[0][1]

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Pool:
-    """A pool that runs `threads` calls at once, lets `queue` more wait, and refuses any further call at once."""
+    """A pool that runs up to `threads` calls at once, lets up to `queue` more wait, and refuses any further call."""
 
     def __init__(self, threads: int, queue: int) -> None:
         self._limiter = CapacityLimiter(threads)
@@ -32,7 +32,7 @@ class Pool:
         """Run `work` in a thread of this pool and return its result.
 
         Raises:
-            RequestRefused: 503 with Retry-After, if threads and queue are full.
+            RequestRefused: with status 503 and Retry-After, if all threads and the queue are full.
         """
         if self.is_full:
             raise RequestRefused(503, "too many requests are waiting: try again later", retry_after=BUSY_RETRY_SECONDS)

@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 protocol with a deadline for each phase of a connection, and an entry in the connection table.
 
 uvicorn itself only limits the time between two requests. A connection that sends nothing, half a head, or its body byte
-by byte would stay open for ever, and no ASGI application would see it.
+by byte would otherwise stay open for ever, and the ASGI application would not even see it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SECONDS: dict[Phase, float] = {"head": HEAD_SECONDS, "body": REQUEST_SECONDS, "
 
 
 class _Transport:
-    """The transport that uvicorn uses. It closes through the protocol, which waits a moment if a body was refused."""
+    """The transport that uvicorn uses. Its `close` calls the protocol, which waits a moment if a body was refused."""
 
     def __init__(self, inner: asyncio.Transport, owner: BoundedProtocol) -> None:
         self._inner = inner
@@ -57,7 +57,10 @@ class _Transport:
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection, created by uvicorn. `bounded_protocol` makes a subclass with the table of one server."""
+    """The protocol of one connection. uvicorn creates it.
+
+    `bounded_protocol` makes a subclass with the table of one server.
+    """
 
     table: ClassVar[ConnectionTable]
     _entry: ConnectionEntry | None = None
@@ -133,7 +136,8 @@ class BoundedProtocol(H11Protocol):
         if cycle is None:
             self._enter("head")
         elif cycle.response_complete:
-            # Between two requests, uvicorn's time-out applies until the next byte arrives.
+            # Between two requests, uvicorn's own time-out applies until the next byte arrives. Its task ends at that
+            # byte.
             self._enter("head" if self.timeout_keep_alive_task is None else "idle")
         else:
             self._enter("body" if cycle.more_body else "answer")

@@ -1,7 +1,7 @@
 """Rate limiters in memory: token buckets for each network and for all networks together, in tables of limited size.
 
-They run before any other work and do not use the database. Limits that several processes share are checked later,
-inside the transaction that writes the result.
+These limiters run before any other work and do not use the database. Limits that several processes share are checked
+later, inside the transaction that writes the result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WIDE_FACTOR = 4
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A bucket that holds at most `burst` and gains `per_minute`."""
+    """The size of a token bucket: it contains at most `burst` units, and gains `per_minute` units a minute."""
 
     burst: float
     per_minute: float
@@ -38,7 +38,9 @@ class _Bucket:
 
 
 class RateLimiter:
-    """A limiter by network and by all networks together, so that few networks cannot use up the shared rate.
+    """A rate limiter with a bucket for each network and a bucket shared by all networks.
+
+    The buckets of networks prevent a few networks from using up the shared bucket.
 
     When the shared bucket is empty, a reserve of the same size still admits networks whose own bucket is full. A
     network that keeps sending requests never reaches the reserve.
@@ -59,10 +61,9 @@ class RateLimiter:
         return len(self._networks)
 
     def admit(self, keys: Sequence[str], cost: float = 1) -> bool:
-        """Take `cost` from the client's buckets and the shared one.
+        """Take `cost` from the client's buckets and the shared bucket, and return True.
 
-        If a bucket has too little, take nothing and return False.
-
+        If one of them contains too little, take nothing and return False.
         Args:
             keys: The client's networks, the narrowest first (see `rate_keys`).
             cost: Units that the request uses.
@@ -79,7 +80,10 @@ class RateLimiter:
         return True
 
     def is_exhausted(self, keys: Sequence[str]) -> bool:
-        """Return whether a bucket of the client's networks is empty. This takes nothing."""
+        """Return whether a bucket of the client's networks contains less than one unit.
+
+        Take nothing from the buckets.
+        """
         now = self._clock()
         return any(self._bucket(key, self._rates[min(depth, 1)], now).level < 1 for depth, key in enumerate(keys))
 

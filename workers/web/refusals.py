@@ -1,4 +1,5 @@
-"""Refused requests in the security log. Each gets a line, and above a limit, one line a minute counts them.
+"""Writes refused requests to the security log: one line for each request, and above a limit one line a minute with
+their number.
 
 The limit prevents an attacker from filling the log with such requests.
 """
@@ -19,7 +20,7 @@ PERIOD_SECONDS = 60.0
 
 
 class Refusals:
-    """Writes and counts refusals by kind. Safe to share between threads."""
+    """Writes refusals to the security log and counts them, by kind. Safe to share between threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -32,9 +33,9 @@ class Refusals:
         """Record one refusal.
 
         Args:
-            kind: What was refused: "alert_refused".
+            kind: The name of the line in the security log, such as "alert_refused".
             network: The network of the client, never its whole address.
-            reason: Why, without any of the input.
+            reason: The reason of the refusal, without any part of the input.
         """
         self.flush()
         with self._lock:

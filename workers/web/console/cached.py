@@ -1,6 +1,7 @@
-"""Values that are read at most once in some seconds, however many people look at the page.
+"""Caches of values that pages show, so that they are read at most once in some seconds for all people together.
 
-`Cached` reads in the thread of a request. `Refreshed` reads in a background thread, for values that take long.
+`Cached` reads the value in the thread of a request. `Refreshed` reads it in a background thread, for values that take
+long.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """A cache of the value that `load` returns, for `seconds`.
+    """A cache that keeps the value that `load` returns for `seconds`.
 
-    While one thread loads, the others get the previous value.
+    While one thread loads a new value, other threads get the previous one.
     """
 
     def __init__(self, load: Callable[[], T], seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +39,10 @@ class Cached(Generic[T]):
         self._kept: tuple[float, T] | None = None
 
     def get(self) -> T:
-        """Return the value. If `load` raises, raise the same exception and cache nothing."""
+        """Return the cached value, or load it if it is too old.
+
+        If `load` raises, raise the same exception and cache nothing.
+        """
         kept = self._kept
         if kept is not None and self._clock() - kept[0] < self._seconds:
             return kept[1]
@@ -61,7 +65,7 @@ class Cached(Generic[T]):
         return self.get()
 
     def forget(self) -> None:
-        """Make the next call load the value, because something was changed."""
+        """Discard the value, so that the next call loads it. Call this after an action has changed the data."""
         self._kept = None
 
 
@@ -90,9 +94,9 @@ class Refreshed(Generic[T]):
         self._is_outdated = False
 
     def get(self) -> T:
-        """Return the newest value.
+        """Return the newest value, and start a refresh if it is due.
 
-        If the first `load` raises, raise the same exception. A later failure is logged and tried again.
+        If the first `load` raises, raise the same exception. A later failure is logged, and a later call tries again.
         """
         with self._lock:
             kept, now = self._kept, self._clock()
@@ -110,7 +114,10 @@ class Refreshed(Generic[T]):
         return newest[1]
 
     def forget(self) -> None:
-        """Refresh the value at once, because something was changed. Requests get the old value until then."""
+        """Start a refresh at once.
+
+        Call this after an action has changed the data. Requests get the old value until the refresh ends.
+        """
         with self._lock:
             self._is_outdated = self._kept is not None
             if self._is_outdated and self._running is None:
@@ -123,7 +130,7 @@ class Refreshed(Generic[T]):
         return value
 
     def _start(self, now: float) -> None:
-        """Start a refresh. The caller holds the lock."""
+        """Start a refresh in the background thread. The caller must hold the lock."""
         self._is_outdated = False
         self._tried_at = now
         running: Future[None] = self._background().submit(self._run)

@@ -1,6 +1,6 @@
 """Charts as inline SVG: bars for daily numbers, and two lines for durations in seconds.
 
-Colours come from the style sheet by class.
+Elements have classes, and the style sheet sets their colours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WIDTH, HEIGHT, BASE, TOP = 560, 150, 126, 18
 
 
 def bars(days: Sequence[Day], what: str) -> Markup:
-    """Return a bar for each day. The label has the main figures, for users of screen readers."""
+    """Return a chart with a bar for each day. Its label contains the main figures, for users of screen readers."""
     most = max((day.number for day in days), default=0)
     total = sum(day.number for day in days)
     label = f"{what}: {number(total)} in {len(days)} days, at most {number(most)} a day"
@@ -38,7 +38,9 @@ def bars(days: Sequence[Day], what: str) -> Markup:
 
 
 def lines(speeds: Sequence[Speed]) -> Markup:
-    """Return the median and the 95th percentile of seconds until disabled, as two lines over the days."""
+    """Return a chart of the seconds until disabled over the days: one line for the median, one for the 95th
+    percentile.
+    """
     most = max((speed.p95 for speed in speeds), default=0.0)
     newest = f", on {speeds[-1].day} {span(speeds[-1].p50)} and {span(speeds[-1].p95)}" if speeds else ""
     label = f"Time from public to disabled, median and 95th percentile{newest}"

@@ -1,4 +1,5 @@
-"""OpenID Connect: the provider's discovery, the address for signing in, and the exchange of a code for a person.
+"""A client for OpenID Connect. It reads the provider's metadata, builds the address for signing in, and exchanges the
+provider's code for the identity of a person.
 
 It implements the authorization code flow with PKCE, state and nonce. `oidc_sign_in` handles requests and sessions.
 https://openid.net/specs/openid-connect-core-1_0.html
@@ -48,7 +49,10 @@ class OidcError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One sign-in under way. All values for the provider are derived from `secret`, which only the browser keeps."""
+    """A sign-in that has begun but not ended.
+
+    All values for the provider are derived from `secret`, which only the browser stores.
+    """
 
     secret: str
 
@@ -69,7 +73,7 @@ class Flow:
 
     @property
     def verifier(self) -> str:
-        """Return the PKCE verifier. It proves that the same client has requested and redeems the code."""
+        """Return the PKCE verifier. It proves that the client that redeems the code is the one that requested it."""
         return self._derived("verifier")
 
     def _derived(self, what: str) -> str:
@@ -77,7 +81,10 @@ class Flow:
 
 
 class Provider:
-    """The configured provider. Its metadata and keys are fetched when they are needed, and kept for an hour."""
+    """The configured identity provider.
+
+    Its metadata and keys are fetched when they are first needed, and kept for an hour.
+    """
 
     def __init__(self, settings: Settings) -> None:
         assert settings.oidc_issuer is not None  # noqa: S101 - the caller has looked
@@ -91,7 +98,11 @@ class Provider:
         self._keys: tuple[float, KeySet] | None = None
 
     def address(self, flow: Flow) -> str:
-        """Return the provider's address at which the person signs in. Raises OidcError."""
+        """Return the provider's address at which the person signs in.
+
+        Raises:
+            OidcError: the provider's metadata cannot be read.
+        """
         metadata = self._discovered()
         return str(
             prepare_grant_uri(
@@ -108,7 +119,11 @@ class Provider:
         )
 
     def person(self, flow: Flow, code: str) -> tuple[SignedIn, str]:
-        """Redeem the code. Return the person, and the provider's own id of the person. Raises OidcError."""
+        """Exchange the provider's code for an identity. Return the person, and the provider's own id of the person.
+
+        Raises:
+            OidcError: the provider refuses, or the identity may not sign in.
+        """
         metadata = self._discovered()
         tokens = self._redeemed(metadata, flow, code)
         claims = self._claims(metadata, flow, tokens)
@@ -128,7 +143,7 @@ class Provider:
         auth = None
         ways = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if secret is not None and "client_secret_basic" in ways:
-            # https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
+            # Both values are form-encoded first: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
             auth = httpx.BasicAuth(quote(self._client_id, safe=""), quote(secret.get_secret_value(), safe=""))
         else:
             form["client_id"] = self._client_id
@@ -142,7 +157,7 @@ class Provider:
             raise OidcError("the identity provider sent no identity token")
         token = self._verified(metadata, given)
         options: Any = {
-            # The provider's own form of its address, which may end in a slash.
+            # Compare with the address as the provider writes it, because it may end in a slash.
             "iss": {"essential": True, "value": metadata["issuer"]},
             "aud": {"essential": True, "value": self._client_id},
             "sub": {"essential": True},
@@ -184,9 +199,9 @@ class Provider:
         raise OidcError("you are signed in, but no group of yours may use this console: ask an operator")
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
-        """Return the values of the claim that decides the role, None if it is missing.
+        """Return the values of the claim that decides the role, or None if the claim is missing.
 
-        A dot in its name selects a member.
+        A dot in the configured name of the claim selects a member of an object.
         """
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
@@ -225,7 +240,11 @@ class Provider:
             return self._keys[1]
 
     def _asked(self, method: str, address: str, **given: Any) -> dict[str, Any]:
-        """Send a request to the provider and return the JSON object of its answer. Raises OidcError."""
+        """Send a request to the provider and return the JSON object of its answer.
+
+        Raises:
+            OidcError: the provider cannot be reached, or its answer is an error or no JSON object.
+        """
         try:
             with (
                 httpx.Client(timeout=TIMEOUT_SECONDS, headers={"Accept": "application/json"}) as client,
@@ -249,7 +268,10 @@ class Provider:
 
 
 def credential(settings: Settings) -> str:
-    """Return a fingerprint of the sign-in settings for a session. When these settings change, the session ends."""
+    """Return a fingerprint of the sign-in settings, which a session stores.
+
+    When these settings change, the session ends.
+    """
     named = (
         *(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_role_claim),
         *("|".join(settings.oidc_operators), "|".join(settings.oidc_viewers)),
@@ -260,7 +282,7 @@ def credential(settings: Settings) -> str:
 def name_of(claims: dict[str, Any], settings: Settings) -> str:
     """Return the person's name for the audit: the value of the configured claim, or the provider's id of the person.
 
-    An unverified mail address could belong to another person, so it is not used.
+    Do not use an unverified mail address, because it could belong to another person.
     """
     given = claims.get(settings.oidc_name_claim)
     # Some providers send the claim as text instead of a boolean.
@@ -270,12 +292,12 @@ def name_of(claims: dict[str, Any], settings: Settings) -> str:
 
 
 def printable(text: str) -> str:
-    """Return foreign text as one short printable line without tokens."""
+    """Return text from the provider as one short printable line without tokens."""
     return redact("".join(char if char.isprintable() else " " for char in text)).strip()[:MAX_NAME]
 
 
 def is_safe_address(address: str) -> bool:
-    """Return whether secrets may be sent there: HTTPS, or plain HTTP to this machine."""
+    """Return whether secrets may be sent to this address: over HTTPS, or over plain HTTP to this machine."""
     try:
         parts = urlsplit(address)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Sign-in by an identity provider.
+"""The routes for sign-in by an identity provider.
 
-The first route sends the browser to the provider, and the second receives its answer.
+The first route sends the browser to the provider. The second route receives the provider's answer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ErrorPage = Callable[[Request, str, str, int], Response]
 
 
 class OidcSignIn:
-    """The two routes of the sign-in.
+    """The two routes for sign-in by an identity provider.
 
     Requests to the provider have their own threads, because the provider may be slow.
     """
@@ -54,7 +54,7 @@ class OidcSignIn:
         self._error_page = error_page
 
     def routes(self) -> list[Route]:
-        """Return the routes; both answer without a session."""
+        """Return the two routes. Both answer requests without a session."""
         return [
             Route(BEGIN, self._console.protected(self._begin), methods=["GET"]),
             Route(CALLBACK, self._console.protected(self._finish), methods=["GET"]),
@@ -106,13 +106,18 @@ class OidcSignIn:
         return finished(self._begin_session(request, person, back, subject))
 
     def _code(self, request: Request, flow: Flow | None) -> str:
-        """Return the code that the provider has sent through this browser. Raises OidcError."""
+        """Return the code that the provider has sent through this browser.
+
+        Raises:
+            OidcError: the answer is an error, or does not belong to this sign-in.
+        """
         given = request.query_params
         if flow is None or not hmac.compare_digest(given.get("state", "").encode(), flow.state.encode()):
             raise OidcError(STARTED_ELSEWHERE)
         if error := given.get("error"):
             raise OidcError(f"the identity provider refused: {printable(error)}")
-        # If the answer names its issuer, that must be the configured provider: https://www.rfc-editor.org/rfc/rfc9207
+        # If the answer names its issuer, the issuer must be the configured provider:
+        # https://www.rfc-editor.org/rfc/rfc9207
         if given.get("iss", "").rstrip("/") not in ("", self._console.context.settings.oidc_issuer):
             raise OidcError("the answer comes from another identity provider")
         if not 0 < len(given.get("code", "")) <= MAX_CODE:
@@ -125,7 +130,7 @@ class OidcSignIn:
 
     @staticmethod
     def _finished(request: Request, response: Response) -> Response:
-        """Delete the flow's cookie from the browser: a code and its state are valid only once."""
+        """Make the answer delete the flow's cookie in the browser, because a code and its state are valid only once."""
         response.delete_cookie(flow_cookie(request), path="/", secure=is_encrypted(request), httponly=True)
         return response
 
@@ -136,7 +141,9 @@ def flow_cookie(request: Request) -> str:
 
 
 def flow_of(cookie: str) -> tuple[Flow | None, str]:
-    """Return the sign-in flow of a cookie, and the page that the person requested."""
+    """Return the sign-in flow of a cookie (None if it is malformed), and the path of the page that the person
+    requested.
+    """
     secret, _, encoded = cookie.partition(".")
     if len(cookie) > MAX_COOKIE or len(secret) < 40:
         return None, local_path("")

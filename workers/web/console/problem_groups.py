@@ -1,4 +1,6 @@
-"""The problems of the service as the first page lists them: in groups of one cause, each with the page where to act."""
+"""The problems of the service as the first page lists them: in groups of one kind, each with a link to the page on
+which the operator can act.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,11 @@ PEOPLE = (
 
 @dataclass(frozen=True, slots=True)
 class ProblemGroup:
-    """Problems with one cause, the most urgent first. `path` and `page`: where to act, empty if no page helps."""
+    """The problems of one kind.
+
+    `path` and `page` are the address and the name of the page on which the operator can act. Both are empty if no page
+    helps.
+    """
 
     title: str
     problems: Sequence[Problem]
@@ -67,12 +73,12 @@ class ProblemGroup:
 
     @property
     def advice(self) -> Sequence[str]:
-        """Return the different advice of the problems, in their order."""
+        """Return what to do about the problems, in their order, without repetitions."""
         return list(dict.fromkeys(one.todo for one in self.problems))
 
 
 def grouped(problems: Sequence[Problem]) -> list[ProblemGroup]:
-    """Return the problems by kind, the most urgent kind first."""
+    """Return the problems in groups of one kind, the most urgent kind first."""
     by_kind: dict[Kind, list[Problem]] = {}
     for one in problems:
         by_kind.setdefault(one.kind, []).append(one)

@@ -1,4 +1,6 @@
-"""Protection of the console against other sites, frames and injected text: checks of the origin, and headers."""
+"""Protection of the console against other sites, frames and injected text: checks of a request's origin, and headers of
+answers.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Not no-referrer: with it browsers send `Origin: null` with our own forms.
+    # Do not use no-referrer: with it, browsers send `Origin: null` with our own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -36,10 +38,10 @@ HSTS = "max-age=31536000"
 
 
 def comes_from_here(request: Request) -> bool:
-    """Return whether a page of this console sent the request, as the browser says.
+    """Return whether a page of this console sent the request, according to the browser's headers.
 
-    `Sec-Fetch-Site` is set by the browser and cannot be forged by a page. Browsers leave it out over plain HTTP; then
-    `Origin` has to name this host. A request with neither is refused.
+    The browser sets `Sec-Fetch-Site`, and a page cannot forge it. Browsers leave it out over plain HTTP. Then `Origin`
+    must name this host. Return False if both are missing.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -56,7 +58,7 @@ def is_encrypted(request: Request) -> bool:
 def is_exposed(request: Request) -> bool:
     """Return whether the request came over plain HTTP from a public address.
 
-    A password must not be sent in this way.
+    Over such a connection, no password may be sent.
     """
     address = parse_address(client_of(request))
     return not is_encrypted(request) and isinstance(address, _ADDRESSES) and address.is_global
@@ -72,7 +74,7 @@ def protect(request: Request, response: Response) -> Response:
 
 
 def local_path(given: str) -> str:
-    """Return the address inside the console to go to after sign-in; the first page for anything else."""
+    """Return the path to go to after sign-in: `given` if it is a path of the console, otherwise the first page."""
     is_plain = given.isascii() and given.isprintable() and not {"\\", "\t"} & set(given)
     if is_plain and given.startswith("/console/") and len(given) <= 2000:
         parts = urlsplit(given)

@@ -1,4 +1,6 @@
-"""The templates of the console, and the conversion of values to escaped, visible, limited text."""
+"""The templates of the console, and the conversion of values to escaped text of limited length without hidden
+characters.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,9 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 @cache
 def environment() -> Environment:
-    """Return the environment of all templates.
+    """Return the Jinja environment of all templates.
 
-    Every value that a template prints passes `visible`, so that no template can forget it.
+    The environment applies `visible` to every value that a template prints, so that no template can forget it.
     """
     templates = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
@@ -65,14 +67,14 @@ def environment() -> Environment:
 
 
 def render(name: str, values: Mapping[str, Any]) -> str:
-    """Return the page."""
+    """Return the HTML of the template with these values."""
     return environment().get_template(name).render(values)
 
 
 def visible(value: Any) -> Any:
-    """Return text of limited length without tokens, with hidden characters made visible.
+    """Return a text without tokens, with hidden characters made visible, and cut to MAX_SHOWN characters.
 
-    Markup from our own templates is unchanged.
+    Return markup from our own templates, and values that are not text, unchanged.
     """
     if value is None:
         return ""
@@ -84,14 +86,14 @@ def visible(value: Any) -> Any:
 
 
 def moment(at: datetime | None) -> Markup:
-    """Return a time as its exact text in UTC."""
+    """Return a time as HTML with its exact text in UTC."""
     if at is None:
         return Markup('<span class="none">–</span>')
     return Markup('<time datetime="{0}">{1}</time>').format(_iso(at), f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
 
 def ago(at: datetime | None, now: datetime) -> Markup:
-    """Return how long ago or ahead a time is, as HTML that also has the exact time."""
+    """Return how long ago a time was, or how soon it comes, as HTML that also contains the exact time."""
     if at is None:
         return Markup('<span class="none">–</span>')
     seconds = (now - at).total_seconds()
@@ -102,7 +104,10 @@ def ago(at: datetime | None, now: datetime) -> Markup:
 
 
 def evidence(value: Any, now: datetime) -> Any:
-    """Return a value of an audit entry: a time as how long ago it is, everything else as its text."""
+    """Return a value of an audit entry for a page.
+
+    For a time, say how long ago it was. For any other value, return its text.
+    """
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
             return ago(datetime.fromisoformat(value), now)
@@ -112,7 +117,9 @@ def evidence(value: Any, now: datetime) -> Any:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration in its largest unit, together with the next smaller unit if that matters."""
+    """Return a duration in its largest unit, together with the next smaller unit if the number is below ten: "2 h 5
+    min".
+    """
     if seconds is None:
         return "–"
     if seconds < 10:
@@ -130,7 +137,8 @@ def span(seconds: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Return a number with separators between thousands."""
-    # Return Markup. In plain text, `visible` would replace the separators by spaces, where a line may break.
+    # Return Markup. In plain text, `visible` would replace the separators by ordinary spaces, at which a line may
+    # break.
     text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return Markup("{0}").format(text)
 
@@ -141,12 +149,12 @@ def words(value: Any) -> str:
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:
-    """Return the query string of the values with changes applied, without empty ones."""
+    """Return the query string of an address: `values` with `changes` applied, without empty values."""
     return urlencode({key: value for key, value in {**values, **changes}.items() if value not in (None, "")})
 
 
 def link_of(url: str, settings: Settings) -> str | None:
-    """Return the address if a page may link to it, which is an address of the watched GitHub, otherwise None."""
+    """Return the address if it is one of the watched GitHub, so that a page may link to it. Otherwise return None."""
     if len(url) > 2000 or not url.isascii() or not url.isprintable():
         return None
     parts, github = urlsplit(url), urlsplit(settings.github_web_url)
@@ -156,7 +164,7 @@ def link_of(url: str, settings: Settings) -> str | None:
 
 @cache
 def static_files() -> dict[str, tuple[bytes, str]]:
-    """Return the files that pages load, by name: content and media type. Read once."""
+    """Return, by name, the content and the media type of each file that pages load. Read the files only once."""
     return {
         path.name: (path.read_bytes(), STATIC_TYPES[path.suffix])
         for path in sorted((FOLDER / "static").iterdir())
@@ -166,7 +174,10 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 
 @cache
 def static_version() -> str:
-    """Return the common version of the static files, so that browsers may keep them for ever."""
+    """Return the common version of the static files.
+
+    Addresses contain it, so that browsers may cache the files for ever.
+    """
     digest = hashlib.sha256()
     for name, (content, _) in static_files().items():
         digest.update(name.encode() + content)

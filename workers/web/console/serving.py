@@ -50,10 +50,11 @@ STATEMENT_SECONDS = 5
 """PostgreSQL cancels a search of the console after this time, so that it cannot slow down the disabling of tokens."""
 READING = (
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
-    # A generic plan does not depend on how many incidents a filter matches, so it would read them all.
+    # Plan each query for its values. PostgreSQL's generic plan does not know how many incidents a filter matches, and
+    # would read all of them.
     "SET LOCAL plan_cache_mode = force_custom_plan; "
-    # By default PostgreSQL assumes a slow disk. Then it reads a whole table in the order of the list, rather than the
-    # rows of a filter by their index.
+    # By default PostgreSQL assumes a slow disk. Then it would read a whole table in the order of the list, instead of
+    # the rows of a filter by their index.
     "SET LOCAL random_page_cost = 1.1"
 )
 SIGN_IN = "/console/sign-in"
@@ -64,16 +65,19 @@ _CANCELED = "57014"
 
 
 class BadRequest(Exception):
-    """The request is malformed. The message is for the person."""
+    """Raised for a malformed request. The message is for the person who sent it."""
 
 
 class NotThere(Exception):
-    """The page, incident, job or mail does not exist."""
+    """Raised if the page, incident, job or mail does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainCheck:
-    """The result of verifying the audit's chain. `error` says where it is broken; it is empty if the chain is valid."""
+    """The result of verifying the audit's hash chain.
+
+    `error` says where the chain is broken. It is empty if the chain is valid.
+    """
 
     at: datetime
     entries: int
@@ -84,7 +88,7 @@ class ChainCheck:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A request of a signed-in person. Each page's function gets one."""
+    """A request of a signed-in person, which the function of each page gets as its argument."""
 
     console: Console
     request: Request
@@ -98,18 +102,26 @@ class View:
 
     @property
     def query(self) -> dict[str, str]:
-        """Return the query of the address. A repeated name has its last value."""
+        """Return the query of the address by name. For a repeated name, return its last value."""
         return dict(self.request.query_params)
 
     def path_id(self) -> uuid.UUID:
-        """Return the id in the path. Raises NotThere when it is none."""
+        """Return the id in the path.
+
+        Raises:
+            NotThere: the path contains no valid id.
+        """
         try:
             return uuid.UUID(self.request.path_params["id"])
         except ValueError:
             raise NotThere from None
 
     def path_number(self) -> int:
-        """Return the number in the path. Raises NotThere when it is none."""
+        """Return the number in the path.
+
+        Raises:
+            NotThere: the path contains no valid number.
+        """
         given = self.request.path_params["id"]
         if not (given.isascii() and given.isdecimal() and len(given) <= 18):
             raise NotThere
@@ -124,11 +136,11 @@ class View:
             yield session
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Render a page, or only the part of it that htmx asks for."""
+        """Return an answer with the rendered template. Add the values that every page shows."""
         return HTMLResponse(rendering.render(template, {**self._common(), **values}), status)
 
     def go(self, path: str, **query: Any) -> Response:
-        """Redirect the browser to another page after an action."""
+        """Redirect the browser to another page after an action, and refresh the cached values."""
         self.console.has_changed()
         return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
 
@@ -164,7 +176,7 @@ class Console:
         self._key: bytes | None = None
 
     def now(self) -> datetime:
-        """Return the database's time when the cached overview was read."""
+        """Return the database's time when the newest cached value was read."""
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:
@@ -185,9 +197,9 @@ class Console:
         """Return an endpoint for a form that changes something.
 
         Args:
-            function: Performs the action, and returns the redirect to the next page.
-            for_viewers: Viewers may use it as well as operators.
-            is_long: It takes many seconds.
+            function: Performs the action, and returns the answer, usually a redirect to the next page.
+            for_viewers: Viewers may send the form as well as operators.
+            is_long: The action takes many seconds, so it runs in the pool for long actions.
         """
 
         async def answer(request: Request) -> Response:
@@ -203,7 +215,7 @@ class Console:
         return self.protected(answer)
 
     def protected(self, endpoint: Endpoint) -> Endpoint:
-        """Wrap an endpoint with the rate limit, error pages and the protective headers."""
+        """Return the endpoint with the rate limit, error pages and the protective headers added."""
 
         async def answer(request: Request) -> Response:
             try:
@@ -222,17 +234,20 @@ class Console:
         return answer
 
     async def key(self) -> bytes | None:
-        """Return the key that signs cookies, None before the first sign-in."""
+        """Return the key that signs cookies. Create it in the database if it does not exist."""
         if self._key is None:
             self._key = await self.intake.run(self._read_key)
         return self._key
 
     def remember_key(self, key: bytes) -> None:
-        """Keep the key that a sign-in has just read or made."""
+        """Keep the key that a sign-in has just read or created."""
         self._key = key
 
     async def _secret(self, request: Request) -> str:
-        """Return the session's secret from a cookie with a valid signature. Raises _SignInFirst otherwise."""
+        """Return the session's secret from the cookie.
+
+        Return an empty text if there is none or its signature is wrong.
+        """
         cookie = request.cookies.get(cookie_name(request), "")
         key = await self.key() if cookie else None
         return (sessions.secret_of(cookie, key) if key else None) or ""
@@ -293,7 +308,11 @@ class Console:
 
 
 def form_of(body: bytes) -> dict[str, str]:
-    """Return the fields of a form. Raises BadRequest if the body is malformed."""
+    """Return the fields of a form.
+
+    Raises:
+        RequestRefused: with status 400, if the body is malformed.
+    """
     try:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
@@ -301,12 +320,18 @@ def form_of(body: bytes) -> dict[str, str]:
 
 
 def cookie_name(request: Request) -> str:
-    """Return the cookie's name. Browsers accept the prefix `__Host-` only from this host over HTTPS."""
+    """Return the name of the session's cookie.
+
+    Over HTTPS it has the prefix `__Host-`. Browsers accept this prefix only over HTTPS, and only from the host itself.
+    """
     return "__Host-r8scan" if is_encrypted(request) else "r8scan"
 
 
 def sign_in_first(request: Request) -> Response:
-    """Redirect the browser to the sign-in page and back afterwards. For a request by htmx, redirect the whole page."""
+    """Redirect the browser to the sign-in page, which later returns to this page.
+
+    For a request by htmx, redirect the whole page.
+    """
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
@@ -315,7 +340,9 @@ def sign_in_first(request: Request) -> Response:
 
 
 def without_token(view: View, term: str) -> str:
-    """Return a search term without tokens, for an address: a pasted token is replaced by its digest."""
+    """Return a search term that may be part of an address: replace a pasted token by its digest, and redact any other
+    token.
+    """
     try:
         return reports.subject_of(term, view.context.settings.digester()).digest
     except BadReport:
@@ -323,7 +350,7 @@ def without_token(view: View, term: str) -> str:
 
 
 def error_page(status: int, reason: str, retry_after: int | None = None) -> Response:
-    """Return an error page. It needs neither the database nor a session."""
+    """Return an error page. Rendering it needs neither the database nor a session."""
     titles = {403: "Not allowed", 404: "Not found", 409: "Not possible now", 429: "Too many requests"}
     title = titles.get(status, "Try again later" if status >= 500 else "Not understood")
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}

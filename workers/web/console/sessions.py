@@ -1,7 +1,7 @@
 """Sessions of the console. They begin at sign-in and end by time-out, sign-out or a changed credential.
 
-The cookie holds a random secret and its signature. The signature is checked before anything else, so that a forged
-cookie causes no query. The row holds only the secret's hash.
+The cookie contains a random secret and its signature. The signature is checked first, so that a forged cookie causes no
+query. The session's row contains only the secret's hash.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Person:
 
 
 def signing_key(session: Session) -> bytes:
-    """Return the key that signs cookies, made at the first call. Needs a writing transaction."""
+    """Return the key that signs cookies. Create it if it does not exist. `session` must be a writing transaction."""
     values = {"id": _KEY_ID, "key": secrets.token_hex(32)}
     session.execute(insert_or_nothing(session, ConsoleKey).values(values))
     return bytes.fromhex(session.execute(select(ConsoleKey.key).where(ConsoleKey.id == _KEY_ID)).scalar_one())
@@ -65,7 +65,7 @@ def signed(secret: str, key: bytes) -> str:
 
 
 def secret_of(cookie: str, key: bytes) -> str | None:
-    """Return the secret in a cookie, None if the signature is wrong."""
+    """Return the secret in a cookie, or None if the signature is wrong."""
     if len(cookie) > MAX_COOKIE or not cookie.isascii():
         return None
     secret = cookie.partition(".")[0]
@@ -73,7 +73,9 @@ def secret_of(cookie: str, key: bytes) -> str | None:
 
 
 def begin(session: Session, person: SignedIn, settings: Settings, network: str, subject: str = "") -> str:
-    """Begin a session in the caller's writing transaction and return its secret. Old sessions are removed.
+    """Begin a session in the caller's writing transaction and return its secret.
+
+    Remove expired sessions of all people, and the oldest sessions of this person above MAX_SESSIONS.
 
     `subject` is the identity provider's id of the person, if the person signed in there. The audit keeps it.
     """
@@ -104,7 +106,7 @@ def begin(session: Session, person: SignedIn, settings: Settings, network: str, 
 
 
 def find(session: Session, secret: str, settings: Settings) -> tuple[Person, bool] | None:
-    """Return the session's person, and whether the last action is more than a minute ago.
+    """Return the session's person, and whether the person's last recorded action is more than a minute ago.
 
     Return None if the session has ended.
     """
@@ -123,7 +125,7 @@ def find(session: Session, secret: str, settings: Settings) -> tuple[Person, boo
 
 
 def touch(session: Session, person: Person) -> None:
-    """Record an action of the person."""
+    """Record that the person has just acted, so that the session does not end by time-out."""
     session.execute(
         update(ConsoleSession)
         .where(ConsoleSession.id == person.session_id)
@@ -139,12 +141,12 @@ def end(session: Session, person: Person) -> None:
 
 
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
-    """Return the current role of the session's person, None if the credential has changed or was removed."""
+    """Return the current role of the session's person, or None if the person's credential was changed or removed."""
     if found.name.startswith(users.OIDC_PREFIX):
         from workers.web.console import oidc  # late: its libraries take ten megabytes
 
-        # The identity provider has given the role at sign-in. If the provider's settings have changed since, the
-        # session ends.
+        # The role of a person from the identity provider was decided at sign-in. The session ends when the settings of
+        # the provider change.
         is_same = settings.oidc_issuer and hmac.compare_digest(oidc.credential(settings), found.credential)
         return found.role if is_same else None
     now = users.credential_of(session, settings, found.name)

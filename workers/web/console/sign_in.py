@@ -38,7 +38,10 @@ WRONG = "The name or the password is wrong."
 
 
 class SignIn:
-    """The sign-in page and its form. Hashing has a thread of its own, so that guesses cannot slow down pages."""
+    """The sign-in page and its form.
+
+    Passwords are hashed in a separate thread, so that guesses cannot slow down pages.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -53,7 +56,7 @@ class SignIn:
             self._oidc = OidcSignIn(console, self._networks, partial(begin_session, console), self._page)
 
     def routes(self) -> list[Route]:
-        """Return the routes. Besides static files, only they answer without a session."""
+        """Return the routes for sign-in and sign-out."""
         console = self._console
         return [
             *(self._oidc.routes() if self._oidc else []),
@@ -91,7 +94,7 @@ class SignIn:
         if person is None:
             refusals.of_this_process.add("sign_in_refused", network_of(request), "wrong name or password")
             return self._page(request, back, WRONG, 401)
-        # Only the thread that checks passwords changes the table.
+        # This needs no lock, because only the one thread that checks passwords changes the table.
         self._known[name, network_of(request)] = None
         while len(self._known) > MAX_KNOWN_NETWORKS:
             self._known.popitem(last=False)

@@ -1,4 +1,4 @@
-"""The pages of the console. A page is a function that takes a `View` and returns an answer.
+"""The pages of the console. Each page is a function that takes a `View` and returns an HTTP answer.
 
-Each module has the routes of its pages.
+Each module has a function `routes`, which returns the routes of its pages.
 """

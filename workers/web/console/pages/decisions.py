@@ -18,7 +18,7 @@ ANSWERS = ("release", "reject")
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the page."""
+    """Return the routes of the page of waiting decisions, and of the decisions about held reports."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/confirm", console.page(confirm), methods=["GET"]),
@@ -28,7 +28,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the page."""
+    """Render the page of waiting decisions."""
     with view.reading() as session:
         return view.page(
             "decisions.html",
@@ -41,7 +41,10 @@ def show(view: View) -> Response:
 
 
 def confirm(view: View) -> Response:
-    """Render the confirmation of a decision about all held reports: their number, reporters and notes."""
+    """Render the page that asks for confirmation of a decision about all held reports.
+
+    It shows their number, reporters and notes.
+    """
     answer = view.query.get("act", "")
     if answer not in ANSWERS:
         raise BadRequest("there is no such decision about the brake")
@@ -51,7 +54,7 @@ def confirm(view: View) -> Response:
 
 
 def release(view: View) -> Response:
-    """Open the brake and disable the held tokens."""
+    """Release all held reports: open the brake and disable their tokens."""
     context = view.context
     reason = _confirmed(view)
     with context.database.write() as session:
@@ -62,7 +65,7 @@ def release(view: View) -> Response:
 
 
 def reject(view: View) -> Response:
-    """Open the brake and reject the held reports."""
+    """Reject all held reports and open the brake. Disable nothing."""
     reason = _confirmed(view)
     with view.context.database.write() as session:
         brake.reject(session, who=view.person.who, reason=reason)
@@ -70,10 +73,11 @@ def reject(view: View) -> Response:
 
 
 def _confirmed(view: View) -> str:
-    """Return the reason of a confirmed decision.
+    """Return the reason that the person gave for a confirmed decision.
 
-    Refuse if the brake holds more reports than the page showed, because the person has not agreed to the additional
-    ones.
+    Raises:
+        NotPossible: the brake does not hold the number of reports that the page showed, so the person has not agreed to
+            this.
     """
     reason = operator_actions.cleaned(view.form.get("reason", ""))
     with view.context.database.read() as session:

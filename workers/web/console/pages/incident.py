@@ -63,7 +63,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the incident."""
+    """Render the page of one incident."""
     after = view.query.get("after", "")
     with view.reading() as session:
         place = int(after) if after.isascii() and after.isdecimal() and len(after) <= 18 else 0
@@ -109,7 +109,7 @@ def summary(row: Row) -> str:
 
 
 def short(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the timeline without the lines for further places."""
+    """Return the timeline without the lines for places after the first MAX_PLACE_MOMENTS."""
     found, places = [], 0
     for moment in moments:
         places += moment.what in PLACE_MOMENTS
@@ -119,29 +119,29 @@ def short(moments: Sequence[Moment]) -> list[Moment]:
 
 
 def note(view: View) -> Response:
-    """Add a note."""
+    """Add a note to the incident's timeline."""
     return _decide(view, "noted", operator_actions.annotate, "text")
 
 
 def assign(view: View) -> Response:
-    """Assign the incident to a person."""
+    """Assign the incident to the person that the form names."""
     with view.context.database.write() as session:
         operator_actions.assign(session, _incident(view, session), who=view.person.who, to=view.form.get("to", ""))
     return _back(view, "assigned")
 
 
 def close(view: View) -> Response:
-    """Close the incident."""
+    """Close the incident, with the form's reason."""
     return _decide(view, "closed", operator_actions.close)
 
 
 def reopen(view: View) -> Response:
-    """Open the incident again."""
+    """Open a closed incident again, with the form's reason."""
     return _decide(view, "reopened", operator_actions.reopen)
 
 
 def resend(view: View) -> Response:
-    """Queue the owner's mail once more."""
+    """Queue the owner's mail once more, to the addresses that the token store has now."""
     token = _token(view)
     with view.context.database.write() as session:
         operator_actions.resend(
@@ -157,7 +157,7 @@ def resend(view: View) -> Response:
 
 
 def enable(view: View) -> Response:
-    """Enable the token again."""
+    """Enable the incident's token again in the SQL token store."""
     _require_own_store(view)
     reason = view.form.get("reason", "")
     with view.context.database.write() as session:
@@ -168,20 +168,20 @@ def enable(view: View) -> Response:
 
 
 def protect(view: View) -> Response:
-    """Protect the token."""
+    """Protect the incident's token, so that r8scan does not disable it."""
     return _protect(view, True, "protected")
 
 
 def unprotect(view: View) -> Response:
-    """Remove the protection."""
+    """Remove the protection of the incident's token."""
     return _protect(view, False, "unprotected")
 
 
 def disable(view: View) -> Response:
-    """Disable the token by a report with an address as evidence.
+    """Disable the incident's token, by a report that contains an address as evidence.
 
-    The brake does not hold decisions of a person. The owner is mailed and gateways are notified, with either kind of
-    token store.
+    The brake does not hold this report, because a person has decided. r8scan mails the owner and notifies gateways,
+    also if the token store is behind HTTP.
     """
     url, reason = _evidence(view.form.get("url", "")), operator_actions.cleaned(view.form.get("reason", ""))
     if view.context.policy.enforce != EnforceMode.DISABLE:
@@ -212,7 +212,7 @@ def disable(view: View) -> Response:
 
 
 def show_mail(view: View) -> Response:
-    """Render a mail in its frame, with its delivery state."""
+    """Render the page that shows a mail in a frame, with its delivery state."""
     with view.reading() as session:
         row, facts = _mail(view, session)
         rendered = render(facts, view.context.identity)
@@ -220,7 +220,7 @@ def show_mail(view: View) -> Response:
 
 
 def mail_html(view: View) -> Response:
-    """Return a mail's HTML alone, for the frame: it runs no script, loads nothing, and has no origin."""
+    """Return only a mail's HTML, for the frame. Its headers forbid scripts and loading, and give it no origin."""
     with view.reading() as session:
         _, facts = _mail(view, session)
     identity = view.context.identity
@@ -245,7 +245,10 @@ def _protect(view: View, protected: bool, said: str) -> Response:
 
 
 def _possible(view: View, story: Story) -> dict[str, bool]:
-    """Return the actions to offer. The actions themselves check whether they are possible."""
+    """Return, by name, whether the page offers each action.
+
+    The actions themselves check again whether they are possible.
+    """
     is_own = view.context.settings.token_store_url is None
     token = story.token
     is_disabled = story.incident.disabled_at is not None if not is_own else bool(token and token.disabled_at)
@@ -272,7 +275,12 @@ def _incident(view: View, session: Session) -> Incident:
 
 
 def _token(view: View) -> TokenRecord:
-    """Return the token store's current record of the token. Raises NotPossible if there is none."""
+    """Return the token store's current record of the incident's token.
+
+    Raises:
+        NotPossible: the store does not know the token.
+        StoreUnavailable: the store cannot look it up now.
+    """
     with view.context.database.read() as session:
         digest = _incident(view, session).digest
     found = view.context.store.look_up([digest])

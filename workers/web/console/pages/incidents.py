@@ -1,4 +1,4 @@
-"""The list of incidents: filter, search, and actions on all that match."""
+"""The page of the list of incidents: filter, search, and bulk actions on all incidents that match the filter."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class BulkOutcome:
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the list."""
+    """Return the routes of the list and of its bulk actions."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/search", console.action(search, for_viewers=True), methods=["POST"]),
@@ -59,7 +59,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list that the address asks for."""
+    """Render the list of the incidents that match the filter in the address."""
     criteria, before = _filter(view.query), view.query.get("before", "")[:100]
     most_counted = incidents.most_counted(criteria)
     with view.reading() as session:
@@ -84,14 +84,17 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Send the browser to the address of a filter. A pasted token becomes its digest, so that no address holds it."""
+    """Redirect the browser to the list with the filter in the address.
+
+    Replace a pasted token by its digest, so that no address contains a token.
+    """
     given = dict(view.form)
     given["q"] = without_token(view, given.get("q", ""))
     return RedirectResponse(f"{PATH}?{urlencode(_filter(given).to_query())}", 303)
 
 
 def ask(view: View) -> Response:
-    """Render the confirmation of a bulk action, with the number of incidents."""
+    """Render the page that asks for confirmation of a bulk action, with the number of incidents."""
     criteria, name = _filter(view.form), _act(view.form)
     with view.reading() as session:
         number = incidents.count(session, criteria, incidents.MAX_BULK)
@@ -129,7 +132,10 @@ def act_on_all(view: View) -> Response:
 
 
 def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str, outcome: BulkOutcome) -> None:
-    """Change some incidents in one transaction. A refused one does not affect the others."""
+    """Run the bulk action on the incidents of one chunk, in one transaction, and add the results to `outcome`.
+
+    An incident for which the action is refused does not affect the others.
+    """
     asked = _look_up(view, chunk) if name == "resend" else LookUp()
     with view.context.database.write() as session:
         for incident_id in chunk:

@@ -1,4 +1,4 @@
-"""The page of jobs: by state, errors by reason, and rescans that an operator requests."""
+"""The pages of jobs: the list of jobs, the errors by reason, single jobs, and rescans that an operator requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CAN_BE_RETRIED = (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobStat
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the page."""
+    """Return the routes of the pages of jobs and of their actions."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/rescan", console.action(rescan), methods=["POST"]),
@@ -37,7 +37,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list, and the failures by reason."""
+    """Render the list of jobs, and the number of failures by reason."""
     names = ("state", "kind", "source", "parent")
     values = {name: view.query.get(name, "") for name in names}
     with view.reading() as session:
@@ -62,7 +62,7 @@ def show(view: View) -> Response:
 
 
 def show_one(view: View) -> Response:
-    """Render one job."""
+    """Render the page of one job, with what it could not read."""
     with view.reading() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:
@@ -83,7 +83,7 @@ def show_one(view: View) -> Response:
 
 
 def rescan(view: View) -> Response:
-    """Queue a rescan of the target of an address."""
+    """Queue a rescan of the repository, owner, gist or commit whose address the form contains."""
     settings = view.context.settings
     text = view.form.get("address", "").strip()
     if not text or len(text) > MAX_ADDRESS:
@@ -101,7 +101,7 @@ def rescan(view: View) -> Response:
 
 
 def cancel(view: View) -> Response:
-    """Cancel a job and the children that only it requested."""
+    """Cancel a job, and its child jobs that no other job requested."""
     with view.context.database.write() as session:
         done = jobs.cancel_with_children(session, view.path_number())
         if not done:
@@ -133,12 +133,12 @@ def retry(view: View) -> Response:
 
 
 def number_unread(job: ScanJob) -> int:
-    """Return how many contents the job could not read, for any reason."""
+    """Return how many contents, such as files, the job could not read."""
     return sum(int(value) for key, value in job.counts.items() if key.startswith("unread_"))
 
 
 def target_text(job: ScanJob) -> str:
-    """Return a short description of a job's target."""
+    """Return a short text that says what a job reads."""
     pushes = job.target.get("pushes")
     if isinstance(pushes, list):
         name = str(pushes[0].get("repository", "")) if pushes else ""

@@ -1,4 +1,4 @@
-"""The outbox: mails to owners and the operator, and announcements to gateways."""
+"""The page of the outbox: mails to owners and the operator, and announcements to gateways."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATH = "/console/outbox"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the page."""
+    """Return the routes of the outbox's page."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/{{id}}/retry", console.action(retry), methods=["POST"]),
@@ -27,7 +27,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list."""
+    """Render the list of messages that the address selects."""
     values = {name: view.query.get(name, "") for name in ("state", "channel", "recipient")}
     with view.reading() as session:
         try:
@@ -48,7 +48,7 @@ def show(view: View) -> Response:
 
 
 def retry(view: View) -> Response:
-    """Queue a failed message once more. An owner's mail goes to the addresses that the token store names today."""
+    """Queue a failed message once more. Send an owner's mail to the addresses that the token store has now."""
     context = view.context
     with context.database.read() as session:
         message = session.get(Notification, view.path_id())

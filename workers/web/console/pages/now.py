@@ -1,4 +1,4 @@
-"""The first page: the health of the service, waiting decisions and recent finds."""
+"""The first page of the console: the health of the service, waiting decisions and recently found tokens."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ MAX_AGE_SECONDS = 15.0
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the page's route."""
+    """Return the route of the first page."""
     return [Route("/console/", console.page(show))]
 
 
 def show(view: View) -> Response:
-    """Render the page."""
+    """Render the first page."""
     found = view.console.overview.get()
     figures = view.console.figures.get()
     problems = [one for one in found.problems if one.kind not in DECISIONS]
     with view.reading() as session:
-        # Two lists, because one report of many tokens would push every leak out of a common one.
+        # Show two lists. In a common list, one report of many tokens would leave no row for leaks.
         newest = incidents.page(session, Filter(cause=Cause.PUBLIC_REPOSITORY), rows=NEWEST)
         reported = incidents.page(session, Filter(cause=Cause.COMPROMISE_SIGNS), rows=NEWEST_REPORTED)
         queued = [row for row in found.queues if row.state == JobState.QUEUED]
@@ -69,7 +69,10 @@ def show(view: View) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """The state of one part of the service: tone, name and a sentence."""
+    """The state of one part of the service, as a coloured light.
+
+    `tone` is its style class: "good", "bad", or empty if the part was not measured. `text` describes the state.
+    """
 
     tone: str
     name: str
@@ -89,12 +92,12 @@ PARTS = (
 
 
 def lights(found: Overview) -> list[Light]:
-    """Return a light for each part.
+    """Return a light for each part of the service.
 
-    It is red if a problem of the part's kinds is known, and green only if the part was measured.
+    A light is red if a problem of this part is known. It is green only if the part was measured.
     """
     messages = found.broker_messages
-    # The web server answers this page, but finds and disables nothing. Beat only gives orders.
+    # Do not count the web server, which finds and disables nothing, and beat, which only wakes tasks.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT) and one.silent_seconds <= SILENT_SECONDS]
     waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {

@@ -1,4 +1,6 @@
-"""The page of sources: position, finds, gaps, measured recall, canaries, and the rest of GitHub's quotas."""
+"""The page of sources: the position of each in its list, what it found and missed, its measured recall, canaries, and
+what is left of GitHub's quotas.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,9 @@ within the longest shorter time that was measured.
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """How many pushes of other sources a source saw within a time.
+    """How many of the pushes that other sources saw (`marks`) a source saw within a time (`seen`).
 
-    `low` and `high` are the bounds of the 95 % interval of that share, in percent.
+    `low` and `high` are the bounds of the 95 % interval of this share, in percent.
     """
 
     within: str
@@ -35,18 +37,18 @@ class Recall:
 
     @property
     def interval(self) -> str:
-        """Return the interval as text."""
+        """Return the interval of the share as text, such as "92 to 97 %"."""
         low, high = f"{self.low:.0f}", f"{self.high:.0f}"
         return f"{low} %" if low == high else f"{low} to {high} %"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the page's route."""
+    """Return the route of the page of sources."""
     return [Route("/console/sources", console.page(show), methods=["GET"])]
 
 
 def show(view: View) -> Response:
-    """Render the page."""
+    """Render the page of sources."""
     found = view.console.overview.get()
     with view.reading() as session:
         return view.page(
@@ -59,7 +61,10 @@ def show(view: View) -> Response:
 
 
 def recalls(row: SourceRow) -> list[Recall]:
-    """Return the recall of a source for each time after a push, the shortest first. Empty if it was not measured."""
+    """Return the recall of a source for each time after a push, the shortest time first.
+
+    Return an empty list if it was not measured.
+    """
     return [
         Recall(span(seconds), int(marks), int(seen), 100 * low, 100 * high)
         for seconds, (marks, seen, low, high) in sorted((int(key), share) for key, share in row.recall.items())
@@ -67,11 +72,11 @@ def recalls(row: SourceRow) -> list[Recall]:
 
 
 def shown_recall(row: SourceRow) -> Recall | None:
-    """Return the recall of a source that pages with only one number show. None if it was not measured."""
+    """Return the recall of a source for pages that show only one number, or None if it was not measured."""
     measured = [key for key in row.recall if int(key) <= SHOWN_HORIZON]
     return recalls(row)[len(measured) - 1] if measured else None
 
 
 def canary_problems(found: Overview) -> dict[str, str]:
-    """Return the problem of each way of planting canaries that has one."""
+    """Return, by way of planting canaries, the sentence of its problem. Ways without a problem are left out."""
     return {one.subject: one.sentence for one in found.problems if one.kind in CANARY_KINDS}

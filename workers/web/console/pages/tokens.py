@@ -15,7 +15,7 @@ PATH = "/console/tokens"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the page."""
+    """Return the routes of the page of tokens and accounts."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/search", console.action(search, for_viewers=True), methods=["POST"]),
@@ -23,7 +23,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render tokens, or accounts with how many tokens they have."""
+    """Render the list of tokens, or the list of accounts with the numbers of their tokens."""
     values = {name: view.query.get(name, "") for name in ("show", "q", "account", "state")}
     if view.context.settings.token_store_url is not None:
         return view.page("remote_tokens.html", store=view.context.settings.token_store_url)
@@ -45,7 +45,10 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect to the list with the filter in the address. A token in the search term is replaced first."""
+    """Redirect the browser to the list with the filter in the address.
+
+    Replace a pasted token by its digest, so that no address contains a token.
+    """
     given = {name: view.form[name] for name in ("q", "account", "state") if view.form.get(name)}
     if "q" in given:
         given["q"] = without_token(view, given["q"])

@@ -21,7 +21,7 @@ MAX_COUNTED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The numbers of waiting decisions, each at most `MAX_COUNTED` + 1."""
+    """The numbers of waiting decisions of each kind, counted up to `MAX_COUNTED` + 1."""
 
     at: datetime
     closed_at: datetime | None
@@ -33,7 +33,7 @@ class Waiting:
 
     @property
     def total(self) -> int:
-        """Return how many decisions wait. The brake counts as one."""
+        """Return how many decisions wait. All reports that the brake holds count as one decision."""
         return self.protected + self.flagged + (1 if self.held or self.closed_at else 0)
 
 

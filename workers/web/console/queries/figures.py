@@ -1,4 +1,4 @@
-"""Figures for charts: incidents by the day, seconds until disabled, and the repositories with most incidents."""
+"""Figures for charts: incidents by day, seconds until disabled, and the repositories with the most incidents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPOSITORIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A day (UTC) as YYYY-MM-DD, and its number."""
+    """The number of incidents that were detected on a day. `day` is YYYY-MM-DD in UTC."""
 
     day: str
     number: int
@@ -33,7 +33,10 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds from publication until the token was disabled, for the incidents of one day."""
+    """The seconds from publication until the token was disabled, for the incidents of one day.
+
+    `p50` is the median, `p95` the 95th percentile, and `number` the number of incidents.
+    """
 
     day: str
     p50: float
@@ -43,7 +46,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The figures of all charts. `sampled` is the number of incidents behind the speeds."""
+    """The figures of all charts. `sampled` is the number of incidents from which `speeds` were computed."""
 
     days: list[Day] = field(default_factory=list)
     speeds: list[Speed] = field(default_factory=list)
@@ -53,7 +56,7 @@ class Figures:
 
 
 def load_figures(session: Session, now: datetime) -> Figures:
-    """Read all figures."""
+    """Read the figures of all charts. `now` is the database's time."""
     delays = _delays(session)
     return Figures(
         days=_days(session, now),
@@ -79,7 +82,7 @@ def _day_of(session: Session) -> ColumnElement[str]:
 
 
 def _delays(session: Session) -> dict[str, list[float]]:
-    """Return the seconds until disabled of the newest incidents, by day."""
+    """Return the seconds from publication until disabled of the newest MAX_SAMPLED incidents, by day of detection."""
     newest = (
         select(Incident.id, Incident.disabled_at, Incident.detected_at)
         .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-86400 * SPEED_DAYS), is_no_canary())
@@ -112,7 +115,10 @@ def _speeds(delays: dict[str, list[float]]) -> list[Speed]:
 
 
 def _repositories(session: Session) -> list[tuple[str, int]]:
-    """Return the repositories with the most incidents, counted over the newest places of the last 30 days."""
+    """Return the repositories with the most incidents, each with their number.
+
+    Count only the newest MAX_PLACES_READ places of the last 30 days.
+    """
     newest = (
         select(Exposure.repository, Exposure.incident_id)
         .where(Exposure.repository.is_not(None), Exposure.seen_at > db_now(-86400 * DAYS))

@@ -23,7 +23,7 @@ MAX_OTHERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of the outbox about the incident."""
+    """A message of the outbox about an incident. `occasion` says why the message reports it."""
 
     row: Notification
     occasion: str
@@ -33,7 +33,8 @@ class Message:
 class Story:
     """Everything that the page of an incident shows.
 
-    `places_total` is at most one more than MAX_PLACES_COUNTED. `token` is None if the store is behind HTTP.
+    `places_total` is counted up to MAX_PLACES_COUNTED + 1. `more_places` is the id after which the next page of places
+    begins, or 0. `token` is None if the token store is behind HTTP. `others` are other incidents of the same token.
     """
 
     incident: Incident
@@ -48,12 +49,12 @@ class Story:
 
 
 def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Story | None:
-    """Return the incident with its current data, None if the id is unknown.
+    """Return the incident with its current data, or None if the id is unknown.
 
     Args:
         session: A reading transaction.
         incident_id: The incident.
-        after_place: Return the places after this exposure id.
+        after_place: Return only places (exposures) with a higher id than this.
     """
     incident = session.get(Incident, incident_id)
     if incident is None:
@@ -78,7 +79,7 @@ def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Stor
 
 
 def is_open(incident: Incident) -> bool:
-    """Return whether further places of the token join this incident."""
+    """Return whether the incident is open, so that further places of its token are added to it."""
     return incident.state == IncidentState.OPEN
 
 

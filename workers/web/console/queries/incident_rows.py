@@ -1,4 +1,4 @@
-"""Incidents as a list shows them: the first place, the number of places, and the states of their mails."""
+"""Incidents as a list shows them: each with its first place, the number of its places, and the states of its mails."""
 
 from __future__ import annotations
 
@@ -26,8 +26,12 @@ _WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
 class Row:
     """An incident as a list shows it.
 
-    `places`: their number, at most one more than was asked to be counted. `seconds`: from the first known publication
-    until the token was disabled.
+    Attributes:
+        places: The number of places, counted up to one more than the limit of the query.
+        repository: The repository of the first place, or an empty text.
+        where: The path or the kind of the first place.
+        seconds: From the first known publication until the token was disabled.
+        mails: The states of the mails to the owner.
     """
 
     incident: Incident
@@ -39,14 +43,14 @@ class Row:
 
     @property
     def more(self) -> str:
-        """Return how many places there are besides the first one, as text. Empty if there are none."""
+        """Return how many places there are besides the first one, as text. Return an empty text if there are none."""
         if self.places > MAX_PLACES_COUNTED:
             return f"more than {MAX_PLACES_COUNTED - 1:,} more".replace(",", "\N{NARROW NO-BREAK SPACE}")
         return f"{self.places - 1} more" if self.places > 1 else ""
 
 
 def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = MAX_PLACES_COUNTED) -> list[Row]:
-    """Return incidents as rows of a list, in their order."""
+    """Return a row for each incident, in the same order. Count at most `most_places` + 1 places of each."""
     places = _places(session, [incident.id for incident in incidents], most_places)
     mails = _mail_states(session, [incident.id for incident in incidents])
     found = []
@@ -64,9 +68,9 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
 def _places(
     session: Session, wanted: Sequence[uuid.UUID], most: int
 ) -> dict[uuid.UUID, tuple[int, datetime | None, Exposure | None]]:
-    """Return for each incident the number of its places, the earliest publication before its end, the first place.
+    """Return, by incident id, the number of places, the earliest publication, and the first place.
 
-    Only the first `most` + 1 places of each incident are read, in the order in which they were found.
+    Consider only the first `most` + 1 places of each incident, in the order in which they were found.
     """
     place = (
         select(Exposure.seen_at, Exposure.published_at)
@@ -76,7 +80,7 @@ def _places(
         .correlate(Incident)
         .subquery()
     )
-    # Ignore places that were found after the disable. They are often much older, and did not delay it.
+    # Ignore places that were found after the disable. They are often much older, but did not delay the disable.
     before = case((place.c.seen_at <= Incident.disabled_at, place.c.published_at))
     statement = select(
         Incident.id,

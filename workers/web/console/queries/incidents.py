@@ -1,4 +1,4 @@
-"""Incidents by filter: SQL conditions, keyset pages, and counts up to a limit."""
+"""Queries for incidents that match a filter: keyset pages, counts up to a limit, and ids for bulk actions."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ Each comes with the column of the same table that has the incident's id.
 
 
 class BadFilter(ValueError):
-    """The filter is malformed.
+    """Raised for a malformed filter.
 
-    It is refused and not ignored, because a bulk action with a wider filter would change more.
+    A malformed condition must not be ignored, because a bulk action would then change more incidents than intended.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions on incidents. Empty fields match all. `since` and `until` are days, both included."""
+    """Conditions on incidents. An empty field sets no condition. `since` and `until` are the first and the last day."""
 
     state: str = ""
     action: str = ""
@@ -70,7 +70,11 @@ class Filter:
 
     @classmethod
     def from_query(cls, values: Mapping[str, str]) -> Filter:
-        """Return the filter of an address or a form. Raises BadFilter."""
+        """Return the filter that the fields of an address or a form describe.
+
+        Raises:
+            BadFilter: a field has a value that is not allowed.
+        """
         given = {field.name: values.get(field.name, "").strip() for field in fields(cls)}
         if too_long := next((name for name, value in given.items() if len(value) > MAX_TERM), None):
             raise BadFilter(f"{too_long} is longer than {MAX_TERM} characters")
@@ -85,15 +89,15 @@ class Filter:
         return criteria
 
     def to_query(self) -> dict[str, str]:
-        """Return the fields that are set, for an address."""
+        """Return the fields that are set, by name, for the query of an address."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the list, newest first. `older` is the cursor of the next page, empty on the last one.
+    """A page of the list, newest first. `older` is the cursor of the next page, and empty on the last page.
 
-    `total`: the number of all matching incidents, one more than was asked to be counted if there are more.
+    `total` is the number of all matching incidents, counted up to one more than the limit of the query.
     """
 
     rows: list[Row]
@@ -103,10 +107,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The columns that a list reads its keys from: those of the incidents, or copies of them beside another column.
+    """The two columns by which a list is sorted: those of the incidents, or their copies in another table.
 
-    An index with such a copy returns the incidents of one source, repository or state of mails in the list's order.
-    The database then reads only the first of them, however many incidents have the value.
+    An index in the other table begins with a source, repository or mail state, and continues with these copies. It
+    returns the incidents with one such value in the list's order. So the database reads only the first rows, however
+    many incidents have the value.
     """
 
     detected_at: InstrumentedAttribute[Any]
@@ -126,20 +131,20 @@ def page(
     counted: int = 0,
     places: int = MAX_PLACES_COUNTED,
 ) -> Page:
-    """Return the newest incidents of the filter, or those that follow a cursor.
+    """Return the newest incidents that match the filter, or those that follow a cursor.
 
     Args:
-        session: Where to read.
+        session: A reading transaction.
         criteria: The filter.
-        before: The cursor.
+        before: The cursor of the page (`Page.older` of the page before it), or an empty text for the first page.
         rows: How many incidents to return at most.
-        counted: Up to which number to count all matching incidents.
-        places: Up to which number to count the places of each incident.
+        counted: Count all matching incidents up to this number plus one.
+        places: Count the places of each incident up to this number plus one.
 
     Raises:
         BadFilter: the cursor is malformed.
     """
-    # The keys of the first page are the first of those that are counted: one query reads both.
+    # On the first page, one query both counts the matching incidents and reads the keys of the page.
     keys = session.execute(_keys_of(criteria, before=before).limit(1 + max(rows, 0 if before else counted))).all()
     total = count(session, criteria, counted) if before and counted else len(keys)
     wanted = [key[1] for key in keys[:rows]]
@@ -150,7 +155,7 @@ def page(
 
 
 def most_counted(criteria: Filter) -> int:
-    """Return the number up to which the list of this filter shows its exact length."""
+    """Return the number up to which the page of this filter's list counts the matching incidents."""
     is_looked_up = bool(_direct_conditions(criteria)) and bool(_looked_up(criteria, _OF_INCIDENTS))
     return MAX_COUNTED_BY_LOOKUP if is_looked_up else MAX_COUNTED
 
@@ -184,18 +189,19 @@ def commonest(session: Session, criteria: Filter, column: str, limit: int) -> li
 
 
 def ids(session: Session, criteria: Filter, until: datetime, limit: int = MAX_BULK) -> list[uuid.UUID]:
-    """Return the incidents of the filter that were detected by a moment, newest first."""
+    """Return the ids of the matching incidents that were detected at or before `until`, newest first."""
     return [row[1] for row in session.execute(_keys_of(criteria, until=until).limit(limit))]
 
 
 def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = None) -> Select[Any]:
-    """Return a statement for (detected_at, id) of the incidents of a filter, newest first."""
+    """Return a statement that selects (detected_at, id) of the matching incidents, newest first."""
     repository = criteria.repository or (criteria.q if _is_repository(criteria.q) else "")
     direct = _direct_conditions(criteria)
     keys = _OF_INCIDENTS
     driver: list[ColumnElement[bool]] = []
     if not direct:
-        # One condition yields the keys in order by its index. The others are tested for each key.
+        # Let one condition choose the index that returns the keys in order. The database tests the other conditions for
+        # each key.
         if repository:
             keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
             driver = _is_in(Exposure, repository)
@@ -222,12 +228,15 @@ def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = Non
 
 
 def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the condition that leaves out canaries, because they are not leaks. A filter by their cause shows them."""
+    """Return the condition that leaves out canaries, which are not leaks.
+
+    Return none for a filter by the cause of canaries.
+    """
     return [] if criteria.cause == Cause.CANARY else [is_no_canary()]
 
 
 def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the conditions on columns of the incidents themselves."""
+    """Return the conditions on columns of the incidents' own table."""
     found: list[ColumnElement[bool]] = []
     for column, value in (
         (Incident.state, criteria.state),
@@ -248,7 +257,7 @@ def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
 
 
 def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
-    """Return the conditions on other tables. The database looks each of them up by the incident's id."""
+    """Return the conditions on other tables, which the database looks up by the incident's id."""
     found: list[ColumnElement[bool]] = []
     for repository in {criteria.repository, criteria.q if _is_repository(criteria.q) else ""} - {""}:
         place = aliased(Exposure)
@@ -268,7 +277,7 @@ def _is_repository(term: str) -> bool:
 
 def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
     key = place.repository_key == repository[:MAX_REPOSITORY_KEY]
-    # The key is the beginning of the name. If the name is shorter than the key may be, comparing keys is enough.
+    # The key is the name, cut to MAX_REPOSITORY_KEY characters. For a shorter name, comparing the keys is enough.
     return [key] if len(repository) < MAX_REPOSITORY_KEY else [key, place.repository == repository]
 
 
@@ -277,13 +286,13 @@ def _has_mail(subject: type[NotificationSubject], state: str) -> list[ColumnElem
 
 
 def chunks(values: Sequence[uuid.UUID], size: int = ID_CHUNK) -> Iterator[Sequence[uuid.UUID]]:
-    """Yield the values a few at a time."""
+    """Yield the values in chunks of at most `size`, in their order."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
 
 def _search(term: str) -> ColumnElement[bool]:
-    """Return the conditions for a search term. Each condition uses an index, so that none reads all incidents."""
+    """Return the condition for a search term. Each part of it uses an index, so that it never reads all incidents."""
     low = term.lower()
     if _DIGEST.fullmatch(low):
         return Incident.digest == low
@@ -304,14 +313,14 @@ def _search(term: str) -> ColumnElement[bool]:
 
 
 def _belongs_to_address(address: str) -> ColumnElement[bool]:
-    """Return the condition that the owner was notified at a mail address, or that the account has this name."""
+    """Return the condition that a mail to the owner went to this address, or that the account's name begins with it."""
     criteria = aliased(Incident)
     told = (
         select(NotificationSubject.incident_id)
         .join(Notification)
         .where(Notification.recipient == address, Notification.channel == OWNER_CHANNEL)
     )
-    # A union of ids, because the database reads all incidents for an OR with a subquery.
+    # Use a union of ids. For an OR with a subquery, the database would read all incidents.
     return Incident.id.in_(
         select(criteria.id).where(criteria.account_name.like(prefix(address), escape="\\")).union(told)
     )
@@ -331,7 +340,7 @@ def _before(cursor: str, keys: _Keys) -> list[ColumnElement[bool]]:
         raise BadFilter("the cursor of the list is not valid: begin with its first page") from None
     if at.tzinfo is None:
         raise BadFilter("the cursor of the list has no time zone: begin with its first page")
-    # The first condition lets the database begin at the right place of the index.
+    # The second condition alone would be enough. The first lets the database begin at the right place of the index.
     return [
         keys.detected_at <= at,
         or_(keys.detected_at < at, and_(keys.detected_at == at, keys.id < own_id)),

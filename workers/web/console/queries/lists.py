@@ -1,4 +1,4 @@
-"""Jobs, messages, audit entries, accounts and tokens as lists: newest first, in pages by key."""
+"""Lists of jobs, messages, audit entries, accounts and tokens: newest first, with keyset pagination."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[T]):
-    """A page of a list. `older` is the cursor of the next page, empty on the last one."""
+    """A page of a list. `older` is the cursor of the next page, and empty on the last page."""
 
     rows: Sequence[T]
     older: str
 
 
 def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
-    """Return jobs by state, kind and source."""
+    """Return a page of the jobs that match the state, kind and source in `values`."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(ScanJob.id, values)]
     if state := values.get("state"):
         conditions.append(ScanJob.state == _member(JobState, state))
@@ -56,9 +56,9 @@ def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
 
 
 def job_errors(session: Session) -> list[tuple[str, int, int]]:
-    """Return why jobs failed, by the beginning of the error, the commonest first.
+    """Return the reasons why jobs failed, the commonest first.
 
-    Each row has the reason, the number of jobs and the newest job.
+    The beginning of the error is the reason. Each row has the reason, the number of jobs, and the id of the newest job.
     """
     newest = (
         select(ScanJob.id, ScanJob.error)
@@ -82,7 +82,7 @@ def children_of(session: Session, job_id: int) -> dict[str, int]:
 
 
 def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notification]:
-    """Return messages by state, channel and recipient."""
+    """Return a page of the messages that match the state, channel and recipient in `values`."""
     conditions: list[ColumnElement[bool]] = [*_time_cursor(values)]
     if state := values.get("state"):
         conditions.append(Notification.state == _member(NotificationState, state))
@@ -101,7 +101,7 @@ def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notifica
 
 
 def incidents_reported(session: Session, messages: Sequence[Notification]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:
-    """Return for each message one of its incidents, and their number."""
+    """Return, by message id, the id of one incident that the message reports, and how many it reports."""
     ids = [message.id for message in messages]
     statement = (
         select(NotificationSubject.notification_id, func.min(NotificationSubject.id), func.count())
@@ -114,9 +114,10 @@ def incidents_reported(session: Session, messages: Sequence[Notification]) -> di
 
 
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
-    """Return audit entries by who, what and incident.
+    """Return a page of the audit entries that match `who`, `what` and `incident` in `values`.
 
-    With `people`, leave out the entries of the service itself, and sign-ins unless `sign_ins` or `what` asks for them.
+    If `people` is set, leave out the entries of the service itself. Also leave out sign-ins, unless `sign_ins` is set
+    or `what` names them.
     """
     conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
     if who := _text(values, "who"):
@@ -134,17 +135,17 @@ def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry
 
 
 def token_list(session: Session, values: Mapping[str, str]) -> Listed[ApiToken]:
-    """Return tokens of our own store by account, state and the beginning of hint or name."""
+    """Return a page of the tokens of the SQL store that match the account, state and search term in `values`."""
     statement = select(ApiToken).options(joinedload(ApiToken.account)).order_by(ApiToken.id.desc()).limit(ROWS + 1)
     conditions = [*_number_cursor(ApiToken.id, values), *token_conditions(values)]
     return _by_number(list(session.execute(statement.where(*conditions)).scalars()))
 
 
 def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
-    """Return the conditions on tokens by `state`, `account` and `q`, the beginning of a hint or name.
+    """Return the conditions on tokens. `values` may have `state`, `account`, and `q`: the beginning of a hint or name.
 
     Raises:
-        BadFilter: a value is not understood.
+        BadFilter: a value is not allowed.
     """
     conditions: list[ColumnElement[bool]] = []
     if wanted := values.get("state", ""):
@@ -164,7 +165,7 @@ def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
 
 
 def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]:
-    """Return accounts of our own store by the beginning of the name."""
+    """Return a page of the accounts of the SQL store whose name begins with the search term in `values`."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(Account.id, values)]
     if term := _text(values, "q"):
         conditions.append(Account.name.like(prefix(term), escape="\\"))
@@ -173,7 +174,7 @@ def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]
 
 
 def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, tuple[int, int]]:
-    """Return for each account how many tokens it has, and how many of them are disabled."""
+    """Return, by account id, how many tokens the account has, and how many of them are disabled."""
     statement = (
         select(ApiToken.account_id, func.count(), func.count(ApiToken.disabled_at))
         .where(ApiToken.account_id.in_([account.id for account in accounts]))
