@@ -1,7 +1,7 @@
 """Celery's settings. A message only wakes a task. The rows in the database say which work is due.
 
-Messages may therefore be lost, repeated or late, and have no results. Leases and the sweeper recover the work of a
-worker that dies.
+Therefore messages may be lost, repeated or late, and tasks have no results. Leases and the sweeper recover the work of
+a worker that dies.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ broker_url = _broker_url()
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 broker_transport_options = {
-    # Longer than the longest task. Redelivering a message earlier would be harmless, but useless.
+    # Longer than the longest task. To redeliver a message earlier would be harmless, but useless.
     "visibility_timeout": 12 * 3600,
     "queue_order_strategy": "priority",
-    # A sender does not wait for an unavailable broker, because the sweeper wakes the task again.
+    # Do not make a sender wait for an unavailable broker. The sweeper wakes the task again.
     "max_retries": 1,
     "interval_start": 0,
     "interval_step": 0.1,
@@ -31,8 +31,8 @@ broker_transport_options = {
 
 task_ignore_result = True
 task_store_errors_even_if_ignored = False
-# A message counts against the prefetch limit until its task ends, so that a busy worker takes none that an idle one
-# could do at once. Unacknowledged messages are never delivered again (see workers/broker.py).
+# A message counts against the prefetch limit until its task ends. So a busy worker takes no message that an idle worker
+# could process at once. Unacknowledged messages are never delivered again (see workers/broker.py).
 task_acks_late = True
 task_serializer = "json"
 accept_content = ["json"]
@@ -43,12 +43,12 @@ worker_send_task_events = False
 # With remote control, anybody who can write into Redis could shut workers down, revoke tasks or change queues.
 worker_enable_remote_control = False
 worker_cancel_long_running_tasks_on_connection_loss = False
-# Of prefork pools; see workers/recycling.py for pools of threads.
+# These two limits apply to the children of prefork pools. For pools of threads, see workers/recycling.py.
 worker_max_tasks_per_child = 5000
 worker_max_memory_per_child = 1024 * 1024  # kB
 
-# `polling` contains only polls, because a missed poll loses events, while work in a row can wait. A worker of this
-# queue should consume no other, so that no hung mail, look-up or scan takes its threads.
+# The queue `polling` contains only polls, because a late poll loses events, while recorded work can wait. A worker of
+# this queue should consume no other queue, so that no hung mail, look-up or scan takes its threads.
 task_queues = [Queue(name) for name in _QUEUES]
 task_default_queue = "scanning"
 task_routes = {
@@ -58,7 +58,7 @@ task_routes = {
     "r8scan.look_up": {"queue": "responding"},
     "r8scan.settle_reports": {"queue": "responding"},
     "r8scan.plant_canaries": {"queue": "responding"},
-    # Do not queue announcements behind mails: a gateway that still accepts a token is worse than a late mail.
+    # Do not queue announcements behind mails. A gateway that still accepts a disabled token is worse than a late mail.
     "r8scan.announce": {"queue": "responding"},
     "r8scan.tidy": {"queue": "notifying"},
     "r8scan.deliver": {"queue": "notifying"},
@@ -72,8 +72,8 @@ imports = ("workers.tasks",)
 
 beat_scheduler = "workers.beat:MonotonicScheduler"
 beat_max_loop_interval = 1
-# Ticks do not expire: a worker whose clock is ahead would discard all of them. The limit of a queue's length keeps them
-# from piling up while no worker runs (see workers/broker.py).
+# Ticks do not expire, because a worker whose clock is ahead would discard all of them. The limit of a queue's length
+# prevents them from piling up while no worker runs (see workers/broker.py).
 beat_schedule = {
     "poll": {"task": "r8scan.poll_due", "schedule": 1.0},
     "sweep": {"task": "r8scan.sweep", "schedule": 2.0},

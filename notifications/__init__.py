@@ -1,1 +1,1 @@
-"""Mails to owners, announcements to gateways and messages to the operator. Reads records and decides nothing."""
+"""Sends mails to owners, announcements to gateways, and messages to the operator. It decides nothing about tokens."""

@@ -58,7 +58,7 @@ class _Claimed:
 
 
 def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> AnnouncingReport:
-    """Send the due announcements of each channel. A channel that cannot be reached does not stop the others.
+    """Send the due announcements of each channel. A channel that cannot be reached does not stop the other channels.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is unavailable.
@@ -75,7 +75,7 @@ def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChan
 def _send(
     database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed], report: AnnouncingReport
 ) -> bool:
-    """Send a batch, and return whether the channel accepts more."""
+    """Send a batch, and record the result of each row. Return whether the channel accepts more announcements now."""
     try:
         channel.send([one.content for one in claimed])
     except AnnouncementRefused as err:
@@ -95,7 +95,7 @@ def _send_singly(
 ) -> bool:
     """Send a refused batch row by row, so that an announcement that the receiver cannot read does not block the rest.
 
-    Return whether the channel accepted at least one.
+    Return whether the channel accepted at least one announcement and can still be reached.
     """
     until = time.monotonic() + MAX_SINGLE_SEND_SECONDS
     taken = refused = 0
@@ -130,7 +130,7 @@ def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _claim(database: Database, channel: str, report: AnnouncingReport) -> list[_Claimed]:
-    """Claim a batch. Schedule the next attempt in the same transaction, in case this worker dies."""
+    """Claim a batch of due rows. Schedule their next attempt in the same transaction, in case this worker dies."""
     with database.write() as session:
         keys = leases.due_keys(session, Notification, *_due(channel), limit=BATCH)
         held = {lease.key: lease for lease in leases.claim_all(session, Notification, keys, *_due(channel))}
@@ -159,7 +159,7 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
 
 
 def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> int:
-    """Record that the rows were sent. Return how many of the rows this worker still held."""
+    """Record that the rows were sent. Return how many of them this worker still held."""
     with database.write() as session:
         for one in claimed:
             incident = one.content.get("incident_id")
@@ -178,7 +178,7 @@ def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> in
 def _defer_channel(
     database: Database, channel: str, claimed: list[_Claimed], reason: str, report: AnnouncingReport
 ) -> None:
-    """Defer the batch, and every other due row of the channel."""
+    """Defer the batch, and every other due row of the channel, because the channel accepts nothing now."""
     _log.error(
         "announcements could not be sent and will be retried: %s",
         reason,
@@ -196,7 +196,7 @@ def _defer_channel(
 
 
 def _defer(session: Session, claimed: list[_Claimed], reason: str, report: AnnouncingReport) -> None:
-    """Release the rows until their scheduled attempt. Rows older than three days fail and stay visible as failed."""
+    """Release the rows until their next scheduled attempt. Record rows that are older than three days as failed."""
     error = reason[:MAX_ERROR_LENGTH]
     old = [one for one in claimed if one.age > GIVE_UP_AFTER]
     report.failed += _written(session, old, state=NotificationState.FAILED, error=f"{GAVE_UP}: {error}")
@@ -204,13 +204,16 @@ def _defer(session: Session, claimed: list[_Claimed], reason: str, report: Annou
 
 
 def _give_back(database: Database, claimed: list[_Claimed], report: AnnouncingReport) -> None:
-    """Release rows that were not sent, so that they are due again at once."""
+    """Release rows that were not sent, so that they are due again after a second."""
     with database.write() as session:
         report.deferred += _written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0]))
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> int:
-    """Fail the rows that have waited three days for a channel whose setting was removed. Return how many."""
+    """Record rows as failed that have waited three days for a channel whose setting was removed.
+
+    Return their number.
+    """
     gone = (
         Notification.channel.in_(sorted(set(announcements.CHANNELS) - channels.keys())),
         Notification.state == NotificationState.FROZEN,
@@ -232,9 +235,9 @@ def _give_up_without_channel(database: Database, channels: Mapping[Channel, Anno
 
 
 def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
-    """Update the rows that this worker still holds and return how many.
+    """Update the rows that this worker still holds, and return their number.
 
-    The workers that now hold the other rows settle those.
+    Other workers have claimed the other rows, and record their results.
     """
     written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
     if len(written) < len(claimed):

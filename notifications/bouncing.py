@@ -1,6 +1,6 @@
-"""Recording of bounces.
+"""Records bounces: mails that a server has accepted and later returned.
 
-If a server has accepted a mail and later returned it, its row fails and the operator is notified.
+The mail's row becomes failed. If the mail was for an owner, the operator is notified.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from scanner.records.database import Database
 from scanner.records.models import Notification
 from scanner.records.states import Channel, NotificationState
 
-# The Message-ID of each mail begins with the id of its row, so the row is found without an index on Message-ID.
+# The Message-ID of each mail begins with the id of its row. So the row can be found without an index on Message-ID.
 _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
 
 class BounceOutcome(Enum):
-    """The effect of a bounce, with the sentence that the command prints."""
+    """The effect of a bounce. Each value is the sentence that the command `r8scan email bounced` prints."""
 
     FAILED = "recorded: the mail has failed"
     UNCHANGED = "nothing changed: the server is still trying, or the mail was already recorded as failed"
@@ -34,7 +34,10 @@ class BounceOutcome(Enum):
 
 
 def record(database: Database, bounce: Bounce, identity: MailIdentity) -> BounceOutcome:
-    """Record the sent mail as failed. If it went to an owner, queue the operator's mail in the same transaction."""
+    """Record the returned mail as failed.
+
+    If it was for an owner, queue a mail to the operator in the same transaction.
+    """
     found = _MESSAGE_ID_OF_ROW.match(bounce.message_id)
     if found is None:
         return BounceOutcome.UNKNOWN

@@ -1,4 +1,4 @@
-"""Claims on mails in the outbox: a few rows are leased and their facts frozen, in one transaction."""
+"""Claims mails of the outbox: leases a few rows and freezes their facts, in one transaction."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Claimed:
     """A mail that this worker holds.
 
     Attributes:
-        facts: What the mail says. None if the facts could not be read; `facts_error` then says why.
-        is_new: This claim froze the facts.
+        facts: What the mail says. None if the facts could not be read. Then `facts_error` says why.
+        is_new: Whether this claim froze the facts, and not an earlier one.
         subjects: The incidents in the mail, each with the occasion on which it is reported.
         now: The database's time at the claim.
         delay: Seconds until the next attempt if this one fails.
@@ -75,9 +75,9 @@ def is_open() -> tuple[ColumnElement[bool], ...]:
 def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
     """Return the keys of due mails, in groups that are claimed together.
 
-    The first mail is a group of its own. If the mail server is unavailable, the other mails are not frozen yet and can
-    still take more incidents. A mail that was tried before is a group of its own too. If it kills its worker, it blocks
-    no other mail.
+    The first mail is a group of its own. If sending it shows that the mail server is unavailable, the other mails are
+    not frozen yet, and more incidents can be added to them. A mail that was tried before is also a group of its own. If
+    it makes its worker crash, it blocks no other mail.
     """
     if limit <= 0:
         return []
@@ -103,7 +103,7 @@ def claim(
 ) -> list[Claimed]:
     """Lease the rows that are still due, freeze their facts, and schedule their next attempt.
 
-    If the worker dies, each row it held waits for its own backoff.
+    If the worker dies, each row that it held waits for its own backoff.
 
     Args:
         keys: Rows to claim. The result keeps their order.
@@ -146,8 +146,8 @@ def claim(
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
     """Release rows that were not sent, so that they are due at once.
 
-    Discard the facts that this claim froze; the next claim reads them again. A mail's three days begin with the first
-    attempt to send it, and this was no attempt.
+    Discard the facts that this claim froze, and let the next claim read them again. The three days after which a mail
+    fails begin with the first attempt to send it, and there was no attempt.
     """
     if not untried:
         return
@@ -158,9 +158,9 @@ def give_back(database: Database, untried: Sequence[Claimed]) -> None:
 
 
 def renewed(database: Database, rest: Sequence[Claimed]) -> list[Claimed]:
-    """Renew the leases of the remaining rows after a slow server used up their time.
+    """Renew the leases of the remaining rows after a slow server has used up their time.
 
-    Return the rows that are still held.
+    Return the rows that this worker still holds.
     """
     with database.write() as session:
         held = leases.write_all(session, [one.lease for one in rest], leased_until=db_now(LEASE_SECONDS))
@@ -180,7 +180,7 @@ def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
     for one in claimed:
         frozen = {"frozen": one.facts.to_json()} if one.is_new and one.facts is not None else {}
         rows[bool(frozen)].append({"key": one.id, "at": one.now + timedelta(seconds=one.delay), **frozen})
-    # The rows are locked by the claim in this transaction.
+    # Write without checking the leases, because the claim has locked the rows in this transaction.
     connection = session.connection()
     if rows[False]:
         connection.execute(planned.values(next_attempt_at=bindparam("at")), rows[False])
@@ -197,7 +197,7 @@ class _FactsRead:
 
 
 def _facts_of_all(session: Session, rows: Sequence[Notification], now: datetime) -> dict[uuid.UUID, _FactsRead]:
-    """Return the facts of each row: the frozen facts if the row has them, else newly read ones."""
+    """Return, by row id, the facts of each row: the frozen facts if the row has them, otherwise newly read facts."""
     fresh = [row for row in rows if row.facts is None]
     try:
         gathering = Gathering(session, fresh, now) if fresh else None

@@ -59,9 +59,9 @@ class DeliveryReport:
     """The result of one run, in numbers of rows.
 
     Attributes:
-        claimed: All rows that the run tried: those that were sent, deferred, failed or lost, and one that was
+        claimed: All rows that the run tried. They were sent, deferred, failed or lost. One more may have been
             interrupted when the database became unavailable.
-        lost: Rows whose lease went to another worker.
+        lost: Rows that another worker claimed because their lease had expired.
         held_back: Due rows that were deferred without an attempt, because the mail server was unavailable.
     """
 
@@ -90,9 +90,9 @@ def deliver_due(
     """Send due mails. An error in one row does not stop the others. An unavailable mail server ends the run.
 
     Args:
-        database: Where the outbox is.
-        transport: How mails are sent.
-        identity: Sender, brand and templates.
+        database: The database that contains the outbox.
+        transport: The way in which mails are sent, such as SMTP.
+        identity: The sender, the brand and the templates of mails.
         limit: Maximum number of mails in this run.
         rate: Maximum number of mails per minute, over all workers.
         jitter: Returns the factor for the backoff of one row.
@@ -117,7 +117,10 @@ def deliver_due(
 def _claims(
     database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
 ) -> Iterator[list[Claimed]]:
-    """Claim the rows together. If that fails, claim each by itself, so that one bad row does not block the others."""
+    """Claim the rows together, and yield them. If that fails, claim and yield each row alone.
+
+    So a row that cannot be claimed does not block the others.
+    """
     try:
         together = claiming.claim(database, keys, jitter, send_seconds)
     except Exception as err:
@@ -135,7 +138,7 @@ def _claims(
 
 
 def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
-    """Defer a row that cannot be claimed, so that it does not come first every time."""
+    """Defer a row that cannot be claimed, so that it is not the first due row each time."""
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -266,7 +269,10 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str, report: DeliveryReport) -> None:
-    """Release the row until its next attempt. After three days of attempts, record it as failed."""
+    """Release the row until its next attempt.
+
+    If its first attempt was more than three days ago, record it as failed.
+    """
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
         report.failed += 1
@@ -282,7 +288,7 @@ def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason:
 
 
 def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> None:
-    """Record the row as failed. If the mail was for an owner, queue the operator's mail in the same transaction."""
+    """Record the row as failed. If the mail was for an owner, queue a mail to the operator in the same transaction."""
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
         claimed.lease.write(
@@ -294,7 +300,10 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
 
 
 def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, identity: MailIdentity) -> None:
-    """Queue the operator's mail about an owner's failed mail, in the transaction that records the failure."""
+    """Queue a mail to the operator about an owner's failed mail.
+
+    `session` is the transaction that records the failure.
+    """
     incident_ids = session.execute(
         select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == notification_id)
     ).scalars()
@@ -308,7 +317,7 @@ def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, ide
 
 
 def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
-    # Use the incidents that were read with the claim. If the account was erased since, the database no longer has
+    # Use the incidents that the claim has read. If the account was erased after the claim, the database no longer has
     # them.
     if claimed.channel == Channel.EMAIL:
         _audit(session, claimed, claimed.subjects, what, **evidence)
@@ -317,7 +326,7 @@ def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: st
 
 
 def audit_mail(session: Session, mail: Claimed | Notification, what: str, **evidence: str) -> None:
-    """Write an audit entry for each incident in the mail."""
+    """Write an audit entry for each incident that the mail reports."""
     told = select(NotificationSubject.incident_id, NotificationSubject.occasion).where(
         NotificationSubject.notification_id == mail.id
     )
@@ -335,11 +344,9 @@ def _audit(
 
 
 def _hold_back(database: Database, down: TransportDown) -> int:
-    """Defer every other due mail.
+    """Defer every other due mail after the mail server was unavailable. Return the number of deferred mails.
 
-    Otherwise each of thousands of rows would have to discover that the server is unavailable.
-
-    Return how many were deferred.
+    Otherwise the service would find out again for each of thousands of mails that the server is unavailable.
     """
     level = logging.ERROR if down.is_configuration else logging.WARNING
     _log.log(level, "all due mails are deferred: %s", down.reason)
@@ -358,7 +365,7 @@ def _hold_back(database: Database, down: TransportDown) -> int:
 
 
 def _sent_last_minute(session: Session) -> int:
-    # For a sent row, `next_attempt_at` is the time of sending. It has an index, `sent_at` has none.
+    # For a sent row, `next_attempt_at` is the time of sending. This column has an index, and `sent_at` has none.
     statement = select(func.count()).where(
         Notification.channel.in_(CHANNELS),
         Notification.state == NotificationState.SENT,

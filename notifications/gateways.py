@@ -29,15 +29,18 @@ Content = Mapping[str, Any]
 
 
 class AnnouncementUndelivered(Exception):
-    """No receiver is known to have the batch, so it will be sent again. The message is one line without secrets."""
+    """Raised if it is not known whether a receiver got the batch, so that it will be sent again.
+
+    The message is one line without secrets.
+    """
 
 
 class AnnouncementRefused(AnnouncementUndelivered):
-    """The receiver answered and rejected the batch. It may be unable to read one announcement in it."""
+    """Raised if the receiver answered and rejected the batch. It may be unable to read one of the announcements."""
 
 
 class AnnouncementChannel(Protocol):
-    """A way to reach gateways."""
+    """A way to announce disabled tokens to API gateways."""
 
     def send(self, batch: Sequence[Content]) -> None:
         """Send the whole batch, within `SEND_SECONDS`.
@@ -86,7 +89,7 @@ class StreamChannel:
 
 
 class WebhookChannel:
-    """A channel that posts batches as JSON, signed by HMAC-SHA-256. Every status but 2xx is a failure."""
+    """A channel that posts batches as JSON, signed by HMAC-SHA-256. Every status except 2xx is a failure."""
 
     def __init__(self, url: str, secret: str) -> None:
         self._url = url
@@ -100,7 +103,7 @@ class WebhookChannel:
 
         Raises:
             AnnouncementUndelivered: the receiver cannot be reached, or its status says that it is busy.
-            AnnouncementRefused: Its status is any other than 2xx.
+            AnnouncementRefused: The receiver answers with any other status that is not 2xx.
         """
         body = json.dumps({"announcements": list(batch)}, separators=(",", ":")).encode()
         timestamp = str(int(time.time()))
@@ -110,7 +113,7 @@ class WebhookChannel:
             SIGNATURE_HEADER: signature(self._secret, timestamp, body),
         }
         try:
-            # The body of the answer is never read: the status decides, and a hostile body could be endless.
+            # Do not read the body of the answer. Only the status matters, and a hostile body could be endless.
             with self._http.stream("POST", self._url, content=body, headers=headers) as response:
                 status = response.status_code
         except httpx.HTTPError as err:

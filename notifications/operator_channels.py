@@ -33,12 +33,15 @@ NewsKind = Literal["problem", "decision", "over", "test"]
 
 
 class OperatorNotNotified(Exception):
-    """A channel could not deliver the message. The error's text is one line."""
+    """Raised if a channel could not deliver the message. The error's text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One item of a message. `name` is the kind of the problem, `docs` the address of its documentation."""
+    """One item of a message to the operator.
+
+    `name` is the kind of the problem, `docs` the address of its documentation.
+    """
 
     kind: NewsKind
     name: str
@@ -58,8 +61,9 @@ class OperatorChannel(Protocol):
     """A channel to the operator.
 
     Attributes:
-        name: Its name in error messages and in `r8scan doctor`.
-        address: The address that `r8scan doctor` connects to; empty for mail, whose server has a check of its own.
+        name: The channel's name in error messages and in `r8scan doctor`.
+        address: The address that `r8scan doctor` connects to. It is empty for mail, because the mail server has its own
+            check.
     """
 
     name: str
@@ -74,7 +78,10 @@ class OperatorChannel(Protocol):
 
 
 class MailChannel:
-    """Mail to the operator, sent without the outbox, so that a problem of the outbox does not delay it."""
+    """A channel that mails the operator.
+
+    It does not use the outbox, so that a problem of the outbox does not delay the mail.
+    """
 
     name = "mail"
     address = ""
@@ -100,7 +107,8 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
     message = EmailMessage()
     try:
         sender = sender_address(identity)
-        # A sentence may repeat what a server answered: it must not begin a header, or keep the operator uninformed.
+        # Clean the subject. It may repeat what a server answered, which must neither begin a new header nor make the
+        # mail fail.
         message["From"], message["To"], message["Subject"] = sender, recipient, header_line(subject)
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = message_id = f"<{uuid.uuid4()}@{sender.domain}>"
@@ -126,7 +134,7 @@ class WebhookOperatorChannel:
         self.address, self._secret = url, secret.encode()
 
     def notify(self, news: Sequence[News]) -> None:
-        """Post all items.
+        """Post all items as one JSON object.
 
         Raises:
             OperatorNotNotified: the receiver cannot be reached or refuses the request.
@@ -165,13 +173,13 @@ class SlackChannel:
         Raises:
             OperatorNotNotified: the receiver cannot be reached or refuses the request.
         """
-        # https://docs.slack.dev/messaging/formatting-message-text: these three begin markup.
+        # Escape the three characters that begin markup: https://docs.slack.dev/messaging/formatting-message-text.
         text = text_of(news).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         _post(self.address, json.dumps({"text": text}).encode(), {})
 
 
 def subject_of(news: Sequence[News]) -> str:
-    """Return a subject line: the first item, and the number of the others."""
+    """Return a subject line with the first item and the number of further items."""
     if all(one.kind == "over" for one in news):
         return "r8scan: " + (f"over: {news[0].sentence}" if len(news) == 1 else f"{len(news)} problems are over")
     first = next(one for one in news if one.kind != "over")
@@ -197,7 +205,7 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
             httpx.Client(
                 verify=tls.trusted(), timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False
             ) as client,
-            # The body of the answer is never read: the status decides, and a hostile body could be endless.
+            # Do not read the body of the answer. Only the status matters, and a hostile body could be endless.
             client.stream("POST", url, content=body, headers=headers) as response,
         ):
             status = response.status_code

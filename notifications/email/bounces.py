@@ -1,7 +1,7 @@
 """The reader of bounces: delivery status notifications (RFC 3464) about mails that a server accepted and returned.
 
-Anybody can send a bounce. The reader limits its size and cleans its text. It identifies the returned mail only by the
-Message-ID, which only the mail's recipient knows.
+Anybody can send a bounce. The reader limits its size and cleans its text. It identifies the returned mail by the
+Message-ID, which only the recipient of the mail knows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_DASHED_LINES = 100
 MAX_FIELD_BYTES = 32 * 1024
 """One header field with its continuation lines."""
 
-# RFC 3463, section 2.
+# The form of a status code: RFC 3463, section 2.
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{3,250}>")
 _WITHOUT_STATUS = "5.0.0"
@@ -40,7 +40,7 @@ _TYPE = re.compile(r"^[A-Za-z0-9-]{1,40} ?; ?")
 
 
 class NotABounce(ValueError):
-    """The content is not a delivery status notification, or lacks a field. The message is one line."""
+    """Raised for content that is not a delivery status notification, or lacks a field. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Bounce:
 
     @property
     def reason(self) -> str:
-        """Return the error that the mail's row gets."""
+        """Return the text of the error for the mail's row in the outbox."""
         return clean(f"bounced: {self.status} {self.diagnostic}", MAX_DIAGNOSTIC_LENGTH + 20)
 
 
@@ -67,7 +67,7 @@ def read_bounce(content: bytes) -> Bounce:
     """Read one notification as a mail server hands it over.
 
     Raises:
-        NotABounce: the content is anything else, too large, or too costly to parse.
+        NotABounce: the content is no notification, is too large, or would take too long to parse.
     """
     if len(content) > MAX_BYTES:
         raise NotABounce(f"it is larger than {MAX_BYTES // 1024**2} MB")
@@ -99,7 +99,8 @@ def _refuse_costly(content: bytes) -> None:
 
 
 def _read(content: bytes) -> Bounce:
-    # compat32 does not parse headers. The newer policies parse each one, and hostile headers make that fail or slow.
+    # Use compat32, which does not parse headers. The newer policies parse each header. Hostile headers make this slow
+    # or make it fail.
     message = BytesParser(policy=compat32).parsebytes(_without_envelope(content))
     payload = message.get_payload()
     if message.get_content_type() != "multipart/report" or not isinstance(payload, list):
@@ -139,7 +140,7 @@ def _recipient(report: Message) -> Message:
 
 
 def _message_ids(part: Message) -> list[str]:
-    """Return the Message-ID in a part that contains the returned mail or its headers."""
+    """Return the Message-IDs in a part that contains the returned mail or its headers."""
     kind = part.get_content_type()
     returned: object = None
     if kind == "message/rfc822":

@@ -1,4 +1,4 @@
-"""A deadline for a whole network exchange. A time-out per read would not stop a server that sends byte by byte."""
+"""A deadline for a whole network exchange. A time-out for each read would not stop a server that sends byte by byte."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Addresses = list[tuple[Any, ...]]
 
 
 class SocketWatchdog:
-    """A timer that shuts its socket down at the deadline, which ends any blocking call on it in another thread."""
+    """A timer that shuts a socket down at the deadline. This ends any blocking call on the socket in another thread."""
 
     def __init__(self, deadline: float) -> None:
         """Prepare the timer.
@@ -42,7 +42,8 @@ class SocketWatchdog:
 
     def guard(self, connection: socket.socket) -> None:
         """Shut this connection down at the deadline."""
-        # Duplicate the descriptor: wrapping the socket in TLS takes the descriptor away from this object.
+        # Duplicate the file descriptor. When the caller wraps the socket in TLS, the original object loses its
+        # descriptor.
         connection.settimeout(self.left + GRACE_SECONDS)
         self._guarded = socket.socket(fileno=os.dup(connection.fileno()))
         self._timer = threading.Timer(self.left, self._expire)

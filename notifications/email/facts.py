@@ -25,7 +25,7 @@ OPERATOR_OCCASIONS = (
 
 @dataclass(frozen=True, slots=True)
 class PlaceFacts:
-    """One public place. `line` is 0 if unknown; `published_at` is None if unknown."""
+    """One public place of a token. If unknown, `line` is 0 and `published_at` is None."""
 
     kind: str
     url: str
@@ -63,9 +63,10 @@ class TokenFacts:
     Attributes:
         occasion: Why the mail reports this incident.
         published_at: The earliest known time of publication.
-        published_everywhere: The time of publication is known for every place.
-        places: The first of `places_total` places.
-        undelivered: The first of `undelivered_total` failed mails to the owner. For the operator only.
+        published_everywhere: Whether the time of publication is known for every place.
+        places: The first places. Their total number is `places_total`.
+        undelivered: The first failed mails to the owner. Their total number is `undelivered_total`. For the operator
+            only.
         signs: The newest compromise reports, one line each. For the operator only.
         brought_back_at: When an operator enabled the token again. None unless it still worked when the facts were
             frozen.
@@ -98,9 +99,10 @@ class TokenFacts:
 
     @property
     def exposed_seconds(self) -> float | None:
-        """Return for how many seconds the token was usable in public. None if it still works, or was never public.
+        """Return for how many seconds the token was public and worked. Return None if it still works, or was never
+        public.
 
-        The time begins with the first known publication, or if none is known, with the first sighting.
+        The time begins with the first known publication. If none is known, it begins when r8scan first saw the token.
         """
         if self.disabled_at is None or self.places_total == 0:
             return None
@@ -109,7 +111,7 @@ class TokenFacts:
 
     @property
     def used_since_exposure(self) -> bool | None:
-        """Return whether the token was last used after its first known publication. None if that is unknown."""
+        """Return whether the token was last used after its first known publication. Return None if this is unknown."""
         if self.last_used_at is None or self.published_at is None:
             return None
         if self.last_used_at > self.published_at:
@@ -162,7 +164,7 @@ class MailFacts:
 
     @property
     def incident_ids(self) -> tuple[str, ...]:
-        """Return the incidents of the tokens described in full, in order, each once."""
+        """Return the ids of the incidents that are described in full, in their order, without repetitions."""
         return tuple(dict.fromkeys(token.incident_id for token in self.tokens))
 
     def to_json(self) -> dict[str, Any]:
@@ -172,7 +174,7 @@ class MailFacts:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> MailFacts:
-        """Read what `to_json` wrote. Unknown fields are ignored.
+        """Return the facts that `to_json` wrote. Ignore unknown fields.
 
         Raises:
             KeyError, TypeError, ValueError: the value has another form.

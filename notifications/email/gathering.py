@@ -1,6 +1,6 @@
-"""The facts of mails, read from the database.
+"""Reads the facts of mails from the database.
 
-A few queries read the rows of many mails, from which the facts of each mail are made separately.
+A few queries read the rows for many mails together. The facts of each mail are then made from these rows.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ def gather(session: Session, notification: Notification) -> MailFacts:
 
 
 class Gathering:
-    """The rows behind some mails at the time `now`. It reads a limited number of rows per mail."""
+    """The database rows from which the facts of some mails are made, read at the time `now`.
+
+    The number of rows for each mail is limited.
+    """
 
     def __init__(self, session: Session, rows: Sequence[Notification], now: datetime) -> None:
         self._now = now
@@ -115,7 +118,11 @@ class Gathering:
         )
 
     def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
-        """Return the cause that a mail may name. A token that was only submitted to GitHub was not found in public."""
+        """Return the cause that a mail may name.
+
+        For a token that was only submitted to GitHub, this is compromise signs, because the token was not found in
+        public.
+        """
         return Cause.COMPROMISE_SIGNS if self._kinds[incident_id] == {_NOT_PUBLIC} else stored
 
     def _shown(self, row: Notification) -> list[_Subject]:
@@ -159,7 +166,7 @@ def _urgency(occasion: str) -> int:
 
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """Return the most specific variant whose text is true of every token in the mail."""
+    """Return the most specific variant (folder of templates) whose text is true of every token in the mail."""
     if channel == Channel.OPERATOR:
         return "operator"
     if occasions == {Occasion.ALREADY_DISABLED}:

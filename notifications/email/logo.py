@@ -28,7 +28,7 @@ _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
 class BadLogo(ValueError):
-    """The file cannot be used as a logo. The message is one line that continues "the file …"."""
+    """Raised for a file that cannot be used as a logo. The message is one line that continues "the file …"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ class Logo:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Return width and height in a mail: at least 1 pixel, at most the picture's own size."""
+        """Return the width and height in pixels at which mails show the logo: at least 1, at most the picture's own
+        size.
+        """
         scale = min(1.0, SHOWN_HEIGHT / self.height, SHOWN_WIDTH / self.width)
         return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
@@ -53,7 +55,9 @@ class Logo:
         return f"cid:{self.content_id}"
 
     def inlined(self, html: str) -> str:
-        """Return the HTML with the picture embedded, for a browser that has no other part of the mail."""
+        """Return the HTML with the picture embedded, for a browser, which does not have the mail's part with the
+        picture.
+        """
         data = base64.b64encode(self.content).decode()
         return html.replace(self.source, f"data:image/{self.subtype};base64,{data}")
 

@@ -1,6 +1,6 @@
 """The Maildir transport: writes mails into a folder, for machines without a mail server.
 
-A mail that is sent twice is stored once.
+If a mail is sent twice, the folder contains it once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class MaildirTransport:
         yield self
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
-        """Write the mail to `tmp`, sync it, and rename it into `new`. The deadline is ignored.
+        """Write the mail into the folder `tmp`, sync it to the disk, and move it to `new`. Ignore the deadline.
 
         Raises:
             TransportDown: the folder cannot be written.
         """
         del deadline
-        # The name is derived from the Message-ID, so a repeat after a crash replaces the file.
+        # Derive the file's name from the Message-ID, so that a repeat after a crash replaces the file.
         name = f"{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:32]}.r8scan"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """The content of one mail in reading order.
 
-The text body and the HTML body are both made from it, so their content cannot differ.
+The text body and the HTML body are both made from this content, so they cannot differ.
 
-Everything in a `Page` is plain text, cleaned and bounded. A body that is not plain text must escape it.
+Everything in a `Page` is plain text, cleaned and of limited length. The HTML body must escape it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ Macro = Callable[..., str]
 
 
 class WordsError(ValueError):
-    """A template's words lack a macro or a title, or have the wrong form. The message names it."""
+    """Raised if a file of template words lacks a macro or a title, or has the wrong form.
+
+    The message names what is wrong.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What the templates of one variant say: its macros by name, and its section titles.
+    """The words of one variant of mails: its macros by name, and its section titles.
 
-    A macro or title of the variant takes precedence over the shared one.
+    A macro or title of the variant takes precedence over the shared macro or title of the same name.
     """
 
     macro: Callable[[str], Macro]
@@ -70,7 +73,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PlacePage:
-    """A place. `address` is the text to show for it; `link` is where that text leads, or None for plain text."""
+    """A public place in a mail.
+
+    `address` is the text that the mail shows. `link` is the target of that text, or None for plain text.
+    """
 
     title: str
     details: tuple[str, ...]
@@ -80,7 +86,10 @@ class PlacePage:
 
 @dataclass(frozen=True, slots=True)
 class TokenPage:
-    """A token: its facts, its places, and a sentence about places that are not listed (empty if all are)."""
+    """A token in a mail: its facts, its places, and a sentence about places that are not listed.
+
+    The sentence is empty if all places are listed.
+    """
 
     title: str
     rows: tuple[Row, ...]
@@ -127,7 +136,7 @@ class Page:
 
 
 def build(mail: MailView, words: Words) -> Page:
-    """Fill the words of a variant with the facts of a mail.
+    """Return the content of a mail: the words of its variant, filled with its facts.
 
     Raises:
         WordsError: a macro or a title is missing. Errors inside a macro are Jinja's own.
@@ -153,7 +162,10 @@ def build(mail: MailView, words: Words) -> Page:
 
 
 def _groups(mail: MailView, words: Words, title: str) -> tuple[Group, ...]:
-    """Group the operator's tokens by occasion, most urgent first. An owner's tokens form one group under `title`."""
+    """Return the tokens of a mail in groups: for the operator by occasion, the most urgent first.
+
+    For an owner, return one group with the title `title`.
+    """
     if mail.variant != "operator":
         return (Group(title, (), tuple(_token(token, words) for token in mail.tokens)),)
     present = {token.occasion for token in mail.tokens}
@@ -178,7 +190,10 @@ def _token(token: TokenView, words: Words) -> TokenPage:
 
 
 def _rows(token: TokenView, words: Words) -> tuple[Row, ...]:
-    """Collect the rows that the macro `token_rows` adds by calling its second argument, `row(label, value)`."""
+    """Return the rows that the macro `token_rows` adds.
+
+    The macro calls its second argument, `row(label, value)`, for each.
+    """
     rows: list[Row] = []
 
     def row(label: str, value: object, code: bool = False) -> str:

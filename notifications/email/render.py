@@ -54,8 +54,9 @@ _log = logging.getLogger(__name__)
 class _Policy(EmailPolicy):
     """The standard library's policy, with two repairs.
 
-    A folded header must stay one header. Its first line must not be empty. The library leaves it empty if the value
-    fits into one line, but not beside the header's name. Mail programs then show a space or no value at all.
+    It refuses a header that folding would split into several headers. It also never leaves the first line of a header
+    empty. The library does so if the value fits into one line, but not beside the header's name. Mail programs then
+    show a space or no value at all.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:
@@ -72,7 +73,7 @@ class _Policy(EmailPolicy):
 
 
 class _Headers(HeaderRegistry):
-    """The standard library's registry with a cache.
+    """The standard library's registry of header classes, with a cache.
 
     The standard library itself creates a new class for each header of each mail.
     """
@@ -87,12 +88,12 @@ class _Headers(HeaderRegistry):
         return self._kinds[name]
 
 
-# Bodies are quoted-printable, whose lines have at most 76 characters (RFC 2045, section 6.7).
+# Bodies are quoted-printable, and such lines have at most 76 characters (RFC 2045, section 6.7).
 _POLICY = _Policy(linesep="\r\n", cte_type="7bit", max_line_length=76, header_factory=_Headers())
 
 
 class UnusableAddress(ValueError):
-    """An address cannot be used in a mail. The message is one line that says why."""
+    """Raised for an address that cannot be used in a mail. The message is one line that says why."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class MailIdentity:
     """The sender of mails: brand, addresses, and the operator's folder of custom templates.
 
     Attributes:
-        bounces_to: The address to which servers return mails. None means `sender`.
+        bounces_to: The address to which mail servers return mails. None means the address in `sender`.
         github_web_url: The watched GitHub, the only site that mails link to.
     """
 
@@ -143,7 +144,10 @@ def render(facts: MailFacts, identity: MailIdentity) -> Rendered:
 
 
 def render_strictly(facts: MailFacts, identity: MailIdentity) -> Rendered:
-    """Render a mail without a fallback: any exception of a custom template reaches the caller."""
+    """Render a mail without a fallback to the built-in templates.
+
+    Any exception of a custom template reaches the caller.
+    """
     if identity.template_dir is not None and not identity.template_dir.is_dir():
         raise FileNotFoundError(f"{identity.template_dir} is not a folder")
     return _render(facts, identity, _environment(identity.template_dir))

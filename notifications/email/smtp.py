@@ -1,5 +1,6 @@
-"""The SMTP transport: one connection per run, one deadline per mail, and refusals sorted by their cause: the recipient,
-the settings or the server.
+"""The SMTP transport: one connection for each run, and one deadline for each mail.
+
+It sorts refusals by their cause: the recipient, the settings or the server.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from notifications.email.wording import clean
 
 MAX_REPLY_LENGTH = 200
 
-# Replies about the sender's configuration and not the recipient: authentication required (RFC 4954, section 6), a
-# status of the class "security or policy" (RFC 3463, section 3.8), or a refusal to relay without such a status.
+# Replies that are caused by the sender's configuration, not by the recipient: authentication required (RFC 4954,
+# section 6), a status of the class "security or policy" (RFC 3463, section 3.8), or a refusal to relay without a
+# status.
 _AUTHENTICATION_CODES = (530, 534, 535, 538)
 _CONFIGURATION_REPLY = re.compile(r"\d+ (5\.7\.\d+\b|(?!5\.\d+\.\d+\b).*\brelay)", re.IGNORECASE)
 
@@ -38,7 +40,7 @@ class SmtpTransport:
 
     @contextmanager
     def open(self) -> Iterator[SmtpConnection]:
-        """Return a connection that stays open until the block ends."""
+        """Yield a connection, and close it when the block ends."""
         pooled = SmtpConnection(self)
         try:
             yield pooled
@@ -47,7 +49,7 @@ class SmtpTransport:
 
 
 class _Client(smtplib.SMTP):
-    """The smtplib client over a socket that has a deadline from its first byte."""
+    """An smtplib client whose socket has a deadline from its first byte on."""
 
     def __init__(self, host: str, watchdog: SocketWatchdog) -> None:
         self.watchdog = watchdog
@@ -64,7 +66,7 @@ class _Client(smtplib.SMTP):
 
 
 class _TlsClient(_Client):
-    """A client with TLS from the first byte."""
+    """A client that uses TLS from the first byte on."""
 
     def __init__(self, host: str, watchdog: SocketWatchdog, tls: ssl.SSLContext) -> None:
         self.tls = tls
@@ -125,7 +127,7 @@ class SmtpConnection:
         return f"{self._to.host}:{self._to.port}"
 
     def _ready(self, watchdog: SocketWatchdog) -> _Client:
-        """Return a connected client. A kept connection is tested first, since the server may have closed it."""
+        """Return a connected client. Test a kept connection first, because the server may have closed it."""
         if self._client is not None:
             try:
                 assert self._client.sock is not None  # noqa: S101 - `_drop` forgets clients without a socket
@@ -211,7 +213,7 @@ class SmtpConnection:
 
 
 def _own_name() -> str:
-    # Set a name. Without it, smtplib would ask the name server, and that request has no time-out.
+    # Choose the name here. Otherwise smtplib would ask the name server, and that request has no time-out.
     name = socket.gethostname()
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 

@@ -10,7 +10,7 @@ from scanner.records.states import Channel
 
 
 class TransientFailure(Exception):
-    """The mail was not accepted, but a later attempt may succeed. `reason` contains no password."""
+    """Raised if the mail was not accepted, but a later attempt may succeed. `reason` contains no password."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -18,9 +18,9 @@ class TransientFailure(Exception):
 
 
 class TransportDown(TransientFailure):
-    """No mail can be sent now. The recipient is not the reason.
+    """Raised if no mail to anybody can be sent now.
 
-    `is_configuration` is true if the settings are wrong, false if the server is unavailable.
+    `is_configuration` is true if the settings are wrong, and false if the server is unavailable.
     """
 
     def __init__(self, reason: str, *, is_configuration: bool = False) -> None:
@@ -29,7 +29,7 @@ class TransportDown(TransientFailure):
 
 
 class PermanentFailure(Exception):
-    """The server will never accept this mail for this recipient."""
+    """Raised if the server will never accept this mail for this recipient."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -61,9 +61,9 @@ class MailConnection(Protocol):
             deadline: The end of the exchange, by `time.monotonic`.
 
         Raises:
-            TransientFailure: the mail was not accepted, but may be later.
+            TransientFailure: the server did not accept the mail, but may accept it later.
             TransportDown: no mail can be sent now.
-            PermanentFailure: the mail will never be accepted.
+            PermanentFailure: the server will never accept the mail.
         """
 
 
@@ -71,4 +71,4 @@ class MailTransport(Protocol):
     """A way to send mails. Threads may share it, because each run opens its own connection."""
 
     def open(self) -> AbstractContextManager[MailConnection]:
-        """Return a connection that is established when the first mail is sent. It raises nothing."""
+        """Return a context with a connection, which is established when the first mail is sent. This raises nothing."""

@@ -1,7 +1,7 @@
-"""Text that mail programs do not turn into links: brackets break its URL schemes and host names.
+"""Makes text that mail programs do not turn into links: brackets break its URL schemes and host names.
 
 `https://evil.example/x` becomes `hxxps[:]//evil[.]example/x`, which a person can still read. File names and versions
-stay as they are: a dot is kept before a number and before an ending that is not a top-level domain.
+are not changed: a dot stays before a number, and before an ending that is not a top-level domain.
 """
 
 from __future__ import annotations

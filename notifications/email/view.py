@@ -24,21 +24,24 @@ _MAX_LENGTHS: Mapping[str, int] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class PlaceView(PlaceFacts):
-    """A place. `link` is its address if a mail may link to it, else None. `url` is for display only."""
+    """A public place in a mail.
+
+    `link` is its address if a mail may link to it, otherwise None. `url` is for display only.
+    """
 
     link: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenView(TokenFacts):
-    """A token whose places are views."""
+    """A token whose strings are cleaned and whose places are views."""
 
     places: tuple[PlaceView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MailView(MailFacts):
-    """A mail whose tokens are views."""
+    """A mail whose strings are cleaned and whose tokens are views."""
 
     tokens: tuple[TokenView, ...]
 

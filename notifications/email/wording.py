@@ -83,7 +83,10 @@ def clean(value: str, longest: int = MAX_NAME_LENGTH) -> str:
 
 
 def shorten(value: str, longest: int) -> str:
-    """Return the value with its middle replaced by `…`. Both ends stay, because both ends of a path are informative."""
+    """Return the value with at most `longest` characters: if it is longer, replace its middle by `…`.
+
+    Keep both ends, because both ends of a path are informative.
+    """
     if len(value) <= longest:
         return value
     tail = longest // 2
@@ -93,9 +96,10 @@ def shorten(value: str, longest: int) -> str:
 def safe_link(url: str, web_url: str, kind: str) -> str | None:
     """Return the address, percent-encoded, if a mail may link to it; None if the mail only shows it.
 
-    A link leads to the watched GitHub, to a file at a commit, a commit or a gist: content that cannot be changed. If
-    only this service can have found the place, by reading GitHub, the link may also lead to other pages of a
-    repository, such as an issue. For any other kind, the reporter of the token may have chosen the address.
+    A mail links only to pages of the watched GitHub whose content cannot be changed: a file at a commit, a commit, or a
+    gist. For some kinds of places, it also links to other pages of a repository, such as an issue: those kinds that
+    only this service reports, after reading GitHub. For other kinds, the reporter of the token may have chosen the
+    address.
 
     Args:
         url: The address of a place.
@@ -129,7 +133,7 @@ def _is_repository_page(web_url: str, link: str) -> bool:
 
 
 def kind_words(kind: str) -> str:
-    """Return the words for a kind of place."""
+    """Return a kind of place as words for a mail."""
     return KIND_WORDS.get(kind, "Public place")
 
 
@@ -163,14 +167,14 @@ def number_words(count: int) -> str:
 
 
 def wrap(text: str, first: str = "", rest: str = "") -> str:
-    """Return the text in lines of at most TEXT_WIDTH characters. Longer words are not broken, nor commands of r8scan.
+    """Return the text in lines of at most TEXT_WIDTH characters. Break neither longer words nor commands of r8scan.
 
     Args:
         text: One paragraph.
         first: Begins the first line.
         rest: Begins every other line.
     """
-    # `fill` does not break at a no-break space: a command stays on one line and can be copied whole.
+    # `fill` does not break a line at a no-break space. So a command stays on one line and can be copied as a whole.
     kept = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK_SPACE), text)
     filled = textwrap.fill(
         kept,

@@ -1,6 +1,7 @@
-"""Compromise reports over HTTP: `POST /reports` and `POST /usage` for internal systems, `POST /leaked-token` for all.
+"""Compromise reports over HTTP: `POST /reports` and `POST /usage` for internal systems, `POST /leaked-token` for
+anybody.
 
-Answers never repeat the input. Each report is recorded before the request is answered.
+Answers never repeat the input. Each report is recorded before its request is answered.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the routes. Those for internal systems exist only if R8SCAN_REPORT_KEY is set."""
+    """Return the routes. The routes for internal systems exist only if R8SCAN_REPORT_KEY is set."""
     budget = budget or BodyBudget()
     key = context.settings.report_key
     internal = [] if key is None else _internal_routes(context, key, budget)
@@ -88,7 +89,10 @@ def _internal_routes(context: Context, key: SecretStr, budget: BodyBudget) -> li
 
 
 class _FoundTokens:
-    """The endpoint `POST /leaked-token`, for one token as JSON or form, or a JSON list of up to a thousand."""
+    """The endpoint `POST /leaked-token`.
+
+    It takes one token as JSON or form, or a JSON list of up to a thousand tokens.
+    """
 
     def __init__(self, context: Context, budget: BodyBudget) -> None:
         self._context = context
@@ -142,7 +146,10 @@ def _report(context: Context, one: Any) -> NewReport:
 
 
 def _batch_key(given: str) -> str:
-    """Return the hash of the key, as every key is stored. It is empty if none was given."""
+    """Return the hash of an idempotency key, because only hashes of keys are stored.
+
+    Return an empty text for an empty key.
+    """
     try:
         return reports.idempotency_key(given, "") if given else ""
     except BadReport as err:
@@ -150,9 +157,10 @@ def _batch_key(given: str) -> str:
 
 
 def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], list[int]]:
-    """Store the usage. Return the answer and the ids of the reports to decide on.
+    """Store the usage records. Return the answer, and the ids of the reports that the usage rules made.
 
-    The decision follows after the answer, because a failed decision is no reason to send the usage again.
+    The service decides on these reports after it has answered. So a failed decision does not make the client send the
+    usage again.
     """
     try:
         listed = networks.load(context.settings.usage_listed_file)
@@ -180,8 +188,8 @@ def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], l
 def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:
     """Record the tokens and return the ids of their reports.
 
-    The decision follows after the answer. It takes longer for a real token, so its duration would tell the caller that
-    the token is real.
+    The service decides on these reports after it has answered. A decision takes longer for a real token, so a later
+    answer would tell the caller that the token is real.
     """
     settings = context.settings
     try:
@@ -195,7 +203,11 @@ def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> li
 
 
 def _found_tokens(body: bytes, content_type: str) -> list[FoundToken]:
-    """Return the tokens in a body, well-formed or not: at least one, at most `MAX_TOKENS`."""
+    """Return the tokens in a body: at least one, at most `MAX_TOKENS`. They may be malformed.
+
+    Raises:
+        RequestRefused: with status 400 for a malformed body, 413 for too many tokens.
+    """
     if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
         try:
             form = parse_qs(body.decode("ascii", "replace"), max_num_fields=10)
@@ -243,7 +255,10 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
 
 
 async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
-    """Decide on reports after their request was answered. Reports that cannot be decided now wait for the sweeper."""
+    """Decide on reports after their request was answered.
+
+    If this is not possible now, the sweeper decides on them later.
+    """
     if not ids:
         return
     try:

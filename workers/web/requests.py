@@ -19,7 +19,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class RequestRefused(Exception):
-    """The request is refused, with an HTTP status and one line that says why and does not repeat the input."""
+    """Raised to refuse a request: has the HTTP status, and one line that says why without repeating the input."""
 
     def __init__(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
         super().__init__(reason)
@@ -29,7 +29,7 @@ class RequestRefused(Exception):
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
-    """Wrap an endpoint so that refusals and an unavailable database become JSON answers."""
+    """Return the endpoint, wrapped so that refusals and an unavailable database become JSON answers."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -50,7 +50,10 @@ def guarded(endpoint: Endpoint) -> Endpoint:
 
 
 def client_of(request: Request) -> str:
-    """Return the client's address from the connection or a trusted proxy, or an empty string if it is unknown."""
+    """Return the client's address, as the connection or a trusted proxy gives it.
+
+    Return an empty string if it is unknown.
+    """
     return request.client.host if request.client else ""
 
 
@@ -60,9 +63,13 @@ def network_of(request: Request) -> str:
 
 
 def require_key(request: Request, key: SecretStr) -> None:
-    """Refuse the request unless it carries `Authorization: Bearer` with this key."""
+    """Check that the request has the header `Authorization: Bearer` with this key.
+
+    Raises:
+        RequestRefused: with status 401.
+    """
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Compare digests: they have the same length for every input, so the comparison time reveals nothing.
+    # Compare digests, which have the same length for every input. So the time of the comparison reveals nothing.
     same = hmac.compare_digest(_digest(given.strip()), _digest(key.get_secret_value()))
     if scheme.lower() != "bearer" or not same:
         raise RequestRefused(401, "the key is missing or wrong: send Authorization: Bearer KEY")

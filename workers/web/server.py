@@ -1,4 +1,4 @@
-"""Runs the web application: one process, bounded in connections, headers and time."""
+"""Runs the web application in one process, with limits on connections, headers and times."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class CannotListen(Exception):
-    """The address cannot be used. The message says why in one line."""
+    """Raised if the server cannot listen on an address. The message says why in one line."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -59,15 +59,15 @@ def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str |
     Args:
         application: The web application.
         listening: A listening socket.
-        trusted_proxies: Addresses or networks, separated by commas, whose X-Forwarded-For is trusted, read from the
-            right.
+        trusted_proxies: The addresses or networks of proxies, separated by commas. In the X-Forwarded-For header of
+            their requests, the rightmost address that is no trusted proxy counts as the client.
     """
     table = ConnectionTable(_networks(trusted_proxies))
     config = uvicorn.Config(
         application,
         loop="asyncio",
         log_config=None,
-        # uvicorn warns about each malformed request, so anybody could flood the log at a lower level.
+        # Log errors only. At a lower level uvicorn logs each malformed request, so anybody could flood the log.
         log_level="error",
         access_log=False,
         lifespan="off",
@@ -96,7 +96,7 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, table: Connec
 
 
 async def _show_life() -> None:
-    """Record each second that the loop that answers requests makes progress."""
+    """Record once a second that the event loop, which answers requests, makes progress."""
     while True:
         pulse.current().work()
         await asyncio.sleep(1.0)
@@ -105,7 +105,8 @@ async def _show_life() -> None:
 async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
-    # asyncio uses one number for the connections that it accepts at once and for the kernel's backlog.
+    # Set the kernel's backlog again. asyncio has set it to the number of connections that it accepts at once, which is
+    # smaller.
     listening.listen(BACKLOG)
     told = Counter[str]()
     while True:
