@@ -127,7 +127,10 @@ def held_reports(session: Session) -> list[HeldReports]:
         select(*group, number, func.min(Report.received_at)).where(Report.state == ReportState.HELD).group_by(*group)
     )
     rows = session.execute(statement.order_by(number.desc(), *group).limit(MAX_HELD_GROUPS))
-    return [HeldReports(*row) for row in rows]
+    return [
+        HeldReports(reporter=reporter, sign=sign, note=note, number=count, oldest_at=oldest_at)
+        for reporter, sign, note, count, oldest_at in rows
+    ]
 
 
 def release(session: Session, *, who: str, reason: str = "") -> list[int]:

@@ -8,7 +8,6 @@ from scanner.records.database import Database
 from scanner.records.models import db_now
 from scanner.settings import Settings
 from workers.health import broker_state, processes
-from workers.health.overview import empty
 
 NOT_STARTED = 3
 """The exit status of a command whose work is queued but cannot start now."""
@@ -22,8 +21,6 @@ def obstacle(database: Database, settings: Settings, queue: str) -> str | None:
     if broker_state.broker_problem(settings):
         is_embedded = settings.redis_url.get_secret_value() == "embedded"
         return "r8scan run does not run here" if is_embedded else "Redis does not answer"
-    found = empty(settings)
     with database.read() as session:
-        found.at = session.execute(select(db_now())).scalar_one()
-        processes.read(session, found)
-    return None if processes.has_consumer(found, queue) else f"no worker consumes the queue {queue}"
+        running = processes.read(session, session.execute(select(db_now())).scalar_one())
+    return None if processes.has_consumer(running, queue) else f"no worker consumes the queue {queue}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
@@ -18,23 +19,39 @@ from scanner.records.states import CanaryState, CanaryWay
 from scanner.settings import Settings
 from scanner.sources.canaries import ways
 from workers.health.problems import Kind, Problem, span
-from workers.health.rows import CanaryRow, Overview
+from workers.health.rows import CanaryRow
 
 DAY_SECONDS = 24 * 3600
 MISSED_INTERVALS = 3
 """After this many intervals without a new canary, the schedule does not work."""
 
 
-def read(session: Session, settings: Settings, found: Overview) -> None:
-    """Add a row for each way, and a problem for each way that is switched on but whose canary was not disabled in
-    time.
+@dataclass(frozen=True, slots=True)
+class CanariesState:
+    """The field of an overview about canaries, with one row for each way of planting, and the problems."""
+
+    canaries: list[CanaryRow]
+    problems: list[Problem]
+
+
+def read(session: Session, settings: Settings, now: datetime, began: datetime) -> CanariesState:
+    """Return a row for each way of planting, and the problems of those ways that are switched on.
+
+    Args:
+        session: A reading transaction.
+        settings: The settings.
+        now: The database's time.
+        began: When the service was started.
     """
+    rows: list[CanaryRow] = []
+    problems: list[Problem] = []
     for way in CanaryWay:
         off = ways.reason_off(settings, way)
         since = canaries.since_success(session, way)
-        found.canaries.append(_row(session, way, off, since, found.at))
+        rows.append(_row(session, way, off, since, now))
         if not off:
-            found.problems += _problems(settings, way, since, found)
+            problems += _problems(settings, way, since, now) if since else _never_planted(settings, way, now, began)
+    return CanariesState(rows, problems)
 
 
 def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], now: datetime) -> CanaryRow:
@@ -60,27 +77,28 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
     )
 
 
-def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], found: Overview) -> list[Problem]:
-    """Return a list with the most urgent problem of this way of planting canaries, or an empty list."""
+def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
+    """Return a list with the most urgent problem of this way of planting canaries, or an empty list.
+
+    `since` is the not empty result of `canaries.since_success`.
+    """
     patience, words = ways.PATIENCE[way], ways.WORDS[way]
     todo = f"see r8scan canary list; r8scan status shows what the canary waits for ({_section(way)})"
     waits = next((one for one in since if one.state == CanaryState.PLANTED), None)
-    age = (found.at - waits.planted_at).total_seconds() if waits else 0.0
+    age = (now - waits.planted_at).total_seconds() if waits else 0.0
     if waits is not None and age > patience.late:
         kind = Kind.CANARY_LOST if age > patience.lost else Kind.CANARY_LATE
         what = "is lost" if kind == Kind.CANARY_LOST else "is late"
         sentence = f"a canary in {words} {what}: planted {span(age)} ago and not disabled"
         return [Problem(kind, sentence + _because(waits), todo, waits.planted_at, way.value)]
-    newest = since[-1] if since else None
-    if newest is None:
-        return _never_planted(settings, way, found)
+    newest = since[-1]
     if newest.state == CanaryState.FAILED:
         sentence = f"a canary could not be planted in {words}{_because(newest)}"
         return [Problem(Kind.CANARY_NOT_PLANTED, sentence, "correct what the error says", newest.planted_at, way.value)]
     if newest.state == CanaryState.ENDED and newest.decision not in canaries.SUCCESSES:
         sentence = f"a canary in {words} ended as {newest.decision} instead of disabled"
         return [Problem(Kind.CANARY_LOST, sentence, "run r8scan store check", newest.planted_at, way.value)]
-    silent = (found.at - newest.planted_at).total_seconds()
+    silent = (now - newest.planted_at).total_seconds()
     if newest.state == CanaryState.ENDED and silent > MISSED_INTERVALS * ways.interval_seconds(settings, way):
         sentence = f"no canary was planted in {words} for {span(silent)}"
         return [Problem(Kind.CANARY_NOT_PLANTED, sentence, "restart the responder and beat", None, way.value)]
@@ -93,9 +111,8 @@ def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], found
     return []
 
 
-def _never_planted(settings: Settings, way: CanaryWay, found: Overview) -> list[Problem]:
-    began = min((one.started_at for one in found.processes), default=found.at)
-    if found.at - began < timedelta(seconds=MISSED_INTERVALS * ways.interval_seconds(settings, way)):
+def _never_planted(settings: Settings, way: CanaryWay, now: datetime, began: datetime) -> list[Problem]:
+    if now - began < timedelta(seconds=MISSED_INTERVALS * ways.interval_seconds(settings, way)):
         return []
     sentence = f"no canary was ever planted in {ways.WORDS[way]}"
     return [Problem(Kind.CANARY_NOT_PLANTED, sentence, "restart the responder and beat", began, way.value)]

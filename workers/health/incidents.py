@@ -12,27 +12,42 @@ from sqlalchemy.orm import Session
 from scanner.records.canaries import is_no_canary
 from scanner.records.models import Exposure, Incident, db_now
 from scanner.records.states import Decision
-from workers.health.rows import IncidentRow, Overview, Speed
+from workers.health.rows import IncidentRow, Speed
 
 LAST_INCIDENTS = 10
 MAX_DELAYS = 20_000
 SPEED_SECONDS = 24 * 3600
 
 
-def read(session: Session, found: Overview) -> None:
-    """Add the latest incidents and the speed of the last 24 hours."""
+def speed(session: Session) -> Speed:
+    """Return how fast tokens were disabled in the last 24 hours."""
     delays = disable_delays(session, SPEED_SECONDS)
-    if delays:
-        found.speed = Speed(len(delays), round(statistics.median(delays), 2), round(percentile_95(delays), 2))
+    if not delays:
+        return Speed()
+    return Speed(
+        incidents_24h=len(delays),
+        p50_seconds=round(statistics.median(delays), 2),
+        p95_seconds=round(percentile_95(delays), 2),
+    )
+
+
+def latest(session: Session) -> list[IncidentRow]:
+    """Return the latest incidents, the newest first."""
     newest = (
         select(Incident).where(is_no_canary()).order_by(Incident.detected_at.desc(), Incident.id).limit(LAST_INCIDENTS)
     )
-    for one in session.execute(newest).scalars():
-        found.incidents.append(
-            IncidentRow(
-                str(one.id), one.hint, one.account_name, one.cause, one.action, one.detected_at, one.disabled_at
-            )
+    return [
+        IncidentRow(
+            id=str(one.id),
+            hint=one.hint,
+            account=one.account_name,
+            cause=one.cause,
+            action=one.action,
+            detected_at=one.detected_at,
+            disabled_at=one.disabled_at,
         )
+        for one in session.execute(newest).scalars()
+    ]
 
 
 def percentile_95(ordered: Sequence[float]) -> float:

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 
 from scanner.records import spool
 from scanner.records.states import EnforceMode
 from scanner.settings import Settings
 from workers.health.problems import Kind, Problem, counted, span
-from workers.health.rows import Configuration, Overview
+from workers.health.rows import Configuration
 
 MAX_CLOCK_DIFFERENCE_SECONDS = 60.0
 MIN_FREE_BYTES = 1024**3
 MIN_FREE_SHARE = 0.05
 """Less free space than both is a problem: mirrors of repositories need gigabytes for minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineState:
+    """The fields of an overview about this machine, and its problems. Both numbers of the disk may be unknown."""
+
+    spool_entries: int
+    spool_refused: int
+    disk_free_bytes: int | None
+    disk_free_share: float | None
+    problems: tuple[Problem, ...]
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -51,31 +65,39 @@ def mail_transport(settings: Settings) -> str:
     return f"{parts.scheme} {parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
 
-def read(settings: Settings, found: Overview) -> None:
-    """Add spool, disk and broker, and their problems."""
-    _spool(settings, found)
-    _disk(settings, found)
+def read(settings: Settings) -> MachineState:
+    """Return the state of the spool and of the disk."""
+    waiting, refused = spool.count(settings.state_dir), spool.refused(settings.state_dir)
+    free: int | None = None
+    share: float | None = None
+    try:
+        usage = shutil.disk_usage(settings.state_dir)
+        free, share = usage.free, usage.free / usage.total if usage.total else 0.0
+    except OSError:
+        pass  # the folder does not exist yet, because nothing was ever written
+    problems = (*_spool_problems(settings, waiting, refused), *_disk_problems(settings, free, share))
+    return MachineState(waiting, refused, free, share, problems)
 
 
-def read_settings(settings: Settings, found: Overview) -> None:
-    """Add problems for settings that silently make the service useless."""
+def settings_problems(settings: Settings) -> Iterator[Problem]:
+    """Yield a problem for each setting that silently makes the service useless."""
     is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
     if is_maildir and settings.enforce == EnforceMode.DISABLE:
         sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"
-        found.problems.append(Problem(Kind.MAILS_GO_NOWHERE, sentence, "set R8SCAN_SMTP_URL"))
+        yield Problem(Kind.MAILS_GO_NOWHERE, sentence, "set R8SCAN_SMTP_URL")
     if "localhost" in settings.email_from and not is_maildir:
         sentence = "mails are sent from an address at localhost, which mail servers refuse"
-        found.problems.append(Problem(Kind.SENDER_NOT_SET, sentence, "set R8SCAN_EMAIL_FROM"))
+        yield Problem(Kind.SENDER_NOT_SET, sentence, "set R8SCAN_EMAIL_FROM")
     if settings.operator_email is None:
         sentence = "protected tokens, undeliverable mails and problems are reported to nobody"
-        found.problems.append(Problem(Kind.OPERATOR_NOT_SET, sentence, "set R8SCAN_OPERATOR_EMAIL"))
+        yield Problem(Kind.OPERATOR_NOT_SET, sentence, "set R8SCAN_OPERATOR_EMAIL")
 
 
-def read_clock(found: Overview) -> None:
-    """Add the problem that this machine's clock differs from the database's, which decides when leases end."""
-    seconds = time.time() - found.at.timestamp()
+def clock_problems(now: datetime) -> Iterator[Problem]:
+    """Yield a problem if this machine's clock differs from `now`, the database's time, which decides about leases."""
+    seconds = time.time() - now.timestamp()
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
-        found.problems.append(clock_off("this machine's clock", seconds))
+        yield clock_off("this machine's clock", seconds)
 
 
 def clock_off(clock: str, seconds: float, host: str = "") -> Problem:
@@ -85,25 +107,17 @@ def clock_off(clock: str, seconds: float, host: str = "") -> Problem:
     return Problem(Kind.CLOCK_OFF, sentence, "synchronise both, with NTP", None, host)
 
 
-def _spool(settings: Settings, found: Overview) -> None:
-    found.spool_entries = spool.count(settings.state_dir)
-    if found.spool_entries:
-        sentence = f"{counted(found.spool_entries, 'entry waits', 'entries wait')} in the spool after a database outage"
-        todo = "nothing; the entries are committed when the database answers"
-        found.problems.append(Problem(Kind.SPOOL_WAITS, sentence, todo))
-    found.spool_refused = spool.refused(settings.state_dir)
-    if found.spool_refused:
+def _spool_problems(settings: Settings, waiting: int, refused: int) -> Iterator[Problem]:
+    if waiting:
+        sentence = f"{counted(waiting, 'entry waits', 'entries wait')} in the spool after a database outage"
+        yield Problem(Kind.SPOOL_WAITS, sentence, "nothing; the entries are committed when the database answers")
+    if refused:
         file = settings.state_dir / spool.FOLDER / spool.REFUSED
-        sentence = f"the spool was full and lost {counted(found.spool_refused, 'entry', 'entries')}"
-        found.problems.append(Problem(Kind.SPOOL_LOST, sentence, f"rescan their content, then remove {file}"))
+        sentence = f"the spool was full and lost {counted(refused, 'entry', 'entries')}"
+        yield Problem(Kind.SPOOL_LOST, sentence, f"rescan their content, then remove {file}")
 
 
-def _disk(settings: Settings, found: Overview) -> None:
-    try:
-        usage = shutil.disk_usage(settings.state_dir)
-    except OSError:
-        return  # the folder does not exist yet, because nothing was ever written
-    found.disk_free_bytes, found.disk_free_share = usage.free, usage.free / usage.total if usage.total else 0.0
-    if usage.free < MIN_FREE_BYTES and found.disk_free_share < MIN_FREE_SHARE:
-        sentence = f"the disk of {settings.state_dir} has {usage.free / 1024**2:,.0f} MB left"
-        found.problems.append(Problem(Kind.DISK_FULL, sentence, "make room, or move R8SCAN_STATE_DIR"))
+def _disk_problems(settings: Settings, free: int | None, share: float | None) -> Iterator[Problem]:
+    if free is not None and share is not None and free < MIN_FREE_BYTES and share < MIN_FREE_SHARE:
+        sentence = f"the disk of {settings.state_dir} has {free / 1024**2:,.0f} MB left"
+        yield Problem(Kind.DISK_FULL, sentence, "make room, or move R8SCAN_STATE_DIR")

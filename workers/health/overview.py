@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import select
@@ -37,62 +38,85 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
         settings: The settings of the service.
         ask_broker: Count the messages that wait in Redis. Otherwise Redis is asked only if a process is silent.
     """
-    found = empty(settings)
-    machine.read_settings(settings, found)
-    machine.read(settings, found)
-    if ask_broker:
-        found.broker_messages = broker_state.messages(settings)
+    found = _of_database(database, settings)
+    own = machine.read(settings)
+    problems = [*machine.settings_problems(settings), *own.problems, *found.problems]
+    return replace(
+        found,
+        spool_entries=own.spool_entries,
+        spool_refused=own.spool_refused,
+        disk_free_bytes=own.disk_free_bytes,
+        disk_free_share=own.disk_free_share,
+        broker_messages=broker_state.messages(settings) if ask_broker else None,
+        problems=sorted(problems, key=lambda one: list(Kind).index(one.kind)),
+    )
+
+
+def read_rows(session: Session, settings: Settings) -> Overview:
+    """Return an overview of what the database's rows say, with the problems that they show."""
+    now = session.execute(select(db_now())).scalar_one()
+    running = processes.read(session, now)
+    polled = sources.read(session, settings, now)
+    read = reading.read(session, now)
+    waiting = work.read(session, settings, now)
+    sent = messages.read(session, now)
+    planted = canaries.read(session, settings, now, min((one.started_at for one in running), default=now))
+    parts = (polled, read, waiting, sent, planted)
+    return Overview(
+        at=now,
+        configuration=machine.configuration(settings),
+        processes=running,
+        sources=polled.sources,
+        budgets=polled.budgets,
+        circuits=polled.circuits,
+        rates=read.rates,
+        bands=read.bands,
+        queues=waiting.queues,
+        rescans=waiting.rescans,
+        sightings=waiting.sightings,
+        stalled=waiting.stalled,
+        outbox=sent.outbox,
+        decisions=sent.decisions,
+        canaries=planted.canaries,
+        incidents=incidents.latest(session),
+        speed=incidents.speed(session),
+        problems=[*machine.clock_problems(now), *(problem for part in parts for problem in part.problems)],
+    )
+
+
+def _of_database(database: Database, settings: Settings) -> Overview:
+    """Return an overview of what the database's rows say, with the problems of processes.
+
+    If the database cannot be used or has tables of another version, return only this problem.
+    """
     try:
         with database.read() as session:
-            is_readable = _check_version(session, found)
-            if is_readable:
-                processes.read(session, found)
-                read_rows(session, settings, found)
-        if is_readable:
-            judge(database, settings, found)
+            wrong = versions.problem(versions.present(session))
+            if wrong is not None:
+                sentence, todo = wrong
+                return _with_only(Problem(Kind.DATABASE_VERSION, sentence, todo), settings)
+            found = read_rows(session, settings)
+        return replace(found, problems=_without_followers(database, settings, found))
     except Exception as err:
         if not is_unavailable(err):
             raise
-        found.problems.append(_database_away(err))
-    found.problems.sort(key=lambda one: list(Kind).index(one.kind))
-    return found
+        return _with_only(_database_away(err), settings)
 
 
-def empty(settings: Settings) -> Overview:
-    """Return an overview that contains only the settings."""
-    return Overview(at=datetime.now(UTC), configuration=machine.configuration(settings))
+def _with_only(problem: Problem, settings: Settings) -> Overview:
+    return Overview(at=datetime.now(UTC), configuration=machine.configuration(settings), problems=[problem])
 
 
-def read_rows(session: Session, settings: Settings, found: Overview) -> None:
-    """Add the values of the database's rows, and the problems that follow from them."""
-    found.at = session.execute(select(db_now())).scalar_one()
-    machine.read_clock(found)
-    sources.read(session, settings, found)
-    reading.read(session, found)
-    work.read(session, settings, found)
-    messages.read(session, found)
-    incidents.read(session, found)
-    canaries.read(session, settings, found)
-
-
-def judge(database: Database, settings: Settings, found: Overview) -> None:
-    """Add problems of processes, and drop problems that are only consequences of them."""
-    processes.judge(database, settings, found)
-    if not (processes.has_consumer(found, "polling") and processes.is_alive(found, BEAT)):
-        # Without polls every source is late, so drop the problems of sources.
-        followers = (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)
-        found.problems = [one for one in found.problems if one.kind not in followers]
-    if not (processes.has_consumer(found, "responding") and processes.is_alive(found, BEAT)):
-        found.problems = [one for one in found.problems if one.kind != Kind.CANARY_NOT_PLANTED]
-
-
-def _check_version(session: Session, found: Overview) -> bool:
-    """Return whether the tables have this version. If they do not, add that as the only problem."""
-    wrong = versions.problem(versions.present(session))
-    if wrong is None:
-        return True
-    found.problems.append(Problem(Kind.DATABASE_VERSION, *wrong))
-    return False
+def _without_followers(database: Database, settings: Settings, found: Overview) -> list[Problem]:
+    """Return the problems of rows and processes, without those that only follow from problems of processes."""
+    problems = [*found.problems, *processes.problems(database, settings, found.processes)]
+    has_beat = processes.is_alive(found.processes, BEAT)
+    followers: list[Kind] = []
+    if not (has_beat and processes.has_consumer(found.processes, "polling")):
+        followers += (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)  # without polls, every source is late
+    if not (has_beat and processes.has_consumer(found.processes, "responding")):
+        followers.append(Kind.CANARY_NOT_PLANTED)
+    return [one for one in problems if one.kind not in followers]
 
 
 def _database_away(err: Exception) -> Problem:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,7 +15,7 @@ from workers.health import broker_state, machine
 from workers.health.heartbeats import own_host
 from workers.health.machine import MAX_CLOCK_DIFFERENCE_SECONDS
 from workers.health.problems import Kind, Problem, span
-from workers.health.rows import Overview, ProcessRow
+from workers.health.rows import ProcessRow
 from workers.queues import BEAT, QUEUES, WEB
 
 SILENT_SECONDS = 30.0
@@ -24,95 +25,99 @@ STARTING_SECONDS = 30.0
 """After the service was started, processes may be silent for this long."""
 
 
-def read(session: Session, found: Overview) -> None:
-    """Add the processes that have a heartbeat."""
-    for row in session.execute(select(Heartbeat).order_by(Heartbeat.role, Heartbeat.host, Heartbeat.pid)).scalars():
-        found.processes.append(
-            ProcessRow(
-                role=row.role,
-                host=row.host,
-                pid=row.pid,
-                queues=tuple(row.queues.split(",")) if row.queues else (),
-                started_at=row.started_at,
-                seen_at=row.seen_at,
-                silent_seconds=round(max((found.at - row.seen_at).total_seconds(), 0.0), 1),
-                version=row.version,
-                clock_ahead_seconds=row.clock_ahead_seconds,
-            )
+def read(session: Session, now: datetime) -> list[ProcessRow]:
+    """Return the processes that have a heartbeat. `now` is the database's time."""
+    rows = session.execute(select(Heartbeat).order_by(Heartbeat.role, Heartbeat.host, Heartbeat.pid)).scalars()
+    found = [
+        ProcessRow(
+            role=row.role,
+            host=row.host,
+            pid=row.pid,
+            queues=tuple(row.queues.split(",")) if row.queues else (),
+            started_at=row.started_at,
+            seen_at=row.seen_at,
+            silent_seconds=round(max((now - row.seen_at).total_seconds(), 0.0), 1),
+            version=row.version,
+            clock_ahead_seconds=row.clock_ahead_seconds,
         )
-    found.processes = [one for one in found.processes if not _is_superseded(one, found.processes)]
+        for row in rows
+    ]
+    return [one for one in found if not _is_superseded(one, found)]
 
 
-def judge(database: Database, settings: Settings, found: Overview) -> None:
-    """Add the problems of processes. If several are silent for one common cause, add only the cause.
+def problems(database: Database, settings: Settings, processes: Sequence[ProcessRow]) -> list[Problem]:
+    """Return the problems of processes. If several are silent for one common cause, return only that cause.
 
     Redis and the database are tested only if a process is silent.
     """
-    found.problems += _clocks(found)
-    silent = list(_silences(found))
+    clocks = list(_clocks(processes))
+    silent = list(_silences(processes))
     if not silent:
-        found.problems += _versions(found)
-        return
+        return [*clocks, *_versions(processes)]
+    return [*clocks, *_causes(database, settings, processes, silent)]
+
+
+def _causes(
+    database: Database, settings: Settings, processes: Sequence[ProcessRow], silent: Sequence[Problem]
+) -> list[Problem]:
     if refusal := broker_state.write_refusal(database):
         todo = "repair it; finds and events wait in the spool"
-        found.problems.append(Problem(Kind.DATABASE_READ_ONLY, f"the database cannot be written ({refusal})", todo))
-        return
+        return [Problem(Kind.DATABASE_READ_ONLY, f"the database cannot be written ({refusal})", todo)]
     # The web server finds nothing and disables nothing. If only the web server runs, the service does not run.
-    workers = [one for one in found.processes if one.role != WEB]
+    workers = [one for one in processes if one.role != WEB]
     is_running = any(one.silent_seconds <= SILENT_SECONDS for one in workers)
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
     if not is_running and (is_embedded or not workers):
-        found.problems.append(_not_running(workers))
-        return
+        return [_not_running(workers)]
     if reason := broker_state.broker_problem(settings):
         todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
         verb = "is full" if "maxmemory" in reason else "does not answer"
         todo = "make room in it, or raise its maxmemory" if verb == "is full" else todo
-        found.problems.append(Problem(Kind.REDIS_AWAY, f"Redis {verb} ({reason})", todo))
+        redis_away = Problem(Kind.REDIS_AWAY, f"Redis {verb} ({reason})", todo)
         # The web server does not need the broker, so its silence has another cause.
-        silent = [one for one in silent if one.subject.startswith(WEB)]
-    found.problems += silent
+        return [redis_away, *(one for one in silent if one.subject.startswith(WEB))]
+    return list(silent)
 
 
-def has_consumer(found: Overview, queue: str) -> bool:
+def has_consumer(processes: Sequence[ProcessRow], queue: str) -> bool:
     """Return whether a process that was seen recently consumes the queue."""
-    return any(queue in one.queues and one.silent_seconds <= SILENT_SECONDS for one in found.processes)
+    return any(queue in one.queues and one.silent_seconds <= SILENT_SECONDS for one in processes)
 
 
-def is_alive(found: Overview, role: str) -> bool:
+def is_alive(processes: Sequence[ProcessRow], role: str) -> bool:
     """Return whether a process of this role was seen recently."""
-    return any(one.role == role and one.silent_seconds <= SILENT_SECONDS for one in found.processes)
+    return any(one.role == role and one.silent_seconds <= SILENT_SECONDS for one in processes)
 
 
-def _silences(found: Overview) -> Iterator[Problem]:
-    for one in found.processes:
-        if one.silent_seconds > SILENT_SECONDS and not _is_forgotten(one, found):
-            alone = [queue for queue in one.queues if not has_consumer(found, queue)]
+def _silences(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
+    for one in processes:
+        if one.silent_seconds > SILENT_SECONDS and not _is_forgotten(one, processes):
+            alone = [queue for queue in one.queues if not has_consumer(processes, queue)]
             sentence = f"the {one.role} ({one.host}, process {one.pid}) was seen {span(one.silent_seconds)} ago"
             if alone:
                 sentence += f", and no other process consumes {' and '.join(alone)}"
             subject = f"{one.role} {one.host} {one.pid}"
             yield Problem(Kind.PROCESS_SILENT, sentence, "look at its log; restart it", one.seen_at, subject)
     for queue, role in QUEUES.items():
-        if not any(queue in one.queues for one in found.processes):
+        if not any(queue in one.queues for one in processes):
             sentence = f"no process consumes the queue {queue}"
             yield Problem(Kind.QUEUE_WITHOUT_CONSUMER, sentence, f"start a {role}", None, queue)
-    if not any(one.role == BEAT for one in found.processes):
+    if not any(one.role == BEAT for one in processes):
         yield Problem(Kind.PROCESS_SILENT, "beat does not run: nothing is polled", "start beat", None, BEAT)
 
 
-def _is_superseded(one: ProcessRow, others: list[ProcessRow]) -> bool:
+def _is_superseded(one: ProcessRow, others: Sequence[ProcessRow]) -> bool:
     """Return whether a process of the same role was started on the same host after this process was last seen."""
     return any(other.role == one.role and other.host == one.host and other.started_at > one.seen_at for other in others)
 
 
-def _is_forgotten(one: ProcessRow, found: Overview) -> bool:
+def _is_forgotten(one: ProcessRow, processes: Sequence[ProcessRow]) -> bool:
     return one.silent_seconds > FORGOTTEN_SECONDS and (
-        is_alive(found, one.role) and all(has_consumer(found, queue) for queue in one.queues)
+        is_alive(processes, one.role) and all(has_consumer(processes, queue) for queue in one.queues)
     )
 
 
-def _not_running(workers: list[ProcessRow]) -> Problem:
+def _not_running(workers: Sequence[ProcessRow]) -> Problem:
     newest = min(workers, key=lambda one: one.silent_seconds, default=None)
     if newest is None:  # a process that ends normally deletes its row
         return Problem(Kind.NOT_RUNNING, "no worker runs", "start r8scan run")
@@ -120,14 +125,14 @@ def _not_running(workers: list[ProcessRow]) -> Problem:
     return Problem(Kind.NOT_RUNNING, sentence, "start r8scan run", newest.seen_at)
 
 
-def _clocks(found: Overview) -> Iterator[Problem]:
+def _clocks(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
     """Yield a problem for each other host whose clock differs from the database's.
 
     The module `machine` compares this host's clock.
     """
     differences = {
         one.host: one.clock_ahead_seconds
-        for one in found.processes
+        for one in processes
         if one.silent_seconds <= SILENT_SECONDS and one.clock_ahead_seconds is not None and one.host != own_host()
     }
     for host, seconds in sorted(differences.items()):
@@ -135,8 +140,8 @@ def _clocks(found: Overview) -> Iterator[Problem]:
             yield machine.clock_off(f"the clock of {host}", seconds, host)
 
 
-def _versions(found: Overview) -> Iterator[Problem]:
-    versions = sorted({one.version for one in found.processes if one.silent_seconds <= SILENT_SECONDS})
+def _versions(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
+    versions = sorted({one.version for one in processes if one.silent_seconds <= SILENT_SECONDS})
     if len(versions) > 1:
         sentence = f"processes of {len(versions)} versions run: {', '.join(versions)}"
         yield Problem(Kind.MIXED_VERSIONS, sentence, "restart the older ones")

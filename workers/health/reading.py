@@ -6,7 +6,9 @@ A band is a group of pushes that are about equally likely to contain a token.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,35 +20,62 @@ from scanner.records.states import JobKind, JobState
 from scanner.sources.canaries.ways import SOURCE as CANARY
 from scanner.sources.pushes.likelihood import PRIORITIES
 from workers.health.problems import Kind, Problem
-from workers.health.rows import BandRow, Overview, RateRow
+from workers.health.rows import BandRow, RateRow
 
 HOURS = 24
 REFUSED_LATELY = timedelta(hours=1)
 """A refusal is reported as a problem for this long."""
 
 
-def read(session: Session, found: Overview) -> None:
-    """Add the rates of requests, a problem for each resource that was refused lately, and the bands of likelihood."""
-    _bands(session, found)
-    for row in session.execute(select(ResourceRate).order_by(ResourceRate.credential, ResourceRate.resource)).scalars():
-        measured = round(row.measured_per_second, 2)
-        rate = RateRow(row.credential, row.resource, round(row.per_second, 2), measured, row.refusals, row.refused_at)
-        found.rates.append(rate)
-        if rate.refused_at is not None and found.at - rate.refused_at < REFUSED_LATELY:
+@dataclass(frozen=True, slots=True)
+class ReadingState:
+    """The fields of an overview about reading pushes, and the problems."""
+
+    rates: list[RateRow]
+    bands: list[BandRow]
+    problems: list[Problem]
+
+
+def read(session: Session, now: datetime) -> ReadingState:
+    """Return the rates of requests, the bands, and a problem for each resource that GitHub refused lately.
+
+    `now` is the database's time.
+    """
+    rates = _rates(session)
+    return ReadingState(rates, _bands(session), list(_problems(rates, now)))
+
+
+def _rates(session: Session) -> list[RateRow]:
+    statement = select(ResourceRate).order_by(ResourceRate.credential, ResourceRate.resource)
+    return [
+        RateRow(
+            credential=row.credential,
+            resource=row.resource,
+            per_second=round(row.per_second, 2),
+            measured_per_second=round(row.measured_per_second, 2),
+            refusals=row.refusals,
+            refused_at=row.refused_at,
+        )
+        for row in session.execute(statement).scalars()
+    ]
+
+
+def _problems(rates: Sequence[RateRow], now: datetime) -> Iterator[Problem]:
+    for rate in rates:
+        if rate.refused_at is not None and now - rate.refused_at < REFUSED_LATELY:
             sentence = f"GitHub limits {rate.resource} requests: pushes wait, and {rate.per_second:g} a second are read"
             todo = (
                 "set R8SCAN_GITHUB_TOKEN or a GitHub App, because GitHub refuses anonymous requests first"
                 if rate.credential == "none"
                 else "nothing at first; if it continues, lower R8SCAN_GIT_MAX_RATE or ask GitHub for a higher limit"
             )
-            problem = Problem(Kind.REQUESTS_LIMITED, sentence, todo, rate.refused_at, rate.resource)
-            found.problems.append(problem)
+            yield Problem(Kind.REQUESTS_LIMITED, sentence, todo, rate.refused_at, rate.resource)
 
 
-def _bands(session: Session, found: Overview) -> None:
-    """Add the pushes of each band that were read, dropped and are waiting, and the tokens found.
+def _bands(session: Session) -> list[BandRow]:
+    """Return for each band how many pushes were read, were dropped and wait, and how many tokens were found.
 
-    These numbers show whether the weights of the likelihood are right.
+    These numbers show whether the weights from which the likelihood is computed are right.
     """
     counted: Counter[str] = Counter()
     for source, counts in tallies.since(session, HOURS).items():
@@ -58,9 +87,13 @@ def _bands(session: Session, found: Overview) -> None:
         .group_by(ScanJob.priority)
     )
     queued = {priority: int(items) for priority, items in session.execute(waiting)}
-    for band, priority in PRIORITIES.items():
-        dropped = counted[f"dropped_backlog_{band}"]
-        row = BandRow(
-            band, counted[f"band_read_{band}"], counted[f"band_found_{band}"], dropped, queued.get(priority, 0)
+    return [
+        BandRow(
+            band=band,
+            read_24h=counted[f"band_read_{band}"],
+            found_24h=counted[f"band_found_{band}"],
+            dropped_24h=counted[f"dropped_backlog_{band}"],
+            waiting=queued.get(priority, 0),
         )
-        found.bands.append(row)
+        for band, priority in PRIORITIES.items()
+    ]

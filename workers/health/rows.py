@@ -259,7 +259,6 @@ class Overview:
     outbox: list[OutboxRow] = field(default_factory=list)
     sightings: dict[str, int] = field(default_factory=dict)
     spool_entries: int = 0
-    spool_share: float = 0.0
     spool_refused: int = 0
     disk_free_bytes: int | None = None
     disk_free_share: float | None = None

@@ -19,7 +19,7 @@ from scanner.settings import Settings
 from scanner.sources.canaries.ways import SOURCE as CANARY
 from workers.health.machine import MAX_CLOCK_DIFFERENCE_SECONDS
 from workers.health.problems import Kind, Problem, counted, span
-from workers.health.rows import BudgetRow, CircuitRow, Overview, SourceRow
+from workers.health.rows import BudgetRow, CircuitRow, SourceRow
 
 HOURS = 24
 MIN_WAIT_SECONDS = 120.0
@@ -45,14 +45,24 @@ class _Missed:
     reasons: Mapping[str, int] = field(default_factory=dict)
 
 
-def read(session: Session, settings: Settings, found: Overview) -> None:
-    """Add sources, quotas and open circuits, and their problems."""
-    _sources(session, settings, found)
-    _budgets(session, found)
-    _circuits(session, found)
+@dataclass(frozen=True, slots=True)
+class SourcesState:
+    """The fields of an overview about sources, quotas and failing hosts, and the problems."""
+
+    sources: list[SourceRow]
+    budgets: list[BudgetRow]
+    circuits: list[CircuitRow]
+    problems: list[Problem]
 
 
-def _sources(session: Session, settings: Settings, found: Overview) -> None:
+def read(session: Session, settings: Settings, now: datetime) -> SourcesState:
+    """Return the sources, the quotas and the open circuits, and the problems that they show.
+
+    `now` is the database's time.
+    """
+    budgets, circuits = _budgets(session, now), _circuits(session)
+    rows: list[SourceRow] = []
+    problems: list[Problem] = []
     states = {state.source: state for state in session.execute(select(SourceState)).scalars()}
     counts = tallies.since(session, HOURS)
     counts.pop(CANARY, None)
@@ -60,16 +70,18 @@ def _sources(session: Session, settings: Settings, found: Overview) -> None:
     measured = {one.source: one for one in session.execute(select(RecallMeasurement)).scalars()}
     for name in sorted({*settings.sources, *states, *counts}):
         state, tallied = states.get(name), counts.get(name, {})
-        row = _row(name, settings, state, tallied, missed.get(name, _Missed()), found.at)
+        row = _row(name, settings, state, tallied, missed.get(name, _Missed()), now)
         recall = measured.get(name)
-        found.sources.append(row if recall is None else replace(row, recall=recall.shares, total=recall.total))
+        rows.append(row if recall is None else replace(row, recall=recall.shares, total=recall.total))
         if state is not None and name in settings.sources:
-            found.problems += [*_problems(state, found.at), *_behind(row), *_clock(state)]
-            found.problems += [] if recall is None else _incomplete(name, recall.shares)
-        found.problems += [
+            problems += [*_problems(state, now), *_behind(row), *_clock(state)]
+            problems += [] if recall is None else _incomplete(name, recall.shares)
+        problems += [
             Problem(Kind.DROPPED, f"{name}: {number:,} {what} were dropped in 24 hours", "add workers", subject=name)
             for what, number in _dropped(tallied).items()
         ]
+    problems += [*_budget_problems(budgets, now), *_circuit_problems(circuits)]
+    return SourcesState(rows, budgets, circuits, problems)
 
 
 def _row(
@@ -205,38 +217,47 @@ def _missed(session: Session) -> dict[str, _Missed]:
     return found
 
 
-def _budgets(session: Session, found: Overview) -> None:
+def _budgets(session: Session, now: datetime) -> list[BudgetRow]:
+    found = []
     for row in session.execute(select(BudgetState).order_by(BudgetState.credential, BudgetState.resource)).scalars():
-        blocked = row.blocked_until if row.blocked_until and row.blocked_until > found.at else None
-        if row.resource == "credential" and blocked:
-            sentence = f"GitHub rejects the credential {row.credential}"
-            found.problems.append(Problem(Kind.CREDENTIAL_REJECTED, sentence, "replace it", subject=row.credential))
-        wait = (row.resets_at - found.at).total_seconds() if row.resets_at else 0.0
-        if row.limit and row.remaining == 0 and wait > MIN_WAIT_SECONDS:
-            sentence = f"GitHub's quota {row.resource} of {row.credential} is used up: requests wait for {span(wait)}"
-            todo = "give r8scan a credential that no other program uses"
-            subject = f"{row.credential} {row.resource}"
-            found.problems.append(Problem(Kind.REQUESTS_LIMITED, sentence, todo, subject=subject))
-        found.budgets.append(
+        blocked = row.blocked_until if row.blocked_until and row.blocked_until > now else None
+        found.append(
             BudgetRow(
                 credential=row.credential,
                 resource=row.resource,
                 limit=row.limit,
                 # After the quota's time window has ended, the whole quota is available again.
-                remaining=row.remaining if row.resets_at and row.resets_at > found.at else row.limit,
+                remaining=row.remaining if row.resets_at and row.resets_at > now else row.limit,
                 resets_at=row.resets_at,
                 blocked_until=blocked,
                 reason=row.reason if blocked else "",
             )
         )
+    return found
 
 
-def _circuits(session: Session, found: Overview) -> None:
-    for row in session.execute(select(CircuitState).where(CircuitState.failures >= FAILURES_TO_OPEN)).scalars():
+def _budget_problems(budgets: Sequence[BudgetRow], now: datetime) -> Iterator[Problem]:
+    for row in budgets:
+        if row.resource == "credential" and row.blocked_until:
+            sentence = f"GitHub rejects the credential {row.credential}"
+            yield Problem(Kind.CREDENTIAL_REJECTED, sentence, "replace it", subject=row.credential)
+        wait = (row.resets_at - now).total_seconds() if row.resets_at else 0.0
+        if row.limit and row.remaining == 0 and wait > MIN_WAIT_SECONDS:
+            sentence = f"GitHub's quota {row.resource} of {row.credential} is used up: requests wait for {span(wait)}"
+            todo = "give r8scan a credential that no other program uses"
+            yield Problem(Kind.REQUESTS_LIMITED, sentence, todo, subject=f"{row.credential} {row.resource}")
+
+
+def _circuits(session: Session) -> list[CircuitRow]:
+    open_circuits = select(CircuitState).where(CircuitState.failures >= FAILURES_TO_OPEN)
+    return [CircuitRow(row.host, row.failures, row.open_until) for row in session.execute(open_circuits).scalars()]
+
+
+def _circuit_problems(circuits: Sequence[CircuitRow]) -> Iterator[Problem]:
+    for row in circuits:
         sentence = f"{row.host} does not answer ({counted(row.failures, 'failure')} in a row)"
         todo = "check the network; r8scan tries the host once a minute"
-        found.problems.append(Problem(Kind.HOST_FAILS, sentence, todo, subject=row.host))
-        found.circuits.append(CircuitRow(row.host, row.failures, row.open_until))
+        yield Problem(Kind.HOST_FAILS, sentence, todo, subject=row.host)
 
 
 def _beginning(counts: Mapping[str, int], prefix: str) -> dict[str, int]:

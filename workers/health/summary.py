@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,9 +44,9 @@ MAX_ENTRIES = 1000
 _log = logging.getLogger("r8scan.summary")
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Position:
-    """The state of the log at the last summary.
+    """What the log contains after a summary.
 
     Attributes:
         audit: The id of the last audit entry that was considered, or None before the first summary.
@@ -54,7 +54,7 @@ class _Position:
     """
 
     audit: int | None = None
-    read: dict[str, dict[str, int]] = field(default_factory=dict)
+    read: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def write_due(database: Database, settings: Settings, found: Overview | None = None) -> bool:
@@ -69,17 +69,18 @@ def write_due(database: Database, settings: Settings, found: Overview | None = N
         if not claim(session, ROW, MINUTE):
             return False
         row = session.execute(select(NotifiedProblem).where(NotifiedProblem.key == ROW)).scalar_one()
-        position = _Position(**json.loads(row.sentence or "{}"))
-        entries = _entries_of_commands(session, position)
-        read = _read_since(session, position)
-        row.sentence = json.dumps(asdict(position))
+        stored = json.loads(row.sentence or "{}")
+        before = _Position(audit=stored.get("audit"), read=stored.get("read", {}))
+        now = _Position(audit=_next_audit(session, before), read=_counters(session))
+        entries = _entries_of_commands(session, before, now)
+        row.sentence = json.dumps(asdict(now))
     for entry in entries:
         security_log.write(
             entry.what, {**entry.evidence, "entry": entry.id}, who=entry.who, incident_id=entry.incident_id
         )
     found = found or overview(database, settings)
     with database.read() as session:
-        fields = {"read": read, **of_last_minute(session, found)}
+        fields = {"read": _growth(before, now), **of_last_minute(session, found)}
     _log.info("the last minute", extra={name: value for name, value in fields.items() if value})
     return True
 
@@ -111,32 +112,45 @@ def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
     }
 
 
-def _entries_of_commands(session: Session, position: _Position) -> Sequence[Any]:
-    """Return the audit entries that commands have written since the last summary, and advance the position after
-    them.
+def _next_audit(session: Session, before: _Position) -> int:
+    last_id: int = session.execute(select(AuditHead.last_id)).scalar_one()
+    return last_id if before.audit is None else min(last_id, before.audit + MAX_ENTRIES)
+
+
+def _entries_of_commands(session: Session, before: _Position, now: _Position) -> Sequence[Any]:
+    """Return the audit entries between two positions that commands have written.
+
+    At the first summary, return none.
     """
-    last_id = session.execute(select(AuditHead.last_id)).scalar_one()
-    begin = last_id if position.audit is None else position.audit
-    position.audit = min(last_id, begin + MAX_ENTRIES)
+    if before.audit is None:
+        return []
     statement = (
         select(AuditEntry.id, AuditEntry.who, AuditEntry.what, AuditEntry.evidence, AuditEntry.incident_id)
-        .where(AuditEntry.id > begin, AuditEntry.id <= position.audit, AuditEntry.who.startswith(COMMANDS))
+        .where(AuditEntry.id > before.audit, AuditEntry.id <= now.audit, AuditEntry.who.startswith(COMMANDS))
         .order_by(AuditEntry.id)
     )
     return session.execute(statement).all()
 
 
-def _read_since(session: Session, position: _Position) -> dict[str, int]:
-    """Return by how much the counters of this hour and the one before it have grown since the last summary."""
+def _counters(session: Session) -> dict[str, dict[str, int]]:
+    """Return the number of things read in this hour and the hour before it, by hour and kind."""
     statement = (
         select(Tally.hour, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600), Tally.name.in_(SCANNED))
         .group_by(Tally.hour, Tally.name)
     )
-    now: dict[str, dict[str, int]] = {}
-    grown = Counter[str]()
+    found: dict[str, dict[str, int]] = {}
     for hour, name, number in session.execute(statement):
-        now.setdefault(hour.isoformat(), {})[name] = int(number)
-        grown[name] += int(number) - position.read.get(hour.isoformat(), {}).get(name, 0)
-    is_first, position.read = not position.read, now
-    return {} if is_first else dict(+grown)
+        found.setdefault(hour.isoformat(), {})[name] = int(number)
+    return found
+
+
+def _growth(before: _Position, now: _Position) -> dict[str, int]:
+    """Return, by kind, how many things were read between two positions. At the first summary, return nothing."""
+    if not before.read:
+        return {}
+    grown = Counter[str]()
+    for hour, numbers in now.read.items():
+        for name, number in numbers.items():
+            grown[name] += number - before.read.get(hour, {}).get(name, 0)
+    return dict(+grown)

@@ -69,9 +69,9 @@ def _cause(found: Overview) -> str | None:
         return f"no worker runs; {START}"
     if silent > SILENT_SECONDS:
         return f"no worker runs, the last was seen {span(silent)} ago; {START}"
-    if not is_alive(found, BEAT):
+    if not is_alive(found.processes, BEAT):
         return f"no source is polled, because beat does not run; {START}"
-    missing = next((words for queue, words in NEEDED.items() if not has_consumer(found, queue)), None)
+    missing = next((words for queue, words in NEEDED.items() if not has_consumer(found.processes, queue)), None)
     if missing:
         return f"{missing}; {START}"
     if stopper is not None:

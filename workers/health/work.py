@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -13,7 +15,7 @@ from scanner.records.states import JobState
 from scanner.settings import Settings
 from workers.health import stalled
 from workers.health.problems import Kind, Problem, span
-from workers.health.rows import Overview, QueueRow, RescanRow
+from workers.health.rows import QueueRow, RescanRow, StalledRow
 
 MAX_RESCANS = 10
 WAITING_AFTER = {
@@ -23,40 +25,71 @@ WAITING_AFTER = {
     **dict.fromkeys(("repository", "gist", "owner"), timedelta(hours=6)),
     "archive_hour": timedelta(hours=24),
 }
-"""Seconds that jobs of a kind may wait before this is a problem."""
+"""For how long jobs of a kind may wait before this is a problem."""
 
 
-def read(session: Session, settings: Settings, found: Overview) -> None:
-    """Add open jobs, rescans and unconfirmed candidates, and their problems."""
-    _queues(session, found)
-    _rescans(session, found)
-    found.sightings = dict(list(session.execute(select(Sighting.state, func.count()).group_by(Sighting.state))))
-    found.stalled = stalled.find(session, settings.sources)
-    found.problems += [stalled.problem(one) for one in found.stalled]
+@dataclass(frozen=True, slots=True)
+class WorkState:
+    """The fields of an overview about waiting work, and the problems."""
+
+    queues: list[QueueRow]
+    rescans: list[RescanRow]
+    sightings: dict[str, int]
+    stalled: list[StalledRow]
+    problems: list[Problem]
 
 
-def _queues(session: Session, found: Overview) -> None:
+def read(session: Session, settings: Settings, now: datetime) -> WorkState:
+    """Return open jobs, rescans and unconfirmed candidates, and the problems that they show.
+
+    `now` is the database's time.
+    """
+    queues, hung = _queues(session, now), stalled.find(session, settings.sources)
+    return WorkState(
+        queues=queues,
+        rescans=_rescans(session),
+        sightings=dict(list(session.execute(select(Sighting.state, func.count()).group_by(Sighting.state)))),
+        stalled=hung,
+        problems=[*_waiting(queues, now), *(stalled.problem(one) for one in hung)],
+    )
+
+
+def _queues(session: Session, now: datetime) -> list[QueueRow]:
     statement = (
         select(ScanJob.kind, ScanJob.state, func.count(), func.min(ScanJob.created_at), func.min(ScanJob.visible_at))
         .where(ScanJob.state.in_(jobs.OPEN_STATES))
         .group_by(ScanJob.kind, ScanJob.state)
         .order_by(ScanJob.kind, ScanJob.state)
     )
-    for kind, state, number, oldest, visible in session.execute(statement):
-        age = (found.at - oldest).total_seconds()
-        found.queues.append(QueueRow(kind, state, number, age, visible))
-        if state == JobState.QUEUED and kind in WAITING_AFTER and age > WAITING_AFTER[kind].total_seconds():
-            sentence = f"the oldest job of kind {kind} has waited for {span(age)}"
-            found.problems.append(Problem(Kind.JOBS_WAIT, sentence, "add workers", oldest, kind))
+    return [
+        QueueRow(kind, state, number, (now - oldest).total_seconds(), visible)
+        for kind, state, number, oldest, visible in session.execute(statement)
+    ]
 
 
-def _rescans(session: Session, found: Overview) -> None:
+def _waiting(queues: Sequence[QueueRow], now: datetime) -> Iterator[Problem]:
+    for row in queues:
+        age = timedelta(seconds=row.oldest_seconds or 0.0)
+        if row.state == JobState.QUEUED and row.kind in WAITING_AFTER and age > WAITING_AFTER[row.kind]:
+            sentence = f"the oldest job of kind {row.kind} has waited for {span(age)}"
+            yield Problem(Kind.JOBS_WAIT, sentence, "add workers", now - age, row.kind)
+
+
+def _rescans(session: Session) -> list[RescanRow]:
     statement = (
         select(ScanJob)
         .where(ScanJob.source == "rescan", ScanJob.parent_id.is_(None))
         .order_by(ScanJob.id.desc())
         .limit(MAX_RESCANS)
     )
-    for job in session.execute(statement).scalars():
-        target = job.target.get("repository") or job.target.get("owner") or job.target.get("gist")
-        found.rescans.append(RescanRow(job.id, job.kind, target, job.state, job.progress.get("phase"), job.error))
+    return [
+        RescanRow(
+            job=job.id,
+            kind=job.kind,
+            target=job.target.get("repository") or job.target.get("owner") or job.target.get("gist"),
+            state=job.state,
+            phase=job.progress.get("phase"),
+            error=job.error,
+        )
+        for job in session.execute(statement).scalars()
+    ]

@@ -14,15 +14,14 @@ from scanner.settings import load_settings
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll
 from workers.health import stalled
-from workers.health.overview import empty, read_rows
+from workers.health.overview import read_rows
 from workers.health.problems import Kind
 
 
 def problems(database: Database, sources: str = "") -> list[str]:
     settings = load_settings(sources=sources)
-    found = empty(settings)
     with database.read() as session:
-        read_rows(session, settings, found)
+        found = read_rows(session, settings)
     assert [stalled.problem(one) for one in found.stalled] == [
         problem for problem in found.problems if problem.kind == Kind.STALLED
     ]

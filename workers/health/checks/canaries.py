@@ -4,10 +4,12 @@ on.
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
+from scanner.records.models import db_now
 from workers.context import Context
 from workers.health import canaries
 from workers.health.checks.check import Off, Wrong
-from workers.health.overview import empty
 from workers.health.problems import span
 
 
@@ -18,16 +20,16 @@ def check_canaries(context: Context) -> str:
         Wrong: a canary was not disabled in time.
         Off: no way of planting is switched on.
     """
-    found = empty(context.settings)
     with context.database.read() as session:
-        canaries.read(session, context.settings, found)
+        now = session.execute(select(db_now())).scalar_one()
+        found = canaries.read(session, context.settings, now, began=now)
     if found.problems:
         raise Wrong("; ".join(one.sentence for one in found.problems), found.problems[0].todo)
     on = [one for one in found.canaries if not one.off]
     if not on:
         raise Off(found.canaries[0].off)
     parts = [
-        f"{one.way}: disabled after {span(one.seconds)}, {span(found.at - one.ended_at)} ago"
+        f"{one.way}: disabled after {span(one.seconds)}, {span(now - one.ended_at)} ago"
         if one.ended_at
         else f"{one.way}: no canary has ended yet"
         for one in on

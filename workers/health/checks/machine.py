@@ -22,7 +22,6 @@ from scanner.settings import Settings
 from workers.context import Context
 from workers.health import broker_state, machine, processes
 from workers.health.checks.check import Wrong
-from workers.health.overview import empty
 from workers.health.problems import Kind, span
 from workers.queues import BEAT
 
@@ -41,7 +40,8 @@ def check_database(database: Database) -> str:
         detail = broker_state.reason(err)
         raise Wrong(f"the database cannot be used ({detail})", "bring it back, or correct R8SCAN_DATABASE_URL") from err
     if wrong := versions.problem(revision):
-        raise Wrong(*wrong)
+        sentence, todo = wrong
+        raise Wrong(sentence, todo)
     if refusal := broker_state.write_refusal(database):
         raise Wrong(f"the database cannot be written ({refusal})", "make it writable; look at its disk")
     kind = "PostgreSQL" if database.is_postgresql else "SQLite"
@@ -59,17 +59,16 @@ def check_redis(settings: Settings) -> str:
 
 def check_beat(context: Context) -> str:
     """Check that beat has sent a heartbeat recently. Without beat, nothing is polled."""
-    found = empty(context.settings)
     with context.database.read() as session:
-        found.at = session.execute(select(db_now())).scalar_one()
-        processes.read(session, found)
+        now = session.execute(select(db_now())).scalar_one()
+        running = processes.read(session, now)
         polled_at = session.execute(select(func.max(SourceState.last_success_at))).scalar_one()
-    if processes.is_alive(found, BEAT):
+    if processes.is_alive(running, BEAT):
         return "has just been seen"
-    newest = min((one.silent_seconds for one in found.processes if one.role == BEAT), default=None)
+    newest = min((one.silent_seconds for one in running if one.role == BEAT), default=None)
     sentence = f"beat was seen {span(newest)} ago" if newest is not None else "beat does not run"
     if newest is None and polled_at is not None:  # a beat that ended normally has deleted its row
-        sentence += f", the last poll was {span(found.at - polled_at)} ago"
+        sentence += f", the last poll was {span(now - polled_at)} ago"
     raise Wrong(f"{sentence}: nothing is polled", "start beat, or r8scan run")
 
 
@@ -102,8 +101,7 @@ def _compare(whose: str, seconds: float) -> None:
 
 def check_disk(settings: Settings) -> str:
     """Check that the disk of the state folder has free space."""
-    found = empty(settings)
-    machine.read(settings, found)
+    found = machine.read(settings)
     problem = next((one for one in found.problems if one.kind == Kind.DISK_FULL), None)
     if problem is not None:
         raise Wrong(problem.sentence, problem.todo)

@@ -23,7 +23,7 @@ from scanner.records import canaries
 from scanner.records.audit_models import AuditEntry
 from scanner.records.canary_models import Canary
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, Incident, Notification, Sighting
+from scanner.records.models import ApiToken, Incident, Notification, Sighting, db_now
 from scanner.records.states import CanaryState, CanaryWay, Decision, EnforceMode
 from scanner.response.policy import Policy
 from scanner.response.responder import look_up_due
@@ -36,9 +36,7 @@ from scanner.sources.pushes.scan import scan_next
 from scanner.sources.timeline import poll as timeline
 from scanner.tokens.http import HttpStore
 from workers.health import canaries as health
-from workers.health.overview import empty
-from workers.health.problems import Kind
-from workers.health.rows import Overview, ProcessRow
+from workers.health.problems import Kind, Problem
 from workers.sandbox import token_store
 from workers.sandbox.github import SandboxGitHub
 from workers.sandbox.token_store import ReferenceStore
@@ -98,11 +96,14 @@ class Bench:
                 canary.ended_at = canary.ended_at and canary.ended_at - timedelta(**by)
                 canary.slot -= int(timedelta(**by).total_seconds()) // planting.SLOT_SECONDS
 
-    def overview(self) -> Overview:
-        found = empty(self.settings)
+    def state(self, *, running: timedelta = timedelta(0)) -> health.CanariesState:
+        """Return what the status of a service that has run for this time says about canaries."""
         with self.database.read() as session:
-            health.read(session, self.settings, found)
-        return found
+            now = session.execute(select(db_now())).scalar_one()
+            return health.read(session, self.settings, now, now - running)
+
+    def problems(self, *, running: timedelta = timedelta(0)) -> list[Problem]:
+        return self.state(running=running).problems
 
     def count(self, model: type[ApiToken] | type[Incident] | type[Notification] | type[Sighting]) -> int:
         with self.database.read() as session:
@@ -129,7 +130,7 @@ def test_canaries_in_the_queues_are_disabled_by_the_same_way_as_a_leak(bench: Be
         assert [what for what, _ in entries] == ["canary_disabled"] * 3
         assert {evidence["digest"] for _, evidence in entries} == set(session.execute(select(Canary.digest)).scalars())
     assert [bench.count(model) for model in (Incident, Notification, Sighting, ApiToken)] == [0, 0, 0, 0]
-    assert bench.overview().problems == []
+    assert bench.problems() == []
 
 
 @on_sqlite
@@ -148,9 +149,9 @@ def test_a_canary_is_late_then_lost_until_a_later_one_is_disabled(bench: Bench) 
     bench.scan()
     bench.respond()
     bench.age(minutes=11)
-    assert [(one.kind, one.subject) for one in bench.overview().problems] == [(Kind.CANARY_LATE, "texts")]
+    assert [(one.kind, one.subject) for one in bench.problems()] == [(Kind.CANARY_LATE, "texts")]
     bench.age(hours=1)
-    problems = {one.subject: one for one in bench.overview().problems}
+    problems = {one.subject: one for one in bench.problems()}
     assert problems["texts"].kind == Kind.CANARY_LOST
     assert "planted" in problems["texts"].sentence
     assert problems["pushes"].kind == Kind.CANARY_NOT_PLANTED  # no canary was planted for an hour
@@ -158,17 +159,12 @@ def test_a_canary_is_late_then_lost_until_a_later_one_is_disabled(bench: Bench) 
     bench.poll()
     bench.scan()
     bench.respond()
-    assert bench.overview().problems == []
+    assert bench.problems() == []
 
 
 @on_sqlite
 def test_a_service_that_runs_and_never_plants_is_a_problem(bench: Bench) -> None:
-    found = empty(bench.settings)
-    began = found.at - timedelta(hours=1)
-    found.processes.append(ProcessRow("responder", "here", 1, ("responding",), began, found.at, 0.0, "1"))
-    with bench.database.read() as session:
-        health.read(session, bench.settings, found)
-    assert {one.kind for one in found.problems} == {Kind.CANARY_NOT_PLANTED}
+    assert {one.kind for one in bench.problems(running=timedelta(hours=1))} == {Kind.CANARY_NOT_PLANTED}
 
 
 @on_sqlite
@@ -188,7 +184,7 @@ def test_a_canary_that_the_store_no_longer_has_live_is_no_success(bench: Bench) 
     with bench.database.write() as session:
         session.execute(update(Incident).values(action=Decision.ALREADY_DISABLED))
     bench.respond()
-    assert [one.kind for one in bench.overview().problems if one.subject == "pushes"] == [Kind.CANARY_LOST]
+    assert [one.kind for one in bench.problems() if one.subject == "pushes"] == [Kind.CANARY_LOST]
 
 
 @on_sqlite
@@ -213,7 +209,7 @@ def test_a_store_behind_http_takes_canaries_and_is_asked_to_disable_them(bench: 
     http = HttpStore(store.url, "the-secret")
     bench.settings = bench.settings.model_copy(update={"token_store_url": store.url})
     assert planting.plant_due(bench) == []  # R8SCAN_TOKEN_STORE_CANARIES is off
-    assert {one.off.partition(" ")[0] for one in bench.overview().canaries[:2]} == {"R8SCAN_TOKEN_STORE_CANARIES"}
+    assert {one.off.partition(" ")[0] for one in bench.state().canaries[:2]} == {"R8SCAN_TOKEN_STORE_CANARIES"}
     bench.settings = bench.settings.model_copy(update={"token_store_canaries": True})
     bench.policy = replace(bench.policy, access=access_to(http))
     planting.plant_due(bench)
@@ -276,7 +272,7 @@ def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
     planting.plant_due(published)
     canary = published.newest(CanaryWay.REPOSITORY)
     assert (canary.state, canary.place) == (CanaryState.FAILED, "")
-    problems = [one for one in published.overview().problems if one.subject == "repository"]
+    problems = [one for one in published.problems() if one.subject == "repository"]
     assert [one.kind for one in problems] == [Kind.CANARY_NOT_PLANTED]
     assert "answered 404" in problems[0].sentence
     assert published.count(ApiToken) == 0

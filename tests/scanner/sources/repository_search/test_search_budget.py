@@ -18,7 +18,6 @@ from scanner.settings import load_settings
 from scanner.sources.repository_search import windows
 from tests.scanner.sources.repository_search.searching import SOURCE, Searching, only_sqlite
 from workers.health import sources
-from workers.health.overview import empty
 from workers.sandbox.github import SandboxGitHub
 
 
@@ -109,11 +108,9 @@ def test_two_installations_on_one_credential_share_its_quota_and_miss_nothing_si
     assert all(accounted_for(own, pushed)["behind"] for own in (search, second)), "the quota does not pay for both"
     for own in (search, second):
         settings = load_settings(read_dotenv=False)
-        overview = empty(settings)
         with own.database.read() as session:
-            overview.at = session.execute(select(db_now())).scalar_one()
-            sources.read(session, settings, overview)
-        told = [one.sentence for one in overview.problems if one.subject == SOURCE]
+            found = sources.read(session, settings, session.execute(select(db_now())).scalar_one())
+        told = [one.sentence for one in found.problems if one.subject == SOURCE]
         assert any("quota is not enough for all pushes" in one for one in told)
 
 

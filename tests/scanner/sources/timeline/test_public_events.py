@@ -30,7 +30,7 @@ from scanner.sources.polling import leased_poll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.timeline.poll import poll
 from tests.scanner.sources.timeline.paging import BEFORE, HEAD, pages, push, state
-from workers.health.overview import empty, read_rows
+from workers.health.overview import read_rows
 from workers.health.problems import Problem
 
 
@@ -197,10 +197,8 @@ def gaps(database: Database) -> list[Gap]:
 
 def problems(database: Database, state_dir: Path) -> list[Problem]:
     settings = load_settings(state_dir=state_dir, sources=["public_events"])
-    found = empty(settings)
     with database.read() as session:
-        read_rows(session, settings, found)
-    return found.problems
+        return read_rows(session, settings).problems
 
 
 def test_a_list_that_never_changes_is_noticed_despite_its_etag(
