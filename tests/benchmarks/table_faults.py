@@ -210,6 +210,10 @@ CREATE TRIGGER is_full BEFORE UPDATE OR INSERT ON heartbeats FOR EACH STATEMENT 
 
 def faults() -> list[Fault]:
     """Return the faults in the order in which they are tried."""
+    return [*_of_processes(), *_of_the_database(), *_of_other_servers(), *_of_the_machine()]
+
+
+def _of_processes() -> list[Fault]:
     return [
         *(_silence(role, "killed", signal.SIGKILL) for role in COMMANDS),
         *(_silence(role, "stopped (SIGSTOP)", signal.SIGSTOP) for role in COMMANDS),
@@ -223,6 +227,11 @@ def faults() -> list[Fault]:
             "Redis away", r"^redis_away.*does not answer", lambda service: service.redis.close(), Service.start_redis
         ),
         Fault("Redis full", r"^redis_away.*is full", Service.fill_redis, Service.empty_redis),
+    ]
+
+
+def _of_the_database() -> list[Fault]:
+    return [
         Fault(
             "database away",
             r"^database_away",
@@ -247,6 +256,11 @@ def faults() -> list[Fault]:
             lambda service: service.in_database(FULL_DATABASE),
             lambda service: service.in_database("DROP TRIGGER is_full ON heartbeats; DROP FUNCTION is_full()"),
         ),
+    ]
+
+
+def _of_other_servers() -> list[Fault]:
+    return [
         Fault(
             "mail server refuses",
             r"^message_waits.*421|^message_waits.*no mail can be sent",
@@ -265,6 +279,11 @@ def faults() -> list[Fault]:
             lambda service: setattr(service.world.github, "rate_limit", 1),
             Service.restore_quota,
         ),
+    ]
+
+
+def _of_the_machine() -> list[Fault]:
+    return [
         Fault(
             "clock off by a day (the status's own clock, injected)",
             r"^clock_off.*24 hours ahead",

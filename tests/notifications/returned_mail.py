@@ -4,18 +4,7 @@ from __future__ import annotations
 
 REASON = "550 5.1.1 <ana@acme.example>: Recipient address rejected: User unknown in virtual mailbox table"
 
-
-def bounce(
-    message_id: str,
-    *,
-    action: str = "failed",
-    status: str = "5.1.1",
-    diagnostic: str = f"smtp; {REASON}",
-    headers_only: bool = False,
-) -> bytes:
-    """Return a notification as Postfix writes it. With `headers_only` it does not contain the whole mail."""
-    kind = "text/rfc822-headers" if headers_only else "message/rfc822"
-    lines = f"""\
+NOTIFICATION = """\
 From MAILER-DAEMON Tue Nov  3 14:05:00 2026
 Return-Path: <>
 From: MAILER-DAEMON@mx.vendor.example (Mail Delivery System)
@@ -64,4 +53,17 @@ The words of the mail.
 
 --4C1F.1762178700/mx.vendor.example--
 """
+
+
+def bounce(
+    message_id: str,
+    *,
+    action: str = "failed",
+    status: str = "5.1.1",
+    diagnostic: str = f"smtp; {REASON}",
+    headers_only: bool = False,
+) -> bytes:
+    """Return a notification as Postfix writes it. With `headers_only` it does not contain the whole mail."""
+    kind = "text/rfc822-headers" if headers_only else "message/rfc822"
+    lines = NOTIFICATION.format(message_id=message_id, action=action, status=status, diagnostic=diagnostic, kind=kind)
     return lines.encode("utf-8", "surrogateescape")

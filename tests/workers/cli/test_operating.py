@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from scanner.child_processes import start_child
 from scanner.records import jobs, tallies
@@ -73,53 +74,63 @@ def test_the_status_of_a_database_that_cannot_be_read_is_its_reason_alone(r8scan
     assert "hunter2" not in away.stdout
 
 
+def add_polled_sources(session: Session, now: datetime) -> None:
+    """Add four sources that were polled just now, with a quota, a gap, counts and a waiting job."""
+    for source in ("public_events", "code_search", "gists", "event_archive"):
+        session.add(
+            SourceState(
+                source=source,
+                next_poll_at=db_now(60),
+                last_success_at=db_now(-5),
+                newest_seen_at=now - timedelta(seconds=40),
+                counts={"polls": 7, "events": 2100},
+            )
+        )
+    session.add(
+        BudgetState(
+            credential="R8SCAN_GITHUB_TOKEN",
+            resource="core",
+            limit=5000,
+            remaining=4711,
+            resets_at=db_now(600),
+            reason="",
+            updated_at=db_now(),
+        )
+    )
+    span = {"from_at": now - timedelta(seconds=60), "until_at": now, "reason": "no_overlap"}
+    session.add(Gap(source="public_events", estimated=3900, found_at=db_now(), **span))
+    tallies.add(session, "public_events", {"pushes": 90, "unread_pack_over_limit": 2, "error_http_500": 1})
+    jobs.enqueue(session, JobKind.PUSHES, {"pushes": []}, source="public_events")
+
+
+def add_disabled_incidents(session: Session, now: datetime) -> None:
+    """Add three incidents that were disabled one, two and three seconds after their publication."""
+    for seconds in (1, 2, 3):
+        incident = Incident(
+            digest=f"{seconds:064x}",
+            hint="r8_Ab1…xyz9",
+            token_id="1",
+            token_name="ci",
+            cause="public_repository",
+            action="disabled",
+            detected_at=now,
+            disabled_at=now,
+        )
+        session.add(incident)
+        session.flush()
+        place = {"kind": "file", "url": "", "source": "public_events", "place_key": str(seconds)}
+        published = now - timedelta(seconds=seconds)
+        session.add(Exposure(incident_id=incident.id, seen_at=now, published_at=published, **place))
+        # A second place of the token, older but found later, does not count as a delay.
+        older = {"seen_at": now + timedelta(hours=1), "published_at": now - timedelta(days=900)}
+        session.add(Exposure(incident_id=incident.id, **older, **{**place, "place_key": f"{seconds} elsewhere"}))
+
+
 def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: Database) -> None:
     now = datetime.now(UTC)
     with state.write() as session:
-        for source in ("public_events", "code_search", "gists", "event_archive"):
-            session.add(
-                SourceState(
-                    source=source,
-                    next_poll_at=db_now(60),
-                    last_success_at=db_now(-5),
-                    newest_seen_at=now - timedelta(seconds=40),
-                    counts={"polls": 7, "events": 2100},
-                )
-            )
-        session.add(
-            BudgetState(
-                credential="R8SCAN_GITHUB_TOKEN",
-                resource="core",
-                limit=5000,
-                remaining=4711,
-                resets_at=db_now(600),
-                reason="",
-                updated_at=db_now(),
-            )
-        )
-        span = {"from_at": now - timedelta(seconds=60), "until_at": now, "reason": "no_overlap"}
-        session.add(Gap(source="public_events", estimated=3900, found_at=db_now(), **span))
-        tallies.add(session, "public_events", {"pushes": 90, "unread_pack_over_limit": 2, "error_http_500": 1})
-        jobs.enqueue(session, JobKind.PUSHES, {"pushes": []}, source="public_events")
-        for seconds in (1, 2, 3):
-            incident = Incident(
-                digest=f"{seconds:064x}",
-                hint="r8_Ab1…xyz9",
-                token_id="1",
-                token_name="ci",
-                cause="public_repository",
-                action="disabled",
-                detected_at=now,
-                disabled_at=now,
-            )
-            session.add(incident)
-            session.flush()
-            place = {"kind": "file", "url": "", "source": "public_events", "place_key": str(seconds)}
-            published = now - timedelta(seconds=seconds)
-            session.add(Exposure(incident_id=incident.id, seen_at=now, published_at=published, **place))
-            # A second place of the token, older but found later, does not count as a delay.
-            older = {"seen_at": now + timedelta(hours=1), "published_at": now - timedelta(days=900)}
-            session.add(Exposure(incident_id=incident.id, **older, **{**place, "place_key": f"{seconds} elsewhere"}))
+        add_polled_sources(session, now)
+        add_disabled_incidents(session, now)
         seen(session)
     done = r8scan("status", "--json", env=COMPLETE)
     found = json.loads(done.stdout)
