@@ -23,7 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no types
-    """A scheduler that sends every entry each `schedule` seconds of monotonic time. It keeps no state in a file."""
+    """A scheduler that sends each entry again after `schedule` seconds of monotonic time.
+
+    It keeps no state in a file.
+    """
 
     def setup_schedule(self) -> None:
         self.merge_inplace(self.app.conf.beat_schedule)

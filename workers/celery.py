@@ -28,7 +28,7 @@ from workers.logs import configure_logging, last_line
 from workers.queues import BEAT, QUEUES, role_of
 from workers.recycling import Recycler
 
-# Celery warns about workers that run as root and unpickle messages. Messages here are JSON and are checked.
+# Ignore Celery's warning about workers that run as root and unpickle messages. Our messages are JSON and are checked.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 VERSION_SECONDS = 60.0

@@ -95,7 +95,7 @@ class Context:
 
     @cached_property
     def background(self) -> ThreadPoolExecutor:
-        """Return the thread that refreshes the values of the console's pages."""
+        """Return an executor with one thread, which refreshes the values of the console's pages."""
         return ThreadPoolExecutor(1, thread_name_prefix="refresh")
 
     @cached_property

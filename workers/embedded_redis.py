@@ -27,7 +27,7 @@ space. Real messages have about a kilobyte.
 
 
 class RedisUnavailable(Exception):
-    """No Redis server could be started. The message says what to install or set."""
+    """Raised if no Redis server can be started. The message says what to install or set."""
 
 
 def server_binary() -> str:

@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 
 class CannotRun(Exception):
-    """The service cannot start. The message is one line that says what to do."""
+    """Raised if the service cannot start. The message is one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _worker(name: str, queues: str, pool: str, concurrency: int) -> tuple[str, .
 
 @contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
-    """Create the state folder and hold its lock for the block.
+    """Create the state folder, and hold its lock while the block runs.
 
     Raises:
         CannotRun: the folder cannot be written, or another r8scan holds the lock.

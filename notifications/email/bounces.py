@@ -54,7 +54,10 @@ class Bounce:
 
     @property
     def has_failed(self) -> bool:
-        """Return whether the server gave up. After trying for days, it may give up with a status of class 4."""
+        """Return whether the server has given up.
+
+        A status of class 4 (temporary) does not mean that it still tries: a server may give up with it after days.
+        """
         return self.action == "failed" and not self.status.startswith("2")
 
     @property
@@ -64,7 +67,7 @@ class Bounce:
 
 
 def read_bounce(content: bytes) -> Bounce:
-    """Read one notification as a mail server hands it over.
+    """Return what one notification says. `content` is the mail as the mail server passes it on.
 
     Raises:
         NotABounce: the content is no notification, is too large, or would take too long to parse.
@@ -140,7 +143,7 @@ def _recipient(report: Message) -> Message:
 
 
 def _message_ids(part: Message) -> list[str]:
-    """Return the Message-IDs in a part that contains the returned mail or its headers."""
+    """Return a list with the Message-ID in a part that contains the returned mail or its headers. It may be empty."""
     kind = part.get_content_type()
     returned: object = None
     if kind == "message/rfc822":

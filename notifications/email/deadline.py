@@ -20,7 +20,7 @@ class SocketWatchdog:
     """A timer that shuts a socket down at the deadline. This ends any blocking call on the socket in another thread."""
 
     def __init__(self, deadline: float) -> None:
-        """Prepare the timer.
+        """Create the timer of one exchange. `guard` starts it.
 
         Args:
             deadline: The end of the exchange, by `time.monotonic`.

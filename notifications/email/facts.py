@@ -150,7 +150,7 @@ class MailFacts:
         frozen_at: When the facts were read. They do not change afterwards.
         tokens: Tokens described in full.
         others: Tokens listed in one line each.
-        tokens_total: All tokens of the mail, including those that are only counted.
+        tokens_total: The number of all tokens of the mail, including those that are only counted.
         causes: The causes of all tokens, including those that are only counted.
     """
 

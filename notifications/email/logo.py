@@ -87,7 +87,7 @@ def read_logo(content: bytes) -> Logo:
         raise BadLogo("is cut off: the picture's size is missing") from None
     if not (0 < width <= MAX_SIDE_PIXELS and 0 < height <= MAX_SIDE_PIXELS):
         raise BadLogo(f"has {width} x {height} pixels: each side must have 1 to {MAX_SIDE_PIXELS}")
-    # The content id is derived from the content, so that a mail program never shows an older logo from its cache.
+    # Derive the content id from the content, so that a mail program never shows an older logo from its cache.
     return Logo(content, subtype, width, height, f"{hashlib.sha256(content).hexdigest()[:32]}@logo.r8scan")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of one mode.
+    """The colours of one mode (light or dark).
 
     Text on `card` and `panel` has the colour `text`, `muted` or `accent`. Text on `page` has the colour `muted`.
     """

@@ -1,4 +1,4 @@
-"""The choice of a mail transport by URL."""
+"""Chooses the mail transport that a URL names."""
 
 from __future__ import annotations
 

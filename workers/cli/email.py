@@ -39,7 +39,7 @@ def _identity() -> MailIdentity:
 def test(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The recipient's address.")],
 ) -> None:
-    """Send one mail now by the settings in effect, and say what the mail server answered.
+    """Send one mail now with the current settings, and say what the mail server answered.
 
     Example: r8scan email test me@vendor.example
     """

@@ -11,7 +11,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class UserError(Exception):
-    """The user can fix this error. The message is one line that says why and what to do."""
+    """Raised for an error that the user can fix. The message is one line that says what is wrong and what to do."""
 
 
 def explain(err: BaseException) -> str | None:
@@ -53,7 +53,10 @@ def explain(err: BaseException) -> str | None:
 
 
 def _database_setting() -> str:
-    """Return the setting that says where the database is: by default it is in the state folder."""
+    """Return the name of the setting that decides where the database is.
+
+    This is R8SCAN_STATE_DIR for the default database, which is in the state folder.
+    """
     from scanner.settings import SettingsError, load_settings
 
     try:
@@ -78,4 +81,7 @@ def _wrong_version() -> str | None:
         database.close()
     except (SettingsError, DatabaseUnavailable, DBAPIError):
         return None  # print the first error instead
-    return ": ".join(wrong) if wrong else None
+    if wrong is None:
+        return None
+    sentence, todo = wrong
+    return f"{sentence}: {todo}"

@@ -26,10 +26,10 @@ _OWN_COLUMNS = ("id", "incident_id", "place_key", "detected_at", "repository_key
 
 
 def find(session: Session, wanted: str) -> Incident:
-    """Return the incident whose id begins with `wanted`.
+    """Return the incident that `wanted` names: its id, the beginning of its id, or the hint of its token.
 
     Raises:
-        UserError: there is none, or more than one.
+        UserError: no incident matches, or more than one.
     """
     try:
         found = session.get(Incident, uuid.UUID(wanted))

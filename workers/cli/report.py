@@ -49,8 +49,8 @@ def report(
     or an archive. r8scan finds all tokens in it, in every encoding and container that it reads. Tokens are never read
     from the command line and never printed.
 
-    Repeating a report does nothing, even if a token was enabled again since: use another --note or --key for a new
-    report. Exit status: 0 all was reported, 1 no token or a bad line, 2 something in the file could not be read.
+    Repeating a report does nothing, even after a token was enabled again: use another --note or --key for a new report.
+    Exit status: 0 all was reported, 1 no token or a bad line, 2 something in the file could not be read.
 
     Example: r8scan report stolen.txt --sign stolen_laptop --note "laptop 4711, lost on Monday"
     """

@@ -48,6 +48,7 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
     """Read the file, or standard input for -, and pass the tokens and digests to `take` in batches.
 
     A list is read line by line, however long it is. For any other file, `take` is called after its last byte was read.
+
     Raises:
         UserError: the file cannot be read.
     """

@@ -9,7 +9,7 @@ import typer
 
 
 class Format(StrEnum):
-    """How findings are printed."""
+    """The formats in which findings can be printed."""
 
     table = "table"
     json = "json"
@@ -48,8 +48,8 @@ def scan(
 def _states(digests: list[str]) -> dict[str, str]:
     """Return the state of each digest in the token store: live, disabled, unknown, or not_checked.
 
-    All are `not_checked` if the store does not answer. A scan may have taken hours, so that must not discard its
-    findings.
+    All are `not_checked` if the store does not answer. A scan may have taken hours, so an unavailable store must not
+    discard its findings.
     """
     from workers.cli.errors import explain
     from workers.cli.opening import opened_context

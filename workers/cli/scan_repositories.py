@@ -31,7 +31,7 @@ class Histories:
         Args:
             git_dir: The git directory.
             shown_as: The name of the repository in the output.
-            is_given: The user named this repository, so paths inside it are printed without its name.
+            is_given: Whether the user named this repository. If so, paths inside it are printed without its name.
         """
         real = os.path.realpath(common_dir(git_dir))
         if real in self._seen:

@@ -1,5 +1,6 @@
-"""The part of the status about canaries: when a canary of each way was last found and disabled, and the problem if that
-was too long ago.
+"""The part of the status about canaries (planted test tokens).
+
+It says, for each way of planting, when a canary was last disabled. It reports a problem if this was too long ago.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ MISSED_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class CanariesState:
-    """The field of an overview about canaries, with one row for each way of planting, and the problems."""
+    """The part of an `Overview` about canaries, with one row for each way of planting, and the problems that it
+    shows.
+    """
 
     canaries: list[CanaryRow]
     problems: list[Problem]
@@ -80,7 +83,7 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
     """Return a list with the most urgent problem of this way of planting canaries, or an empty list.
 
-    `since` is the not empty result of `canaries.since_success`.
+    `since` is the result of `canaries.since_success`. It must not be empty.
     """
     patience, words = ways.PATIENCE[way], ways.WORDS[way]
     todo = f"see r8scan canary list; r8scan status shows what the canary waits for ({_section(way)})"

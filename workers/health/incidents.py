@@ -59,9 +59,9 @@ def percentile_95(ordered: Sequence[float]) -> float:
 
 
 def disable_delays(session: Session, seconds: float) -> list[float]:
-    """Return the sorted delays from visible to disabled, in seconds, of tokens disabled in the last `seconds`.
+    """Return the sorted delays, in seconds, from the publication of tokens until they were disabled.
 
-    Only the newest MAX_DELAYS incidents are considered.
+    Consider the incidents that were detected in the last `seconds`, but only the newest MAX_DELAYS of them.
     """
     newest = (
         select(Incident.id, Incident.disabled_at)

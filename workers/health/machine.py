@@ -1,4 +1,4 @@
-"""The part of the status about this machine: the spool, the disk, the broker and missing settings."""
+"""The part of the status about this machine: the spool, the disk, the clock and missing settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ MIN_FREE_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """The fields of an overview about this machine, and its problems. Both numbers of the disk may be unknown."""
+    """The part of an `Overview` about this machine, and the problems that it shows.
+
+    The fields about the disk are None if the state folder does not exist yet.
+    """
 
     spool_entries: int
     spool_refused: int
@@ -94,7 +97,7 @@ def settings_problems(settings: Settings) -> Iterator[Problem]:
 
 
 def clock_problems(now: datetime) -> Iterator[Problem]:
-    """Yield a problem if this machine's clock differs from `now`, the database's time, which decides about leases."""
+    """Yield a problem if this machine's clock differs from the database's time `now`, which decides when leases end."""
     seconds = time.time() - now.timestamp()
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
         yield clock_off("this machine's clock", seconds)

@@ -28,7 +28,7 @@ LATE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class MessagesState:
-    """The fields of an overview about the outbox and waiting decisions, and the problems."""
+    """The part of an `Overview` about the outbox and waiting decisions, and the problems that it shows."""
 
     outbox: list[OutboxRow]
     decisions: Decisions
@@ -37,7 +37,7 @@ class MessagesState:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """How many things of one kind wait, and since when the oldest has waited."""
+    """The number of waiting things of one kind, and the time since which the oldest has waited."""
 
     number: int
     since: datetime | None

@@ -85,9 +85,9 @@ def read_rows(session: Session, settings: Settings) -> Overview:
 
 
 def _of_database(database: Database, settings: Settings) -> Overview:
-    """Return an overview of what the database's rows say, with the problems of processes.
+    """Return an overview of what the database's rows say, with the problems of rows and processes.
 
-    If the database cannot be used or has tables of another version, return only this problem.
+    If the database cannot be used, or has tables of another version, return an overview with only this problem.
     """
     try:
         with database.read() as session:

@@ -15,14 +15,17 @@ from workers.health.systemd import Notifier
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment on two clocks: the monotonic clock for ages, and the wall clock for the times of files."""
+    """A moment on two clocks. Ages are computed by the monotonic clock. Files get the time of the wall clock."""
 
     monotonic: float
     wall: float
 
 
 class Pulse:
-    """The moments at which the thread last worked and last tried to reach the broker. Safe to read from any thread."""
+    """The moments at which the consuming thread last worked, and last tried to reach the broker.
+
+    Any thread may read it.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, notifier: Notifier | None = None) -> None:
         self._clock = clock
@@ -43,7 +46,7 @@ class Pulse:
 
     @property
     def latest(self) -> Mark:
-        """Return the later one of the two moments."""
+        """Return the later of the two moments: the last work, or the last try to reach the broker."""
         worked = self.worked
         return self.tried if worked is None or worked.monotonic < self.tried.monotonic else worked
 

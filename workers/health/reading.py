@@ -29,7 +29,7 @@ REFUSED_LATELY = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class ReadingState:
-    """The fields of an overview about reading pushes, and the problems."""
+    """The part of an `Overview` about reading pushes, and the problems that it shows."""
 
     rates: list[RateRow]
     bands: list[BandRow]

@@ -164,7 +164,10 @@ class RescanRow:
 
 @dataclass(frozen=True, slots=True)
 class StalledRow:
-    """A job or poll without progress, or stopped at its time limit. `seconds_left` is the time until it is stopped."""
+    """A job or poll that makes no progress, or that was stopped at its time limit.
+
+    `seconds_left` is the time until it is stopped.
+    """
 
     what: str
     name: str
@@ -209,7 +212,10 @@ class IncidentRow:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The delays from visible to disabled, over the incidents of the last 24 hours."""
+    """The delays from publication until the disable, over the incidents of the last 24 hours.
+
+    `p50_seconds` is the median, and `p95_seconds` the 95th percentile. Both are None without such incidents.
+    """
 
     incidents_24h: int = 0
     p50_seconds: float | None = None

@@ -47,7 +47,7 @@ class _Missed:
 
 @dataclass(frozen=True, slots=True)
 class SourcesState:
-    """The fields of an overview about sources, quotas and failing hosts, and the problems."""
+    """The part of an `Overview` about sources, quotas and failing hosts, and the problems that it shows."""
 
     sources: list[SourceRow]
     budgets: list[BudgetRow]
@@ -165,7 +165,7 @@ def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Pr
 
 
 def _clock(state: SourceState) -> Iterator[Problem]:
-    """Yield a problem if the poller's clock differed from GitHub's at GitHub's latest answer."""
+    """Yield a problem if the poller's clock differed from GitHub's clock when GitHub last answered."""
     seconds = float(state.cursor.get("clock_seconds") or 0.0)
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
         word = "behind" if seconds > 0 else "ahead of"

@@ -34,7 +34,7 @@ START = "start r8scan run"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the service works.
+    """The verdict about the service.
 
     Attributes:
         works: Whether new leaks are found and decided. Problems may still delay or hide a part of them.

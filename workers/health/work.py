@@ -30,7 +30,7 @@ WAITING_AFTER = {
 
 @dataclass(frozen=True, slots=True)
 class WorkState:
-    """The fields of an overview about waiting work, and the problems."""
+    """The part of an `Overview` about waiting work, and the problems that it shows."""
 
     queues: list[QueueRow]
     rescans: list[RescanRow]

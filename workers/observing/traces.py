@@ -82,7 +82,7 @@ class Tracing:
         """Export the spans that end with this step.
 
         Args:
-            kind: The line of the security log: one of `KINDS`.
+            kind: The name of the line in the security log: one of `KINDS`.
             incident_id: The incident.
             at: When the line was written.
         """

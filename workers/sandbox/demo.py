@@ -27,7 +27,7 @@ STEP_SECONDS = 30.0
 
 
 class StepFailed(Exception):
-    """A step of the demonstration failed. The message says which."""
+    """Raised if a step of the demonstration failed. The message says which step."""
 
 
 class _Story:

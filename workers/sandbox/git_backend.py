@@ -85,7 +85,7 @@ def create_bare(path: Path, *, allow_filter: bool) -> None:
 
 
 def refs(path: Path) -> dict[str, str]:
-    """Return every ref with the object that it points to."""
+    """Return, by ref, the id of the object to which the ref points."""
     listed = git("for-each-ref", "--format=%(objectname) %(refname)", cwd=path).decode("utf-8", "surrogateescape")
     return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
 

@@ -66,7 +66,8 @@ class Gist:
 class SandboxGitHub:
     """A simulated GitHub.
 
-    `credential` is the accepted token; None accepts any. `faults` holds the answers to send first, by route.
+    `credential` is the accepted token. If it is None, every token is accepted. `faults` has, by route, the answers that
+    are sent first.
     """
 
     root: Path
@@ -137,7 +138,7 @@ class SandboxGitHub:
         return None if repository is None or repository.hidden else repository
 
     def emit(self, event_type: str, repository: str, payload: dict[str, Any]) -> str:
-        """Make an event visible and return its id."""
+        """Show an event on the timeline, and return its id."""
         return self.timeline.emit(event_type, repository, self.repositories[repository.lower()].id, payload)
 
     def create_gist(self, files: dict[str, bytes], owner: str = "ana", description: str = "") -> Gist:
@@ -153,13 +154,13 @@ class SandboxGitHub:
         return gist
 
     def open_issue(self, repository: str, title: str, body: str, number: int = 1) -> str:
-        """Open an issue as a user."""
+        """Open an issue as a user. Return the id of its event."""
         issue = self._issue(repository, number, title, body)
         self.repositories[repository.lower()].listings["issues"].append(issue)
         return self.emit("IssuesEvent", repository, {"action": "opened", "issue": issue})
 
     def comment(self, repository: str, body: str, number: int = 1) -> str:
-        """Comment on an issue as a user."""
+        """Comment on an issue as a user. Return the id of the comment's event."""
         issue = self._issue(repository, number, "a question", "")
         entry = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1", **_now()}
         comment = github_forms.written("issues/comments", f"{self.api_url}/repos/{repository}", 1, entry)
@@ -167,12 +168,15 @@ class SandboxGitHub:
         return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
 
     def publish(self, repository: str) -> str:
-        """Make a private repository public, with all its history."""
+        """Make a private repository public, with all its history. Return the id of its event."""
         self.repositories[repository.lower()].hidden = False
         return self.emit("PublicEvent", repository, {})
 
     def pushed(self, repository: Repository, changes: list[git_backend.RefChange]) -> list[str]:
-        """Show a push on the timeline as GitHub does: new refs as CreateEvents, deleted refs as DeleteEvents."""
+        """Record a push, and return the ids of the events that show it on the timeline.
+
+        As on GitHub, new refs are shown as CreateEvents, deleted refs as DeleteEvents, and other changes as PushEvents.
+        """
         shown: list[str] = []
         kinds = {(True, False): "branch_creation", (False, True): "branch_deletion", (False, False): "push"}
         for change in changes:

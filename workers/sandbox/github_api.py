@@ -263,7 +263,7 @@ class Answers:
         return f"{self.github.api_url}/repos/{repository.name}"
 
     def description(self, repository: Repository) -> dict[str, Any]:
-        """Return a repository in GitHub's form."""
+        """Return a repository as the JSON object that GitHub's REST API returns."""
         github = self.github
         described = github_forms.repository(
             github.api_url, github.url, repository.id, repository.name, repository.description or None

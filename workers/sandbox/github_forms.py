@@ -47,7 +47,7 @@ def user(api_url: str, login: str) -> dict[str, Any]:
 
 
 def repository(api_url: str, web_url: str, number: int, full_name: str, description: str | None) -> dict[str, Any]:
-    """Return a repository with all fields that any endpoint shows."""
+    """Return a repository with the fields of all endpoints."""
     owner, _, name = full_name.partition("/")
     address, page = f"{api_url}/repos/{full_name}", f"{web_url}/{full_name}"
     return {
@@ -75,7 +75,8 @@ def repository(api_url: str, web_url: str, number: int, full_name: str, descript
 
 
 def written(what: str, address: str, number: int, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry of a list of texts: the default fields of this list, replaced by the fields of `entry`.
+    """Return an entry of a list of texts, such as issues or comments: the default fields of an entry, replaced by the
+    fields in `entry`.
 
     `address` is the repository's or gist's address in the API. Malformed values of `entry` are kept.
     """

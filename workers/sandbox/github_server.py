@@ -33,7 +33,7 @@ def application(github: SandboxGitHub) -> Starlette:
 
 @contextmanager
 def running(root: Path, **options: Any) -> Iterator[SandboxGitHub]:
-    """Run a GitHub on loopback for the block."""
+    """Run a GitHub on loopback while the block runs, and yield it."""
     github = SandboxGitHub(root, **options)
     with served(application(github)) as url:
         github.url = url

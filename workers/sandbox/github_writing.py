@@ -17,7 +17,7 @@ from workers.sandbox.github_api import Answers
 
 
 def routes(answers: Answers) -> list[Route]:
-    """Return the routes of the writes."""
+    """Return the routes of the endpoints that write."""
     writing = Writing(answers)
     return [
         Route("/api/repos/{owner}/{name}/contents/{file}", writing.file, methods=["GET", "PUT"]),

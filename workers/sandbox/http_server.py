@@ -28,7 +28,7 @@ class Tls:
 
 @contextmanager
 def served(application: ASGIApp, tls: Tls | None = None) -> Iterator[str]:
-    """Serve the application for the block, and yield its address, `http://127.0.0.1:PORT` (https with `tls`)."""
+    """Serve the application while the block runs. Yield its address: `http://127.0.0.1:PORT`, or https with `tls`."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(

@@ -23,7 +23,7 @@ STYLE = (
 
 
 def application(cause: Callable[[str], Leak], lines: Sequence[str], mailbox: Mailbox, console_url: str) -> Starlette:
-    """Return the page.
+    """Return the application that serves the page.
 
     Args:
         cause: Causes a leak of a kind.

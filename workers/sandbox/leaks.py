@@ -50,7 +50,7 @@ class Leak:
 
 
 class UnknownKind(Exception):
-    """There is no leak of this kind. The message is one line that names all kinds."""
+    """Raised if there is no leak of a kind. The message is one line that names all kinds."""
 
 
 class Leaks:
@@ -63,7 +63,11 @@ class Leaks:
         self._work: dict[str, Workplace] = {}
 
     def cause(self, kind: str) -> Leak:
-        """Publish a fresh token. Raises UnknownKind."""
+        """Publish a fresh token in the way of this kind.
+
+        Raises:
+            UnknownKind: there is no such kind.
+        """
         if kind not in KINDS:
             raise UnknownKind(f'there is no kind "{kind}": {", ".join(KINDS)}')
         with self._lock:
@@ -158,7 +162,8 @@ class Leaks:
     def gist(self, repository: str, token: str, number: int) -> str:
         """Publish a gist.
 
-        GitHub has no event for gists, so the service finds them in its list of gists, which it reads once a minute.
+        GitHub has no event for gists. So the service finds them in GitHub's list of gists, which it reads once a
+        minute.
         """
         owner = repository.partition("/")[0]
         gist = self._world.github.create_gist({f"example{number}.py": HISTORY.format(token).encode()}, owner)

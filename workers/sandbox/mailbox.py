@@ -71,14 +71,15 @@ class _Controller(Controller):
         return int(self.server.sockets[0].getsockname()[1])
 
     def _trigger_server(self) -> None:
-        # The library connects once to test the server, but to the configured port, which is 0 here.
+        # The library tests the server by connecting to the configured port, which is 0 here. Connect to the port in use
+        # instead.
         with socket.create_connection(("127.0.0.1", self.port_in_use()), timeout=5) as connection:
             connection.recv(1024)
 
 
 @contextmanager
 def running() -> Iterator[Mailbox]:
-    """Run a mailbox for the block."""
+    """Run a mailbox while the block runs, and yield it."""
     mailbox = Mailbox()
     controller = _Controller(mailbox, hostname="127.0.0.1", port=0, server_hostname="mailbox.example")
     controller.start()

@@ -44,7 +44,7 @@ MAX_WAITING = 1000
 
 
 class NotReady(Exception):
-    """The service or the console did not start. The message is one line."""
+    """Raised if the service or the console did not start. The message is one line."""
 
 
 class _Journal:
@@ -187,7 +187,7 @@ def _write_settings(folder: Path, surroundings: World) -> None:
 
 @contextmanager
 def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
-    """Cause a leak for each kind that is typed, in a thread, for the block."""
+    """While the block runs, cause a leak for each kind that the user types. A thread reads what is typed."""
     ended = threading.Event()
 
     def read() -> None:

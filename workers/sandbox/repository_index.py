@@ -38,7 +38,7 @@ class RepositoryIndex:
                 heapq.heappush(self._waiting, (at + lag, repository, int(at)))
 
     def between(self, start: int, end: int, now: float) -> list[int]:
-        """Return the repositories whose indexed push lies in the span, both ends included, oldest first."""
+        """Return the repositories whose indexed push is from `start` to `end`, both included, the oldest push first."""
         with self._lock:
             self._learn(now)
             first, last = bisect_left(self._ordered, (start, 0)), bisect_right(self._ordered, (end, 2**62))

@@ -84,7 +84,7 @@ class ReferenceStore:
             return {}
 
     def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
-        """Disable a token and keep the key.
+        """Disable a token and remember the idempotency key `key`.
 
         For the same key, repeat the earlier answer. For another key, answer that the token was already disabled, with
         the first key.
@@ -157,7 +157,7 @@ def application(store: ReferenceStore) -> Starlette:
 
 @contextmanager
 def running(store: ReferenceStore, tls: Tls | None = None) -> Iterator[ReferenceStore]:
-    """Serve the store on loopback for the block."""
+    """Serve the store on loopback while the block runs, and yield it."""
     with served(application(store), tls) as url:
         store.url = url
         yield store

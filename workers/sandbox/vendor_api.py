@@ -65,7 +65,7 @@ def lives_in(database: Database) -> Callable[[str], bool]:
 
 @contextmanager
 def running(database: Database) -> Iterator[VendorApi]:
-    """Run the API for the block."""
+    """Run the API while the block runs, and yield it."""
     cache = Cache(lives_in(database))
     with served(application(cache)) as url:
         yield VendorApi(url, cache)

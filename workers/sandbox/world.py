@@ -104,7 +104,10 @@ class World:
 
 @contextmanager
 def running(folder: Path, **settings: str) -> Iterator[World]:
-    """Run a world in an empty folder. `settings` (lower case, without prefix) change those of the service."""
+    """Run the surroundings of a service while the block runs, with all files in an empty folder.
+
+    `settings` (lower case, without prefix) change settings of the service.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         own_github = stack.enter_context(github_server.running(folder / "github"))

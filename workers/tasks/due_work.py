@@ -45,7 +45,8 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
     look_up, finish, settle_canaries, settle_reports, wake = map(bool, due)
-    # The span of ids is an upper bound of the number of rows.
+    # `sightings` is the highest id minus the lowest. It is quicker to read than the number of rows, and hardly ever
+    # lower.
     return DueWork(look_up, finish, settle_canaries, settle_reports, (sightings or 0) >= max_sightings, wake)
 
 

@@ -1,4 +1,7 @@
-"""`GET /metrics` for Prometheus. It exists only if R8SCAN_METRICS_KEY is set, and requires that key as bearer token."""
+"""`GET /metrics` for Prometheus.
+
+It exists only if R8SCAN_METRICS_KEY is set, and requires that key as a bearer token.
+"""
 
 from __future__ import annotations
 

@@ -136,8 +136,8 @@ class BoundedProtocol(H11Protocol):
         if cycle is None:
             self._enter("head")
         elif cycle.response_complete:
-            # Between two requests, uvicorn's own time-out applies until the next byte arrives. Its task ends at that
-            # byte.
+            # Between two requests, uvicorn's own time-out applies until the next byte arrives. uvicorn then removes its
+            # task.
             self._enter("head" if self.timeout_keep_alive_task is None else "idle")
         else:
             self._enter("body" if cycle.more_body else "answer")

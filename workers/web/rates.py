@@ -64,6 +64,7 @@ class RateLimiter:
         """Take `cost` from the client's buckets and the shared bucket, and return True.
 
         If one of them contains too little, take nothing and return False.
+
         Args:
             keys: The client's networks, the narrowest first (see `rate_keys`).
             cost: Units that the request uses.

@@ -188,8 +188,8 @@ def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], l
 def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:
     """Record the tokens and return the ids of their reports.
 
-    The service decides on these reports after it has answered. A decision takes longer for a real token, so a later
-    answer would tell the caller that the token is real.
+    The service decides on these reports after it has answered. A decision takes longer for a real token, so an answer
+    that waited for it would tell the caller that the token is real.
     """
     settings = context.settings
     try:

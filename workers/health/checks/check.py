@@ -48,7 +48,7 @@ class Off(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check.
+    """A check of one thing that the service needs.
 
     Attributes:
         name: The thing that is checked.

@@ -1,4 +1,7 @@
-"""Checks of the database, Redis, beat, the clock, the disk and the state folder."""
+"""Checks of the database, Redis, beat, the clock, the disk and the state folder.
+
+Each returns one line about what it found. It raises `Wrong` if the check fails.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Checks of external servers: GitHub, git, the mail server, the token store, and channels to operator and gateways."""
+"""Checks of external servers: GitHub, git, the mail server, the token store, and channels to operator and gateways.
+
+Each returns one line about what it found. It raises `Wrong` if the check fails.
+"""
 
 from __future__ import annotations
 

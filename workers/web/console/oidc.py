@@ -44,7 +44,7 @@ ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 class OidcError(Exception):
-    """The person cannot be signed in. The message is one line for the person and for the log."""
+    """Raised if the person cannot be signed in. The message is one line for the person and for the log."""
 
 
 @dataclass(frozen=True, slots=True)

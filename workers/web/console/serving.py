@@ -282,7 +282,7 @@ class Console:
         if found is None:
             return None
         person, is_stale = found
-        # A page's own refresh does not count as activity.
+        # Do not count a refresh that the page itself requests as an action of the person.
         if is_stale and "hx-request" not in request.headers:
             with self.context.database.write() as session:
                 sessions.touch(session, person)

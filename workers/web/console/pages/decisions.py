@@ -77,7 +77,7 @@ def _confirmed(view: View) -> str:
 
     Raises:
         NotPossible: the brake does not hold the number of reports that the page showed, so the person has not agreed to
-            this.
+            this number.
     """
     reason = operator_actions.cleaned(view.form.get("reason", ""))
     with view.context.database.read() as session:

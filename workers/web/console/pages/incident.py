@@ -86,7 +86,7 @@ def show(view: View) -> Response:
 
 
 def summary(row: Row) -> str:
-    """Return a summary of the incident in one or two sentences."""
+    """Return a summary of the incident in a few sentences."""
     one = row.incident
     where = f"in {row.repository}" if row.repository else "in public"
     found = f"It was found {where}" if row.places else "It was reported as compromised"

@@ -42,7 +42,10 @@ BULK_CHUNK = 100
 
 @dataclass
 class BulkOutcome:
-    """The result of a bulk action: the number of changed incidents, and why others were not changed."""
+    """The result of a bulk action: the number of changed incidents, and the reasons why others were not changed.
+
+    `refused` has the number of incidents by reason.
+    """
 
     done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
