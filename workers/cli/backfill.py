@@ -66,7 +66,7 @@ def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool
         return starting.NOT_STARTED if wait else 0
     worst = 0
     for job_id in ids:
-        job, _ = jobs_watched.watch(context.database, job_id)
+        job = jobs_watched.watch(context.database, job_id).job
         if as_json:
             output.json_lines([jobs_watched.summary(job)])
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -48,10 +49,19 @@ def filter_of(given: Mapping[str, str | None]) -> Filter:
         raise UserError(str(err)) from err
 
 
-def newest(session: Session, wanted: Filter, limit: int | None) -> tuple[list[Row], str]:
-    """Return the newest incidents that the filter selects, and how many incidents it selects in total.
+@dataclass(frozen=True, slots=True)
+class NewestIncidents:
+    """The newest incidents that a filter selects.
 
-    The total is a text such as "1,200" or "more than 10,000". It is empty if all incidents are returned.
+    `total` says how many incidents it selects, such as "1,200" or "more than 10,000". It is empty if `rows` has all.
+    """
+
+    rows: list[Row]
+    total: str = ""
+
+
+def newest(session: Session, wanted: Filter, limit: int | None) -> NewestIncidents:
+    """Return the newest incidents that the filter selects.
 
     Args:
         session: A reading transaction.
@@ -66,9 +76,9 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> tuple[list[Ro
         rows += page.rows
         cursor = page.older
         if not cursor:
-            return rows, ""
+            return NewestIncidents(rows)
     total = queries.count(session, wanted, MAX_COUNTED)
-    return rows, f"{total:,}" if total <= MAX_COUNTED else f"more than {MAX_COUNTED:,}"
+    return NewestIncidents(rows, f"{total:,}" if total <= MAX_COUNTED else f"more than {MAX_COUNTED:,}")
 
 
 def cells(row: Row, now: datetime) -> Sequence[Any]:

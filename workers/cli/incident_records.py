@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -95,15 +95,23 @@ def between(session: Session, since: datetime | None, until: datetime | None, ac
         session.expunge_all()
 
 
-def notifications(session: Session, incident: Incident) -> list[tuple[Notification, str]]:
-    """Return the notifications about the incident, oldest first, each with its occasion."""
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A notification about an incident. `occasion` says why it reports the incident."""
+
+    row: Notification
+    occasion: str
+
+
+def notifications(session: Session, incident: Incident) -> list[Reported]:
+    """Return the notifications about the incident, oldest first."""
     statement = (
         select(Notification, NotificationSubject.occasion)
         .join(NotificationSubject)
         .where(NotificationSubject.incident_id == incident.id)
         .order_by(Notification.created_at)
     )
-    return [(row, occasion) for row, occasion in session.execute(statement)]
+    return [Reported(row, occasion) for row, occasion in session.execute(statement)]
 
 
 def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid.UUID, set[str]]:
@@ -149,25 +157,25 @@ def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]
 def whole(session: Session, incident: Incident) -> dict[str, Any]:
     """Return everything that is recorded about an incident, including its timeline."""
     messages = notifications(session, incident)
-    told = [message for message in messages if message[0].channel in (Channel.EMAIL, Channel.OPERATOR)]
+    mails = [one.row for one in messages if one.row.channel in (Channel.EMAIL, Channel.OPERATOR)]
     return {
-        **summary(incident, {row.state for row, _ in told}, len(incident.exposures)),
+        **summary(incident, {mail.state for mail in mails}, len(incident.exposures)),
         "signs": incident.evidence.get("signs", []),
         "exposures": [place(exposure) for exposure in incident.exposures],
         "notifications": [
             {
-                "id": str(row.id),
-                "channel": row.channel,
-                "occasion": occasion,
-                "recipient": row.recipient,
-                "state": row.state,
-                "attempts": row.attempts,
-                "message_id": row.message_id,
-                "created_at": row.created_at,
-                "sent_at": row.sent_at,
-                "error": row.error,
+                "id": str(one.row.id),
+                "channel": one.row.channel,
+                "occasion": one.occasion,
+                "recipient": one.row.recipient,
+                "state": one.row.state,
+                "attempts": one.row.attempts,
+                "message_id": one.row.message_id,
+                "created_at": one.row.created_at,
+                "sent_at": one.row.sent_at,
+                "error": one.row.error,
             }
-            for row, occasion in messages
+            for one in messages
         ],
         "timeline": [asdict(moment) for moment in timeline(session, incident)],
     }

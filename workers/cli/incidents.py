@@ -89,16 +89,16 @@ def list_(
     }
     with opened_context() as context, context.database.read() as session:
         wanted = incident_lists.filter_of(given)
-        rows, total = incident_lists.newest(session, wanted, None if show_all else limit)
+        found = incident_lists.newest(session, wanted, None if show_all else limit)
         if as_json:
-            output.json_lines(incident_lists.as_json(session, rows))
+            output.json_lines(incident_lists.as_json(session, found.rows))
         else:
             now = session.execute(select(db_now())).scalar_one()
-            cells = (incident_lists.cells(row, now) for row in rows)
+            cells = (incident_lists.cells(row, now) for row in found.rows)
             none = "No incidents." if not wanted.to_query() else "No incidents of this kind."
             output.table("Incidents", incident_lists.COLUMNS, cells, empty=none, optional=incident_lists.OPTIONAL)
-    if total:
-        output.errors().print(f"{len(rows):,} of {total} shown: --all shows all", markup=False)
+    if found.total:
+        output.errors().print(f"{len(found.rows):,} of {found.total} shown: --all shows all", markup=False)
 
 
 @app.command()
@@ -299,8 +299,16 @@ def _print(session: Session, incident: Incident) -> None:
         "Notifications",
         ("channel", "about", "to", "state", "attempts", "sent", "error"),
         (
-            (n.channel, occasion, n.recipient, output.message_state(n.state), n.attempts, n.sent_at, n.error)
-            for n, occasion in messages
+            (
+                one.row.channel,
+                one.occasion,
+                one.row.recipient,
+                output.message_state(one.row.state),
+                one.row.attempts,
+                one.row.sent_at,
+                one.row.error,
+            )
+            for one in messages
         ),
         empty="No notification was sent.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -24,8 +25,16 @@ INTERRUPTED = 130
 """The exit status that shells give to a command that Ctrl-C ended."""
 
 
-def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
-    """Show progress until the job and all jobs that it queued have ended. Return the job, and the list of the others.
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A job that has ended, and the jobs that it queued."""
+
+    job: ScanJob
+    children: list[ScanJob]
+
+
+def watch(database: Database, job_id: int) -> Watched:
+    """Show progress until the job and all jobs that it queued have ended. Return them.
 
     Ctrl-C ends only the display. The job continues, and one line says how to watch or cancel it.
     """
@@ -37,7 +46,7 @@ def watch(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _watched(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
+def _watched(database: Database, job_id: int) -> Watched:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
@@ -52,7 +61,7 @@ def _watched(database: Database, job_id: int) -> tuple[ScanJob, list[ScanJob]]:
                 raise UserError(f"job {job_id} was deleted: r8scan incidents list shows what it found")
             waiting = [child for child in children if child.state in jobs.OPEN_STATES]
             if job.state not in jobs.OPEN_STATES and not waiting:
-                return job, children
+                return Watched(job, children)
             shown = job if job.state in jobs.OPEN_STATES else waiting[0]
             many = f"{len(children) - len(waiting)} of {len(children)} done" if children else ""
             progress.update(

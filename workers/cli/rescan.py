@@ -203,12 +203,11 @@ def _queue_and_watch(database: Database, settings: Settings, target: Target, *, 
     if obstacle is not None or not wait:
         typer.echo(json.dumps({"job": job.id, "state": JobState.QUEUED}) if as_json else f"job {job.id} queued")
         return starting.NOT_STARTED if wait else 0
-    watched, children = jobs_watched.watch(database, job.id)
-    return _report(watched, children, as_json)
+    return _report(jobs_watched.watch(database, job.id), as_json)
 
 
-def _report(job: ScanJob, children: list[ScanJob], as_json: bool) -> int:
-    everything = [job, *children]
+def _report(watched: jobs_watched.Watched, as_json: bool) -> int:
+    everything = [watched.job, *watched.children]
     if as_json:
         output.json_lines(jobs_watched.summary(one) for one in everything)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -27,20 +28,31 @@ def settings(
     Example: r8scan settings --changed
     """
     loaded = load_settings()
-    rows = [row for row in described(loaded) if not changed or row[2] != "default"]
+    listed = [one for one in described(loaded) if not changed or one.origin != "default"]
     if as_json:
-        output.json_lines({"setting": name, "value": value, "from": place} for name, value, place in rows)
+        output.json_lines({"setting": one.name, "value": one.value, "from": one.origin} for one in listed)
     else:
+        rows = ((one.name, one.value, one.origin) for one in listed)
         output.table("Settings", ("setting", "value", "from"), rows, empty="every setting has its default")
 
 
-def described(loaded: Settings) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and origin of each setting, without secrets."""
+@dataclass(frozen=True, slots=True)
+class ShownSetting:
+    """A setting as people may see it: without secrets. `origin` says where its value comes from."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def described(loaded: Settings) -> Iterator[ShownSetting]:
+    """Yield each setting."""
     environment, dotenv = {name.upper() for name in os.environ}, dotenv_names()
     for field in Settings.model_fields:
         name = f"{PREFIX}{field.upper()}"
         is_secret = field.upper() in SECRETS
-        yield name, shown(field, getattr(loaded, field)), origin(name, environment, dotenv, has_file=is_secret)
+        place = origin(name, environment, dotenv, has_file=is_secret)
+        yield ShownSetting(name, shown(field, getattr(loaded, field)), place)
 
 
 def shown(field: str, value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -90,20 +91,25 @@ def look(
     seen = None if problems else overview(database, settings)
     found = problems() if problems else seen.problems if seen else ()
     with database.write() as session:
-        begun, over = _due(session, [one for one in found if one.kind not in SETTINGS])
-    if (begun or over) and _notify([*begun.values(), *over.values()], channels):
+        due = _due(session, [one for one in found if one.kind not in SETTINGS])
+    news = [*due.begun.values(), *due.over.values()]
+    if news and _notify(news, channels):
         with database.write() as session:
-            session.execute(update(NotifiedProblem).where(NotifiedProblem.key.in_(begun)).values(told_at=db_now()))
-            session.execute(delete(NotifiedProblem).where(NotifiedProblem.key.in_(over)))
+            session.execute(update(NotifiedProblem).where(NotifiedProblem.key.in_(due.begun)).values(told_at=db_now()))
+            session.execute(delete(NotifiedProblem).where(NotifiedProblem.key.in_(due.over)))
     return seen
 
 
-def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], dict[str, News]]:
-    """Record the current problems.
+@dataclass(frozen=True, slots=True)
+class _DueNews:
+    """The problems to report now, and the reported problems that are over, both by the problem's key."""
 
-    Returns:
-        The problems to report now, and the reported problems that are over, both by the problem's key.
-    """
+    begun: dict[str, News]
+    over: dict[str, News]
+
+
+def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
+    """Record the current problems. Return what to report now."""
     now = session.execute(select(db_now())).scalar_one()
     rows = {row.key: row for row in session.execute(select(NotifiedProblem)).scalars() if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}
@@ -124,7 +130,7 @@ def _due(session: Session, found: Sequence[Problem]) -> tuple[dict[str, News], d
             session.delete(rows[key])
         else:
             over[key] = News("over", rows[key].kind, rows[key].sentence)
-    return begun, over
+    return _DueNews(begun, over)
 
 
 def _notify(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -82,8 +83,9 @@ def _internal_routes(context: Context, key: SecretStr, budget: BodyBudget) -> li
         require_key(request, key)
         batch = _batch_key(request.headers.get("idempotency-key", ""))
         async with of_usage.body(request, USAGE_BYTES) as body:
-            answer, ids = await of_usage.run(_usage, context, body, batch)
-        return JSONResponse(answer, background=BackgroundTask(_settle_later, settling_pool, context, ids))
+            stored = await of_usage.run(_usage, context, body, batch)
+        later = BackgroundTask(_settle_later, settling_pool, context, stored.report_ids)
+        return JSONResponse(stored.answer, background=later)
 
     return [Route("/reports", take_reports, methods=["POST"]), Route("/usage", take_usage, methods=["POST"])]
 
@@ -156,11 +158,19 @@ def _batch_key(given: str) -> str:
         raise RequestRefused(400, f"the batch {err}") from None
 
 
-def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], list[int]]:
-    """Store the usage records. Return the answer, and the ids of the reports that the usage rules made.
+@dataclass(frozen=True, slots=True)
+class _StoredUsage:
+    """The answer to a request with usage records, and the ids of the reports that the usage rules made."""
 
-    The service decides on these reports after it has answered. So a failed decision does not make the client send the
-    usage again.
+    answer: dict[str, Any]
+    report_ids: list[int]
+
+
+def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
+    """Store the usage records, and apply the usage rules.
+
+    The service decides on the reports of the rules after it has answered. So a failed decision does not make the client
+    send the usage again.
     """
     try:
         listed = networks.load(context.settings.usage_listed_file)
@@ -182,7 +192,7 @@ def _usage(context: Context, body: bytes, batch: str) -> tuple[dict[str, Any], l
     answer = {"records": len(records), "bad": len(bad), "bad_lines": bad[:BAD_NAMED]}
     if batch:
         answer["repeated_tokens"] = stored.repeated
-    return answer, stored.report_ids
+    return _StoredUsage(answer, stored.report_ids)
 
 
 def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:

@@ -27,10 +27,10 @@ def test_a_user_is_added_listed_changed_and_removed(r8scan: Run, tmp_path: Path)
     assert (listed["name"], listed["role"]) == ("ana", "viewer")
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     with database.read() as session:
-        kept = users.listed(session)[0].password_hash
+        kept = users.Credential(users.listed(session)[0].password_hash, Role.VIEWER)
     database.close()
-    assert users.check((kept, Role.VIEWER), "ana", f"another {PASSWORD}") is not None
-    assert users.check((kept, Role.VIEWER), "ana", PASSWORD) is None
+    assert users.check(kept, "ana", f"another {PASSWORD}") is not None
+    assert users.check(kept, "ana", PASSWORD) is None
     assert r8scan("console", "user", "remove", "ana").returncode == 0
     assert r8scan("console", "sign-out", "ana").stdout == "0 sessions ended\n"
     gone = r8scan("console", "user", "remove", "ana")

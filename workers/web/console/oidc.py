@@ -80,6 +80,14 @@ class Flow:
         return hashlib.sha256(f"{what}:{self.secret}".encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A person whom the identity provider has authenticated. `subject` is the provider's own id of the person."""
+
+    person: SignedIn
+    subject: str
+
+
 class Provider:
     """The configured identity provider.
 
@@ -118,8 +126,8 @@ class Provider:
             )
         )
 
-    def person(self, flow: Flow, code: str) -> tuple[SignedIn, str]:
-        """Exchange the provider's code for an identity. Return the person, and the provider's own id of the person.
+    def identity(self, flow: Flow, code: str) -> Identity:
+        """Exchange the provider's code for the identity of the person who signs in.
 
         Raises:
             OidcError: the provider refuses, or the identity may not sign in.
@@ -130,7 +138,8 @@ class Provider:
         if self._role_values(claims) is None and "userinfo_endpoint" in metadata and "access_token" in tokens:
             claims = {**self._user_info(metadata, tokens, claims), **claims}
         role = self._role(claims)
-        return SignedIn(name_of(claims, self._settings), role, credential(self._settings)), str(claims["sub"])
+        person = SignedIn(name_of(claims, self._settings), role, credential(self._settings))
+        return Identity(person, subject=str(claims["sub"]))
 
     def _redeemed(self, metadata: dict[str, Any], flow: Flow, code: str) -> dict[str, Any]:
         form = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from starlette.requests import Request
@@ -95,15 +96,15 @@ class OidcSignIn:
         return response
 
     def _from_provider(self, request: Request) -> Response:
-        flow, back = flow_of(request.cookies.get(flow_cookie(request), ""))
+        stored = stored_flow(request.cookies.get(flow_cookie(request), ""))
         finished = partial(self._finished, request)
         try:
-            code = self._code(request, flow)
-            assert flow is not None  # noqa: S101 - without it there is no code
-            person, subject = self._provider.person(flow, code)
+            code = self._code(request, stored.flow)
+            assert stored.flow is not None  # noqa: S101 - without it there is no code
+            identity = self._provider.identity(stored.flow, code)
         except OidcError as err:
-            return finished(self._refused(request, back, err, 401))
-        return finished(self._begin_session(request, person, back, subject))
+            return finished(self._refused(request, stored.back, err, 401))
+        return finished(self._begin_session(request, identity.person, stored.back, identity.subject))
 
     def _code(self, request: Request, flow: Flow | None) -> str:
         """Return the code that the provider has sent through this browser.
@@ -140,14 +141,23 @@ def flow_cookie(request: Request) -> str:
     return f"{cookie_name(request)}-oidc"
 
 
-def flow_of(cookie: str) -> tuple[Flow | None, str]:
-    """Return the sign-in flow of a cookie (None if it is malformed), and the path of the page that the person
-    requested.
+@dataclass(frozen=True, slots=True)
+class StoredFlow:
+    """The content of the cookie: the flow, and the path of the page that the person requested.
+
+    `flow` is None if the cookie is missing or malformed.
     """
+
+    flow: Flow | None
+    back: str
+
+
+def stored_flow(cookie: str) -> StoredFlow:
+    """Return the content of the flow's cookie."""
     secret, _, encoded = cookie.partition(".")
     if len(cookie) > MAX_COOKIE or len(secret) < 40:
-        return None, local_path("")
+        return StoredFlow(None, local_path(""))
     try:
-        return Flow(secret), local_path(urlsafe_b64decode(encoded).decode())
+        return StoredFlow(Flow(secret), local_path(urlsafe_b64decode(encoded).decode()))
     except ValueError:
-        return None, local_path("")
+        return StoredFlow(None, local_path(""))

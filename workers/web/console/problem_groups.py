@@ -9,26 +9,35 @@ from dataclasses import dataclass
 
 from workers.health.problems import Kind, Problem
 
-_SOURCES = ("/console/sources", "Sources")
-_QUOTAS = ("/console/sources#quotas", "Quotas")
-_MAILS = ("/console/outbox?state=pending", "Messages that wait")
-_FAILED_MAILS = ("/console/outbox?state=failed", "Failed messages")
-_JOBS = ("/console/jobs", "Jobs")
-_CANARIES = ("/console/sources#canaries", "Canaries")
-PAGES: dict[Kind, tuple[str, str]] = {
+
+@dataclass(frozen=True, slots=True)
+class PageLink:
+    """A link to a page of the console: its address and its name. Both are empty for no page."""
+
+    path: str = ""
+    name: str = ""
+
+
+_SOURCES = PageLink("/console/sources", "Sources")
+_QUOTAS = PageLink("/console/sources#quotas", "Quotas")
+_MAILS = PageLink("/console/outbox?state=pending", "Messages that wait")
+_FAILED_MAILS = PageLink("/console/outbox?state=failed", "Failed messages")
+_JOBS = PageLink("/console/jobs", "Jobs")
+_CANARIES = PageLink("/console/sources#canaries", "Canaries")
+PAGES: dict[Kind, PageLink] = {
     Kind.MESSAGE_WAITS: _MAILS,
     Kind.MESSAGE_FAILED: _FAILED_MAILS,
     Kind.OWNER_UNDELIVERABLE: _FAILED_MAILS,
-    Kind.DISABLING_WAITS: ("/console/incidents?action=disabling", "Incidents"),
-    Kind.REPORTS_WAIT: ("/console/decisions", "Decisions"),
-    Kind.STALLED: ("/console/jobs?state=running", "Running jobs"),
-    Kind.JOBS_WAIT: ("/console/jobs?state=queued", "Queued jobs"),
+    Kind.DISABLING_WAITS: PageLink("/console/incidents?action=disabling", "Incidents"),
+    Kind.REPORTS_WAIT: PageLink("/console/decisions", "Decisions"),
+    Kind.STALLED: PageLink("/console/jobs?state=running", "Running jobs"),
+    Kind.JOBS_WAIT: PageLink("/console/jobs?state=queued", "Queued jobs"),
     Kind.DROPPED: _SOURCES,
     Kind.SOURCE_ERROR: _SOURCES,
     Kind.SOURCE_STALE: _SOURCES,
     Kind.SOURCE_SILENT: _SOURCES,
     Kind.SOURCE_BEHIND: _JOBS,
-    Kind.SOURCE_INCOMPLETE: ("/console/sources#gaps", "Gaps"),
+    Kind.SOURCE_INCOMPLETE: PageLink("/console/sources#gaps", "Gaps"),
     Kind.CREDENTIAL_REJECTED: _QUOTAS,
     Kind.REQUESTS_LIMITED: _QUOTAS,
     Kind.HOST_FAILS: _SOURCES,
@@ -60,16 +69,11 @@ PEOPLE = (
 
 @dataclass(frozen=True, slots=True)
 class ProblemGroup:
-    """The problems of one kind.
-
-    `path` and `page` are the address and the name of the page on which the operator can act. Both are empty if no page
-    helps.
-    """
+    """The problems of one kind. `page` is the page on which the operator can act, if a page helps."""
 
     title: str
     problems: Sequence[Problem]
-    path: str
-    page: str
+    page: PageLink
 
     @property
     def advice(self) -> Sequence[str]:
@@ -83,7 +87,7 @@ def grouped(problems: Sequence[Problem]) -> list[ProblemGroup]:
     for one in problems:
         by_kind.setdefault(one.kind, []).append(one)
     return [
-        ProblemGroup(TITLES.get(kind, _words(kind)), by_kind[kind], *PAGES.get(kind, ("", "")))
+        ProblemGroup(TITLES.get(kind, _words(kind)), by_kind[kind], PAGES.get(kind, PageLink()))
         for kind in sorted(by_kind, key=_rank)
     ]
 

@@ -281,12 +281,11 @@ class Console:
             found = sessions.find(session, secret, self.context.settings)
         if found is None:
             return None
-        person, is_stale = found
         # Do not count a refresh that the page itself requests as an action of the person.
-        if is_stale and "hx-request" not in request.headers:
+        if found.is_stale and "hx-request" not in request.headers:
             with self.context.database.write() as session:
-                sessions.touch(session, person)
-        return person
+                sessions.touch(session, found.person)
+        return found.person
 
     def _read_key(self) -> bytes:
         with self.context.database.write() as session:

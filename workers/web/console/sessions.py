@@ -52,6 +52,14 @@ class Person:
         return f"console:{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class FoundSession:
+    """A session that has not ended. `is_stale`: the person's last recorded action is more than a minute ago."""
+
+    person: Person
+    is_stale: bool
+
+
 def signing_key(session: Session) -> bytes:
     """Return the key that signs cookies. Create it if it does not exist. `session` must be a writing transaction."""
     values = {"id": _KEY_ID, "key": secrets.token_hex(32)}
@@ -105,11 +113,8 @@ def begin(session: Session, person: SignedIn, settings: Settings, network: str, 
     return secret
 
 
-def find(session: Session, secret: str, settings: Settings) -> tuple[Person, bool] | None:
-    """Return the session's person, and whether the person's last recorded action is more than a minute ago.
-
-    Return None if the session has ended.
-    """
+def find(session: Session, secret: str, settings: Settings) -> FoundSession | None:
+    """Return the session with this secret, or None if it has ended."""
     row = session.execute(
         select(ConsoleSession, (ConsoleSession.seen_at < db_now(-SEEN_EVERY_SECONDS)).label("is_stale")).where(
             ConsoleSession.id == _hashed(secret),
@@ -121,7 +126,9 @@ def find(session: Session, secret: str, settings: Settings) -> tuple[Person, boo
         return None
     found: ConsoleSession = row[0]
     role = _role_now(session, found, settings)
-    return (Person(found.name, role, found.id, found.expires_at), bool(row.is_stale)) if role else None
+    if role is None:
+        return None
+    return FoundSession(Person(found.name, role, found.id, found.expires_at), bool(row.is_stale))
 
 
 def touch(session: Session, person: Person) -> None:
@@ -150,9 +157,9 @@ def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Ro
         is_same = settings.oidc_issuer and hmac.compare_digest(oidc.credential(settings), found.credential)
         return found.role if is_same else None
     now = users.credential_of(session, settings, found.name)
-    if now is None or not hmac.compare_digest(users.fingerprint(now[0]), found.credential):
+    if now is None or not hmac.compare_digest(users.fingerprint(now.password_hash), found.credential):
         return None
-    return now[1]
+    return now.role
 
 
 def _hashed(secret: str) -> str:

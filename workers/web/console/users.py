@@ -44,6 +44,14 @@ class SignedIn:
     credential: str
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a user signs in with, and the role that the user then has."""
+
+    password_hash: str
+    role: Role
+
+
 def folded_name(name: str) -> str:
     """Return the name in lower case.
 
@@ -139,22 +147,22 @@ def anybody(session: Session, settings: Settings) -> bool:
     return is_set or session.execute(select(ConsoleUser.name).limit(1)).scalar_one_or_none() is not None
 
 
-def credential_of(session: Session, settings: Settings, name: str) -> tuple[str, Role] | None:
+def credential_of(session: Session, settings: Settings, name: str) -> Credential | None:
     """Return the current password hash and role of a user, or None for an unknown name."""
     if name == SETTINGS_USER:
         setting = settings.console_password_hash
-        return (setting.get_secret_value(), Role.OPERATOR) if setting else None
+        return Credential(setting.get_secret_value(), Role.OPERATOR) if setting else None
     row = session.get(ConsoleUser, name)
-    return (row.password_hash, row.role) if row else None
+    return Credential(row.password_hash, row.role) if row else None
 
 
-def check(found: tuple[str, Role] | None, name: str, password: str) -> SignedIn | None:
+def check(found: Credential | None, name: str, password: str) -> SignedIn | None:
     """Return the authenticated person, or None for a wrong name or password.
 
     Both cases take the same time (about 20 ms) and memory (19 MiB), so that a caller cannot find out which names exist.
     """
     try:
-        _HASHER.verify(found[0] if found else _UNKNOWN_USER_HASH, password[:MAX_PASSWORD])
+        _HASHER.verify(found.password_hash if found else _UNKNOWN_USER_HASH, password[:MAX_PASSWORD])
     except (VerificationError, InvalidHashError):
         return None
-    return SignedIn(name, found[1], fingerprint(found[0])) if found else None
+    return SignedIn(name, found.role, fingerprint(found.password_hash)) if found else None

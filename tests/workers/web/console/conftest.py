@@ -131,7 +131,7 @@ def signed_in(client: httpx.Client, context: Context, name: str) -> httpx.Client
     with context.database.write() as session:
         found = users.credential_of(session, context.settings, name)
         assert found is not None
-        person = users.SignedIn(name, found[1], users.fingerprint(found[0]))
+        person = users.SignedIn(name, found.role, users.fingerprint(found.password_hash))
         secret = sessions.begin(session, person, context.settings, "127.0.0.0/24")
         client.cookies.set("r8scan", sessions.signed(secret, sessions.signing_key(session)))
     return client

@@ -144,8 +144,8 @@ def test_a_token_that_is_not_for_this_sign_in_lets_nobody_in(oidc_context: Conte
     good: dict[str, Any] = {"iss": issuer, "aud": "r8scan", "sub": "ana", "exp": 4_000_000_000, "iat": 1_700_000_000}
     good |= {"nonce": flow.nonce, "groups": ["r8-operators"]}
     rs256 = {"alg": "RS256"}
-    person, subject = Forging(oidc_context, rs256, good, KEY).person(flow, "code")
-    assert (person.name, subject) == ("oidc:ana", "ana")
+    found = Forging(oidc_context, rs256, good, KEY).identity(flow, "code")
+    assert (found.person.name, found.subject) == ("oidc:ana", "ana")
     forged: dict[str, tuple[dict[str, Any], dict[str, Any], RSAKey]] = {
         "issuer": (rs256, {**good, "iss": "https://elsewhere.example"}, KEY),
         "audience": (rs256, {**good, "aud": "another-client"}, KEY),
@@ -160,13 +160,13 @@ def test_a_token_that_is_not_for_this_sign_in_lets_nobody_in(oidc_context: Conte
     }
     for name, (header, claims, key) in forged.items():
         with pytest.raises(OidcError):
-            pytest.fail(f"{name}: {Forging(oidc_context, header, claims, key).person(flow, 'code')}")
+            pytest.fail(f"{name}: {Forging(oidc_context, header, claims, key).identity(flow, 'code')}")
     unsigned = Forging(oidc_context, rs256, good, KEY)
     head, body, _ = unsigned.token.split(".")
     for token in (f"eyJhbGciOiJub25lIn0.{body}.", f"{head}.{body}.", "x", "", "a.b.c", f"{head}.{body}.AAAA"):
         unsigned.token = token
         with pytest.raises(OidcError):
-            unsigned.person(flow, "code")
+            unsigned.identity(flow, "code")
 
 
 def test_an_issuer_may_end_in_a_slash_if_provider_and_token_agree(oidc_context: Context) -> None:
@@ -175,10 +175,10 @@ def test_an_issuer_may_end_in_a_slash_if_provider_and_token_agree(oidc_context: 
     claims: dict[str, Any] = {"iss": issuer, "aud": "r8scan", "sub": "ana", "exp": 4_000_000_000, "iat": 1_700_000_000}
     provider = Forging(oidc_context, {"alg": "RS256"}, {**claims, "nonce": flow.nonce, "groups": "r8-viewers"}, KEY)
     with pytest.raises(OidcError, match="invalid_claim"):
-        provider.person(flow, "code")
+        provider.identity(flow, "code")
     provider = Forging(oidc_context, {"alg": "RS256"}, {**claims, "nonce": flow.nonce, "groups": "r8-viewers"}, KEY)
     provider.named_issuer = issuer
-    assert provider.person(flow, "code")[1] == "ana"
+    assert provider.identity(flow, "code").subject == "ana"
 
 
 @pytest.mark.parametrize("verified", [{}, {"email_verified": False}, {"email_verified": "false"}])

@@ -53,7 +53,7 @@ def show(view: View) -> Response:
             states=tuple(JobState),
             kinds=sorted(TASKS_OF_JOBS),
             queues=view.console.overview.get().queues,
-            errors=lists.job_errors(session),
+            errors=lists.failure_reasons(session),
             target_of=target_text,
             can_be_retried=CAN_BE_RETRIED,
             unread_of=number_unread,

@@ -33,7 +33,12 @@ def show(view: View) -> Response:
                 accounts = lists.account_list(session, view.query)
                 counts = lists.tokens_of(session, accounts.rows)
                 return view.page(
-                    "accounts.html", listed=accounts, counts=counts, values=values, before=view.query.get("before", "")
+                    "accounts.html",
+                    listed=accounts,
+                    counts=counts,
+                    no_tokens=lists.TokenCounts(),
+                    values=values,
+                    before=view.query.get("before", ""),
                 )
             tokens = lists.token_list(session, view.query)
         except BadFilter as err:

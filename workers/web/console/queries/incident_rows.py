@@ -55,20 +55,33 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
     mails = _mail_states(session, [incident.id for incident in incidents])
     found = []
     for incident in incidents:
-        number, published, first = places.get(incident.id, (0, None, None))
+        known = places.get(incident.id, _Places())
         seconds = None
-        if incident.action == Decision.DISABLED and incident.disabled_at and published:
-            seconds = max((incident.disabled_at - published).total_seconds(), 0.0)
-        where = (first.path or first.kind) if first else ""
-        repository = (first.repository or "") if first else ""
-        found.append(Row(incident, number, repository, where, seconds, tuple(sorted(mails[incident.id]))))
+        if incident.action == Decision.DISABLED and incident.disabled_at and known.published_at:
+            seconds = max((incident.disabled_at - known.published_at).total_seconds(), 0.0)
+        row = Row(
+            incident=incident,
+            places=known.number,
+            repository=(known.first.repository or "") if known.first else "",
+            where=(known.first.path or known.first.kind) if known.first else "",
+            seconds=seconds,
+            mails=tuple(sorted(mails[incident.id])),
+        )
+        found.append(row)
     return found
 
 
-def _places(
-    session: Session, wanted: Sequence[uuid.UUID], most: int
-) -> dict[uuid.UUID, tuple[int, datetime | None, Exposure | None]]:
-    """Return, by incident id, the number of places, the earliest publication, and the first place.
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The number of places of an incident, the earliest publication, and the first place."""
+
+    number: int = 0
+    published_at: datetime | None = None
+    first: Exposure | None = None
+
+
+def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uuid.UUID, _Places]:
+    """Return, by incident id, what is known about the places of each incident.
 
     Consider only the first `most` + 1 places of each incident, in the order in which they were found.
     """
@@ -91,7 +104,10 @@ def _places(
     found = session.execute(statement).all()
     firsts = select(Exposure).where(Exposure.id.in_([row[3] for row in found if row[3] is not None]))
     by_id = {exposure.id: exposure for exposure in session.execute(firsts).scalars()}
-    return {row[0]: (row[1], row[2], by_id.get(row[3])) for row in found}
+    return {
+        incident_id: _Places(number, published_at, by_id.get(first_id))
+        for incident_id, number, published_at, first_id in found
+    }
 
 
 def _mail_states(session: Session, wanted: Sequence[uuid.UUID]) -> dict[uuid.UUID, set[str]]:

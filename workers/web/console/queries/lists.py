@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -55,24 +55,29 @@ def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
     return _by_number(list(session.execute(statement).scalars()))
 
 
-def job_errors(session: Session) -> list[tuple[str, int, int]]:
-    """Return the reasons why jobs failed, the commonest first.
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """A reason why jobs failed: the beginning of their error, the number of jobs, and the id of the newest job."""
 
-    The beginning of the error is the reason. Each row has the reason, the number of jobs, and the id of the newest job.
-    """
+    reason: str
+    jobs: int
+    newest: int
+
+
+def failure_reasons(session: Session) -> list[FailureReason]:
+    """Return the reasons why jobs failed, the commonest first."""
     newest = (
         select(ScanJob.id, ScanJob.error)
         .where(ScanJob.state == JobState.FAILED)
         .order_by(ScanJob.id.desc())
         .limit(MAX_FAILED_READ)
     )
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, FailureReason] = {}
     for job_id, error in session.execute(newest):
         reason = (error or "no reason was recorded").partition(":")[0][:120]
-        number, first = found.get(reason, (0, job_id))
-        found[reason] = (number + 1, first)
-    ordered = sorted(found.items(), key=lambda item: -item[1][0])
-    return [(reason, number, job_id) for reason, (number, job_id) in ordered[:MAX_REASONS]]
+        before = found.get(reason, FailureReason(reason, 0, job_id))
+        found[reason] = replace(before, jobs=before.jobs + 1)
+    return sorted(found.values(), key=lambda one: -one.jobs)[:MAX_REASONS]
 
 
 def children_of(session: Session, job_id: int) -> dict[str, int]:
@@ -100,17 +105,28 @@ def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notifica
     return Listed(found[:ROWS], f"{last.created_at.isoformat()}_{last.id}" if last else "")
 
 
-def incidents_reported(session: Session, messages: Sequence[Notification]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:
-    """Return, by message id, the id of one incident that the message reports, and how many it reports."""
+@dataclass(frozen=True, slots=True)
+class ReportedIncidents:
+    """The incidents that a message reports: the id of the first one, and their number."""
+
+    first: uuid.UUID
+    number: int
+
+
+def incidents_reported(session: Session, messages: Sequence[Notification]) -> dict[uuid.UUID, ReportedIncidents]:
+    """Return, by message id, the incidents that each message reports."""
     ids = [message.id for message in messages]
     statement = (
         select(NotificationSubject.notification_id, func.min(NotificationSubject.id), func.count())
         .where(NotificationSubject.notification_id.in_(ids))
         .group_by(NotificationSubject.notification_id)
     )
-    firsts = {row[1]: (row[0], row[2]) for row in session.execute(statement)}
-    named = select(NotificationSubject.id, NotificationSubject.incident_id).where(NotificationSubject.id.in_(firsts))
-    return {firsts[own_id][0]: (incident_id, firsts[own_id][1]) for own_id, incident_id in session.execute(named)}
+    numbers = {first_id: number for _, first_id, number in session.execute(statement)}
+    firsts = select(NotificationSubject).where(NotificationSubject.id.in_(numbers))
+    return {
+        subject.notification_id: ReportedIncidents(subject.incident_id, numbers[subject.id])
+        for subject in session.execute(firsts).scalars()
+    }
 
 
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
@@ -173,14 +189,26 @@ def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]
     return _by_number(list(session.execute(statement.order_by(Account.id.desc()).limit(ROWS + 1)).scalars()))
 
 
-def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, tuple[int, int]]:
-    """Return, by account id, how many tokens the account has, and how many of them are disabled."""
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """The number of tokens of an account, and the number of those that are disabled."""
+
+    all: int = 0
+    disabled: int = 0
+
+
+def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, TokenCounts]:
+    """Return, by account id, the numbers of tokens of each account that has any."""
     statement = (
         select(ApiToken.account_id, func.count(), func.count(ApiToken.disabled_at))
         .where(ApiToken.account_id.in_([account.id for account in accounts]))
         .group_by(ApiToken.account_id)
     )
-    return {row[0]: (row[1], row[2]) for row in session.execute(statement) if row[0] is not None}
+    return {
+        account_id: TokenCounts(number, disabled)
+        for account_id, number, disabled in session.execute(statement)
+        if account_id is not None
+    }
 
 
 def newest_gaps(session: Session) -> list[Gap]:

@@ -41,7 +41,7 @@ def test_each_list_gives_every_row_once_over_its_pages(database: Database) -> No
         }
         assert [row.name for row in lists.account_list(session, {"q": "acme"}).rows] == ["acme-weather"]
         assert lists.account_list(session, {"q": "%"}).rows == []
-        assert {reason for reason, _, _ in lists.job_errors(session)} <= {"RepositoryTooLarge", "CloneFailed"}
+        assert {one.reason for one in lists.failure_reasons(session)} <= {"RepositoryTooLarge", "CloneFailed"}
 
 
 def test_figures_and_what_waits_are_those_of_the_rows(database: Database) -> None:
