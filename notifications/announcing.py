@@ -41,7 +41,7 @@ ERROR_NO_CONTENT = "the announcement has no content and cannot be sent"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class AnnouncingReport:
     """The result of one run: the numbers of sent, deferred and failed rows."""
 
@@ -49,12 +49,31 @@ class AnnouncingReport:
     deferred: int = 0
     failed: int = 0
 
+    def __add__(self, other: AnnouncingReport) -> AnnouncingReport:
+        return AnnouncingReport(self.sent + other.sent, self.deferred + other.deferred, self.failed + other.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """The result of sending one batch. `accepts_more`: the channel may accept more announcements now."""
+
+    report: AnnouncingReport
+    accepts_more: bool
+
 
 @dataclass(frozen=True, slots=True)
 class _Claimed:
     lease: Lease
     content: Content
     age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The claimed rows of a batch, and the number of rows that failed because they have no content."""
+
+    rows: list[_Claimed]
+    failed: int
 
 
 def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> AnnouncingReport:
@@ -66,58 +85,57 @@ def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChan
     report = AnnouncingReport(failed=_give_up_without_channel(database, channels))
     for name in sorted(channels):
         for _ in range(MAX_BATCHES_PER_RUN):
-            claimed = _claim(database, name, report)
-            if not claimed or not _send(database, name, channels[name], claimed, report):
+            batch = _claim(database, name)
+            report += AnnouncingReport(failed=batch.failed)
+            if not batch.rows:
+                break
+            sent = _send(database, name, channels[name], batch.rows)
+            report += sent.report
+            if not sent.accepts_more:
                 break
     return report
 
 
-def _send(
-    database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed], report: AnnouncingReport
-) -> bool:
-    """Send a batch, and record the result of each row. Return whether the channel accepts more announcements now."""
+def _send(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
+    """Send a batch, and record the result of each row."""
     try:
         channel.send([one.content for one in claimed])
     except AnnouncementRefused as err:
         if len(claimed) > 1:
-            return _send_singly(database, name, channel, claimed, report)
-        _defer_channel(database, name, claimed, str(err), report)
-        return False
+            return _send_singly(database, name, channel, claimed)
+        return _Sent(_defer_channel(database, name, claimed, str(err)), accepts_more=False)
     except AnnouncementUndelivered as err:
-        _defer_channel(database, name, claimed, str(err), report)
-        return False
-    report.sent += _settle(database, name, claimed)
-    return True
+        return _Sent(_defer_channel(database, name, claimed, str(err)), accepts_more=False)
+    return _Sent(AnnouncingReport(sent=_settle(database, name, claimed)), accepts_more=True)
 
 
-def _send_singly(
-    database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed], report: AnnouncingReport
-) -> bool:
+def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
     """Send a refused batch row by row, so that an announcement that the receiver cannot read does not block the rest.
 
-    Return whether the channel accepted at least one announcement and can still be reached.
+    The channel may accept more announcements if it accepted at least one, and can still be reached.
     """
+    report = AnnouncingReport()
     until = time.monotonic() + MAX_SINGLE_SEND_SECONDS
     taken = refused = 0
     for number, one in enumerate(claimed):
         if time.monotonic() > until or (refused >= MAX_REFUSED and not taken):
             # Make these rows due sooner than the refused ones, so that the next batch does not begin with refused rows.
-            _give_back(database, claimed[number:], report)
-            return bool(taken)
+            report += _give_back(database, claimed[number:])
+            break
         try:
             channel.send([one.content])
         except AnnouncementRefused as err:
             refused += 1
             _log.error("an announcement was refused and will be retried: %s", err, extra={"channel": name})
             with database.write() as session:
-                _defer(session, [one], str(err), report)
+                report += _defer(session, [one], str(err))
         except AnnouncementUndelivered as err:
-            _defer_channel(database, name, claimed[number:], str(err), report)
-            return False
+            report += _defer_channel(database, name, claimed[number:], str(err))
+            return _Sent(report, accepts_more=False)
         else:
             taken += 1
-            report.sent += _settle(database, name, [one])
-    return bool(taken)
+            report += AnnouncingReport(sent=_settle(database, name, [one]))
+    return _Sent(report, accepts_more=bool(taken))
 
 
 def backoff(attempts: int) -> int:
@@ -129,7 +147,7 @@ def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
     return (Notification.channel == channel, Notification.state == NotificationState.FROZEN)
 
 
-def _claim(database: Database, channel: str, report: AnnouncingReport) -> list[_Claimed]:
+def _claim(database: Database, channel: str) -> _Batch:
     """Claim a batch of due rows. Schedule their next attempt in the same transaction, in case this worker dies."""
     with database.write() as session:
         keys = leases.due_keys(session, Notification, *_due(channel), limit=BATCH)
@@ -145,10 +163,9 @@ def _claim(database: Database, channel: str, report: AnnouncingReport) -> list[_
         failed = leases.write_all(
             session, empty, leased_until=None, state=NotificationState.FAILED, error=ERROR_NO_CONTENT
         )
-        report.failed += len(failed)
         for delay, planned in _by_delay(claimed).items():
             leases.write_all(session, planned, next_attempt_at=db_now(delay))
-    return claimed
+    return _Batch(claimed, len(failed))
 
 
 def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
@@ -175,9 +192,7 @@ def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> in
         )
 
 
-def _defer_channel(
-    database: Database, channel: str, claimed: list[_Claimed], reason: str, report: AnnouncingReport
-) -> None:
+def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
     """Defer the batch, and every other due row of the channel, because the channel accepts nothing now."""
     _log.error(
         "announcements could not be sent and will be retried: %s",
@@ -185,7 +200,7 @@ def _defer_channel(
         extra={"channel": channel, "rows": len(claimed)},
     )
     with database.write() as session:
-        _defer(session, claimed, reason, report)
+        report = _defer(session, claimed, reason)
         others = select(Notification.id).where(*_due(channel), leases.is_due(Notification))
         session.execute(
             update(Notification)
@@ -193,20 +208,22 @@ def _defer_channel(
             .values(next_attempt_at=db_now(BACKOFF_SECONDS[0]))
             .execution_options(synchronize_session=False)
         )
+    return report
 
 
-def _defer(session: Session, claimed: list[_Claimed], reason: str, report: AnnouncingReport) -> None:
+def _defer(session: Session, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
     """Release the rows until their next scheduled attempt. Record rows that are older than three days as failed."""
     error = reason[:MAX_ERROR_LENGTH]
     old = [one for one in claimed if one.age > GIVE_UP_AFTER]
-    report.failed += _written(session, old, state=NotificationState.FAILED, error=f"{GAVE_UP}: {error}")
-    report.deferred += _written(session, [one for one in claimed if one.age <= GIVE_UP_AFTER], error=error)
+    failed = _written(session, old, state=NotificationState.FAILED, error=f"{GAVE_UP}: {error}")
+    deferred = _written(session, [one for one in claimed if one.age <= GIVE_UP_AFTER], error=error)
+    return AnnouncingReport(deferred=deferred, failed=failed)
 
 
-def _give_back(database: Database, claimed: list[_Claimed], report: AnnouncingReport) -> None:
+def _give_back(database: Database, claimed: list[_Claimed]) -> AnnouncingReport:
     """Release rows that were not sent, so that they are due again after a second."""
     with database.write() as session:
-        report.deferred += _written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0]))
+        return AnnouncingReport(deferred=_written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0])))
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> int:

@@ -11,9 +11,11 @@ import logging
 import secrets
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum, auto
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -54,23 +56,41 @@ MAX_ERROR_LENGTH = 500
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+class Outcome(Enum):
+    """What happened to a row that a run tried to send."""
+
+    SENT = auto()
+    DEFERRED = auto()
+    FAILED = auto()
+    LOST = auto()
+    """Another worker claimed the row, because the lease of this worker had expired."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryReport:
     """The result of one run, in numbers of rows.
 
-    Attributes:
-        claimed: All rows that the run tried. They were sent, deferred, failed or lost. One more may have been
-            interrupted when the database became unavailable.
-        lost: Rows that another worker claimed because their lease had expired.
-        held_back: Due rows that were deferred without an attempt, because the mail server was unavailable.
+    `held_back` counts due rows that were deferred without an attempt, because the mail server was unavailable.
     """
 
-    claimed: int = 0
     sent: int = 0
     deferred: int = 0
     failed: int = 0
     lost: int = 0
     held_back: int = 0
+
+    @property
+    def claimed(self) -> int:
+        """Return the number of all rows that the run tried to send."""
+        return self.sent + self.deferred + self.failed + self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """The result of one attempt. `down` says why no other mail can be sent now, if that is so."""
+
+    outcome: Outcome
+    down: TransportDown | None = None
 
 
 def _jitter() -> float:
@@ -101,17 +121,25 @@ def deliver_due(
     Raises:
         sqlalchemy.exc.DBAPIError: the database is unavailable.
     """
-    report = DeliveryReport()
+    counts: Counter[Outcome] = Counter()
+    held_back = 0
     with database.read() as session:
         groups = claiming.due(session, limit=min(limit, rate - _sent_last_minute(session)))
     with transport.open() as connection:
         try:
             for keys in groups:
                 for claimed in _claims(database, keys, jitter, send_seconds):
-                    _deliver_all(database, connection, identity, claimed, report)
+                    for outcome in _deliver_all(database, connection, identity, claimed):
+                        counts[outcome] += 1
         except TransportDown as down:
-            report.held_back = _hold_back(database, down)
-    return report
+            held_back = _hold_back(database, down)
+    return DeliveryReport(
+        sent=counts[Outcome.SENT],
+        deferred=counts[Outcome.DEFERRED],
+        failed=counts[Outcome.FAILED],
+        lost=counts[Outcome.LOST],
+        held_back=held_back,
+    )
 
 
 def _claims(
@@ -149,16 +177,12 @@ def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
 
 
 def _deliver_all(
-    database: Database,
-    connection: MailConnection,
-    identity: MailIdentity,
-    claimed: Sequence[Claimed],
-    report: DeliveryReport,
-) -> None:
-    """Send the rows of one claim.
+    database: Database, connection: MailConnection, identity: MailIdentity, claimed: Sequence[Claimed]
+) -> Iterator[Outcome]:
+    """Send the rows of one claim, and yield what happened to each.
 
     Raises:
-        TransportDown: The mail server is unavailable. The rows that were not sent yet were released.
+        TransportDown: The mail server is unavailable. The rows that were not tried yet were released.
     """
     rest = list(claimed)
     while rest:
@@ -168,50 +192,43 @@ def _deliver_all(
                 return
         one = rest.pop(0)
         try:
-            _deliver(database, connection, identity, one, report)
-        except TransportDown:
-            claiming.give_back(database, rest)
-            raise
+            attempt = _deliver(database, connection, identity, one)
         except LeaseLost as lost:
-            report.lost += 1
             _log.warning(
                 "the lease on a mail was lost; another worker continues with it",
                 extra={"notification": str(one.id), "error": str(lost)},
             )
+            attempt = _Attempt(Outcome.LOST)
+        if attempt.down is not None:
+            claiming.give_back(database, rest)
+        yield attempt.outcome
+        if attempt.down is not None:
+            raise attempt.down
 
 
-def _deliver(
-    database: Database, connection: MailConnection, identity: MailIdentity, claimed: Claimed, report: DeliveryReport
-) -> None:
+def _deliver(database: Database, connection: MailConnection, identity: MailIdentity, claimed: Claimed) -> _Attempt:
     """Send one mail and record its outcome.
 
     Raises:
-        TransportDown: the mail server is unavailable. The row was deferred.
         LeaseLost: another worker claimed the row after this lease expired.
     """
-    report.claimed += 1
     if claimed.lease.attempts > MAX_ATTEMPTS:
-        _fail(database, claimed, identity, f"gave up after {MAX_ATTEMPTS} attempts")
-        report.failed += 1
-        return
+        return _Attempt(_fail(database, claimed, identity, f"gave up after {MAX_ATTEMPTS} attempts"))
     try:
         rendered = _send(connection, claimed, identity)
     except (PermanentFailure, UnusableAddress) as err:
-        _fail(database, claimed, identity, str(err))
-        report.failed += 1
+        return _Attempt(_fail(database, claimed, identity, str(err)))
+    except TransportDown as down:
+        return _Attempt(_defer(database, claimed, identity, MAIL_SERVER_DOWN + down.reason), down)
     except TransientFailure as err:
-        is_down = isinstance(err, TransportDown)
-        _defer(database, claimed, identity, MAIL_SERVER_DOWN + err.reason if is_down else err.reason, report)
-        if is_down:
-            raise
+        return _Attempt(_defer(database, claimed, identity, err.reason))
     except Exception as err:
         if is_unavailable(err):
             raise
         _log.exception("cannot compose a mail; it will be retried", extra={"notification": str(claimed.id)})
-        _defer(database, claimed, identity, f"the mail could not be composed: {type(err).__name__}", report)
-    else:
-        _record_sent(database, claimed, rendered.template_error)
-        report.sent += 1
+        return _Attempt(_defer(database, claimed, identity, f"the mail could not be composed: {type(err).__name__}"))
+    _record_sent(database, claimed, rendered.template_error)
+    return _Attempt(Outcome.SENT)
 
 
 def _send(connection: MailConnection, claimed: Claimed, identity: MailIdentity) -> Rendered:
@@ -268,26 +285,24 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
             return
 
 
-def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str, report: DeliveryReport) -> None:
+def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
     """Release the row until its next attempt.
 
     If its first attempt was more than three days ago, record it as failed.
     """
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
-        _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
-        report.failed += 1
-        return
+        return _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
     with database.write() as session:
         claimed.lease.write(
             session, error=clean(reason, MAX_ERROR_LENGTH), leased_until=None, next_attempt_at=db_now(claimed.delay)
         )
-    report.deferred += 1
     _log.warning(
         "mail deferred", extra={"notification": str(claimed.id), "error": reason, "seconds": round(claimed.delay)}
     )
+    return Outcome.DEFERRED
 
 
-def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> None:
+def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
     """Record the row as failed. If the mail was for an owner, queue a mail to the operator in the same transaction."""
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
@@ -297,6 +312,7 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
         _audit_claimed(session, claimed, "mail_failed", error=clean(reason, MAX_ERROR_LENGTH))
         if claimed.channel == Channel.EMAIL:
             queue_undeliverable_notice(session, claimed.id, identity)
+    return Outcome.FAILED
 
 
 def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, identity: MailIdentity) -> None:

@@ -52,21 +52,16 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
     Raises:
         UserError: the file cannot be read.
     """
-    found = ReportInput()
     detector = Detector(digester, reader=shared_pool())
     try:
         with _opened(file) as stream:
             head = _up_to(stream, HEAD_BYTES)
             whole: BinaryIO = io.BufferedReader(_Rejoined(head, stream))
-            if is_list(head):
-                _read_list(whole, detector, digester, take, found)
-            else:
-                _read_any(whole, detector, take, found)
+            return _read_list(whole, detector, digester, take) if is_list(head) else _read_any(whole, detector, take)
     except OSError as err:
         # Print only what looks like a path: the user may have typed a token instead of a file name.
         name = file if "/" in file or "." in file else "the file"
         raise UserError(f"cannot read {name} ({err.strerror}): give its name, or - for standard input") from err
-    return found
 
 
 def is_list(head: bytes) -> bool:
@@ -79,12 +74,9 @@ def is_list(head: bytes) -> bool:
 
 
 def _read_list(
-    stream: BinaryIO,
-    detector: Detector,
-    digester: Digester,
-    take: Callable[[list[Subject]], None],
-    found: ReportInput,
-) -> None:
+    stream: BinaryIO, detector: Detector, digester: Digester, take: Callable[[list[Subject]], None]
+) -> ReportInput:
+    found = ReportInput()
     batch: list[Subject] = []
     text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
     for number, line in reports.read_lines(text, digester, else_find=lambda raw: _subjects(detector, raw)):
@@ -98,11 +90,12 @@ def _read_list(
             take(batch)
             batch = []
     take(batch)
+    return found
 
 
-def _read_any(stream: BinaryIO, detector: Detector, take: Callable[[list[Subject]], None], found: ReportInput) -> None:
+def _read_any(stream: BinaryIO, detector: Detector, take: Callable[[list[Subject]], None]) -> ReportInput:
     read = scan_stream(detector, stream, "")
-    found.unread.update(read.unread)
+    found = ReportInput(unread=Counter(read.unread))
     subjects: dict[str, Subject] = {}
     for candidate in read.candidates:
         if candidate.digest not in subjects:
@@ -111,6 +104,7 @@ def _read_any(stream: BinaryIO, detector: Detector, take: Callable[[list[Subject
     whole = list(subjects.values())
     for start in range(0, len(whole), BATCH):
         take(whole[start : start + BATCH])
+    return found
 
 
 def _subjects(detector: Detector, line: bytes) -> list[tuple[Subject, str]]:

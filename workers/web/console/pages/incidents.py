@@ -40,7 +40,7 @@ BULK_CHUNK = 100
 """Incidents that one transaction changes."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class BulkOutcome:
     """The result of a bulk action: the number of changed incidents, and the reasons why others were not changed.
 
@@ -49,6 +49,9 @@ class BulkOutcome:
 
     done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: BulkOutcome) -> BulkOutcome:
+        return BulkOutcome(self.done + other.done, self.refused + other.refused)
 
 
 def routes(console: Console) -> list[Route]:
@@ -127,32 +130,35 @@ def act_on_all(view: View) -> Response:
         ids = incidents.ids(session, criteria, until)
     outcome = BulkOutcome()
     for chunk in incidents.chunks(ids, BULK_CHUNK):
-        _act_on(view, name, chunk, reason, outcome)
+        outcome += _act_on(view, name, chunk, reason)
     if name == "resend" and outcome.done:
         wake_outbox()
     view.console.has_changed()
     return view.page("bulk.html", title=TITLES[name], criteria=criteria, act=name, outcome=outcome)
 
 
-def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str, outcome: BulkOutcome) -> None:
-    """Run the bulk action on the incidents of one chunk, in one transaction, and add the results to `outcome`.
+def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str) -> BulkOutcome:
+    """Run the bulk action on the incidents of one chunk, in one transaction.
 
     An incident for which the action is refused does not affect the others.
     """
+    done = 0
+    refused: Counter[str] = Counter()
     asked = _look_up(view, chunk) if name == "resend" else LookUp()
     with view.context.database.write() as session:
         for incident_id in chunk:
             incident = session.get(Incident, incident_id)
             if incident is None:
-                outcome.refused["it was removed meanwhile"] += 1
+                refused["it was removed meanwhile"] += 1
                 continue
             try:
                 _step(view, name, reason, asked)(session, incident)
-                outcome.done += 1
+                done += 1
             except NotPossible as err:
-                outcome.refused[str(err).partition(":")[0]] += 1
+                refused[str(err).partition(":")[0]] += 1
                 if is_conflict(err.__cause__ or err):
                     raise
+    return BulkOutcome(done, refused)
 
 
 def _step(view: View, name: str, reason: str, asked: LookUp) -> Callable[[Session, Incident], object]:
