@@ -23,7 +23,7 @@ MAX_AGE_SECONDS = 86400.0
 SPREAD_SECONDS = 7200
 """Processes that were started together end at different moments within this time, so that one is always there."""
 PATIENCE_SECONDS = 1800.0
-"""A worker above the memory limit that is never idle ends after this time: its leases bring unfinished work back."""
+"""A worker above the memory limit that is never idle ends after this time. Other workers claim its unfinished work."""
 
 _log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ HOURS = 24
 MIN_WAIT_SECONDS = 120.0
 """A quota that is full again sooner, such as that of searches, is meant to be used up, and is not a problem."""
 MAX_BEHIND_SECONDS = 1800
-"""A source with more seconds of pushes to catch up on is named as a problem."""
+"""If more seconds of pushes are still to be read, this is reported as a problem."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
 """Sources that should show nearly all of their pushes within an hour.

@@ -28,7 +28,10 @@ NEEDED = {
     "responding": "no found token is disabled, because no responder runs",
     "notifying": "nobody is notified, because no responder runs",
 }
-"""What does not happen while nothing consumes a queue. Without the queue of rescans, only rescans wait."""
+"""What does not happen while no worker consumes a queue.
+
+The queue of rescans is left out, because only rescans would wait.
+"""
 START = "start r8scan run"
 
 

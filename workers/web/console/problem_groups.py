@@ -45,7 +45,7 @@ PAGES: dict[Kind, PageLink] = {
     Kind.CANARY_LATE: _CANARIES,
     Kind.CANARY_NOT_PLANTED: _CANARIES,
 }
-"""The page of the console where a person sees and mends a problem of this kind: its address and name."""
+"""The page of the console on which a person sees a problem of this kind and can act."""
 TITLES = {
     Kind.REQUESTS_LIMITED: "GitHub limits requests",
     Kind.PROCESS_SILENT: "Processes are silent",
@@ -54,7 +54,7 @@ TITLES = {
     Kind.MESSAGE_FAILED: "Messages failed",
     Kind.STALLED: "Work makes no progress",
 }
-"""The heading of a group with more than one problem. Other kinds have their own words."""
+"""The heading of a group of problems. For any other kind, its name is the heading."""
 STOPPING = tuple(Kind)[: tuple(Kind).index(Kind.NOT_RUNNING) + 1]
 PEOPLE = (
     Kind.DISABLING_WAITS,
@@ -64,7 +64,10 @@ PEOPLE = (
     Kind.MESSAGE_FAILED,
     Kind.OWNER_UNDELIVERABLE,
 )
-"""Problems because of which a token stays live or a person is not told. They follow those that stop all."""
+"""Problems because of which a token stays live or a person is not notified.
+
+They are listed after the problems that stop the whole service.
+"""
 
 
 @dataclass(frozen=True, slots=True)

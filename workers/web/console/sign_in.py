@@ -32,7 +32,8 @@ ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
 MAX_KNOWN_NETWORKS = 1_000
 """Remembered pairs of a name and a network from which it has signed in.
 
-They have no common limit with strangers, so strangers who guess passwords cannot keep the owner of a name out.
+Attempts from such a network do not count against ATTEMPTS_ON_A_NAME. So strangers who guess passwords cannot lock the
+owner of a name out.
 """
 WRONG = "The name or the password is wrong."
 

@@ -15,8 +15,9 @@ from scanner.records.models import Exposure, Incident, Notification, Notificatio
 from scanner.records.states import Channel, Decision, NotificationState
 
 MAX_PLACES_COUNTED = 1000
-"""A list counts the places of an incident up to this number, because one token may stand in 100,000 places. The first
-publication is searched among as many places, the first found first.
+"""A list counts the places of an incident up to this number, because one token may be in 100,000 places.
+
+The first publication is determined from the same places, those that were found first.
 """
 OWNER_CHANNEL = Channel.EMAIL
 _WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
