@@ -216,6 +216,6 @@ class CheckedTransport(redis.Transport):
 
 
 def install() -> None:
-    """Make Celery use this transport for every Redis address."""
+    """Make Celery use `CheckedTransport` for every Redis address."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = "workers.broker:CheckedTransport"

@@ -15,7 +15,7 @@ _OPAQUE = re.compile(
     r"(?i)(?<![a-z0-9])(mailto|tel|sms|javascript|vbscript|data|file|callto|skype|sip|sips|xmpp|magnet|news|urn|geo|im):"
 )
 _WEB_SCHEME = re.compile(r"(?i)(?<![a-z0-9])h(tt)ps?(?=\[:\])")
-# Mail programs on Windows turn \\server\share into a link.
+# The first backslash of \\server\share, which mail programs on Windows turn into a link.
 _SHARE = re.compile(r"\\(?=\\)")
 # The characters that a mail program accepts in a host name: letters, digits, marks of a script, emoji, and joiners.
 _IN_HOST = r"[^\s\p{P}\p{Sm}\p{Sc}\p{Sk}]"

@@ -21,8 +21,6 @@ from workers.queues import BEAT, QUEUES, WEB
 SILENT_SECONDS = 30.0
 FORGOTTEN_SECONDS = 3600.0
 """After this time, a silent process is no problem if another process has its role: it was removed on purpose."""
-STARTING_SECONDS = 30.0
-"""After the service was started, processes may be silent for this long."""
 
 
 def read(session: Session, now: datetime) -> list[ProcessRow]:

@@ -76,7 +76,7 @@ def require_key(request: Request, key: SecretStr) -> None:
 
 
 def error_answer(status: int, reason: str, retry_after: int | None = None) -> Response:
-    """Return a refusal as one line of JSON."""
+    """Return the answer to a refused request: the reason as one line of JSON."""
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return JSONResponse({"error": reason}, status, headers)
 

@@ -329,7 +329,7 @@ def cookie_name(request: Request) -> str:
 def sign_in_first(request: Request) -> Response:
     """Redirect the browser to the sign-in page, which later returns to this page.
 
-    For a request by htmx, redirect the whole page.
+    htmx requests only a part of a page. In this case, make the browser load the sign-in page instead of that part.
     """
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if "hx-request" in request.headers:
