@@ -219,7 +219,7 @@ def _report(watched: jobs_watched.Watched, as_json: bool) -> int:
         for line in jobs_watched.unread_lines(everything):
             typer.echo(line, err=True)
     worst = {JobState.DONE: 0, JobState.PARTIAL: 2}
-    # A job ends as done if its repository is gone, because a repository of the event timeline may be deleted before it
-    # is read. But an operator's rescan of a missing repository has failed.
+    # A job that reads pushes ends as done even if the repository is gone, because a repository of the event timeline
+    # may be deleted before it is read. But an operator's rescan of a missing repository has failed.
     statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}
     return 1 if 1 in statuses else max(statuses)

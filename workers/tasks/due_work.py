@@ -45,8 +45,8 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
     look_up, finish, settle_canaries, settle_reports, wake = map(bool, due)
-    # `sightings` is the highest id minus the lowest. It is quicker to read than the number of rows, and hardly ever
-    # lower.
+    # `sightings` is the highest id minus the lowest. It is quicker to read than the number of rows, and lower by one at
+    # most.
     return DueWork(look_up, finish, settle_canaries, settle_reports, (sightings or 0) >= max_sightings, wake)
 
 

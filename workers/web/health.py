@@ -50,7 +50,11 @@ class HealthCheck:
         self._newest = ""
 
     async def answer(self) -> Response:
-        """Return the answer to a request: 200 if the process can work, otherwise 503 with the reason."""
+        """Return the answer to a request: 200 if the process can work, otherwise 503 with the reason.
+
+        Raises:
+            RequestRefused: with status 503, if the database does not answer in time.
+        """
         found = self._last
         if found is None or time.monotonic() - found.at > KEPT_SECONDS:
             found = await self._check()
