@@ -36,7 +36,7 @@ def list_(
     incident: Annotated[str, typer.Option(help="The incident's id, or the beginning of it.")] = "",
     service: Annotated[bool, typer.Option("--service", help="Also list the actions of the service itself.")] = False,
 ) -> None:
-    """List what people did, the newest first. The entries of one incident include those of the service.
+    """List what people did, the newest first. With --incident or --what, also list what the service did.
 
     Example: r8scan audit list --what brake_released
     """

@@ -27,7 +27,7 @@ def backfill(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show progress.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each hour.")] = False,
 ) -> None:
-    """Read these hours of the event archive, except events that were seen before. Needs R8SCAN_ARCHIVE_URL.
+    """Read these hours of the event archive, except events that were seen before. This needs R8SCAN_ARCHIVE_URL.
 
     An interrupted backfill continues by itself. Calling the command again watches the hours that are being read, and
     skips hours that were read completely. With --again it reads those hours once more, for new events. Exit status: 0

@@ -26,8 +26,8 @@ def doctor(
 ) -> None:
     """Test everything that the service needs: database, Redis, workers, GitHub, mail, token store, clock and disk.
 
-    Changes nothing, and sends no message without --send. Each check has a time limit. Exit status: 0 all checks passed,
-    1 one failed.
+    It changes nothing, and sends no message without --send. Each check has a time limit. Exit status: 0 all checks
+    passed, 1 one failed.
 
     Example: r8scan doctor --json | jq -r 'select(.state == "failed") | .todo'
     """

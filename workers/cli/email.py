@@ -64,7 +64,8 @@ def preview(
         Path, typer.Argument(metavar="FOLDER", help="Where to write. Created if it does not exist.", file_okay=False)
     ],
 ) -> None:
-    """Write every kind of mail with invented facts, as text, HTML and message. Open the .html in a browser.
+    """Write every kind of mail with invented facts: as text, as HTML, and as a whole message. Open the .html in a
+    browser.
 
     Example: r8scan email preview /tmp/mails
     """

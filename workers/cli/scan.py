@@ -1,4 +1,4 @@
-"""`r8scan scan`: the detector on files, folders, standard input and git histories, offline."""
+"""`r8scan scan`: searches files, folders, standard input and git histories for tokens, offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector on a stream of any length, in pieces if it does not fit in memory."""
+"""Runs the detector on a stream of any length, in pieces if the stream does not fit in memory."""
 
 from __future__ import annotations
 

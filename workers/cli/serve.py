@@ -1,4 +1,6 @@
-"""`r8scan serve`: the HTTP endpoints for GitHub's alerts, internal systems, finders, gateways and operators."""
+"""`r8scan serve`: serves the HTTP endpoints for GitHub's alerts, internal systems, people who found a token, gateways
+and operators.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ def serve(
 ) -> None:
     """Receive GitHub's secret scanning alerts, reports, usage records and found tokens over HTTP. Ctrl-C stops.
 
-    Put a proxy that does TLS in front of it. Needs the same settings as r8scan run.
+    Put a proxy that does TLS in front of it. It needs the same settings as r8scan run.
 
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """

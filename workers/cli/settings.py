@@ -1,4 +1,4 @@
-"""`r8scan settings`: the values in effect, and where each comes from. Secrets are masked."""
+"""`r8scan settings`: shows the values in effect, and where each comes from. Secrets are masked."""
 
 from __future__ import annotations
 

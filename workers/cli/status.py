@@ -1,4 +1,4 @@
-"""`r8scan status`: whether the service works, its problems, and its state in tables."""
+"""`r8scan status`: shows whether the service works, its problems, and its state in tables."""
 
 from __future__ import annotations
 
