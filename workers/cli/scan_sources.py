@@ -44,20 +44,18 @@ def scan_all(
         UserError: a path does not exist.
     """
     detector = Detector(_digester(), reader=shared_pool())
-    run = ScanRun()
     for path in paths:
         if path != "-" and not os.path.lexists(path):
             raise UserError(f"there is no {path}: name a file or folder that exists, or - for standard input")
     with progress() as shown:
-        histories = Histories(detector, run, shown, jobs)
+        scan = _Scan(detector, shown, history, jobs)
         for path in paths:
             if path == "-":
-                shown.begin("standard input", None)
-                _take(run, shown, "-", _scan_stream(detector, sys.stdin.buffer, "-"))
+                scan.standard_input()
             else:
-                _scan_path(Path(path), detector, run, shown, histories, history=history, jobs=jobs)
-    run.unread = +run.unread
-    return run
+                scan.path(Path(path))
+    scan.run.unread = +scan.run.unread
+    return scan.run
 
 
 def _digester() -> Digester:
@@ -76,43 +74,68 @@ def _digester() -> Digester:
     return load_settings(read_dotenv=False, use_state=False).digester()
 
 
-def _scan_path(
-    path: Path, detector: Detector, run: ScanRun, shown: Progress, histories: Histories, *, history: bool, jobs: int
-) -> None:
-    is_folder = path.is_dir() and not path.is_symlink()
-    walk = _Walk(path, detector, run, histories if history else None)
-    shown.begin(str(path), None)
-    with ThreadPoolExecutor(jobs) as pool:
-        files = walk.files() if is_folder else iter([path])
-        run.candidates += walk.in_names(path.parent, [path.name])
-        bundles = 0
-        while batch := list(itertools.islice(files, FILES_A_BATCH)):
-            for file, read in zip(batch, _scan_files(pool, detector, batch, history), strict=True):
-                if read is None:
-                    if histories.scan_bundle(file, is_given=file == path):
-                        bundles += 1
-                        continue
-                    read = _scan_file(detector, file)
-                if read is not None:
-                    _take(run, shown, str(file), read)
-    for git_dir, shown_as in walk.bare:
-        histories.scan(git_dir, shown_as, is_given=shown_as == path)
-    if history:
+@dataclass(slots=True)
+class _Scan:
+    """One `r8scan scan`: scans one path after another, and collects the results in `run`.
+
+    Attributes:
+        history: Whether to read the histories of repositories with a work tree.
+        jobs: The number of files that are read at once.
+    """
+
+    detector: Detector
+    shown: Progress
+    history: bool
+    jobs: int
+    run: ScanRun = field(default_factory=ScanRun)
+    histories: Histories = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.histories = Histories(self.detector, self.run, self.shown, self.jobs)
+
+    def standard_input(self) -> None:
+        self.shown.begin("standard input", None)
+        self._add("-", _scan_stream(self.detector, sys.stdin.buffer, "-"))
+
+    def path(self, path: Path) -> None:
+        """Scan a file, or a folder with everything in it."""
+        self.shown.begin(str(path), None)
+        walk = _Walk(path, self.detector, self.run, self.histories if self.history else None)
+        self.run.candidates += walk.in_names(path.parent, [path.name])
+        has_bundle = self._files(walk)
+        for git_dir, shown_as in walk.bare:
+            self.histories.scan(git_dir, shown_as, is_given=shown_as == path)
+        if not self.history:
+            left_out = {os.path.realpath(common_dir(git_dir)): name for git_dir, name in reversed(walk.work_trees)}
+            self.run.notes += [f"{name}: the history was not read; add --history" for name in left_out.values()]
+            return
         for git_dir, shown_as in walk.work_trees:
-            histories.scan(git_dir, shown_as, is_given=shown_as == path)
-        if not (walk.bare or walk.work_trees or walk.has_lost_history or bundles):
-            histories.scan_around(path)
-    else:
-        unread = {os.path.realpath(common_dir(git_dir)): shown_as for git_dir, shown_as in reversed(walk.work_trees)}
-        run.notes += [f"{shown_as}: the history was not read; add --history" for shown_as in unread.values()]
+            self.histories.scan(git_dir, shown_as, is_given=shown_as == path)
+        if not (walk.bare or walk.work_trees or walk.has_lost_history or has_bundle):
+            self.histories.scan_around(path)
 
+    def _files(self, walk: _Walk) -> bool:
+        """Scan the files of the walk. Return whether one of them is a git bundle whose history was read."""
+        is_folder = walk.path.is_dir() and not walk.path.is_symlink()
+        files = walk.files() if is_folder else iter([walk.path])
+        has_bundle = False
+        with ThreadPoolExecutor(self.jobs) as pool:
+            while batch := list(itertools.islice(files, FILES_A_BATCH)):
+                for file, read in zip(batch, _scan_files(pool, self.detector, batch, self.history), strict=True):
+                    if read is not None:
+                        self._add(str(file), read)
+                    elif self.histories.scan_bundle(file, is_given=file == walk.path):
+                        has_bundle = True
+                    elif (content := _scan_file(self.detector, file)) is not None:
+                        self._add(str(file), content)
+        return has_bundle
 
-def _take(run: ScanRun, shown: Progress, path: str, read: StreamRead) -> None:
-    run.candidates += read.candidates
-    run.add_unread(path, read.unread)
-    run.files += 1
-    run.bytes += read.bytes
-    shown.advance(1, read.bytes, len(read.candidates))
+    def _add(self, path: str, read: StreamRead) -> None:
+        self.run.candidates += read.candidates
+        self.run.add_unread(path, read.unread)
+        self.run.files += 1
+        self.run.bytes += read.bytes
+        self.shown.advance(1, read.bytes, len(read.candidates))
 
 
 @dataclass(slots=True)
