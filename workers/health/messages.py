@@ -52,8 +52,14 @@ def read(session: Session, now: datetime) -> MessagesState:
     decisions = _decisions(session, stood)
     # An unavailable mail server explains why messages wait, so report only the server.
     waiting = list(_mail_server(session, now)) or list(_waiting(outbox, now))
-    problems = (_failed(outbox), waiting, _undeliverable(session), _late(session, now), _undecided(decisions, stood))
-    return MessagesState(outbox, decisions, [one for some in problems for one in some])
+    problems = [
+        *_failed(outbox),
+        *waiting,
+        *_undeliverable(session),
+        *_late(session, now),
+        *_undecided(decisions, stood),
+    ]
+    return MessagesState(outbox, decisions, problems)
 
 
 def _outbox(session: Session, now: datetime) -> list[OutboxRow]:

@@ -61,7 +61,6 @@ def read_rows(session: Session, settings: Settings) -> Overview:
     waiting = work.read(session, settings, now)
     sent = messages.read(session, now)
     planted = canaries.read(session, settings, now, min((one.started_at for one in running), default=now))
-    parts = (polled, read, waiting, sent, planted)
     return Overview(
         at=now,
         configuration=machine.configuration(settings),
@@ -80,7 +79,14 @@ def read_rows(session: Session, settings: Settings) -> Overview:
         canaries=planted.canaries,
         incidents=incidents.latest(session),
         speed=incidents.speed(session),
-        problems=[*machine.clock_problems(now), *(problem for part in parts for problem in part.problems)],
+        problems=[
+            *machine.clock_problems(now),
+            *polled.problems,
+            *read.problems,
+            *waiting.problems,
+            *sent.problems,
+            *planted.problems,
+        ],
     )
 
 
