@@ -122,10 +122,11 @@ def incidents_reported(session: Session, messages: Sequence[Notification]) -> di
         .group_by(NotificationSubject.notification_id)
     )
     numbers = {first_id: number for _, first_id, number in session.execute(statement)}
-    firsts = select(NotificationSubject).where(NotificationSubject.id.in_(numbers))
+    columns = (NotificationSubject.id, NotificationSubject.notification_id, NotificationSubject.incident_id)
+    firsts = select(*columns).where(NotificationSubject.id.in_(numbers))
     return {
-        subject.notification_id: ReportedIncidents(subject.incident_id, numbers[subject.id])
-        for subject in session.execute(firsts).scalars()
+        message_id: ReportedIncidents(incident_id, numbers[own_id])
+        for own_id, message_id, incident_id in session.execute(firsts)
     }
 
 
