@@ -38,7 +38,8 @@ class PermanentFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A finished mail (CRLF line ends, 7 bit) with its sender and recipient. Repeats carry the same `message_id`.
+    """A finished mail (CRLF line ends, 7 bit) with its sender and recipient. A repeated attempt has the same
+    `message_id`.
 
     `channel` is the channel of its outbox row, so that a transport can send the operator's mails elsewhere.
     """

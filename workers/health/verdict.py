@@ -51,7 +51,7 @@ class Verdict:
 
 
 def verdict(found: Overview) -> Verdict:
-    """Return the verdict. If the service does not work, its sentence contains the cause."""
+    """Return the verdict. If the service does not work, the verdict's sentence contains the cause."""
     number = len(found.problems)
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")

@@ -1,4 +1,4 @@
-"""Writes by the sandbox's REST API: a file of a repository, and a file of a gist."""
+"""The endpoints of the sandbox's REST API that write a file of a repository or a file of a gist."""
 
 from __future__ import annotations
 

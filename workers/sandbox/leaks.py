@@ -94,7 +94,7 @@ class Leaks:
         return f"{REPORTED} tokens that were reported at once; the brake holds those above its quota of a minute"
 
     def limit(self, repository: str, token: str, number: int) -> str:
-        """Push a token while GitHub refuses to let anybody read by git."""
+        """Push a token while GitHub refuses everybody's git requests that read."""
         place = self.push(repository, token, number)
         github = self._world.github
         github.git_limit = 0

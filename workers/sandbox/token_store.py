@@ -25,7 +25,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class ReferenceStore:
-    """The tokens by digest, in the contract's JSON form. `calls` counts the requests."""
+    """A token store in memory: its tokens by digest, in the JSON form of the contract. `calls` counts the requests."""
 
     secret: str
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
