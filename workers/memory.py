@@ -1,4 +1,4 @@
-"""The way in which this process allocates memory and collects garbage."""
+"""Limits on the freed memory that the C library keeps, and the settings of the garbage collector."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import sys
 
 MAX_ARENAS = 2
 MMAP_BYTES = 4 << 20
-"""Allocations of at least this size are returned to the system when they are freed. Without a fixed size, glibc raises
-it to 32 MB, and a large pack leaves its memory behind as holes.
+"""Allocations of at least this size are returned to the system when they are freed.
+
+Without a fixed size, glibc raises it to 32 MB, and the freed memory of a large pack stays in the process as holes.
 """
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 """From malloc.h of glibc."""
 
 
 def limit_kept_memory() -> None:
-    """Limit the freed memory that the C library keeps.
+    """Limit the freed memory that the C library keeps in this process.
 
-    All threads allocate from two arenas: by default each thread gets one, which keeps what was freed in it. Large
-    allocations are returned at once.
+    Make all threads allocate from two arenas (areas of memory). By default each thread gets its own arena, and other
+    threads cannot reuse the memory that was freed in it. Also return large allocations to the system as soon as they
+    are freed.
 
-    Call it before threads are started. Forked processes inherit the limit.
+    Call this before threads are started. Forked processes inherit the limits.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
