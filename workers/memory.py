@@ -36,7 +36,7 @@ def limit_kept_memory() -> None:
 def freeze_started_objects() -> None:
     """Exclude the objects that exist now from all later collections of garbage.
 
-    A service calls it once it has started. A full collection that includes all imported code takes 100 ms, in which no
+    A service calls this after its start. A full collection that includes all imported code would take 100 ms, in which no
     request is answered.
     """
     gc.collect()
