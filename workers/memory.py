@@ -36,8 +36,8 @@ def limit_kept_memory() -> None:
 def freeze_started_objects() -> None:
     """Exclude the objects that exist now from all later collections of garbage.
 
-    A service calls this after its start. A full collection that includes all imported code would take 100 ms, in which no
-    request is answered.
+    A service calls this after its start. A full collection that includes all imported code would take 100 ms, in which
+    no request is answered.
     """
     gc.collect()
     gc.freeze()
