@@ -104,7 +104,7 @@ class ScanBudget:
 
     @property
     def is_spent_by_others(self) -> bool:
-        """Whether `within` is spent but this budget is not. If so, a separate job can read these documents."""
+        """Whether `within` is spent but this budget is not. If so, a separate job can read this budget's documents."""
         with self._lock:
             has_own = all(self._left)
         return has_own and self.is_spent

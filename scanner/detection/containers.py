@@ -102,12 +102,12 @@ def container_kind(content: bytes) -> ContainerKind | None:
 
 
 def is_streamed(kind: ContainerKind) -> bool:
-    """Return whether the reader makes one forward pass and holds no more than one piece in memory."""
+    """Return whether this kind's reader makes one forward pass and holds no more than one piece in memory."""
     return _FORMATS[kind].streamed
 
 
 def is_compressed(kind: ContainerKind) -> bool:
-    """Return whether the kind is a single compressed stream without members of its own."""
+    """Return whether a container of this kind is a single compressed stream without members."""
     return _FORMATS[kind].compressed
 
 

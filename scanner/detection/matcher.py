@@ -90,8 +90,8 @@ def _automaton(needles: tuple[Needle, ...]) -> Automaton:
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
     texts = [needle.text for needle in needles]
-    # The default kind of match is thirty times slower. With this kind, hits never overlap, so `_hidden` looks for hits
-    # that another hit covers.
+    # The default kind of match is thirty times slower. With LeftmostFirst, hits never overlap, so `_hidden` looks for
+    # hits that another hit covers.
     built = BytesAhoCorasick(texts, matchkind=MatchKind.LeftmostFirst)
     hiding = frozenset(at for at, text in enumerate(texts) if any(_may_hide(text, other) for other in texts))
     return Automaton(built.find_matches_as_indexes, needles, hiding, max(map(len, texts)))

@@ -274,7 +274,7 @@ class _Walk:
 
 
 def _path(folder: _Folder | None) -> str:
-    """Return the whole path, or its end if it is too long."""
+    """Return the whole path of a file or folder, or the end of the path if the path is too long."""
     names: list[str] = []
     length = 0
     while folder is not None:

@@ -91,7 +91,7 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
 
 
 def _path(name: str, folder: _Folder | None) -> str:
-    """Return the whole path, or its end if it is too long."""
+    """Return the whole path of a file or folder, or the end of the path if the path is too long."""
     names = [name[-MAX_PATH:]]
     length = len(names[0])
     while folder is not None and folder.parent is not None:

@@ -44,7 +44,7 @@ def directory(content: bytes) -> tuple[int, int, int] | None:
             found = _placed(content, end, size, offset)
             if found is not None:
                 return found
-        # This magic number is inside a comment or after the archive. Continue the search near it for the real one.
+        # This magic number is inside a comment or after the archive. Search on, because the real end record is near.
         if end < len(content) - MAX_END_DISTANCE:
             return None
         end = content.rfind(_END_MAGIC, 0, end)
