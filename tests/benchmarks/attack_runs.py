@@ -1,6 +1,6 @@
-"""Runs each hostile input through the program that it attacks, and measures it.
+"""Delivers each hostile input to the program that it attacks, and measures the cost: CPU time, memory and delay.
 
-`table_attacks` compares the figures with the limits.
+`table_attacks` compares the measured costs with the limits.
 """
 
 from __future__ import annotations
@@ -47,9 +47,14 @@ COUNTED = ("unread_", "error_", "given_up", "event_", "unusable_", "lost_", "ref
 
 @dataclass(slots=True)
 class Row:
-    """The cost of one input in seconds and MB.
+    """The cost of one hostile input, as one row of the table. CPU times and the delay are in seconds, `size` is in
+    bytes.
 
-    `has_neighbour` says that a leak is beside it. `failure` is an error other than a reached limit, or empty.
+    Attributes:
+        has_neighbour: Whether a token was leaked beside the input, which must be found in spite of the input.
+        neighbour_seconds: The time from the moment at which that leak was visible until its token was disabled.
+        recorded: What the program counted as unread or refused, in words.
+        failure: An error other than a reached limit. Empty if there was none.
     """
 
     name: str
@@ -69,12 +74,14 @@ class Row:
 
 
 def row_of(one: HostileInput, way: str, size: int) -> Row:
-    """Return the row of an input before any measurement."""
+    """Return a row that describes the input. Its measurements are still zero."""
     return Row(one.name, one.family, one.attack, way, size)
 
 
 def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure files and histories with `r8scan scan`. The cost of scanning one harmless file is subtracted."""
+    """Measure files and histories with `r8scan scan`, and yield a row for each. The CPU time of scanning one harmless
+    file is subtracted.
+    """
     harmless = folder / "harmless"
     harmless.mkdir()
     (harmless / "a.txt").write_text("nothing\n")
@@ -107,7 +114,11 @@ def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 @dataclass(slots=True)
 class _Scan:
-    """Run `r8scan scan` once."""
+    """The result of one run of `r8scan scan`.
+
+    `readers` is the CPU time in seconds of the reader that used the most, and `elsewhere` that of the other process
+    that used the most.
+    """
 
     readers: float
     elsewhere: float
@@ -127,14 +138,14 @@ def _scan(target: Path, options: tuple[str, ...]) -> _Scan:
         with Watch(child.pid) as watch:
             failure = ""
             try:
-                # Do not reap the process before its last sample: a zombie still has its figures.
+                # Do not reap the process before its last sample: until it is reaped, its CPU time can still be read.
                 _wait_without_reaping(child.pid, MAX_SCAN_SECONDS)
             except TimeoutError:
                 failure = f"not ended after {MAX_SCAN_SECONDS:.0f} s"
         child.kill()
         child.wait()
     lines = out.read_text(errors="replace").splitlines()
-    # Lines about unread contents contain no token.
+    # Lines about unread content have no digest.
     digests = {item["sha256"] for item in map(json.loads, lines) if "sha256" in item}
     unread = re.findall(r"not read: (\d+) × (.+)", err.read_text(errors="replace"))
     recorded = ", ".join(f"{reason} {count}" for count, reason in unread)
@@ -153,7 +164,9 @@ def _wait_without_reaping(pid: int, seconds: float) -> None:
 
 
 def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure events, packs, gists and HTTP requests in the running service. Restart a service that hangs."""
+    """Measure events, packs, gists and HTTP requests in the running service, and yield a row for each. Restart a
+    service that hangs.
+    """
     cases = list(_cases(inputs))
     number = 0
     while cases:
@@ -193,12 +206,12 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
         if one.name in PUSHED:
             yield one, "push"
         if one.name in IN_GISTS:
-            # A separate input with a token of its own, because the token beside the push is already disabled.
+            # The gist needs another neighbour token, because the token beside the push is already disabled.
             yield InGist(**{field.name: getattr(one, field.name) for field in fields(one)}), "gist"
 
 
 def _idle_cost(service: Service) -> dict[int, float]:
-    """Return the CPU seconds per second that each idle process uses."""
+    """Return the idle service's CPU use by process id, in CPU seconds per second."""
     seconds = 5.0
     with Watch(*service.roots) as watch:
         time.sleep(seconds)
@@ -216,7 +229,8 @@ def _case(service: Service, one: HostileInput, way: str, idle: dict[int, float])
         found = wait_for_tokens(service, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
         row.failure = "" if _ends(service) else f"work not ended after {IDLE_SECONDS:.0f} s"
         row.failure = row.failure or ("refused by an error of ours" if "HTTP 5" in answer else "")
-    # GitHub's list moves on within seconds, so clear it. Otherwise the next input would be read together with this one.
+    # Clear the list of events, as GitHub's list moves on within seconds. Otherwise the service would read the next
+    # input together with this one.
     service.github.window.clear()
     seconds = time.monotonic() - began
     for pid, cost in watch.costs.by_pid.items():
@@ -313,7 +327,7 @@ _DELIVER = {
 
 
 def left_running(folder: Path) -> list[int]:
-    """Return the processes of the service: those whose environment contains the folder."""
+    """Return the ids of the service's running processes: those whose environment contains the folder's path."""
     sign = str(folder).encode()
     found: list[int] = []
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -324,9 +338,10 @@ def left_running(folder: Path) -> list[int]:
 
 
 def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure the redaction of texts and the reading of mails, each in its own process.
+    """Measure the redaction of texts and the reading of mails, and yield a row for each input. Each input is measured
+    in a new process.
 
-    The service does this work in its own processes, not in confined readers.
+    The service redacts texts and reads mails in its own processes, not in confined readers.
     """
     path = folder / "edge"
     with Measurer() as measurer:

@@ -1,8 +1,9 @@
-"""A GitHub whose git is throttled: listings of discovery, pushes with traits, and repositories behind http-backend.
+"""A GitHub that answers a limited number of git requests a second: its listings show pushes with traits (new, fork,
+size, language …) from which r8scan estimates how likely a leak is, and `git http-backend` serves the repositories.
 
 Each push is in a separate repository, which is written to the disk at the first git request for it. Large repositories
-share one long history by git's alternates. Above the limit, git requests get the answer of GitHub's throttle. Run:
-python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out FOLDER
+share one long history by git's alternates. Above the limit, a git request gets the answer with which GitHub throttles.
+Run: python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out FOLDER
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 @dataclass
 class LooseObjects:
-    """Git objects by id, and their ids by kind and content."""
+    """A set of git objects: the bytes of each object, header included, by its id."""
 
     contents: dict[str, bytes] = field(default_factory=dict)
 
@@ -50,7 +51,7 @@ class LooseObjects:
         return oid
 
     def commit(self, text: str, parent: str, message: str) -> str:
-        """Add a commit of one file."""
+        """Add a commit whose only file is `app.py` with this text. Return the commit's id."""
         blob = self.add("blob", text.encode())
         tree = self.add("tree", b"100644 app.py\0" + bytes.fromhex(blob))
         parents = f"parent {parent}\n" if parent else ""
@@ -67,7 +68,7 @@ class LooseObjects:
 
 
 def history(texts: list[str]) -> tuple[LooseObjects, str]:
-    """Return the history of large repositories and its newest commit."""
+    """Return the objects of the history that all large repositories share, and the id of its newest commit."""
     objects, head = LooseObjects(), ""
     for number in range(HISTORY_COMMITS):
         head = objects.commit(texts[number % len(texts)], head, f"step {number}")
@@ -75,7 +76,10 @@ def history(texts: list[str]) -> tuple[LooseObjects, str]:
 
 
 class PlantedPushes:
-    """Pushes by number: their traits, their objects and their tokens. The same arguments give the same pushes."""
+    """The pushes by number: their traits, their objects and the tokens that some of them leak.
+
+    The same arguments give the same pushes.
+    """
 
     def __init__(self, count: int, leaks: int) -> None:
         chance = random.Random(7)
@@ -90,7 +94,11 @@ class PlantedPushes:
         return traits.size_kb >= SMALL_KB and not traits.is_new
 
     def objects(self, number: int) -> tuple[LooseObjects, str, str]:
-        """Return the repository's own objects, the commit before the push (zeros: none), and the last commit."""
+        """Return the objects that this push's repository does not share, the commit before the push, and the last
+        commit.
+
+        The commit before the push is 40 zeros for a new repository.
+        """
         chance, token, objects = random.Random(number), self.tokens.get(number), LooseObjects()
         parent = self.history_head if self.is_large(number) else ""
         if not parent and not self.traits[number].is_new:
@@ -107,7 +115,7 @@ class PlantedPushes:
         return objects, before, head
 
     def prepared(self, number: int) -> Prepared:
-        """Return the push as the timeline shows it. git's answer is not prepared."""
+        """Return the push as the timeline shows it. It has no prepared pack, because real git serves the repository."""
         traits, repository_id = self.traits[number], 1_000_000 + number
         name = f"{traits.owner}/project{number}"
         _, before, head = self.objects(number)
@@ -127,7 +135,7 @@ class PlantedPushes:
 
 
 class AttentionGitHub(DiscoveryGitHub):
-    """The GitHub of `discovery_github` with real git, which answers a limited number of requests a second."""
+    """The GitHub of `discovery_github` with real git. It answers a limited number of git requests a second."""
 
     def __init__(self, planted: PlantedPushes, rate: float, lag: float, git_per_second: int, folder: Path) -> None:
         self.planted, self.folder = planted, folder
@@ -186,7 +194,9 @@ class AttentionGitHub(DiscoveryGitHub):
         return f"{found.status} .".encode(), lines.encode(), found.body
 
     def _repository(self, number: int) -> Path:
-        """Return the repository's path. Write the repository first if this is the first git request for it."""
+        """Return the path of this push's repository. Write the repository first if this is the first git request for
+        it.
+        """
         path = self.folder / "repositories" / str(number)
         if not path.exists():
             shutil.copytree(self.folder / "template", path)
@@ -219,8 +229,9 @@ def _header(headers: bytes, name: str) -> str:
 
 
 def main() -> None:
-    """Prepare the answers, write the tokens and their owners' accounts to a file so that they can be registered, and
-    serve.
+    """Prepare the pushes and serve them.
+
+    Write the tokens and their owners' accounts to a file first, so that the benchmark can register them.
     """
     parser = argparse.ArgumentParser()
     for name, kind in (("pushes", int), ("rate", float), ("leaks", int), ("lag", float), ("git", int)):

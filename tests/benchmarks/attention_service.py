@@ -1,4 +1,5 @@
-"""The service with git limited to a few requests a second. It counts the found leaks by band of likelihood.
+"""A run of the service while GitHub answers only a few git requests a second. It counts the found leaks by likelihood
+band: r8scan ranks pushes into bands, and reads the pushes of the likeliest band first.
 
 The service, the queue and git (`git http-backend`) are real. The GitHub around them is `attention_github`.
 """
@@ -93,7 +94,15 @@ def _row(token: str, account: str) -> ImportedToken:
 
 
 def measure(*, seconds: int, leaks: int, lag: float, git_per_second: int, processes: int) -> ServiceRun:
-    """Run the service while pushes arrive, and until shortly after the last one is indexed."""
+    """Run the service while pushes arrive, until SECONDS_AFTER_LAG after the search index shows the last push.
+
+    Args:
+        seconds: For how long pushes arrive.
+        leaks: How many of the pushes contain a token.
+        lag: Seconds after which the search index shows a push.
+        git_per_second: How many git requests GitHub answers in a second.
+        processes: How many processes of the service scan.
+    """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     run = ServiceRun(PUSHES_PER_SECOND * seconds, leaks)
     try:
@@ -121,7 +130,7 @@ def measure(*, seconds: int, leaks: int, lag: float, git_per_second: int, proces
 
 
 def status(env: dict[str, str]) -> dict[str, Any]:
-    """Return what `r8scan status --json` prints."""
+    """Return what `r8scan status --json` prints, parsed."""
     command = [sys.executable, "-m", "workers", "status", "--json"]
     printed = subprocess.run(command, env=env, capture_output=True, check=False, timeout=120).stdout
     shown: dict[str, Any] = json.loads(printed)
@@ -135,7 +144,11 @@ def _have_polled(database: Database) -> int:
 
 
 def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
-    """Add the pushes that the sources showed, by band, and the planted tokens that were disabled."""
+    """Add to the run: the pushes that the sources showed, by likelihood band, and the planted tokens that were
+    disabled.
+
+    `leaking` has the names of the repositories with a planted leak.
+    """
     run.found = len(planted & _disabled(database).keys())
     bands: dict[str, str] = {}
     with database.read() as session:

@@ -1,10 +1,11 @@
-"""The share of planted leaks that is found if git allows 5 requests a second for 70 pushes a second, so that the
-ranking of the pushes decides.
+"""The share of planted leaks that is found if git allows 5 requests a second for 70 pushes a second. Only the ranking
+of the pushes then decides which of them are read.
 
-First a simulation: the real queue, shedding and claims run on SQLite, and reading a push only takes the time of one
-request. A second simulation, for information, plants leaks whose owners do not have the name of an account. Then the
-service itself reads from `git http-backend`, which is throttled as GitHub throttles git. Exit status 1: a target was
-missed.
+First a simulation: the real queue, shedding and claims run on SQLite, and reading a push only uses up one of the git
+requests. A second simulation, for information, plants leaks in repositories whose owners do not have the name of an
+account. Then the service itself reads from `git http-backend`, which is throttled as GitHub throttles git. Exit status
+1: a target was missed.
+
 Run: python -m tests.benchmarks.bench_attention [--quick] [--model-only]
 """
 
@@ -62,7 +63,10 @@ def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush
 
 
 def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Simulate the reading. Return the numbers of reads and finds by band."""
+    """Simulate the reading of pushes.
+
+    Return how many pushes were read, and how many of these have a leak, each by likelihood band.
+    """
     chance = random.Random(7)
     total = seconds * PUSHES_PER_SECOND
     leaking = set(chance.sample(range(total), leaks))
@@ -88,7 +92,10 @@ def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[C
 
 
 def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Run the simulation on a new database. Return the numbers of reads and finds by band."""
+    """Run the simulation on a new database.
+
+    Return how many pushes were read, and how many of these have a leak, each by likelihood band.
+    """
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder) / 'r8scan.db'}")
         schema.upgrade(database)
@@ -99,7 +106,7 @@ def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Co
 
 
 def run_model(*, is_quick: bool, targets: Targets) -> None:
-    """Run the simulation, and print the table of finds by band."""
+    """Run the simulation, and print a table of the pushes read and leaks found in each likelihood band."""
     seconds, leaks = (60, 200) if is_quick else (300, 1000)
     print(f"the model: {seconds} s, {leaks} planted leaks", flush=True)
     read, found = simulate(seconds, leaks, LEAKING)
@@ -114,7 +121,9 @@ def run_model(*, is_quick: bool, targets: Targets) -> None:
 
 
 def run_service(*, is_quick: bool, targets: Targets) -> None:
-    """Run the service with throttled git, and print the table of finds by band."""
+    """Run the service with throttled git, and print a table of the pushes read and leaks found in each band of
+    likelihood.
+    """
     seconds, lag = (60, 20.0) if is_quick else (300, 60.0)
     run = attention_service.measure(seconds=seconds, leaks=seconds, lag=lag, git_per_second=GIT_PER_SECOND, processes=2)
     print(f"the service: {seconds} s of pushes, {run.leaks} planted leaks, ended after {run.seconds:.0f} s")
@@ -130,7 +139,7 @@ def run_service(*, is_quick: bool, targets: Targets) -> None:
 
 
 def main() -> int:
-    """Run the simulation and the service, and judge both."""
+    """Run the simulation and the service. Return 1 if either missed its target."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one minute of pushes")
     parser.add_argument("--model-only", action="store_true", help="the simulation alone")

@@ -1,4 +1,4 @@
-"""The blinding run: planted leaks in a firehose, mixed with hostile pushes, events, comments, gists and alerts.
+"""The blinding run: attackers try to hide planted leaks by hostile pushes, events, comments, gists and alerts.
 
 Every leak must be found soon, nothing may hang, and no process may be left behind. Exit status 1: a target was missed.
 Run: python -m tests.benchmarks.bench_blinding [--quick]
@@ -41,7 +41,7 @@ MAX_WAIT_SECONDS = 300.0
 
 @dataclass
 class Run:
-    """The results of the run, in seconds."""
+    """The results of the run. `delays` has the seconds from visible to disabled, for each leak that was found."""
 
     planted: int
     delays: list[float] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Run:
 
 
 def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], None]]:
-    """Prepare this many hostile actions: pushes, comments, events, gists, packs and alerts."""
+    """Return this many functions. Each does one hostile action: a push, comment, event, gist, pack or alert."""
     small = inputs_for("file")
     kinds: list[Iterator[Callable[[], None]]] = [
         _each(small, lambda _, content: service.github.show(hostile_github.push({b"hostile": content}))),
@@ -77,7 +77,7 @@ def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], N
 
 
 def _each(inputs: list[HostileInput], deed: Callable[[HostileInput, bytes], None]) -> Iterator[Callable[[], None]]:
-    """Return an action that uses one input after the other, in an order that mixes the families of inputs."""
+    """Yield without end functions that call `deed` with the next input. The order mixes the families of inputs."""
     mixed = random.Random(1).sample(inputs, len(inputs))
     for one in itertools.cycle(mixed):
         yield functools.partial(deed, one, one.content())
@@ -88,7 +88,7 @@ def _comment(content: bytes) -> Prepared:
 
 
 def _pack(one: HostileInput, content: bytes) -> Prepared:
-    # Use another head each time, because a push that was read is not read again.
+    # Use another head each time, because the service does not read the same head again.
     number = next(_pack_numbers)
     return hostile_github.push_of_pack(content, sha256_digest(f"{one.name} {number}".encode())[:40])
 
@@ -104,7 +104,12 @@ def _alert(service: Service, content: bytes, run: Run) -> None:
 
 
 def measure(leaks: int, hostile: int) -> Run:
-    """Run the service until all content was read, or until the time is over."""
+    """Run the service until it has read everything, or until MAX_WAIT_SECONDS after the last push.
+
+    Args:
+        leaks: How many pushes contain a token.
+        hostile: How many hostile actions are done meanwhile.
+    """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-blinding-"))
     pushes = prepare(leaks * PUSHES_A_LEAK, leaks)
     tokens = [push.token for push in pushes if push.token]
@@ -133,7 +138,7 @@ def measure(leaks: int, hostile: int) -> Run:
 
 
 def _play(service: Service, hostile: int, seconds: float, run: Run) -> None:
-    """Play the firehose, with the hostile actions spread evenly over its time."""
+    """Show the pushes for `seconds`, and do the hostile actions at even intervals in this time."""
     deeds = hostile_deeds(service, hostile, run)
     service.github.started = start = time.time()
     for number, deed in enumerate(deeds):
@@ -154,7 +159,7 @@ def _await_rest(service: Service, digests: set[str], run: Run) -> None:
 
 
 def _has_ended(service: Service) -> bool:
-    """Return whether the service stops on SIGTERM. A hung process would prevent that."""
+    """Return whether the service ends with status 0 after SIGTERM. A hung process would prevent this."""
     try:
         return service.process.wait(60) == 0
     except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """The cost of scanning one push with a million invented tokens.
 
-The process must finish within a minute and use at most 50 MB more than before. Candidates beyond the limits must be
+The scan must finish within a minute, and its process may grow by at most 50 MB. Candidates beyond the limits must be
 counted. Run: python -m tests.benchmarks.bench_candidate_flood [--tokens N]
 """
 
@@ -54,7 +54,10 @@ SAMPLE_SECONDS = 0.05
 
 
 def measure(url: str, tokens: int, folder: Path) -> int:
-    """Push the flood and scan it in another process. Return 1 if a target was missed."""
+    """Push the invented tokens and scan them in another process. Return 1 if a target was missed.
+
+    `url` is the address of the database.
+    """
     database = Database(url)
     schema.upgrade(database)
     with github_server.running(folder / "github") as github:
@@ -79,7 +82,7 @@ def measure(url: str, tokens: int, folder: Path) -> int:
 
 
 def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> tuple[Push, Push]:
-    """Push an ordinary commit and one with this many invented tokens to a new repository."""
+    """Make two pushes to a new repository: an ordinary commit, and a commit with this many invented tokens."""
     repository = github.create_repository("ana/app")
     work = Workplace(folder / "work", github.push_address("ana/app"))
     work.start()
@@ -98,7 +101,7 @@ def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> t
         work.write(f"f{number}.txt", "\n".join("r8_" + "".join(chosen.choices(letters, k=37)) for _ in range(count)))
     work.commit("flood")
     work.push()
-    # Repack before the measurement, because the time of the sandbox GitHub is not measured.
+    # Repack now, because the measurement must not include the sandbox GitHub's time for packing.
     subprocess.run(["git", "-C", str(repository.path), "repack", "-adq"], check=True)
     head = work.git("rev-parse", "HEAD").strip()
     pairs = ((first, before), (before, head))
@@ -109,7 +112,10 @@ def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> t
 
 
 def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) -> dict[str, Any]:
-    """Scan an ordinary push and then the flooded one in this process. Return the cost of the flooded one."""
+    """Scan an ordinary push and then the flooded push in this process.
+
+    Return the cost of the flooded push: `seconds`, `cpu` (seconds) and `growth_mb`.
+    """
     memory.limit_kept_memory()  # as each service does at its start
     scanner.github.client.TIMEOUT = httpx.Timeout(100.0)  # the sandbox packs while it answers
     database, detector = Database(url), Detector(reader=shared_pool())
@@ -120,13 +126,13 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
         with database.write() as session:
             jobs.enqueue(session, JobKind.PUSHES, {"pushes": [push]}, source="public_events")
         for kind in KINDS:
-            # A push that takes long becomes a job of the second kind.
+            # A push that takes long to read becomes a job of the second kind, SLOW_PUSHES.
             push_scan.scan_next(
                 database, github, detector, Policy(), limits=limits, threads=8, state_dir=folder, kind=kind
             )
 
-    # A real worker has scanned pushes before. So the first push here does the imports, which are not a cost of the
-    # flood.
+    # A worker in production has scanned pushes before, so its imports are done. Scan an ordinary push first, so that
+    # the imports do not count as a cost of the flood.
     scan_one(pushes[0])
     fallback_tokens(b"r8_")
     this_process = psutil.Process()

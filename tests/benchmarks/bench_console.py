@@ -1,4 +1,5 @@
-"""Every page and list of the console over 1,000,000 incidents and 5,000,000 places on PostgreSQL, server-side.
+"""The time in which the server makes every page and list of the console, with 1,000,000 incidents and 5,000,000 places
+on PostgreSQL.
 
 Run: python -m tests.benchmarks.bench_console [--quick] [--incidents N] [--keep FOLDER]
 """
@@ -72,13 +73,13 @@ def main() -> int:
 
 
 def is_filled(database: Database) -> bool:
-    """Return whether an earlier run filled the tables. The jobs are written last."""
+    """Return whether an earlier run filled the tables. `fill` writes the jobs last, so a job shows that it finished."""
     with database.engine.connect() as connection:
         return connection.execute(text("SELECT EXISTS (SELECT FROM scan_jobs)")).scalar_one() is True
 
 
 def fill(database: Database, number: int) -> None:
-    """Fill the tables by statements that generate the rows in the database."""
+    """Fill the tables by SQL statements that generate the rows in the database. `number` is the number of incidents."""
     started = time.monotonic()
     lines = (line for line in FILL.read_text(encoding="utf-8").splitlines() if not line.startswith("--"))
     for statement in "\n".join(lines).split(";\n"):
@@ -96,9 +97,10 @@ def fill(database: Database, number: int) -> None:
 
 
 def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
-    """Time each page whose name contains `only` many times.
+    """Time each page whose name contains `only`, `rounds` times.
 
-    Read cached values again each time, and measure them separately.
+    Values that the console keeps for some seconds are timed separately, and are refreshed before the clock of a page
+    starts.
     """
     console = Console(context, BodyBudget())
     memory.freeze_started_objects()  # as `r8scan serve` does
@@ -139,7 +141,7 @@ def _milliseconds(console: Console, function: Callable[[View], Response], path: 
 
 
 def pages() -> list[tuple[str, Callable[[View], Response], dict[str, str], str]]:
-    """Return the name, the function, the path values and the query of each page."""
+    """Return the name, the function, the values in the path, and the query string of each page."""
     lists = (
         *("", "state=open", "action=disabled", "action=protected", "action=observed", "cause=compromise_signs"),
         *("account=account-77", "repository=acme/popular", "repository=owner-4711/app", "repository=no/such"),
@@ -156,7 +158,7 @@ def pages() -> list[tuple[str, Callable[[View], Response], dict[str, str], str]]
         ),
         *("q=owner-5@example.com", "q=acme/popular", "since=2025-06-01&until=2025-06-30&state=closed"),
         *("state=open&source=code_search&mail=failed", "action=protected&source=rescan", "until=2025-03-01"),
-        # Conditions that many incidents have each, and few or none have together.
+        # Each condition alone matches many incidents, but few or none match both conditions.
         *("state=open&source=rescan", "state=closed&mail=waiting", "cause=compromise_signs&repository=acme/popular"),
         *(
             "action=disabled&repository=owner-4711/app",

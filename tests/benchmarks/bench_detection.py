@@ -1,4 +1,5 @@
-"""Speed of matcher and engine on real source code, compared with the prefilter alone, `regex`, ripgrep and hyperscan.
+"""Speed of the matcher and the engine on real source code, compared with the prefilter alone, `regex`, ripgrep and
+hyperscan.
 
 Run: python -m tests.benchmarks.bench_detection [--quick]
 """
@@ -30,9 +31,9 @@ ROUNDS = 5
 
 
 def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
-    """Return the median GB/s of each program.
+    """Run each program `rounds` times over `size` bytes. Return the median speed of each in GB/s.
 
-    Their runs alternate, so that other load on the machine affects all of them.
+    The programs take turns, so that other load on the machine affects all of them.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -44,7 +45,10 @@ def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) 
 
 
 def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
-    """Run only the automata, with the same needles on the same bytes in windows of the same size."""
+    """Return a function that runs only the prefilter's automata over the pieces, in windows as large as the matcher's.
+
+    The automata search for the needles: the short strings with which an encoded token can begin.
+    """
     finders = [automaton.find for automaton in automata()]
 
     def run() -> None:
@@ -58,7 +62,9 @@ def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
 
 
 def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
-    """Run hyperscan with the same needles, if the package is installed."""
+    """Return a function that searches the pieces for the same needles with hyperscan, or None if hyperscan is not
+    installed.
+    """
     try:
         library: Any = importlib.import_module("hyperscan")
     except ImportError:
@@ -75,7 +81,7 @@ def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
 
 
 def tune(pieces: list[bytes], seeds: int = 60) -> None:
-    """Print the fastest seed for each group of needles."""
+    """Print for each group of needles the seed whose order of the needles makes the automaton fastest."""
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
     for number, group in enumerate(needle_groups()):
@@ -93,7 +99,7 @@ def tune(pieces: list[bytes], seeds: int = 60) -> None:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Measure every program, and print its speed and its share of the prefilter's speed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="64 MB and fewer rounds")
     parser.add_argument("--tune", action="store_true", help="the best order of each group's needles, and nothing else")

@@ -1,8 +1,9 @@
-"""Discovery at the firehose's rate with one credential's quotas: the share of pushes found, the delay and the cost.
+"""Discovery of 70 pushes a second with the quotas of one credential: the share of pushes found, the delay and the cost.
 
 The simulated GitHub has 70 pushes a second, 230 new repositories a minute, a search index that lags by 60 s, and pushes
-only on page 1 of the event timeline. Exit status 1: a target was missed. Run: python -m
-tests.benchmarks.bench_discovery
+only on page 1 of the event timeline. Exit status 1: a target was missed.
+
+Run: python -m tests.benchmarks.bench_discovery
 """
 
 from __future__ import annotations
@@ -82,7 +83,14 @@ def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Itera
 
 
 def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
-    """Run the service while pushes arrive, and until the last indexed push was read."""
+    """Run the service until all pushes have been shown by the search index and read.
+
+    Args:
+        seconds: For how long pushes arrive.
+        leaks: How many of the pushes contain a token.
+        lag: Seconds after which the search index shows a push.
+        processes: How many processes of the service scan.
+    """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     pushes = int(RATE * seconds)
     try:
@@ -105,13 +113,22 @@ def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
 
 
 def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: float, seconds: float) -> None:
-    """Wait until all pushes were shown and none is waiting. `flow`: the seconds during which new pushes arrive."""
+    """Wait until all pushes were shown and no job is waiting. Add memory and quota use to `run`.
+
+    Args:
+        database: The service's database.
+        http: A client of the simulated GitHub.
+        pid: The process id of the service.
+        run: The results.
+        flow: The seconds during which new pushes arrive.
+        seconds: The least time to wait, until the search index has shown all pushes.
+    """
     began = time.time()
     used: list[tuple[float, dict[str, int]]] = []
     while time.time() - began < seconds or not _is_idle(database):
         run.memory.append(memory_mb(pid))
         elapsed = time.time() - began
-        # Measure from the middle of the flow on, when each source has settled to its pace.
+        # Measure the quota use in the second half of the flow, because each source has then settled to its pace.
         if (not used and elapsed >= flow / 2) or (len(used) == 1 and elapsed >= flow):
             used.append((elapsed, http.get("/state").json()["used"]))
         if elapsed > seconds + 600:
@@ -205,7 +222,7 @@ def report(run: Run, targets: Targets, leaks: int, new: int) -> None:
 
 
 def main() -> int:
-    """Measure, and return 1 if a target was missed."""
+    """Run the service once, and return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one minute, an index that lags by 20 s")
     parser.add_argument("--processes", type=int, default=2)

@@ -1,7 +1,8 @@
-"""The service against a timeline at firehose speed: leaks found, time to disable, pushes a second, memory, processor.
+"""The service against an event timeline with as many pushes as GitHub's: leaks found, seconds until disabled, pushes
+read a second, memory and processor time.
 
-Answers are prepared in advance, so that git's own work does not count. Exit status 1: a target was missed.
-Run: python -m tests.benchmarks.bench_firehose
+Packs are prepared in advance, so that git's work is not measured. Exit status 1: a target was missed. Run: python -m
+tests.benchmarks.bench_firehose
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ MAX_GROWTH = 1.25
 
 @dataclass
 class Run:
-    """The results of one run, in seconds and kilobytes."""
+    """The results of one run. `delays` are seconds from visible to disabled, `seconds` and `cpu` are seconds, and
+    `memory` has a sample in MiB for each second.
+    """
 
     leaks: int
     found: int
@@ -82,14 +85,14 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Return the pushes read per second."""
+        """Return how many pushes were read per second."""
         return self.pushes / max(self.seconds, 0.001)
 
     @property
     def growth(self) -> float:
-        """Return the memory in the last third of the run divided by that in the second third.
+        """Return the median memory in the last third of the run divided by the median in the second third.
 
-        The first third is a warm-up.
+        The first third is a warm-up, so it does not count.
         """
         third = max(len(self.memory) // 3, 1)
         early, late = statistics.median(self.memory[third : 2 * third]), statistics.median(self.memory[-third:])
@@ -98,7 +101,7 @@ class Run:
 
 @contextmanager
 def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 0.0) -> Iterator[str]:
-    """Run the prepared GitHub in its own process, and yield its address."""
+    """Run the GitHub with prepared answers in its own process, and yield its address."""
     options = {"pushes": pushes, "rate": rate, "leaks": leaks, "delay": delay}
     with github_process("tests.benchmarks.firehose", folder, options) as address:
         yield address
@@ -106,7 +109,9 @@ def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 
 
 @contextmanager
 def github_process(module: str, folder: Path, options: Mapping[str, float]) -> Iterator[str]:
-    """Run a module that serves a GitHub and writes its address into `folder`. Yield the address, kill it at the end."""
+    """Run a module that serves a GitHub and writes its address into `folder`. Yield the address, and kill the process
+    at the end.
+    """
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     child = start_child([sys.executable, "-m", module, *arguments, "--out", str(folder)])
     try:
@@ -118,7 +123,10 @@ def github_process(module: str, folder: Path, options: Mapping[str, float]) -> I
 
 
 def environment(folder: Path, address: str, database_url: str, **more: str) -> dict[str, str]:
-    """Return the environment variables of a service against the prepared GitHub. `more`: further settings."""
+    """Return the environment variables for a service that reads from the prepared GitHub.
+
+    `more` has further settings, without the prefix `R8SCAN_`.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("R8SCAN_")}
     settings = {
         "STATE_DIR": str(folder / "state"),
@@ -135,7 +143,7 @@ def environment(folder: Path, address: str, database_url: str, **more: str) -> d
 def service(
     folder: Path, address: str, database_url: str, processes: int, **more: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `r8scan run` against the prepared GitHub."""
+    """Run `r8scan run` with these settings against the prepared GitHub, and yield its process."""
     env = environment(folder, address, database_url, **more)
     with (folder / "service.log").open("ab") as log:
         command = [sys.executable, "-m", "workers", "run", "--processes", str(processes)]
@@ -148,7 +156,7 @@ def service(
 
 
 def register(database: Database, tokens: list[str]) -> dict[str, str]:
-    """Register the tokens in the store, and return them by digest."""
+    """Register the tokens in the store. Return a dictionary from each token's digest to the token."""
     rows = [
         ImportedToken(
             sha256_digest(token.encode()), hint_of(token.encode()), "ci", f"user{number}", (f"u{number}@example.com",)
@@ -161,7 +169,14 @@ def register(database: Database, tokens: list[str]) -> dict[str, str]:
 
 
 def measure(*, pushes: int, rate: float, leaks: int, processes: int) -> Run:
-    """Run the service until it has read all pushes that were shown."""
+    """Run the service until it has read all pushes of the timeline.
+
+    Args:
+        pushes: The number of pushes.
+        rate: Pushes that become visible per second.
+        leaks: How many of the pushes contain a token.
+        processes: How many processes of the service scan.
+    """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
         with firehose(folder, pushes, rate, leaks) as address:
@@ -231,7 +246,7 @@ def _disabled(database: Database) -> dict[str, float]:
 
 
 def bare_rate() -> float:
-    """Return the pushes per second that one process fetches and scans without poll, database or response."""
+    """Return how many pushes a second one process fetches and scans, without polls, a database or responses."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     found = Found()
     for prepared in prepare(BARE_PUSHES, 0):
@@ -269,7 +284,7 @@ def report(name: str, run: Run, targets: Targets) -> None:
 
 
 def main() -> int:
-    """Measure, and return 1 if a target was missed."""
+    """Run the steady flow and the burst, and return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one minute at 70 a second, a short burst")
     parser.add_argument("--processes", type=int, default=2)
@@ -283,7 +298,7 @@ def main() -> int:
     targets.exactly("gaps", flow.gaps, 0)
     targets.below("visible to disabled, p95", flow.p95, MAX_P95_SECONDS, " s")
     targets.below("memory at the end by memory in mid-run", flow.growth, MAX_GROWTH)
-    # Measure the bare reader before and after, so that other load on the machine affects both.
+    # Measure the bare reader before and after the burst, so that other load on the machine affects both.
     before = bare_rate()
     burst = measure(pushes=6_000 if options.quick else 15_000, rate=290.0, leaks=60, processes=options.processes)
     bare = (before + bare_rate()) / 2

@@ -1,10 +1,10 @@
-"""The service after a day's downtime, with a search index that loses half of its entries, and beside a second
-installation on the same credential: nothing may crash, and no push may be missed silently.
+"""The service in three bad situations: after a day's downtime, with a search index that loses half of its entries, and
+beside a second installation that uses the same credential. Nothing may crash, and no push may be missed silently.
 
-Each push must be queued, waiting to be caught up on, or inside a recorded gap, and `r8scan status` must name what is
-missed and why. The service is real; GitHub is the sandbox. For the downtime, the stored times are moved into the past.
-Exit status 1: a target was missed.
-Run: python -m tests.benchmarks.bench_gaps [--only downtime|index|two]
+Each push must be queued, be in a span that search will still catch up on, or be inside a recorded gap. `r8scan status`
+must say how much was missed, and why. The service is real; GitHub is the sandbox. For the downtime, the benchmark moves
+the stored times into the past. Exit status 1: a target was missed. Run: python -m tests.benchmarks.bench_gaps [--only
+downtime|index|two]
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ LOST_ENTRIES = math.sqrt(0.5)
 
 @dataclass
 class Pushes:
-    """Pushes to repositories that only listings show: the time of each by the repository's name."""
+    """Pushes that only listings show, never the timeline. Each is to its own repository.
+
+    `at` has the Unix time of each push by the repository's name.
+    """
 
     world: World
     at: dict[str, float] = field(default_factory=dict)
@@ -62,7 +65,7 @@ class Pushes:
         push_now(self.world.github, name, "1" * 40, at=at)
 
     def push_for(self, seconds: float) -> None:
-        """Push RATE times a second."""
+        """Make RATE pushes a second for this many seconds."""
         end = time.time() + seconds
         while time.time() < end:
             for _ in range(RATE):
@@ -70,7 +73,11 @@ class Pushes:
             time.sleep(1)
 
     def accounted_for(self, database: Database) -> Counter[str]:
-        """Return how many pushes are queued or read, behind, in a gap, or in none of them ("silent")."""
+        """Count the pushes by what happened to them.
+
+        The keys: `queued` (queued or already read), `behind` (in a span to catch up on), `gap` (in a recorded gap) and
+        `silent` (none of these).
+        """
         with database.read() as session:
             targets = session.execute(select(ScanJob.target).where(ScanJob.kind == JobKind.PUSHES)).scalars()
             known = {push["repository"] for target in targets for push in target["pushes"]}
@@ -111,7 +118,9 @@ def _have_polled(database: Database) -> bool:
 
 
 def _prime(own: World) -> None:
-    """Run the service until each source has polled once. Then let search look at windows soon."""
+    """Run the service until each source has polled once. Then make repository search settle quickly, so that it soon
+    looks at new pushes.
+    """
     with own.service():
         until(lambda: _have_polled(own.database), 120)
     now = time.time()
@@ -128,12 +137,12 @@ def _sentences(own: World) -> list[str]:
 
 
 def _missed(own: World) -> dict[str, dict[str, int]]:
-    """Return what `r8scan status --json` says is missed, by source and reason."""
+    """Return the counts of missed events that `r8scan status --json` shows, by source and reason."""
     return {one["source"]: one["missed_reasons_24h"] for one in status(own.environment())["sources"]}
 
 
 def _emit_pushes(own: World) -> None:
-    """Fill the timeline's page of pushes three times."""
+    """Emit three times as many pushes as the timeline shows, so that it no longer shows any earlier push."""
     push_now(own.github, "ana/busy", "1" * 40)
     for _ in range(3 * TIMELINE_PAGE):
         ends = {"head": secrets.token_hex(20), "before": secrets.token_hex(20)}
@@ -249,7 +258,7 @@ SCENARIOS = {"downtime": downtime, "index": index, "two": two}
 
 
 def main() -> int:
-    """Run the scenarios, each in a new world."""
+    """Run the scenarios, each with new servers and a new database. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="no difference: it is brief")
     parser.add_argument("--only", choices=SCENARIOS)

@@ -1,7 +1,7 @@
 """Speed of scanning a whole history with all features on, compared with git itself and with Kingfisher.
 
-Wall time and processor time are divided by those of one `git cat-file` in the same round. The figures are medians of
-the rounds. Processor time varies less on a busy machine.
+The benchmark divides each program's wall time and processor time by those of one `git cat-file` in the same round, and
+prints the medians of the rounds. Processor time varies less on a busy machine.
 
 Run: python -m tests.benchmarks.bench_history [--quick]   (BENCH_REPO=path of a repository; else one is generated)
 """
@@ -36,7 +36,9 @@ CAT_FILE = ("cat-file", "--batch-all-objects", "--unordered", "--buffer", "--bat
 
 
 def generated() -> Path:
-    """Create a repository with a few thousand commits of real source files, once."""
+    """Return a repository with 3,000 commits of real source files. The first call creates it, and later calls find
+    it.
+    """
     target = CACHE / "history.git"
     if target.exists():
         return target
@@ -66,7 +68,10 @@ def git_dir(path: Path) -> Path:
 
 
 class Run(NamedTuple):
-    """Wall-clock seconds, CPU seconds, and the anonymous memory of the largest process in MB."""
+    """The cost of one command: wall time and processor time in seconds, and the peak memory in MB.
+
+    The memory is anonymous memory, of the largest process at any moment.
+    """
 
     wall: float
     processor: float
@@ -74,7 +79,7 @@ class Run(NamedTuple):
 
 
 def timed(command: list[str], cwd: Path, output: int | IO[bytes] = subprocess.DEVNULL) -> Run:
-    """Run a command. Its standard output is written to `output`."""
+    """Run a command and return its cost. Its standard output is written to `output`."""
     begin = time.perf_counter()
     child = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=subprocess.DEVNULL, env={**os.environ})
     peak, done = [0.0], threading.Event()
@@ -104,7 +109,7 @@ def _anonymous(pid: int) -> float:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Run each program on the repository, and print its times and memory."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one round, without git log")
     quick = parser.parse_args().quick

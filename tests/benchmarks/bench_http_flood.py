@@ -1,8 +1,9 @@
-"""`r8scan serve` under a mix of attacks on loopback: answers to signed alerts, and memory.
+"""`r8scan serve` under six attacks at the same time, on loopback. Measures the answers to signed alerts, and memory.
 
-The attackers keep connections open that send nothing or half a head, send bodies byte by byte, bodies that are too
-large, unsigned alerts, and alerts with a wrong signature. They come from six networks. GitHub comes from one of these
-networks, which is the hardest case. Run: python -m tests.benchmarks.bench_http_flood [--minutes N]
+The attackers hold connections on which they send nothing or half of a request's head. They send bodies byte by byte,
+bodies that are too large, unsigned alerts, and alerts with a wrong signature. Each attacker has its own network.
+GitHub's signed alerts come from one of these six networks, which is the hardest case. Run: python -m
+tests.benchmarks.bench_http_flood [--minutes N]
 """
 
 from __future__ import annotations
@@ -49,7 +50,14 @@ _HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
 
 @dataclass
 class Run:
-    """The results of one run. `failures` counts alerts without the answer 200, by reason."""
+    """The results of one run.
+
+    Attributes:
+        seconds: The time until the answer to each alert that got the status 200.
+        failures: The number of other alerts, by their status or error.
+        memory: Samples of the server's memory in MiB.
+        attacks: The number of attacks that were begun, by kind.
+    """
 
     seconds: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
@@ -69,7 +77,7 @@ class Run:
 
 
 class Attack:
-    """Attackers in threads, until `stop` is set."""
+    """Six attackers, each in a thread, which attack until `stop` is set."""
 
     def __init__(self, port: int, signed: dict[str, str]) -> None:
         self._port = port
@@ -143,7 +151,7 @@ class Attack:
 
 
 def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
-    """Attack until the other end of the pipe sends something, then send it the counts."""
+    """Attack until the other end of the pipe sends a message. Then send the number of attacks of each kind."""
     attack = Attack(port, signed)
     attack.start()
     pipe.recv()
@@ -153,7 +161,7 @@ def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
 
 @contextmanager
 def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
-    """Attack from another process, so that the attackers do not delay the client that measures."""
+    """Attack from another process while the block runs, so that the attackers do not delay the client that measures."""
     spawning = multiprocessing.get_context("spawn")
     ours, theirs = spawning.Pipe()
     child = spawning.Process(target=_attack, args=(port, signed, theirs), daemon=True)
@@ -169,7 +177,7 @@ def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
 
 
 def measure(minutes: float) -> Run:
-    """Attack a server for this many seconds, and send it signed alerts meanwhile."""
+    """Attack a server for this many minutes, and send it signed alerts meanwhile."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     run = Run()
     try:
@@ -190,7 +198,7 @@ def _alert(client: httpx.Client, github: SandboxGitHub, run: Run) -> None:
     body = json.dumps([{"token": random_token(), "type": "t", "url": "", "source": "content"}]).encode()
     began = time.monotonic()
     try:
-        # GitHub opens a new connection for each alert.
+        # Open a new connection for each alert, as GitHub does.
         answer = client.post(ROUTE, content=body, headers={**github.signer.headers(body), "Connection": "close"})
     except httpx.TransportError as err:
         run.failures[type(err).__name__] += 1
@@ -235,7 +243,7 @@ def _server(folder: Path, github: SandboxGitHub) -> Iterator[tuple[httpx.Client,
 
 
 def judge(run: Run) -> int:
-    """Compare the results with the targets. Return 1 if one was missed."""
+    """Print the results and compare them with the targets. Return 1 if a target was missed."""
     print(f"attacks begun: {', '.join(f'{count:,} {name}' for name, count in sorted(run.attacks.items()))}")
     print(f"signed alerts answered: {len(run.seconds):,}; not: {dict(run.failures)}")
     targets = Targets()
@@ -247,7 +255,7 @@ def judge(run: Run) -> int:
 
 
 def main() -> int:
-    """Measure, and return 1 if a target was missed."""
+    """Attack for the given time, and return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--quick", action="store_true", help="one minute")

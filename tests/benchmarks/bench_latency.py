@@ -1,5 +1,5 @@
-"""The time from "visible in /events" to "disabled", for the service on this machine and a GitHub on loopback that
-allows a poll each second.
+"""The time from the moment at which GitHub's timeline shows a leak until its token is disabled. The service and GitHub
+run on this machine, and GitHub allows a poll each second.
 
 Run: python -m tests.benchmarks.bench_latency [--leaks N]
 """
@@ -24,7 +24,9 @@ from workers.sandbox.world import World, until
 
 
 def measure(leaks: int) -> list[float]:
-    """Push this many leaks at random moments to one repository. Return the seconds from visible to disabled of each."""
+    """Push this many leaks to one repository at random moments. Return for each the seconds from visible to disabled,
+    sorted.
+    """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
         with world.running(folder) as surroundings, surroundings.service():
@@ -63,7 +65,7 @@ def _disabled(surroundings: World) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Measure, and print the median, the 95th percentile and the longest time."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--leaks", type=int, default=60)
     parser.add_argument("--quick", action="store_true", help="fewer leaks")

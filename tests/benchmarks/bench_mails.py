@@ -1,4 +1,5 @@
-"""Ten thousand incidents at once: queued in the outbox, and sent through a real SMTP server, each mail once.
+"""Ten thousand incidents at once: how fast they are queued in the outbox and their mails sent to a real SMTP server,
+and whether each mail is sent exactly once.
 
 Run: python -m tests.benchmarks.bench_mails [--incidents N]
 """
@@ -67,7 +68,14 @@ with transport_for(sys.argv[1]).open() as outlet:
 
 
 def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
-    """Find every token, then let workers deliver the mails. Return the exit status."""
+    """Find a token for each incident, then let workers deliver the mails. Return 1 if a target was missed.
+
+    Args:
+        incidents: The number of tokens, each of another account.
+        url: The address of the PostgreSQL database.
+        redis: The path of Redis's socket.
+        folder: The state folder's parent.
+    """
     targets = Targets()
     database = Database(url)
     schema.upgrade(database)
@@ -121,7 +129,7 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
 
 
 def bare_rate() -> float:
-    """Return the mails per second of one process that only renders and sends to the same kind of server."""
+    """Return how many mails a second one process renders and sends to an SMTP server, without an outbox."""
     with mailbox.running() as inbox:
         child = subprocess.Popen([sys.executable, "-c", BARE, inbox.url, str(BARE_MAILS)])
         inbox.wait_for(1, MAX_DELIVERY_SECONDS)
@@ -163,7 +171,7 @@ def _worker(url: str, redis: str, smtp: str, folder: Path, number: int) -> subpr
 
 
 def main() -> None:
-    """Print the results beside their targets. Return the exit status: 1 if a target was missed."""
+    """Measure with PostgreSQL and Redis, and exit with status 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--incidents", type=int, default=10_000)
     parser.add_argument("--quick", action="store_true", help="a thousand")

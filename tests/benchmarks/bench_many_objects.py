@@ -1,4 +1,4 @@
-"""The pack reader on ten million objects: every second entry of the generated pack is a delta.
+"""The pack reader's time and memory on ten million objects. Every second entry of the generated pack is a delta.
 
 Run: python -m tests.benchmarks.bench_many_objects [--objects 10_000_000]
 """
@@ -21,7 +21,9 @@ CONTENT = b"a line of text\n"
 
 
 def generate(repository: Path, pairs: int) -> None:
-    """Write one pack with `pairs` times the same blob and a delta, each with another id, in no order."""
+    """Write one pack that repeats a blob and a delta `pairs` times. Its index gives each entry another id, in random
+    order.
+    """
     change = varint(len(CONTENT)) * 2 + bytes([0x90, len(CONTENT)])
     base = plain("blob", CONTENT)
     delta = header(6, len(change)) + offset(len(base)) + zlib.compress(change)
@@ -48,7 +50,7 @@ def generate(repository: Path, pairs: int) -> None:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Read the pack with one reader and with two, and print the cost of each run."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--objects", type=int, default=10_000_000)
     pairs = parser.parse_args().objects // 2

@@ -1,7 +1,8 @@
-"""Throughput by number of worker processes, with answers that take 100 ms, on PostgreSQL, Redis and Celery.
+"""Pushes read per second by 1, 2 and 4 worker processes, if each answer of GitHub takes 100 ms, on PostgreSQL, Redis
+and Celery.
 
-Several processes are compared with one in the same run. Exit status 1: a target was missed. Run: python -m
-tests.benchmarks.bench_scaling [--pushes N]
+The results of several processes are compared with those of one process in the same run. Exit status 1: a target was
+missed. Run: python -m tests.benchmarks.bench_scaling [--pushes N]
 """
 
 from __future__ import annotations
@@ -41,7 +42,16 @@ MAX_CPU = 1.25
 
 
 def measure(pushes: int, processes: int, server: str, redis: str, address: str, folder: Path) -> tuple[float, float]:
-    """Run this many worker processes on a new database. Return pushes per second, and CPU seconds per 1,000 pushes."""
+    """Let this many worker processes read the pushes. Return pushes per second, and CPU seconds per 1,000 pushes.
+
+    Args:
+        pushes: The number of pushes to read.
+        processes: The number of worker processes.
+        server: The address of PostgreSQL, on which a new database is created.
+        redis: The path of Redis's socket.
+        address: The address of the GitHub.
+        folder: A folder for the state folder.
+    """
     name = f"scaling_{processes}_{time.monotonic_ns()}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"'.encode())
@@ -112,7 +122,7 @@ def _worker(env: dict[str, str], number: int) -> subprocess.Popen[bytes]:
 
 
 def main() -> int:
-    """Measure, and return 1 if a target was missed."""
+    """Measure each number of processes, and return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pushes", type=int, default=3000)
     parser.add_argument("--quick", action="store_true", help="fewer pushes")
@@ -132,8 +142,8 @@ def main() -> int:
             firehose(folder, pushes, 1.0, 0, DELAY_SECONDS) as address,
         ):
             figures: dict[int, list[tuple[float, float]]] = defaultdict(list)
-            # Measure a single process at the beginning and again at the end, to detect a change of the machine's load
-            # in between.
+            # Measure one process at the beginning and again at the end, and use the mean, so that a slow change of the
+            # machine's load cancels out.
             for processes in (1, 2, 4, 1):
                 rate, cpu = measure(pushes, processes, server, redis, address, folder)
                 figures[processes].append((rate, cpu))
@@ -148,7 +158,10 @@ def _mean(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def judge(figures: Mapping[int, tuple[float, float]]) -> int:
-    """Compare the figures of several processes with those of one. Return 1 if a target was missed."""
+    """Compare several processes with one. Return 1 if a target was missed.
+
+    `figures` has the pushes per second and the CPU seconds per 1,000 pushes, by number of processes.
+    """
     targets = Targets()
     rate, cpu = figures[1]
     targets.at_least("two processes by one", figures[2][0] / rate, LEAST_OF_TWO)

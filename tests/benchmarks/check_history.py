@@ -1,4 +1,5 @@
-"""Comparison of the pack reader with git: every object id, type, size and hash, and the bytes of a sample.
+"""A check that r8scan's pack reader makes the same objects as git: every object's id, type, size and hash, and the
+bytes of a sample.
 
 Run: python -m tests.benchmarks.check_history REPOSITORY... [--sample 50]
 """
@@ -24,7 +25,10 @@ from tests.benchmarks.bench_history import git_dir
 
 
 def made(packs: list[Path], left_to_git: set[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield id, type and content of each object that the pack reader makes. Add the ids of the others to a set."""
+    """Yield the id, type and content of each object that the pack reader makes.
+
+    Add the ids that the pack reader leaves to git to `left_to_git`.
+    """
     plan = plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs])
     for pack in plan.packs:
         left_to_git |= {pack.oid(number).hex() for number in pack.rest.tolist()}
@@ -38,7 +42,7 @@ def made(packs: list[Path], left_to_git: set[str]) -> Iterator[tuple[str, str, b
 
 
 def contents(git_folder: Path, oids: list[str]) -> Iterator[bytes]:
-    """Yield the contents of objects as git reads them."""
+    """Yield the content of each of these objects as git reads it."""
     with started(git_folder, ["cat-file", "--batch"]) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -50,7 +54,10 @@ def contents(git_folder: Path, oids: list[str]) -> Iterator[bytes]:
 
 
 def check(repository: Path, sample: int) -> bool:
-    """Compare one repository. Print the result, and return whether all is equal."""
+    """Compare the pack reader with git on one repository. Print the result, and return whether they agree.
+
+    `sample`: one of this many objects is compared byte by byte.
+    """
     begin = time.monotonic()
     with opened(git_dir(repository)) as shown:
         listed = list_objects(shown.git_dir, Deadline())
@@ -85,7 +92,7 @@ def check(repository: Path, sample: int) -> bool:
 
 
 def main() -> None:
-    """Compare the repositories of the command line."""
+    """Compare the repositories that the command line names. Exit with status 1 if one differs."""
     parser = argparse.ArgumentParser()
     parser.add_argument("repositories", nargs="+", type=Path)
     parser.add_argument("--sample", type=int, default=50, help="compare one of this many objects byte by byte")

@@ -74,7 +74,7 @@ _MAX_FILE_BYTES = 4 << 20
 
 
 def source_files() -> Iterator[Path]:
-    """Return text source files of this machine, each once, in a stable order."""
+    """Yield the paths of text source files on this machine, each file once, in a stable order."""
     seen: set[tuple[int, int]] = set()
     for root in _ROOTS:
         for folder, folders, names in os.walk(root):
@@ -91,7 +91,10 @@ def source_files() -> Iterator[Path]:
 
 
 def source_corpus(size: int) -> Path:
-    """Return a cached file with `size` bytes of real source. It repeats if the machine has less."""
+    """Return a file with `size` bytes of real source, which is kept between runs.
+
+    The content repeats if the machine has less source.
+    """
     target = CACHE / f"source-{size >> 20}m.bin"
     if target.exists() and target.stat().st_size == size:
         return target
@@ -113,7 +116,7 @@ def source_corpus(size: int) -> Path:
 
 
 def small_documents(count: int, largest: int = 16 << 10) -> list[bytes]:
-    """Return `count` documents of real source of at most `largest` bytes. They repeat if there are too few."""
+    """Return `count` source files of at most `largest` bytes each. Files repeat if the machine has too few."""
     documents: list[bytes] = []
     for path in source_files():
         if len(documents) >= count:

@@ -1,6 +1,8 @@
-"""The traits of simulated pushes, which decide their ranking: their frequency among all pushes and among leaks.
+"""The traits of simulated pushes, by which r8scan ranks them, and the frequency of each trait among all pushes and
+among pushes with a leak.
 
-The figures are assumptions. They are not taken from the weights of `scanner.sources.pushes.likelihood`.
+The frequencies are assumptions. They are not taken from the weights of `scanner.sources.pushes.likelihood`, so that the
+benchmark does not confirm the ranking with its own numbers.
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ NEW_PER_SECOND = 230 / 60
 CUSTOMERS = 200
 LANGUAGES = ("Python", "JavaScript", "TypeScript", "Java", "C++", "HTML", "Rust", "PHP", None)
 
-# Shares of all pushes.
+# Shares of all pushes: by bots, to forks, by customers of the vendor, to repositories that mention the vendor.
 MACHINE_SHARE, FORK_SHARE, CUSTOMER_SHARE, VENDOR_SHARE = 0.25, 0.15, 0.005, 0.0005
-# Shares of pushes that leak. A token has an account, and accounts are made by signing in with GitHub, so most owners
-# have its name; first pushes are 45 of 85 leaks by push (docs/coverage/inputs.toml).
+# Shares of the pushes with a leak. Each token belongs to an account, and people make accounts by signing in with
+# GitHub, so most owners of the repositories have the name of an account. Of 85 leaks by push, 45 were in the first push
+# to a repository (docs/coverage/inputs.toml).
 LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_VENDOR_SHARE, LEAK_MACHINE_SHARE = 0.53, 0.6, 0.25, 0.02
 
 
 @dataclass(frozen=True)
 class Shares:
-    """The frequency of each trait in a group of pushes."""
+    """The share of pushes that has each trait, in a group of pushes. Shares are from 0 to 1."""
 
     machine: float
     new: float
@@ -38,7 +41,7 @@ LEAKING = Shares(LEAK_MACHINE_SHARE, LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_V
 class Traits:
     """The properties of one push that are known before it is read.
 
-    `account`: the owner has the name of this account.
+    `account` is the vendor's account with the same name as the repository's owner, or None.
     """
 
     owner: str
@@ -51,7 +54,7 @@ class Traits:
 
 
 def traits_of(number: int, chance: random.Random, shares: Shares) -> Traits:
-    """Return the traits of push `number`, drawn at random by their frequency."""
+    """Return the traits of push `number`. Each trait is drawn at random with its share."""
     is_customer = chance.random() < shares.customer
     account = f"customer{chance.randrange(CUSTOMERS)}" if is_customer else None
     owner = account or f"user{number}"
