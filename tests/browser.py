@@ -1,4 +1,4 @@
-"""Runs an installed headless Chromium, for tests and pictures of the console. It downloads nothing."""
+"""Runs an installed headless Chromium for the tests and the pictures of the console. It downloads no browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disa
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The appearance of a page: the window's width in pixels, and light or dark mode."""
+    """The appearance of a page: the window's size in pixels, and light or dark mode."""
 
     name: str
     width: int
@@ -32,13 +32,13 @@ LOOKS = (
 
 
 def chromium_path() -> str | None:
-    """Return the browser's path, None when there is none."""
+    """Return the path of the browser on the PATH, or None if there is none."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run the browser while the block runs."""
+    """Yield a browser, which ends with the block."""
     path = chromium_path()
     assert path is not None, "there is no Chromium on the PATH"
     with sync_playwright() as playwright:
@@ -50,7 +50,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def window(browser: Browser, look: Look, address: str) -> BrowserContext:
-    """Open a window with this look. `address` is the beginning of all addresses of its pages."""
+    """Open a window with this look. Its pages may be opened by paths below `address`."""
     return browser.new_context(
         base_url=address,
         viewport={"width": look.width, "height": look.height},

@@ -1,4 +1,4 @@
-"""A real certificate authority for tests, with certificates for a server on loopback and for a client."""
+"""A certificate authority for tests. It issues real certificates for a server on loopback and for a client."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DAY = datetime.timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """The files of a certificate and its key."""
+    """The paths of a certificate and of its private key, both in PEM format."""
 
     cert_file: Path
     key_file: Path
 
 
 class Authority:
-    """An authority that signs certificates. Its own certificate is in `file`."""
+    """An authority that signs certificates. `file` is the path of its own certificate."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
@@ -46,7 +46,9 @@ class Authority:
         self.file.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str) -> Issued:
-        """Issue a certificate for 127.0.0.1, for a server or a client."""
+        """Issue a certificate for 127.0.0.1 that a server or a client can use. `name` is its common name and its file's
+        name.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -1,4 +1,6 @@
-"""The `r8scan` command in its own process, as an operator runs it, with and without its start-up time."""
+"""Runs the `r8scan` command in its own process: as an operator runs it, or in a fork that has already imported its
+modules.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ PRELOADED = ("tests.commands", "tests.preloaded")
 def installed(
     arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the installed `r8scan`, exactly as an operator does."""
+    """Run the installed `r8scan`, as an operator does, in the given folder and with only this environment."""
     command = [str(Path(sys.executable).parent / "r8scan"), *arguments]
     return subprocess.run(
         command,
@@ -37,7 +39,11 @@ def installed(
 def forked(
     arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str, *, seconds: float = SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    """Run `r8scan` in a fork of a process that has imported its modules, which saves half a second per command."""
+    """Run `r8scan` in a fork of a process that has imported its modules, which saves half a second per command.
+
+    Raises:
+        TimeoutError: The command did not end in this many seconds. It was killed.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     with mock.patch.dict(os.environ, {"PATH": os.environ["PATH"]}, clear=True):
@@ -57,12 +63,12 @@ def forked(
 
 
 def _run(arguments: list[str], environment: dict[str, str], folder: str, paths: list[str]) -> None:
-    """Run the command in the forked child."""
+    """Run the command in the forked child. `paths` are the files for its standard input, output and error."""
     for number, (path, flags) in enumerate(zip(paths, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)
         os.close(file)
-    # The streams that an interpreter in the C locale has (PEP 540).
+    # Use the encoding and the error handlers of an interpreter in the C locale (PEP 540).
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115 - for the whole process
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # it is a text stream
     os.environ.clear()

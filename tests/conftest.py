@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: real databases, a real Redis, fresh tokens."""
+"""Fixtures that every test may use: real databases, a real Redis, a GitHub on loopback, and invented tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workers.sandbox.workplace import Workplace
 
 _numbers = itertools.count()
 
-# Examples have no deadline, because other work on the machine changes the time of an example.
+# Switch off Hypothesis's deadline for an example, because other work on the machine changes the time of an example.
 hypothesis.settings.register_profile("r8scan", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("r8scan")
 
@@ -37,7 +37,9 @@ SERVERS = {"client", "database", "postgresql", "r8scan", "redis_socket", "sandbo
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make check` skips: those that need a server, and those of whole processes."""
+    """Mark the tests that `make check` skips: tests that use a server or another process, and tests of the whole
+    service.
+    """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & SERVERS or "end_to_end" in item.path.parts:
@@ -46,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove the developer's settings from the environment of the tests."""
+    """Remove the developer's settings from the environment, and use a state folder for this test alone."""
     for name in list(os.environ):
         if name.startswith("R8SCAN_") or name == "GITHUB_TOKEN":
             monkeypatch.delenv(name)
@@ -55,7 +57,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_try() -> Iterator[None]:
-    """Switch retries of requests off. A test of retries switches them on, without delays."""
+    """Switch off the retries of requests. Tests of retries switch them on, without delays."""
     with stamina.set_testing(True, attempts=1):
         yield
 
@@ -74,7 +76,7 @@ def redis_socket() -> Iterator[str]:
 
 @contextmanager
 def _created(postgresql: str, name: str, template: str = "template1") -> Iterator[str]:
-    """Create a database for the block and yield its URL. Drop it afterwards, because thousands would fill a disk."""
+    """Create a database, yield its URL, and drop it afterwards, because thousands of databases would fill the disk."""
     create = f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
     with psycopg.connect(postgresql, autocommit=True) as connection:
         connection.execute(create.encode())
@@ -97,7 +99,9 @@ def postgresql_url(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_postgresql(postgresql: str) -> Iterator[str]:
-    """Return the name of an upgraded database to copy, because running the migrations takes longer than most tests."""
+    """Yield the name of an upgraded database. Tests copy it, because running the migrations takes longer than most
+    tests.
+    """
     name = f"upgraded_{os.getpid()}"
     with _created(postgresql, name) as url:
         _upgraded(url)
@@ -106,7 +110,9 @@ def upgraded_postgresql(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an upgraded SQLite file to copy."""
+    """Return the path of an upgraded SQLite file. Tests copy it, because running the migrations takes longer than most
+    tests.
+    """
     path = tmp_path_factory.mktemp("upgraded") / "r8scan.db"
     _upgraded(f"sqlite:///{path}")
     return path
@@ -114,7 +120,7 @@ def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """Yield an upgraded database. Each test that uses it runs on SQLite and on PostgreSQL."""
+    """Yield a database with all migrations. Each test that uses it runs twice: on SQLite and on PostgreSQL."""
     with ExitStack() as stack:
         if request.param == "sqlite":
             path = tmp_path / "state" / "r8scan.db"
@@ -132,7 +138,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def fresh_token() -> Callable[[], str]:
-    """Return a function that makes invented tokens. No file of the project contains a token."""
+    """Return a function that makes an invented token. No file of the project may contain a token, so tests make
+    them.
+    """
 
     def make() -> str:
         return "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))
@@ -142,14 +150,14 @@ def fresh_token() -> Callable[[], str]:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxGitHub]:
-    """Run a GitHub on loopback, with real git behind it."""
+    """Yield the sandbox's GitHub on loopback, which serves repositories by real git."""
     with github_server.running(tmp_path / "github") as github:
         yield github
 
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    """Yield an r8scan client that is connected to the sandbox's GitHub."""
+    """Yield r8scan's GitHub client, connected to the sandbox's GitHub without a credential."""
     client = connect(sandbox.api_url, sandbox.url, None)
     yield client
     client.close()
@@ -157,7 +165,10 @@ def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
 
 @pytest.fixture
 def workplace(sandbox: SandboxGitHub, tmp_path: Path) -> Callable[..., Workplace]:
-    """Return a function that makes working copies of a repository on the sandbox's GitHub, and creates it if needed."""
+    """Return a function that makes a working copy of a repository on the sandbox's GitHub.
+
+    The function creates the repository if it does not exist.
+    """
 
     def make(repository: str = "ana/app", **options: str) -> Workplace:
         if sandbox.find(repository) is None:

@@ -1,4 +1,6 @@
-"""Pictures of every page of the console, light, dark, and as a telephone shows it: `make look`."""
+"""`make look` calls this module: it takes pictures of every page of the console, light, dark, and as wide as a
+telephone.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ FOLDER = Path(__file__).parent / "pictures"
 
 
 def main() -> int:
-    """Take all pictures. Return the exit status: a page that is wider than its window, or fails, is an error."""
+    """Take all pictures. Return 1 if a page is wider than its window or gives the wrong status, otherwise 0."""
     if chromium_path() is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
         return 1
@@ -79,13 +81,13 @@ def _context(folder: Path) -> Context:
 
 
 def pages(context: Context) -> Iterator[tuple[str, str]]:
-    """Yield the name and the address of every page."""
+    """Yield a short name and the path of every page."""
     yield "now", "/console/"
     yield "incidents", "/console/incidents"
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())
         yield "incident", f"/console/incidents/{session.execute(newest.limit(1)).scalar_one()}"
-        # A mail that waits has no facts yet, and so no page.
+        # Choose a sent mail. A mail that still waits has no facts, so its page would be nearly empty.
         mail = select(Notification.id).where(Notification.state == NotificationState.SENT).limit(1)
         yield "mail", f"/console/mails/{session.execute(mail).scalar_one()}"
     for name in ("decisions", "tokens", "jobs", "outbox", "sources", "audit"):
@@ -96,7 +98,9 @@ def pages(context: Context) -> Iterator[tuple[str, str]]:
 
 
 def _variants(context: Context) -> Iterator[tuple[str, str]]:
-    """Yield pages that differ from others only by their rows. They are needed for pictures, not for tests."""
+    """Yield a short name and the path of pages that `pages` has already, but with other rows. Only the pictures need
+    these.
+    """
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())
         hostile = newest.where(Incident.token_name.like("<img%")).limit(1)

@@ -1,4 +1,4 @@
-"""Crashes at chosen points: after any statement of a database, and at further points that a test defines."""
+"""Simulated crashes of a worker, after a chosen statement of a database or at a further point that a test defines."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from scanner.records.database import Database
 
 
 class Crash(BaseException):
-    """Simulates the death of the worker. No code after this may run, including clean-up code."""
+    """The simulated death of the worker. It is a BaseException, so that code that handles errors does not catch it."""
 
 
 @dataclass
 class Injected:
-    """A counter of the points at which a crash could happen. It crashes at point `at`, or never if `at` is -1."""
+    """A counter of the points at which a crash could happen, which raises Crash at one of them.
+
+    `at` is the number of that point, from 0. -1 means that nothing crashes, so that a test can count the points.
+    """
 
     at: int = -1
     points: int = 0
 
     def point(self) -> None:
-        """Mark a point at which the worker may crash."""
+        """Count a point at which the worker may crash. Raise Crash if it is the chosen point."""
         number = self.points
         self.points += 1
         if number == self.at:
@@ -34,7 +37,9 @@ class Injected:
 
     @contextmanager
     def watching(self, database: Database) -> Iterator[None]:
-        """Mark a point after every statement except BEGIN, because a crash there has no effect."""
+        """Count a point after every statement while the block runs. BEGIN is left out, because a crash there has no
+        effect.
+        """
 
         def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
             del connection, cursor
@@ -49,7 +54,7 @@ class Injected:
 
 
 def crashes(database: Database, injected: Injected, run: Callable[[], object]) -> bool:
-    """Run `work`, and return whether it crashed. Release the worker's connections, as the end of a process would."""
+    """Call `run`, and return whether it crashed. Release its database connections, as the end of a process would."""
     _freeze()
     try:
         with injected.watching(database):
@@ -64,6 +69,8 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
 
 @functools.cache
 def _freeze() -> None:
-    """Exclude all living objects from garbage collection, which would otherwise take half of the time of a crash."""
+    """Exclude all existing objects from garbage collection, because collecting them takes half of the time of a
+    crash.
+    """
     gc.collect()
     gc.freeze()

@@ -150,7 +150,7 @@ def _emit_pushes(own: World) -> None:
 
 
 def downtime(own: World, targets: Targets) -> None:
-    """Stop the service for a day, in which pushes and a leak happen, and start it again."""
+    """Stop the service for a day in which pushes and a leak happen. Then start it again."""
     _emit_pushes(own)
     _prime(own)
     now = time.time()

@@ -1,9 +1,10 @@
-"""A GitHub with prepared answers for the discovery sources: a search index that lags, a list of new repositories,
+"""A GitHub with prepared answers for the discovery sources: a search index that lags, a list of new repositories, and
 quotas.
 
-It serves what `tests.benchmarks.firehose` has prepared: each push is a repository of its own. Pushes are only on page 1
-of the event timeline, 95 at a time. Run: python -m tests.benchmarks.discovery_github --pushes N --rate R --leaks L
---lag S --new R --out FOLDER
+It serves the pushes that `tests.benchmarks.firehose` has prepared, each in its own repository. The event timeline shows
+95 pushes on page 1, and no pushes on other pages.
+
+Run: python -m tests.benchmarks.discovery_github --pushes N --rate R --leaks L --lag S --new R --out FOLDER
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ LIST_SIZE = 100
 
 
 class DiscoveryGitHub(Firehose):
-    """A GitHub that decides what each listing shows at a given time, and counts the quotas."""
+    """A GitHub that counts the use of its quotas. It computes from the time of a request which pushes and repositories
+    a listing shows.
+    """
 
     def __init__(self, pushes: list[Prepared], rate: float, lag: float, new: float, address: str = "") -> None:
         super().__init__(pushes, rate, 0.0)
@@ -69,7 +72,10 @@ class DiscoveryGitHub(Firehose):
             push.refs = push.refs or _refs(push.head)
 
     def _seconds_before_first_push(self, pushes: int, share_new: float) -> list[float]:
-        """Return for each push the seconds since its repository was created."""
+        """Return for each push the seconds from the creation of its repository to the push.
+
+        `share_new` is the share of pushes whose repository was just created.
+        """
         chance, found = random.Random(2), []
         for _ in range(pushes):
             is_new = chance.random() < share_new
@@ -183,7 +189,7 @@ def _refs(head: str) -> bytes:
 
 
 def new_repository_ids(pushes: int, rate: float, new: float) -> int:
-    """Return how many of the repositories are new. The result depends only on the arguments."""
+    """Return how many of the pushes go to new repositories. The same arguments give the same number."""
     chance, count = random.Random(2), 0
     for _ in range(pushes):
         is_new = chance.random() < new / rate
@@ -194,7 +200,7 @@ def new_repository_ids(pushes: int, rate: float, new: float) -> int:
 
 
 def main() -> None:
-    """Prepare the answers, write the tokens to a file so that they can be registered, and serve."""
+    """Prepare the pushes, write the leaked tokens to a file for the benchmark, and serve."""
     parser = argparse.ArgumentParser()
     for name, kind in (("pushes", int), ("rate", float), ("leaks", int), ("lag", float), ("new", float)):
         parser.add_argument(f"--{name}", type=kind, required=True)

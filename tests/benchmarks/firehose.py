@@ -1,7 +1,7 @@
-"""A GitHub with prepared answers: a timeline that grows at a given rate, and a pack for every push, made in advance.
+"""A GitHub with prepared answers: a timeline on which pushes appear at a given rate, and a pack for every push.
 
-During a measurement it only answers requests, with one thread and no framework, so that it needs little processor time.
-Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L --delay S --out FOLDER
+During a measurement the server only looks up answers, with one thread and no framework, so it needs little processor
+time. Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L --delay S --out FOLDER
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ WORDS = ["def", "return", "import", "self", "value", "client", "result", "reques
 
 @dataclass
 class Prepared:
-    """A push: its event, git's answer, and the token in it (None for most)."""
+    """A push with prepared answers.
+
+    Attributes:
+        event: The event of the timeline.
+        head: The id of the push's last commit.
+        pack: git's answer to a fetch.
+        refs: git's answer about refs. None: the push is fetched without it.
+        token: The token that the push leaks, or None.
+    """
 
     event: dict[str, Any]
     head: str
@@ -40,7 +48,7 @@ class Prepared:
 
 @dataclass
 class Objects:
-    """A pack that is being built."""
+    """A pack that is being built: its encoded entries, in order."""
 
     entries: list[bytes] = field(default_factory=list)
 
@@ -71,7 +79,8 @@ def source_text(chance: random.Random, lines: int = 120) -> str:
 def prepare(count: int, leaks: int, seed: int = 1) -> list[Prepared]:
     """Return this many pushes of one to three commits. `leaks` of them, spread evenly, contain a token.
 
-    In one of three leaks, the push's last commit removes the token again. One of three is shown by a CreateEvent.
+    In a third of the leaks, the push's last commit removes the token again. In another third, the timeline shows the
+    push by a CreateEvent.
     """
     chance = random.Random(seed)
     texts = [source_text(chance) for _ in range(200)]
@@ -135,7 +144,11 @@ def pkt_line(content: str | bytes) -> bytes:
 
 
 class Firehose:
-    """The events, the times at which they become visible, and the answers to requests."""
+    """A timeline on which one push after the other becomes visible, and the prepared answers about these pushes.
+
+    Args of the constructor: the pushes, the number that becomes visible per second, and the seconds by which each
+    answer of git is delayed.
+    """
 
     def __init__(self, pushes: list[Prepared], rate: float, delay: float) -> None:
         self.pushes, self.rate, self.delay = pushes, rate, delay
@@ -150,12 +163,12 @@ class Firehose:
         self.etag = b""
 
     def flow(self) -> None:
-        """Make the events visible that are due by now."""
+        """Add the events that are due now to the timeline."""
         if not self.started:
             return
         due = min(int((time.time() - self.started) * self.rate), len(self.pushes))
         for number in range(self.shown, due):
-            # An event is visible from its due time on, regardless of when it is requested.
+            # An event counts as visible from its due time on, even if the next request comes later.
             push, now = self.pushes[number], self.started + number / self.rate
             stamp = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}"
             self.window.appendleft(json.dumps({**push.event, "created_at": stamp}).encode())
@@ -164,7 +177,7 @@ class Firehose:
         self.shown = max(due, self.shown)
 
     def answer(self, target: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return status, further headers and body."""
+        """Return the status line, further header lines and the body of the answer to a request."""
         if target.startswith(b"/api/events"):
             self.flow()
             page = int(re.search(rb"[?&]page=(\d+)", target)[1])  # type: ignore[index]
@@ -196,7 +209,10 @@ class Firehose:
 
 
 class Connection(asyncio.Protocol):
-    """An HTTP/1.1 server with keep-alive and bodies of known length, which is all that r8scan's client uses."""
+    """A connection of the HTTP/1.1 server.
+
+    It supports only what r8scan's client uses: keep-alive, and bodies with a Content-Length.
+    """
 
     def __init__(self, firehose: Firehose) -> None:
         self.firehose, self.buffer = firehose, b""
@@ -228,7 +244,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(firehose: Firehose, ready: Path) -> None:
-    """Serve until the process is killed. Pass the address to `ready`."""
+    """Serve until the process is killed. Write the server's address to the file `ready`."""
     server = await asyncio.get_running_loop().create_server(lambda: Connection(firehose), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     partial = ready.with_suffix(".partial")
@@ -238,7 +254,7 @@ async def serve(firehose: Firehose, ready: Path) -> None:
 
 
 def main() -> None:
-    """Prepare the answers, write the tokens to a file, and serve."""
+    """Prepare the pushes, write the leaked tokens to a file for the benchmark, and serve."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pushes", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)

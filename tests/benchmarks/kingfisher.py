@@ -1,4 +1,7 @@
-"""Runs Kingfisher, if it is installed (on PATH or at KINGFISHER=path), with one rule: the plain form of a token."""
+"""Runs Kingfisher, another secret scanner, for comparison, with one rule that matches a plain token.
+
+Kingfisher must be on PATH or at the path in the variable KINGFISHER.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +30,20 @@ def binary() -> str | None:
 
 
 def command(program: str, target: Path, rule: Path, *options: str) -> list[str]:
-    """Return the command that scans `target` with the one rule."""
+    """Return the command line with which Kingfisher scans `target` by the rule in the file `rule`."""
     rules = ["--rules-path", str(rule), "--load-builtins=false", "--no-validate", "--no-dedup", "--no-update-check"]
     return [program, "scan", str(target), *rules, *options]
 
 
 def write_rule(folder: Path) -> Path:
-    """Write the file with the one rule, and return its path."""
+    """Write the rule into a file in the folder, and return the file's path."""
     path = folder / "rule.yml"
     path.write_text(RULE)
     return path
 
 
 def tokens_by_file(program: str, folder: Path, names: Sequence[str]) -> dict[str, set[str]]:
-    """Return the findings in each file of a folder."""
+    """Scan the folder. Return the tokens that Kingfisher finds in each of these files, by the file's name."""
     found: dict[str, set[str]] = {name: set() for name in names}
     with tempfile.TemporaryDirectory() as rules:
         options = ("--format", "json", "--git-history", "none")

@@ -1,9 +1,9 @@
-"""The table in docs/security.md: the cost of each hostile input, what is recorded, and whether a leak beside it is
-found.
+"""The table in docs/security.md: the cost of each hostile input, what r8scan recorded about it, and whether a leak
+beside it was found.
 
 The installed `r8scan scan` reads the files and histories. The running service and its web server get the texts, packs,
-gists, alerts and reports. `r8scan email bounced` gets the mails. Readers are distinguished from other processes by
-their command line. Exit status 1: a limit was broken. Run: python -m tests.benchmarks.table_attacks [--write] [--only
+gists, alerts and reports. `r8scan email bounced` gets the mails. The benchmark tells readers from other processes by
+their command line. Exit status 1: a limit was exceeded. Run: python -m tests.benchmarks.table_attacks [--write] [--only
 NAME ...] [--part scan|service|edges]
 """
 
@@ -40,14 +40,14 @@ PARTS: dict[str, Callable[[Path, list[HostileInput]], Iterator[Row]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A row and the names of the limits that it exceeds."""
+    """A row of the table, and the names of the limits that it exceeds."""
 
     row: Row
     broken: tuple[str, ...]
 
 
 def judged(row: Row) -> Judged:
-    """Compare a row with the limits, and return both."""
+    """Compare a row with the limits. Return the row together with the limits that it exceeds."""
     broken = []
     if row.reader_cpu > MAX_READER_SECONDS:
         broken.append("CPU of a reader")
@@ -71,7 +71,7 @@ HEAD = (
 
 
 def line(one: Judged) -> str:
-    """Return the row in Markdown."""
+    """Return the row of the table in Markdown."""
     row = one.row
     found = ("found" if row.is_neighbour_found else "missed") if row.has_neighbour else "–"
     if row.is_neighbour_found and row.neighbour_seconds:
@@ -99,14 +99,19 @@ def _size(count: float) -> str:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Wait until no other run of this table is measuring, because two runs would slow each other."""
+    """Wait until no other process measures this table, because two measurements would slow each other."""
     with Path(tempfile.gettempdir(), "r8scan-attack-table.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def measure(parts: list[str], names: list[str]) -> list[Judged]:
-    """Measure the inputs of the wanted parts, and print each row at once."""
+    """Measure the inputs and print each row as soon as it is measured.
+
+    Args:
+        parts: Keys of PARTS: the ways in which inputs are delivered.
+        names: The names of the inputs. All inputs, if it is empty.
+    """
     inputs = [one for one in INPUTS.values() if not names or one.name in names]
     found: list[Judged] = []
     print(HEAD, flush=True)
@@ -124,9 +129,9 @@ def merged(page: str, rows: list[str], *, is_whole: bool) -> str:
     """Return the page with these rows in its table.
 
     Args:
-        page: The page.
+        page: The text of the documentation page.
         rows: Rows in Markdown.
-        is_whole: Whether the rows are the whole table. Otherwise, rows of other attacks stay as they are.
+        is_whole: Whether the rows are the whole table. Otherwise, the rows of other inputs stay as they are.
     """
     before, _, rest = page.partition(BEGIN)
     old, _, after = rest.partition(END)
@@ -139,7 +144,7 @@ def merged(page: str, rows: list[str], *, is_whole: bool) -> str:
 
 
 def _attack(row: str) -> tuple[str, ...]:
-    """Return the cells that identify a row: the attack, and its way of delivery."""
+    """Return the two cells that identify a row: the attack, and its way of delivery."""
     return tuple(cell.strip() for cell in row.strip("|").split(" | ")[:2])
 
 

@@ -1,10 +1,10 @@
-"""The tables of docs/detection.md: which encodings and containers are found.
+"""The tables of docs/detection.md, which show the encodings and containers in which r8scan finds a token.
 
-The first table is for the default token format, and also shows what Kingfisher finds. The second is for three other
-formats.
+The first table is for the default token format, and also shows what Kingfisher, another secret scanner, finds. The
+second is for three other formats.
 
-Run: python -m tests.benchmarks.table_detection [--write]   (--write puts them into docs/detection.md; the first one
-only if Kingfisher is installed)
+Run: python -m tests.benchmarks.table_detection [--write]   (--write writes the tables into docs/detection.md; the first
+one only if Kingfisher is installed)
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ OTHERS = "sk_live_[0-9a-zA-Z]{24},hf_[A-Za-z]{34},acme-[a-f0-9]{32}"
 
 
 def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, bytes, bytes]]:
-    """Yield the section and name of each row, its token, and a file that contains the token."""
+    """Yield for each row of the table: its section, its name, a token, and the content of a file that contains the
+    token.
+    """
     number = 0
     sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
     for section, encoders in sections.items():
@@ -44,7 +46,7 @@ def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, by
 
 
 def table_of_others() -> str:
-    """Return the table of the other formats in Markdown."""
+    """Return the table for the three other token formats, in Markdown."""
     formats = parse_formats(OTHERS)
     use_formats(formats)
     detector = Detector()
@@ -67,10 +69,10 @@ def table_of_others() -> str:
 
 
 def table(program: str | None) -> str:
-    """Return the table of the default format in Markdown.
+    """Return the table for the default token format, in Markdown.
 
     Args:
-        program: The path of Kingfisher, None where it is not installed.
+        program: The path of Kingfisher, or None if it is not installed.
     """
     detector = Detector()
     rows: list[tuple[str, str, bytes, bool]] = []
@@ -102,7 +104,7 @@ def _write(made: str, begin: str, end: str) -> None:
 
 
 def main() -> None:
-    """Print the tables, or write them into their page."""
+    """Print both tables, or write them into docs/detection.md."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true")
     program = kingfisher.binary()

@@ -1,11 +1,11 @@
-"""`make fault-table`: breaks the parts of a running service one after another, and measures when the status names the
-fault.
+"""`make fault-table`: breaks the parts of a running service one after another, and measures after how many seconds the
+status names the fault.
 
-Real processes, started as in a larger deployment and not revived by a supervisor, on PostgreSQL and Redis, with GitHub,
-mail server and token store on loopback. A fault passes if the status names its problem within 60 seconds, and no longer
-names it 60 seconds after the fault has ended. Some faults are only simulated, and the table says so: wrong clocks, a
-full database and, without root's rights, a full disk. `--only TEXT` runs the faults whose name contains the text;
-`--write` writes the table.
+The processes are real. They are started as in a larger deployment, and no supervisor restarts them. PostgreSQL and
+Redis are real. GitHub, mail server and token store run on loopback. A fault passes if the status names its problem
+within 60 seconds, and no longer names it 60 seconds after the fault has ended. Some faults are only simulated, and the
+table says so: wrong clocks, a full database and, without root's rights, a full disk. `--only TEXT` runs the faults
+whose name contains the text; `--write` writes the table.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ IGNORED = ("source_error:repository_search", "source_error:new_repositories", "s
 
 
 class Service:
-    """The running service, the servers around it, and the ways to break them."""
+    """A running service and the servers around it, with a method for each way to break them."""
 
     def __init__(self, surroundings: World, store: ReferenceStore, database_url: str, redis_socket: str) -> None:
         self.world, self.store = surroundings, store
@@ -116,13 +116,14 @@ class Service:
         self.database.close()
 
     def problems(self) -> list[Problem]:
-        """Return the problems that the status shows now."""
+        """Return the problems that the status shows now, except those in IGNORED."""
         real = time.time
 
         def shifted() -> float:
             return real() + self.clock_off
 
-        # Open a new connection, as each `r8scan status` does. A kept connection would hang if its server hangs.
+        # Open a new connection, as each `r8scan status` does. An old connection would wait for ever while PostgreSQL is
+        # stopped.
         database = Database(self.database_url, max_connections=0)
         with mock.patch("workers.health.machine.time.time", shifted):
             found = overview(database, self.settings).problems
@@ -139,13 +140,13 @@ class Service:
             connection.execute(statement.encode())
 
     def send_to_database(self, number: signal.Signals) -> None:
-        """Send the signal to every process of PostgreSQL."""
+        """Send the signal to each process of PostgreSQL."""
         for child in psutil.Process().children(recursive=True):
             if child.name().startswith("postgres"):
                 child.send_signal(number)
 
     def start_elsewhere(self) -> None:
-        """Start a scanner that reports another host name, with a clock that is a day ahead."""
+        """Start a scanning process that reports another host name and has a clock that is a day ahead."""
         self.start_command("elsewhere", (sys.executable, "-c", ELSEWHERE, *COMMANDS["scanner"][3:]))
 
     def client(self) -> redis.Redis:
@@ -163,7 +164,7 @@ class Service:
         self.redis.enter_context(redis_server(self.redis_socket))
 
     def leak(self) -> None:
-        """Push a token that the vendor's store knows."""
+        """Push a new token to a new repository. The vendor's token store knows the token."""
         token = "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))
         self.store.add(sha256_digest(token.encode()))
         name = f"ana/app{secrets.token_hex(4)}"
@@ -193,7 +194,10 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way to break the service. `says` is searched in the problem that must appear."""
+    """One way to break the service, and to repair it.
+
+    `says` is a regular expression that must match the problem in the status.
+    """
 
     name: str
     says: str
@@ -209,7 +213,7 @@ CREATE TRIGGER is_full BEFORE UPDATE OR INSERT ON heartbeats FOR EACH STATEMENT 
 
 
 def faults() -> list[Fault]:
-    """Return the faults in the order in which they are tried."""
+    """Return all faults, in the order in which `main` tries them."""
     return [*_of_processes(), *_of_the_database(), *_of_other_servers(), *_of_the_machine()]
 
 
@@ -306,7 +310,10 @@ def _of_the_machine() -> list[Fault]:
 
 
 def _silence(role: str, name: str, number: signal.Signals) -> Fault:
-    """Return the fault that a process gets this signal. Afterwards the process is started again, or continued."""
+    """Return the fault that the process of this role is killed or stopped by a signal.
+
+    At the fault's end, a killed process is started again and a stopped one continues.
+    """
 
     def end(service: Service) -> None:
         service.start(role) if number == signal.SIGKILL else service.send(signal.SIGCONT, role)
@@ -315,12 +322,12 @@ def _silence(role: str, name: str, number: signal.Signals) -> Fault:
 
 
 def shown(one: Problem) -> str:
-    """Return a problem as one line: its key, then its sentence."""
+    """Return a problem as one line: its key, a space, and its sentence."""
     return f"{one.key} {one.sentence}"
 
 
 def seconds_until(ready: Callable[[], bool]) -> float | None:
-    """Return the seconds until the condition holds. Return None if it does not hold in time."""
+    """Wait until the condition holds. Return the seconds that this took, or None after GIVE_UP_SECONDS."""
     began = time.monotonic()
     while not ready():
         if time.monotonic() - began > GIVE_UP_SECONDS:
@@ -330,7 +337,7 @@ def seconds_until(ready: Callable[[], bool]) -> float | None:
 
 
 def run(service: Service, fault: Fault) -> tuple[str, bool]:
-    """Try one fault. Return its row of the table, and whether it passed."""
+    """Cause one fault and end it. Return the fault's row of the table, and whether it passed."""
     said: list[str] = []
 
     def is_named() -> bool:
@@ -364,7 +371,7 @@ def free_port() -> int:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """Mount a disk of 40 MB at the folder, if this user may. Yield whether it is mounted."""
+    """Mount a disk of 40 MB at the folder, if this user may mount. Yield whether it is mounted."""
     folder.mkdir(mode=0o700, parents=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", str(folder)]
     mounted = subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
@@ -377,7 +384,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def running(folder: Path) -> Iterator[tuple[Service, bool]]:
-    """Run the whole service. Yield it, and whether its state is on a small disk."""
+    """Run the whole service. Yield the service, and whether its state folder is on a disk of 40 MB."""
     store = ReferenceStore(SECRET)
     secret = folder / "secret"
     secret.write_text(SECRET)
@@ -438,7 +445,7 @@ def main() -> int:
 
 
 def write(rows: list[str]) -> None:
-    """Write the table into the documentation."""
+    """Write the rows into the table of the documentation page."""
     head = ["| fault | named after | gone after | what the status says |", "| --- | --- | --- | --- |"]
     before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]

@@ -1,10 +1,11 @@
 """`make memory-table`: the memory and the processor time of the idle service, in all its processes.
 
-Two deployments on this machine, against a GitHub, a mailbox and a token store on loopback: `r8scan run` on SQLite, and
-the commands of docker-compose.yml as plain processes, with PostgreSQL and Redis. Memory is the proportional set size
-(PSS), which counts a page that N processes share as 1/N in each. GitHub asks for an interval of 60 seconds. Both wait
-until the first canary was read and disabled, so that the processes that read contents are running too. `--settle` and
-`--seconds` set how long it waits and measures.
+Measures two deployments on this machine, with a GitHub, a mailbox and a token store on loopback: `r8scan run` on
+SQLite, and the commands of docker-compose.yml as plain processes, with PostgreSQL and Redis. Memory is the proportional
+set size (PSS): a memory page that N processes share counts as 1/N in each. GitHub asks for an interval of 60 seconds
+between polls. Each measurement waits until the first canary, a planted token, was read and disabled, because the
+processes that read content are then running. `--settle` sets how long the measurement waits after that, and `--seconds`
+how long it lasts.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ POLL_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What the processes of one deployment use: megabytes by name, and shares of one core."""
+    """The memory and processor time that a deployment uses, by the name of the process.
+
+    `megabytes` is memory. `cores` is the used share of one processor core, where 1 is a whole core.
+    """
 
     megabytes: dict[str, float]
     cores: dict[str, float]
@@ -61,7 +65,7 @@ class Use:
 
 
 def measured(parents: dict[str, int], seconds: float) -> Use:
-    """Measure the processes with these ids and all that they have started.
+    """Measure these processes and all their descendants.
 
     Args:
         parents: Process ids by the name of the service.
@@ -86,11 +90,11 @@ def _processes(parents: dict[str, int]) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _name(service: str, process: psutil.Process) -> str:
-    """Return the service's name, with the role of the process if the service has several."""
+    """Return the name of the service. Add the role of the process if the service has processes of several roles."""
     line = " ".join(process.cmdline())
     if "fork_server" in line:
         return f"{service}: readers"
-    # Celery puts the name into the title of a worker's process.
+    # Celery writes the worker's name into the title of its process.
     role = re.search(r"celeryd: ([\w-]+)@|\[celery (beat)\]", line)
     if role:
         return f"{service}: {role[1] or role[2]}"
@@ -115,7 +119,10 @@ def _pss(process: psutil.Process) -> int:
 
 
 def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> Use:
-    """Measure `r8scan run` with SQLite, the embedded Redis and two scanning processes."""
+    """Measure `r8scan run` with SQLite, its own Redis and two scanning processes.
+
+    `settle` and `seconds` are the seconds to wait after the first canary, and to measure.
+    """
     with world.running(folder, **settings) as surroundings, surroundings.service("--processes", "2") as child:
         surroundings.github.poll_interval = POLL_SECONDS
         _await_first_canary(surroundings)
@@ -124,7 +131,10 @@ def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> U
 
 
 def compose_set(folder: Path, settle: float, seconds: float) -> Use:
-    """Measure the commands of docker-compose.yml, with PostgreSQL and Redis, without containers."""
+    """Measure the commands of docker-compose.yml as processes without containers, with PostgreSQL and Redis.
+
+    `settle` and `seconds` are the seconds to wait after the first canary, and to measure.
+    """
     with postgresql_server() as postgresql, redis_server() as socket, ExitStack() as stack:
         with psycopg.connect(postgresql, autocommit=True) as connection:
             connection.execute("CREATE DATABASE compose")
@@ -148,7 +158,7 @@ def compose_set(folder: Path, settle: float, seconds: float) -> Use:
 
 
 def _started(surroundings: World, stack: ExitStack) -> dict[str, int]:
-    """Start r8scan's own services of the compose file. Return their process ids."""
+    """Start the services of the compose file that run r8scan's code. Return their process ids by the service's name."""
     pids = {}
     for name, service in compose_services().items():
         log = stack.enter_context((surroundings.folder / f"{name}.log").open("ab"))
@@ -160,7 +170,10 @@ def _started(surroundings: World, stack: ExitStack) -> dict[str, int]:
 
 
 def compose_services() -> dict[str, dict[str, Any]]:
-    """Return the services of the compose file that run r8scan's code and stay, without profiles."""
+    """Return the definitions of the compose file's services that run r8scan's code, by name.
+
+    Services that end by themselves and services with a profile are left out.
+    """
     services: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
     return {
         name: service
@@ -170,7 +183,7 @@ def compose_services() -> dict[str, dict[str, Any]]:
 
 
 def command_of(service: dict[str, Any]) -> list[str]:
-    """Return the command of a service, run by this interpreter. `r8scan` is the entry point of the image."""
+    """Return the command of a service for this interpreter. In the image, the entry point `r8scan` runs it."""
     words: list[str] = service["command"]
     return [sys.executable, "-m", "workers", *("0" if word == "8080" else word for word in words)]
 
@@ -201,7 +214,7 @@ def _folder() -> Iterator[Path]:
 
 
 def main() -> int:
-    """Print what both deployments use. Return how many limits are exceeded."""
+    """Measure and print both deployments. Return how many limits are exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("run", "compose"), help="measure one of the deployments")
     parser.add_argument("--settle", type=float, default=30.0, help="seconds to wait after the first canary")

@@ -1,4 +1,6 @@
-"""Targets of benchmarks: prints each figure beside its target, and turns a missed target into the exit status."""
+"""Targets of benchmarks: prints each measured figure beside its target, and makes the exit status from missed
+targets.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Targets:
-    """The figures of one benchmark. `broken` has the names of those that miss their target."""
+    """The comparison of one benchmark's figures with their targets. `broken` has the names of the figures that missed
+    theirs.
+    """
 
     broken: list[str] = field(default_factory=list)
 
@@ -21,7 +25,7 @@ class Targets:
         self._told(name, figure, f"{target:g}{unit}", figure == target, unit)
 
     def status(self) -> int:
-        """Return 1 if a target was missed, else 0."""
+        """Print the names of the figures that missed their target. Return 1 if there are any, otherwise 0."""
         if self.broken:
             print(f"not kept: {', '.join(self.broken)}", flush=True)
         return 1 if self.broken else 0

@@ -1,7 +1,8 @@
-"""Makes `github_graphql.graphql` out of GitHub's published GraphQL schema: the types and fields that we ask for.
+"""Makes `github_graphql.graphql` out of GitHub's published GraphQL schema. The result has only the types and fields
+that r8scan asks for, without descriptions.
 
-The schema is the file `schema.graphql` of the npm package `@octokit/graphql-schema` (MIT licence, GitHub). Texts are
-left out.
+The schema is the file `schema.graphql` of the npm package `@octokit/graphql-schema` (MIT licence, GitHub).
+
 Run: python -m tests.data.trim_github_graphql schema.graphql > tests/data/github_graphql.graphql
 """
 
@@ -34,7 +35,9 @@ LICENCE = "# From GitHub's GraphQL schema (npm package @octokit/graphql-schema).
 
 
 def trimmed(text: str) -> str:
-    """Return the schema reduced to the types and fields of KEPT, the union of search results, and scalars."""
+    """Return the schema with only the types and fields of KEPT, the search results, and the scalars and enums that
+    these use.
+    """
     document = graphql.parse(text, no_location=True)
     kept = [found for one in document.definitions if (found := _trimmed(one)) is not None]
     return LICENCE + "\n\n" + graphql.print_ast(ast.DocumentNode(definitions=tuple(kept))) + "\n"
@@ -55,7 +58,9 @@ def _trimmed(node: Any) -> Any:
 
 
 def _plain(node: Any) -> Any:
-    """Return the node without descriptions and directives, in it and in its parts."""
+    """Return a copy of the node without descriptions and directives, also without those of its fields, values and
+    arguments.
+    """
     parts = {
         name: tuple(_plain(part) for part in listed)
         for name in ("fields", "values", "arguments")

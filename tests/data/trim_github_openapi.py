@@ -1,10 +1,11 @@
 """Makes `github_openapi.json` out of GitHub's published OpenAPI description: only the operations that r8scan calls.
 
 The description is the file `api.github.com.json` of the npm package `@octokit/openapi` (MIT licence, GitHub and the
-Octokit contributors). Texts and examples are left out, and OpenAPI 3.0's `nullable` is written as JSON Schema has it,
-so that a plain validator of JSON Schema understands the result. `oneOf` becomes `anyOf`: the description's alternatives
-overlap (the payload of a PublicEvent is any object), so that no real answer could match exactly one of them. Run:
-python -m tests.data.trim_github_openapi api.github.com.json > tests/data/github_openapi.json
+Octokit contributors). This module leaves out texts and examples. It writes OpenAPI 3.0's `nullable` as JSON Schema
+does, so that a validator for JSON Schema understands the result. It replaces `oneOf` by `anyOf`, because alternatives
+of the description overlap (the payload of a PublicEvent is any object), and a real answer would match several of them.
+
+Run: python -m tests.data.trim_github_openapi api.github.com.json > tests/data/github_openapi.json
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ LICENCE = (
 
 
 def trimmed(described: dict[str, Any]) -> dict[str, Any]:
-    """Return the operations, with all schemas that they refer to."""
+    """Return the operations of OPERATIONS, and all schemas that they refer to."""
     operations: dict[str, Any] = {}
     for name in OPERATIONS:
         method, path = name.split(" ")
@@ -66,14 +67,14 @@ def trimmed(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(response: dict[str, Any], described: dict[str, Any]) -> Any:
-    """Return the schema of an answer's JSON, None if the answer has none."""
+    """Return the schema of a response's JSON body, or None if the response has no body."""
     content = _resolved(response, described).get("content", {})
     media = content.get("application/json") or next((content[one] for one in sorted(content)), None)
     return None if media is None or "schema" not in media else _plain(media["schema"])
 
 
 def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
-    """Return the target of a reference, and any other value unchanged."""
+    """Return the value to which a `$ref` leads. Return any other value unchanged."""
     while "$ref" in value:
         found: Any = described
         for part in value["$ref"].removeprefix("#/").split("/"):
@@ -83,7 +84,10 @@ def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any
 
 
 def _plain(value: Any, *, is_names: bool = False) -> Any:
-    """Return the schema without texts, as JSON Schema. `is_names` says that its keys are names of properties."""
+    """Return the schema without texts and as JSON Schema.
+
+    `is_names`: the keys of this value are names of properties, so keep all of them.
+    """
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if not isinstance(value, dict):
@@ -101,7 +105,7 @@ def _plain(value: Any, *, is_names: bool = False) -> Any:
 
 
 def _referred(value: Any) -> set[str]:
-    """Return the names of the referenced schemas."""
+    """Return the names of the schemas to which the value refers."""
     if isinstance(value, list):
         return {name for one in value for name in _referred(one)}
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The whole service, as `r8scan run` starts it, against a GitHub on loopback."""
+"""Fixtures and helpers for tests of the whole service, as `r8scan run` starts it, against a GitHub on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def surroundings(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def polling(surroundings: World) -> Callable[[], bool]:
-    """Return a function that says whether the service has polled at least once."""
+    """Return a function that returns whether the service has polled the event timeline at least once."""
 
     def ask() -> bool:
         with surroundings.database.read() as session:
@@ -45,7 +45,7 @@ def idle(surroundings: World) -> bool:
 
 
 def told(surroundings: World) -> int:
-    """Return the number of sent notifications to owners."""
+    """Return the number of incidents that mails to owners report. A mail about two incidents counts twice."""
     with surroundings.database.read() as session:
         statement = select(NotificationSubject.id).where(NotificationSubject.channel == "email")
         return len(session.execute(statement).all())

@@ -26,7 +26,10 @@ SECURITY_EVENTS = ("token_found", "token_disabled", "token_announced", "mail_sen
 
 
 def processes(pid: int) -> dict[str, list[int]]:
-    """Return the service's processes by name: their role, or redis; children of these are named after them."""
+    """Return the process ids of the service's processes by name.
+
+    The name of a process is its role, or `redis`. A child of such a process is named `<role> child`.
+    """
     found: dict[str, list[int]] = {}
     stack = [pid]
     while stack:
@@ -46,8 +49,8 @@ def processes(pid: int) -> dict[str, list[int]]:
 
 
 def told_in_log(surroundings: World, number: int) -> None:
-    """Assert that each log line of every process is JSON, and that the log has each event of so many tokens, with
-    ids.
+    """Assert that each log line of every process is JSON, and that the log has each security event of `number`
+    incidents.
     """
     lines = [json.loads(line) for line in (surroundings.folder / "service.log").read_text().splitlines()]
     events = [line for line in lines if line["logger"] == "r8scan.security"]
@@ -59,7 +62,7 @@ def told_in_log(surroundings: World, number: int) -> None:
 
 
 def leak(surroundings: World, token: str, number: int) -> None:
-    """Push a token to a new repository."""
+    """Push a file with the token to a new repository."""
     name = f"ana/app{number}"
     surroundings.github.create_repository(name)
     work = surroundings.workplace(name, f"work{number}")

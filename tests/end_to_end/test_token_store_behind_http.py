@@ -1,4 +1,4 @@
-"""A vendor with its own token store behind HTTP: leaked tokens are found, disabled in that store, announced and
+"""A vendor whose own token store is behind HTTP: leaked tokens are found, disabled in that store, announced and
 mailed.
 """
 

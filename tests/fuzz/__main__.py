@@ -1,7 +1,8 @@
-"""Runs the fuzz targets for minutes, each in processes of its own under limits on time and memory. Run: make fuzz
+"""Runs the fuzz targets for minutes, each in a process with limits on CPU time and memory. Run: make fuzz
 
-A failing example is printed with the error; one that hangs or needs too much memory is kept as a file. Exit status 1:
-a target failed.
+For a target that fails, the error is printed. The last example of a target that hangs or needs too much memory is in a
+file. Exit status 1: a target failed.
+
 Run: python -m tests.fuzz [--minutes N] [--only NAME ...]
 """
 
@@ -30,7 +31,10 @@ EXAMPLES_A_ROUND = 500
 
 
 def fuzz(target: Target, seconds: float, current: Path) -> None:
-    """Run the target on new examples until the time is over. Write each example to `current` before it is tried."""
+    """Run the target on new examples for this many seconds.
+
+    Before each example, write it to the file `current`, so that it is known if the process is killed.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     deadline = time.monotonic() + seconds
 
@@ -53,7 +57,7 @@ def fuzz(target: Target, seconds: float, current: Path) -> None:
 
 
 def main() -> int:
-    """Run every target. Return 1 if one failed."""
+    """Run the chosen targets. Return 1 if a target failed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")

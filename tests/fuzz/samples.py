@@ -1,4 +1,4 @@
-"""Small valid samples of every parsed format, from which the fuzz targets start."""
+"""Small valid samples of every format that r8scan parses. The fuzz targets begin with these samples and damage them."""
 
 from __future__ import annotations
 
@@ -43,20 +43,24 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 @functools.cache
 def containers(family: str) -> tuple[bytes, ...]:
-    """Return a container of each kind in the family."""
+    """Return one container of each kind in a family. `family` is a key of FAMILIES."""
     beginnings = FAMILIES[family]
     return tuple(build(CONTENT) for name, build in CONTAINERS.items() if name.startswith(beginnings))
 
 
 @functools.cache
 def encoded() -> tuple[bytes, ...]:
-    """Return the token in every encoding that is found."""
+    """Return the sample token in every encoding that r8scan finds."""
     return tuple(encode(TOKEN, random.Random(7)) for encode in ENCODINGS.values())
 
 
 @functools.cache
 def needles() -> tuple[bytes, ...]:
-    """Return the needles, and the joints that may separate two letters of a token."""
+    """Return the texts from which a target builds its examples.
+
+    These are all needles (the beginnings of tokens for which the matcher searches), separators that may stand between
+    two letters of a token, and parts and encodings of the sample token.
+    """
     from scanner.detection.needles import needle_groups
 
     found = [needle.text for group in needle_groups() for needle in group]
@@ -66,7 +70,7 @@ def needles() -> tuple[bytes, ...]:
 
 @functools.cache
 def packs() -> tuple[bytes, ...]:
-    """Return a pack of a push, and one of deltas."""
+    """Return a pack of a push, a pack with a delta, and a pack whose delta has no base."""
     objects = Objects()
     blob = objects.add("blob", CONTENT)
     tree = objects.add("tree", b"100644 a.py\0" + bytes.fromhex(blob))
@@ -80,7 +84,7 @@ def packs() -> tuple[bytes, ...]:
 
 @functools.cache
 def indexes() -> tuple[bytes, ...]:
-    """Return the indexes of the first two packs, as git writes them."""
+    """Return the indexes that git makes for the first two packs of `packs`."""
     from workers.sandbox.git_backend import git
 
     with tempfile.TemporaryDirectory() as folder:
@@ -91,14 +95,14 @@ def indexes() -> tuple[bytes, ...]:
 
 
 def deltas() -> tuple[bytes, ...]:
-    """Return deltas of `CONTENT * 4`."""
+    """Return deltas whose base is `CONTENT * 4`."""
     size = len(CONTENT) * 4
     copy = length(size) + length(size) + b"\x90" + bytes([size])
     return copy, length(size) + length(3) + b"\3abc", length(size) + length(size * 2) + (b"\x90" + bytes([size])) * 2
 
 
 def answers() -> tuple[bytes, ...]:
-    """Return answers of a git server: refs, a pack in the side-band, capabilities."""
+    """Return answers of a git server: a list of refs, a pack, the server's capabilities, and an error."""
     from tests.benchmarks.firehose import pkt_line
 
     oid = "0123456789abcdef" * 2 + "01234567"
@@ -113,7 +117,7 @@ def answers() -> tuple[bytes, ...]:
 
 
 def mails() -> tuple[bytes, ...]:
-    """Return notifications of a mail server."""
+    """Return delivery status notifications with and without their machine-readable part."""
     parts = (
         b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; a@b\r\n"
         b"Action: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 no\r\n\r\n",
@@ -125,20 +129,22 @@ def mails() -> tuple[bytes, ...]:
 
 
 def usage() -> tuple[bytes, ...]:
-    """Return usage records."""
+    """Return two usage records as JSON: one with the token and all fields, one with only a digest and a time."""
     full = {"token": TOKEN.decode(), "time": "2026-01-01T00:00:00+00:00", "ip": "203.0.113.7", "country": "de"}
     return json.dumps({**full, "user_agent": "x"}).encode(), b'{"digest": "%s", "time": 1767225600}' % (b"0" * 64)
 
 
 def json_bodies() -> tuple[bytes, ...]:
-    """Return bodies that Python's JSON parser reads, and some that it refuses: too deep, or with too many digits."""
+    """Return JSON bodies. Python's parser accepts some of them, and refuses others: too deep, or numbers with too many
+    digits.
+    """
     deep = b'{"a":[' * 2_000 + b'"x"' + b"]}" * 2_000
     digits = b"1" * 5_000
     return (b'[{"id": "1", "n": [1, 2.5e3, null, "\\u0041"]}]', b"[" + deep + b", 1]", b'{"n": ' + digits + b"}", deep)
 
 
 def reader_answers() -> tuple[bytes, ...]:
-    """Return messages of a reader about a pack: a deferred object, then the findings."""
+    """Return what a reader sends about a pack: a message about an object that needs more time, then the findings."""
     oid = "ab" * 20
     scan = {
         "hits": [[oid, "blob", [[TOKEN.decode(), 1, 2, ["plain"], []]]]],

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for hostile input: samples that are cut, repeated and overwritten, and JSON of any shape."""
+"""Hypothesis strategies for hostile input: damaged samples, and JSON of any shape."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT_HEAD = 8
 
 @st.composite
 def edited(draw: st.DrawFn, samples: Sequence[bytes]) -> bytes:
-    """Draw one of the samples after a few edits."""
+    """Draw one of the samples, and cut, repeat or overwrite some of its bytes."""
     content = bytearray(draw(st.sampled_from(samples)))
     for _ in range(draw(st.integers(0, MAX_EDITS))):
         if len(content) <= KEPT_HEAD:
@@ -49,13 +49,13 @@ def _edit(draw: st.DrawFn, content: bytearray, at: int) -> None:
 
 @st.composite
 def joined(draw: st.DrawFn, words: Sequence[bytes]) -> bytes:
-    """Draw a text that consists of the given words, each repeated a few times, in any order."""
+    """Draw a text of these words in any order, each repeated up to MAX_REPEATS times."""
     parts = draw(st.lists(st.tuples(st.sampled_from(words), st.integers(1, MAX_REPEATS)), max_size=30))
     return b"".join(word * count for word, count in parts) + draw(st.binary(max_size=20))
 
 
 def any_text() -> st.SearchStrategy[str]:
-    """Return a strategy for text of any characters, lone surrogates and NUL included."""
+    """Return a strategy for text of any characters, including lone surrogates and NUL."""
     return st.text(st.characters(codec=None), max_size=60)
 
 
@@ -70,6 +70,8 @@ def any_json() -> st.SearchStrategy[Any]:
 
 
 def record(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for objects with some of these fields. A field may also have any other JSON value."""
+    """Return a strategy for JSON objects with some of these fields. The value of a field may also be any other JSON
+    value.
+    """
     loose = {name: st.one_of(strategy, any_json()) for name, strategy in fields.items()}
     return st.one_of(st.fixed_dictionaries(fields), st.fixed_dictionaries({}, optional=loose))

@@ -1,8 +1,7 @@
-"""One fuzz target for each parser of hostile bytes: its input, and the conditions that must hold.
+"""The fuzz targets, one for each parser of hostile bytes: how its input is made, and the conditions that must hold.
 
-A target may raise only AssertionError and the exceptions that its parser documents. It must end within a limited number
-of steps and a limited memory. `tests/fuzz/test_targets.py` runs each of them briefly, and `python -m tests.fuzz` runs
-them for minutes.
+A target may raise only AssertionError and the exceptions that its parser documents. Its steps and its memory are
+limited. `tests/fuzz/test_targets.py` runs each target briefly, and `python -m tests.fuzz` runs it for minutes.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ LIMITS = Limits(expanded_bytes=MAX_EXPANDED, entries=MAX_ENTRIES, member_bytes=1
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parser: examples to feed it with, and the check to run on each."""
+    """One parser to test: its name, a strategy for its input, and the check to run on each input."""
 
     name: str
     examples: st.SearchStrategy[Any]
@@ -45,7 +44,9 @@ class Target:
 
 
 def read(content: bytes) -> None:
-    """Check that the engine reads the content without an exception, with bounded expansion and steps."""
+    """Check that the engine reads the content without an exception, and within the limits of expanded bytes and
+    steps.
+    """
     ticks = itertools.count()
     meter = Meter(LIMITS, len(content), clock=lambda: next(ticks) / MAX_STEPS)
     found = all_findings(content, "fuzz", meter)
@@ -58,7 +59,7 @@ def read(content: bytes) -> None:
 
 
 def scan(content: bytes) -> None:
-    """Check that the batch prefilter reports every content in which the detector finds a token."""
+    """Check that the prefilter for small contents marks every content in which the detector finds a plain token."""
     result = Detector().scan_bytes(content)
     offsets = hit_offsets(content)
     assert offsets == sorted(offsets)
@@ -67,7 +68,7 @@ def scan(content: bytes) -> None:
 
 
 def redacted(content: bytes) -> None:
-    """Check that redaction never raises, does not change its own result, and leaves no plain token."""
+    """Check that redaction never raises, leaves no plain token, and changes nothing when it is applied again."""
     text = content.decode("utf-8", "surrogateescape").encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
     once = redact(text)
     assert redact(once) == once
@@ -75,7 +76,7 @@ def redacted(content: bytes) -> None:
 
 
 def pack(content: bytes) -> None:
-    """Check that a pack is read and scanned with all its trees and commits."""
+    """Check that a pack is read and scanned without an exception, with all its trees and commits."""
     from scanner.detection.packs import PackLimits
     from scanner.github.git_protocol import ReceivedPack
     from scanner.sources.pushes.objects import read_pack
@@ -87,7 +88,9 @@ def pack(content: bytes) -> None:
 
 
 def pack_in_reader(content: bytes) -> None:
-    """Check that a reader's answer about the pack is accepted by the process that asked."""
+    """Check that the process that asks a reader about the pack accepts the reader's answer, and receives the same
+    findings.
+    """
     import socket
 
     from scanner.detection.deep_reading import InProcessReader
@@ -108,7 +111,10 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that each entry of an index is made once or given up, whatever the index and the pack contain."""
+    """Check that each entry of an index is read once, left to git or given up, whatever the index and the pack contain.
+
+    `files` are the content of the pack and of its index.
+    """
     from scanner.detection.pack_history.families import MAX_OBJECT_BYTES, plan_history
     from scanner.detection.pack_history.index import UnusualPack, open_pack
     from scanner.detection.pack_history.reading import FamilyReader
@@ -133,7 +139,7 @@ def pack_of_history(files: tuple[bytes, bytes]) -> None:
 
 
 def reader_answer(content: bytes) -> None:
-    """Check that any bytes from a reader are accepted as an answer or refused."""
+    """Check that any bytes from a reader are either accepted as an answer or refused by BadAnswer."""
     import socket
 
     from scanner.isolation import messages, pack_messages
@@ -147,7 +153,7 @@ def reader_answer(content: bytes) -> None:
 
 
 def hostile_json(body: bytes) -> None:
-    """Check that a body is parsed to a value of limited depth, or refused because it is not JSON."""
+    """Check that a JSON body becomes a value that is not too deep to encode again, or is refused."""
     from scanner.github.hostile_json import parse_json
 
     with suppress(ValueError):
@@ -155,7 +161,7 @@ def hostile_json(body: bytes) -> None:
 
 
 def delta(content: bytes) -> None:
-    """Check that a delta yields an object of the declared size, or is reported as damaged."""
+    """Check that applying a delta yields an object below the size limit, or reports the delta as damaged."""
     from scanner.detection.pack_codec import DamagedPack, apply_delta
 
     try:
@@ -166,7 +172,9 @@ def delta(content: bytes) -> None:
 
 
 def answer(content: bytes) -> None:
-    """Check that a git server's answer is split into lines, in whatever pieces it arrives."""
+    """Check that a git server's answer is split into the same lines, whatever the sizes of the pieces in which it
+    arrives.
+    """
     from scanner.github.errors import GitHubError
     from scanner.github.git_protocol import pkt_lines
 
@@ -182,7 +190,7 @@ def answer(content: bytes) -> None:
 
 
 def event(value: Any) -> None:
-    """Check that an event of any shape yields documents, or is counted as unusable."""
+    """Check that an event of any shape is parsed, or refused as no event, and that its documents can be scanned."""
     from scanner.sources.timeline.events import Found, parse_event, read_event
 
     found = Found()
@@ -194,7 +202,7 @@ def event(value: Any) -> None:
 
 
 def alerts(body: bytes) -> None:
-    """Check that a body is parsed as a list of alerts, or refused."""
+    """Check that a body is parsed as a list of alerts that hold no raw token, or is refused."""
     from scanner.sources.alerts import NotAlerts, TooManyAlerts, parse_alerts
 
     try:
@@ -206,7 +214,7 @@ def alerts(body: bytes) -> None:
 
 
 def signature(parts: tuple[Any, str, str, bytes]) -> None:
-    """Check that keys and signatures of any shape are refused."""
+    """Check that no signature verifies, whatever the shape of the keys and of the signature."""
     from scanner.github.signatures import Forged, parse_keys, verify
 
     answered, pem, given, body = parts
@@ -220,7 +228,7 @@ def signature(parts: tuple[Any, str, str, bytes]) -> None:
 
 
 def gist(value: Any) -> None:
-    """Check that a gist of any shape yields files and candidates."""
+    """Check that a gist of any shape is read without an exception."""
     from scanner.sources.gists.poll import read_gist
 
     if isinstance(value, dict):
@@ -229,12 +237,12 @@ def gist(value: Any) -> None:
 
 @functools.cache
 def _github() -> GitHub:
-    """Return a client that is never used, because these parsers send no request."""
+    """Return a GitHub client for parsers that need its addresses. They send no request."""
     return connect(f"{WEB_URL}/api", WEB_URL, None)
 
 
 def search_result(value: Any) -> None:
-    """Check that a result of code search of any shape yields files and candidates."""
+    """Check that a result of code search of any shape is read without an exception."""
     from scanner.github.search import parse_result
     from scanner.sources.code_search.poll import Results, read_result
 
@@ -243,7 +251,7 @@ def search_result(value: Any) -> None:
 
 
 def comparison(patch: str) -> None:
-    """Check that a patch of any shape yields as many lines as numbers."""
+    """Check that the added lines of a patch of any shape are as many as their line numbers."""
     from scanner.github.compare import new_side
 
     text, numbers = new_side(patch)
@@ -251,7 +259,7 @@ def comparison(patch: str) -> None:
 
 
 def bounce(content: bytes) -> None:
-    """Check that a mail is read as a notification, or refused."""
+    """Check that a mail is read as a bounce with a reason of limited length, or is refused."""
     from notifications.email.bounces import NotABounce, read_bounce
 
     try:
@@ -262,7 +270,7 @@ def bounce(content: bytes) -> None:
 
 
 def usage(content: bytes) -> None:
-    """Check that a line is read as a usage record without its address, or refused."""
+    """Check that a line is read as a usage record without IP address and raw token, or is refused."""
     from datetime import UTC, datetime
 
     from scanner.compromise.networks import NetworkList
@@ -278,7 +286,7 @@ def usage(content: bytes) -> None:
 
 
 def report(value: Any) -> None:
-    """Check that a report of any shape is recorded within its limits, or refused."""
+    """Check that each part of a report, of any shape, is accepted without a raw token, or is refused."""
     from scanner.compromise.possession import public_url
     from scanner.compromise.reports import BadReport, Subject, new_report, subject_of
 
@@ -295,7 +303,7 @@ def report(value: Any) -> None:
 
 
 def archive_hour(content: bytes) -> None:
-    """Check that an hour of archived events yields lines, or fails in a documented way."""
+    """Check that a file of the event archive yields lines of limited length, or fails with a GitHubError."""
     from scanner.github import event_files
     from scanner.github.errors import GitHubError
 
@@ -369,7 +377,7 @@ def _pack_and_index(number: int) -> st.SearchStrategy[tuple[bytes, bytes]]:
 
 
 def targets() -> list[Target]:
-    """Return every target."""
+    """Return the fuzz targets of all parsers."""
     import gzip
 
     hour = gzip.compress(b'{"id": "1"}\n{"id": "2"}\n' * 20)

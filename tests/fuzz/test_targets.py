@@ -1,4 +1,6 @@
-"""A slice of each fuzz target, the same in each run; `make fuzz` runs them for minutes with new examples."""
+"""Each fuzz target, run on a few examples that are the same in each run. `make fuzz` runs the targets for minutes on
+new examples.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The corpus of hostile inputs: importing this module registers every one of them.
+"""The corpus of hostile inputs. Importing this module registers all of them.
 
-Run: python -m tests.hostile.corpus FOLDER   (writes the inputs that are files, each under its name)
+Run: python -m tests.hostile.corpus FOLDER   (writes each input that is a file into the folder, under its name)
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ FAMILIES = (archives, streams, documents, git, texts, edges)
 
 
 def inputs_for(*deliveries: Delivery, with_large: bool = False) -> list[HostileInput]:
-    """Return the inputs that are delivered in one of these ways; the large ones only on request."""
+    """Return the inputs that are delivered in one of these ways. Leave out the large inputs unless `with_large` is
+    true.
+    """
     found = (one for one in INPUTS.values() if one.delivery in deliveries)
     return [one for one in found if with_large or not one.is_large]
 
 
 def main() -> None:
-    """Write the files."""
+    """Write the inputs that are files into the folder that the command line names."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for one in inputs_for("file", with_large=True):

@@ -1,6 +1,6 @@
-"""A GitHub of prepared answers to which hostile events, packs and gists are added while the service polls it.
+"""A GitHub with prepared answers. While the service polls it, a test adds hostile events, packs and gists.
 
-It is the firehose of the benchmarks with gists, and with the keys that sign alerts. Runs in a thread.
+It is the GitHub of `tests.benchmarks.firehose`, with gists and with the keys that sign alerts. It runs in a thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 
 class HostileGitHub(Firehose):
-    """Shows the events and gists passed to `show` and `show_gist` at once, and the pushes of a firehose at their
+    """A GitHub that shows added events and gists at the next request, beside prepared pushes that appear at a given
     rate.
     """
 
@@ -39,12 +39,14 @@ class HostileGitHub(Firehose):
         self._raw: list[bytes] = []
 
     def show(self, *pushes: Prepared) -> None:
-        """Make the events visible with the next answer."""
+        """Add these events to the timeline. The next answer of the timeline shows them."""
         self._waiting.extend(pushes)
 
     def show_raw(self, content: bytes) -> None:
-        """Make an event visible whose JSON is the unchanged `content`, with an id, a time and a repository in front of
-        it.
+        """Add an event with hostile JSON to the timeline.
+
+        `content` is a JSON object. It stays unchanged, except that an id, a time and a repository are inserted at its
+        beginning.
         """
         number = next(_numbers)
         repo = f'{{"id": {9_000_000 + number}, "name": "hostile/project{number}"}}'
@@ -53,7 +55,7 @@ class HostileGitHub(Firehose):
         self._raw.append(head.encode() + content[1:])
 
     def show_gist(self, files: dict[str, bytes]) -> None:
-        """Make a public gist visible."""
+        """Add a public gist with these files to the list of gists."""
         gist_id = f"{next(self._numbers):032x}"
         listed: dict[str, Any] = {}
         for name, content in files.items():
@@ -67,7 +69,7 @@ class HostileGitHub(Firehose):
         self._gists.insert(0, {**gist, "html_url": f"{self.url}/gist/{gist_id}", "description": None})
 
     def answer(self, target: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return status, further headers and body."""
+        """Return the status line, further header lines and the body of the answer to a request."""
         json_type = b"Content-Type: application/json\r\n"
         path = target.partition(b"?")[0]
         if path == b"/api/events":
@@ -97,7 +99,7 @@ class HostileGitHub(Firehose):
 
 
 def _unless_known(answer: tuple[bytes, bytes, bytes], headers: bytes) -> tuple[bytes, bytes, bytes]:
-    """Answer 304, as GitHub does, if the client already has this page."""
+    """Replace the answer by 304 if the client already has this body, as GitHub does. Otherwise add an ETag."""
     status, more, body = answer
     tag = b'"%s"' % hashlib.sha256(body).hexdigest().encode()
     if b"if-none-match: " + tag in headers.lower():
@@ -109,7 +111,7 @@ _numbers = itertools.count(1)
 
 
 def event(kind: str, payload: object, token: str | None = None) -> Prepared:
-    """Return an event of a new repository. It leads to no pack."""
+    """Return an event of the given type in a new repository, without a pack. `token` is the token that it leaks."""
     number = next(_numbers)
     name = f"hostile/project{number}"
     shown = {
@@ -124,12 +126,12 @@ def event(kind: str, payload: object, token: str | None = None) -> Prepared:
 
 
 def comment(body: str, token: str | None = None) -> Prepared:
-    """Return an event of a comment on an issue."""
+    """Return the event of a comment on an issue, with this text."""
     return event("IssueCommentEvent", {"action": "created", "issue": {"title": "x"}, "comment": {"body": body}}, token)
 
 
 def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
-    """Return a push of one commit with these files."""
+    """Return a push of one commit with these files, whose content is given by name."""
     objects = Objects()
     tree = b"".join(
         b"100644 " + name + b"\0" + bytes.fromhex(objects.add("blob", content)) for name, content in files.items()
@@ -142,7 +144,7 @@ def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
 
 
 def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: str | None = None) -> Prepared:
-    """Return a push to which the git server answers with this pack."""
+    """Return a push with the given ends. The git server answers a fetch of it with this pack."""
     payload = {"push_id": next(_numbers), "ref": "refs/heads/main", "head": head, "before": before}
     shown = event("PushEvent", payload, token)
     payload["repository_id"] = shown.event["repo"]["id"]
@@ -153,7 +155,7 @@ def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: st
 
 @contextmanager
 def running(github: HostileGitHub) -> Iterator[HostileGitHub]:
-    """Serve it on a loopback port, in a thread, while the block runs; its `url` is set."""
+    """Serve `github` in a thread on a port of loopback while the block runs. Set its `url`."""
     loop = asyncio.new_event_loop()
     ready = threading.Event()
 

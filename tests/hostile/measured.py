@@ -1,7 +1,8 @@
-"""Measurement of one piece of work in a process of its own: processor time, peak memory, and how it ended.
+"""Measures one piece of work in its own process: processor time, peak memory, and how the work ended.
 
-The work runs under resource limits in a fork of a small process that has already imported all modules. So neither the
-imports nor the memory of the tests are measured. `Measurer` starts the small process; its messages are JSON lines.
+`Measurer` starts a small process that imports all modules. For each piece of work, this process forks a child that
+works under resource limits. So the figures include neither the imports nor the memory of the tests. The messages
+between `Measurer` and the small process are lines of JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ It is above the allowed memory, so that an excess can be measured, and low enoug
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The measured work. `cpu` is in seconds, and `ended` is "well" or the name of an exception or signal."""
+    """The cost and the outcome of one piece of work. `cpu` is in seconds, and `memory_mb` is the peak in MiB.
+
+    `ended` is "well", or the name of the exception or signal that ended the work.
+    """
 
     cpu: float
     memory_mb: float
@@ -51,7 +55,7 @@ class Measured:
 
 
 class Measurer:
-    """Controls the small process. Use it as a context manager, for one piece of work at a time."""
+    """A context manager that starts the small process and sends it work, one piece at a time."""
 
     def __enter__(self) -> Measurer:
         parent = os.getpid()
@@ -71,7 +75,7 @@ class Measurer:
         self._child.stdout.close()
 
     def run(self, work: str, path: Path, *, cpu_seconds: int = MAX_CPU_SECONDS) -> Measured:
-        """Do `work` (a key of WORK) on the content of a file."""
+        """Do one piece of work on the content of a file, and return its cost. `work` is a key of WORK."""
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         request = {"work": work, "path": str(path), "cpu_seconds": cpu_seconds}
@@ -81,7 +85,7 @@ class Measurer:
 
 
 def _read(content: bytes) -> dict[str, Any]:
-    """Do the work of a reader: find every token in the content."""
+    """Find every token in the content, as a reader does. Return what was found and what was unread."""
     from scanner.detection.digests import sha256_digest
     from scanner.detection.engine import all_findings
     from scanner.detection.limits import Limits, Meter
@@ -173,7 +177,7 @@ WORK: dict[str, Callable[[bytes], dict[str, Any]]] = {
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Do one piece of work in a fork. Return its cost and how it ended."""
+    """Do one piece of work in a fork. Return the fields of a `Measured`."""
     receive, send = os.pipe()
     pid = os.fork()
     if not pid:
@@ -194,7 +198,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work(request: dict[str, Any], send: int) -> None:
-    """Do the work in the fork, write the result and end the process."""
+    """Do the work in the fork, write the outcome as JSON to the file descriptor `send`, and end the process."""
     told: dict[str, Any]
     try:
         content = Path(request["path"]).read_bytes()
@@ -210,7 +214,7 @@ def _work(request: dict[str, Any], send: int) -> None:
 
 
 def main() -> None:
-    """Answer requests until the input ends."""
+    """Do the work that each line of the standard input asks for, until the input ends."""
     import tests.hostile.preloaded  # noqa: F401 - so that no fork pays for the imports
 
     for line in sys.stdin.buffer:

@@ -1,4 +1,6 @@
-"""Imports all modules that a measured piece of work needs, and builds the tables that are made at their first use."""
+"""Imports all modules that a measured piece of work needs, and builds the tables that these modules make at their first
+use.
+"""
 
 import bz2
 import lzma

@@ -1,4 +1,4 @@
-"""The cost of each process of a service under a hostile input, separately for readers and others. Linux only."""
+"""Measures the cost of each process of a service, separately for readers and for other processes. Linux only."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ class Cost:
 
 @dataclass(slots=True)
 class Costs:
-    """Costs by process id."""
+    """The costs of the watched processes by process id."""
 
     by_pid: dict[int, Cost] = field(default_factory=dict)
 
     def most_of_a_reader(self) -> float:
-        """Return the CPU seconds of the reader that used the most."""
+        """Return the CPU seconds of the reader that used the most CPU time."""
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
-        """Return the process that used the most CPU, except readers."""
+        """Return the cost of the process that used the most CPU time, readers excepted."""
         others = [cost for cost in self.by_pid.values() if not cost.is_reader]
         return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
 
     def peak_mb(self) -> float:
-        """Return the peak memory of any process."""
+        """Return the highest peak memory of a process in MiB."""
         return max((cost.memory_mb for cost in self.by_pid.values()), default=0.0)
 
 
 class Watch:
-    """Samples the processes below the roots while the block runs.
+    """Samples the costs of the root processes and all their descendants while the block runs.
 
-    A process that ends counts up to its last sample.
+    The cost of a process that ends is that of its last sample.
     """
 
     def __init__(self, *roots: int) -> None:
@@ -100,8 +100,9 @@ class Watch:
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                # A process stays a reader if any sample has shown that it is one. A process that was just forked still
-                # has its parent's command line, and a process that has ended has none.
+                # Once a sample has shown that a process is a reader, keep that. Later samples may not show it: a
+                # process that has ended has no command line. Earlier ones may not either: a new fork still has the
+                # command line of its parent.
                 cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)
@@ -113,14 +114,16 @@ def _peak_kb(pid: int) -> int:
 
 
 def _name(command: bytes) -> str:
-    """Return a short name of a process: the name of a worker, otherwise the file name of its program."""
+    """Return a short name for a process with this command line: the name of a worker, otherwise its program's file
+    name.
+    """
     words = command.split(b"\0")
     worker = next((word for word in words if word.endswith(b"@r8scan")), b"")
     return (worker or words[0].rpartition(b"/")[2] or b"gone").decode("ascii", "replace")
 
 
 def alive(pids: Callable[[], list[int]]) -> list[int]:
-    """Return the processes that still run and are not zombies."""
+    """Return those of the process ids whose process still runs. Zombies do not count."""
     found = []
     for pid in pids():
         with suppress(OSError, IndexError):

@@ -1,4 +1,4 @@
-"""Hostile inputs, their ways of delivery, and the registry of all of them. Builders register themselves here."""
+"""The registry of hostile inputs. Decorators of this module register a function as the builder of an input."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ class HostileInput:
     """One hostile input.
 
     Attributes:
+        name: The name of its builder, with hyphens.
         attack: What it does, in one line.
         family: The container, decoder or route that it attacks.
-        holds_leak: A leak is inside the input as well as beside it.
-        is_large: Its size alone makes it take seconds to build or to read, so only `make attack-table` uses it.
-        cannot_be_read: It cannot be read completely within the limits, so the result must count something as unread.
+        delivery: The way in which it reaches r8scan.
+        holds_leak: Whether a token is inside the input. Another token is always beside it.
+        is_large: Whether it takes seconds to build or to read, so that only `make attack-table` uses it.
+        cannot_be_read: Whether it exceeds the limits of a reader, so that the result must count something as unread.
     """
 
     name: str
@@ -49,17 +51,17 @@ class HostileInput:
 
     @property
     def leak(self) -> bytes:
-        """The token inside the input, if it holds one."""
+        """The token that the builder puts into the input, if `holds_leak` is true."""
         return token_of(f"inside {self.name}")
 
     @property
     def neighbour(self) -> bytes:
-        """The token in the document beside the input."""
+        """The token that is placed in another document beside the input. It must be found in spite of the input."""
         return token_of(f"beside {self.name}")
 
 
 def token_of(name: str) -> bytes:
-    """Return an invented token of the right form. It depends only on the name."""
+    """Return an invented token of the right form. The same name gives the same token."""
     chance = random.Random(name)
     return ("r8" + "_" + "".join(chance.choices(string.ascii_letters + string.digits, k=37))).encode()
 
@@ -71,7 +73,10 @@ INPUTS: dict[str, HostileInput] = {}
 def hostile(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
-    """Register a builder of an input without a leak."""
+    """Return a decorator that registers a builder of an input without a leak.
+
+    `large` and `unread` are `is_large` and `cannot_be_read` of the input.
+    """
 
     def register(build: Callable[[], bytes]) -> Callable[[], bytes]:
         name = build.__name__.replace("_", "-")
@@ -86,7 +91,11 @@ def hostile(
 def hostile_with_leak(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[bytes], bytes]], Callable[[bytes], bytes]]:
-    """Register a builder that puts the given leak into the input."""
+    """Return a decorator that registers a builder of an input with a leak. The builder gets a line of text with the
+    token.
+
+    `large` and `unread` are `is_large` and `cannot_be_read` of the input.
+    """
 
     def register(build: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
         name = build.__name__.replace("_", "-")

@@ -1,4 +1,4 @@
-"""Makes a git repository of a `history` input."""
+"""Makes a git repository from an input that is delivered as `history`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tests.hostile.inputs.git import COMMIT, TREE, pack_of, plain_entry
 
 
 def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
-    """Create a bare repository from the input. Also commit the token `neighbour`, which a scan must still find."""
+    """Create a bare repository from the input. Add a commit with the token `neighbour`, which a scan must still
+    find.
+    """
     _git(folder, "init", "--quiet", "--bare", "--template=", str(folder))
     if content.startswith(b"bomb "):
         width, depth = map(int, content.split()[1:])
@@ -30,9 +32,14 @@ def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
 
 
 def _trees(folder: Path, width: int, depth: int, neighbour: bytes, innermost: bytes = b"") -> str:
-    """Write nested trees with `width` names for the tree below, and a file with the token `neighbour` at the top.
+    """Write nested trees and a commit. Return the commit's id.
 
-    `innermost` is the content of the innermost tree, if it is not empty.
+    Args:
+        folder: The repository.
+        width: How many names each tree has for the one tree below it.
+        depth: How many levels of such trees there are.
+        neighbour: A token, which is in a file of the top tree.
+        innermost: The raw content of the innermost tree. By default, this tree has `width` files.
     """
     entries: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""The real service, and its web server, in front of a GitHub to which hostile content is added."""
+"""Runs the real service and its web server against a GitHub to which tests add hostile content."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ UNSET = ("mails_go_nowhere", "sender_not_set", "operator_not_set")
 
 @dataclass
 class Service:
-    """A service that runs. `process` is `r8scan run`, `web` is `r8scan serve`, `url` is where `web` listens."""
+    """A running service. `process` is `r8scan run`, `web` is `r8scan serve`, and `url` is the address of `web`."""
 
     folder: Path
     github: HostileGitHub
@@ -62,7 +62,9 @@ class Service:
         return self.process.pid, self.web.pid
 
     def register(self, token: str, email: str = "ana@example.com") -> str:
-        """Register the token with the vendor and return its digest."""
+        """Register the token in the vendor's token store, with an owner who has this mail address. Return its
+        digest.
+        """
         digest = sha256_digest(token.encode())
         row = ImportedToken(digest, hint_of(token.encode()), "ci", email, (email,))
         with self.database.write() as session:
@@ -70,20 +72,20 @@ class Service:
         return digest
 
     def disabled_at(self) -> dict[str, float]:
-        """Return when each token was disabled, by digest."""
+        """Return the Unix time at which each token was disabled, by digest. Leave out tokens that still work."""
         statement = select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.disabled_at.is_not(None))
         with self.database.read() as session:
             return {digest: at.timestamp() for digest, at in session.execute(statement) if at}
 
     def is_idle(self) -> bool:
-        """Return whether no job runs or is due. Jobs that are retried later do not count."""
+        """Return whether no job runs or is due. Jobs that wait for a later retry do not count."""
         is_due = and_(ScanJob.state == "queued", ScanJob.next_attempt_at <= db_now(1))
         statement = select(func.count()).where(or_(ScanJob.state == "running", is_due))
         with self.database.read() as session:
             return not session.execute(statement).scalar_one()
 
     def counts(self) -> dict[str, int]:
-        """Return the counters of all sources so far."""
+        """Return the sums of all sources' counters, by the counter's name."""
         with self.database.read() as session:
             by_source = tallies.since(session, 48)
             states = list(session.execute(select(SourceState.counts)).scalars())
@@ -95,7 +97,7 @@ class Service:
         return found
 
     def status(self) -> list[str]:
-        """Return the problems that `r8scan status` shows, except those about settings that this service does not
+        """Return the problems that `r8scan status` shows. Leave out those about settings that this service does not
         need.
         """
         command = [sys.executable, "-m", "workers", "status", "--json"]
@@ -104,7 +106,7 @@ class Service:
         return [f"{one['sentence']}: {one['todo']}" for one in found if one["kind"] not in UNSET]
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        """Send one request to the web server from a new network, so that earlier requests do not count against its
+        """Send one request to the web server from a new network, because earlier requests count against their network's
         rate.
         """
         network = next(_networks)
@@ -113,7 +115,7 @@ class Service:
             return client.post(f"{self.url}{path}", content=body, headers=dict(headers))
 
     def alert(self, body: bytes) -> httpx.Response:
-        """Send a signed alert."""
+        """Send an alert with this body, signed by the test's GitHub."""
         return self.post("/github/secret-scanning", body, self.github.signer.headers(body))
 
 
@@ -121,7 +123,14 @@ class Service:
 def running(
     folder: Path, pushes: list[Prepared] | None = None, rate: float = 1.0, *, processes: int = 2
 ) -> Iterator[Service]:
-    """Run a service and its web server in an empty folder. Yield them when the service has polled once."""
+    """Run a service and its web server in an empty folder. Yield them after the first poll.
+
+    Args:
+        folder: The folder for its state and its logs.
+        pushes: Pushes that appear on the timeline.
+        rate: How many of these pushes appear per second.
+        processes: How many processes of the service scan.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         github = stack.enter_context(hostile_github.running(HostileGitHub(pushes, rate)))
@@ -190,9 +199,9 @@ def _has_polled(database: Database) -> bool:
 
 
 def wait_for_tokens(service: Service, digests: set[str], timeout: float) -> dict[str, float]:
-    """Wait up to `timeout` seconds until all tokens are disabled.
+    """Wait until all tokens with these digests are disabled, or until `timeout` seconds have passed.
 
-    Return for each digest the time at which its token was disabled. Digests of tokens that still work are left out.
+    Return the Unix time at which each token was disabled, by digest. Leave out tokens that still work.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -1,4 +1,4 @@
-"""The table and the blinding run name each exceeded limit, and count the CPU of readers separately."""
+"""The table of attacks and the blinding run name each exceeded limit, and count the CPU time of readers separately."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_work_above_its_cpu_limit_is_ended_and_reported_as_an_error(tmp_path: Pa
     path = tmp_path / "input"
     with Measurer() as measurer:
         path.write_bytes(b"H4sI" * (1 << 18))
-        # A limit of zero CPU seconds ends any work.
+        # A limit of zero CPU seconds stops any work.
         assert measurer.run("read", path, cpu_seconds=0).ended in ("SIGXCPU", "SIGKILL")
         path.write_bytes(b"{")
         assert measurer.run("event", path).ended == "JSONDecodeError"

@@ -1,4 +1,6 @@
-"""Each hostile input ends by itself within the limits of a reader, and the token beside it is found."""
+"""Each hostile input ends by itself within the limits of a reader, unread content is counted, and a token inside the
+input is found.
+"""
 
 from __future__ import annotations
 

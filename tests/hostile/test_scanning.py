@@ -1,6 +1,6 @@
-"""`r8scan scan` reads hostile files, all of one family in one folder.
+"""`r8scan scan` reads hostile files and hostile histories to their end.
 
-It ends, reports the unread contents, and finds all tokens in the others.
+It reports unread content, and finds the tokens inside the inputs and beside them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ FAMILIES = sorted({one.family for one in inputs_for("file")})
 
 
 def scan(target: Path, *options: str) -> tuple[set[str], str]:
-    """Return the digests and the unread items that the command prints."""
+    """Run the command. Return the digests of the tokens that it prints, and its standard error, which names unread
+    content.
+    """
     environment = {**os.environ, "R8SCAN_STATE_DIR": str(target.parent / "state")}
     done = commands.forked(
         ["scan", str(target), "--format", "json", *options], environment, target.parent, "", seconds=MAX_SECONDS

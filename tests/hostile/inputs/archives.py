@@ -1,4 +1,4 @@
-"""Hostile zip, tar, 7z, ar, cpio and rpm archives."""
+"""Builders of hostile zip, tar, 7z, ar, cpio and rpm archives."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ MIB = 1 << 20
 
 
 def local_header(name: bytes, body: bytes, *, size: int, crc: int, method: int = 8, extra: bytes = b"") -> bytes:
-    """Return one local zip header with its data."""
+    """Return a member of a zip: its local header and its compressed data. `size` and `crc` are what the header
+    declares.
+    """
     fixed = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, method, 0, 0, crc, len(body), size, len(name), len(extra))
     return fixed + name + extra + body
 
 
 def directory_entry(name: bytes, *, packed: int, size: int, crc: int, offset: int, method: int = 8) -> bytes:
-    """Return one entry of a zip's central directory."""
+    """Return the entry of a zip's central directory about one member.
+
+    `packed` and `size` are the declared sizes in bytes, and `offset` is the position of the local header.
+    """
     head = struct.pack("<4sHHHHHHIII", b"PK\1\2", 20, 20, 0, method, 0, 0, crc, packed, size)
     return head + struct.pack("<HHHHHII", len(name), 0, 0, 0, 0, 0, offset) + name
 
 
 def directory_end(count: int, size: int, offset: int) -> bytes:
-    """Return the record at the end of a zip."""
+    """Return the record at the end of a zip: the directory's count of entries, its size and its offset in bytes."""
     return struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, min(count, 65535), min(count, 65535), size, offset, 0)
 
 
 def deflated(content: bytes) -> bytes:
-    """Return a raw deflate stream."""
+    """Return the content as a raw deflate stream."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return packer.compress(content) + packer.flush()
 
@@ -91,8 +96,8 @@ def zip_headers_without_directory() -> bytes:
 @hostile("zip", "local headers without a directory, each claiming 4 GB of stored bytes")
 def zip_stored_sizes() -> bytes:
     head = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0xFFFFFFFF, 1, 0) + b"a"
-    # The packed size is 0, so the next header starts right after this one. The declared content is the rest of the
-    # file.
+    # The real packed size is 0, so the next header follows directly. Each header declares the rest of the file as its
+    # content.
     return head * 20_000
 
 
@@ -138,14 +143,14 @@ def _entry(name: str, method: int) -> zipfile.ZipInfo:
 
 
 def pax_block(payload: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """Return a PAX header with this payload."""
+    """Return a PAX header block of a tar with this payload."""
     info = tarfile.TarInfo("x")
     info.type, info.size = kind, len(payload)
     return info.tobuf(tarfile.USTAR_FORMAT) + payload + bytes(-len(payload) % 512)
 
 
 def tar_member(name: str, content: bytes) -> bytes:
-    """Return one regular file."""
+    """Return the header and the content of one regular file in a tar."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
@@ -224,18 +229,21 @@ def tar_long_names() -> bytes:
 
 
 def seven_zip(header: bytes, packed: bytes = b"") -> bytes:
-    """Return a 7z file with these bytes, followed by this header."""
+    """Return a 7z file that consists of a start header, the packed bytes and this header."""
     start = struct.pack("<QQL", len(packed), len(header), zlib.crc32(header))
     return b"7z\xbc\xaf\x27\x1c\0\4" + struct.pack("<L", zlib.crc32(start)) + start + packed + header
 
 
 def number(value: int) -> bytes:
-    """Return a 7z number of eight bytes."""
+    """Return the number in 7z's encoding of nine bytes."""
     return b"\xff" + struct.pack("<Q", value)
 
 
 def encoded_header(header: bytes, *, declared: int | None = None, dictionary: bytes = b"\x18") -> bytes:
-    """Return a 7z file whose header is itself compressed."""
+    """Return a 7z file whose header is itself compressed.
+
+    `declared` is the uncompressed size that the file claims, by default the true one.
+    """
     packed = lzma.compress(header, format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 24}])
     size = len(header) if declared is None else declared
     encoded = b"\x17\x06" + number(0) + number(1) + b"\x09" + number(len(packed)) + b"\0"
@@ -289,7 +297,7 @@ def ar_size(leak: bytes) -> bytes:
 
 
 def cpio_entry(name: bytes, body: bytes, *, size: int | None = None, name_size: int | None = None) -> bytes:
-    """Return one cpio entry. Its declared sizes may be wrong."""
+    """Return one entry of a cpio archive. `size` and `name_size` replace its true sizes."""
     numbers = [1, 0o100644, 0, 0, 1, 0, len(body) if size is None else size, 0, 0, 0, 0, len(name) + 1, 0]
     numbers[11] = numbers[11] if name_size is None else name_size
     header = b"070701" + b"".join(b"%08X" % value for value in numbers)

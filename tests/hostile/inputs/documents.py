@@ -1,4 +1,4 @@
-"""Hostile PDF, SQLite and PNG files."""
+"""Builders of hostile PDF, SQLite and PNG files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 def pdf_stream(body: bytes, filters: bytes) -> bytes:
-    """Return a PDF of one stream."""
+    """Return a PDF with one stream that declares these filters."""
     head = b"%%PDF-1.4\n1 0 obj\n<</Length %d/Filter%s>>\nstream\n" % (len(body), filters)
     return head + body + b"\nendstream\nendobj\n"
 
@@ -87,9 +87,9 @@ def pdf_leak_before_bomb(leak: bytes) -> bytes:
 
 
 def database_of(columns: list[str], rows: int = 1) -> bytes:
-    """Return a database with a table of one row.
+    """Return a SQLite database with a table whose schema has these further columns.
 
-    The schema is replaced after the row is written, so that SQLite does not compute the columns here.
+    The schema is replaced after the rows are written, so that SQLite does not compute generated columns here.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
@@ -136,7 +136,7 @@ def sqlite_views() -> bytes:
 
 
 def _database_with_overflow(rows: int) -> bytearray:
-    """Return a database of 512-byte pages whose rows are long enough for chains of overflow pages."""
+    """Return a SQLite database of 512-byte pages. Its rows of 200 kB are stored in chains of overflow pages."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.execute("PRAGMA page_size=512")
@@ -158,8 +158,9 @@ def sqlite_overflow_loop() -> bytes:
 
 @hostile("SQLite", "3,200 rows that all claim one chain of 40 MB", large=True)
 def sqlite_shared_chain() -> bytes:
-    """Return a database with an interior page, leaves of eight cells each, and one chain of overflow pages to which
-    every cell refers.
+    """Return a SQLite database in which all cells refer to one chain of overflow pages.
+
+    It has one interior page and 400 leaf pages of eight cells each.
     """
     size, leaves, links, local = 4096, 400, 10_000, 489
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -169,7 +170,7 @@ def sqlite_shared_chain() -> bytes:
         first = connection.serialize()[:size]
     finally:
         connection.close()
-    # A leaf page stores the first 489 bytes of each row. Each overflow page stores 4,092 more.
+    # A leaf page stores the first 489 bytes of each row, and each overflow page stores 4,092 more.
     payload = local + links * (size - 4)
     record = (_varint(6) + _varint(13 + 2 * (payload - 6))).ljust(local, b"x")
     cells = [_varint(payload) + _varint(row) + record + struct.pack(">I", leaves + 3) for row in range(1, 9)]
@@ -183,7 +184,10 @@ def sqlite_shared_chain() -> bytes:
 
 
 def _page(size: int, kind: bytes, cells: list[bytes], rightmost: bytes = b"") -> bytes:
-    """Return a page of a table's tree with these cells."""
+    """Return a page of a table's b-tree with these cells.
+
+    `kind` is the page's type byte, and `rightmost` the pointer to the last child of an interior page.
+    """
     page = bytearray(size)
     at, pointers = size, b""
     for cell in cells:
@@ -253,7 +257,7 @@ def sqlite_leak_beside_generated(leak: bytes) -> bytes:
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
-    """Return a PNG chunk."""
+    """Return a PNG chunk of this kind with its length and checksum."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 

@@ -1,4 +1,4 @@
-"""Hostile HTTP bodies, mails and JSON."""
+"""Builders of hostile events, alerts, reports, usage records and mails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SURROGATE = "\ud800"
 
 
 def event(payload: object, kind: str = "IssuesEvent") -> bytes:
-    """Return one event with this payload. The server that shows it adds the id and the time."""
+    """Return the JSON of an event with this payload. The server that shows the event adds its id and its time."""
     return json.dumps({"type": kind, "payload": payload}).encode()
 
 
@@ -75,7 +75,7 @@ def event_databases() -> bytes:
 
 
 def alert(record: dict[str, object]) -> bytes:
-    """Return the body of an alert with one record."""
+    """Return the body of an alert with this one record."""
     return json.dumps([record]).encode()
 
 
@@ -153,7 +153,7 @@ def usage_databases() -> bytes:
 
 
 def mail(body: bytes, kind: bytes = b'multipart/report; boundary="b"') -> bytes:
-    """Return a mail with this body."""
+    """Return a mail with this body and this content type."""
     return b"From: <>\r\nTo: b@example.com\r\nContent-Type: " + kind + b"\r\n\r\n" + body
 
 

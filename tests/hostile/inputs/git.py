@@ -1,7 +1,7 @@
-"""Hostile packs, bundles, trees and refs of git.
+"""Builders of hostile packs, bundles, trees and refs of git.
 
-`pack` inputs are answers of a git server. `history` inputs are streams for `git fast-import` or input for `git mktree`,
-from which `tests.hostile.repositories` makes a repository.
+Inputs that are delivered as `pack` are answers of a git server. Inputs that are delivered as `history` are streams for
+`git fast-import` or orders for `tests.hostile.repositories`, which makes a repository from them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ COMMIT, TREE, BLOB, OFFSET_DELTA, NAMED_DELTA = 1, 2, 3, 6, 7
 
 
 def entry_head(kind: int, size: int) -> bytes:
-    """Return the header of a pack's entry: its type and size."""
+    """Return the header of a pack's entry: its type, and the size of its content in bytes."""
     digits = [(kind << 4) | (size & 15)]
     size >>= 4
     while size:
@@ -27,7 +27,7 @@ def entry_head(kind: int, size: int) -> bytes:
 
 
 def distance(value: int) -> bytes:
-    """Return the encoded distance from a delta back to its base."""
+    """Return git's encoding of the distance in bytes from a delta back to its base."""
     digits = [value & 0x7F]
     while value := value >> 7:
         value -= 1
@@ -36,7 +36,7 @@ def distance(value: int) -> bytes:
 
 
 def length(value: int) -> bytes:
-    """Return a size in a delta's encoding."""
+    """Return a delta's encoding of a size in bytes."""
     digits = []
     while value > 0x7F:
         digits.append(value & 0x7F | 0x80)
@@ -45,7 +45,7 @@ def length(value: int) -> bytes:
 
 
 def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
-    """Return a pack of these entries with its checksum."""
+    """Return a pack of these entries with its checksum. `count` replaces the true number of entries in its header."""
     total = len(entries) if count is None else count
     body = b"PACK" + (2).to_bytes(4, "big") + total.to_bytes(4, "big") + b"".join(entries)
     return body + hashlib.sha1(body).digest()
@@ -57,7 +57,9 @@ def plain_entry(content: bytes, kind: int = BLOB) -> bytes:
 
 
 def copies(base: int, size: int) -> bytes:
-    """Return a delta that copies the beginning of its base until it has `size` bytes."""
+    """Return a delta that makes `size` bytes by repeating the beginning of its base. `base` is the base's size in
+    bytes.
+    """
     part = min(base, 0xFFFFFF)
     command = b"\xf0" + part.to_bytes(3, "little")
     return (
@@ -69,12 +71,12 @@ def copies(base: int, size: int) -> bytes:
 
 
 def delta_entry(delta: bytes, back: int) -> bytes:
-    """Return a delta whose base is `back` bytes before it."""
+    """Return the pack entry of a delta. Its base begins `back` bytes before the entry."""
     return entry_head(OFFSET_DELTA, len(delta)) + distance(back) + zlib.compress(delta, 1)
 
 
 def deltas_of(base: bytes, deltas: list[bytes]) -> bytes:
-    """Return a pack of one object and several deltas of it."""
+    """Return a pack of one object, and deltas that all have this object as their base."""
     entries = [plain_entry(base)]
     at = len(entries[0])
     for delta in deltas:
@@ -92,7 +94,7 @@ def pack_deltas_of_bomb() -> bytes:
 
 
 def _tail(size: int, number: int) -> bytes:
-    """Change the delta's last command so that it copies three bytes less, and insert a number in place of them."""
+    """Return the end of a delta that copies all but three bytes of its base, and then inserts the number."""
     return b"\xf0" + (size - 3).to_bytes(3, "little") + b"\3" + b"%03d" % number
 
 

@@ -1,4 +1,4 @@
-"""Hostile gzip, zlib, bzip2, xz and Zstandard streams."""
+"""Builders of hostile gzip, zlib, bzip2, xz and Zstandard streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def repeated(packer: Any, block: bytes, count: int) -> bytes:
-    """Compress `count` blocks without holding them all in memory."""
+    """Return the compressed form of `count` equal blocks, without holding all blocks in memory."""
     return b"".join([*(packer.compress(block) for _ in range(count)), packer.flush()])
 
 
@@ -75,7 +75,7 @@ def xz_bomb() -> bytes:
 
 @hostile("xz", "a header that asks for a dictionary of 2 GB", unread=True)
 def xz_dictionary() -> bytes:
-    # LZMA alone: properties, dictionary size, unknown uncompressed size.
+    # A stream in the older LZMA format: properties, the size of the dictionary, and an unknown uncompressed size.
     return b"]" + struct.pack("<I", 1 << 31) + b"\xff" * 8 + bytes(64 * 1024)
 
 

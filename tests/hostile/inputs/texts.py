@@ -1,4 +1,4 @@
-"""Hostile texts for the matcher and the decoders, and texts that are redacted."""
+"""Builders of hostile texts for the matcher, the decoders and the redaction."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def text_markup() -> bytes:
 
 
 def in_base64(content: bytes) -> bytes:
-    """Return the content compressed with gzip and encoded in base64, in as few letters as possible."""
+    """Return the content compressed with gzip as far as possible, and encoded in base64."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return base64.b64encode(packer.compress(content) + packer.flush())
 
