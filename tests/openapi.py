@@ -1,4 +1,4 @@
-"""The comparison of requests and answers with GitHub's published OpenAPI description."""
+"""Compares requests and answers with GitHub's published OpenAPI description."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_PER_PAGE = 100
 https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api
 """
 
-# GitHub also serves a repository by its id, and redirects there after a rename. The description lacks that path.
+# GitHub also serves a repository under its id, and redirects to this path after a rename. The description lacks it.
 _BY_ID = re.compile(r"/repositories/\d+(?=/|$)")
 
 _formats = FormatChecker(())
@@ -36,7 +36,10 @@ def _is_uri(value: object) -> bool:
 
 @dataclass
 class Description:
-    """The description, and the operations that were used so far. `differences` has one line for each difference."""
+    """GitHub's OpenAPI description, the operations that were used so far, and the differences that were found.
+
+    Each line of `differences` says what differs, and in which operation.
+    """
 
     content: dict[str, Any]
     exercised: set[tuple[str, int]] = field(default_factory=set)
@@ -52,7 +55,7 @@ class Description:
         return set(self.content["operations"])
 
     def judge(self, api_url: str, response: httpx.Response) -> None:
-        """Compare one exchange with the description. The body of `response` must have been read."""
+        """Compare one request and its response with the description. Read the body of `response` before this call."""
         request = response.request
         path = _BY_ID.sub("/repos/by/id", urlsplit(str(request.url)).path.removeprefix(urlsplit(api_url).path))
         name = self._operation(request.method, path)
@@ -71,17 +74,19 @@ class Description:
         self._answer(name, operation, response)
 
     def schema(self, name: str) -> dict[str, Any]:
-        """Return a schema of the description, with all schemas that it refers to."""
+        """Return a schema of the description by its name, with all schemas that it refers to."""
         return {"$ref": f"#/schemas/{name}", "schemas": self.content["schemas"]}
 
     def check(self, what: str, schema: dict[str, Any], value: Any) -> None:
-        """Record a difference for each part of the value that the schema does not allow."""
+        """Record a difference for each part of the value that the schema does not allow. `what` begins these lines."""
         whole = Draft202012Validator({**schema, "schemas": self.content["schemas"]}, format_checker=_formats)
         for error in whole.iter_errors(value):
             self.differences.append(f"{what}: {error.json_path}: {error.message[:300]}")
 
     def _operation(self, method: str, path: str) -> str | None:
-        """Return the matching operation with the fewest placeholders."""
+        """Return the operation that this method and path call. If several match, return the one with the fewest
+        placeholders.
+        """
         fitting = [
             name
             for name in self.operations

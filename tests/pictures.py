@@ -1,4 +1,4 @@
-"""`make look`: pictures of every mail in headless Chromium, wide, narrow and dark."""
+"""`make look`: takes pictures of every kind of mail in headless Chromium, wide, narrow and dark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 LOOKS = (("600", 600, False), ("320", 320, False), ("600-dark", 600, True))
 TALLEST = 12_000
 SECONDS = 60
-# A frame, because a browser window cannot be as narrow as a telephone.
+# Show the mail in a frame, because a browser window cannot be as narrow as a telephone.
 _MEASURING = """<!doctype html><iframe style="border:0;height:600px;width:{width}px" srcdoc="{html}" onload="
 let inner = this.contentDocument.documentElement;
 document.documentElement.title = `size ${{inner.scrollWidth}} ${{inner.scrollHeight}}`"></iframe>"""
@@ -35,7 +35,9 @@ LOGO = read_logo(png(320, 96))
 
 
 def main() -> int:
-    """Take the pictures of all mails, or of those named on the command line. Return the exit status."""
+    """Take pictures of all mails, or of the mails that the command line names. Return 1 if a picture failed, otherwise
+    0.
+    """
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
@@ -60,7 +62,10 @@ def main() -> int:
 
 
 def _mails() -> Iterator[tuple[str, MailFacts, MailIdentity]]:
-    """Return all kinds of mail, one with a logo, one with a blocked logo, and one with hostile strings."""
+    """Yield the name, the facts and the sender's identity of all kinds of mail.
+
+    Also yield one mail with a logo, one with a blocked logo, and one with hostile strings.
+    """
     for name, facts in samples():
         yield name, facts, IDENTITY
         if name == "public-repository":
@@ -82,7 +87,9 @@ def _hostile(facts: MailFacts) -> MailFacts:
 
 
 def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, dark: bool) -> str:
-    """Take a picture of the whole mail. Return the error, such as a mail wider than the window, or an empty text."""
+    """Take a picture of the whole mail. Return an error, for example that the mail is wider than the window, or an
+    empty text.
+    """
     picture.unlink(missing_ok=True)
     try:
         page.write_text(_MEASURING.format(width=width, html=escape(html)), encoding="utf-8")
@@ -100,7 +107,10 @@ def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, 
 
 
 def _browse(browser: str, page: Path, what: str, window: tuple[int, int], dark: bool) -> str:
-    """Open the page in a new browser, and return what the browser prints."""
+    """Open the page in a new browser, and return what the browser prints.
+
+    `what` is the option that says what the browser does, and `window` is the width and height in pixels.
+    """
     profile = page.parent / "profile"
     shutil.rmtree(profile, ignore_errors=True)
     command = [

@@ -1,4 +1,4 @@
-"""The modules that every command imports, for the process from which commands are forked."""
+"""Imports the modules that commands use. `tests.commands` forks commands from a process with this module."""
 
 from __future__ import annotations
 

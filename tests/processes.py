@@ -1,4 +1,4 @@
-"""A process and its descendants, which may end while they are examined."""
+"""Reads the memory and the processor time of a process and its descendants, any of which may end meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 def children(pid: int) -> list[psutil.Process]:
-    """Return the living children of a process, or none if it has ended."""
+    """Return the living children of a process. Return an empty list if the process has ended."""
     try:
         return list(psutil.Process(pid).children())
     except psutil.NoSuchProcess:
@@ -16,7 +16,7 @@ def children(pid: int) -> list[psutil.Process]:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Return the process and its living descendants, or none if it has ended."""
+    """Return the process and its living descendants. Return an empty list if the process has ended."""
     try:
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
@@ -25,7 +25,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def total(pid: int, of: Callable[[psutil.Process], float]) -> float:
-    """Return the sum of a quantity over the processes. A process that ends meanwhile adds nothing."""
+    """Return the sum of `of(process)` over the process and its descendants. A process that has ended adds nothing."""
     found = 0.0
     for process in family(pid):
         try:
@@ -41,5 +41,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mb(pid: int) -> float:
-    """Return the proportional memory of all processes, in MiB. Shared memory is divided among its users."""
+    """Return the memory of the process and its living descendants, in MiB, with shared memory divided among its
+    users.
+    """
     return total(pid, lambda process: process.memory_full_info().pss / 2**20)

@@ -1,4 +1,4 @@
-"""The pictures of the README, taken of a running sandbox: the console after some leaks, and the mail to an owner."""
+"""Takes the pictures of the README from a running sandbox: the console after some leaks, and the mail to an owner."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY_SECONDS = 120.0
 
 
 def main() -> int:
-    """Take both pictures. Return the exit status."""
+    """Take both pictures. Return 1 if there is no browser, otherwise 0."""
     if chromium_path() is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
         return 1
@@ -48,12 +48,12 @@ def main() -> int:
 
 
 def _cause_leaks(surroundings: World) -> None:
-    """Cause the leaks one after the other, and wait until each was decided and somebody was told of each."""
+    """Cause the leaks one after the other. Wait until each has an incident, and until a mail was sent about each."""
     leaks = Leaks(surroundings)
     for number, kind in enumerate(LEAKED, start=1):
         leaks.cause(kind)
         until(partial(_has_incidents, surroundings, number), READY_SECONDS)
-    # One mail for each, to the owner or to the operator.
+    # Each leak leads to one mail, to its owner or to the operator.
     until(lambda: len(surroundings.mailbox.messages) >= len(LEAKED), READY_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Helpers for tests of deliveries."""
+"""Helpers for tests that deliver mails: the time until the next attempt, and a transport that runs code at one mail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def seconds_until_next(database: Database, notification_id: uuid.UUID) -> float:
 
 
 class Doing(Post):
-    """A transport that calls a function before it accepts the mail with this number (from 1)."""
+    """A transport that calls a function before it accepts one of the mails. `number` counts the mails from 1."""
 
     def __init__(self, number: int, do: Callable[[Envelope], None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Small generated pictures that serve as a vendor's logo in tests."""
+"""Small generated pictures, used in tests as a vendor's logo."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ def png(width: int = 160, height: int = 48) -> bytes:
 
 
 def gif(width: int, height: int) -> bytes:
-    """Return the header of a GIF of this size."""
+    """Return the beginning of a GIF, which declares this width and height in pixels. It has no picture."""
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b";"
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """Return a JPEG up to its first frame: application data, a fill byte, a table, then the frame."""
+    """Return the beginning of a JPEG, which declares this width and height in pixels.
+
+    The size is in the frame header, after application data, a fill byte and a table.
+    """
     application = b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0" + b"\x01\x01\0\0\x01\0\x01\0\0"
     table = b"\xff\xdb" + struct.pack(">H", 67) + b"\0" * 65
     frame = b"\xff\xc2" + struct.pack(">HBHHB", 8, 8, height, width, 0)

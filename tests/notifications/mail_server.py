@@ -1,4 +1,6 @@
-"""Real mail servers on loopback for tests: one that accepts or refuses as configured, and one with scripted replies."""
+"""Real mail servers on loopback for tests: one that accepts or refuses mails as configured, and one whose connections a
+function handles.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ USER, PASSWORD = "mailer", "p@ss:word/1"
 
 @dataclass
 class Mailbox:
-    """The mails that a server accepted, and its configured replies: by command, and for RCPT by recipient."""
+    """The handler of a mail server: the mails that the server accepted, and the replies that a test has configured.
+
+    `answers` has a reply by SMTP command, or by recipient for RCPT. Everything else is accepted.
+    """
 
     messages: list[EmailMessage] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
@@ -81,7 +86,14 @@ def mail_server(
     tls: ssl.SSLContext | None = None,
     login: bool = False,
 ) -> Iterator[int]:
-    """Run a server on loopback for the block, and yield its port."""
+    """Run a mail server on loopback while the block runs, and yield its port.
+
+    Args:
+        mailbox: Collects the mails and decides the replies.
+        starttls: If given, the server requires STARTTLS with this context.
+        tls: If given, connections begin with TLS, with this context.
+        login: Whether a client must log in as USER.
+    """
     loop = asyncio.new_event_loop()
 
     transports: list[asyncio.Transport] = []
@@ -132,7 +144,9 @@ def mail_server(
 
 @contextmanager
 def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Run a server that calls `speak` for each connection, until it returns or the connection breaks."""
+    """Run a server on loopback, and yield its port. For each connection it calls `speak`, and then closes the
+    connection.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
@@ -167,14 +181,14 @@ def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Authority:
-    """TLS contexts for 127.0.0.1 and localhost: the server's, and one of a client that trusts it."""
+    """The TLS contexts of a server on 127.0.0.1 or localhost, and of a client that trusts the server's certificate."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
 
 
 def authority(folder: Path) -> Authority:
-    """Create a key and a self-signed certificate in `folder`."""
+    """Create a key and a self-signed certificate in `folder`. Return the contexts of a server and of a client."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.test")])
     now = datetime.datetime.now(datetime.UTC)

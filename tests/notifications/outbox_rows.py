@@ -1,4 +1,6 @@
-"""Helpers for tests of mails: incidents with places, their outbox rows, and a transport that fails as configured."""
+"""Helpers for tests of mails: they write incidents with places and their outbox rows. `Post` replaces the mail
+server.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ IDENTITY = MailIdentity(sender="Vendor Security <security@vendor.example>", oper
 
 
 def place(**values: Any) -> dict[str, Any]:
-    """Return the columns of an exposure. By default it is a file in a repository."""
+    """Return the columns of an exposure, changed by `values`. By default, it is a file in a repository."""
     known: dict[str, Any] = {
         "kind": "file",
         "url": f"https://github.com/acme/app/blob/{COMMIT}/src/app.py#L7",
@@ -52,7 +54,7 @@ def place(**values: Any) -> dict[str, Any]:
 
 
 def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values: Any) -> uuid.UUID:
-    """Create an incident with these places and return its id."""
+    """Write an incident with these places, and return its id. `values` replace columns of the incident."""
     known: dict[str, Any] = {
         "id": uuid.uuid4(),
         "digest": hashlib.sha256(secrets.token_bytes()).hexdigest(),
@@ -78,7 +80,7 @@ def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values
 def queue_owner_mail(
     database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: Occasion = Occasion.DISABLED
 ) -> uuid.UUID:
-    """Queue an owner's mail that is due now, and return the id of its row."""
+    """Queue a mail to an owner about these incidents, due now. Return the id of its outbox row."""
     with database.write() as session:
         news = OwnerNotice("1", (recipient,), occasion, incident_ids)
         outbox.notify_owners(session, [news], window=0, domain="vendor.example")
@@ -86,14 +88,14 @@ def queue_owner_mail(
 
 
 def notify_operator(database: Database, occasion: Occasion, *incident_ids: uuid.UUID) -> uuid.UUID:
-    """Queue an operator's mail that is due now, and return the id of its row."""
+    """Queue a mail to the operator about these incidents, due now. Return the id of its outbox row."""
     with database.write() as session:
         outbox.notify_operator(session, incident_ids, occasion, OPERATOR, window=0)
     return newest(database, "operator", OPERATOR)
 
 
 def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
-    """Return the id of the newest row for this recipient."""
+    """Return the id of the newest outbox row for this recipient."""
     statement = (
         select(Notification.id)
         .where(Notification.channel == channel, Notification.recipient == recipient)
@@ -105,20 +107,20 @@ def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
 
 
 def row(database: Database, notification_id: uuid.UUID) -> Notification:
-    """Return the current row."""
+    """Return the outbox row as the database has it now."""
     with database.read() as session:
         return session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
 
 
 def facts_of(database: Database, notification_id: uuid.UUID) -> MailFacts:
-    """Return the facts of the row, freshly read."""
+    """Gather the facts for this outbox row again, and return them."""
     with database.read() as session:
         found = session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
         return gather(session, found)
 
 
 def make_due(database: Database, notification_id: uuid.UUID) -> None:
-    """Move the clock of all rows past any lease or backoff."""
+    """Make this outbox row due now: end its lease and its backoff."""
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -128,12 +130,17 @@ def make_due(database: Database, notification_id: uuid.UUID) -> None:
 
 
 def leak(database: Database, recipient: str = OWNER) -> uuid.UUID:
-    """Create a disabled token and its owner's mail, due now, and return the id of the mail's row."""
+    """Write the incident of a disabled token, and queue the mail to its owner, due now. Return the id of the outbox
+    row.
+    """
     return queue_owner_mail(database, incident(database, [place()]), recipient=recipient)
 
 
 class Post:
-    """A transport that stores mails, and fails as configured: for one recipient, or for all (`*`)."""
+    """A transport that keeps the mails instead of sending them.
+
+    `failures` has the exception to raise for a recipient, or for all recipients under the key `*`.
+    """
 
     def __init__(self, failures: dict[str, Exception] | None = None) -> None:
         self.taken: list[Envelope] = []
@@ -153,5 +160,5 @@ class Post:
 
 
 def deliver(database: Database, post: Any, identity: MailIdentity = IDENTITY, **options: Any) -> DeliveryReport:
-    """Run one delivery without jitter."""
+    """Deliver the due mails once, with backoffs that are not random."""
     return deliver_due(database, post, identity, jitter=lambda: 1.0, **options)

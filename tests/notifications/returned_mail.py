@@ -63,7 +63,10 @@ def bounce(
     diagnostic: str = f"smtp; {REASON}",
     headers_only: bool = False,
 ) -> bytes:
-    """Return a notification as Postfix writes it. With `headers_only` it does not contain the whole mail."""
+    """Return a delivery status notification as Postfix writes it.
+
+    With `headers_only`, it contains only the headers of the returned mail.
+    """
     kind = "text/rfc822-headers" if headers_only else "message/rfc822"
     lines = NOTIFICATION.format(message_id=message_id, action=action, status=status, diagnostic=diagnostic, kind=kind)
     return lines.encode("utf-8", "surrogateescape")

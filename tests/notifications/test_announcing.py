@@ -1,4 +1,6 @@
-"""Announcements are sent to gateways, through a real Redis and a real HTTP server, until they are accepted."""
+"""Announcements of disabled tokens are sent to gateways until these accept them, through a real Redis and a real HTTP
+server.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,10 @@ def pass_time(database: Database, **values: Any) -> None:
 
 @dataclass
 class Kept:
-    """A channel that stores announcements, or fails. It refuses the digests in `unreadable`."""
+    """A channel that keeps the announcements that are sent to it.
+
+    It fails while `is_away` is set, and refuses a batch with one of the digests in `unreadable`.
+    """
 
     batches: list[list[Content]] = field(default_factory=list)
     is_away: bool = False
@@ -120,7 +125,7 @@ def test_the_webhook_gets_a_signed_body_that_the_sandbox_accepts(database: Datab
 
 
 def test_the_signature_is_over_the_timestamp_and_the_body() -> None:
-    # Computed by: printf '1700000000.{}' | openssl dgst -sha256 -hmac key
+    # The result of: printf '1700000000.{}' | openssl dgst -sha256 -hmac key
     expected = "v1=9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae"
     assert signature(b"key", "1700000000", b"{}") == expected
 

@@ -1,4 +1,4 @@
-"""Bounces: the mail's row becomes failed, the operator is notified once, and no other row changes."""
+"""A bounced mail: its row becomes failed, the operator is notified once, and no other row changes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A crash after any statement of a delivery, or before or after sending: each mail is still sent once.
+"""A crash after any statement of a delivery, or before or after sending, loses no mail and sends no mail twice.
 
-The exception is a crash between the server's acceptance and the commit: the mail is then repeated with the same
-Message-ID.
+There is one exception: after a crash between the server's acceptance and the commit, the mail is sent again with the
+same Message-ID.
 """
 
 from __future__ import annotations
@@ -51,9 +51,11 @@ class Dying(Post):
 
 
 def begin(database: Database) -> None:
-    """Create an incident with mails to two owners, and one whose mail to its owner fails."""
+    """Delete all rows of earlier runs. Then write an incident with mails to two owners, and one whose mail cannot be
+    delivered.
+    """
     with database.write() as session:
-        # The database allows the deletion of audit entries only up to this id.
+        # The database refuses to delete audit entries above this id, so raise it to the last entry.
         session.execute(update(AuditHead).values(purged_id=AuditHead.last_id, purged_hash=AuditHead.last_hash))
         for model in (NotificationSubject, Notification, Announcement, Exposure, Incident, AuditEntry):
             session.query(model).delete()
@@ -64,7 +66,7 @@ def begin(database: Database) -> None:
 
 
 def let_time_pass(database: Database) -> None:
-    """Move time past a lease and a backoff, or past a day for rows that wait that long."""
+    """End every lease and every backoff, as if time had passed."""
     with database.write() as session:
         session.execute(update(Notification).values(leased_until=None))
         session.execute(
@@ -112,8 +114,8 @@ def test_a_crash_anywhere_in_a_delivery_neither_loses_nor_doubles_a_mail(databas
             break
         number += 1
     assert number > 20
-    # A mail is sent twice only if the worker crashes after the mail server accepted it and before the commit. Most
-    # crash points are elsewhere.
+    # A mail is sent twice only if the worker crashes between the mail server's acceptance and the commit. Most crash
+    # points are elsewhere.
     assert 0 < doubled < number / 2
 
 
@@ -125,7 +127,10 @@ def test_a_crash_anywhere_in_an_announcement_loses_nothing_and_repeats_the_same_
 
 
 def announced_with_a_crash(database: Database, number: int) -> int:
-    """Announce two tokens with a crash at this point, recover, and return the number of crash points."""
+    """Announce two tokens, crash at this point, and recover. Check that no announcement is lost.
+
+    `number` is the crash point from 0, or -1 for none. Return the number of crash points.
+    """
     with database.write() as session:
         for model in (NotificationSubject, Notification, Announcement):
             session.query(model).delete()

@@ -1,4 +1,4 @@
-"""Delivery of outbox rows while the mail server, custom templates or other workers fail."""
+"""Mails of the outbox are delivered although the mail server, the operator's templates or other workers fail."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Deliveries that crash, lose their lease, run at the same time or find a damaged row: each mail is sent once, and no
-row blocks another.
+"""A delivery that crashes, loses its lease, runs beside another one or finds a damaged row: each mail is sent once, and
+no row blocks another.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def test_two_deliverers_at_once_send_each_mail_once(database: Database) -> None:
 
 
 class Killed(BaseException):
-    """The effect of kill -9 on the running code: nothing after it happens."""
+    """A simulated kill -9. It is a BaseException, so that code that handles errors does not catch it."""
 
 
 def test_a_crash_between_acceptance_and_commit_repeats_the_same_message(

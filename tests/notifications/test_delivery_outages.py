@@ -1,4 +1,4 @@
-"""Mails wait while the mail server is unavailable or slow, and are sent once it works again."""
+"""Mails wait while the mail server is unavailable or slow, and are sent when it works again."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_leases_are_renewed_while_a_server_is_slow_and_lost_rows_are_skipped(dat
     rows = [leak(database, f"owner{number}@acme.example") for number in range(6)]
 
     def lose(envelope: Envelope) -> None:
-        """Let another worker take the last row."""
+        """Change the last row as another worker would that claims it."""
         assert envelope.recipient != "owner5@acme.example"
         with database.write() as session:
             session.execute(update(Notification).where(Notification.id == rows[5]).values(attempts=2))

@@ -15,7 +15,7 @@ from tests.notifications.email.rendering import IDENTITY
 
 
 class Kept:
-    """A mail transport that keeps what it is given."""
+    """A mail transport that keeps the mails instead of sending them."""
 
     def __init__(self) -> None:
         self.sent: list[Envelope] = []

@@ -1,4 +1,4 @@
-"""Many finds lead to few mails, if many tokens or many forks of one account become public at once."""
+"""If many tokens of one account, or many forks with one token, become public at once, their owner gets few mails."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def found(token: str, line: int = 1, repository: int = 1) -> Candidate:
 
 
 def mails(database: Database, post: Post | None = None) -> list[EmailMessage]:
-    """Return the mails that are sent after the window."""
+    """End the time in which mails are collected, deliver them, and return the delivered mails."""
     with database.write() as session:
         session.execute(update(Notification).where(Notification.state != "sent").values(next_attempt_at=db_now(-1)))
     post = post or Post()

@@ -1,7 +1,7 @@
 """Builders of hostile packs, bundles, trees and refs of git.
 
-Inputs that are delivered as `pack` are answers of a git server. Inputs that are delivered as `history` are streams for
-`git fast-import` or orders for `tests.hostile.repositories`, which makes a repository from them.
+An input that is delivered as `pack` is an answer of a git server. From an input that is delivered as `history`,
+`tests.hostile.repositories` makes a repository: it is a stream for `git fast-import`, or the size of trees to write.
 """
 
 from __future__ import annotations

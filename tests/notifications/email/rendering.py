@@ -1,4 +1,4 @@
-"""Helpers for tests of rendered mails."""
+"""The sample mails by name, and the sender's identity, for tests of rendered mails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader of delivery status notifications: what it reads, and that hostile content is refused."""
+"""Delivery status notifications are read as bounces, and hostile ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Custom templates replace parts of a mail. If they fail, the built-in ones are used."""
+"""An operator's templates replace parts of a mail. If one of them fails, the mail is made from the built-in
+templates.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts of a mail, read from real rows."""
+"""The facts that a mail states are read correctly from the rows of its incidents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every kind of mail, rendered from the real templates: both bodies agree, and hostile strings do no harm."""
+"""Every kind of mail, rendered from the built-in templates: the text and the HTML say the same, and hostile strings do
+no harm.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ BRANDED = replace(IDENTITY, logo=read_logo(png()))
 
 
 class Reader(HTMLParser):
-    """The visible text of an HTML mail, its links, and its tags."""
+    """A parser of an HTML mail. It collects the visible text, the links, the list items and the tags."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +67,7 @@ def flat(text: str) -> str:
 
 
 def shown(fact: str) -> str:
-    """Return a fact from outside as mails show it, if it is not a link."""
+    """Return a string from outside as mails show it: a link to GitHub stays, and anything else is made unclickable."""
     return fact if fact.startswith(("https://github.com/", "https://gist.github.com/")) else unlinked(fact)
 
 
@@ -273,7 +275,11 @@ def test_every_pair_of_colours_has_enough_contrast(palette: Palette) -> None:
 
 
 class Painter(HTMLParser):
-    """The text and background colours of every piece of text, as a browser computes them, in light or dark mode."""
+    """A parser of an HTML mail. For each piece of text, it adds the pair of text colour and background colour to
+    `pairs`.
+
+    It computes the colours as a browser does, in light or in dark mode.
+    """
 
     VOID = frozenset({"meta", "br", "img", "link", "hr"})
 
@@ -346,7 +352,7 @@ def poison_of(value: Any, poison: str) -> Any:
 
 
 def poisoned(value: Any, poison: str) -> Any:
-    """Return the facts with every string that an attacker can write replaced by `poison`."""
+    """Return a copy of the facts in which `poison` replaces every string that an attacker can write."""
     if isinstance(value, tuple):
         return tuple(poisoned(one, poison) for one in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

@@ -120,7 +120,7 @@ def _hangs(connection: socket.socket) -> None:
 
 
 def _drips(connection: socket.socket) -> None:
-    # Send one byte before each time-out of a read, so that only a deadline for the whole exchange can end it.
+    # Send a byte before each read times out. Only a deadline for the whole exchange can end this.
     while True:
         connection.sendall(b"2")
         time.sleep(0.05)
@@ -135,7 +135,7 @@ def _drips_lines(connection: socket.socket) -> None:
 
 
 def _drips_a_handshake(connection: socket.socket) -> None:
-    # Send the header of a TLS record of 16 kB, and then its bytes one by one.
+    # Send the header of a TLS record of 16 kB, and then the bytes of the record one by one.
     connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
     while True:
         connection.sendall(b"\0")

@@ -1,4 +1,4 @@
-"""In every kind of mail and in both bodies, no text by an attacker becomes a link in a mail program."""
+"""No text that an attacker writes becomes a link in a mail program, in any kind of mail, in its text or its HTML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.notifications.email.rendering import IDENTITY
 from tests.notifications.email.test_render import poisoned, read
 
 SAMPLES = dict(samples())
-# This pattern is stricter than any mail program: text that it does not match is not an address.
+# Mail programs make links of less than this pattern matches. So text that it does not match becomes no link.
 LINKED = re.compile(
     r"(?i)(?:[a-z][a-z0-9+.-]*:[/\\]{2}|\b(?:mailto|tel|javascript|data|sms|file):|\bwww\.|\bftp\."
     r"|[\w-][.。](?:com|org|net|example|md|sh|zip|io|dev|app|ai|рф)\b|(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w)|\\\\)"
@@ -33,13 +33,13 @@ LURES = (
         "https://github.com@evil.com",
     ),
     *("https:/\\evil.com", "src/https://evil.com/www.evil.com", "evil.js.com", "ssh://evil.com", "file:///etc/x"),
-    # Labels that end in a mark, an emoji or a joiner.
+    # Host names with a label that contains a combining mark, an emoji or an invisible joiner.
     *("\u0939\u093f\u0928\u094d\u0926\u0940.com", "cafe\u0301.com", "i\u2764.ws", "evil\u200c.com", "evil.\u200dcom"),
 )
 
 
 def without_own_addresses(body: str) -> str:
-    """Return the body without the vendor's own addresses, which owners are asked to type."""
+    """Return the body without the vendor's own addresses, which mails show on purpose."""
     operator_texts = (IDENTITY.account_tokens_url, str(IDENTITY.usage_url), str(IDENTITY.support_contact))
     return re.sub("|".join(map(re.escape, operator_texts)), "", body)
 
@@ -47,7 +47,7 @@ def without_own_addresses(body: str) -> str:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_no_attackers_string_becomes_a_link_in_any_mail(name: str) -> None:
     for lure in LURES:
-        # Use facts that were stored and read again, as after a restart of the service.
+        # Store the facts as JSON and read them again, as the service does for a repeated attempt.
         frozen = MailFacts.from_json(json.loads(json.dumps(poisoned(SAMPLES[name], lure).to_json())))
         mail = render_strictly(frozen, IDENTITY)
         reader = read(mail)

@@ -1,4 +1,4 @@
-"""The view model of a mail: every string is cleaned once, before page and templates see it."""
+"""The view model of a mail: every string is cleaned once, before the templates see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of reports: tokens in the store, and counts of rows."""
+"""Fixtures for tests of reports: tokens that the store knows, the whole content of the database, and all log lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scanner.tokens.registry import ImportRun
 
 @pytest.fixture
 def known(database: Database, fresh_token: Callable[[], str]) -> Callable[..., str]:
-    """Return a function that puts a fresh token into the store and returns the raw token."""
+    """Return a function that registers a new token of an account, and returns the raw token."""
 
     def make(account: str = "ana") -> str:
         token = fresh_token()
@@ -34,7 +34,7 @@ def known(database: Database, fresh_token: Callable[[], str]) -> Callable[..., s
 
 @pytest.fixture
 def dump(database: Database) -> Callable[[], str]:
-    """Return the whole content of the database as text."""
+    """Return a function that returns the whole content of the database as text."""
 
     def read() -> str:
         tables = MetaData()
@@ -48,7 +48,10 @@ def dump(database: Database) -> Callable[[], str]:
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """Record all log lines before they are redacted, because the code must not rely on the redacting formatter."""
+    """Yield a stream that gets all log lines before the formatter redacts them.
+
+    Tests use it because the code itself must not log a raw token.
+    """
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     root = logging.getLogger()

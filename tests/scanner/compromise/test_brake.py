@@ -1,4 +1,6 @@
-"""Disables by reports beyond the quota wait for an operator. None is lost, and public finds never wait."""
+"""Reported tokens beyond the disable quota wait for an operator. No report is lost, and tokens found in public never
+wait.
+"""
 
 from __future__ import annotations
 

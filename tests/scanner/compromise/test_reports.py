@@ -301,7 +301,7 @@ def test_the_brake_also_holds_reports_that_are_decided_again(database: Database,
 
 
 class _Answering:
-    """A store that runs a function during a look-up."""
+    """A token store that calls a function during each look-up, so that a test can change rows meanwhile."""
 
     def __init__(self, database: Database, do: Callable[[], None]) -> None:
         self._database, self._do = database, do

@@ -1,4 +1,6 @@
-"""Usage records are read within limits, added up exactly, and judged by each token's own history."""
+"""Usage records are read within limits and added up exactly, and the rules compare them with each token's own
+history.
+"""
 
 from __future__ import annotations
 
@@ -180,7 +182,8 @@ def test_an_interrupted_batch_that_is_sent_again_counts_once(
     monkeypatch.setattr(usage, "_store_within", breaking)
     with pytest.raises(ConnectionError):
         store(database, sums, Rules(), batch="b" * 64)
-    # At a second attempt, some of the records may be too old. They stay as the first attempt left them, counted or not.
+    # When the batch is sent again, some records may have become too old. Their sums stay as the first attempt left
+    # them.
     first = min(sums)
     again = {digest: hours for digest, hours in sums.items() if digest != first}
     assert store(database, again, Rules(), batch="b" * 64).repeated == 3

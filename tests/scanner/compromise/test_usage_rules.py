@@ -1,4 +1,6 @@
-"""The result of each usage rule for an hour. A rule in mode `flag` never asks to disable."""
+"""Each usage rule judges one hour of a token's usage. A rule in mode `flag` only notifies, and never asks to
+disable.
+"""
 
 from __future__ import annotations
 
