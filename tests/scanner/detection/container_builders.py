@@ -42,7 +42,7 @@ def tarred(content: bytes, name: str = "b/c.txt", form: int = tarfile.PAX_FORMAT
 
 
 def old_tar(content: bytes) -> bytes:
-    """Return a tar archive in the form before POSIX, without a magic number and with a checksum only."""
+    """Return a tar archive in the form from before POSIX: its header has a checksum and no magic number."""
     archive = bytearray(tarred(content, form=tarfile.USTAR_FORMAT))
     archive[257:512] = bytes(255)
     archive[148:156] = b" " * 8
@@ -51,7 +51,7 @@ def old_tar(content: bytes) -> bytes:
 
 
 def docx_in_runs(content: bytes) -> bytes:
-    """Return a document of a word processor whose text is divided into formatted pieces of seven letters."""
+    """Return a Word document whose text is divided into formatted runs of seven letters."""
     pieces = [content[at : at + 7] for at in range(0, len(content), 7)]
     runs = b"".join(b"<w:r><w:rPr><w:b/></w:rPr><w:t>" + piece + b"</w:t></w:r>" for piece in pieces)
     return zipped(b'<?xml version="1.0"?><w:document><w:p>' + runs + b"</w:p></w:document>", "word/document.xml")
@@ -73,7 +73,7 @@ def zstandard_compressed(content: bytes) -> bytes:
 
 
 def ar(*members: tuple[bytes, bytes]) -> bytes:
-    """Return an ar archive with these pairs of name and content."""
+    """Return an ar archive. Each member is a pair of name and content."""
     parts = [b"!<arch>\n"]
     for name, content in members:
         parts.append(b"%-16s%-12d%-6d%-6d%-8s%-10d`\n" % (name, 0, 0, 0, b"100644", len(content)))
@@ -114,7 +114,7 @@ def png(content: bytes, kind: bytes = b"tEXt") -> bytes:
 
 
 def lzw(content: bytes) -> bytes:
-    """Return LZW as used in PDF, with a literal for every code."""
+    """Return the content in LZW as PDF uses it. Each code stands for one byte."""
     codes: list[tuple[int, int]] = [(256, 9)]
     for at, byte in enumerate(content):
         if at and at % 200 == 0:
@@ -147,9 +147,10 @@ def pdf_with_kerning(content: bytes) -> bytes:
 
 
 def pdf_with_glyph_numbers(content: bytes) -> bytes:
-    """Return a PDF page whose font numbers its glyphs from 1, in the order of their use.
+    """Return a PDF page whose text is written in glyph numbers, which count the letters in the order of their first
+    use.
 
-    The map to letters follows the page.
+    The table from glyph numbers to letters follows the page.
     """
     letters = list(dict.fromkeys(content.decode("latin-1")))
     codes = "".join(f"{letters.index(letter) + 1:04X}" for letter in content.decode("latin-1"))
@@ -165,14 +166,16 @@ def pdf_with_glyph_numbers(content: bytes) -> bytes:
 
 
 def pdf_form(content: bytes) -> bytes:
-    """Return a PDF with a form field. Its value is a string with escapes in UTF-16, in an object stream."""
+    """Return a PDF with a form field in an object stream. The field's value is a string in UTF-16 with octal
+    escapes.
+    """
     wide = (b"\xfe\xff" + content.decode("latin-1").encode("utf-16-be")).replace(b"\0", b"\\000")
     packed = zlib.compress(b"5 0 <</FT/Tx/V(" + wide.replace(b"\xfe\xff", b"\\376\\377", 1) + b")>>")
     return b"%PDF-1.7\n1 0 obj<</Type/ObjStm/Filter/FlateDecode>>stream\n" + packed + b"\nendstream\n"
 
 
 def sqlite_database(content: bytes) -> bytes:
-    """Return a database in which the value spans two pages."""
+    """Return a SQLite database in which the value spans two pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA page_size = 512")
         connection.execute("CREATE TABLE settings (name TEXT, value TEXT)")
@@ -184,7 +187,7 @@ def sqlite_database(content: bytes) -> bytes:
 
 
 def sqlite_with_gzip(content: bytes) -> bytes:
-    """Return a database with a compressed value."""
+    """Return a SQLite database with a value that is compressed with gzip."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE cache (body BLOB)")
         connection.execute("INSERT INTO cache VALUES (?)", (gzip.compress(content * 2),))
@@ -193,7 +196,9 @@ def sqlite_with_gzip(content: bytes) -> bytes:
 
 
 def git_repository(folder: Path, content: bytes) -> None:
-    """Write a repository with two versions of a file. Packing makes the second a delta of the first."""
+    """Write a repository with two versions of a file, and pack it. Git then stores one version as a delta of the
+    other.
+    """
 
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
@@ -228,7 +233,7 @@ def loose_object(content: bytes) -> bytes:
 
 
 def cpio_in_octal(content: bytes, name: bytes = b"./b/c.txt") -> bytes:
-    """Return a cpio archive in the octal `odc` format of macOS packages."""
+    """Return a cpio archive in the octal format `odc`, which macOS packages use."""
     parts = []
     for entry, body in ((name, content), (b"TRAILER!!!", b"")):
         numbers = b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, len(entry) + 1, len(body))
@@ -244,7 +249,7 @@ def lzip(content: bytes) -> bytes:
 
 
 def lz4_block(content: bytes) -> bytes:
-    """Return an LZ4 block without matches."""
+    """Return an LZ4 block that stores the content as one literal, without references to earlier bytes."""
     length = len(content)
     head = bytes((min(length, 15) << 4,))
     if length >= 15:
@@ -262,7 +267,7 @@ def mozilla_lz4(content: bytes) -> bytes:
 
 
 def snappy_stream(content: bytes) -> bytes:
-    """Return a Snappy stream of chunks of up to 60 bytes, each a single literal."""
+    """Return a Snappy stream. Each of its chunks stores up to 60 bytes as one literal."""
     parts = [b"\xff\x06\0\0sNaPpY"]
     for at in range(0, len(content), 60):
         piece = content[at : at + 60]
@@ -272,7 +277,9 @@ def snappy_stream(content: bytes) -> bytes:
 
 
 def unix_compressed(content: bytes) -> bytes:
-    """Return what the program `compress` writes: codes of 9 to 16 bits, in groups of eight codes of the same width."""
+    """Return the content as the program `compress` writes it: in codes of 9 to 16 bits, in groups of eight equally wide
+    codes.
+    """
     table = {bytes((byte,)): byte for byte in range(256)}
     group: list[int] = []
     width, output, prefix = 9, bytearray(b"\x1f\x9d\x90"), b""
@@ -307,7 +314,9 @@ def unix_compressed(content: bytes) -> bytes:
 
 
 def sqlite_in_utf16(content: bytes) -> bytes:
-    """Return a database in UTF-16 with a table that is stored as an index, and a value that fills several pages."""
+    """Return a SQLite database in UTF-16 with a table WITHOUT ROWID, which SQLite stores as an index. The value spans
+    pages.
+    """
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA encoding = 'UTF-16le'")
         connection.execute("PRAGMA page_size = 1024")
@@ -318,7 +327,7 @@ def sqlite_in_utf16(content: bytes) -> bytes:
 
 
 def lzf(content: bytes) -> bytes:
-    """Return the content in LZF, behind a run of zeros, so that the compressed form is shorter."""
+    """Return the content in LZF after a run of zeros, so that the compressed form is shorter than the plain one."""
     parts = [b"\0\0", bytes((0xE0, 91, 0))]
     parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
     return b"".join(parts)
@@ -334,7 +343,7 @@ def redis_dump(content: bytes) -> bytes:
 
 
 def postgresql_dump(content: bytes) -> bytes:
-    """Return a custom-format dump with the data of one table in two chunks."""
+    """Return a PostgreSQL dump in custom format, with the data of one table in two chunks."""
     packed = zlib.compress(content)
     chunks = [packed[:20], packed[20:], b""]
     data = b"".join(b"\0" + struct.pack("<I", len(chunk)) + chunk for chunk in chunks)
@@ -342,7 +351,7 @@ def postgresql_dump(content: bytes) -> bytes:
 
 
 def behind_a_header(stream: bytes) -> bytes:
-    """Return a stream between the header and the trailer of an unknown format."""
+    """Return a file of an unknown format that contains the stream between a header and a trailer."""
     return b"ACME\x01\0\0\0" + bytes(range(24)) + stream + b"\0trailer"
 
 
@@ -352,7 +361,7 @@ def raw_deflated(content: bytes) -> bytes:
 
 
 def avro(content: bytes, codec: bytes = b"deflate") -> bytes:
-    """Return an Avro file of one block with one record, which is a string."""
+    """Return an Avro file of one block with one record. The record is a string."""
     record = _zigzag(len(content)) + content
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(record) + packer.flush() if codec == b"deflate" else record
@@ -373,11 +382,11 @@ def _zigzag(number: int) -> bytes:
 
 
 def compound_file(content: bytes) -> bytes:
-    """Return an OLE file of 512-byte sectors with one stream, whose sectors are in the wrong order."""
+    """Return an OLE file with one stream. The stream's 512-byte sectors are stored in reverse order."""
     data = content.ljust(4096 + 512, b" ")
     sectors = [data[at : at + 512].ljust(512, b" ") for at in range(0, len(data), 512)]
     count = len(sectors)
-    # Sector 0 is the table, 1 the directory; the stream's sectors follow in reverse.
+    # Sector 0 is the table of sectors, and sector 1 the directory. The stream's sectors follow in reverse order.
     places = [2 + count - 1 - number for number in range(count)]
     table = [0xFFFFFFFD, 0xFFFFFFFE] + [0xFFFFFFFF] * 126
     for at, place in enumerate(places):
@@ -396,7 +405,7 @@ def _directory_entry(name: str, kind: int, start: int, size: int) -> bytes:
 
 
 def event_stream(content: bytes) -> bytes:
-    """Return a chat model's answer in pieces of three letters, as its API streams it."""
+    """Return the answer of a chat model as its API streams it, in events of three letters each."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]

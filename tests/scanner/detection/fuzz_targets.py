@@ -1,5 +1,4 @@
-"""One function per reader of hostile bytes, for fuzzers: each accepts any bytes and fails only because of a defect in
-the reader.
+"""One function for each reader of hostile bytes, to be called by fuzzers. Each accepts any bytes.
 
 A reader may refuse its input by UnreadableError and LimitReachedError. Every other exception is a defect, and so is
 output beyond the limits.
@@ -26,14 +25,14 @@ LIMITS = Limits(
 )
 """Small limits, so that a fuzzer reaches them."""
 
-# A reader is charged after it has read a piece. So it may exceed the limit by one piece, which is at most the largest
+# A reader counts a piece after it has read it. So it may exceed the limit by one piece, and the largest piece is one
 # step of a decompressor.
 _SLACK = 4 << 20
 _READ = 16 << 10
 
 
 def read_all(kind: ContainerKind, data: bytes, limits: Limits = LIMITS) -> Meter:
-    """Read every member of a container to its end, as the engine does; return the meter that was charged."""
+    """Read every member of a container to its end, as the engine does. Return the meter, which has counted the work."""
     meter = Meter(limits, len(data))
     try:
         for member in members_of(kind, Container("fuzzed", data, meter)):
@@ -96,12 +95,12 @@ fuzz_unsupported = _target("unsupported")
 
 
 def fuzz_container_kind(data: bytes) -> None:
-    """Recognise the container kind of any bytes without an error."""
+    """Determine the container kind of any bytes. An exception is a defect."""
     container_kind(data)
 
 
 def fuzz_wide(data: bytes) -> None:
-    """Decode any bytes as UTF-16 and UTF-32 without an error."""
+    """Decode any bytes as UTF-16 or UTF-32, and check that the text is not longer than these allow."""
     codec = wide_codec(data) or "utf-16-le"
     for piece in wide_pieces(data, codec):
         assert len(piece.text) <= 3 * len(data) + 3

@@ -1,4 +1,4 @@
-"""Helpers for tests of git repositories."""
+"""Helpers for tests of git repositories: a function that scans a whole repository."""
 
 from __future__ import annotations
 

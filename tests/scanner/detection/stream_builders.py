@@ -1,4 +1,4 @@
-"""Builders of files that hold compressed streams without a magic number of their own, or far from the beginning."""
+"""Builders of files that contain compressed streams without a magic number, or far from the beginning."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def brotli_compressed(content: bytes) -> bytes:
 
 
 def chrome_cache(body: bytes, *, has_key_length: bool = True) -> bytes:
-    """Return an entry of Chrome's cache: the header with its padding, the key, the body, and the record at its end."""
+    """Return an entry of Chrome's cache: a padded header, the key, the body, and an end record."""
     key = b"1/0/https://app.example/main.js"
     header = b"\x30\x5c\x72\xa7\x1b\x6d\xfb\xfc" + struct.pack("<III", 5, len(key) * has_key_length, 7) + bytes(4)
     return header + key + body + b"\xd8\x41\x0d\x97\x45\x6f\xfa\xf4" + struct.pack("<IIII", 1, 0, len(body), 0)
 
 
 def firefox_cache(body: bytes) -> bytes:
-    """Return an entry of Firefox's cache: the body, then what is known about it, then the size of the body."""
+    """Return an entry of Firefox's cache: the body, its metadata, and the size of the body."""
     known = bytes(6) + struct.pack(">IIIIIIII", 3, 1, 1, 1, 0, 20, 0, 0) + b"response-head\0HTTP/2 200 OK\r\n\0"
     return body + known + struct.pack(">I", len(body))
 
 
 def woff2(content: bytes) -> bytes:
-    """Return a font with two tables, one of them with a name of its own and transformed."""
+    """Return a WOFF2 font with two tables. One of them has a non-standard name and is marked as transformed."""
     body = brotli_compressed(content)
     directory = bytes((63 | 1 << 6,)) + b"Meta" + b"\x84\x00" + b"\x20" + bytes((5,)) + b"\x81\x00"
     head = b"wOF2\0\1\0\0" + bytes(4) + struct.pack(">HHII", 2, 0, 0, len(body))
@@ -58,7 +58,9 @@ def http_recording(content: bytes) -> bytes:
 
 
 def php_archive(content: bytes) -> bytes:
-    """Return an archive behind a long program, with a second file that is not compressed."""
+    """Return a PHP archive: a long program, and after it a compressed file with the content and a file that is
+    stored.
+    """
     bodies = ((b"a/key.php", deflated(content), 0x11A4), (b"b.php", b"<?php", 0x1A4))
     entries = b"".join(
         struct.pack("<I", len(name)) + name + struct.pack("<IIIIII", 9, 0, len(body), 0, flags, 0)
@@ -71,7 +73,9 @@ def php_archive(content: bytes) -> bytes:
 
 
 def blosc_chunk(content: bytes, element: int = 4) -> bytes:
-    """Return a chunk of one shuffled block, stored by LZ4 as one literal."""
+    """Return a Blosc chunk of one shuffled block, which LZ4 stores as one literal. `element` is the item size in
+    bytes.
+    """
     plain = content.ljust(-(-len(content) // 512) * 512, b" ")
     shuffled = b"".join(plain[byte::element] for byte in range(element))
     literal = bytes((0xF0,)) + b"\xff" * ((len(shuffled) - 15) // 255) + bytes(((len(shuffled) - 15) % 255,)) + shuffled
@@ -81,7 +85,9 @@ def blosc_chunk(content: bytes, element: int = 4) -> bytes:
 
 
 def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
-    """Return the parts of a file in HDF5 that matter: the filter's message, and a chunk that the filter shuffled."""
+    """Return the parts of an HDF5 file that the detector reads: the message of the shuffle filter, and a shuffled
+    chunk.
+    """
     plain = content.ljust(-(-len(content) // element) * element, b" ") * element
     shuffled = b"".join(plain[byte::element] for byte in range(element))
     message = b"\2\0\x08\0\1\0\1\0shuffle\0" + struct.pack("<II", element, 0)
@@ -89,7 +95,7 @@ def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
 
 
 def installer(content: bytes) -> bytes:
-    """Return an archive behind a long script, as makeself writes it."""
+    """Return a shell script with a gzip stream after it, as makeself writes installers."""
     return (
         b"#!/bin/sh\n" + b"# a line of the script that unpacks the rest\n" * 300 + b"exit 0\n" + gzip.compress(content)
     )

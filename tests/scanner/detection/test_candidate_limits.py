@@ -1,4 +1,4 @@
-"""The candidates of a push or page are limited, and those beyond a limit are counted by reason."""
+"""The number of candidates of a push or a page is limited, and the candidates beyond a limit are counted by reason."""
 
 from __future__ import annotations
 

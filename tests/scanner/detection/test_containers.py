@@ -1,4 +1,6 @@
-"""Every container is recognised by its content, unread parts are counted, and a bomb costs no more than the limits."""
+"""Every container is recognised by its content, unread parts are counted, and a decompression bomb costs no more than
+the limits allow.
+"""
 
 from __future__ import annotations
 

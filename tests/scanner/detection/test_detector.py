@@ -1,4 +1,4 @@
-"""The result of a scan: exact positions, places without tokens, and the fast calls for many small contents."""
+"""The result of a scan: exact positions, places without a token, and the fast methods for many small contents."""
 
 from __future__ import annotations
 

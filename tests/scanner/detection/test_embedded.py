@@ -1,4 +1,6 @@
-"""Streams in unknown files are accepted only if they prove themselves, and wrong guesses do not count as damage."""
+"""Streams inside files of an unknown format are accepted only if they decode well, and wrong guesses are not counted as
+damage.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens are found in every encoding and in any surroundings. Other strings are not candidates."""
+"""Tokens are found in every encoding and in any surroundings, and strings that are no tokens are not."""
 
 from __future__ import annotations
 

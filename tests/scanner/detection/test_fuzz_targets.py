@@ -1,4 +1,4 @@
-"""No reader fails on mutated or random bytes, and none returns more than the limits allow."""
+"""No reader fails on changed or random bytes, and none returns more than the limits allow."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_kind_of_any_bytes_is_determined(content: bytes, magic: bytes) -> No
 def test_every_kind_that_is_opened_here_has_a_target_and_a_seed() -> None:
     elsewhere = {"git_pack", "git_bundle"}
     assert set(MAGICS) - elsewhere <= set(TARGETS)
-    # These kinds have no magic number at their beginning, or are not read.
+    # Files of these kinds have no magic number at their beginning.
     without_magic: set[ContainerKind] = {"tar", "embedded", "brotli", "firefox_cache"}
     assert set(MAGICS) - elsewhere - {"unsupported", "encrypted"} == set(SEEDS_BY_KIND) - without_magic | {"embedded"}
     for kind, seeds in SEEDS_BY_KIND.items():

@@ -1,4 +1,4 @@
-"""Packs inside documents are read in linear work, for any order and number of deltas."""
+"""Packs inside documents are read with work proportional to their size, whatever the order and number of deltas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def named_delta(base: bytes, result: bytes) -> bytes:
 
 
 def steps(count: int) -> int:
-    """Return the work on a chain of deltas that precede their bases."""
+    """Return how many steps the reader counts for a chain of `count` objects whose deltas precede their bases."""
     contents = [b"%08d" % number for number in range(count)]
     entries = [named_delta(before, after) for before, after in itertools.pairwise(contents)]
     content = pack_of([*reversed(entries), plain("blob", contents[0])])

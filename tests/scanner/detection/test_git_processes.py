@@ -1,4 +1,4 @@
-"""git processes that read a hostile repository end at the deadline, and unread objects are counted and named."""
+"""Git processes that read a hostile repository are ended at the deadline, and unread objects are counted and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A hostile repository cannot run programs, redirect reads or hang the scanner. Its unreadable parts are counted."""
+"""A hostile repository cannot start programs, redirect reads or hang the scanner, and its unreadable parts are
+counted.
+"""
 
 from __future__ import annotations
 

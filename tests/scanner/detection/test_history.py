@@ -1,4 +1,4 @@
-"""Every object of a repository's database is read, reachable or not, and every finding has a place."""
+"""Every object in a repository's database is read, whether a ref reaches it or not, and every finding has a place."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A hostile repository cannot keep the reader busy for hours by its deltas, and one family of deltas cannot use up the
-budget of another.
+"""A hostile repository cannot keep the reader busy for hours by its deltas, and objects that depend on one base cannot
+use up the budget of the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ SIZE, DELTAS = 1 << 20, 60
 
 @pytest.fixture
 def bomb(tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
-    """Return a repository of a few kilobytes whose deltas make 60 MB, with a leak. Limit its budget to about 20 MB."""
+    """Return a repository of a few kilobytes whose deltas make 60 MB, and the digest of a token in it.
+
+    The budget of a history is set to about 20 MB.
+    """
     monkeypatch.setattr(history_budget, "MIN_BUDGET", 20 << 20)
     monkeypatch.setattr(history_budget, "BUDGET_PER_BYTE", 1)
     token = fresh_token()

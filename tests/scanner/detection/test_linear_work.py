@@ -1,6 +1,7 @@
-"""Twice the input costs a reader at most about twice the work, for any input.
+"""If an input is twice as long, a reader does at most about twice the work.
 
-Work is measured in executed lines of the readers and in charges to the meter, so the machine's speed does not matter.
+Work is measured in lines of the readers that Python executes, and in charges to the meter. So the machine's speed does
+not matter.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
 
 def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
-    """Return how many lines of scanner.detection run for a content, and the charges to the meter."""
+    """Read a container. Return how many lines of `scanner.detection` were executed, and the charged meter."""
     lines = 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:
@@ -61,7 +62,7 @@ def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
 
 
 def _many_cells_to_one_chain(size: int) -> bytes:
-    """Return a database in which the cells of all rows refer to the overflow chain of the first row."""
+    """Return a SQLite database in which the cells of all rows refer to the overflow pages of the first row."""
     connection = sqlite3.connect(":memory:")
     connection.execute("PRAGMA page_size = 512")
     connection.execute("CREATE TABLE t (a BLOB)")
@@ -76,8 +77,8 @@ def _many_cells_to_one_chain(size: int) -> bytes:
             continue
         for at in range(page + 8, page + 8 + 2 * content[page + 4], 2):
             cell = page + int.from_bytes(content[at : at + 2], "big")
-            # A cell has the payload size in three bytes, the row id in one or two, a local part of the payload, and
-            # then the number of the first overflow page.
+            # A cell consists of the payload's size in three bytes, the row id in one or two bytes, the first part of
+            # the payload, and the number of the first overflow page.
             local = 39 + (20_004 - 39) % 508
             local = local if local <= 477 else 39
             number = cell + 3 + (1 if content[cell + 3] < 128 else 2) + local
@@ -87,7 +88,9 @@ def _many_cells_to_one_chain(size: int) -> bytes:
 
 
 def _overlapping_cells(size: int) -> bytes:
-    """Return a database with pages in which each cell begins one byte after the one before."""
+    """Return a SQLite database with pages in which each cell begins one byte after the one before, so that cells
+    overlap.
+    """
     content = bytearray(sqlite_database(b"x" * 40))
     page = bytearray(512)
     count = 200
@@ -100,7 +103,7 @@ def _overlapping_cells(size: int) -> bytes:
 
 
 def _overlapping_entries(size: int) -> bytes:
-    """Return a zip whose directory lists the same compressed file many times."""
+    """Return a zip whose directory lists the same compressed file `size` times."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a", bytes(10_000))
@@ -156,7 +159,7 @@ def _tiny_brotli_blocks(size: int) -> bytes:
 
 
 def _blosc_blocks_of_one_part(size: int) -> bytes:
-    """Return a chunk whose blocks all refer to one part, which is far longer than a block."""
+    """Return a Blosc chunk whose blocks all refer to the same compressed part, which is far longer than a block."""
     table = struct.pack("<I", 16 + 4 * size) * size
     part = zlib.compress(random.Random(1).randbytes(50 * size), 0)
     packed = table + struct.pack("<I", len(part)) + part
@@ -164,7 +167,7 @@ def _blosc_blocks_of_one_part(size: int) -> bytes:
 
 
 def _blosc_blocks(size: int) -> bytes:
-    """Return a chunk whose blocks all refer to one part that is stored."""
+    """Return a Blosc chunk whose blocks all refer to the same part, which is stored without compression."""
     packed = struct.pack("<I", 16 + 4 * size) * size + struct.pack("<I", 8) + b"abcdefgh"
     return struct.pack("<BBBBIII", 2, 1, 16 | 1 << 5, 1, 8 * size, 8, 16 + len(packed)) + packed
 

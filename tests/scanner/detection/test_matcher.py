@@ -1,4 +1,4 @@
-"""The matcher stays fast and hides no token. The cost of hostile input is proportional to its size."""
+"""The matcher hides no token, and its cost for hostile input is proportional to the input's size."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_millions_of_prefixes_cost_little_memory() -> None:
 
 
 class _CountedPattern:
-    """A pattern that counts how often the engine matches it."""
+    """A pattern that counts in `asked` how often the engine tries to match it."""
 
     def __init__(self, pattern: regex.Pattern[bytes]) -> None:
         self._pattern = pattern

@@ -1,4 +1,4 @@
-"""Places are found in work linear in the distinct trees of a history. Reached limits are counted."""
+"""The search for the places of findings reads each distinct tree of a history once. Reached limits are counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for f
 
 @pytest.fixture(autouse=True)
 def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for places in this process, where a test can change the limits and count the reads."""
+    """Search for places in the test's process instead of a separate one, so that tests can change limits and count
+    reads.
+    """
     monkeypatch.setattr(history, "locate", object_places.locate)
 
 
@@ -33,7 +35,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the ids of the objects that were read to find places."""
+    """Return a list to which each object's id is appended when it is read to find places."""
     ids: list[str] = []
     real = _Objects.read
 
@@ -151,6 +153,7 @@ print(walk._entries_of(b"00000 x\\0" * 400_000)[:0])
 
 
 def test_a_damaged_tree_costs_linear_time_and_keeps_the_entries_before_the_damage() -> None:
-    # If the work grew quadratically, these sizes would take half an hour, and the kernel would end the process.
+    # If the work grew with the square of the size, it would take half an hour, and the limit of 20 CPU seconds would
+    # end it.
     run = subprocess.run([sys.executable, "-c", PARSING], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == [f"[(b'leak', {bytes(range(20))!r}, False)] False", "[]"]

@@ -1,4 +1,4 @@
-"""Paths and commits in a pack are found by reading each tree once, however the trees refer to each other."""
+"""The paths and commits of objects in a pack are found by reading each tree once, however trees refer to each other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return the trees that were parsed. A tree that was parsed twice is listed twice."""
+    """Return a list to which the content of each parsed tree is appended. A tree that is parsed twice is in it
+    twice.
+    """
     seen: list[bytes] = []
     real = pack_locations.tree_entries
 

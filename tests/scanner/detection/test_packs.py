@@ -1,4 +1,4 @@
-"""An untrusted pack is read as far as possible at a limited cost, and its missing parts are counted."""
+"""An untrusted pack is read as far as possible at a limited cost, and missing objects are counted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def varint(value: int) -> bytes:
 
 
 def delta(base: bytes, result: bytes) -> bytes:
-    """Return a delta that copies the common beginning of both objects and inserts the rest."""
+    """Return a delta that copies the common beginning of `base` and `result`, and inserts the rest of `result`."""
     common = 0
     while common < min(len(base), len(result), 0xFFFF) and base[common] == result[common]:
         common += 1
@@ -71,7 +71,7 @@ def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
 
 
 class Read:
-    """A completed reading and its objects."""
+    """The outcome of reading a pack: its objects, and whether any are missing."""
 
     def __init__(self, reading: PackReading) -> None:
         self.objects = list(reading)
@@ -84,7 +84,7 @@ def read(pack: bytes, limits: PackLimits = LIMITS) -> Read:
 
 @st.composite
 def packs(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
-    """Return a pack with deltas of both kinds, and its objects. Some deltas precede their base."""
+    """Draw a pack with deltas of both kinds, and the contents of its objects by id. A delta may precede its base."""
     contents = draw(st.lists(st.binary(max_size=400), min_size=1, max_size=8, unique=True))
     entries: list[bytes] = []
     objects: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""PDFs: text is joined from strings, fonts and forms, and files that open without a password are decrypted."""
+"""PDFs: text is put together from strings, fonts and forms, and files that open without a password are decrypted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from scanner.detection.members import Container, UnreadableError, read_up_to, re
 from scanner.detection.pdf import pdf_members
 from tests.scanner.detection.fuzz_targets import fuzz_pdf, read_all
 
-# Made with pypdf 7.1: one page, encrypt(user_password="" or "secret", owner_password="own", algorithm=…).
+# These files were made with pypdf 7.1. Each has one page, and was encrypted by encrypt(user_password="" or "secret",
+# owner_password="own", algorithm=…).
 ENCRYPTED = Path(__file__).parents[2] / "data" / "encrypted_pdfs"
 
 

@@ -1,4 +1,4 @@
-"""A separate process finds the places.
+"""A separate process finds the places of objects.
 
 It can only read files, it is killed at the deadline, and its answer is checked.
 """
@@ -30,7 +30,7 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def use_git(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Run a script instead of git."""
+    """Put a program `git` on the PATH that runs this shell script."""
     program = folder / "bin" / "git"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n{script}\n")

@@ -1,6 +1,6 @@
-"""The in-process part finds the same tokens as the engine, or says that a reader is needed.
+"""The fast scan in the worker's own process finds the same tokens as the engine, or says that a reader is needed.
 
-Ordinary source needs none.
+Ordinary source code needs no reader.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def test_ordinary_source_rarely_needs_a_reader() -> None:
 
 
 def drawn(*chunks: tuple[bytes, bytes]) -> bytes:
-    """Return a notebook with a picture in base64 that has these chunks and pixels."""
+    """Return a notebook with a picture in base64. The picture is a PNG with these chunks and random pixels."""
     pixels = random.Random(1).randbytes(9_000)
     data = b"\x89PNG\r\n\x1a\n"
     for kind, body in ((b"IHDR", bytes(13)), *chunks, (b"IDAT", pixels), (b"IEND", b"")):

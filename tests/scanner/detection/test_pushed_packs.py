@@ -1,6 +1,6 @@
 """A small pack is scanned in the process that received it, and any other pack in a reader.
 
-Both find the same tokens, and a flood hides no leak.
+Both ways find the same tokens, and a flood of invented tokens hides no leak.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DIGEST = sha256_digest(TOKEN)
 
 
 class Reader(InProcessReader):
-    """A reader that counts its packs and fails a given number of times."""
+    """A reader that remembers what it was asked for. It fails to read the first packs, as many as `failures` says."""
 
     def __init__(self, failures: int = 0, clock: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(Limits(), clock)
@@ -137,7 +137,7 @@ def test_a_pack_that_kills_its_reader_is_scanned_once_more_for_plain_tokens() ->
 
 
 class SlowReader(Reader):
-    """A reader that opens objects too slowly for the scan of a pack."""
+    """A reader that can open an object only if it is given more time than the scan of a whole pack gives it."""
 
     def read(
         self,
@@ -208,7 +208,7 @@ def test_the_pack_says_which_of_the_wanted_objects_it_holds() -> None:
 
 
 def flooded(files: int = 90, tokens: int = 64) -> bytes:
-    """Return a pack of small files that hold more invented tokens than the limit of candidates."""
+    """Return a pack of small files. Together they have more invented tokens than the limit of candidates."""
     chance = random.Random(3)
     letters = string.ascii_letters + string.digits
     invented = ["r8_" + "".join(chance.choices(letters, k=37)) for _ in range(files * tokens)]

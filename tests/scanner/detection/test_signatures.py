@@ -1,5 +1,5 @@
-"""Containers are recognised by their first bytes, ordinary text is never mistaken for a container, and unreadable
-formats are named.
+"""Containers are recognised by their first bytes, ordinary text is never mistaken for a container, and formats that
+cannot be read are named.
 """
 
 from __future__ import annotations

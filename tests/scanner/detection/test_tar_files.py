@@ -1,4 +1,4 @@
-"""Tar archives of every dialect are read forwards, and files after damage are found."""
+"""Tar archives of every dialect are read from front to back, and files after a damaged part are found."""
 
 from __future__ import annotations
 

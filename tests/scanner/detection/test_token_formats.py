@@ -1,4 +1,4 @@
-"""A vendor names its token formats in one setting, and every part of the program uses them."""
+"""An operator names the token formats in one setting, and every part of the program uses these formats."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def test_no_needle_of_an_automaton_begins_with_another(others: tuple[TokenFormat
         assert not any(later.startswith(text) for text, later in itertools.pairwise(texts))
 
 
-# Run in parts, because each test builds the automata of these formats again.
+# Two workers can run the two parts at the same time. More parts would not be faster, because each part builds the
+# automata of these formats again.
 @pytest.mark.parametrize("part", range(2))
 def test_each_format_is_found_in_each_encoding(part: int, others: tuple[TokenFormat, ...]) -> None:
     for name, form, seed in itertools.product(list(ENCODINGS)[part::2], others, range(2)):
@@ -165,7 +166,7 @@ def test_a_wrong_checksum_is_no_token(others: tuple[TokenFormat, ...]) -> None:
 
 
 def test_the_checksum_is_the_one_that_github_writes() -> None:
-    # An expired token that is published at https://gist.github.com/coolaj86/eb8cddfd3e4251258712dfed03e1f86d
+    # This expired token is published at https://gist.github.com/coolaj86/eb8cddfd3e4251258712dfed03e1f86d
     (form,) = parse_formats("ghp_[0-9A-Za-z]{36}:crc32")
     body = "zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ"
     assert form.has_checksum(f"ghp_{body}0mLq17")

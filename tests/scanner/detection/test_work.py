@@ -1,4 +1,6 @@
-"""Work is counted in steps, grows at most linearly and ends at a limit. The number of findings is limited."""
+"""The work on a content is counted, grows at most in proportion to its size, and ends at a limit. The number of
+findings is limited.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ MAX_STEP_BYTES = 1 << 20
 
 
 def rows(needle: Needle) -> list[bytes]:
-    """Return contents that repeat a needle: alone, with joints in between, and before a truncated token."""
+    """Return contents that repeat a needle: alone, with text between two needles, and before a token that is cut
+    off.
+    """
     token = random_token(random.Random(needle.text))
     encoded = base64.b64encode(token)
     cut = [needle.text + whole[:length] + b"\n" for whole in (token, encoded) for length in (5, len(whole) - 1)]
@@ -35,17 +39,18 @@ def cost(content: bytes, limits: Limits) -> Meter:
     return meter
 
 
-# Runs inside runs grow with each layer. Only the budget that all layers share limits them (see below).
+# Leave out runs of base64. They can contain further runs, so their work grows with each layer of encoding. Only the
+# budget that all layers share limits it, which a test below checks.
 @pytest.mark.parametrize(
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )
 def test_work_grows_with_the_size_and_not_faster(needle: Needle) -> None:
-    # Use one kind of content for each needle, in turn. The text between two needles has the same effect on all needles
-    # of a kind.
+    # Check one of the contents for each needle, in turn, to save time. The same content has the same effect for all
+    # needles of a kind.
     for row in rows(needle)[NEEDLES.index(needle) % 9 :: 9]:
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 13, 1 << 15))
-        # Patterns search a window with many hits, and are charged differently: the work of a byte doubles once. Work
-        # that grew with the square of the size would be 16 times as large.
+        # The size grows by a factor of 4. The work may double once more, because a window with many needles is searched
+        # in another way. Work that grew with the square of the size would be 16 times as large.
         assert large.work <= 9 * small.work + 1_000_000, row
         assert large.expanded <= 5 * small.expanded + 10_000, row
 

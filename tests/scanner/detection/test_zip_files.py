@@ -1,4 +1,6 @@
-"""Zip archives are read by their directory, wherever it is, and file by file if it is damaged."""
+"""Zip archives are read by their central directory, wherever in the file it is. If the directory is damaged, the
+members are read one after another.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ def read(content: bytes) -> tuple[dict[str, bytes], dict[str, int]]:
 
 
 def one_of(method: int, packed: bytes, plain: bytes) -> bytes:
-    """Return a zip of one file with a compression that Python's zipfile does not support."""
+    """Return a zip of one file with a compression method that Python's zipfile does not support.
+
+    `packed` is the compressed form of `plain`.
+    """
     content = bytearray(zipped(packed, "a", zipfile.ZIP_STORED))
     directory = content.rindex(b"PK\x01\x02")
     for at in (8, directory + 10):

@@ -1,4 +1,4 @@
-"""Encoders that write a token in every encoding, for the tests and for the tables in docs/detection.md."""
+"""Functions that write a token in every encoding. The tests and the tables in docs/detection.md use them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Encoder = Callable[[bytes, random.Random], bytes]
 
 
 def random_token(chance: random.Random, form: TokenFormat = DEFAULT_FORMATS[0]) -> bytes:
-    """Return an invented token of the format."""
+    """Return an invented token of the given format."""
     return form.invented(chance.choice).encode()
 
 
@@ -51,7 +51,7 @@ def _cut(joint: bytes, first: int = 1, pieces: int = 2) -> Encoder:
 
 
 def _underscore(written: str) -> Encoder:
-    """Escape the first character that is not a letter or digit: the underscore, in the default format."""
+    """Return an encoder that escapes the first underscore or hyphen of a token. `written` is the form of the escape."""
 
     def encode(token: bytes, chance: random.Random) -> bytes:
         at = next((at for at, byte in enumerate(token) if byte in b"_-"), 1)
@@ -70,7 +70,7 @@ def _instead_of_underscores(written: bytes) -> Encoder:
 
 
 def _prefix(token: bytes) -> bytes:
-    """Return the beginning of a token up to and including the last separator of its prefix."""
+    """Return the beginning of a token, up to and including the last `_` or `-` of its prefix."""
     return token[: max(token.rfind(b"_", 0, 10), token.rfind(b"-", 0, 10)) + 1]
 
 
@@ -100,7 +100,7 @@ def _long_nested(token: bytes, chance: random.Random) -> bytes:
 
 
 def _compressed_base64(compress: Callable[[bytes], bytes], *, prose: bool = False) -> Encoder:
-    """Return base64 of a compressed text.
+    """Return an encoder that compresses a text with the token, and encodes the result in base64.
 
     With `prose`, the text is so long that the compressed bytes do not contain the plain token.
     """

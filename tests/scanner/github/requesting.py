@@ -1,4 +1,4 @@
-"""Helpers for tests of the client."""
+"""Addresses and a credential for tests of the GitHub client."""
 
 from __future__ import annotations
 

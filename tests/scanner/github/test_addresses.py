@@ -1,4 +1,4 @@
-"""A pasted address has the target that it shows, or is refused with one line that says what to give instead."""
+"""An address that a user pastes leads to what it shows, or is refused with one line that says what to enter instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every answer has its defined result. A credential is sent only to its own host, in the form for that host."""
+"""Every answer of GitHub has a defined result. A credential is sent only to its own host, in the form for that host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Broken answers and transient failures count for the host's circuit, and are retried if the budget has room."""
+"""Broken answers and short failures count for the host's circuit breaker, and are retried if the retry budget
+allows.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def client() -> Iterator[GitHub]:
 
 
 class Reset(httpx.SyncByteStream):
-    """A body whose connection breaks after the first part."""
+    """The body of a response whose connection breaks after the first bytes."""
 
     def __iter__(self) -> Iterator[bytes]:
         yield b'{"a": [1, 2'

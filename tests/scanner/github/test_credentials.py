@@ -1,4 +1,6 @@
-"""An App's token is obtained, kept, and renewed before it expires. An invalid private key is reported in one line."""
+"""The token of a GitHub App is requested, kept, and renewed before it expires. An invalid private key is reported in
+one line.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from workers.sandbox.github import SandboxGitHub
 
 @pytest.fixture(scope="module")
 def keys() -> tuple[str, str]:
-    """Return a private and a public key in PEM form."""
+    """Return the private key and the public key of a GitHub App, both in PEM format."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()

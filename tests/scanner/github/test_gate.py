@@ -1,4 +1,4 @@
-"""Later requests obey the limits in GitHub's answers. A failing host gets only one request a minute."""
+"""Requests obey the limits that GitHub's answers have stated. A failing host gets only one request a minute."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Memory:
-    """A ledger that two gates share."""
+    """The store of quotas and circuit breakers that two gates share. In the service, it is a table."""
 
     def __init__(self) -> None:
         self.budgets: dict[tuple[str, str], RateBudget] = {}

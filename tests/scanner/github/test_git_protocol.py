@@ -1,4 +1,4 @@
-"""The client of git's protocol, against hostile servers."""
+"""The client of git's protocol reads packs and refs, and survives hostile servers."""
 
 from __future__ import annotations
 

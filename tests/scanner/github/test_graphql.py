@@ -1,5 +1,5 @@
-"""The GraphQL queries are valid by GitHub's published schema, its answers are understood, and each limit is recognised
-by any status.
+"""The GraphQL queries are valid by GitHub's published schema, its answers are understood, and each limit is recognised,
+whatever status it comes with.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRIVIAL = "query { rateLimit { cost } }"
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    """Yield a client with a credential, which GitHub requires for queries."""
+    """Yield a client with a credential. GitHub answers GraphQL queries only with a credential."""
     client = connect(sandbox.api_url, sandbox.url, "a-credential")
     yield client
     client.close()
@@ -49,8 +49,8 @@ def test_the_sandbox_answers_each_query_as_the_schema_describes(
     answer = query(client, text, variables)
     names = [node["nameWithOwner"] for node in (answer.data.get("search") or answer.data)["nodes"]]
     assert sorted(names) == ["ana/app", "ana/empty"]
-    # Execute the query on the sandbox's answer. If the result equals the answer, no field is missing or of another
-    # type.
+    # Execute the query once more, on the sandbox's answer as the data. If the result equals the answer, the answer has
+    # every field that the query asks for, with the type that the schema states.
     again = core.execute_sync(
         SCHEMA,
         core.parse(text),

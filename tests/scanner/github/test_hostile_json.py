@@ -1,4 +1,4 @@
-"""A value that Python's JSON parser refuses does not hide the values beside it."""
+"""A JSON value that Python's parser refuses does not hide the values beside it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def github(silent: str) -> Iterator[GitHub]:
 
 
 def helpers() -> list[psutil.Process]:
-    """Return the git processes that descend from this process. `git clone` starts a helper for HTTP."""
+    """Return the git processes that descend from this process. `git clone` starts a helper process for HTTP."""
     return [child for child in psutil.Process().children(recursive=True) if "git" in child.name()]
 
 

@@ -1,4 +1,4 @@
-"""The rate of requests rises while it is used up, a refusal halves it, and all workers share it."""
+"""The rate of requests rises while it is fully used, a refusal halves it, and all workers share it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEW = RequestRate("token", "git", 5.0, window_began_at=NOW)
 
 
 class Clock:
-    """A clock that advances only by its own `sleep`."""
+    """A clock that advances only when the test calls its `sleep`."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -39,7 +39,9 @@ class Clock:
 
 
 class Memory:
-    """A ledger whose clock may be ahead of the process's clock, like that of a database on another machine."""
+    """The store of the shared rate. Its clock may be ahead of the process's, like that of a database on another
+    machine.
+    """
 
     def __init__(self, clock: Clock, ahead: float = 0.0) -> None:
         self.clock, self.ahead, self.away = clock, ahead, False

@@ -1,4 +1,6 @@
-"""GitHub's documented sample verifies, and no changed one does. Keys are cached, renewed, and requested only rarely."""
+"""GitHub's documented signature verifies, and no changed one does. Keys are cached, renewed, and requested only
+rarely.
+"""
 
 from __future__ import annotations
 

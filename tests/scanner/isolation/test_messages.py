@@ -1,4 +1,6 @@
-"""A reader's answer is checked. A reader that was taken over can lie, but cannot harm the process that asked it."""
+"""A reader's answer is checked. A reader that an attacker has taken over can lie about its content, and do no other
+harm.
+"""
 
 from __future__ import annotations
 

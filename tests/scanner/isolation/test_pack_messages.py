@@ -1,6 +1,6 @@
 """A reader's answer about a pack arrives whole and is checked.
 
-A reader that was taken over can lie, but cannot harm others.
+A reader that an attacker has taken over can lie about its content, and do no other harm.
 """
 
 from __future__ import annotations

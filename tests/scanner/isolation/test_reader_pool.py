@@ -1,4 +1,4 @@
-"""Confined readers find the same tokens as the in-process reader.
+"""Confined readers find the same tokens as the reader in the process itself.
 
 A reader that hangs is killed and recorded, and does not delay others.
 """
@@ -42,7 +42,7 @@ def pool() -> Iterator[ReaderPool]:
 
 @pytest.fixture
 def own_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderPool]:
-    """Yield a pool whose readers may hang: its deadline passes soon."""
+    """Yield a pool for one test, with a short deadline, so that the test can let a reader hang."""
     monkeypatch.setattr(reader_pool, "GRACE_SECONDS", 0.3)
     pool = ReaderPool(2, HANGING)
     yield pool
@@ -55,7 +55,7 @@ def server_of(pool: ReaderPool) -> psutil.Process:
 
 
 def readers(pool: ReaderPool) -> list[psutil.Process]:
-    """Return every reader of the pool."""
+    """Return the processes of the pool's readers."""
     return children(server_of(pool).pid)
 
 
@@ -111,7 +111,8 @@ def test_a_reader_that_gets_no_processor_time_is_not_late(
     answers: list[DeepReading] = []
     thread = threading.Thread(target=lambda: answers.append(own_pool.read(zipped(TEXT + b"."), "b.zip")))
     thread.start()
-    # a reader may be asked before the content is sent, and each time after its seconds have passed by the clock
+    # Wait for three looks at the reader's processor time. One may come before the content is sent. Each later one comes
+    # after the reader's time has passed by the clock.
     for _ in range(3):
         assert looked.acquire(timeout=60)
     waiting.resume()
@@ -152,7 +153,8 @@ def test_a_content_that_made_a_reader_hang_is_not_read_again(own_pool: ReaderPoo
     content = zipped(b"never answered")
     detector.scan_bytes(content, "b.zip")
     again = detector.scan_bytes(content, "copy.zip")
-    # Without the cached result, another reader would have read the content and answered by now.
+    # The detector remembers that this content made a reader hang. Without that, another reader would have read it and
+    # answered without an error.
     assert again is not None
     assert again.unread == {"reader_deadline": 1}
 

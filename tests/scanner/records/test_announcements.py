@@ -1,4 +1,4 @@
-"""Announcements for gateways: their content, and cursors that never skip an announcement."""
+"""Announcements for gateways: what they contain, and that a gateway that reads on from a cursor misses none."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def listed(database: Database, after: int | None, **options: Any) -> Announcemen
 
 
 def age(database: Database, seconds: float) -> None:
-    """Make all announcements so far older."""
+    """Date all present announcements this many seconds back."""
     with database.write() as session:
         session.execute(update(Announcement).values(announced_at=db_now(-seconds)))
 

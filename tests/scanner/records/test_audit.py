@@ -1,6 +1,4 @@
-"""The audit: the database refuses to change or delete an entry, and the hash chain reveals a change that bypassed the
-database's refusal.
-"""
+"""The database refuses to change or delete an audit entry. If a change bypasses this, the hash chain reveals it."""
 
 from __future__ import annotations
 

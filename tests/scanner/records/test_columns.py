@@ -1,6 +1,6 @@
 """Every column stores any hostile text or JSON on both databases.
 
-Characters that it cannot store stay visible as escapes.
+A character that a database cannot store stays visible as an escape.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The previous version still works with the next schema, because a migration only adds tables, columns and indexes."""
+"""The previous version still works with the new tables, because each migration only adds tables, columns and
+indexes.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,10 @@ ALLOWED: dict[str, str] = {}
 
 
 def problems(statements: list[str]) -> list[str]:
-    """Return the statements that could break code of the previous version."""
+    """Return those of the statements that could break the code of the previous version."""
     found = []
     for statement in statements:
-        # The previous version does not use a new table, so constraints in the table's own definition do not matter.
+        # The previous version does not use a new table, so constraints in the definition of one are allowed.
         if re.match(r"\s*(CREATE TABLE|UPDATE alembic_version|INSERT INTO alembic_version)", statement):
             continue
         added = ADDED.search(statement)

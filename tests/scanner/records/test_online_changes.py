@@ -67,7 +67,7 @@ def test_an_upgrade_that_broke_off_goes_on(postgresql_url: str, monkeypatch: pyt
         with pytest.raises(ConnectionError):
             schema.upgrade(database)
     assert schema.current_revision(database) == "0019"
-    # An interrupted `CREATE INDEX CONCURRENTLY` leaves an invalid index.
+    # Leave the invalid index that an interrupted `CREATE INDEX CONCURRENTLY` leaves.
     run(
         database,
         "CREATE INDEX ix_incidents_without_mail ON incidents (id)",

@@ -1,5 +1,5 @@
-"""The outbox notifies many owners at once, each of them once, even if other workers write or send at the same
-moment.
+"""The outbox notifies many owners with few statements, each owner once, even if other workers write or send
+meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def owner(number: int, incident_id: uuid.UUID, occasion: Occasion = Occasion.DIS
 
 
 def told(database: Database) -> dict[str, int]:
-    """Return the incidents by recipient, over all of their mails."""
+    """Return by recipient how many incidents the mails to this recipient report, in total."""
     with database.read() as session:
         rows = session.execute(
             select(Notification.recipient, func.count(NotificationSubject.id))

@@ -1,4 +1,6 @@
-"""With a pooler in transaction mode, r8scan needs no option, setting or prepared statement beyond one transaction."""
+"""Behind a connection pooler in transaction mode, r8scan relies on no option, setting or prepared statement that
+outlives a transaction.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ def test_limits_are_set_in_each_transaction_and_no_statement_is_prepared(postgre
         assert session.execute(LIMIT).one() == ("20000", "client")
     direct.close()
     url = f"{postgresql_url}&pooler=transaction"
-    # One connection holds the lock for upgrades, and another one upgrades the tables.
+    # The upgrade needs two connections: one holds the lock for upgrades, and the other changes the tables.
     upgraded = Database(url, max_connections=2)
     schema.upgrade(upgraded)
     upgraded.close()

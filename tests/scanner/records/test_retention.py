@@ -44,7 +44,7 @@ def count(database: Database, model: type) -> int:
 
 
 def age(database: Database, *ids: uuid.UUID) -> None:
-    """Make incidents, their places and the mails about them two years old and more."""
+    """Date these incidents, their places and their mails 800 days back."""
     with database.write() as session:
         session.execute(update(Incident).where(Incident.id.in_(ids)).values(detected_at=db_now(OLD)))
         session.execute(update(Exposure).where(Exposure.incident_id.in_(ids)).values(seen_at=db_now(OLD)))
@@ -128,7 +128,7 @@ def test_old_audit_entries_are_deleted_and_recent_ones_kept(
 
 
 def record_old(database: Database, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Record audit entries that are dated more than two years ago."""
+    """Record `count` audit entries, dated 800 days back."""
     with monkeypatch.context() as patch:
         patch.setattr(audit, "db_now", lambda: db_now(OLD))
         with database.write() as session:
@@ -136,7 +136,7 @@ def record_old(database: Database, monkeypatch: pytest.MonkeyPatch, count: int) 
 
 
 def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
-    """Create an account with a token, an incident and a row in every table about it. Return the incident's id."""
+    """Create an account with a token, an incident, and rows about it in every table. Return the incident's id."""
     digest = hashlib.sha256(name.encode()).hexdigest()
     with database.write() as session:
         account = Account(name=name, created_at=db_now())

@@ -1,6 +1,6 @@
-"""A security event becomes one line in the log after its transaction has committed.
+"""Each security event is written to the log as one line, after its transaction has committed.
 
-The line has ids and no text by people.
+The line has ids, and no text that people wrote.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Entries wait on disk while the database is unavailable, and are committed afterwards."""
+"""Spooled entries wait in files while the database is unavailable, and are committed afterwards."""
 
 from __future__ import annotations
 

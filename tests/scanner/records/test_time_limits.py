@@ -38,7 +38,7 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 
 def hang_until_stopped(database: Database) -> jobs.ClaimedJob:
-    """Claim the next job and hold it until the lease is lost. This simulates hung work that still notices a stop."""
+    """Claim the next job, and hold it until its lease is lost. This simulates work that hangs but notices the stop."""
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     with jobs.keep_renewed(database, job) as keeping:
@@ -70,9 +70,10 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_failed_in_si
 
 
 def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) -> None:
-    """After a time limit, a job has one attempt left, however often it failed before.
+    """After a job has exceeded its time limit, its `failures` show that one attempt is left, however many failures it
+    had.
 
-    `failures` shows this to the next attempt, which then skips its optional step.
+    The last attempt sees this, and skips the job's optional step.
     """
     job_id = queue(database)
     with database.write() as session:

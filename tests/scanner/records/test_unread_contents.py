@@ -1,4 +1,4 @@
-"""Unread contents are recorded by name for a limited time and in a limited number."""
+"""Contents that could not be read are recorded by name, up to a number and for a limited time."""
 
 from __future__ import annotations
 

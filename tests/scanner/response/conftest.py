@@ -1,4 +1,4 @@
-"""Fixtures that the tests of this folder share."""
+"""Fixtures for tests of responses with a store behind HTTP: a running store, its client, and a policy that uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Helpers for tests of responses with a store behind HTTP."""
+"""Helpers for tests of responses with a store behind HTTP: a client that fails on request, a candidate, and the
+rows.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ DIGEST = "a" * 64
 
 
 class Away(HttpStore):
-    """A store that is unavailable for a given number of calls, by the call's name."""
+    """A client of the store. The calls whose names are in `away` fail as if the store was unavailable."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)

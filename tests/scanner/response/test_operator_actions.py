@@ -1,4 +1,4 @@
-"""Decisions of operators stay in force, are audited, and are reversed only by a new place or report."""
+"""Operators' decisions stay in force and are audited. Only a new place or a new report can reverse one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WHO = "operator:ana"
 
 @pytest.fixture
 def token(database: Database, fresh_token: Callable[[], str]) -> str:
-    """Return a token that the store knows."""
+    """Return a raw token that is registered in the store."""
     raw = fresh_token()
     row = ImportedToken(sha256_digest(raw.encode()), hint_of(raw.encode()), "ci", "acme", ("a@acme.example",))
     with database.write() as session:
@@ -46,7 +46,7 @@ def token(database: Database, fresh_token: Callable[[], str]) -> str:
 
 
 def find(database: Database, token: str, *paths: str) -> list[Incident]:
-    """Find the token in these files. Return all incidents afterwards, oldest first."""
+    """Respond to the token in files at these paths. Return all incidents afterwards, oldest first."""
     candidates = [
         Candidate(
             sha256_digest(token.encode()),
@@ -78,7 +78,7 @@ def enable(database: Database, token: str, reason: str = "a mistake of ours") ->
 
 
 def decide(database: Database, step: Callable[[Session, Incident], object], at: int = -1) -> None:
-    """Run an operator action on an incident in a separate transaction."""
+    """Run an operator's action on an incident, in its own transaction. `at` is the incident's index, oldest first."""
     with database.write() as session:
         rows = list(session.execute(select(Incident).order_by(Incident.detected_at)).scalars())
         step(session, rows[at])

@@ -1,5 +1,5 @@
-"""Responses with a store behind HTTP: outages lose nothing, several workers disable a token once, and a disable by its
-owner is respected.
+"""Responses with a store behind HTTP: outages lose nothing, several workers disable a token once, and a token that its
+owner has disabled is not reported as disabled by r8scan.
 """
 
 from __future__ import annotations

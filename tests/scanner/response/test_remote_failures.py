@@ -70,7 +70,7 @@ def test_an_unavailable_store_is_asked_once_and_not_for_every_token(
 
 
 class Failing(HttpStore):
-    """A store that raises a given exception when it should disable certain tokens."""
+    """A client of the store. After it has disabled a token in `failures`, it raises that token's exception."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)
@@ -92,7 +92,7 @@ def test_one_failing_disable_does_not_affect_others_and_is_attributed_to_r8scan_
         reference.add(digest, recipients=(f"owner{number}@example.com",))
     store = Failing(reference.url, "the-secret")
     policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=(Channel.STREAM,))
-    # Do not choose the first incident, because the first one is always processed alone.
+    # Do not let the first incident fail, because it is always processed alone before the others.
     store.failures = {digests[7]: failure, digests[20]: failure}
     found = [
         Candidate(digest, "r8_Ab1…xyz9", Place("file", url="https://github.com/a/b", path="a")) for digest in digests
@@ -129,7 +129,7 @@ def test_an_unavailable_store_is_asked_only_for_the_first_of_many(
 
 
 def many(reference: ReferenceStore, count: int = 12) -> list[str]:
-    """Add further tokens to the store, and return their digests."""
+    """Add this many tokens to the store, and return their digests."""
     digests = [f"{number:064x}" for number in range(1, count + 1)]
     for digest in digests:
         reference.add(digest)
@@ -212,7 +212,7 @@ def test_a_disable_that_is_being_written_does_not_count_as_enabled_again(databas
 
 
 def until_somebody_waits(database: Database) -> None:
-    """Wait until one transaction is waiting for a lock that another one holds."""
+    """Wait until a transaction waits for a lock that another transaction holds."""
     while True:
         with database.read() as session:
             if session.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one():

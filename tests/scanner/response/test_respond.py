@@ -1,4 +1,4 @@
-"""The response to a leaked token: which actions are taken, and how often."""
+"""The response to a leaked token: what r8scan does, and how often."""
 
 from __future__ import annotations
 
@@ -233,9 +233,9 @@ def test_a_failed_transaction_leaves_nothing(
 def test_two_workers_with_the_same_find_disable_once_and_mail_once(
     postgresql_url: str, fresh_token: Callable[[], str]
 ) -> None:
-    """The first worker keeps its transaction open after the disable.
+    """The first worker keeps its transaction open after it has disabled the token.
 
-    The second one waits for it, and then finds the token disabled.
+    The second worker waits for this transaction, and then finds the token disabled.
     """
     from scanner.records import schema
 
@@ -336,7 +336,7 @@ def test_an_owner_is_notified_of_a_token_disabled_before_only_if_the_setting_ask
 
 
 def test_ten_thousand_tokens_cost_no_statement_each(database: Database, fresh_token: Callable[[], str]) -> None:
-    """Ten thousand tokens are processed in batches, without a separate statement for each."""
+    """Ten thousand tokens are processed in batches. So 60 tokens need hardly more statements than one."""
 
     def statements(tokens: list[str]) -> int:
         for token in tokens:

@@ -1,4 +1,5 @@
-"""A crash after any single statement, or before or after any call of the store, changes nothing after the recovery.
+"""After a crash at any statement, or before or after any call of the store, recovery leads to the same result as
+without the crash.
 
 With both stores and on both databases, every token is disabled, its owner is notified once, and nothing is lost.
 """
@@ -45,7 +46,7 @@ RECIPIENTS = ("ana@example.com", "ben@example.com")
 
 @dataclass
 class Remote:
-    """The HTTP store's answers, with a crash before or after each call."""
+    """A client of the HTTP store, with a crash point before and after each call."""
 
     inner: ReferenceStore
     injected: Injected
@@ -71,7 +72,7 @@ class Remote:
 def make_policy(
     request: pytest.FixtureRequest, database: Database
 ) -> Iterator[Callable[[Injected], tuple[Policy, ReferenceStore | None]]]:
-    """Return a function that makes a policy with the SQL store, or with a store behind HTTP."""
+    """Return a function that empties the tables and makes a policy, with the SQL store or with a store behind HTTP."""
     from scanner.tokens.http import HttpStore
 
     reference = ReferenceStore("the-secret")
@@ -108,7 +109,9 @@ def make_policy(
 
 
 def known(policy: Policy) -> tuple[str, ...]:
-    """Return two tokens, or one with the HTTP store, where each call adds two crash points."""
+    """Return the digests to find: two, or one with the HTTP store, to save time, because each call adds two crash
+    points.
+    """
     return DIGESTS if policy.access is TRANSACTIONAL else DIGESTS[:1]
 
 
@@ -122,7 +125,9 @@ def run(database: Database, policy: Policy) -> None:
 
 
 def recover(database: Database, policy: Policy) -> None:
-    """Recover from a crash: the job's lease ends and the job is done again, and the sweeper processes due rows."""
+    """Recover from a crash of the worker: end all leases, do the job again, and process due rows as the sweeper
+    does.
+    """
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Sighting).values(next_check_at=db_now()))
@@ -138,7 +143,9 @@ def report(database: Database, policy: Policy) -> None:
 
 
 def recover_report(database: Database, policy: Policy) -> None:
-    """Recover from a crash: the caller got no answer and reports again, and the sweeper processes due rows."""
+    """Recover from a crash during a report: end all leases, report again as a caller without an answer would, and
+    process due rows as the sweeper does.
+    """
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Report).values(next_check_at=db_now()))
@@ -148,7 +155,11 @@ def recover_report(database: Database, policy: Policy) -> None:
 
 
 def assert_all_is_well(database: Database, reference: ReferenceStore | None, *, with_places: bool = True) -> None:
-    """Check the result. `with_places`: after a find, each token and the unknown token have two places."""
+    """Assert that each token is disabled, and that its incident was mailed and announced once.
+
+    With `with_places`, each token must have two exposures, and the unknown token two sightings. Otherwise, there are
+    none.
+    """
     with database.read() as session:
         incidents = session.execute(select(Incident)).scalars().all()
         told = session.execute(

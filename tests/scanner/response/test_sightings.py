@@ -1,4 +1,6 @@
-"""Sightings have a total limit. The least likely ones are deleted first, and unchecked ones last."""
+"""The number of sightings is limited. Beyond the limit, the least likely ones are deleted first, and unchecked ones
+last.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small repositories with packs of every kind, and their objects as git lists them."""
+"""Small repositories with packs of every kind, and the objects that git and the pack reader find in them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def history_of(path: Path, *, commits: int = 40, hash_name: str = "sha1", secret
 
 
 def bushy(path: Path) -> Path:
-    """Create a repository with one family in which every base has several deltas, three levels deep."""
+    """Create a repository with one pack, in which deltas form a tree: three levels, with four deltas for each base."""
     git("init", "--quiet", "--bare", "--template=", path)
     contents = [b"root" * 50]
     entries = [plain("blob", contents[0])]
@@ -63,7 +63,9 @@ def bushy(path: Path) -> Path:
 
 
 def objects_by_git(git_dir: Path) -> dict[str, str]:
-    """Return, by id, the type and the SHA-256 of the content of each object that git lists."""
+    """Return the objects that git lists, by id. The values are "TYPE HASH", where HASH is the SHA-256 of the
+    content.
+    """
     answer = git("cat-file", "--batch-all-objects", "--batch", cwd=git_dir)
     found: dict[str, str] = {}
     at = 0
@@ -77,20 +79,27 @@ def objects_by_git(git_dir: Path) -> dict[str, str]:
 
 
 def packs_of(*folders: Path) -> list[Path]:
-    """Return the packs of object folders."""
+    """Return the paths of the packs in these object folders."""
     return [pack for folder in folders for pack in sorted((folder / "pack").glob("*.pack"))]
 
 
 def plan_of(*folders: Path) -> HistoryPlan:
-    """Return the plan for reading the packs of object folders."""
+    """Return the plan by which the pack reader reads the packs in these object folders."""
     return plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs_of(*folders)])
 
 
 def objects_read(*folders: Path, budget: int = 1 << 40, gaps: int = 0) -> tuple[dict[str, str], set[str]]:
-    """Return the objects that the pack reader makes, in the form of `objects_by_git`, and the ids that it does not
-    make.
+    """Read the packs in these object folders with the pack reader.
 
-    Check that each entry is made once, and that the copies of an object are equal.
+    Check that each entry is read once, and that the copies of an object are equal.
+
+    Args:
+        folders: Object folders of a repository.
+        budget: How many bytes the reader may inflate.
+        gaps: How many parts of a pack the reader must report as not listed in the index.
+
+    Returns:
+        The objects in the form of `objects_by_git`, and the ids of the objects that the reader leaves to git.
     """
     plan = plan_of(*folders)
     found: dict[str, str] = {}
@@ -115,13 +124,13 @@ def objects_read(*folders: Path, budget: int = 1 << 40, gaps: int = 0) -> tuple[
 
 
 def one_pack(git_dir: Path) -> Path:
-    """Return the only pack of a repository."""
+    """Return the path of a repository's only pack."""
     (pack,) = (git_dir / "objects" / "pack").glob("*.pack")
     return pack
 
 
 def patched(path: Path, at: int, content: bytes) -> None:
-    """Overwrite bytes of a read-only file."""
+    """Overwrite the bytes at an offset of a read-only file."""
     path.chmod(0o600)
     with path.open("r+b") as file:
         file.seek(at)

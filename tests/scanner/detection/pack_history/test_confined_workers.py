@@ -1,4 +1,6 @@
-"""A process that reads packs can only answer on its connection. The process that plans can only read files."""
+"""The process that reads packs can only answer on its connection, and the process that plans the reading can only read
+files.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ print(connection.makefile("rb", buffering=0).readline().decode(), end="", flush=
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Return the operations that were refused to the planning process, and those that were refused to a worker."""
+    """Return two lists of operations: those that the system refused to the planning process, and those refused to a
+    worker.
+    """
     folder = tmp_path_factory.mktemp("confined")
     repository = history_of(folder / "r.git", commits=3)
     (repository / "packs.json").write_text(json.dumps([str(one_pack(repository))]))

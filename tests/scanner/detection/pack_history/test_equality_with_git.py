@@ -1,4 +1,4 @@
-"""The pack reader makes every object that git lists, each once and with the same bytes."""
+"""The pack reader returns every object that git lists, each once and with the same bytes."""
 
 from __future__ import annotations
 
@@ -141,7 +141,8 @@ def test_a_damaged_byte_leaves_objects_to_git_and_changes_none(repository: Path,
     found, for_git = objects_read(repository / "objects")
     assert found.keys() | for_git == everything.keys()
     changed = {oid for oid, content in found.items() if everything[oid] != content}
-    # Like this reader, git does not notice a changed distance to a base: it makes the same wrong object.
+    # If the damaged byte is the distance to a delta's base, git does not notice it either, and returns the same wrong
+    # object.
     assert not changed or all(everything[oid] != found[oid] for oid in changed)
 
 
@@ -181,7 +182,7 @@ def test_a_pack_of_more_than_4_gb_is_read_through_its_64_bit_offsets(tmp_path: P
     places = [FIRST, *accumulate((len(entry.raw) for entry in entries), initial=FIRST + far)]
     pack = repository / "objects" / "pack" / "pack-aa.pack"
     head = b"PACK" + (2).to_bytes(4) + (4).to_bytes(4) + base.raw
-    # The bytes between the first entry and the others are a hole in the file, which needs no space on the disk.
+    # Leave a hole in the file between the first entry and the others. A hole needs no space on the disk.
     with pack.open("wb") as file:
         file.write(head)
         file.seek(places[1])

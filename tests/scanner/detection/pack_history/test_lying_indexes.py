@@ -1,4 +1,4 @@
-"""Wrong values in the files of a repository that git has not written hide none of its objects."""
+"""If the index files of a hostile repository contain wrong values, no object of the repository is hidden."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HARMLESS = b"nothing to see\n"
 
 @pytest.fixture(params=["git", "pack reader"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make the test read small packs with git, as usual, or with the pack reader."""
+    """Run the test twice: git reads its small packs, as usual, or the pack reader reads them."""
     if request.param != "git":
         monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)
     return str(request.param)
@@ -160,7 +160,7 @@ def test_a_forged_multi_pack_index_hides_no_pack(tmp_path: Path, repository: Pat
     write_pack(repository, "aa", [blob(HARMLESS)])
     write_pack(repository, "bb", [blob(b"other")])
     git("multi-pack-index", "write", cwd=repository)
-    # Now the packs that the multi-pack-index lists have other objects than it says.
+    # Replace a pack. The multi-pack-index still lists the objects of the earlier one.
     write_pack(repository, "bb", [blob(token.encode())])
     assert has_found(scan_history(repository, Detector()), token)
     write_pack(repository, "bb", [blob(b"other")])

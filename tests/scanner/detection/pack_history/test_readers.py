@@ -1,4 +1,4 @@
-"""Separate processes scan large packs. Git reads the objects that these processes cannot read."""
+"""Separate processes read and scan large packs. Git reads the objects that these processes cannot read."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ BEFORE: set[psutil.Process] = set()
 
 @pytest.fixture(autouse=True)
 def processes_before() -> None:
-    """Remember the processes that other tests left running on purpose, such as servers of the whole session."""
+    """Remember the processes that run before the test, such as servers of the whole session, so that `children` omits
+    them.
+    """
     BEFORE.clear()
     BEFORE.update(psutil.Process().children(recursive=True))
 

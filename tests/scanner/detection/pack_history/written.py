@@ -1,4 +1,4 @@
-"""Writes repositories whose indexes may contain wrong values, unlike those that git writes."""
+"""Writes repositories whose packs have the given entries, and whose indexes may contain wrong values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MAX_COPY = 0xFFFFFF
 
 
 class Entry(NamedTuple):
-    """An entry of a pack. `oid` is the id that the index gives for it."""
+    """An entry of a pack: its encoded bytes, and the id that the index gives for it, which may be wrong."""
 
     oid: bytes
     raw: bytes
 
 
 def blob(content: bytes, *, oid: bytes | None = None) -> Entry:
-    """Return the entry of a blob, with its own id or another one."""
+    """Return the entry of a blob. Its id is the true one, or `oid`."""
     return Entry(oid_of(content) if oid is None else oid, plain("blob", content))
 
 
@@ -42,14 +42,14 @@ def empty_repository(path: Path) -> Path:
 def write_pack(
     repository: Path, name: str, entries: Sequence[Entry], *, offsets: Sequence[int] = (), count: int | None = None
 ) -> Path:
-    """Write a pack and its index, and return the pack.
+    """Write a pack and its index, and return the path of the pack.
 
     Args:
         repository: The git directory.
         name: The digits in the pack's name.
-        entries: The entries.
-        offsets: The offsets in the index, for the first entries. By default, the true offsets.
-        count: The number of objects in the header of the pack. By default, the number in the index.
+        entries: The entries of the pack.
+        offsets: Offsets for the index, for as many of the first entries. By default, the true offsets of all.
+        count: The number of objects in the pack's header. By default, the number in the index.
     """
     true = list(accumulate((len(entry.raw) for entry in entries), initial=FIRST))
     listed = list(offsets) or true[:-1]
@@ -62,9 +62,9 @@ def write_pack(
 
 
 def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
-    """Return an index of version 2 with these ids and offsets, in this order.
+    """Return a pack index of version 2 with these pairs of id and offset, in this order.
 
-    Offsets of 2 GB and more are in its table of 64-bit offsets.
+    Offsets of 2 GB and more are written into the table of 64-bit offsets.
     """
     large = [at for _, at in rows if at >= 1 << 31]
     listed = [at if at < 1 << 31 else (1 << 31) + large.index(at) for _, at in rows]
@@ -76,7 +76,9 @@ def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
 
 
 def deltas_of(size: int, count: int) -> Iterator[Entry]:
-    """Yield a blob of zeros, and deltas of a few bytes. Each delta makes another blob of this size."""
+    """Yield the entry of a blob of zeros, and then entries of small deltas. Each delta makes another blob of the same
+    size.
+    """
     base = blob(bytes(size))
     yield base
     at = len(base.raw)
