@@ -1,4 +1,6 @@
-"""A confined process can do nothing except compute and answer. One that is confined to reading can start git."""
+"""A confined process can only compute and answer. A process that is confined to reading can also read files and start
+git.
+"""
 
 from __future__ import annotations
 

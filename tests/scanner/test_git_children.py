@@ -1,4 +1,4 @@
-"""git processes have limits, are killed together with their children, and read no configuration except r8scan's."""
+"""Git processes have limits, are killed together with their children, and use no configuration but r8scan's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only r8scan's user can read the state folder, and files that another user could have written are not trusted."""
+"""Only r8scan's user can read the state folder. Files that another user could have written are not trusted."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Return a function that gives a file to another user.
+    """Return a function that makes a file belong to another user.
 
-    Without root's rights, it changes this process's apparent user id instead.
+    Without root's rights, the function instead lets this process appear to be another user.
     """
 
     def give(path: Path) -> None:

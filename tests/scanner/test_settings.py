@@ -1,4 +1,4 @@
-"""Settings come from where the documentation says, and a wrong one is named in one line."""
+"""Settings come from the sources that the documentation names, and a wrong setting is named in one line."""
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ def test_every_setting_is_in_the_documentation() -> None:
     pages = "\n".join(page.read_text() for page in (Path(__file__).parents[2] / "docs").glob("*.md"))
     for name in Settings.model_fields:
         written = f"R8SCAN_{name.upper()}"
-        # The documentation lists the thresholds of a rule in the rule's own row: `…_DAYS` with `R8SCAN_USAGE_DORMANT`.
+        # The documentation of a usage rule lists its thresholds by their endings only, for example `…_DAYS` for
+        # R8SCAN_USAGE_DORMANT_DAYS.
         rule, _, threshold = written.rpartition("_")
         assert written in pages or (rule in pages and f"`…_{threshold}`" in pages), written
 

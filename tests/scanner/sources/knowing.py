@@ -1,4 +1,4 @@
-"""Helpers for tests of sources: a token that the store knows, and its state."""
+"""Helpers for tests of sources: they register a token with the vendor, and read or change rows of the database."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def state_of(database: Database, source: str) -> SourceState:
 
 
 def make_due(database: Database) -> None:
-    """Let every job and source be claimed at once: end its waiting time and its lease."""
+    """Let every job and every source be claimed now: end their waiting times and leases."""
     with database.write() as session:
         session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
         session.execute(update(SourceState).values(next_poll_at=db_now(), leased_until=None))

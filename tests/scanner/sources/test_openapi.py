@@ -39,7 +39,9 @@ Make = Callable[..., Workplace]
 
 
 class Service:
-    """The sources on one database. Each of their exchanges with the API is checked against the description."""
+    """The functions of all sources, called with one database. Each request and response is compared with GitHub's
+    description.
+    """
 
     def __init__(self, folder: Path, sandbox: SandboxGitHub, description: Description) -> None:
         self.folder, self.sandbox, self.description = folder, sandbox, description
@@ -83,7 +85,7 @@ class Service:
 
 
 def judged(client: GitHub, description: Description) -> None:
-    """Check each of the client's exchanges with the API against the description."""
+    """Make the client compare each of its requests and responses with the description."""
 
     def judge(response: httpx.Response) -> None:
         if str(response.request.url).startswith(f"{client.api_url}/"):
@@ -148,7 +150,7 @@ def test_requests_and_answers_are_as_github_describes_them(
         service.fetch()
         service.rescan(Target("repository", "ana/app"), Target("gist", sandbox.gists[0].id), Target("owner", "ana"))
         service.rescan(Target("commit", "ana/app", head=last), Target("repository", "no/body"), Target("gist", "abc"))
-        # The git server's answers are malformed, so the service reads the push by the REST API.
+        # Let the git server give malformed answers, so that r8scan reads the push by the REST API.
         sandbox.faults["git"].extend([lambda: Response(b"0000")] * 8)
         service.rescan(Target("push", "ana/app", first, last))
         sandbox.faults["git"].clear()
@@ -175,7 +177,7 @@ def test_the_payload_of_every_event_is_of_its_type(sandbox: SandboxGitHub, workp
     for event in events:
         payload = dict(event["payload"])
         if payload.get("ref_type") == "repository":
-            # The description requires text here. GitHub really sends null, as its page on event types says.
+            # The description requires a text here. GitHub really sends null, as its page on event types says.
             assert payload["ref"] is None
             payload["ref"] = ""
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", event["type"]).lower()

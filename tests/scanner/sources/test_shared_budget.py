@@ -1,4 +1,4 @@
-"""Workers share what they learn about budgets and hosts through rows in the database."""
+"""Workers share what they learn about quotas and about failing hosts, through rows of the database."""
 
 from __future__ import annotations
 

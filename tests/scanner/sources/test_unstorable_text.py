@@ -1,4 +1,6 @@
-"""Names and texts that a database refuses harm no source: the content beside them is found and recorded."""
+"""Names and texts that a database refuses stop no source: the content beside them is read, and its tokens are
+recorded.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures that the tests of this folder share."""
+"""Fixtures for tests of token stores: the HTTP client of a store, and retries without pauses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for tests of stores behind HTTP."""
+"""The address of a store behind HTTP, digests, and a valid record, for tests of its client."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from workers.sandbox.token_store import ReferenceStore
 
 @contextmanager
 def reference(**changes: Callable[..., Any]) -> Iterator[ReferenceStore]:
-    """Run the reference store with some methods replaced."""
+    """Run the reference store with one known token. `changes` replace methods of the store."""
     reference_store = ReferenceStore("the-secret")
     reference_store.add(DIGEST)
     for name, method in changes.items():
@@ -47,7 +47,7 @@ def later(count: Iterator[int]) -> dict[str, str]:
 
 
 def broken(name: str) -> dict[str, Callable[..., Any]]:
-    """Return methods for the reference store that break one rule."""
+    """Return methods for the reference store that break one rule. `name` says how."""
     record = {**GOOD, "digest": DIGEST}
     done = {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": "mine"}
     count = iter(range(100))
@@ -97,9 +97,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @contextmanager
 def behind_tls(authority: Authority) -> Iterator[tuple[ReferenceStore, ssl.SSLContext, ssl.SSLContext]]:
-    """Run a store that authenticates clients by certificate.
+    """Run a store that authenticates clients by their certificate.
 
-    Yield it with TLS contexts with and without our certificate.
+    Yield the store, TLS settings with r8scan's certificate, and TLS settings without a certificate.
     """
     server, client = authority.issue("server"), authority.issue("client")
     reference_store = ReferenceStore("")

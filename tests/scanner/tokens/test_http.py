@@ -1,6 +1,6 @@
-"""The HTTP store: an answer is used as the contract says, or the store counts as unavailable.
+"""The client of a store behind HTTP uses an answer as the contract says. Otherwise the store counts as unavailable.
 
-It never becomes "unknown".
+A failure never becomes "unknown token".
 """
 
 from __future__ import annotations

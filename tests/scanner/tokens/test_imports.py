@@ -1,4 +1,4 @@
-"""The vendor's list of tokens: valid rows are imported, invalid rows are reported, and disabled tokens stay
+"""An import of the vendor's list of tokens: valid rows are stored, invalid rows are reported, and disabled tokens stay
 disabled.
 """
 

@@ -1,4 +1,4 @@
-"""Both token stores answer a look-up in the same way, so that callers need not know which one they have."""
+"""Both token stores answer a look-up in the same way, so callers need not know which store they use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for tests of the event archive."""
+"""Helpers for tests of the event archive: events, archive files, and a database that reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures that the tests of this folder share."""
+"""Fixtures for tests of the event archive."""
 
 from __future__ import annotations
 

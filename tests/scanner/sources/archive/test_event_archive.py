@@ -1,4 +1,6 @@
-"""The archive queues events that the polls missed, once and with the lowest priority, and resumes where it stopped."""
+"""The archive source queues events that the polls missed, each once and with the lowest priority, and resumes where it
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,7 @@ def test_a_file_is_fetched_again_only_when_the_queue_has_enough_room(
     reading.work()
     assert (route.call_count, len(jobs_of(reading.database, "pushes"))) == (1, 21)
     while reading.hour().state != "done":
-        # Only one page of pushes is processed at a time.
+        # Finish one page of pushes before each attempt, so that the queue empties slowly.
         with reading.database.write() as session:
             first = session.execute(select(ScanJob.id).where(ScanJob.kind == JobKind.PUSHES, ScanJob.state == "queued"))
             session.execute(update(ScanJob).where(ScanJob.id == first.scalars().first()).values(state="done"))

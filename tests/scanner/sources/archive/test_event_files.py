@@ -1,4 +1,6 @@
-"""A file of the event archive is read as a stream, within limits, and each unusable file has a reason."""
+"""A file of the event archive is read as a stream and within limits. A file that cannot be used is reported with a
+reason.
+"""
 
 from __future__ import annotations
 

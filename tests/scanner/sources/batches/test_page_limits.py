@@ -1,5 +1,5 @@
-"""A hostile item does not harm the other items of its page: a hung page is split, and all documents of a push share one
-budget.
+"""A hostile item does not harm the other items of its page: a page with an item that hangs is split, and all documents
+of a push share one budget.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def push_of(repository: str, before: str = "a" * 40, head: str = "b" * 40, repos
 
 @pytest.fixture
 def scan(database: Database, client: GitHub, tmp_path: Path) -> Callable[[], bool]:
-    """Return a function that runs the next job, and returns False if there is none."""
+    """Return a function that runs the next job of pushes. The function returns False if there is none."""
 
     def once() -> bool:
         response = push_scan.scan_next(
@@ -88,7 +88,7 @@ def test_a_page_with_a_push_that_hangs_is_split_and_only_that_push_is_failed(
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub) -> Push:
-    """Push the working copy, and return the push to read."""
+    """Commit and push the files of the working copy. Return the push as a source would queue it."""
     before = work.head()
     work.commit("more")
     work.push()

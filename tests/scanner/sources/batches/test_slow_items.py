@@ -1,4 +1,4 @@
-"""A push or file that takes long to read gets a job of its own, so that the other items of its page do not wait."""
+"""A push or file that takes long to read gets its own job, so that the other items of its page do not wait."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ ENOUGH_SECONDS = 5.0
 
 
 class SlowReader:
-    """A reader that finds tokens only if it may take ENOUGH_SECONDS. Otherwise it spends its time and finds nothing."""
+    """A reader that finds tokens only if it is given ENOUGH_SECONDS. With less time, it reports that the time ran
+    out.
+    """
 
     def __init__(self) -> None:
         self._reader = InProcessReader(Limits())
 
     def prepare(self) -> None:
-        """Do nothing: this reader needs no process."""
+        """Do nothing, because this reader needs no process."""
 
     def read(self, content: bytes, name: str, *, seconds: float | None = None, **limits: Any) -> DeepReading:
         if seconds is not None and seconds < ENOUGH_SECONDS:
@@ -55,7 +57,7 @@ class SlowReader:
 
 
 class Worker:
-    """A worker that runs the jobs of one database."""
+    """The worker's functions, called with one database, one client and the slow reader."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database = database
@@ -94,7 +96,7 @@ def worker(database: Database, client: GitHub, tmp_path: Path) -> Worker:
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub, files: dict[str, str | bytes]) -> Push:
-    """Push these files, and return the push."""
+    """Commit and push these files. Return the push as a source would queue it."""
     before = work.head()
     for name, content in files.items():
         work.write(name, content)

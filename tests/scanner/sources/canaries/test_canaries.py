@@ -1,4 +1,6 @@
-"""A canary is disabled in the same way as a leak, notifies nobody, counts as no incident, and leaves no raw token."""
+"""A canary, a token that r8scan plants itself, is disabled in the same way as a leak. It notifies nobody, counts as no
+incident, and leaves no raw token.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 @dataclass
 class Bench:
-    """A service in one thread. Each method does the work of one of the service's processes."""
+    """The functions of the service's processes, called in the test's own thread: poll, scan, respond, and plant
+    canaries.
+    """
 
     database: Database
     settings: Settings
@@ -282,7 +286,7 @@ def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
 
 
 def token_of(bench: Bench, sandbox: SandboxGitHub) -> str:
-    """Publish a canary in the gist, and return its token from the gist's public content."""
+    """Plant a canary in the gist. Return its token, read from the gist's public content."""
     assert CanaryWay.GIST in planting.plant_due(bench)
     return sandbox.gists[0].files["canary.txt"].decode().partition("TOKEN=")[2].strip()
 
@@ -302,7 +306,7 @@ def alert_of(bench: Bench, token: str) -> list[str]:
 @pytest.mark.parametrize("url", ["", "https://github.com/acme/fork/blob/main/a"])
 def test_a_report_of_a_canary_proves_it_and_mails_nobody(published: Bench, sandbox: SandboxGitHub, url: str) -> None:
     token = token_of(published, sandbox)
-    # With the quota of this minute used up, a report of another token would be held.
+    # Allow no disables in this minute. A report of any other token would then be held.
     settled = settle(
         published.database,
         reports.record(published.database, [reported(token, url=url)]),

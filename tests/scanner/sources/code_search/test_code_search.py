@@ -1,5 +1,5 @@
-"""Code search finds leaks that the timeline never showed, names the line, reads each blob once, and survives any
-answer.
+"""Code search finds leaks that the timeline never showed, states their line, reads each blob once, and survives any
+answer of GitHub.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
 
 
 class Search:
-    """Code search on one database."""
+    """The functions of the code search source, called with one database."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database, self.client, self.folder = database, client, folder
@@ -183,7 +183,7 @@ def test_the_budget_of_ten_requests_a_minute_is_never_exceeded(search: Search, s
         search.poll()
     for _ in range(10):
         search.poll()
-    # A minute may end in between, so a second budget may begin.
+    # A new minute may begin during these polls, and a second budget with it.
     assert sandbox.requests["search"] <= 2 * sandbox.search_limit
     assert sandbox.requests["search"] < search_polls(search)
 

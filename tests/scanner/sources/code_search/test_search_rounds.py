@@ -1,4 +1,6 @@
-"""A round sees every result that GitHub shows, whatever the number and sizes of the files, and it ends."""
+"""A round of code search, which splits the results by file size, sees every result that GitHub shows and comes to an
+end.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,15 @@ from scanner.sources.code_search.rounds import (
 
 
 def walk(index: Sequence[int], queries: int = 1, most: int = 100_000) -> tuple[Round, set[int], int]:
-    """Answer as GitHub does, from an index of file sizes, until the round ends.
+    """Run a round to its end against an index, with answers like GitHub's.
 
-    Return the results seen and the number of requests.
+    Args:
+        index: The size in bytes of each file that matches.
+        queries: How many queries the round has.
+        most: The number of requests at which the test fails.
+
+    Returns:
+        The ended round, the numbers of the files that it saw, and the number of requests.
     """
     current = Round.begin(queries, "2026-01-01T00:00:00+00:00")
     seen: set[int] = set()

@@ -1,5 +1,5 @@
-"""Every version of every file in public gists is read once, gaps are recorded, and no address with a token is
-stored.
+"""Every version of every file in public gists is read once, missed spans are recorded as gaps, and no address with a
+token in it is stored.
 """
 
 from __future__ import annotations
@@ -219,9 +219,9 @@ def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(source: Gis
 
 
 def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
-    """Make a poll fail at one page of a long list.
+    """Make a list of gists with this many pages, and a poll that fails at the page with number `failing`.
 
-    Return a function that adds gists and makes the next poll fail as well.
+    Return a function that adds ten gists and makes the next poll fail at the same page.
     """
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"

@@ -1,4 +1,6 @@
-"""Every new public repository is listed once and looked at until its first push, which is queued; nothing is lost."""
+"""Every new public repository is listed once, and r8scan looks at it until its first push. This push is queued, and
+nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class Listing:
-    """The source, and a GitHub that already has some old repositories."""
+    """The source of new repositories, and a GitHub that already has five old repositories."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -44,14 +46,14 @@ class Listing:
         return new_repositories.poll(self.database, self.client, Detector(), vendor="Replicate", wait=lambda _: None)
 
     def look(self) -> None:
-        """Make the next look at each repository due, and poll."""
+        """Make the next look at each repository due, and poll the source."""
         with self.database.write() as session:
             session.execute(update(NewRepository).values(next_look_at=db_now(-1)))
         self.poll()
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Return the number of looks so far, by repository."""
+        """Return the repositories that wait for a first push: the number of looks so far, by the repository's id."""
         with self.database.read() as session:
             rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
             return {row.repository_id: row.looks for row in rows}
@@ -88,7 +90,7 @@ def test_the_first_push_of_a_new_repository_is_queued_once(source: Listing) -> N
     [push] = source.queued()
     assert (push.repository, push.head, push.likelihood) == ("ana/app", "1" * 40, "likely")
     assert created.id not in source.waiting
-    # The overlap lists the repository again, but it is already known.
+    # The next list overlaps with the last one and has the repository again, but it is already known.
     source.look()
     assert len(source.queued()) == 1
     counts = source.state.counts

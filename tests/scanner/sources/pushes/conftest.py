@@ -1,4 +1,4 @@
-"""Fixtures that the tests of this folder share."""
+"""Fixtures for tests of pushes: a database and a client with which pages of pushes are read."""
 
 from __future__ import annotations
 

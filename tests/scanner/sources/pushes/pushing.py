@@ -1,4 +1,4 @@
-"""Helpers for tests that read the content of a push."""
+"""Helpers for tests that read the content of one push, without a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for tests that read pages of pushes."""
+"""Helpers for tests that queue pages of pushes and read them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Token = Callable[[], str]
 
 
 class Bench:
-    """A database, a GitHub and a page of pushes."""
+    """The functions that queue and read pages of pushes, called with one database and one client."""
 
     def __init__(self, database: Database, client: GitHub, state_dir: Path) -> None:
         self.database, self.client, self.state_dir = database, client, state_dir
@@ -61,7 +61,7 @@ class Bench:
         )
 
     def jobs(self) -> list[ScanJob]:
-        """Return the jobs except those of the kind "earlier", which read the history before other pushes."""
+        """Return all jobs, except those that read the commits before a push. Such jobs have EARLIER_PRIORITY."""
         with self.database.read() as session:
             wanted = select(ScanJob).where(ScanJob.priority != EARLIER_PRIORITY).order_by(ScanJob.id)
             return list(session.execute(wanted).scalars())
@@ -76,9 +76,7 @@ class Bench:
             session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
 
     def has_more(self) -> bool:
-        """Return whether a job is due, except those of the kind "earlier", which read the history before other
-        pushes.
-        """
+        """Claim the next job. Return whether there is one that does not just read the commits before a push."""
         job = jobs.claim_next(self.database, JobKind.PUSHES)
         return job is not None and job.priority != EARLIER_PRIORITY
 

@@ -1,4 +1,6 @@
-"""A push from a listing is read up to its tip, or completely if the tip is unknown. Likelier pushes are read first."""
+"""A push that a listing shows is read up to its last commit, or completely if this commit is not known. Likelier pushes
+are read first.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Each rung of the ladder finds the tokens that it promises, in every kind of push, with git's own server.
+"""The plans by which r8scan fetches a push, called rungs, find the tokens that they promise, with git's own server.
 
-The kinds: ordinary work, offline work, lying dates, branches from old commits, force pushes, imported histories,
-merges, tags, several branches, and a deletion. Every new file has its own token, and so has every older file.
+The pushes are of every kind: ordinary work, offline work, wrong dates, branches from old commits, force pushes,
+imported histories, merges, tags, several branches, and a deletion. Every new file has its own token, and so has every
+older file.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ZEROS = "0" * 40
 
 @dataclass
 class Story:
-    """A repository with its content before a push, and the content of the push."""
+    """A work tree in which the content before a push and the content of the push are committed."""
 
     path: Path
     tokens: dict[str, str] = field(default_factory=dict)
@@ -145,8 +146,14 @@ KINDS: list[Callable[[Story], None]] = [
 
 @dataclass(frozen=True)
 class Pushed:
-    """One push as the server has it: the refs before and after it, and the tokens' digests by the commit that added
-    them.
+    """One push as the server has it.
+
+    Attributes:
+        repository: The name of the repository.
+        number: The id of the repository.
+        before: The commit of each ref before the push.
+        after: The commit of each ref after the push.
+        tokens: Where each token was committed, by its digest: "old", "main" or "other".
     """
 
     repository: str
@@ -261,7 +268,7 @@ def test_the_default_branch_alone_misses_other_refs_and_records_it(
 ) -> None:
     push = pushes[kind]
     if push.tip == push.before["refs/heads/main"]:
-        # The default branch has not moved, so the push must have gone to another ref. So the refs are listed.
+        # The default branch has not moved, so the push went to another ref, and r8scan lists the refs.
         reading = read(reader, push.push(push.tip), push.known())
         assert found(reading) == push.tokens_in("other")
         return
@@ -308,7 +315,7 @@ def test_a_new_or_small_repository_is_read_whole_by_one_request(
     assert reading.tips.is_whole
     assert github.requests["git"] == 1
     assert reading.plan is not None
-    # The other refs of a new repository are read later, so nothing of it is missed.
+    # Another job reads the other refs of a new repository later, so the plan says that nothing is missed.
     assert (reading.plan.reads_refs_later, list(reading.plan.may_miss)) == (
         ("is_new" in changes),
         [] if "is_new" in changes else ["other_refs"],

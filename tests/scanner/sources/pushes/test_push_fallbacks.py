@@ -1,4 +1,6 @@
-"""A push that one git request cannot return is read by a smaller request or by the REST API. The rest is recorded."""
+"""A push that one git request cannot return is read by a smaller request or by the REST API. What is still missing is
+recorded.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,7 @@ def test_each_answer_of_git_has_a_reason(
 
 
 def cut_off(sandbox: SandboxGitHub, before: str, head: str) -> Response:
-    """Return git's answer with its end cut off."""
+    """Return git's answer to a fetch of this push, without its last 40 bytes."""
     repository = sandbox.find("ana/app")
     assert repository is not None
     asked = [
@@ -118,7 +120,7 @@ def test_a_truncated_pack_is_requested_again_even_if_a_later_request_is_empty(
 ) -> None:
     work = workplace()
     before = work.commit("first")
-    # so much takes several lines of git's answer, of which only the last one is lost
+    # Git sends this much content in several lines, and only the last line is lost.
     work.write("a", os.urandom(300_000))
     head = work.commit("a")
     work.push()

@@ -1,6 +1,7 @@
 """Likelier pushes are read first.
 
-If too many wait, the least likely are dropped and counted. Copies of a blob keep their own places.
+If too many pushes wait, the least likely are dropped and counted. A blob that several pushes contain is reported with
+the place of each.
 """
 
 from __future__ import annotations
@@ -133,7 +134,10 @@ def test_nothing_that_was_begun_is_dropped(database: Database) -> None:
 
 
 def refuse(database: Database, *only: str) -> None:
-    """Claim every due page. The gate refuses the pushes whose heads end with the given text, or all pushes."""
+    """Claim every due page, and refuse its pushes as the gate does when the budget is spent.
+
+    With `only`, refuse just the pushes whose last commit's id ends with one of these texts, and read the others.
+    """
 
     def read(item: Push) -> ItemOutcome[Push]:
         err = RateLimited("budget_spent", "spent", retry_after=1800, asked=False)

@@ -1,4 +1,6 @@
-"""A page of pushes is read, responded to and closed. Failed pushes are retried, and nothing is lost."""
+"""A page of pushes is read, its tokens are responded to, and it is closed. Failed pushes are retried, and nothing is
+lost.
+"""
 
 from __future__ import annotations
 

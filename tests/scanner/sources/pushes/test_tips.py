@@ -1,5 +1,5 @@
-"""The number of a repository's remembered tips is limited, the most useful tips are kept longest, and tips can be
-stored and read again.
+"""The number of commits that are remembered for a repository is limited, the most useful ones are kept longest, and
+they can be stored and read again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Shares and totals that are estimated from marks keep within the intervals that they state."""
+"""Shares and totals that r8scan estimates from marks keep within the intervals that it states.
+
+A mark is a push that a source has seen. Sources are compared by a sample of marks.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ def test_a_push_counts_as_seen_by_the_first_listing_of_its_repository_from_then_
     marks = [Mark(1, 100.0, 101.0), Mark(2, 100.0, 101.0), Mark(3, 100.0, 101.0)]
     catches = [
         *(Mark(1, 300.0, 360.0), Mark(1, 99.0, 160.0)),
-        # This push is older than the mark, so it does not show that the source saw the mark.
+        # The source saw this push, which is older than the mark's. So it does not show that the source saw the mark's
+        # push.
         Mark(2, 50.0, 110.0),
     ]
     assert delays(marks, catches) == [60.0, None, None]
@@ -38,7 +42,7 @@ def test_a_push_that_was_seen_late_is_no_mark() -> None:
 
 
 def test_an_earlier_push_that_a_listing_no_longer_shows_counts_as_unseen_in_the_total() -> None:
-    """Of each repository's three pushes the timeline shows all, and search the last one."""
+    """Each repository has three pushes. The timeline shows all of them, and search shows only the last one."""
     first = [Mark(number, 100.0 * push, 100.0 * push) for number in range(300) for push in range(3)]
     second = [Mark(number, 201.0, 260.0) for number in range(300)]
     found = total(first, second)
@@ -61,7 +65,9 @@ def test_an_interval_lies_between_none_and_all_and_holds_its_share(seen: int, ma
 
 
 def test_the_total_lies_in_its_interval_in_at_least_93_percent_of_simulated_days() -> None:
-    """Simulate 200 days with different rates and lags. The two sources miss pushes independently of each other."""
+    """Simulate 200 days with different rates and lags. Whether one source misses a push does not depend on the other
+    source.
+    """
     chance = random.Random(7)
     held, shares_held = 0, 0
     for _ in range(200):
@@ -79,17 +85,18 @@ def test_the_total_lies_in_its_interval_in_at_least_93_percent_of_simulated_days
         measured = recall(first, second, 1e9)[86_400]
         shares_held += measured.low <= search <= measured.high
     assert held >= 0.93 * 200
-    # If each of 200 intervals holds with a probability of 95 %, fewer than 91 % of them hold in one of two hundred
-    # runs.
+    # An interval contains the true share with a probability of 95 %. Of 200 intervals, fewer than 91 % contain it only
+    # once in about 200 runs of this test.
     assert shares_held >= 0.91 * 200
 
 
 @dataclass(frozen=True)
 class Biased:
-    """A simulated day whose pushes are of two kinds.
+    """A simulated day on which each source prefers some pushes.
 
-    `own`: the share of its mean by which one source alone prefers a kind. `common`: the shares of their means by which
-    the two sources prefer the same kind, or opposite kinds if one share is negative.
+    Each push has three random traits. The first changes only the chance that the timeline shows the push, by the share
+    `own` of its mean. The second changes only the chance of search, by a ninth of that share. The third changes both
+    chances, by the shares `common` of their means.
     """
 
     pushes: int
@@ -100,11 +107,11 @@ class Biased:
 
     @property
     def covariation(self) -> float:
-        """Return the covariance of both chances as a share of the product of their means."""
+        """Return the covariance of the two chances as a share of the product of their means."""
         return self.common[0] * self.common[1]
 
     def holds(self, chance: random.Random) -> bool:
-        """Return whether the interval of this day's total contains the number of pushes."""
+        """Simulate the day. Return whether the interval of the estimated total contains the number of pushes."""
         first = second = both = 0
         for _ in range(self.pushes):
             by_events, by_search, shared = (chance.choice((-1, 1)) for _ in range(3))
@@ -116,7 +123,7 @@ class Biased:
 
 
 def test_the_total_holds_in_200_days_on_which_each_source_prefers_some_pushes() -> None:
-    """Each source has preferences of its own, and preferences in common with the other source up to COMMON_BIAS."""
+    """Each source prefers some pushes alone, and some together with the other source, up to COMMON_BIAS."""
     chance = random.Random(11)
     days = [
         Biased(
@@ -134,12 +141,12 @@ def test_the_total_holds_in_200_days_on_which_each_source_prefers_some_pushes() 
 
 @dataclass(frozen=True)
 class Day:
-    """A simulated day as two sources see it, with what is known to make them unfair samples.
+    """A simulated day as two sources see it. Both see an unfair sample of the pushes, for the reasons that are known.
 
-    The timeline shows a span of each minute, so a smaller share of the pushes when there are many. Search shows only
-    the latest push that its index knows: one that follows within the lag hides the earlier ones. It never shows pushes
-    that do not move a repository's time, such as those to a wiki. A few accounts are hidden from both sources. The two
-    give times that differ by a second.
+    The timeline shows some seconds of each minute, so it shows a smaller share of the pushes when there are many.
+    Search shows only the latest push to a repository that its index knows, so a push within the index's lag hides
+    earlier ones. Search never shows pushes that do not change a repository's time, such as pushes to a wiki. Neither
+    source shows a few accounts. The times that the sources give for a push differ by up to a second.
     """
 
     pushes: int
@@ -151,7 +158,7 @@ class Day:
     hidden: float
 
     def marks(self, chance: random.Random) -> tuple[int, list[Mark], list[Mark]]:
-        """Return the number of pushes, and the marks of both sources."""
+        """Return the number of pushes, the marks of the timeline, and the marks of search."""
         pushed = self._pushed(chance)
         first, second = [], []
         for repository, times in enumerate(pushed):
@@ -164,14 +171,17 @@ class Day:
                     first.append(Mark(repository, float(int(at)), at + 5))
                 lag = chance.expovariate(1 / self.lag)
                 is_superseded = number + 1 < len(times) and times[number + 1] < at + lag
-                # At the busiest time, the quota does not pay for a tenth of the windows.
+                # At the busiest time of the day, the quota is not enough for a tenth of the windows of search.
                 is_paid_for = chance.random() > max(busy - 1, 0) / 4
                 if is_found and is_paid_for and not is_superseded and chance.random() > self.unlisted:
                     second.append(Mark(repository, float(int(at + chance.random())), at + lag))
         return sum(map(len, pushed)), first, second
 
     def _pushed(self, chance: random.Random) -> list[list[float]]:
-        """Return the times of each repository's pushes. There are more by day, and some follow each other quickly."""
+        """Return the times of each repository's pushes, in seconds of the day.
+
+        There are more pushes by day than at night, and some follow an earlier push of the same repository quickly.
+        """
         found: list[list[float]] = []
         count = 0
         while count < self.pushes:
@@ -206,7 +216,7 @@ def test_the_total_holds_in_200_days_on_which_the_sources_are_no_fair_samples() 
 
 
 def test_a_common_preference_beyond_the_allowance_is_not_in_the_interval() -> None:
-    """This is a known weakness, which the docs describe: with more marks, the interval around a wrong total gets
+    """This is a known weakness, which the docs describe. With more marks, the interval around a wrong total gets
     narrower.
     """
     chance = random.Random(5)
@@ -216,7 +226,7 @@ def test_a_common_preference_beyond_the_allowance_is_not_in_the_interval() -> No
 
 
 def test_sources_that_favour_the_same_pushes_make_the_total_too_low() -> None:
-    """This is a known weakness, which the docs describe: the interval does not show it."""
+    """This is a known weakness, which the docs describe. The interval does not show that the total is too low."""
     chance = random.Random(3)
     favoured = [chance.random() < 0.5 for _ in range(8000)]
     first = [Mark(number, number, number) for number, good in enumerate(favoured) if good and chance.random() < 0.1]

@@ -1,4 +1,4 @@
-"""Fixtures that the tests of this folder share."""
+"""Fixtures for tests of repository search: a client with a credential, and the source."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every push that enters the search index is queued once, early or late.
+"""Every push that enters the search index, early or late, is queued once.
 
-Pushes that cannot be seen are recorded as a gap.
+Pushes that search cannot show are recorded as a gap.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
     search.poll(150)
     assert search.names == ["ana/early", "ana/late"]
     assert search.state.counts["repositories_late"] == 1
-    # The next look finds nothing new, and after the last one the window is forgotten.
+    # The next look finds nothing new. After the last look, r8scan forgets the window.
     for _ in range(3):
         search.look_again()
         search.poll(5)
@@ -92,7 +92,10 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
 
 @only_sqlite
 def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the results are read, they move up by one. Another pass reads the result that was therefore skipped."""
+    """Between two pages of results, ten repositories leave the window, so the results of the next page move up by ten.
+
+    The source notices this, and reads the window once more.
+    """
     search.poll()
     for number in range(300):
         search.push(f"ana/app{number}")
@@ -103,7 +106,7 @@ def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, m
         found = answered(words)
         if len(found) == 300 and "updated-asc" in words:
             calls.append(len(found))
-            # From the second page on, ten repositories of the first page have left.
+            # From the second page on, ten repositories that were on the first page are gone.
             return found if len(calls) == 1 else found[10:]
         return found
 

@@ -1,4 +1,6 @@
-"""Windows that GitHub did not show in time, for lack of quota or after a pause, are read later or recorded as a gap."""
+"""Windows of time that were not searched in time, for lack of quota or after a pause, are searched later or recorded as
+a gap.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from workers.sandbox.github import SandboxGitHub
 
 @pytest.fixture
 def second(sandbox: SandboxGitHub, upgraded_sqlite: Path, tmp_path: Path) -> Iterator[Searching]:
-    """Return another installation with the same credential and a separate database and gate."""
+    """Yield the source of a second installation, with its own database and gate and the same credential."""
     shutil.copy(upgraded_sqlite, tmp_path / "second.db")
     with (
         closing(Database(f"sqlite:///{tmp_path / 'second.db'}")) as database,
@@ -71,9 +73,9 @@ def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> Non
 
 
 def accounted_for(search: Searching, pushed: dict[str, float]) -> dict[str, int]:
-    """Return how many pushes were queued, are in a span to catch up on, or are in a recorded gap.
+    """Return how many pushes were queued, are in a span that will be caught up on, or are in a recorded gap.
 
-    The test fails if a push is in none of them, because it was missed silently.
+    Fail the test if a push is in none of these, because it was then missed silently.
     """
     known, plan, found = set(search.names), search.plan, {"queued": 0, "behind": 0, "gap": 0}
     spans = [*plan.behind, (plan.until, int(search.now) + 1)]

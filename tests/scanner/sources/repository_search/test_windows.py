@@ -1,4 +1,4 @@
-"""Windows follow each other without a hole, stay below GitHub's limit of 1,000 results, and wait for the search
+"""Windows of time follow each other without a hole, stay below GitHub's limit of 1,000 results, and wait for the search
 index.
 """
 
@@ -120,7 +120,7 @@ def test_spans_older_than_a_day_are_given_up_and_recorded() -> None:
     given_up = plan.leave_behind(NOW)
     assert given_up == [(int(NOW) - MAX_BEHIND_SECONDS - 500, int(NOW) - MAX_BEHIND_SECONDS - 1)]
     assert plan.behind[0][0] == int(NOW) - MAX_BEHIND_SECONDS
-    # Nothing is given up twice.
+    # Nothing is given up a second time.
     assert plan.leave_behind(NOW) == []
 
 

@@ -1,4 +1,4 @@
-"""Fixtures that the tests of this folder share."""
+"""Fixtures for tests of rescans: settings, and a function that runs the next step of a rescan."""
 
 from __future__ import annotations
 

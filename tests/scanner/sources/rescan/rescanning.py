@@ -1,4 +1,4 @@
-"""Helpers for tests of rescans."""
+"""Helpers for tests of rescans: they queue a rescan, run it to its end, and read its job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rescan's mirror: clones stop and are removed, and commits that no ref reaches are read or counted."""
+"""The mirror of a rescan: clones are stopped and removed, and commits that no ref reaches are read or counted."""
 
 from __future__ import annotations
 
@@ -176,7 +176,9 @@ def test_unreached_commits_that_are_gone_do_not_hide_the_others(
 
 
 class Patient(threading.Event):
-    """A wait function that records the seconds and advances the gate's clock."""
+    """An event whose `wait` returns at once. It records the seconds in `waits`, and advances the gate's clock by
+    them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,7 +192,7 @@ class Patient(threading.Event):
 
 @dataclass
 class Unreached:
-    """A mirror, and a commit that no ref of its repository reaches."""
+    """A mirror, and a commit of its repository that no ref reaches."""
 
     client: GitHub
     url: str

@@ -1,4 +1,4 @@
-"""Helpers for tests of the event timeline: pages of events."""
+"""Helpers for tests of the event timeline: events, pages of events, and the source's row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def push(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def pages(*batches: list[dict[str, Any]], **headers: str) -> Callable[[httpx.Request], httpx.Response]:
-    """Return a timeline of pages, with an ETag for each."""
+    """Return a handler of requests that answers with these pages of events. It uses an ETag for each page, as GitHub
+    does.
+    """
 
     def answer(request: httpx.Request) -> httpx.Response:
         page = int(request.url.params["page"])

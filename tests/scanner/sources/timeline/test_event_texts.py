@@ -1,4 +1,4 @@
-"""A text of the timeline that takes long to read delays no poll: a job fetches it again and reads it with more time."""
+"""A text of the timeline that takes long to read delays no poll. A job fetches it again and reads it with more time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMENT = f"{API}/repos/ana/app/issues/comments/7"
 
 
 class LateReader(InProcessReader):
-    """A reader that never finishes in time."""
+    """A reader that never finishes in time, and counts in `asked` how often it was called."""
 
     def __init__(self) -> None:
         super().__init__(Limits())
@@ -141,7 +141,7 @@ def test_one_page_spends_one_budget_whatever_it_brings(
     events = [comment_event(number, encoded(fresh_token()), f"{COMMENT}{number}") for number in range(60)]
     api.get("/events").respond(json=events)
     polled(database, github, reader, tmp_path)
-    # The first text has used up the budget of all texts. The others were not tried, and each is fetched again.
+    # The first text uses up the budget of all texts. So the others are not read now, and jobs fetch all of them again.
     assert reader.asked == 1
     assert sum(len(job.target["files"]) for job in jobs_of(database, "files")) == 60
 

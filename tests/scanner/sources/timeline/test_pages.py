@@ -1,4 +1,4 @@
-"""The pages of the event timeline are requested as GitHub allows, and their answers lead to events, gaps or errors."""
+"""The pages of the event timeline are requested as GitHub allows. Each answer leads to events, a gap or an error."""
 
 from __future__ import annotations
 

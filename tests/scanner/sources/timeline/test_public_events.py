@@ -1,4 +1,6 @@
-"""The timeline is polled as GitHub asks for it, with any answer of GitHub's, and each event is committed once."""
+"""The timeline is polled at the interval that GitHub asks for, any answer of GitHub is survived, and each event is
+committed once.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def ago(seconds: float) -> str:
 
 
 def list_of(start: int, *, newest: float, seconds: float = 4.0, count: int = 100) -> list[dict[str, Any]]:
-    """Return a list of events whose newest one is `newest` seconds old, spread over `seconds`."""
+    """Return a list of events. The newest is `newest` seconds old, and the others are older by up to `seconds`."""
     return [push(start + n, created_at=ago(newest + seconds * n / count)) for n in range(count)]
 
 
