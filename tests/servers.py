@@ -1,4 +1,6 @@
-"""Real Redis and PostgreSQL servers for tests. They need no root and no installation, and end with the tests."""
+"""Runs real Redis and PostgreSQL servers for tests. They need no root's rights and no installed packages, and end with
+the block that started them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ READY_SECONDS = 30.0
 
 @contextmanager
 def redis_server(at: str = "") -> Iterator[str]:
-    """Run a Redis on its own socket, or on the given one, and yield the socket's path."""
+    """Run a Redis on a Unix socket at the path `at`, or at a new path. Yield the socket's path."""
     with tempfile.TemporaryDirectory(prefix="r8redis-") as folder:
         socket = at or f"{folder}/redis.sock"
         parent = os.getpid()
@@ -47,10 +49,10 @@ def redis_server(at: str = "") -> Iterator[str]:
 
 @contextmanager
 def postgresql_server(kept: Path | None = None) -> Iterator[str]:
-    """Run a PostgreSQL on its own socket, and yield the URL of its database `postgres`.
+    """Run a PostgreSQL on a Unix socket of its own. Yield the URL of its database `postgres`.
 
     Args:
-        kept: A data folder to keep after the server ends. It is created if it does not exist.
+        kept: A data folder that is kept when the server ends. It is created if it does not exist.
     """
     with tempfile.TemporaryDirectory(prefix="r8pg-") as folder:
         user = "nobody" if os.getuid() == 0 else None
@@ -59,7 +61,7 @@ def postgresql_server(kept: Path | None = None) -> Iterator[str]:
         is_new = not data.exists()
         data.mkdir(mode=0o700, exist_ok=True)
         if user is not None:
-            # PostgreSQL refuses to run as root, so its own folders get another owner.
+            # PostgreSQL refuses to run as root. So another user runs it, who must own the folders.
             owner = pwd.getpwnam(user)
             os.chown(folder, owner.pw_uid, owner.pw_gid)
             os.chown(data, owner.pw_uid, owner.pw_gid)
@@ -94,7 +96,8 @@ def postgresql_server(kept: Path | None = None) -> Iterator[str]:
             _await(lambda: _answers(folder), child, (psycopg.OperationalError,))
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:
-            # A data folder that is kept must not need recovery at the next start.
+            # Shut down properly if the data folder is kept, because the next start would otherwise begin with a
+            # recovery.
             child.send_signal(signal.SIGKILL if kept is None else signal.SIGINT)
             child.wait()
 
@@ -111,7 +114,7 @@ def _postgresql_binaries(folder: Path, user: str | None) -> Path:
     installed = Path(spec.origin).parent / "pginstall"
     if user is None or all(parent.stat().st_mode & 0o001 for parent in installed.parents):
         return installed / "bin"
-    # If the package is in a home folder that only root may enter, another user could not start it, so copy it.
+    # The other user cannot start the package if it is in a home folder that only root may enter, so copy it.
     copied = folder / "pginstall"
     shutil.copytree(installed, copied, symlinks=True)
     folder.chmod(0o711)

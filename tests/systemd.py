@@ -1,4 +1,4 @@
-"""A stand-in for systemd: the socket to which services say that they are ready and that they work."""
+"""Replaces systemd in tests: a socket to which services report that they are ready and that they work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ _CREDENTIALS = struct.Struct("iii")  # struct ucred of Linux: process, user, gro
 
 @contextmanager
 def notified(address: Path) -> Iterator[Callable[[], list[tuple[int, str]]]]:
-    """Listen on a socket, and yield a function that returns all messages so far, each with the process that sent it."""
+    """Listen on a socket. Yield a function that returns all messages received, each as the sender's process id and the
+    text.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         listener.bind(str(address))

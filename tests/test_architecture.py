@@ -1,4 +1,4 @@
-"""Packages depend only on packages below them, detection is pure, and only the workers know Celery."""
+"""Each package imports only packages below it, detection does no I/O, and only the workers know Celery."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-# Each package, and the packages that it may import.
+# The packages that each package may import.
 MAY_IMPORT = {
     "scanner.child_processes": set(),
     "scanner.confinement": {"scanner.child_processes"},

@@ -1,4 +1,6 @@
-"""The compose file fits the published schema, and every service, command, variable and file in it exists."""
+"""The compose file is valid by its published schema, and every service, command, variable and file that it names
+exists.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ def test_every_command_exists(name: str) -> None:
 
 
 def started(name: str) -> list[Service]:
-    """Return the processes that `r8scan run` starts in this container."""
+    """Return the processes that `r8scan run` starts in the container of this service."""
     words = OURS[name]["command"]
     if words[0] != "run":
         return []
@@ -206,7 +208,7 @@ def test_the_image_copies_only_what_exists_and_does_not_run_as_root() -> None:
 
 
 def test_polling_shares_no_pool_with_anything_else() -> None:
-    """Polling has its own pool, so that a hung scan, mail or look-up takes no thread from it."""
+    """Polling has its own pool of threads, so that a hung scan, mail or look-up cannot take a thread from it."""
     in_compose = [service for name in OURS for service in started(name)]
     for found in (in_compose, services(2)):
         assert [queues_of(service) for service in found if "polling" in queues_of(service)] == [{"polling"}]

@@ -1,4 +1,4 @@
-"""The coverage pages show the results that the model computes from its inputs, and the results are plausible for any
+"""The coverage pages show the results that the model computes from its inputs, and these results are plausible for any
 input.
 """
 
@@ -47,7 +47,7 @@ def test_both_pages_show_the_tables_that_the_command_prints(results: Results) ->
 
 def test_page_1_once_a_minute_is_two_percent(inputs: Inputs, results: Results) -> None:
     assert firehose.one_window_share(inputs) == pytest.approx(0.0226, abs=0.0001)
-    # Failed polls reduce the share a little.
+    # Some polls fail, which reduces the share a little.
     assert 0.02 < results.shares.uncoordinated[0] <= 0.0227
 
 
@@ -58,7 +58,7 @@ def test_repository_search_shows_most_pushes_and_fits_the_points_of_one_credenti
     assert search.points_per_hour + inputs.new_repositories.points_per_hour < inputs.limits.points_per_hour
     assert results.sources["repository_search"].seconds[0] >= search.settle_seconds
     assert listed.cost.pushes_per_second > 0.9 * inputs.firehose.events_per_second * inputs.firehose.read_share
-    # The GraphQL points are enough for the pages of the first looks.
+    # The hourly GraphQL points pay for all pages of each window's first look.
     pages = 3600 * inputs.firehose.events_per_second * inputs.firehose.push_share / 100
     assert pages < search.points_per_hour
 
@@ -220,8 +220,8 @@ def test_what_an_installation_measured_replaces_assumptions(inputs: Inputs) -> N
     search = changed.repository_search
     assert search.indexed_share == pytest.approx(0.9)
     assert (search.settle_seconds, search.window_seconds) == (90.0, 12)
-    # Half of the pushes were indexed within 300 s and all within 900 s. On a logarithmic scale, the range begins at 100
-    # s.
+    # Half of the pushes were indexed within 300 s, and all within 900 s. If the lag is spread evenly on a logarithmic
+    # scale, the shortest is 100 s.
     assert search.lag_earliest_seconds == pytest.approx(100)
     assert search.lag_latest_seconds == pytest.approx(900)
     assert changed.firehose.events_per_second == pytest.approx(9_849_600 / 86_400 / inputs.firehose.push_share)

@@ -1,5 +1,5 @@
-"""The units and manifests of docs/deployment start existing commands, with only the rights and the memory that they
-need.
+"""The systemd units and manifests of docs/deployment start existing commands, with only the rights and the memory that
+these need.
 """
 
 from __future__ import annotations

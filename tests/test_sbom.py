@@ -1,4 +1,4 @@
-"""`make sbom` writes a CycloneDX document that lists every locked package of the service with its hashes."""
+"""`make sbom` writes a CycloneDX document that lists every locked package of the service, with its hashes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_every_locked_package_is_in_it(tmp_path: Path) -> None:
-    # Run the recipe's command directly, because `make` would first update the virtual environment.
+    # Run the command of the recipe directly, because `make` would first update the virtual environment.
     shown = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.development-installed", "sbom"],
         cwd=ROOT,

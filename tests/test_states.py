@@ -35,14 +35,16 @@ def modules() -> list[Path]:
 
 
 def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the string literals that stand where an enum value belongs, in comparisons, assignments and arguments."""
+    """Yield the string literals in places where an enum's value is required: in comparisons, assignments and
+    arguments.
+    """
     for node in ast.walk(tree):
         yield from _words(list(_beside_a_state(node)))
     yield from _constant_words(tree)
 
 
 def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions of one node that must be enum values."""
+    """Yield those expressions of one node that must be values of an enum."""
     match node:
         case ast.Compare(left=left, comparators=comparators):
             if any(map(_holds_a_state, [left, *comparators])):
@@ -80,7 +82,9 @@ def _holds_a_state(node: ast.expr) -> bool:
 
 
 def _words(nodes: list[ast.expr]) -> Iterator[ast.Constant]:
-    """Yield the bare strings among the nodes: alone, in a collection, or in a conditional expression."""
+    """Yield the string literals with an enum's value in these expressions: alone, in a collection, or in a
+    conditional.
+    """
     for node in nodes:
         match node:
             case ast.Constant(value=str() as value) if value in WORDS and value:
@@ -104,7 +108,9 @@ def _defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
 
 
 def _constant_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the strings of constants that are collections of enum values: `OPEN = ("queued", "running")`."""
+    """Yield the strings of module constants that are collections of such values, for example `OPEN = ("queued",
+    "running")`.
+    """
     for node in getattr(tree, "body", []):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List | ast.Set):
             words = list(_words(node.value.elts))

@@ -1,4 +1,4 @@
-"""The workers' Celery app with short time limits, in which reading some pushes and polling gists hangs for ever."""
+"""The workers' Celery app with short time limits. In it, reading certain pushes and polling gists hang for ever."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ watchdog.current().grace_seconds = 0.5
 
 
 def _hang() -> NoReturn:
-    """Block in a system call forever, with a child process that writes nothing and would not notice its parent's
-    end.
+    """Block for ever in a system call.
+
+    Before that, start a child process that also runs for ever, because it does not notice that its parent has ended.
+    Write both process ids into the file `hanging`.
     """
     child = subprocess.Popen(["tail", "-f", "/dev/null"])
     with (Path(os.environ["R8SCAN_STATE_DIR"]) / "hanging").open("a") as listed:

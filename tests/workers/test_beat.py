@@ -1,4 +1,4 @@
-"""Beat keeps its rate of ticks if the system clock is set."""
+"""Beat keeps its rate of ticks when somebody sets the system clock."""
 
 from __future__ import annotations
 

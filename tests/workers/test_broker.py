@@ -1,4 +1,4 @@
-"""Redis is not trusted: anything written into it can only make a real worker look for due rows."""
+"""Redis is not trusted: whatever is written into Redis, it can only make a worker look for due rows."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Service:
     folder: Path
 
     def send(self, task: str) -> None:
-        """Send a wake as another r8scan process does."""
+        """Send the message that wakes a task, as another process of r8scan does."""
         self.sender.send_task(task, queue=task_routes[task]["queue"], ignore_result=True)
 
     def push(self, message: object, queue: str = "polling") -> None:
-        """Append an unchanged message to a queue in Redis."""
+        """Append a message to a queue in Redis, exactly as it is."""
         self.redis.lpush(queue, message if isinstance(message, bytes | str) else json.dumps(message))
 
     def known(self, token: str) -> str:
@@ -78,7 +78,10 @@ class Service:
             return session.execute(select(func.count()).select_from(model)).scalar_one()
 
     def await_look(self, digest: str) -> None:
-        """Wait until the worker has decided on a recorded report. By then it has processed all earlier messages."""
+        """Wait until the worker has consumed all messages so far.
+
+        To know this, record a report of the token with this digest and wait until the worker has disabled the token.
+        """
         queues = [queue.name for queue in task_queues]
         until(lambda: self.worker.poll() is not None or not any(self.redis.llen(name) for name in queues), 60)
         self.reported(digest)
@@ -124,7 +127,10 @@ def service(tmp_path: Path, redis_socket: str) -> Iterator[Service]:
 
 
 def forged(task: str, args: object = (), kwargs: object = None, *, queue: str = "", **more: Any) -> dict[str, Any]:
-    """Return a message as kombu writes it. `more` replaces parts: `headers`, `embed`, `body`, `content_type`."""
+    """Return a message as kombu, Celery's library for messages, writes it.
+
+    `more` replaces parts of the message: `headers`, `embed`, `body`, `content_type`.
+    """
     identifier = str(uuid.uuid4())
     body = json.dumps([args, kwargs or {}, more.get("embed", {})])
     return {
@@ -144,7 +150,7 @@ def forged(task: str, args: object = (), kwargs: object = None, *, queue: str = 
 
 
 class Touch:
-    """An object that creates a file when it is unpickled."""
+    """An object that creates a file at `path` when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

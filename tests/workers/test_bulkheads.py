@@ -1,4 +1,6 @@
-"""Each kind of task uses a limited number of threads, so that a slow kind cannot starve the others."""
+"""Each kind of task may use a limited number of threads, so that a slow kind does not take all threads from the
+others.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The context of a process: each GitHub client has the credential that its endpoints accept."""
+"""The objects that the tasks of a process share: each GitHub client has the credential that its endpoints accept."""
 
 from __future__ import annotations
 

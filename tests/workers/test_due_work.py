@@ -1,4 +1,4 @@
-"""The sweeper's one query finds every kind of work, and an idle service runs no other step."""
+"""The sweeper's one query finds every kind of due work. In an idle service, the sweeper does nothing else."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_too_many_sightings_are_found(database: Database) -> None:
 
 @pytest.fixture
 def own(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """Yield the database of the tasks."""
+    """Yield the database, which the tasks in this process use too."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     housekeeping.sweep()  # opens the first connection

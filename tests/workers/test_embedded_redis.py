@@ -1,4 +1,4 @@
-"""The Redis of `r8scan run` is real, private, and ends with its owner."""
+"""The Redis that `r8scan run` starts is a real one, is private, and ends with the process that started it."""
 
 from __future__ import annotations
 

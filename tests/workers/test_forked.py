@@ -1,4 +1,6 @@
-"""A forked service is a process of its own, with its own status, environment and signals, and without open files."""
+"""A forked service is a separate process, with its own status, environment and signal handlers, and without open files
+of its parent.
+"""
 
 from __future__ import annotations
 

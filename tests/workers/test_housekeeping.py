@@ -1,4 +1,4 @@
-"""A failing step of the housekeeping does not stop the other steps."""
+"""If one step of the housekeeping fails, the other steps are still done."""
 
 from __future__ import annotations
 

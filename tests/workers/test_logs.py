@@ -65,7 +65,7 @@ def leaks(token: str, text: str) -> bool:
 
 @pytest.fixture
 def token() -> str:
-    # No part of this token occurs in it twice, so the test finds any part that is printed.
+    # No two parts of this token are equal, so that the test recognises every part that is printed.
     return "r8_" + "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789a"
 
 
@@ -137,7 +137,7 @@ def test_a_value_that_cannot_be_shown_is_named_by_its_type() -> None:
 
 @pytest.fixture(params=["console", "json"])
 def lines(request: pytest.FixtureRequest, token: str, tmp_path: Path) -> list[str]:
-    """Return the output of a process that logs a token in every way and ends with an exception."""
+    """Return the output of a process that logs a token in every way and ends with an exception, line by line."""
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, request.param],
         input=token,
@@ -182,7 +182,7 @@ def test_every_line_of_a_process_is_json_and_an_absent_redis_is_one_line(name: s
     }
     wanted = "listening on" if name == "serve" else "Redis is unavailable"
     with socket.create_server(("127.0.0.1", 0)) as server:
-        # The option goes before the setting, whose port is in use.
+        # The setting names a port that is in use. The option `--port` must override it.
         environment["R8SCAN_WEB_PORT"] = str(server.getsockname()[1])
         child = start_child(
             list(PROCESSES[name]),

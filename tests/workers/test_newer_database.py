@@ -1,4 +1,6 @@
-"""If a newer version has upgraded the database, each process logs that in one line, at its start and while it runs."""
+"""If a newer version has upgraded the database, each process says so in one line of its log, at its start and while it
+runs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from workers.tasks import housekeeping
 
 @pytest.fixture
 def newer(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """Return a database as a newer version would leave it, with another revision and without one column."""
+    """Return a database as a newer version would leave it: with an unknown revision, and with one column renamed."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     with database.write() as session:

@@ -1,4 +1,4 @@
-"""An outage makes only a few lines in the log, however long it lasts and however many attempts fail."""
+"""An outage leads to only a few lines in the log, however long it lasts and however many attempts fail."""
 
 from __future__ import annotations
 

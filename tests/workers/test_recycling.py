@@ -1,4 +1,4 @@
-"""A worker that has grown large or old ends at a moment at which it does no task, and is started again."""
+"""A worker that has grown large or old ends when it does no task, and is started again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ start(app, ["worker", "-n", "large@test", "-Q", "scanning", "-P", "threads", "-c
 
 
 class Worker:
-    """A worker's state, set by a test."""
+    """A simulated worker: a test sets its clock, its memory and whether it is idle, and `ends` counts how often it was
+    ended.
+    """
 
     def __init__(self) -> None:
         self.now, self.memory, self.is_idle, self.ends = 1000.0, 100, True, 0

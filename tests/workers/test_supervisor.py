@@ -1,4 +1,4 @@
-"""A process that ends is restarted: at once after a stable time, with a growing delay if it keeps ending."""
+"""A process that ends is restarted: at once if it was stable, and with a growing delay if it keeps ending."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NAME = "beat"
 
 @pytest.fixture
 def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
-    """Return a function that waits for the child's end, calls `_revive` once, and returns whether the child was
+    """Yield a function that waits until the child has ended, calls `_revive`, and returns whether the child was
     restarted.
     """
-    # The service in this test prints one line and ends.
+    # The child in this test prints its version and ends.
     monkeypatch.setattr(supervisor, "services", lambda *_: [Service(NAME, ("--version",))])
     parent = Supervisor(load_settings())
     parent._start_all_services()

@@ -1,4 +1,6 @@
-"""A hung task ends only its own process. Its row is recorded, the pool continues, and no process is left behind."""
+"""A hung task ends only its own process. The time limit is recorded in the task's row, the pool continues, and no
+process is left behind.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ MINUTE = 120.0
 
 @dataclass
 class Service:
-    """A worker that is restarted when it ends, as by a supervisor. `ends` are its exit statuses."""
+    """A worker that is started again when it has ended, as a supervisor would do.
+
+    `ends` has the exit statuses of the workers that ended.
+    """
 
     database: Database
     sender: Celery
@@ -42,7 +47,7 @@ class Service:
     ends: list[int] = field(default_factory=list)
 
     def wake(self, task: str, *arguments: object, queue: str) -> None:
-        """Restart the worker if it ended, and wake its task."""
+        """Start the worker again if it has ended, and send the message that wakes a task."""
         status = self.worker.poll()
         if status is not None:
             self.ends.append(status)
@@ -54,7 +59,7 @@ class Service:
             return session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
 
     def hanging(self) -> list[int]:
-        """Return the processes that hung, and their children."""
+        """Return the ids of the processes that have hung, and of their children."""
         path = self.state / "hanging"
         return [int(line) for line in path.read_text().split()] if path.exists() else []
 
@@ -111,7 +116,7 @@ def queue(database: Database, repository: str, failures: int) -> int:
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_hung_job_visibly_fails_and_the_others_are_done(tmp_path: Path, redis_socket: str, pool: str) -> None:
     with running(tmp_path, redis_socket, "--pool", pool, "-c", "1", "-Q", "scanning") as service:
-        # The job has failed before, so this is its last claim.
+        # The job has failed as often as allowed but once, so this claim is its last.
         hung = queue(service.database, "hangs/app", jobs.MAX_FAILURES - 1)
         good = queue(service.database, "ana/app", 0)
 
@@ -124,7 +129,7 @@ def test_a_hung_job_visibly_fails_and_the_others_are_done(tmp_path: Path, redis_
         pids = service.hanging()
         assert len(pids) == 2
         until(lambda: not any(psutil.pid_exists(pid) for pid in pids), MINUTE)
-        # A prefork worker replaces its child. A worker with threads ends and is restarted.
+        # With prefork, the worker replaces its child. With threads, the worker itself ends and is started again.
         assert service.ends == ([EXIT_STATUS] if pool == "threads" else [])
 
 
@@ -149,7 +154,7 @@ def test_a_process_ends_also_while_c_code_holds_the_interpreters_lock() -> None:
     script = (
         "import ctypes; from workers import watchdog;"
         "watchdog.FROZEN_INTERPRETER_SECONDS = 1; watchdog.current().start();"
-        # PyDLL keeps the interpreter lock during the call, so that no other Python thread runs.
+        # PyDLL holds the interpreter's lock during the call, so no other Python thread can run.
         "ctypes.PyDLL(None).sleep(600)"
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=MINUTE, check=False)

@@ -1,4 +1,4 @@
-"""The `r8scan` command in its own process, with a clean environment."""
+"""A fixture for tests of commands: the `r8scan` command in its own process, with a clean environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def r8scan(tmp_path: Path) -> Run:
-    """Run `r8scan`. `env` adds variables, `stdin` is its input, and `installed` uses the installed script."""
+    """Return a function that runs `r8scan` with these arguments, and returns the completed process.
+
+    `env` adds variables, `stdin` is the input, and with `installed` the function runs the installed script.
+    """
 
     def run(
         *arguments: str, stdin: str = "", env: dict[str, str] | None = None, installed: bool = False

@@ -1,4 +1,4 @@
-"""Commands in a folder that an attacker prepared: its `.env` is not read, and written files stay private."""
+"""Commands in a folder that an attacker prepared do not read its `.env`, and the files that they write stay private."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command imports only what it uses: the clients of other commands would double its time to start."""
+"""A command imports only what it uses, because importing the clients of all commands would double its time to start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C ends the display of a job but not the job, and prints how to continue."""
+"""Ctrl-C ends the display of a job but not the job, and the command prints how to show it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists find what an operator asks for, say what they leave out, and fit the terminal."""
+"""Lists find what an operator asks for, say what they leave out, and fit the width of the terminal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ TOKENS = 5
 
 @pytest.fixture
 def leaked(r8scan: Run, tmp_path: Path) -> Run:
-    """Leak five tokens of two accounts in two repositories, the last one long ago."""
+    """Leak five tokens of two accounts in two repositories, the last one five days ago. Return the function that runs
+    r8scan.
+    """
     assert r8scan("tokens", "list").stdout == "No tokens yet: r8scan tokens import FILE\n"
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     digests = [f"{number:064x}" for number in range(TOKENS)]

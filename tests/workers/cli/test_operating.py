@@ -1,6 +1,6 @@
-"""The commands for the status, for rescans and for backfills.
+"""The commands that show the status and that start rescans and backfills.
 
-Wrong input gives one line that says what to write instead.
+Wrong input leads to one line that says what to write instead.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def add_polled_sources(session: Session, now: datetime) -> None:
 
 
 def add_disabled_incidents(session: Session, now: datetime) -> None:
-    """Add three incidents that were disabled one, two and three seconds after their publication."""
+    """Add three incidents whose tokens were disabled one, two and three seconds after their publication."""
     for seconds in (1, 2, 3):
         incident = Incident(
             digest=f"{seconds:064x}",
@@ -121,7 +121,7 @@ def add_disabled_incidents(session: Session, now: datetime) -> None:
         place = {"kind": "file", "url": "", "source": "public_events", "place_key": str(seconds)}
         published = now - timedelta(seconds=seconds)
         session.add(Exposure(incident_id=incident.id, seen_at=now, published_at=published, **place))
-        # A second place of the token, older but found later, does not count as a delay.
+        # Add a second place of the token that is older but was found later. It must not count as a delay.
         older = {"seen_at": now + timedelta(hours=1), "published_at": now - timedelta(days=900)}
         session.add(Exposure(incident_id=incident.id, **older, **{**place, "place_key": f"{seconds} elsewhere"}))
 
@@ -217,7 +217,7 @@ def test_watching_repeats_the_status_until_it_is_interrupted(
     terminal, its_side = opened()
     command = [str(Path(sys.executable).parent / "r8scan"), "status", "--watch", *options]
     env = {"PATH": os.environ["PATH"], "R8SCAN_STATE_DIR": str(tmp_path / "state"), "TERM": "xterm", "COLUMNS": "200"}
-    # A suite that was started in the background ignores SIGINT, and its children would inherit that.
+    # If the tests were started in the background, this process ignores SIGINT, and the command would inherit that.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         child = start_child(command, env=env, stdout=its_side, stderr=its_side)
@@ -226,7 +226,7 @@ def test_watching_repeats_the_status_until_it_is_interrupted(
     os.close(its_side)
     shown = b""
     try:
-        # Wait until the running command shows a problem that began later.
+        # Wait until the running command shows the status, then cause a problem and wait until it is shown.
         while mark not in shown:
             shown += os.read(terminal, 65536)
             assert child.poll() is None, shown

@@ -1,4 +1,6 @@
-"""`r8scan scan` finds tokens in files, folders, streams and histories, reports what it read, and prints no token."""
+"""`r8scan scan` finds tokens in files, folders, streams and histories, reports what it has read, and prints no
+token.
+"""
 
 from __future__ import annotations
 
@@ -161,7 +163,7 @@ def test_the_store_is_asked_and_not_changed(r8scan: Run, tmp_path: Path, fresh_t
 
 @pytest.fixture
 def http_store() -> Iterator[ReferenceStore]:
-    """Run a token store behind HTTP."""
+    """Yield a running token store behind HTTP."""
     store = ReferenceStore("the-secret")
     with token_store.running(store):
         yield store

@@ -1,4 +1,6 @@
-"""`r8scan scan` reads every repository below a path, or names it as unread and exits with a status other than 0."""
+"""`r8scan scan` reads every repository below a path. If it cannot read one, it names the repository and exits with a
+status other than 0.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def digest(token: str) -> str:
 
 
 def repository(path: Path, token: str) -> Workplace:
-    """Return a work tree with a token in its history, but not in its files."""
+    """Return a work tree whose history contains the token. Its newest files do not contain it."""
     work = Workplace(path, "nowhere")
     work.start()
     work.write("src/a.txt", token)

@@ -1,4 +1,4 @@
-"""`r8scan settings` shows the settings in effect and their origins, without secrets.
+"""`r8scan settings` shows the settings in effect and where each comes from, without secrets.
 
 A misspelt setting ends the command.
 """

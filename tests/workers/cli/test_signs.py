@@ -1,4 +1,4 @@
-"""The commands for reports, the brake and usage."""
+"""The commands for reports of compromised tokens, for the disable quota (the brake) and for usage records."""
 
 from __future__ import annotations
 

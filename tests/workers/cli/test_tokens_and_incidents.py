@@ -1,4 +1,4 @@
-"""The commands for the token store and incidents."""
+"""The commands that manage the tokens of the store and show incidents."""
 
 from __future__ import annotations
 

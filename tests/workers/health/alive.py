@@ -1,4 +1,4 @@
-"""Helpers that write the heartbeats of a service in which every process is alive."""
+"""Helpers for tests of the status: they write the heartbeats of processes that are alive."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ ROLES = (*dict.fromkeys(QUEUES.values()), BEAT)
 
 
 def process(role: str, pid: int = 1, *, host: str = HOST, version: str = __version__) -> Process:
-    """Return a process with the queues of its role."""
+    """Return a process of this role, with the queues that the role consumes."""
     return Process(role, host, pid, tuple(queue for queue, consumer in QUEUES.items() if consumer == role), version)
 
 
 def seen(session: Session, *roles: str, silent_seconds: float = 0, age_seconds: float = 900, pid: int = 1) -> None:
-    """Write the heartbeats of processes of these roles, or of one process of each role, with this age."""
+    """Write a heartbeat of one process of each of these roles, or of each role there is.
+
+    Args:
+        session: A writing transaction.
+        roles: The roles. If there are none, all roles.
+        silent_seconds: The seconds since the processes were last active.
+        age_seconds: The seconds since the processes were started.
+        pid: The process id that the heartbeats state.
+    """
     for role in roles or ROLES:
         heartbeats.write(session, process(role, pid), silent_seconds=silent_seconds, age_seconds=age_seconds)

@@ -1,4 +1,4 @@
-"""The status names the cause of a fault: a full Redis, a mail server that accepts no mail, a wrong clock."""
+"""The status names the cause of a fault: Redis is full, the mail server accepts no mail, or a clock is wrong."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A heartbeat shows the progress of the thread that consumes messages.
+"""A heartbeat shows when the thread that consumes messages last made progress.
 
-If that thread is stuck, the process falls silent and ends.
+If this thread hangs, the heartbeat gets old, and the process ends.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The metrics agree with the status.
+"""The metrics show the same values as the status.
 
-The documentation, the alert rules and the dashboard name only existing metrics.
+The documentation, the alert rules and the dashboard name only metrics that exist.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The operator is notified once when a problem lasts, at once when a decision is waiting, and once when a problem is
-over.
+"""The operator is notified once about a problem that lasts, at once about a decision that waits, and once when a
+problem is over.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def channel() -> Recorder:
 
 @pytest.fixture
 def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
-    """Return a function that lets some seconds pass, looks for problems, finds the given ones, and returns the sent
-    messages.
+    """Return a function that lets `later` seconds pass, and looks for problems, where it finds the given ones.
+
+    The function returns the messages that are sent, each as its kind and its name.
     """
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Each kind of problem is documented, and says the same thing everywhere."""
+"""Each kind of problem has a section in the documentation, and a problem keeps its key while its words change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status names each job and poll that makes no progress or was stopped, with its age and what to do."""
+"""The status names each job and each poll that makes no progress or was stopped, with its age and with what to do."""
 
 from __future__ import annotations
 

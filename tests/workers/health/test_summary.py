@@ -1,4 +1,6 @@
-"""One process writes a summary a minute; it logs what operators did by commands, which have no log of their own."""
+"""One of the processes writes a summary into the log once a minute. It also logs what operators did by commands,
+because commands have no log.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ Summarize = Callable[[], logging.LogRecord]
 
 @pytest.fixture
 def summarize(database: Database, caplog: pytest.LogCaptureFixture) -> Summarize:
-    """Write a summary a minute after the one before, and return it."""
+    """Return a function that lets a minute pass, writes a summary, and returns its log record."""
     caplog.set_level(logging.INFO)
 
     def run() -> logging.LogRecord:

@@ -1,4 +1,4 @@
-"""Only the thread that does the work sends messages to systemd."""
+"""Only the thread that does the work reports to systemd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict says that the service works only if its workers run, and names the cause if it does not."""
+"""The first line of the status says that the service works only if its workers run. Otherwise it names the cause."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ def source(name: str, error: str | None = None) -> SourceRow:
 
 
 def service(*silent: str, silent_seconds: float = 45.0, without: str = "") -> Overview:
-    """Return a service with two sources and a process of each role. Those of the roles in `silent` are silent."""
+    """Return the state of a service with two sources and one process of each role.
+
+    Args:
+        silent: Roles whose processes have sent no heartbeat for `silent_seconds`.
+        silent_seconds: The seconds since their last heartbeat.
+        without: A role that has no process.
+    """
     found = Overview(NOW, Configuration("disable", "smtp x", "own tables", ("gists", "public_events")))
     roles = [role for role in (*dict.fromkeys(QUEUES.values()), BEAT, WEB) if role != without]
     found.processes = [process(role, silent_seconds if role in silent else 0.0) for role in roles]

@@ -1,4 +1,4 @@
-"""Errors reach Sentry without tokens, local variables and secrets, as a real HTTP server receives them."""
+"""Errors are sent to Sentry without tokens, local variables and secrets. A real HTTP server receives them."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ sentry_sdk.flush(30)
 
 @pytest.fixture
 def received() -> Iterator[tuple[str, list[bytes]]]:
-    """Serve as Sentry. Yield its DSN, and the bodies that it has received."""
+    """Run a server that replaces Sentry. Yield its DSN, and a list to which each received body is appended."""
     bodies: list[bytes] = []
 
     class Sink(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            # The library uses Brotli where it is installed.
+            # The library compresses with Brotli if it is installed.
             decompress = {"gzip": gzip.decompress, "br": brotli.decompress}[self.headers["Content-Encoding"]]
             bodies.append(decompress(body))
             self.send_response(200)
@@ -54,7 +54,7 @@ def received() -> Iterator[tuple[str, list[bytes]]]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Print nothing."""
+            """Do nothing, so that the server prints no line for each request."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Sink) as server:
         thread = threading.Thread(target=server.serve_forever)

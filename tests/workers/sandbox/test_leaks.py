@@ -1,4 +1,6 @@
-"""The sandbox causes leaks of every kind, from its page and from its terminal, and shows how the service responded."""
+"""The sandbox causes leaks of every kind, from its page and from its terminal, and shows how the service responded to
+each.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real servers for tests of the HTTP endpoints."""
+"""Fixtures for tests of the HTTP endpoints: real servers on loopback and their clients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUTE = "/github/secret-scanning"
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Return a function that serves routes on loopback and returns a client of that server."""
+    """Yield a function that serves routes on loopback and returns a client of this server."""
     with ExitStack() as stack:
         yield lambda routes: stack.enter_context(_client(routes))
 
@@ -66,7 +66,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
-    """Run `r8scan serve` in its own process, and yield a client."""
+    """Return a client of `r8scan serve`, which runs in its own process."""
     return server_process[0]
 
 
@@ -74,7 +74,7 @@ def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
 def server_process(
     sandbox: SandboxGitHub, own_database: Database, tmp_path: Path, log: Path
 ) -> Iterator[tuple[httpx.Client, int]]:
-    """Run `r8scan serve` in its own process, and yield a client and the process id."""
+    """Run `r8scan serve` in its own process. Yield a client and the process id."""
     port = free_port()
     env = {
         "PATH": os.environ["PATH"],

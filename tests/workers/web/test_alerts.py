@@ -1,4 +1,4 @@
-"""The endpoint for GitHub's alerts: an alert signed by GitHub disables its token, and every other request is
+"""The endpoint for GitHub's alerts: an alert that GitHub has signed disables its token, and every other request is
 refused.
 """
 

@@ -28,7 +28,7 @@ HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture
 def connect(server: httpx.Client) -> Iterator[Connect]:
-    """Return a function that opens connections to the server from any loopback address."""
+    """Yield a function that opens a connection to the server from a loopback address and sends these bytes."""
     with ExitStack() as stack:
 
         def opened(sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
@@ -41,7 +41,9 @@ def connect(server: httpx.Client) -> Iterator[Connect]:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Wait until the server sends something or closes the connection. Return whether it closed without an answer."""
+    """Wait until the server sends bytes or closes the connection. Return whether it closed the connection without an
+    answer.
+    """
     try:
         return connection.recv(1000) == b""
     except ConnectionError:
@@ -148,7 +150,10 @@ def test_large_unsigned_bodies_take_no_memory(
 
 
 def hang() -> str:
-    """Return a URL that contains, in gzip and base64, an SQLite file whose generated column would hang its reader."""
+    """Return an address that contains a SQLite file, in gzip and base64.
+
+    A generated column of the file would take a decoder for ever.
+    """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t(a)")
         connection.execute("INSERT INTO t VALUES(1)")
@@ -162,7 +167,7 @@ def test_addresses_made_to_hang_a_decoder_block_no_thread(
     server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token
 ) -> None:
     with ExitStack() as stack:
-        # Send from several networks of loopback, because the rate limit would stop a single one.
+        # Send from three networks, because the rate limit would stop a single network.
         clients = [
             stack.enter_context(
                 httpx.Client(

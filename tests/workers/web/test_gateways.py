@@ -1,4 +1,4 @@
-"""`GET /disabled`: a gateway catches up after an outage and misses no disabled token."""
+"""`GET /disabled`: a gateway reads what it missed during an outage, and misses no disabled token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections, bodies, rates and threads are limited, and shared fairly among networks."""
+"""The web server limits connections, bodies, rates and threads, and shares them fairly among networks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Clock:
 
 
 class Visitors:
-    """Clients of a connection table. It records which connections were closed."""
+    """Clients that open connections in a connection table. `closed` has the names of those whose connection was
+    closed.
+    """
 
     def __init__(self, table: ConnectionTable) -> None:
         self.table = table

@@ -1,4 +1,4 @@
-"""Only a request with the key of Prometheus gets the metrics."""
+"""Only a request with Prometheus's key gets the metrics."""
 
 from __future__ import annotations
 

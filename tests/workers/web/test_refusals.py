@@ -1,4 +1,6 @@
-"""Refused requests are lines in the security log, but cannot fill it."""
+"""A refused request is a line in the security log. A flood of them leads to a limited number of lines, which count all
+requests.
+"""
 
 from __future__ import annotations
 

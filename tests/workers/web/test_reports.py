@@ -1,4 +1,4 @@
-"""Reports, usage and found tokens over HTTP: limits, keys, and answers that reveal nothing."""
+"""Reports, usage records and found tokens over HTTP: limits, keys, and answers that reveal nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 @pytest.fixture
 def context(database: Database) -> Iterator[Context]:
-    """Yield the server's context. Close it after the server has stopped, because its threads may hold connections."""
+    """Yield the server's context. It is closed after the server has stopped, because the server's threads use its
+    connections.
+    """
     settings = load_settings(
         database_url=SecretStr(database.url.render_as_string(hide_password=False)),
         redis_url=SecretStr("redis+socket:///nowhere/redis.sock"),

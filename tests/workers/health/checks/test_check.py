@@ -1,4 +1,4 @@
-"""Every check ends, no check hides another, and checks that would only repeat a failure are skipped."""
+"""Every check ends, no check hides another one's result, and checks that would only repeat a failure are skipped."""
 
 from __future__ import annotations
 

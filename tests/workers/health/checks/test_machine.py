@@ -1,4 +1,4 @@
-"""Database, beat, clock and state folder: each fault is reported with what to do about it."""
+"""The checks of the database, beat, the clock and the state folder report each fault, and what to do about it."""
 
 from __future__ import annotations
 

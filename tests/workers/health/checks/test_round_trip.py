@@ -1,4 +1,4 @@
-"""A queue is ok only if a worker answered, and the answer says whether that worker reaches the database."""
+"""The check of a queue passes only if a worker answered. The answer says whether this worker reaches the database."""
 
 from __future__ import annotations
 

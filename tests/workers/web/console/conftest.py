@@ -1,4 +1,4 @@
-"""The console over a filled database, and people who are signed in to it."""
+"""Fixtures for tests of the console: a filled database, a real server, and clients that are signed in or not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FROM_HERE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture(scope="session")
 def filled_sqlite(upgraded_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a filled database with a viewer and an operator. Tests copy it, because filling takes long."""
+    """Return the path of a filled database with a viewer and an operator. Tests copy it, because filling takes long."""
     path = tmp_path_factory.mktemp("filled") / "r8scan.db"
     shutil.copy(upgraded_sqlite, path)
     database = Database(f"sqlite:///{path}")
@@ -79,7 +79,7 @@ def context_of(database: Database, **settings: Any) -> Context:
 
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of woken tasks. These tests have no broker."""
+    """Return a list to which the name of each woken task is appended. These tests have no Redis."""
     found: list[str] = []
     for module in ("incident", "incidents", "decisions", "jobs", "mails"):
         name = f"workers.web.console.pages.{module}"
@@ -97,7 +97,7 @@ def client(context: Context) -> Iterator[httpx.Client]:
 
 @contextmanager
 def client_of(context: Context, *, port: int = 0, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Client]:
-    """Yield a client of a real server on loopback that trusts the client's X-Forwarded-For."""
+    """Run the console on loopback, and yield its client. The server believes the client's X-Forwarded-For."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
         config = uvicorn.Config(application(context), log_config=None, lifespan="off", ws="none")
@@ -127,7 +127,7 @@ def viewer(client: httpx.Client, context: Context) -> httpx.Client:
 
 
 def signed_in(client: httpx.Client, context: Context, name: str) -> httpx.Client:
-    """Give the client the session of a person, without the slow hashing of a password."""
+    """Begin a session of this person for the client, without hashing a password, which is slow. Return the client."""
     with context.database.write() as session:
         found = users.credential_of(session, context.settings, name)
         assert found is not None

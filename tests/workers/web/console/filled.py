@@ -1,6 +1,4 @@
-"""Fills a database with invented rows, as a service would have after some weeks, for tests and pictures of the
-console.
-"""
+"""Fills a database with invented rows, as a service has after some weeks, for tests and pictures of the console."""
 
 from __future__ import annotations
 
@@ -55,7 +53,7 @@ ACCOUNTS = ("acme-weather", "ana", "lab42", "mira", "northwind-research", "blueb
 def fill(database: Database, *, incidents: int = 30, seed: int = 7) -> list[uuid.UUID]:
     """Write accounts, tokens, incidents in every state, mails, jobs and held reports.
 
-    Return the ids of the incidents.
+    Return the ids of the incidents. The same `seed` gives the same rows.
     """
     chance = random.Random(seed)
     now = datetime.now(UTC)
@@ -253,7 +251,7 @@ def _sources(session: Session, now: datetime) -> None:
 
 
 def _measurements(session: Session, now: datetime) -> None:
-    """Write the recall of a source, and a canary that was disabled."""
+    """Write what share of the pushes a source saw, and a canary that was disabled."""
     shares = {"60": [1200, 540, 0.4221, 0.4783], "3600": [1150, 1104, 0.9472, 0.9697]}
     total = [2_150_000, 1_990_000, 2_330_000]
     session.add(RecallMeasurement(source="public_events", shares=shares, total=total, measured_at=now))
@@ -324,7 +322,9 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
 
 
 def running(now: datetime) -> Iterator[Heartbeat]:
-    """Yield the heartbeats of a service that runs. They are from the future, so that they stay new in a long test."""
+    """Yield heartbeats of a running service. They are dated an hour ahead, so that they count as new during a long
+    test.
+    """
     for pid, role in enumerate((WEB, BEAT, *sorted(set(QUEUES.values()))), 1):
         queues = ",".join(queue for queue, consumer in QUEUES.items() if consumer == role)
         at = now + timedelta(hours=1)

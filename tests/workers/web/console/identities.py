@@ -1,4 +1,4 @@
-"""A provider of identities for the tests, with three people, and the settings that use it."""
+"""An identity provider for the tests, with three people, and the settings of a console that uses it."""
 
 from __future__ import annotations
 

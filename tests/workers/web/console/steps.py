@@ -1,4 +1,6 @@
-"""Steps of the browser tests: signing in, acting on an incident, and checking a page with axe."""
+"""Steps of the browser tests: signing in, acting on an incident, and checking a page with the accessibility checker
+axe.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from workers.context import Context
 
 AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
 OTHER_LOOKS = (
-    # The markup is the same in every look, so check only the rules that depend on colours and widths again.
+    # The markup is the same in every look. So check again only the rules that depend on colours or on the width.
     (1280, True, ["color-contrast"]),
     (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
 )
@@ -37,7 +39,7 @@ def sign_in(page: Page) -> None:
 
 @contextmanager
 def console(browser: Browser, context: Context, look: Look = LOOKS[0], name: str = "ana") -> Iterator[Page]:
-    """Open a page of the console, signed in as a person. Errors in the browser's console fail the test."""
+    """Open a page with the session of this person. An error in the browser's console fails the test."""
     with client_of(context) as client, window(browser, look, str(client.base_url)) as opened:
         cookie = signed_in(client, context, name).cookies["r8scan"]
         opened.add_cookies([{"name": "r8scan", "value": cookie, "url": str(client.base_url)}])
@@ -51,7 +53,7 @@ def console(browser: Browser, context: Context, look: Look = LOOKS[0], name: str
 
 
 def act(page: Page, name: str, **fields: str) -> None:
-    """Open the form of an action of an incident, fill its fields by name, and send it."""
+    """Open the form of an action on an incident's page, fill in its fields by their names, and send it."""
     form = page.locator(f"details:has(form[action$='/{name}'])")
     form.locator("summary").click()
     for field, value in fields.items():
@@ -60,7 +62,10 @@ def act(page: Page, name: str, **fields: str) -> None:
 
 
 def violations(page: Page, width: int, rules: list[str] | None = None) -> list[tuple[str, str]]:
-    """Return axe's violations of the page as it is now, and whether it is wider than its window."""
+    """Return what axe finds wrong with the page: pairs of a rule and the first element that breaks it.
+
+    A page that is wider than `width` pixels counts as wrong too.
+    """
     found: list[tuple[str, str]] = []
     if page.evaluate("document.documentElement.scrollWidth") > width:
         found.append(("is wider than its window", ""))

@@ -1,4 +1,6 @@
-"""Values of the console: only the first request waits for the value, and an old value is never presented as new."""
+"""Values that the console keeps for some seconds: only the first request waits for one, and an old value is never
+presented as new.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from workers.web.console.cached import MAX_AGE_SECONDS, Refreshed
 
 
 class Source:
-    """A value that counts how often it was read. Each read after the first waits until the test allows it."""
+    """A value that counts how often it is read. Each read after the first one waits until the test allows it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -45,7 +47,9 @@ def value(source: Source, background: ThreadPoolExecutor) -> Refreshed[int]:
 
 
 def finish(source: Source, background: ThreadPoolExecutor) -> None:
-    """Let the running refresh end. When the next call has run, the only thread is free again."""
+    """Let the running refresh end, and wait for it. The pool has one thread, so its next call runs after the
+    refresh.
+    """
     source.allowed.release()
     background.submit(int).result(30)
 

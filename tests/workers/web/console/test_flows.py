@@ -1,4 +1,4 @@
-"""Each flow of an operator in a real browser: with the mouse, with the keyboard alone, in the dark on a telephone."""
+"""What an operator does in a real browser: with the mouse, with the keyboard alone, and on a telephone in dark mode."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def count_of(database: Database, state: NotificationState) -> int:
 
 
 def mailed_incident(database: Database) -> uuid.UUID:
-    """Return the newest disabled incident whose mail was sent."""
+    """Return the id of the newest disabled incident whose mail was sent."""
     statement = select(Incident.id).join(NotificationSubject).join(Notification).order_by(Incident.detected_at.desc())
     wanted = (Incident.action == Decision.DISABLED, Notification.state == NotificationState.SENT)
     with database.read() as session:
@@ -185,7 +185,7 @@ def press(page: Page, *keys: str) -> None:
 
 
 def tab_to(page: Page, label: str) -> None:
-    """Press Tab until the focus is on the control with this text or label."""
+    """Press Tab until the control with this text or label has the focus."""
     script = "() => (document.activeElement.labels?.[0] ?? document.activeElement).innerText ?? ''"
     for _ in range(80):
         page.keyboard.press("Tab")
@@ -222,7 +222,7 @@ def test_the_keyboard_alone_signs_in_finds_an_incident_and_closes_it(browser: Br
 
 
 def new_incident(database: Database) -> str:
-    """Write an incident that was detected now, and return its id."""
+    """Write a disabled incident that was detected now, and return its id."""
     one = uuid.uuid4()
     with database.write() as session:
         values = {"hint": "r8_new…0001", "token_id": "1", "token_name": "new", "account_name": "ana"}

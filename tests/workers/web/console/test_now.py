@@ -1,4 +1,6 @@
-"""The first page: its verdict, its problems with the page where to act, and numbers that agree with each other."""
+"""The first page: its first line, its problems with links to the pages where to act, and numbers that agree with each
+other.
+"""
 
 from __future__ import annotations
 

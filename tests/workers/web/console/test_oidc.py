@@ -1,4 +1,4 @@
-"""People sign in by an identity provider. A forged answer, or an answer for another browser, lets nobody in."""
+"""People sign in through an identity provider. A forged answer, or an answer for another browser, lets nobody in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def oidc_context(own_database: Database, issuer: str) -> Context:
 
 
 def at_provider(client: httpx.Client, name: str, begin: str = "/console/sign-in/oidc") -> str:
-    """Sign in at the provider, and return the path to which it redirects the browser."""
+    """Sign in at the provider as this person. Return the path of the console to which the provider sends the browser
+    back.
+    """
     to_provider = client.get(begin).headers["Location"]
     back = httpx.post(to_provider, data={"sub": name}, trust_env=False)
     assert back.status_code in (302, 303), back.text
@@ -116,7 +118,7 @@ KEY, OTHER_KEY = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
 
 
 class Forging(Provider):
-    """A provider whose endpoints answer as the test configures."""
+    """An identity provider whose endpoints answer with the token and the issuer that a test sets."""
 
     def __init__(self, context: Context, header: dict[str, Any], claims: dict[str, Any], key: Any) -> None:
         super().__init__(context.settings)

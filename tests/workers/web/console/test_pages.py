@@ -29,7 +29,7 @@ PAGES = (
 
 
 class Tags(HTMLParser):
-    """The tags of a page with their attributes."""
+    """A parser of a page. `found` has its tags with their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def test_no_column_that_a_page_shows_can_bring_markup(viewer: httpx.Client, cont
             for column in model.__table__.columns:
                 is_text = isinstance(column.type, (String, Text)) and not column.primary_key and not column.foreign_keys
                 if is_text and column.name not in KEPT_BY_THE_SERVICE:
-                    # A unique value for each row: some columns have a unique index.
+                    # Use another value for each row, because some columns have a unique index.
                     marked = text(f'UPDATE {model.__tablename__} SET "{column.name}" = :hostile || rowid')
                     session.execute(marked, {"hostile": HOSTILE})
                     changed += 1

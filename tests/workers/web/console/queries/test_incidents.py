@@ -1,4 +1,4 @@
-"""The list of incidents on SQLite and on PostgreSQL: each filter finds exactly the matching incidents."""
+"""The list of incidents on SQLite and on PostgreSQL: each filter finds exactly the incidents that match."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAIL_STATES = {"pending": "waiting", "frozen": "waiting", "sent": "sent", "faile
 
 
 class Facts:
-    """The data of one incident, read from the rows without the filters."""
+    """What the filters are compared with: the data of one incident, read without a filter."""
 
     def __init__(self, session: Session, incident: Incident) -> None:
         self.row = incident
@@ -133,7 +133,7 @@ def test_pages_give_each_incident_once_even_when_many_were_detected_at_one_momen
 
 
 def pages(session: Session, criteria: Filter) -> list[uuid.UUID]:
-    """Read the whole list in pages of three rows, and return its incidents."""
+    """Read the list in pages of three rows. Return the ids of all its incidents."""
     found: list[uuid.UUID] = []
     cursor, is_first = "", True
     while cursor or is_first:
@@ -176,7 +176,7 @@ def test_a_repository_name_of_any_length_is_kept_and_found(database: Database) -
 
 
 def fill_incidents(session: Session, like: uuid.UUID) -> list[uuid.UUID]:
-    """Add two closed incidents that are like another one, and return their ids."""
+    """Add two closed copies of an incident, and return their ids."""
     row = session.get_one(Incident, like)
     columns = {attr.key: getattr(row, attr.key) for attr in Incident.__mapper__.column_attrs}
     added = [Incident(**{**columns, "id": uuid.uuid4(), "state": "closed"}) for _ in range(2)]

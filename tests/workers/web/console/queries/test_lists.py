@@ -1,4 +1,4 @@
-"""Lists and figures of the console on SQLite and on PostgreSQL."""
+"""The console's lists and figures agree with the rows, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
