@@ -8,4 +8,4 @@ from workers.cli.app import COMMANDS, build
 
 root = typer.main.get_command(build())
 for name in COMMANDS:
-    assert root.commands[name]  # type: ignore[attr-defined]  # it is a group; this imports the command
+    assert root.commands[name]  # type: ignore[attr-defined]  # it is a group; the look-up imports the command

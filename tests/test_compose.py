@@ -156,7 +156,7 @@ def test_the_command_of_redis_starts_a_server_that_asks_for_the_password(tmp_pat
     for spoil in (lambda: secret.write_text("\n"), secret.unlink):
         spoil()
         refused = subprocess.run(["sh", "-c", command], capture_output=True, timeout=30, check=False)
-        assert refused.returncode != 0, "without a password it must not start"
+        assert refused.returncode != 0, "it must not start without a password"
 
 
 def test_images_are_named_by_digest() -> None:
@@ -204,7 +204,7 @@ def test_the_image_copies_only_what_exists_and_does_not_run_as_root() -> None:
     users = re.findall(r"^USER (\w+)$", text, re.MULTILINE)
     assert users[-1:] == ["r8scan"]
     assert re.search(r"^FROM python:\S+-slim(@sha256:[0-9a-f]{64})?$", text, re.MULTILINE)
-    assert not text.startswith("# syntax="), "it would have the build download a program by tag"
+    assert not text.startswith("# syntax="), "this line would make the build download a program by its tag"
 
 
 def test_polling_shares_no_pool_with_anything_else() -> None:
@@ -225,7 +225,7 @@ def test_only_polls_and_the_doctors_echo_are_put_into_the_queue_of_polls() -> No
 
 
 def test_with_four_workers_all_connections_fit_the_default_of_postgresql() -> None:
-    reserved, default = 3, 100  # superuser_reserved_connections, max_connections
+    reserved, default = 3, 100  # PostgreSQL's superuser_reserved_connections and max_connections
     total = 0
     for name in OURS:
         if name == "migrate":

@@ -40,7 +40,7 @@ PUSHED = (
     *("sqlite-generated-search", "sqlite-generated-row", "seven-zip-entries", "tar-digits", "pdf-zeros-in-streams"),
     *("text-stream-starts", "text-needles", "text-invented-tokens", "zip-layers", "gzip-leak-before-bomb"),
 )
-"""Inputs for files that are also pushed."""
+"""Names of `file` inputs that the service also reads from a push."""
 IN_GISTS = ("sqlite-generated-search", "text-stream-starts", "tar-digits")
 COUNTED = ("unread_", "error_", "given_up", "event_", "unusable_", "lost_", "refused", "skipped_", "over_")
 

@@ -39,7 +39,7 @@ from workers.sandbox.world import until
 
 SOURCES = "public_events,repository_search,new_repositories"
 RATES = {"GIT_RATE": f"{GIT_RATE:g}", "GIT_MAX_RATE": f"{MAX_GIT_RATE:g}"}
-"""The rates for github.com with a credential. The default for any other host is higher."""
+"""The rates of git requests that r8scan uses for github.com. Its default for any other host is higher."""
 SECONDS_AFTER_LAG = 60.0
 """The run ends this long after the search index shows the last push.
 

@@ -49,7 +49,7 @@ TOKENS_PER_FILE = 20_000
 MAX_SECONDS = 60.0
 MAX_GROWTH_MB = 50.0
 PACK_BYTES = 64 * 1024 * 1024
-"""The default of the service."""
+"""The limit of a pack that is the default of the service."""
 SAMPLE_SECONDS = 0.05
 
 
@@ -117,7 +117,7 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
     Return the cost of the flooded push: `seconds`, `cpu` (seconds) and `growth_mb`.
     """
     memory.limit_kept_memory()  # as each service does at its start
-    scanner.github.client.TIMEOUT = httpx.Timeout(100.0)  # the sandbox packs while it answers
+    scanner.github.client.TIMEOUT = httpx.Timeout(100.0)  # the sandbox makes the large pack during its answer
     database, detector = Database(url), Detector(reader=shared_pool())
     github = scanner.github.client.connect(api_url, web_url, None)
     limits = PackLimits(pack_bytes=PACK_BYTES)

@@ -56,7 +56,7 @@ class Run:
     leaks_known: int = 0
     found: list[float] = field(default_factory=list)
     used: dict[str, int] = field(default_factory=dict)
-    """Requests by resource during `used_seconds` of the flow. The first part of the run is left out."""
+    """Requests by resource (GitHub's quotas), during the last `used_seconds` of the flow."""
     used_seconds: float = 0.0
     refused: int = 0
     seconds: float = 0.0
@@ -161,7 +161,7 @@ def _count(database: Database, http: httpx.Client, digests: dict[str, str], run:
                 stages["reading a page"].append((finished_at - begun_at).total_seconds())
             for push in target["pushes"]:
                 if push["published_at"] is None or source == CANARY:
-                    continue  # jobs of earlier commits, and canaries
+                    continue  # a job that reads the commit before a push, or a canary
                 number, at = push["repository_id"], created_at.timestamp()
                 read.update([number] if job_state in (JobState.DONE, JobState.PARTIAL) else [])
                 published.setdefault(number, datetime.fromisoformat(push["published_at"]).timestamp())

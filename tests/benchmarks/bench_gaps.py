@@ -46,7 +46,9 @@ SEARCH = "repository_search"
 TIMELINE_PAGE = 100
 RATE = 20
 LOST_ENTRIES = math.sqrt(0.5)
-"""A new repository enters the index twice: when it is created and when it is pushed. So half of them are lost."""
+"""The probability that the index loses an entry. A new repository enters the index twice, when it is created and when it
+is pushed, so the index loses half of the repositories.
+"""
 
 
 @dataclass
@@ -170,7 +172,7 @@ def downtime(own: World, targets: Targets) -> None:
     work.write("app.py", f'client = Client(api_token="{token}")\n')
     work.commit("first")
     work.push()
-    _emit_pushes(own)  # the leak is on page 1 no more
+    _emit_pushes(own)  # so that page 1 no longer shows the leak
     began = time.time()
     with own.service() as child:
         until(lambda: is_disabled(own.database, digest), 180)
@@ -193,7 +195,7 @@ def index(own: World, targets: Targets) -> None:
     with own.service() as child:
         pushes.push_for(60)
         until(lambda: _cursor(own.database)["until"] > max(pushes.at.values()), 120)
-        for _ in range(3):  # the later looks of each window, of which the last one decides
+        for _ in range(3):  # make the later looks at each window; the last look decides what counts as missed
             with own.database.write() as session:
                 before = session.execute(select(SearchWindow.start, SearchWindow.looks)).all()
                 session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))

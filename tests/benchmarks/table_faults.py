@@ -49,7 +49,7 @@ LIMIT_SECONDS = 60.0
 GIVE_UP_SECONDS = 150.0
 QUIET_SECONDS = 60.0
 QUOTA = 5000
-"""Requests an hour, as github.com gives them to a token."""
+"""Requests an hour that github.com allows for a token."""
 PAGE = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 BEGIN, END = "<!-- fault table: make fault-table -->", "<!-- end of the fault table -->"
 CELERY = (sys.executable, "-m", "celery", "-A", "workers")

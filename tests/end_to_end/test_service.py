@@ -37,7 +37,7 @@ def processes(pid: int) -> dict[str, list[int]]:
         for child in children(parent):
             try:
                 words = " ".join(child.cmdline()).split()  # a forked process has a title of one word
-            except psutil.NoSuchProcess:  # ended since it was listed
+            except psutil.NoSuchProcess:  # it has ended after it was listed
                 continue
             stack.append(child.pid)
             roles = ("poller@", "responder@", "rescanner@", "scanner-", "beat")
@@ -122,7 +122,7 @@ def test_a_token_is_found_in_every_kind_of_place_and_never_stored(
         assert not holders, f"the token of {name} stands in {holders}"
     told_in_log(surroundings, len(names))
     assert any(digests["content"].encode() in content for content in written.values()), (
-        "this test looks at what is written"
+        "the search below must see what the service writes"
     )
     assert sorted(surroundings.mailbox.recipients) == sorted(f"{name}@example.com" for name in names)
 
@@ -268,6 +268,8 @@ def test_it_runs_on_postgresql_and_a_redis_of_its_own(
             until(lambda: len(received()) > 1, MINUTE)
         to_systemd = received()
         assert to_systemd[:2] == [(service.pid, "READY=1\nWATCHDOG=1"), (service.pid, "WATCHDOG=1")]
-        assert {pid for pid, _ in to_systemd} == {service.pid}, "systemd logs a warning for each other process"
+        assert {pid for pid, _ in to_systemd} == {service.pid}, (
+            "systemd would log a warning for a message of any other process"
+        )
         assert service.returncode == 0
         assert told(surroundings) == len(tokens)

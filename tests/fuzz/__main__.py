@@ -26,7 +26,7 @@ from tests.fuzz.targets import Target, targets
 
 MAX_EXAMPLE_CPU_SECONDS = 10
 MAX_MEMORY = 1 << 30
-"""Address space of a target's process; imports take a third of it."""
+"""Limit of the address space of a target's process, in bytes. Its imports take a third of it."""
 EXAMPLES_A_ROUND = 500
 
 

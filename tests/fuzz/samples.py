@@ -38,7 +38,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "text_files": ("diagram", "PHP", "archive after", "7z after"),
     "git_files": ("git pack", "git bundle"),
 }
-"""Names of fuzz targets, each with the first words of the names of its containers."""
+"""Families of containers. Each has a fuzz target; the texts are the beginnings of its containers' names."""
 
 
 @functools.cache

@@ -29,7 +29,7 @@ from tests.fuzz.strategies import any_json, any_text, edited, joined, record
 MAX_EXPANDED = 4 << 20
 MAX_ENTRIES = 2_000
 MAX_STEPS = 200_000
-"""Limit of the readings of the clock for one content. The clock is read at each charged step."""
+"""How often the reader may look at its clock for one content. It does so at each step that it counts."""
 WEB_URL = "https://github.example"
 LIMITS = Limits(expanded_bytes=MAX_EXPANDED, entries=MAX_ENTRIES, member_bytes=1 << 20, piece_bytes=256 << 10)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Delivery = Literal[
-    "file",  # a file that `r8scan scan` reads, and a blob of a push or a file of a gist
+    "file",  # the content of a file: for `r8scan scan`, in a push, or in a gist
     "history",  # a fast-import stream of a repository that `r8scan scan --history` reads
     "pack",  # a git server's answer to a fetch
     "comment",  # the body of an issue comment in a page of events
@@ -17,7 +17,7 @@ Delivery = Literal[
     "alert",  # the body of a signed alert
     "leaked_token",  # the body of an anonymous request to /leaked-token
     "usage",  # the body of a batch of usage records
-    "bounce",  # a mail that is handed over as a bounce
+    "bounce",  # a mail that is given to `r8scan email bounced`
     "text",  # a text that is redacted: a log line, a path, a note
 ]
 

@@ -44,7 +44,7 @@ def test_a_hostile_content_ends_by_itself_within_the_limits_of_a_reader(
     done = measured(measurer, tmp_path, one, "read")
     assert done.is_within_limits, str(done)
     if one.cannot_be_read:
-        assert done.result["unread"], "nothing says that not all was read"
+        assert done.result["unread"], "the result does not say that something was not read"
     if one.holds_leak:
         assert sha256_digest(one.leak) in done.result["digests"], "the leak inside it was missed"
 
@@ -56,7 +56,7 @@ def test_a_hostile_pack_ends_within_the_limits_of_a_reader(
     done = measured(measurer, tmp_path, one, "pack")
     assert done.is_within_limits, str(done)
     if one.cannot_be_read:
-        assert done.result["unread"], "nothing says that not all was read"
+        assert done.result["unread"], "the result does not say that something was not read"
 
 
 EDGES = {"text": "redact", "event": "event", "alert": "alert", "usage": "usage", "bounce": "bounce"}

@@ -179,7 +179,7 @@ def test_refused_announcements_are_retried_after_the_others(database: Database) 
     channel = Kept(unreadable=bad)
     for _ in range(3):
         announce_due(database, {Channel.WEBHOOK: channel})
-        with database.write() as session:  # two seconds pass
+        with database.write() as session:  # as if two seconds passed
             at = {"next_attempt_at": db_now(-1)}
             let_go = Notification.error.is_(None) & (Notification.state == "frozen")
             session.execute(update(Notification).where(let_go).values(**at))
@@ -258,7 +258,7 @@ def test_every_status_but_2xx_is_a_failure(status: int) -> None:
             channel.send([{"digest": "a" * 64}])
         channel.close()
     assert isinstance(caught.value, AnnouncementRefused) == (status != 503), (
-        "503 is about the moment, not about the batch"
+        "503 says that the receiver is unavailable, not that the batch is bad"
     )
 
 
@@ -337,7 +337,7 @@ def test_an_answer_older_than_the_announcement_is_not_cached() -> None:
     cache: Cache
 
     def is_live(digest: str) -> bool:
-        cache.forget(digest)  # an announcement arrives while the store answers
+        cache.forget(digest)  # as an announcement does that arrives while the store answers
         return True
 
     cache = Cache(is_live)

@@ -88,7 +88,7 @@ def test_a_crash_between_acceptance_and_commit_repeats_the_same_message(
                 with pytest.raises(Killed):
                     deliver(database, transport)
             assert row(database, notification_id).state == "frozen"
-            assert deliver(database, transport).claimed == 0  # the dead worker's lease still holds
+            assert deliver(database, transport).claimed == 0  # the lease of the dead worker has not ended
             make_due(database, notification_id)
         assert deliver(database, transports[1]).sent == 1
     assert [message["Message-ID"] for message in mailbox.messages] == [row(database, notification_id).message_id] * 2

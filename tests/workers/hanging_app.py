@@ -54,6 +54,6 @@ def _poll_gists(context: PollContext) -> PollReport:
 
 setattr(push_scan, "read_push", _read_push)  # noqa: B010 - mypy refuses a plain assignment, as it should elsewhere
 hanging = replace(SOURCES["gists"], poll=_poll_gists)
-setattr(polling, "SOURCES", {**SOURCES, "gists": hanging})  # noqa: B010 - as above
+setattr(polling, "SOURCES", {**SOURCES, "gists": hanging})  # noqa: B010 - mypy refuses a plain assignment, as it should elsewhere
 
 __all__ = ["app"]

@@ -255,7 +255,7 @@ def test_unacknowledged_messages_in_redis_are_not_delivered(service: Service, fr
     service.await_look(service.known(fresh_token()))
     assert not service.is_disabled(victim)
     assert service.count(Report) == 1
-    assert service.redis.hlen("unacked") == 3, "it is not even looked at, and nothing is added"
+    assert service.redis.hlen("unacked") == 3, "the forged entries are not read, and none is added"
 
 
 def test_keys_of_a_wrong_type_end_no_worker_for_good(service: Service, fresh_token: Callable[[], str]) -> None:
@@ -332,7 +332,7 @@ def test_ticks_that_nobody_consumes_fill_no_redis(redis_socket: str, monkeypatch
                 producer.publish(message, routing_key=queue.name, serializer="json", headers=headers)
     assert [client.llen(queue.name) for queue in task_queues] == [MAX_WAITING] * len(task_queues)
     kept = json.loads(client.lrange(task_queues[0].name, 0, 0)[0])
-    assert kept["headers"]["id"] == str(MAX_WAITING + 49), "the newest are kept"
+    assert kept["headers"]["id"] == str(MAX_WAITING + 49), "the newest messages are kept"
     assert client.info("memory")["used_memory"] - before < 1_000_000
     client.flushdb()
     client.close()

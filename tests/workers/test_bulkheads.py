@@ -18,7 +18,7 @@ def test_a_task_without_a_free_slot_does_nothing() -> None:
         with slot("deliver") as is_free:
             assert not is_free
         with slot("look_up") as is_free:
-            assert is_free, "another kind has places of its own"
+            assert is_free, "another kind of task has its own limit"
     with slot("deliver") as is_free:
         assert is_free
 

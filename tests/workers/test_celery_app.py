@@ -66,7 +66,7 @@ def test_beat_uses_the_clock_that_cannot_jump(tmp_path: Path, environment: dict[
     finally:
         beat.kill()
         beat.wait()
-    assert not list(tmp_path.glob("celerybeat*")), "it keeps no file"
+    assert not list(tmp_path.glob("celerybeat*")), "beat must not keep a schedule file"
 
 
 def test_a_wrong_setting_ends_every_process_with_one_line(tmp_path: Path, environment: dict[str, str]) -> None:

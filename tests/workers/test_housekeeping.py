@@ -88,4 +88,6 @@ def test_a_sighting_that_fails_does_not_affect_the_others(database: Database, mo
         waiting = session.execute(select(Sighting.digest, Sighting.state)).all()
     assert live == [BAD]
     assert [tuple(row) for row in waiting] == [(BAD, "unchecked")]
-    assert look_up_due(database, policy=Policy()).sightings == 0, "it is put off, not asked for without end"
+    assert look_up_due(database, policy=Policy()).sightings == 0, (
+        "the sighting is postponed, not looked up again and again"
+    )

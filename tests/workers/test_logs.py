@@ -21,7 +21,7 @@ from workers.celery_settings import own_broker_url
 from workers.logs import MAX_REDACTED_CHARACTERS, MAX_VALUE_CHARACTERS, clean_text, clean_value, last_line
 
 PART = 8
-"""A run of this many characters of a token's secret middle is a leak."""
+"""This many successive characters of a token's secret part count as a leak."""
 
 PROGRAM = """
 import logging, sys, threading
@@ -96,7 +96,9 @@ def test_a_slice_that_is_longer_than_the_limit_leaves_no_part_either(
         assert not leaks(token, clean_text("." * offset + token, longest)), offset
     monkeypatch.setattr(logs, "MAX_TOKEN_CHARACTERS", 1)
     half = MAX_REDACTED_CHARACTERS - 20
-    assert leaks(token, clean_text("." * half + token, longest)), "the dropped end is what prevents it"
+    assert leaks(token, clean_text("." * half + token, longest)), (
+        "without dropping the cut end, the token would be printed"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le"])

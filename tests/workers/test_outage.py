@@ -22,4 +22,4 @@ def test_an_hour_of_failures_is_a_handful_of_lines_and_one_when_it_is_over(caplo
     outage.worked()
     assert [record.getMessage() for record in caplog.records].count("Redis answers again") == 1
     outage.failed(ConnectionError())
-    assert caplog.records[-1].getMessage().startswith("Redis is unavailable"), "the next outage is told at once"
+    assert caplog.records[-1].getMessage().startswith("Redis is unavailable"), "the next outage is logged at once"

@@ -35,7 +35,7 @@ def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
 
 def test_a_process_that_ends_at_once_is_started_again_at_once_and_then_later(revive: Callable[[], bool]) -> None:
     assert revive()
-    assert not revive(), "the second end in a row is waited for"
+    assert not revive(), "after the second end in a row, the restart waits"
 
 
 def test_a_process_that_was_stable_is_started_again_at_once_each_time(

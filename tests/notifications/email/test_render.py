@@ -304,7 +304,7 @@ class Painter(HTMLParser):
         ink, ground = self._stack[-1]
         self._stack.append((colours.get("color", ink), colours.get("background", ground)))
         if tag == "img":
-            self.pairs.add(self._stack[-1])  # its alternative text
+            self.pairs.add(self._stack[-1])  # for the picture's alternative text
         if tag in self.VOID:
             self._stack.pop()
 
@@ -323,7 +323,7 @@ def test_every_word_of_every_mail_has_enough_contrast(name: str, dark: bool) -> 
     pairs = Painter(render_strictly(SAMPLES[name], BRANDED).html, dark=dark).pairs
     palette = DARK if dark else LIGHT
     assert {(palette.text, palette.card), (palette.muted, palette.page), (palette.text, palette.panel)} <= pairs
-    assert (LIGHT.text, LIGHT.card) in pairs  # the plate under the logo
+    assert (LIGHT.text, LIGHT.card) in pairs  # the logo is always on a light background
     for ink, ground in pairs:
         assert contrast(ink, ground) >= 4.5, (ink, ground)
 

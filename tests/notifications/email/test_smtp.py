@@ -99,7 +99,7 @@ def test_a_connection_lost_between_two_mails_is_reopened() -> None:
     mailbox = Mailbox()
     with mail_server(mailbox) as port, transport_for(f"smtp://127.0.0.1:{port}").open() as outlet:
         outlet.send(envelope(), deadline=time.monotonic() + 10)
-        outlet._client.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]  # what a server's idle limit does
+        outlet._client.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]  # as a server does that closes idle connections
         outlet.send(envelope(number=2), deadline=time.monotonic() + 10)
     assert len(mailbox.messages) == 2
     assert mailbox.connections == 2

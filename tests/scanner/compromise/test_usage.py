@@ -176,7 +176,7 @@ def test_an_interrupted_batch_that_is_sent_again_counts_once(
     def breaking(*arguments: object) -> list[int]:
         if next(chunks) == 2:
             raise ConnectionError
-        return storing(*arguments)  # type: ignore[arg-type]  # as they came
+        return storing(*arguments)  # type: ignore[arg-type]  # passed on unchanged
 
     storing = usage._store_within
     monkeypatch.setattr(usage, "_store_within", breaking)
@@ -226,7 +226,7 @@ def test_a_flag_notifies_the_operator_once_and_disables_nothing(database: Databa
     for hours in range(3):
         records = uses(digest, HOUR + timedelta(hours=hours), 5, listed="203.0.113.0/24")
         assert take(database, records)[1].counts == {"flagged": 1}
-        assert take(database, records)[1].counts == {}, "the same hour says nothing new"
+        assert take(database, records)[1].counts == {}, "the rules have already judged this hour"
     with database.read() as session:
         assert sql.look_up(session, [digest])[digest].disabled_at is None
         incident = session.execute(select(Incident)).scalar_one()

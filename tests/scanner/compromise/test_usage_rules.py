@@ -65,11 +65,13 @@ def test_a_burst_far_above_the_own_history() -> None:
     assert signs(HourOfUsage(NOW, 1000)) == ["usage_burst"]
     assert signs(HourOfUsage(NOW, 999)) == []
     assert signs(HourOfUsage(NOW, 1000), UsageHistory(100, 1000, 1000, STEADY.previous_hour)) == [], (
-        "it was as busy before"
+        "the token was as busy before"
     )
-    assert signs(HourOfUsage(NOW, 1000), UsageHistory(23, 230, 50, STEADY.previous_hour)) == [], "too short a history"
+    assert signs(HourOfUsage(NOW, 1000), UsageHistory(23, 230, 50, STEADY.previous_hour)) == [], (
+        "the history is too short"
+    )
     assert signs(HourOfUsage(NOW, 1000), UsageHistory(100, 5000, 100, STEADY.previous_hour)) == [], (
-        "not far above its mean"
+        "the hour is not far above the mean"
     )
 
 

@@ -476,4 +476,4 @@ CONTAINERS: dict[str, Builder] = {
     "zip in base64": lambda content: b'{"file": "' + base64.b64encode(zipped(content)) + b'"}',
     "tar.gz in base64": lambda content: base64.encodebytes(gzip.compress(tarred(content))),
 }
-"""The containers that must be opened, by name. Each builder returns the container with a given content in it."""
+"""Builders of the containers that the detector must open, by the container's name."""

@@ -109,4 +109,4 @@ def fuzz_wide(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     name.removeprefix("fuzz_"): target for name, target in globals().items() if name.startswith("fuzz_")
 }
-"""Every target, by the name of the format that it reads."""
+"""The function for each container kind."""

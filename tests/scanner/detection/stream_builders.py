@@ -130,4 +130,4 @@ STREAMS: dict[str, Builder] = {
     "archive after a long script": installer,
     "7z after a program": seven_zip_after_a_program,
 }
-"""Name of each such file: how it is built around a content."""
+"""Builders of these files, by the file's name in the table of docs/detection.md."""

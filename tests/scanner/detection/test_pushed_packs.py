@@ -130,7 +130,7 @@ def test_a_pack_that_kills_its_reader_is_scanned_once_more_for_plain_tokens() ->
     scan = scanned(pack, reader)
     assert [request.opens for request in reader.requests] == [True, False]
     assert digests(scan) == {DIGEST}
-    assert len(scan.hits) == 2, "what has to be opened is read alone"
+    assert len(scan.hits) == 2, "the object that has to be opened is read by itself"
     dead = scanned(pack, Reader(failures=2))
     assert (dead.unread, dead.hits) == ({"reader_died": 1}, [])
     assert [(one.digest, one.size) for one in dead.not_read] == [(hashlib.sha256(pack).hexdigest(), len(pack))]

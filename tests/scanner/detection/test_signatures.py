@@ -84,7 +84,7 @@ AFTER_A_PROGRAM = (
     "PHP archive",
     "Blosc chunk",
 )
-"""Their first bytes alone do not show that they are containers."""
+"""Containers that begin with a program or text, so that their first bytes do not identify them."""
 
 
 def test_every_container_is_recognised_by_512_bytes() -> None:

@@ -20,7 +20,7 @@ BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
 UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
 SMALL = Limits(work_floor=1 << 18, work_per_byte=4)
 MAX_STEP_BYTES = 1 << 20
-"""The last charge may exceed the budget by the size of one run or one window."""
+"""The last charge may exceed the budget by the size of one run of base64 or one window, in bytes."""
 
 
 def rows(needle: Needle) -> list[bytes]:

@@ -179,4 +179,4 @@ def test_a_call_that_opens_the_circuit_has_failed_itself_and_says_why(client: Gi
                 get_json(client, f"{API}/x", expected=dict)
             seen.append((caught.value.reason, caught.value.asked))
     assert seen == [("http_503", True)] * FAILURES_TO_OPEN + [("circuit_open", False)]
-    assert route.call_count == 3 * (FAILURES_TO_OPEN - 1) + 1, "once it is open, nothing is tried again"
+    assert route.call_count == 3 * (FAILURES_TO_OPEN - 1) + 1, "once the circuit is open, no request is sent"

@@ -21,7 +21,7 @@ def test_a_value_nested_too_deep_becomes_null_and_others_are_kept() -> None:
     while deep is not None:
         deep = deep["a"] if isinstance(deep, dict) else deep[0]
         levels += 1
-    assert levels == MAX_LEVELS - 1, "the list around it is the first level"
+    assert levels == MAX_LEVELS - 1, "the list around the value is the first level"
 
 
 def test_values_that_the_parser_accepts_are_kept_at_every_level() -> None:

@@ -78,7 +78,7 @@ def test_a_rate_that_nobody_needs_does_not_rise(sent: int, seconds: int) -> None
 def test_a_refusal_halves_the_observed_rate_and_refusals_close_together_count_once() -> None:
     fast = replace(NEW, per_second=100.0)
     once = refused(fast, NOW + 10, sent=80)
-    assert once.per_second == 4.0, "8 a second were sent, whatever was allowed"
+    assert once.per_second == 4.0, "half of the 8 requests a second that were sent"
     again = refused(once, NOW + 11, sent=0)
     assert (again.per_second, again.refusals) == (4.0, 2)
     later = refused(again, NOW + 11 + HALVE_PAUSE_SECONDS, sent=0)

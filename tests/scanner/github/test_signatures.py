@@ -150,7 +150,7 @@ def test_a_new_key_that_cannot_be_fetched_is_unknown_and_not_forged(github: GitH
     for _ in range(3):
         with pytest.raises(KeysUnavailable):
             keys.check(*new)
-    assert route.call_count == 2, "it is not stormed for"
+    assert route.call_count == 2, "repeated unknown keys lead to no further request"
     route.mock(return_value=httpx.Response(200, json={"public_keys": [signer.public_key()]}))
     clock.now += REFETCH_SECONDS
     keys.check(*new)
@@ -216,7 +216,7 @@ def test_no_more_than_two_wait_for_keys_whoever_sends_unknown_ones(github: GitHu
         thread.start()
     assert asked.wait(60)
     for _ in range(16 - MAX_WAITING):
-        assert refused.acquire(timeout=5), "the others are answered at once"
+        assert refused.acquire(timeout=5), "the other requests are answered without waiting"
     answered.set()
     for thread in threads:
         thread.join()

@@ -14,7 +14,7 @@ from scanner.records import schema, versions
 from scanner.records.database import Database
 
 FIRST = 19
-"""The first revision for which this must hold. No version before it was released."""
+"""The first revision that may only add. No version with an earlier revision was released."""
 DESTRUCTIVE = re.compile(
     r"\b(DROP\s+(TABLE|COLUMN|SCHEMA)|RENAME\s+(TO|COLUMN)|ALTER\s+COLUMN|TRUNCATE|DELETE\s+FROM"
     r"|ADD\s+CONSTRAINT|CREATE\s+UNIQUE\s+INDEX)\b",

@@ -86,7 +86,7 @@ def test_transactions_that_notify_the_same_owners_do_not_deadlock(database: Data
                 numbers = list(range(12))
                 chance.shuffle(numbers)
                 tell(database, [owner(number, incident_id) for number in numbers])
-        except BaseException as err:  # noqa: BLE001 - whatever it is, the test has to see it
+        except BaseException as err:  # noqa: BLE001 - the test reports any exception of the thread
             errors.append(err)
 
     post = Post()

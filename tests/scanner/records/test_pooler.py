@@ -31,7 +31,7 @@ def test_limits_are_set_in_each_transaction_and_no_statement_is_prepared(postgre
         raw = connection.connection.driver_connection
         assert raw is not None
         raw.rollback()
-        assert raw.execute("SHOW statement_timeout").fetchone() == ("0",), "it ends with its transaction"
+        assert raw.execute("SHOW statement_timeout").fetchone() == ("0",), "the limit ends with its transaction"
         assert raw.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
     pooled.close()
 

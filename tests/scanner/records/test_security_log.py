@@ -26,7 +26,7 @@ def test_an_audit_entry_is_a_line_after_the_commit_and_none_after_a_rollback(
     incident = uuid.uuid4()
     with security_log.of_job(17), database.write() as session:
         audit.record(session, "token_disabled", {"source": "gists", "new_places": 2}, incident_id=incident)
-        assert not caplog.records, "it may still be rolled back"
+        assert not caplog.records, "the transaction may still be rolled back"
     with suppress(ZeroDivisionError), database.write() as session:
         audit.record(session, "token_held", {})
         raise ZeroDivisionError

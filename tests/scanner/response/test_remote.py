@@ -107,13 +107,15 @@ def test_a_token_that_the_store_no_longer_has_ends_visibly(
     for _ in range(finishing.MAX_DOUBTFUL_ANSWERS - 1):  # the outage itself does not count as an answer
         due_now(database)
         finish_due(database, policy=policy)
-        assert [incident.action for incident in incidents(database)] == ["disabling"], "a copy may lag"
+        assert [incident.action for incident in incidents(database)] == ["disabling"], (
+            "the answer may come from a replica that lags"
+        )
     due_now(database)
     finish_due(database, policy=policy)
     assert [incident.action for incident in incidents(database)] == ["unknown"]
     reference.tokens[DIGEST] = known
     respond_to(database, [candidate()], source="public_events", policy=policy)
-    assert reference.tokens[DIGEST]["disabled_at"], "what is known again is disabled where it stands"
+    assert reference.tokens[DIGEST]["disabled_at"], "the store knows the token again, so it is disabled"
 
 
 def test_a_token_that_cannot_be_checked_now_does_not_count_as_unknown(
@@ -142,7 +144,7 @@ def test_a_missing_record_does_not_prevent_the_disable(
         patch.setattr(store, "look_up", lambda digests: LookUp())
         due_now(database)
         finish_due(database, policy=policy)
-    assert reference.tokens[DIGEST]["disabled_at"], "disabled although nobody says whose it is"
+    assert reference.tokens[DIGEST]["disabled_at"], "disabled although the store names no owner"
     assert mails(database) == []
     due_now(database)
     finish_due(database, policy=policy)
@@ -219,7 +221,9 @@ def test_an_enabled_token_found_elsewhere_is_another_incident(
     with database.write() as session:
         session.execute(update(Incident).values(disabled_at=db_now(-store_access.SETTLING_SECONDS - 1)))
     respond_to(database, [candidate()], source="public_events", policy=policy)
-    assert reference.tokens[DIGEST]["disabled_at"] is None, "this place is known"
+    assert reference.tokens[DIGEST]["disabled_at"] is None, (
+        "the place was known before, so the enabled token stays enabled"
+    )
     respond_to(database, [candidate("other.py")], source="public_events", policy=policy)
     assert sorted(incident.state for incident in incidents(database)) == ["closed", "open"]
     assert reference.tokens[DIGEST]["disabled_at"] is not None

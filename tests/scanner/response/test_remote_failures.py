@@ -35,7 +35,7 @@ def test_a_failed_disable_is_retried_and_notified_when_it_succeeds(
     assert [incident.action for incident in incidents(database)] == ["disabling"]
     assert mails(database) == []
     finish_due(database, policy=policy)
-    assert [incident.action for incident in incidents(database)] == ["disabling"], "it is not due yet"
+    assert [incident.action for incident in incidents(database)] == ["disabling"], "the incident is not due yet"
     store.away = set()
     due_now(database)
     finish_due(database, policy=policy)
@@ -79,7 +79,7 @@ class Failing(HttpStore):
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
         done = super().disable(digest, key=key, reason=reason, cause=cause)
         if digest in self.failures:
-            raise self.failures[digest]  # the answer never arrived
+            raise self.failures[digest]  # as if the store's answer never arrived
         return done
 
 

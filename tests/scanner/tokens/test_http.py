@@ -113,7 +113,7 @@ def test_a_record_that_breaks_the_contract_is_asked_for_again_and_costs_its_sibl
     respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": [entry, {**GOOD, "digest": OTHER}]}))
     found = store.look_up([DIGEST, OTHER])
     assert set(found.records) == {OTHER}
-    assert found.not_checked == {DIGEST}, "nobody may take it for unknown"
+    assert found.not_checked == {DIGEST}, "the token must not count as unknown"
     assert "breaks the contract" in found.warning
 
 

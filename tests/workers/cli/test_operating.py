@@ -51,7 +51,7 @@ def test_the_status_reports_a_service_that_was_never_started(r8scan: Run, state:
     lines = r8scan("status").stdout.splitlines()
     assert lines[0] == "NOT WORKING: no worker runs; start r8scan run"
     assert lines[1].startswith(f"database: {state.url.database}   read at 2")
-    assert [line[:2] for line in lines[2:6]] == ["! ", "! ", "! ", ""], "problems follow the verdict"
+    assert [line[:2] for line in lines[2:6]] == ["! ", "! ", "! ", ""], "the problems follow the first line"
 
 
 def test_the_status_of_a_folder_without_an_installation_creates_nothing(r8scan: Run, tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_a_pasted_address_is_taken_where_a_name_is_expected(r8scan: Run, state: 
         targets = [job.target for job in session.query(ScanJob).order_by(ScanJob.id)]
     assert [next(target[key] for key in ("repository", "gist", "owner") if key in target) for target in targets] == [
         *("ana/app", "0123abcd", "ana")
-    ], "the same repository is asked for once"
+    ], "a repository that is named twice is queued once"
     wrong = r8scan("rescan", "repo", "https://github.com/ana")
     assert "leads to a owner" not in wrong.stderr
     assert "write OWNER/NAME" in wrong.stderr

@@ -67,7 +67,7 @@ def test_tokens_are_found_in_any_file_and_none_is_printed(
     assert result.stdout == "4 tokens found: 1 base64, 3 plain\n3 disabled now; 1 unknown to the token store\n"
     assert not [token for token in (*tokens, stranger) if token[8:30] in result.stdout]
     listed = r8scan("report", "--sign", "x", stdin=f"{tokens[3]}\n{tokens[0]}\ntoken={tokens[1]}\n")
-    assert listed.returncode == 0, "a line of a list may hold a token among other words"
+    assert listed.returncode == 0, "a line of the list may contain a token among other words"
     assert listed.stdout == "3 tokens found: 3 plain\n1 disabled now; 2 disabled before\n"
     nothing = r8scan("report", "--sign", "x", stdin="nothing here\n")
     assert (nothing.returncode, nothing.stdout) == (1, "no token found\n")

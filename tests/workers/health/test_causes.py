@@ -100,4 +100,4 @@ def test_the_clock_of_another_host_is_compared_with_the_databases(database: Data
     (found,) = write(0, ahead)
     assert found.key == f"clock_off:{HOST}"
     assert found.sentence == f"the clock of {HOST} is {words} the database's"
-    assert write(31, ahead) == [], "a silent process says nothing about now"
+    assert write(31, ahead) == [], "a process that is silent says nothing about the present clock"

@@ -57,7 +57,7 @@ def test_a_row_is_as_old_as_the_last_work_of_the_consuming_thread(
 ) -> None:
     heart = Heart(settings, process("poller"), pulse)
     heart.look()
-    assert silent_seconds(database) == [], "nothing was consumed yet"
+    assert silent_seconds(database) == [], "no message was consumed yet"
     pulse.work()
     heart.look()
     clock.now += 40
@@ -79,7 +79,7 @@ def test_a_process_whose_consuming_thread_is_stuck_ends(
         clock.now += DEAF_SECONDS - 1
         pulse.try_to_connect()
         heart.look()
-    assert ends == [], "an unavailable broker is tried again and again"
+    assert ends == [], "a process that cannot reach Redis keeps trying, and does not end"
     clock.now += DEAF_SECONDS + 1
     heart.look()
     assert len(ends) == 1

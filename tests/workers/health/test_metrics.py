@@ -84,7 +84,7 @@ def test_a_scrape_holds_what_the_rows_say(database: Database) -> None:
     assert found["r8scan_problem", "operator_not_set"] == 1
     assert found["r8scan_problem", "process_silent"] == 0
     assert {key[0] for key in found} <= NAMES
-    assert "Ab1" not in exposition(database, load_settings()).decode(), "no hint, no digest"
+    assert "Ab1" not in exposition(database, load_settings()).decode(), "the metrics contain no hint and no digest"
 
 
 def test_a_scrape_reports_an_unavailable_database(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str,
 
 def test_a_lasting_problem_is_reported_once_and_its_end_once(look: Callable[..., object]) -> None:
     assert look(AWAY) == []
-    assert look(AWAY, later=60) == [], "it may pass by itself"
+    assert look(AWAY, later=60) == [], "the problem may pass by itself"
     assert look(AWAY, later=121) == [("problem", "redis_away")]
     assert look(AWAY, later=600) == []
     assert look() == [("over", "redis_away")]
@@ -117,11 +117,13 @@ def test_a_process_that_did_not_look_leaves_the_summary_to_the_one_that_did(
     with database.write() as session:
         assert claim(session, "lookout", notifying.LOOK_SECONDS)
     notifying.look_and_sum_up(context)
-    assert summary.write_due(database, context.settings), "nobody has written it"
+    assert summary.write_due(database, context.settings), "no summary was written in this minute"
     with database.write() as session:
         session.execute(delete(NotifiedProblem))
     notifying.look_and_sum_up(context)
-    assert not summary.write_due(database, context.settings), "the process that looked wrote it"
+    assert not summary.write_due(database, context.settings), (
+        "the process that looked for problems has written the summary"
+    )
     context.close()
 
 

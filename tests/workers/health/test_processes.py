@@ -86,7 +86,7 @@ def test_of_two_scanners_the_killed_one_is_named_for_an_hour(polled: Database, s
     assert "no other process" not in problem.sentence
     with polled.write() as session:
         seen(session, "scanner", silent_seconds=3700, age_seconds=9000, pid=2)
-    assert problems(polled, settings) == [], "it was taken away for good"
+    assert problems(polled, settings) == [], "the process was removed on purpose"
 
 
 def test_a_queue_that_nobody_ever_consumed_is_named(polled: Database, settings: Settings) -> None:

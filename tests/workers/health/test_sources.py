@@ -58,7 +58,7 @@ def test_a_clock_that_differs_from_githubs_is_told_with_its_direction(database: 
         ("new_repositories", [60, 30, 0.38, 0.62], True),
         ("repository_search", [200, 190, 0.91, 0.97], False),
         ("repository_search", [40, 10, 0.14, 0.4], False),  # too few marks
-        ("public_events", [900, 20, 0.01, 0.03], False),  # it shows only a sample anyway
+        ("public_events", [900, 20, 0.01, 0.03], False),  # the timeline never shows more than a sample
     ],
 )
 def test_a_source_that_shows_too_little_of_what_others_showed_is_a_problem(

@@ -63,7 +63,9 @@ def test_the_page_causes_every_kind_of_leak_and_refuses_other_sites(surroundings
     events = [event["type"] for event in surroundings.github.timeline.page(1, 100)]
     assert {"PushEvent", "IssuesEvent", "IssueCommentEvent"} <= set(events)
     assert len(surroundings.github.gists) == 1
-    assert (surroundings.github.git_limit, surroundings.mailbox.is_down) == (0, True), "both end later"
+    assert (surroundings.github.git_limit, surroundings.mailbox.is_down) == (0, True), (
+        "the faults last until they are ended"
+    )
     with surroundings.database.read() as session:
         (entry,) = session.query(AuditEntry).filter_by(what="reports_received")
         assert (entry.who, entry.evidence["tokens"]) == ("sandbox", REPORTED)
@@ -84,7 +86,7 @@ def test_the_outcome_of_each_leak_is_told_once(surroundings: World, leaks: Leaks
         leak = leaks.cause(kind)
         watched.add(leak)
         watched.look()
-        assert leak.shown not in out.getvalue(), "nothing was done yet"
+        assert leak.shown not in out.getvalue(), "no leak was caused yet"
         place = Place("file", "https://github.example/ana/app", "ana/app", 1, path="a.py")
         respond(surroundings.database, [Candidate(leak.digest, leak.shown, place)], source="test", policy=Policy())
         watched.look()

@@ -102,7 +102,7 @@ def test_a_body_of_tiny_chunks_is_cut_off(connect: Connect, sandbox: SandboxGitH
     assert alert(sandbox, server, b"[]").status_code == 200
     head = signed_head(sandbox, 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     connection = connect(head)
-    with pytest.raises(ConnectionError):  # noqa: PT012 - it happens at some time
+    with pytest.raises(ConnectionError):  # noqa: PT012 - one of the sends fails, it is not known which
         while True:
             connection.sendall(b"1\r\n \r\n" * 10_000)
 

@@ -21,11 +21,11 @@ def test_a_flood_of_refusals_is_a_bounded_number_of_lines_that_counts_them_all(
     for _ in range(10_000):
         limited.add("alert_refused", "203.0.113.0/24", "the signature is wrong")
     limited.add("sign_in_refused", "203.0.113.0/24", "wrong name or password")
-    assert len(caplog.records) == MAX_LINES + 1, "another kind has lines of its own"
+    assert len(caplog.records) == MAX_LINES + 1, "another kind of refusal has its own lines"
     now[0] += PERIOD_SECONDS
     limited.flush()
     limited.flush()
     (last,) = caplog.records[MAX_LINES + 1 :]
     assert last.__dict__["refusals"] == 10_000 - MAX_LINES
     limited.add("alert_refused", "203.0.113.0/24", "the signature is wrong")
-    assert caplog.records[-1].__dict__["network"] == "203.0.113.0/24", "the next minute begins anew"
+    assert caplog.records[-1].__dict__["network"] == "203.0.113.0/24", "the limit begins again in the next minute"

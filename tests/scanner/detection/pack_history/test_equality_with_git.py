@@ -102,7 +102,7 @@ def test_the_budget_counts_what_deltas_make_and_spares_objects_that_are_stored_w
     assert not some.keys() & over
     monkeypatch.setattr(reading, "BASES_BYTES", 500)
     fewer, _ = objects_read(repository / "objects", budget=5_000)
-    assert len(fewer) < len(some), "what is made again is charged again"
+    assert len(fewer) < len(some), "an object that is made twice is charged twice"
 
 
 def test_objects_over_the_limit_and_their_deltas_are_left_to_git(

@@ -180,7 +180,7 @@ def test_a_forged_reverse_index_hides_no_object(tmp_path: Path, fresh_token: Tok
     reverse.chmod(0o600)
     reverse.write_bytes(content)
     listed = git("cat-file", "--batch-all-objects", "--unordered", "--batch-check", cwd=repository)
-    assert listed.count(b"\n") < len(everything), "git trusts it"
+    assert listed.count(b"\n") < len(everything), "git trusts the forged reverse index"
     history = scan_history(repository, Detector())
     assert has_found(history, token)
     assert history.objects == len(everything)

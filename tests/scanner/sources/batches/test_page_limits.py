@@ -75,7 +75,7 @@ def test_a_page_with_a_push_that_hangs_is_split_and_only_that_push_is_failed(
                 break
         except LeaseLost:
             lost += 1
-    assert lost == 1 + 3, "the page once, the single push until it is given up"
+    assert lost == 1 + 3, "the page loses its lease once, and the single push three times"
     with database.read() as session:
         found = session.execute(select(ScanJob.state, ScanJob.target, ScanJob.counts).order_by(ScanJob.id)).all()
     page, *singles = found
@@ -118,7 +118,7 @@ def test_variants_of_one_bomb_share_the_budget_of_their_push(
     reading = read_push(client, pushed(work, sandbox), Detector(), limits=PackLimits())
     assert len(reading.candidates) == 1
     assert reading.unread["budget"] >= 6
-    assert not reading.is_cut_off, "read alone it would cost the same"
+    assert not reading.is_cut_off, "reading the push by itself would cost the same"
 
 
 def test_a_push_whose_budget_others_spent_is_read_again_alone(

@@ -133,10 +133,10 @@ def test_a_slow_push_becomes_a_separate_job_and_plain_tokens_beside_it_are_found
     assert left.target == {"slow_pushes": [slow.to_json()], "events": ["1"]}
     [(tips,)] = worker.rows(RepositoryTips.tips)
     assert [(tip.oid, tip.is_read) for tip in decoded(tips)] == [(quick.head, True), (quick.before, False)]
-    assert not worker.scan(), "scanners of pages leave it alone"
+    assert not worker.scan(), "the scanner of pages does not claim the slow push"
     assert worker.scan("slow_pushes")
     assert len(set(worker.rows(Sighting.digest))) == 2
-    assert worker.scan(), "what the first push went on from"
+    assert worker.scan(), "the commit before the first push"
     assert {row.state for row in worker.rows(ScanJob.state)} == {"done"}
 
 

@@ -194,9 +194,9 @@ def test_a_canary_that_the_store_no_longer_has_live_is_no_success(bench: Bench) 
 @on_sqlite
 def test_a_killed_worker_makes_the_token_again_and_leaves_no_second_one(bench: Bench) -> None:
     planting.plant_due(bench)
-    texts.events(bench.database, bench.policy, bench.detector.digester)  # and the process is killed
+    texts.events(bench.database, bench.policy, bench.detector.digester)  # then the process is killed
     bench.poll()
-    bench.poll()  # the canary waits for its look-up now, and is not made again
+    bench.poll()  # the canary now waits for its look-up, and no second one is made
     bench.respond()
     assert bench.newest(CanaryWay.TEXTS).decision == Decision.DISABLED
     assert bench.count(ApiToken) == 0
@@ -264,7 +264,7 @@ def test_a_canary_in_public_is_found_where_it_was_published(published: Bench, sa
     published.age(hours=6)
     published.scan()
     published.respond()
-    assert CanaryWay.REPOSITORY in planting.plant_due(published)  # the second one replaces the first one's file
+    assert CanaryWay.REPOSITORY in planting.plant_due(published)  # the second canary replaces the file of the first one
     assert published.newest(CanaryWay.REPOSITORY).state == CanaryState.PLANTED
 
 

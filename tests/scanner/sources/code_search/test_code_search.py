@@ -274,7 +274,9 @@ def test_a_blob_that_never_matches_its_id_is_scanned_anyway(
     last = jobs_of(search.database, "files")[-1]
     assert (last.state, last.counts["partly_read"], sandbox.requests["blob"]) == ("partial", 1, MAX_TRIES)
     with search.database.read() as session:
-        assert session.execute(select(ReadObject)).first() is None, "another copy of the blob is read for itself"
+        assert session.execute(select(ReadObject)).first() is None, (
+            "the result is not stored, so another copy of the blob is read again"
+        )
 
 
 def test_a_blob_that_differs_at_the_closer_look_is_fetched_again(
@@ -327,5 +329,5 @@ def test_a_search_sends_one_request_through_our_client(answer: Any, error: type[
     ],
 )
 def test_a_search_result_without_usable_fields_is_empty_and_sends_no_request(item: dict[str, Any]) -> None:
-    with respx.mock:  # any request raises
+    with respx.mock:  # any request would raise an exception
         assert parse_result(item) == SearchResult(None, None, None, None, None, ())

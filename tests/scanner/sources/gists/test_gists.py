@@ -78,7 +78,7 @@ def test_a_file_is_fetched_once_and_again_when_it_was_changed(source: Gists, san
     source.fetch()
     assert sandbox.requests["raw"] == 3
     assert jobs_of(source.database, "files")[-1].counts["skipped_already_read"] == 1
-    assert state_of(source.database, "gists").newest_seen_at is not None, "a time in the future is nobody's"
+    assert state_of(source.database, "gists").newest_seen_at is not None, "a time in the future is not believed"
 
 
 def test_pages_are_requested_while_they_have_new_gists(source: Gists, sandbox: SandboxGitHub) -> None:
@@ -215,7 +215,7 @@ def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(source: Gis
     assert (state.counts["gists"], state.gaps) == (352, 0)
     sandbox.requests.clear()
     source.poll()
-    assert sandbox.requests["gists"] == 1, "nothing is owed any more"
+    assert sandbox.requests["gists"] == 1, "no earlier page is left to read"
 
 
 def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
@@ -268,7 +268,7 @@ def test_the_next_poll_continues_at_the_failed_page(source: Gists, sandbox: Sand
     source.poll()
     state = state_of(source.database, "gists")
     assert (state.counts["gists"], state.gaps, state.cursor["owed"]) == (901, 0, None)
-    assert sandbox.requests["gists"] == 6, "the first page, and from one before the one that failed to the end"
+    assert sandbox.requests["gists"] == 6, "the first page, and all pages from the one before the failed page"
 
 
 def test_a_poll_that_fails_earlier_than_the_last_one_loses_nothing(source: Gists, sandbox: SandboxGitHub) -> None:
@@ -299,7 +299,7 @@ def test_gists_beyond_the_end_of_the_list_are_a_gap(source: Gists, sandbox: Sand
     with source.database.read() as session:
         gap = session.execute(select(Gap)).scalar_one()
     assert gap.from_at < datetime(2026, 1, 1, 3, tzinfo=UTC), (
-        "it begins where everything was read, not where the poll that failed began"
+        "the gap begins at the last complete poll, not at the failed one"
     )
 
 
@@ -321,7 +321,9 @@ def test_half_of_a_small_budget_is_left_to_public_events(source: Gists, sandbox:
     source.poll()
     assert sandbox.requests["gists"] == gists.FIRST_PAGES
     pause = state_of(source.database, "gists").next_poll_at - datetime.now(UTC)
-    assert pause.total_seconds() > gists.INTERVAL or datetime.now(UTC).minute >= 50, "the pace is the budget's"
+    assert pause.total_seconds() > gists.INTERVAL or datetime.now(UTC).minute >= 50, (
+        "the remaining quota decides the pause"
+    )
     for _ in range(30):
         sandbox.create_gist({"a.txt": b"x"})
         source.poll()

@@ -35,7 +35,7 @@ def test_a_file_is_found_with_path_commit_line_and_permalink(
     assert (place.kind, place.path, place.commit, candidate.line) == ("file", "src/config/app.py", head, 3)
     assert place.url == f"{sandbox.url}/ana/app/blob/{head}/src/config/app.py#L3"
     assert reading.complete
-    assert dict(sandbox.requests) == {"git": 1}, "a push costs one request of git's, and none of the REST API's"
+    assert dict(sandbox.requests) == {"git": 1}, "a push costs one git request and no REST request"
 
 
 def test_a_token_that_was_added_and_removed_inside_one_push_is_found_at_the_commit_that_added_it(
@@ -208,7 +208,7 @@ def test_a_force_push_is_read_from_the_replaced_commit(client: GitHub, workplace
     head = work.commit("new")
     work.push("--force", "HEAD")
     assert digests(read(client, pushed(before, head))) == {digest(new)}
-    assert digest(new) in digests(read(client, pushed("f" * 40, head))), "an old end that is gone hides nothing"
+    assert digest(new) in digests(read(client, pushed("f" * 40, head))), "a missing old commit hides no content"
 
 
 def test_a_repository_whose_name_contains_a_token_is_requested_by_its_id(
@@ -246,7 +246,7 @@ def test_a_named_commit_is_read_before_its_ancestors(client: GitHub, workplace: 
     work.push()
     commit = pushed("0" * 40, head, kind="commit")
     small = read(client, commit, PackLimits(pack_bytes=64 * 1024))
-    assert digest(named) in digests(small), "however large its history is"
+    assert digest(named) in digests(small), "the named commit is read, whatever the size of the history"
     assert not small.complete
     whole = read(client, commit)
     assert (digests(whole), whole.complete) == ({digest(old), digest(named)}, True)

@@ -214,7 +214,9 @@ def test_a_received_large_tag_is_not_requested_again(
     sandbox.requests.clear()
     reading = read(client, created("refs/tags/v1", "tag"), PackLimits(pack_bytes=1024 * 1024))
     assert digests(reading) == {digest(token)}
-    assert sandbox.requests["git"] == 4, "the refs, the pack, what the server can filter, and the pack without the blob"
+    assert sandbox.requests["git"] == 4, (
+        "one request each for the refs, the pack, the server's filters, and the pack without the blob"
+    )
 
 
 def test_without_a_filter_the_first_request_is_not_repeated(
@@ -230,4 +232,6 @@ def test_without_a_filter_the_first_request_is_not_repeated(
     work.push("HEAD", "release")
     sandbox.requests.clear()
     assert not read(client, pushed(before, head), PackLimits(pack_bytes=1024 * 1024)).complete
-    assert sandbox.requests["git"] == 4, "the pack, the refs, what the server can filter, and with every ref claimed"
+    assert sandbox.requests["git"] == 4, (
+        "one request each for the pack, the refs, the server's filters, and the pack with every ref claimed"
+    )

@@ -32,7 +32,7 @@ def test_a_failed_push_is_retried_separately_and_delays_no_other(
     page, retry = bench.jobs()
     assert (page.state, page.counts["error_http_503"], page.counts["retried"]) == ("done", 1, 1)
     assert len(retry.target["pushes"]) == 1
-    assert not bench.has_more(), "it is not due yet"
+    assert not bench.has_more(), "the retry is not due yet"
     bench.make_due()
     bench.scan()
     assert all(bench.is_disabled(digest) for digest in digests)

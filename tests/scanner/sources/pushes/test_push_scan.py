@@ -51,7 +51,7 @@ def test_every_real_token_of_a_push_is_disabled_however_many_there_are(
     bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidate_limits, "MAX_DIGESTS", 2)
-    monkeypatch.setattr(pushed_packs, "MAX_CANDIDATES", 1)  # a reader scans the pack
+    monkeypatch.setattr(pushed_packs, "MAX_CANDIDATES", 1)  # so that a reader scans the pack
     tokens = [fresh_token() for _ in range(6)]
     digests = [bench.know(token) for token in tokens]
     work = workplace()
@@ -229,7 +229,7 @@ def test_a_token_in_a_push_that_was_missed_is_found_by_a_later_push_of_the_repos
     if is_remembered:
         assert sandbox.requests["git"] == 1
     else:
-        assert not bench.is_disabled(digest), "it is read after every push that is queued"
+        assert not bench.is_disabled(digest), "the earlier history is read after every queued push"
         assert bench.scan() is not None
     assert bench.is_disabled(digest)
     assert bench.scan() is None
@@ -300,7 +300,7 @@ def test_the_other_branches_of_a_new_repository_are_read_after_its_default_branc
     bench.queue(replace(push("0" * 40, head), is_new=True))
     bench.scan()
     assert (bench.is_disabled(first), bench.is_disabled(other), sandbox.requests["git"]) == (True, False, 1)
-    assert len(bench.jobs()) == 1, "the other branches wait behind every queued push"
+    assert len(bench.jobs()) == 1, "the job for the other branches has a lower priority"
     bench.scan()
     assert bench.is_disabled(other)
     assert bench.scan() is None

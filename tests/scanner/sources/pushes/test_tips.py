@@ -71,7 +71,7 @@ def test_the_commit_before_a_push_is_accounted_for_but_not_read() -> None:
     assert (known.holds(oid(1)), known.has_read(oid(1)), known.has_read(oid(2))) == (True, False, True)
     assert advanced(known, read(1), PUSHED, NOW).has_read(oid(1))
     again = advanced(known, read(2, is_read=False), PUSHED, NOW)
-    assert again.has_read(oid(2)), "what was read completely stays so"
+    assert again.has_read(oid(2)), "a commit that was read completely stays so"
 
 
 @pytest.mark.parametrize(

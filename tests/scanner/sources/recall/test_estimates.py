@@ -48,7 +48,9 @@ def test_an_earlier_push_that_a_listing_no_longer_shows_counts_as_unseen_in_the_
     found = total(first, second)
     assert found is not None
     assert found.low <= 900 <= found.high
-    assert delays(first, second).count(None) == 0, "a later reading brings the earlier pushes, too"
+    assert delays(first, second).count(None) == 0, (
+        "reading the last push also reads the earlier ones, so all count as seen"
+    )
 
 
 def test_nothing_is_estimated_without_marks() -> None:

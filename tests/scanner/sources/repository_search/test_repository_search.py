@@ -164,7 +164,7 @@ def test_an_index_that_loses_half_of_its_entries_is_recorded_as_a_gap(search: Se
     for number in range(1000):
         search.push(f"ben/app{number}", ago=-(number / 10))
     search.poll_for(160, every=40)
-    assert search.plan.rate > 9, "a thin window does not become the usual one"
+    assert search.plan.rate > 9, "one window with few pushes hardly changes the usual rate"
     for _ in range(5):
         search.look_again()
         search.poll(1)

@@ -106,8 +106,8 @@ def test_two_installations_on_one_credential_share_its_quota_and_miss_nothing_si
             name = f"ana/app{len(pushed)}"
             pushed[name] = search.now - number
             search.push(name, ago=number)
-    assert sandbox.requests["graphql"] <= sandbox.points_limit + 2, "refused once, each asks no more"
-    assert all(accounted_for(own, pushed)["behind"] for own in (search, second)), "the quota does not pay for both"
+    assert sandbox.requests["graphql"] <= sandbox.points_limit + 2, "after one refusal each, both send no more requests"
+    assert all(accounted_for(own, pushed)["behind"] for own in (search, second)), "the quota is not enough for both"
     for own in (search, second):
         settings = load_settings(read_dotenv=False)
         with own.database.read() as session:
@@ -118,13 +118,13 @@ def test_two_installations_on_one_credential_share_its_quota_and_miss_nothing_si
 
 @only_sqlite
 def test_after_a_day_of_downtime_all_of_it_is_read_or_named(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "MAX_BEHIND_WIDTH", 1800)  # needs a third of the requests, so that the test is faster
+    monkeypatch.setattr(windows, "MAX_BEHIND_WIDTH", 1800)  # a third of the requests, so that the test is faster
     search.poll()
     pushed = {f"ana/app{number}": search.now + number * 700 for number in range(120)}
     for name, at in pushed.items():
         search.push(name, ago=search.now - at)
     search.poll(86_000)
-    assert accounted_for(search, pushed)["queued"] < len(pushed), "the newest go first"
+    assert accounted_for(search, pushed)["queued"] < len(pushed), "the newest pushes are searched first"
     for _ in range(6):
         search.poll(15)
     found = accounted_for(search, pushed)
@@ -144,7 +144,7 @@ def test_windows_that_the_points_do_not_pay_for_are_left_to_the_rest_search(sear
         search.poll(15)
     counts = search.state.counts
     assert counts["windows_left_to_rest"] > 0
-    assert search.state.error is None, "no point was asked for in vain"
+    assert search.state.error is None, "no request was refused"
     assert counts["rest_requests"] > counts["windows_left_to_rest"] / 2
     settled = {name for name, at in pushed.items() if at < search.now - 90}
     assert settled <= set(search.names)

@@ -76,13 +76,13 @@ def test_the_first_look_moves_away_from_late_entries_and_back_within_its_limits(
         plan.measured(0, 0.0)
     assert plan.settle == MIN_SETTLE
     plan.probed(47, rate=0.1)
-    assert plan.settle == MIN_SETTLE, "nobody pushes here, so that the newest entry may be old"
+    assert plan.settle == MIN_SETTLE, "on a GitHub with few pushes, the newest entry may be old"
     plan.probed(47, rate=66.0)
     assert plan.settle == 49
     plan.probed(1e9, rate=66.0)
     assert plan.settle == MAX_SETTLE
     plan.probed(20, rate=66.0)
-    assert plan.settle == 22, "the index goes on, and so do the first looks"
+    assert plan.settle == 22, "the index makes progress, so the first looks go on"
     stored = Plan.from_json(plan.to_json(), 0.0)
     assert (stored.settle, stored.learned, stored.lag) == (22, MIN_SETTLE, 20)
 

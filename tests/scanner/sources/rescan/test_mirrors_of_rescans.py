@@ -129,7 +129,7 @@ def test_the_credential_is_in_no_argument_and_for_one_host_only() -> None:
     environment = git_environment("the-secret", "https://github.example/ana/app.git")
     keys = [value for name, value in environment.items() if name.startswith("GIT_CONFIG_KEY_")]
     assert "http.https://github.example/.extraHeader" in keys
-    assert "the-secret" not in str(environment), "git gets it encoded, as a header"
+    assert "the-secret" not in str(environment), "git gets the secret encoded, in a header"
     assert environment["GIT_TERMINAL_PROMPT"] == "0"
 
 
@@ -266,7 +266,7 @@ def test_a_lasting_rate_limit_leaves_the_rest_unread(unreached: Unreached, sandb
 
 def test_waiting_for_a_rate_limit_stops_on_request(unreached: Unreached, sandbox: SandboxGitHub) -> None:
     sandbox.faults["git"].append(lambda: Response(status_code=429))
-    unreached.stop.wait = lambda timeout=None: True  # type: ignore[method-assign]  # it is set meanwhile
+    unreached.stop.wait = lambda timeout=None: True  # type: ignore[method-assign]  # as if it was set while waiting
     with pytest.raises(MirrorStopped):
         unreached.fetch()
 

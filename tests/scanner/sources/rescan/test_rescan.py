@@ -60,7 +60,7 @@ def test_a_find_in_old_history_has_its_public_address(
         exposure = session.execute(select(Exposure)).scalar_one()
         assert (exposure.path, exposure.commit, exposure.line) == ("a b.py", commit, 2)
         assert exposure.url.endswith(f"/ana/app/blob/{commit}/a%20b.py#L2")
-        assert exposure.repository_id == 1001, "as the timeline's events say it"
+        assert exposure.repository_id == 1001, "the id that the events of the timeline state"
     assert job(database, job_id).state == "queued", "the wiki is the next step"
     while rescan() is not None:
         pass

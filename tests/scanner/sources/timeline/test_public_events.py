@@ -206,7 +206,7 @@ def problems(database: Database, state_dir: Path) -> list[Problem]:
 def test_a_list_that_never_changes_is_noticed_despite_its_etag(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], tmp_path: Path
 ) -> None:
-    with database.write() as session:  # proof that GitHub is not quiet
+    with database.write() as session:  # another source has seen pushes, so GitHub is not quiet
         session.add(SourceState(source="new_repositories", next_poll_at=db_now(60), newest_seen_at=db_now(-5)))
     route = api.get("/events").mock(side_effect=pages(list_of(0, newest=60, count=30)))
     polled()
@@ -221,7 +221,7 @@ def test_a_list_that_never_changes_is_noticed_despite_its_etag(
     assert state(database).counts["stale_list"] == 1
     polled()
     assert "if-none-match" not in route.calls.last.request.headers
-    assert not problems(database, tmp_path), "the list that came is no older than a minute"
+    assert not problems(database, tmp_path), "the list is at most a minute old"
     api.get("/events").mock(side_effect=pages(list_of(900, newest=3600, count=30)))
     polled()
     (problem,) = problems(database, tmp_path)
@@ -291,7 +291,7 @@ def test_a_clock_that_differs_from_githubs_hides_no_gap_and_makes_no_list_old(
     polled()
     assert len(gaps(database)) == 1
     assert "stale_list" not in state(database).counts
-    assert abs(state(database).cursor["clock_seconds"] - ahead) < 30, "the status tells of it"
+    assert abs(state(database).cursor["clock_seconds"] - ahead) < 30, "the status reports the clock's difference"
 
 
 def test_a_malformed_date_is_ignored(api: respx.Router, database: Database, polled: Callable[[], PollReport]) -> None:

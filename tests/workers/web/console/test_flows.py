@@ -154,7 +154,7 @@ def test_a_telephone_in_the_dark_releases_the_brake_from_the_first_page(browser:
         assert violations(page, DARK_TELEPHONE.width, OTHER_LOOKS[1][2]) == []
         release, reject = (page.get_by_role("link", name=name) for name in ("Release 9…", "Reject 9…"))
         tops = [box["y"] for one in (release, reject) if (box := one.bounding_box())]
-        assert tops == [tops[0]] * 2, "they are side by side, so that a thumb hits the right one"
+        assert tops == [tops[0]] * 2, "the buttons are side by side, so that a thumb hits the right one"
         release.click()
         assert violations(page, DARK_TELEPHONE.width, OTHER_LOOKS[1][2]) == []
         page.get_by_label("Why").fill("all are real")
