@@ -46,8 +46,8 @@ SEARCH = "repository_search"
 TIMELINE_PAGE = 100
 RATE = 20
 LOST_ENTRIES = math.sqrt(0.5)
-"""The probability that the index loses an entry. A new repository enters the index twice, when it is created and when it
-is pushed, so the index loses half of the repositories.
+"""The probability that the index loses an entry. A new repository enters the index twice, when it is created and when
+it is pushed, so the index loses half of the repositories.
 """
 
 
