@@ -43,7 +43,7 @@ def test_every_leak_has_to_be_found_and_nothing_dropped(changes: dict[str, objec
     assert (targets.broken, targets.status()) == (broken, int(bool(broken)))
 
 
-def test_figures_are_of_the_run_they_describe() -> None:
+def test_the_rate_the_percentile_and_the_growth_are_computed_from_one_run() -> None:
     assert (run().rate, run(delays=[]).p95) == (200.0, float("inf"))
     assert run().p95 >= 0.9
     assert run().growth == pytest.approx(1.0, abs=0.02)
@@ -70,7 +70,7 @@ def test_more_processes_are_compared_with_one(figures: dict[int, tuple[float, fl
         ({"a": 1}, {"sent": 1, "pending": 1}, ["owners told", "rows sent", "rows in another state"]),
     ],
 )
-def test_every_owner_has_to_be_told_once(copies: dict[str, int], states: dict[str, int], broken: list[str]) -> None:
+def test_every_owner_has_to_get_one_mail(copies: dict[str, int], states: dict[str, int], broken: list[str]) -> None:
     targets = Targets()
     bench_mails.judge(targets, 2, copies, 2, states)
     assert targets.broken == broken
@@ -94,7 +94,7 @@ def test_every_signed_alert_has_to_be_answered_in_time_and_memory_stays_flat(
     assert bench_http_flood.judge(measured) == status
 
 
-def test_the_figure_stands_beside_its_target(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_figure_is_printed_beside_its_target(capsys: pytest.CaptureFixture[str]) -> None:
     targets = Targets()
     targets.below("p95", 6.0, 5.0, " s")
     assert capsys.readouterr().out == "  p95: 6 s (target: below 5 s)  NOT KEPT\n"

@@ -30,7 +30,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 OURS = {name: service for name, service in COMPOSE["services"].items() if service.get("build")}
 
 
-def test_it_fits_the_published_schema() -> None:
+def test_the_compose_file_fits_the_published_schema() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     result = subprocess.run([*command, str(ROOT / "docker-compose.yml")], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout

@@ -32,7 +32,7 @@ def results(inputs: Inputs) -> Results:
     return compute(inputs)
 
 
-def test_page_and_charts_are_what_the_model_makes_of_its_inputs(results: Results) -> None:
+def test_the_page_and_its_charts_are_generated_from_the_inputs(results: Results) -> None:
     for path, content in page.made_files(results).items():
         assert path.read_text(encoding="utf-8") == content, "run: python docs/coverage/model.py --write"
 
@@ -45,7 +45,7 @@ def test_both_pages_show_the_tables_that_the_command_prints(results: Results) ->
     assert set(rows) <= {line for lines in shown for line in lines}
 
 
-def test_page_1_once_a_minute_is_two_percent(inputs: Inputs, results: Results) -> None:
+def test_page_1_once_a_minute_shows_two_percent_of_the_events(inputs: Inputs, results: Results) -> None:
     assert firehose.one_window_share(inputs) == pytest.approx(0.0226, abs=0.0001)
     # Some polls fail, which reduces the share a little.
     assert 0.02 < results.shares.uncoordinated[0] <= 0.0227
@@ -63,7 +63,7 @@ def test_repository_search_shows_most_pushes_and_fits_the_points_of_one_credenti
     assert pages < search.points_per_hour
 
 
-def test_windows_that_do_not_meet_add_up_and_random_ones_follow_the_closed_form(inputs: Inputs) -> None:
+def test_staggered_polls_add_up_and_random_polls_follow_the_closed_form(inputs: Inputs) -> None:
     plain = replace(
         inputs,
         firehose=replace(inputs.firehose, daily_swing=0.0, burst_swing=0.0),
@@ -76,7 +76,7 @@ def test_windows_that_do_not_meet_add_up_and_random_ones_follow_the_closed_form(
     assert shares.staggered[-1] == pytest.approx(window * 20, rel=0.03)
 
 
-def test_more_credentials_never_see_less_and_nobody_sees_more_than_all(results: Results) -> None:
+def test_more_credentials_never_see_less_and_never_more_than_all_pushes(results: Results) -> None:
     shares = results.shares
     for kind in (shares.staggered, shares.uncoordinated, shares.same_windows):
         assert list(kind) == sorted(kind)
@@ -86,7 +86,7 @@ def test_more_credentials_never_see_less_and_nobody_sees_more_than_all(results: 
         assert same <= random <= even + 0.005
 
 
-def test_another_source_and_another_installation_never_find_less_nor_later(inputs: Inputs, results: Results) -> None:
+def test_a_further_source_or_installation_never_finds_less_or_later(inputs: Inputs, results: Results) -> None:
     leaks = sources.draw_leaks(inputs)[:3000]
     for count in range(1, len(deployments.ALL)):
         fewer = deployments.delays(inputs, leaks, deployments.ALL[:count], 0.07).seconds
@@ -99,14 +99,14 @@ def test_another_source_and_another_installation_never_find_less_nor_later(input
     assert all(one.share_within(seconds) <= five.share_within(seconds) for seconds in (60, 3600, 86400, sources.WEEK))
 
 
-def test_a_source_is_no_faster_than_what_it_waits_for(inputs: Inputs, results: Results) -> None:
+def test_a_source_is_no_faster_than_the_index_or_file_that_it_waits_for(inputs: Inputs, results: Results) -> None:
     assert results.sources["public_events"].seconds[0] >= inputs.public_events.visible_earliest_seconds
     assert results.sources["event_archive"].seconds[0] >= inputs.event_archive.published_after_seconds
     assert results.sources["code_search"].seconds[0] >= inputs.code_search.index_earliest_seconds
     assert sources.archive_drain_seconds(inputs) <= 3600
 
 
-def test_what_the_page_advises_is_what_the_model_says(results: Results) -> None:
+def test_the_advice_of_the_page_agrees_with_the_model(results: Results) -> None:
     found = {source: own.share_within(sources.WEEK) for source, own in results.sources.items()}
     assert max(found, key=lambda source: found[source]) == "partner_alerts"
     assert results.named("all sources").cost.cores < 1
@@ -215,7 +215,7 @@ STATUS = {
 }
 
 
-def test_what_an_installation_measured_replaces_assumptions(inputs: Inputs) -> None:
+def test_measurements_of_an_installation_replace_assumptions(inputs: Inputs) -> None:
     changed, replaced = with_measurements(inputs, STATUS)
     search = changed.repository_search
     assert search.indexed_share == pytest.approx(0.9)

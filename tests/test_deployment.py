@@ -91,7 +91,7 @@ def test_every_container_has_limits_and_every_file_is_part_of_the_base() -> None
     assert {path.name for path in BASE.iterdir()} == named
 
 
-def test_nothing_reaches_the_pods_but_what_the_policies_name() -> None:
+def test_only_traffic_that_the_policies_name_reaches_the_pods() -> None:
     policies = {one["metadata"]["name"]: one["spec"] for one in documents(BASE) if one["kind"] == "NetworkPolicy"}
     assert policies["r8scan"]["podSelector"] == {}
     assert policies["r8scan"]["ingress"] == []

@@ -147,7 +147,7 @@ def test_a_state_is_never_a_bare_string(path: Path) -> None:
         'if job.kind == "pushes": pass',
     ],
 )
-def test_a_bare_string_is_found_wherever_a_state_stands(code: str) -> None:
+def test_a_bare_string_is_found_wherever_a_state_is_required(code: str) -> None:
     assert list(bare_words(ast.parse(code)))
 
 

@@ -169,7 +169,9 @@ def test_a_killed_service_leaves_no_process_and_a_restart_finishes_its_work(
     assert (len(surroundings.mailbox.messages), told(surroundings)) == (1, 1)
 
 
-def test_a_second_run_on_the_same_state_ends_in_one_line(surroundings: World, polling: Callable[[], bool]) -> None:
+def test_a_second_run_with_the_same_state_folder_ends_with_a_one_line_error(
+    surroundings: World, polling: Callable[[], bool]
+) -> None:
     with surroundings.service() as service:
         until(polling, MINUTE)
         second = surroundings.folder / "second.log"
@@ -224,7 +226,7 @@ def test_a_repository_is_rescanned_with_all_its_history_its_pull_requests_and_it
     assert not list((surroundings.state / "mirrors").iterdir())
 
 
-def test_without_workers_a_rescan_is_recorded_and_says_so(surroundings: World) -> None:
+def test_a_rescan_without_workers_is_recorded_and_the_command_says_so(surroundings: World) -> None:
     command = [os.sys.executable, "-m", "workers", "rescan", "repo", "bo/app", "--no-wait"]  # type: ignore[attr-defined]
     done = subprocess.run(
         command, env=surroundings.environment(), capture_output=True, text=True, timeout=60, check=False
@@ -250,7 +252,7 @@ def test_the_mode_observe_disables_nothing_and_notifies_the_operator(
         assert surroundings.answer(token) == 200
 
 
-def test_it_runs_on_postgresql_and_a_redis_of_its_own(
+def test_the_service_runs_on_postgresql_and_with_an_external_redis(
     tmp_path: Path, postgresql_url: str, redis_socket: str, fresh_token: Callable[[], str]
 ) -> None:
     urls = {"database_url": postgresql_url, "redis_url": f"redis+socket://{redis_socket}"}

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_a_parser_of_hostile_bytes_raises_only_what_it_documents_and_ends(target: Target) -> None:
+def test_a_parser_of_hostile_bytes_raises_only_documented_exceptions_and_ends(target: Target) -> None:
     @hypothesis.settings(
         max_examples=EXAMPLES,
         derandomize=True,
@@ -33,5 +33,5 @@ def test_a_parser_of_hostile_bytes_raises_only_what_it_documents_and_ends(target
     check()
 
 
-def test_every_target_has_a_name_of_its_own() -> None:
+def test_each_target_has_a_unique_name() -> None:
     assert len({target.name for target in TARGETS}) == len(TARGETS)

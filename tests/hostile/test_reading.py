@@ -38,7 +38,7 @@ def measured(measurer: Measurer, folder: Path, one: HostileInput, work: str, cpu
 
 
 @pytest.mark.parametrize("one", READ, ids=lambda one: one.name)
-def test_a_hostile_content_ends_by_itself_within_the_limits_of_a_reader(
+def test_reading_a_hostile_input_ends_by_itself_within_the_limits_of_a_reader(
     measurer: Measurer, tmp_path: Path, one: HostileInput
 ) -> None:
     done = measured(measurer, tmp_path, one, "read")
@@ -50,7 +50,7 @@ def test_a_hostile_content_ends_by_itself_within_the_limits_of_a_reader(
 
 
 @pytest.mark.parametrize("one", inputs_for("pack"), ids=lambda one: one.name)
-def test_a_hostile_pack_ends_within_the_limits_of_a_reader(
+def test_reading_a_hostile_pack_ends_within_the_limits_of_a_reader(
     measurer: Measurer, tmp_path: Path, one: HostileInput
 ) -> None:
     done = measured(measurer, tmp_path, one, "pack")

@@ -130,7 +130,7 @@ def test_the_signature_is_over_the_timestamp_and_the_body() -> None:
     assert signature(b"key", "1700000000", b"{}") == expected
 
 
-def test_an_unavailable_channel_stops_no_other_and_is_retried(database: Database) -> None:
+def test_an_unavailable_channel_delays_no_other_channel_and_is_retried(database: Database) -> None:
     announce(database, "a" * 64)
     stream, webhook = Kept(is_away=True), Kept()
     report = announce_due(database, {Channel.STREAM: stream, Channel.WEBHOOK: webhook})
@@ -165,7 +165,7 @@ def test_an_announcement_that_the_receiver_cannot_read_delays_no_other(database:
     assert (waiting.error, waiting.leased_until) == ("the webhook answered 500", None)
 
 
-def test_a_receiver_that_refuses_everything_is_not_asked_for_each_row(database: Database) -> None:
+def test_a_receiver_that_refuses_everything_gets_a_limited_number_of_requests(database: Database) -> None:
     every = {f"{number:064x}" for number in range(BATCH)}
     announce(database, *every, channels=(Channel.WEBHOOK,))
     channel = Kept(unreadable=every)
@@ -218,7 +218,7 @@ def test_many_announcements_are_sent_in_batches(database: Database) -> None:
     assert sorted(told) == [f"{number:064x}" for number in range(2 * BATCH + 1)]
 
 
-def test_a_worker_that_dies_after_sending_makes_a_repeat_with_the_same_id(database: Database) -> None:
+def test_an_announcement_whose_worker_dies_after_sending_is_repeated_with_the_same_id(database: Database) -> None:
     class Dying(Kept):
         def send(self, batch: Sequence[Content]) -> None:
             super().send(batch)
@@ -299,7 +299,7 @@ def test_the_body_of_the_webhook_is_what_the_documentation_says() -> None:
     assert given == signature(SECRET.encode(), timestamp, body)
 
 
-def test_a_gateway_that_follows_the_stream_forgets_at_once(database: Database, redis_url: str) -> None:
+def test_a_gateway_that_reads_the_stream_forgets_a_disabled_token_at_once(database: Database, redis_url: str) -> None:
     cache = Cache(lambda digest: True)
     with gateway.following(cache, redis_url, "gateways", lambda: None):
         assert cache.answers("a" * 64)

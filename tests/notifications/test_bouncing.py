@@ -74,7 +74,7 @@ def test_a_repeated_bounce_notifies_nobody(database: Database) -> None:
     assert operators_mails(database) == 1
 
 
-def test_a_delay_changes_nothing(database: Database) -> None:
+def test_a_notification_of_a_delay_changes_nothing(database: Database) -> None:
     notification_id = sent(database)
     assert enable_again(database, notification_id, action="delayed", status="4.4.1") is BounceOutcome.UNCHANGED
     assert (row(database, notification_id).state, operators_mails(database)) == ("sent", 0)
@@ -93,14 +93,14 @@ def test_a_bounce_before_the_sending_is_recorded_is_retried_by_the_mail_server(d
 @pytest.mark.parametrize(
     "message_id", ["<{id}@elsewhere.example>", "<{other}@vendor.example>", "<not-ours@vendor.example>"]
 )
-def test_a_message_id_that_is_not_ours_is_unknown(database: Database, message_id: str) -> None:
+def test_a_bounce_of_a_mail_that_is_not_ours_is_reported_as_unknown(database: Database, message_id: str) -> None:
     notification_id = sent(database)
     content = bounce(message_id.format(id=notification_id, other=uuid.uuid4()))
     assert bouncing.record(database, read_bounce(content), IDENTITY) is BounceOutcome.UNKNOWN
     assert row(database, notification_id).state == "sent"
 
 
-def test_a_returned_operators_mail_is_visible_and_queues_no_other(database: Database) -> None:
+def test_a_returned_mail_to_the_operator_is_visible_and_queues_no_other_mail(database: Database) -> None:
     notification_id = notify_operator(database, Occasion.PROTECTED, incident(database, [place()], disabled_at=None))
     deliver(database, Post())
     assert enable_again(database, notification_id) is BounceOutcome.FAILED

@@ -77,7 +77,7 @@ def test_a_mail_that_is_not_due_yet_waits_for_more_incidents(database: Database)
     assert b"2 of your Replicate API tokens" in post.taken[0].content
 
 
-def test_an_incident_after_the_freezing_starts_a_new_mail(database: Database) -> None:
+def test_an_incident_after_a_mail_was_frozen_starts_a_new_mail(database: Database) -> None:
     first = leak(database)
     deliver(database, Post({"*": TransientFailure("later")}))
     second = leak(database)
@@ -189,7 +189,7 @@ def test_a_broken_custom_template_is_reported_with_the_sent_mail(database: Datab
     assert "custom templates not used" in str(told.error)
 
 
-def test_no_more_mails_a_minute_than_allowed(database: Database) -> None:
+def test_no_more_mails_are_sent_a_minute_than_allowed(database: Database) -> None:
     for number in range(5):
         leak(database, f"owner{number}@acme.example")
     assert deliver(database, Post(), rate=3).sent == 3
@@ -265,7 +265,7 @@ def test_undeliverable_mail_returns_to_the_configured_address(database: Database
         assert b"From: Vendor Security <security@vendor.example>" in post.taken[0].content
 
 
-def test_a_wrong_address_for_bounces_costs_no_owner_the_mail(database: Database) -> None:
+def test_a_wrong_address_for_bounces_prevents_no_mail_to_an_owner(database: Database) -> None:
     notification_id = leak(database)
     deliver(database, Post(), replace(IDENTITY, bounces_to="nobody"))
     assert "_BOUNCES_TO" in str(row(database, notification_id).error)

@@ -96,7 +96,7 @@ def test_a_crash_between_acceptance_and_commit_repeats_the_same_message(
 
 
 @pytest.mark.parametrize("where", ["facts_of", "render", "compose"])
-def test_a_crash_before_the_sending_sends_it_once(
+def test_a_mail_is_sent_once_after_a_crash_before_sending(
     database: Database, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     notification_id = leak(database)
@@ -126,7 +126,7 @@ def test_a_row_that_kills_its_worker_each_time_is_failed(database: Database) -> 
 
 
 @pytest.mark.parametrize("where", ["together", "facts_of", "render", "compose"])
-def test_a_mail_that_cannot_be_rendered_stops_no_other(
+def test_a_mail_that_cannot_be_rendered_delays_no_other_mail(
     database: Database, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     broken, fine = leak(database, "a@acme.example"), leak(database, "b@acme.example")
@@ -153,7 +153,7 @@ def test_a_mail_that_cannot_be_rendered_stops_no_other(
     assert deliver(database, Post()).sent == 1
 
 
-def test_unreadable_facts_stop_no_other_mail(database: Database) -> None:
+def test_unreadable_facts_delay_no_other_mail(database: Database) -> None:
     broken, fine = leak(database, "a@acme.example"), leak(database, "b@acme.example")
     with database.write() as session:
         session.execute(update(Notification).where(Notification.id == broken).values(facts={"tokens": [3]}))

@@ -72,7 +72,7 @@ def test_an_unavailable_server_is_asked_once_per_run(database: Database) -> None
     assert deliver(database, Post()).sent == 4
 
 
-def test_held_back_mails_still_take_incidents(database: Database) -> None:
+def test_a_mail_that_waits_for_the_server_still_takes_further_incidents(database: Database) -> None:
     leak(database, "first@acme.example")
     waiting = leak(database, "second@acme.example")
     deliver(database, Post({"*": TransportDown("away")}))
@@ -100,7 +100,7 @@ def test_leases_are_renewed_while_a_server_is_slow_and_lost_rows_are_skipped(dat
     assert [row(database, one).state for one in rows] == ["sent"] * 5 + ["frozen"]
 
 
-def test_mails_not_tried_during_an_outage_do_not_age(database: Database) -> None:
+def test_mails_that_an_outage_held_back_are_sent_later_with_fresh_facts(database: Database) -> None:
     rows = [leak(database, f"owner{number}@acme.example") for number in range(5)]
 
     def down(_: Envelope) -> None:

@@ -39,7 +39,7 @@ class Kept:
         "x" * 100_000,
     ],
 )
-def test_a_mail_to_the_operator_is_sent_whatever_the_problem_repeats(hostile: str) -> None:
+def test_a_mail_to_the_operator_is_sent_whatever_text_its_problem_contains(hostile: str) -> None:
     transport = Kept()
     identity: MailIdentity = IDENTITY
     MailChannel(transport, identity, "op@example.com").notify([News("problem", "mail", hostile, todo=hostile)])

@@ -103,7 +103,7 @@ def test_later_places_join_the_incident_and_queue_no_second_mail(
         assert session.execute(select(func.count()).select_from(Notification)).scalar_one() == 1
 
 
-def test_tokens_found_after_the_freezing_are_reported_in_one_more_mail(
+def test_tokens_found_after_a_mail_was_frozen_are_reported_in_one_more_mail(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     tokens = [fresh_token() for _ in range(5)]

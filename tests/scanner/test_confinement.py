@@ -66,7 +66,7 @@ def test_system_calls_that_reading_does_not_need_are_refused(lines: list[str], a
     assert f"{attempt} refused" in lines
 
 
-def test_memory_below_the_bound_can_be_used(lines: list[str]) -> None:
+def test_memory_below_the_limit_can_be_used(lines: list[str]) -> None:
     assert "take some memory done" in lines
 
 

@@ -17,7 +17,7 @@ from tests.processes import children
 SHOW = "import resource, sys; print(*(resource.getrlimit(getattr(resource, name))[0] for name in sys.argv[1:]))"
 
 
-def test_a_child_and_what_it_starts_have_the_limits() -> None:
+def test_a_child_and_its_own_children_have_the_limits() -> None:
     names = ["RLIMIT_DATA", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE"]
     script = 'exec "$@"'
     command = ["sh", "-c", f"({script})", "sh", sys.executable, "-c", SHOW, *names]
@@ -26,7 +26,7 @@ def test_a_child_and_what_it_starts_have_the_limits() -> None:
         assert child.stdout.read().split() == [b"%d" % n for n in (READING.data_bytes, READING.cpu_seconds, 0, 0)]
 
 
-def test_memory_beyond_the_limit_ends_the_child_and_maps_of_files_do_not_count(tmp_path: Path) -> None:
+def test_memory_beyond_the_limit_ends_the_child_and_mapped_files_do_not_count(tmp_path: Path) -> None:
     limits = ProcessLimits(data_bytes=64 << 20, cpu_seconds=60, file_bytes=0)
     (tmp_path / "large").write_bytes(b"")
     os.truncate(tmp_path / "large", 256 << 20)

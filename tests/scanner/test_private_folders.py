@@ -35,7 +35,7 @@ def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return give
 
 
-def test_an_open_folder_and_all_in_it_are_tightened(tmp_path: Path) -> None:
+def test_a_folder_that_others_may_read_becomes_private_with_all_its_content(tmp_path: Path) -> None:
     state = tmp_path / "state"
     for folder in (state, state / "mail", state / "mail" / "new"):
         folder.mkdir()
@@ -56,7 +56,7 @@ def test_an_open_folder_and_all_in_it_are_tightened(tmp_path: Path) -> None:
     assert mode(outside) == 0o644
 
 
-def test_an_open_file_in_a_private_folder_is_tightened(tmp_path: Path) -> None:
+def test_a_file_that_others_may_read_in_a_private_folder_becomes_private(tmp_path: Path) -> None:
     (tmp_path / "r8scan.db").write_text("")
     (tmp_path / "r8scan.db").chmod(0o644)
     (tmp_path / "spool").mkdir()
@@ -68,7 +68,7 @@ def test_an_open_file_in_a_private_folder_is_tightened(tmp_path: Path) -> None:
     assert found == {"r8scan.db": 0o600, "spool": 0o700, "entry": 0o600}
 
 
-def test_a_huge_folder_costs_a_bounded_number_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_folder_costs_a_limited_number_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_folders, "MAX_TIGHTENED", 3)
     for number in range(10):
         (tmp_path / str(number)).write_text("")
@@ -97,7 +97,7 @@ def test_a_state_folder_of_another_user_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_database_is_created_for_us_alone(tmp_path: Path) -> None:
+def test_a_database_is_created_with_access_for_our_user_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         create_privately(tmp_path / "state" / "r8scan.db")
@@ -109,7 +109,7 @@ def test_a_database_is_created_for_us_alone(tmp_path: Path) -> None:
     assert (mode(tmp_path / "old.db"), (tmp_path / "old.db").read_text()) == (0o600, "content")
 
 
-def test_only_what_others_cannot_write_is_trusted(tmp_path: Path, give_away: Callable[[Path], None]) -> None:
+def test_only_files_that_others_cannot_write_are_trusted(tmp_path: Path, give_away: Callable[[Path], None]) -> None:
     file = tmp_path / "file"
     file.write_text("")
     for allowed in (0o600, 0o644, 0o400):

@@ -10,7 +10,7 @@ import stamina
 from scanner.retries import tries
 
 
-def test_a_further_try_is_a_debug_line_and_nothing_on_standard_output(
+def test_a_retry_logs_one_debug_line_and_prints_nothing(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -11,7 +11,7 @@ from scanner.detection import sha256_digest
 from scanner.settings import SECRETS, Settings, SettingsError, load_settings, reference
 
 
-def test_nothing_has_to_be_set(tmp_path: Path) -> None:
+def test_no_setting_is_required(tmp_path: Path) -> None:
     settings = load_settings()
     assert settings.database_url.get_secret_value() == f"sqlite:///{tmp_path}/state/r8scan.db"
     assert settings.smtp_url.get_secret_value() == f"maildir://{tmp_path}/state/mail"
@@ -60,7 +60,7 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(
     assert "password" not in message.replace("user:password", "")
 
 
-def test_a_secret_comes_from_a_file_and_shows_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_secret_is_read_from_a_file_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("the-secret\n")
     monkeypatch.setenv("R8SCAN_GITHUB_TOKEN_FILE", str(tmp_path / "token"))
     settings = load_settings()
@@ -69,7 +69,7 @@ def test_a_secret_comes_from_a_file_and_shows_nowhere(monkeypatch: pytest.Monkey
     assert "the-secret" not in repr(settings)
 
 
-def test_a_plain_github_token_is_taken_and_the_prefixed_one_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_github_token_is_used_unless_r8scan_github_token_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "plain")
     plain = load_settings().github_token
     monkeypatch.setenv("R8SCAN_GITHUB_TOKEN", "prefixed")
@@ -121,6 +121,6 @@ def test_every_setting_is_documented_by_its_whole_name_and_nothing_else_is() -> 
     assert named - known - {f"R8SCAN_{secret}_FILE" for secret in SECRETS} == set()
 
 
-def test_the_page_of_all_settings_is_made_of_their_definitions() -> None:
+def test_the_page_of_all_settings_is_generated_from_their_definitions() -> None:
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run: python -m scanner.settings.reference"
     assert all(field.description for field in Settings.model_fields.values())

@@ -44,7 +44,7 @@ def test_a_poll_is_due_every_second(scheduler: Any) -> None:
     assert abs(polls - elapsed) <= 1
 
 
-def test_a_clock_on_the_wall_that_jumps_changes_nothing(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jump_of_the_system_clock_changes_nothing(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler.tick()
     monkeypatch.setattr("time.time", lambda: 0.0)
     scheduler.clock.now += 1

@@ -192,7 +192,9 @@ def test_messages_of_every_task_with_hostile_arguments_do_nothing(
     assert "Traceback" not in log
 
 
-def test_what_celery_obeys_in_a_message_is_dropped(service: Service, fresh_token: Callable[[], str]) -> None:
+def test_options_in_a_message_that_celery_would_obey_are_dropped(
+    service: Service, fresh_token: Callable[[], str]
+) -> None:
     victim, witness = service.known(fresh_token()), service.known(fresh_token())
     signature: dict[str, Any] = {"task": "celery.map", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
     embed = {"callbacks": [signature], "errbacks": [signature], "chain": [signature], "chord": signature}
@@ -258,7 +260,7 @@ def test_unacknowledged_messages_in_redis_are_not_delivered(service: Service, fr
     assert service.redis.hlen("unacked") == 3, "the forged entries are not read, and none is added"
 
 
-def test_keys_of_a_wrong_type_end_no_worker_for_good(service: Service, fresh_token: Callable[[], str]) -> None:
+def test_keys_of_a_wrong_type_stop_no_worker_permanently(service: Service, fresh_token: Callable[[], str]) -> None:
     service.redis.delete("polling")
     service.redis.set("notifying", "no list")
     service.push(forged("r8scan.sweep", []))
@@ -267,7 +269,7 @@ def test_keys_of_a_wrong_type_end_no_worker_for_good(service: Service, fresh_tok
     service.await_look(service.known(fresh_token()))
 
 
-def test_a_full_redis_ends_no_worker_for_good(service: Service, fresh_token: Callable[[], str]) -> None:
+def test_a_full_redis_stops_no_worker_permanently(service: Service, fresh_token: Callable[[], str]) -> None:
     try:
         with service.redis.pipeline(transaction=True) as full:
             for _ in range(5):
@@ -316,7 +318,7 @@ def test_messages_of_r8scan_are_accepted(task: str) -> None:
         checked(forged(task, args), "other")
 
 
-def test_ticks_that_nobody_consumes_fill_no_redis(redis_socket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ticks_that_no_worker_consumes_do_not_fill_redis(redis_socket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"redis+socket://{redis_socket}?virtual_host={UNCONSUMED_HOST}"
     client = redis.Redis(unix_socket_path=redis_socket, db=UNCONSUMED_HOST)
     client.flushdb()

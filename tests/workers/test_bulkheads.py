@@ -23,7 +23,7 @@ def test_a_task_without_a_free_slot_does_nothing() -> None:
         assert is_free
 
 
-def test_a_place_is_free_again_after_a_failure() -> None:
+def test_a_slot_is_free_again_after_a_failure() -> None:
     taken: list[bool] = []
 
     def fail() -> None:

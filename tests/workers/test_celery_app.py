@@ -34,7 +34,7 @@ def environment(tmp_path: Path, redis_socket: str) -> dict[str, str]:
     }
 
 
-def test_a_worker_started_by_hand_takes_every_queue(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_worker_started_by_hand_consumes_every_queue(tmp_path: Path, environment: dict[str, str]) -> None:
     log = tmp_path / "worker.log"
     with log.open("wb") as output:
         command = [*CELERY, "worker", "-n", "one@test", "--pool", "solo", "--without-gossip", "--without-mingle"]

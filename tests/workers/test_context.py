@@ -65,7 +65,7 @@ def test_closing_a_context_opens_nothing(tmp_path: Path) -> None:
         ({"github_web_url": "https://git.example", "git_rate": 3, "git_max_rate": 9}, (3.0, 9.0)),
     ],
 )
-def test_git_begins_slowly_at_github_and_freely_at_ones_own_installation(
+def test_git_begins_with_a_low_rate_at_github_and_a_high_one_at_other_hosts(
     tmp_path: Path, changes: dict[str, Any], expected: tuple[float, float]
 ) -> None:
     assert load_settings(state_dir=tmp_path / "state", **changes).git_rates() == expected

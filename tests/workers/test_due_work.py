@@ -105,7 +105,7 @@ def test_work_that_is_not_due_is_left_alone(database: Database, name: str) -> No
     assert due_work(database, max_sightings=100) == NOTHING
 
 
-def test_too_many_sightings_are_found(database: Database) -> None:
+def test_too_many_sightings_are_due_work(database: Database) -> None:
     with database.write() as session:
         for number in range(3):
             place = Place("file", url="https://github.com/ana/app", repository="ana/app", path=f"{number}.py")
@@ -132,7 +132,7 @@ def test_an_idle_sweep_is_one_query(own: Database) -> None:
     assert [statement for statement in statements if not statement.startswith("BEGIN")] == statements[-1:]
 
 
-def test_a_sweep_with_work_ends_with_the_waking_of_tasks(own: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_that_finds_work_wakes_its_tasks(own: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     with own.write() as session:
         canary(session, Decision.DISABLED)
     done: list[bool] = []

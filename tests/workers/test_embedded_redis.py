@@ -22,7 +22,7 @@ signal.pause()
 """
 
 
-def test_it_answers_on_a_private_socket_only(tmp_path: Path) -> None:
+def test_redis_answers_on_a_private_socket_only(tmp_path: Path) -> None:
     child = embedded_redis.start(tmp_path)
     try:
         socket = embedded_redis.socket_path(tmp_path)
@@ -36,7 +36,7 @@ def test_it_answers_on_a_private_socket_only(tmp_path: Path) -> None:
         child.wait()
 
 
-def test_it_refuses_values_that_would_fill_the_memory_of_a_worker(tmp_path: Path) -> None:
+def test_redis_refuses_values_that_would_fill_the_memory_of_a_worker(tmp_path: Path) -> None:
     child = embedded_redis.start(tmp_path)
     try:
         client = redis.Redis(unix_socket_path=str(embedded_redis.socket_path(tmp_path)))
@@ -50,7 +50,7 @@ def test_it_refuses_values_that_would_fill_the_memory_of_a_worker(tmp_path: Path
         child.wait()
 
 
-def test_it_dies_with_an_owner_that_is_killed(tmp_path: Path) -> None:
+def test_redis_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     pid = int(owner.stdout.readline())
@@ -68,7 +68,7 @@ def test_a_long_state_folder_gets_a_short_socket(tmp_path: Path) -> None:
     assert len(os.fsencode(embedded_redis.socket_path(long))) < 108
 
 
-def test_without_any_server_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_redis_server_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("workers.embedded_redis.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

@@ -38,7 +38,7 @@ print(json.dumps([first.wait(30), second.wait(30), third.wait(30), first.poll()]
 """
 
 
-def test_a_fork_is_a_process_of_its_own(tmp_path: Path) -> None:
+def test_a_fork_is_a_separate_process(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "file")], capture_output=True, text=True, timeout=60, check=False
     )

@@ -88,9 +88,7 @@ def test_a_token_at_every_offset_around_a_cut_leaves_no_part(
             assert len(cleaned) <= MAX_VALUE_CHARACTERS
 
 
-def test_a_slice_that_is_longer_than_the_limit_leaves_no_part_either(
-    token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cut_at_the_redaction_limit_leaves_no_part_of_a_token(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     longest = MAX_REDACTED_CHARACTERS + 100
     for offset in range(MAX_REDACTED_CHARACTERS - len(token), MAX_REDACTED_CHARACTERS + 1):
         assert not leaks(token, clean_text("." * offset + token, longest)), offset
@@ -109,7 +107,7 @@ def test_bytes_are_redacted_in_every_encoding(token: str, encoding: str, kind: C
         assert not leaks(token, shown.replace("�", "")), offset
 
 
-def test_only_a_bounded_slice_of_a_value_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_limited_part_of_a_value_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 
     def counted(text: str) -> str:

@@ -27,7 +27,9 @@ def newer(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     return database
 
 
-def test_tasks_that_fail_for_it_log_one_line_a_minute(newer: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_tasks_that_fail_with_a_newer_database_log_one_line_a_minute(
+    newer: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(5):
         housekeeping.sweep()
     current_context().close()
@@ -39,7 +41,7 @@ def test_tasks_that_fail_for_it_log_one_line_a_minute(newer: Database, caplog: p
     assert lines[0].exc_info is None
 
 
-def test_a_process_does_not_start(newer: Database, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_process_does_not_start_with_a_newer_database(newer: Database, capsys: pytest.CaptureFixture[str]) -> None:
     before = logging.getLogger().handlers[:]
     with pytest.raises(SystemExit):
         celery._logs()

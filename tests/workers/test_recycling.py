@@ -44,7 +44,7 @@ class Worker:
         return self.ends
 
 
-def test_a_young_and_small_worker_goes_on() -> None:
+def test_a_young_and_small_worker_continues() -> None:
     worker = Worker()
     assert worker.look(MAX_AGE_SECONDS - 1) == 0
 
@@ -66,7 +66,7 @@ def test_a_large_worker_ends_when_it_is_idle_or_after_half_an_hour_of_work() -> 
     assert busy.look(PATIENCE_SECONDS + 1) == 1
 
 
-def test_a_worker_that_was_large_for_a_moment_goes_on() -> None:
+def test_a_worker_that_was_large_for_a_moment_continues() -> None:
     worker = Worker()
     worker.is_idle = False
     worker.memory = MAX_MEMORY_BYTES + 1

@@ -150,7 +150,7 @@ def test_a_hung_poll_loses_its_lease_and_the_source_is_polled_again(tmp_path: Pa
         assert str(error).startswith(time_limits.TIME_LIMIT)
 
 
-def test_a_process_ends_also_while_c_code_holds_the_interpreters_lock() -> None:
+def test_a_process_ends_even_while_c_code_holds_the_interpreters_lock() -> None:
     script = (
         "import ctypes; from workers import watchdog;"
         "watchdog.FROZEN_INTERPRETER_SECONDS = 1; watchdog.current().start();"

@@ -21,7 +21,7 @@ def test_a_notification_says_which_mail_failed_and_why(headers_only: bool) -> No
 
 
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
-def test_line_ends_do_not_matter(line_end: bytes) -> None:
+def test_a_notification_is_read_with_any_line_ends(line_end: bytes) -> None:
     content = bounce(MESSAGE_ID).replace(b"\n", line_end)
     assert read_bounce(content).message_id == MESSAGE_ID
     assert read_bounce(content.partition(line_end)[2]).message_id == MESSAGE_ID  # without the line `From …`
@@ -40,7 +40,7 @@ def test_line_ends_do_not_matter(line_end: bytes) -> None:
         *(("expanded", "2.0.0", False), ("failed", "2.0.0", False), ("failed-not", "5.0.0", False)),
     ],
 )
-def test_only_a_server_that_has_given_up_makes_a_mail_fail(action: str, status: str, has_failed: bool) -> None:
+def test_a_mail_fails_only_if_the_server_has_given_up(action: str, status: str, has_failed: bool) -> None:
     assert read_bounce(bounce(MESSAGE_ID, action=action, status=status)).has_failed is has_failed
 
 
@@ -76,7 +76,7 @@ def test_any_other_mail_is_refused_with_a_reason(content: bytes, reason: str) ->
         read_bounce(content)
 
 
-def test_the_reason_is_one_clean_bounded_line_without_tokens(fresh_token: object) -> None:
+def test_the_reason_is_one_clean_line_of_limited_length_without_tokens(fresh_token: object) -> None:
     assert callable(fresh_token)
     token = fresh_token()
     said = f"smtp; 550 \x1b[31m\u202e{token}\udcff\n  Bcc: all@x.example " + "x" * 5000

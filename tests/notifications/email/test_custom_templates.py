@@ -16,7 +16,7 @@ from notifications.email.render import BUILT_IN, MailIdentity, render, render_st
 from tests.notifications.email.rendering import IDENTITY, SAMPLES
 
 
-def test_the_brand_is_the_operators() -> None:
+def test_mails_show_the_operators_vendor_name() -> None:
     assert "Replicate" not in "".join(dataclasses.astuple(render_strictly(SAMPLES["gist"], IDENTITY))[:3])
 
 
@@ -49,13 +49,13 @@ def test_a_custom_title_replaces_one_title_and_keeps_the_others(tmp_path: Path) 
     ("custom", "message"),
     [("{% set titles = 7 %}", "not a mapping"), ("{% set headline = 7 %}", "no macro `headline`")],
 )
-def test_custom_words_of_the_wrong_form_are_an_error_that_names_them(tmp_path: Path, custom: str, message: str) -> None:
+def test_malformed_custom_words_are_an_error_that_names_them(tmp_path: Path, custom: str, message: str) -> None:
     words = re.sub(r"{% macro headline.*endmacro %}", "", (BUILT_IN / "gist/words.txt").read_text()) + custom
     with pytest.raises(WordsError, match=message):
         render_strictly(SAMPLES["gist"], own_template(tmp_path, "gist/words.txt", words))
 
 
-def test_a_custom_body_replaces_one_kind_of_mail_and_may_extend_ours(tmp_path: Path) -> None:
+def test_a_custom_body_replaces_one_kind_of_mail_and_may_extend_the_built_in_one(tmp_path: Path) -> None:
     identity = own_template(tmp_path, "gist/body.txt", "OURS\n{% include 'builtin/shared/body.txt' %}")
     assert render(SAMPLES["gist"], identity).text.startswith("OURS\n")
     assert "WHAT TO DO NOW" in render(SAMPLES["gist"], identity).text

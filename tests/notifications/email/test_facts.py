@@ -148,7 +148,9 @@ def test_the_operators_mail_names_unreachable_owners_and_the_reason(database: Da
     assert "no mail address" in facts.tokens[0].undelivered[0].reason
 
 
-def test_the_cause_of_a_token_that_is_only_listed_counts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_causes_of_tokens_that_are_only_listed_are_mentioned(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gathering, "MAX_TOKENS", 1)
     found = incident(database, [place()])
     queue_owner_mail(database, found)

@@ -121,7 +121,7 @@ def test_the_vendors_name_is_shown_with_and_without_the_logo() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_kind_of_mail_shows_it_once_above_the_headline(name: str) -> None:
+def test_every_kind_of_mail_shows_the_logo_once_above_the_headline(name: str) -> None:
     html = render_strictly(SAMPLES[name], IDENTITY).html
     assert html.count("<img") == html.count("cid:") == 1
     assert html.index("<img") < html.index("<h1")

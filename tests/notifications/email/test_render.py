@@ -123,7 +123,7 @@ def facts_told(facts: MailFacts) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_text_and_html_carry_every_fact(name: str) -> None:
+def test_text_and_html_contain_every_fact(name: str) -> None:
     rendered = render_strictly(SAMPLES[name], IDENTITY)
     text, html = flat(rendered.text), read(rendered).text
     for fact in facts_told(SAMPLES[name]):

@@ -146,13 +146,13 @@ def _drips_a_handshake(connection: socket.socket) -> None:
     ("security", "speak"),
     [("smtp", _hangs), ("smtp", _drips), ("smtp", _drips_lines), ("smtps", _hangs), ("smtps", _drips_a_handshake)],
 )
-def test_a_slow_server_is_left_at_the_deadline_of_the_exchange(security: str, speak: object) -> None:
+def test_a_slow_server_is_abandoned_at_the_deadline_of_the_exchange(security: str, speak: object) -> None:
     assert callable(speak)
     with raw_server(speak) as port, pytest.raises(TransportDown, match=r"in time|timed out"):
         send(transport_for(f"{security}://127.0.0.1:{port}"), seconds=0.4)
 
 
-def test_a_server_that_hangs_after_the_message_is_left_at_the_deadline() -> None:
+def test_a_server_that_hangs_after_the_message_is_abandoned_at_the_deadline() -> None:
     def speak(connection: socket.socket) -> None:
         connection.sendall(b"220 hello\r\n")
         for answer in (b"250 hello\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):

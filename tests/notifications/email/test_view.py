@@ -15,7 +15,7 @@ WEB = "https://github.com"
 FACTS = dict(samples())["public-repository"]
 
 
-def test_names_and_paths_are_cleaned_and_bounded_each_by_its_own_limit() -> None:
+def test_names_and_paths_are_cleaned_and_cut_each_at_its_own_limit() -> None:
     place = replace(FACTS.tokens[0].places[0], path="a/" * 400, repository="acme/\u202eevil.example")
     token = replace(FACTS.tokens[0], name="n" * 400, places=(place,))
     (shown,) = mail_view(replace(FACTS, tokens=(token,)), WEB).tokens

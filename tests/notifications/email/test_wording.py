@@ -55,7 +55,7 @@ def test_a_long_path_keeps_both_ends() -> None:
 
 
 @given(st.text(max_size=300), st.integers(min_value=3, max_value=120))
-def test_anything_becomes_one_bounded_line(text: str, longest: int) -> None:
+def test_any_text_becomes_one_line_of_limited_length(text: str, longest: int) -> None:
     line = clean(text, longest)
     assert len(line) <= longest
     assert len(line.splitlines()) <= 1
@@ -87,7 +87,7 @@ def test_a_link_contains_no_character_that_could_end_it_early() -> None:
     assert safe_link(f"{web_url}/a/b/commit/{'c' * 40}", web_url, "commit") == f"{web_url}/a/b/commit/{'c' * 40}"
 
 
-def test_a_link_never_carries_a_token(fresh_token: Callable[[], str]) -> None:
+def test_a_link_never_contains_a_token(fresh_token: Callable[[], str]) -> None:
     assert safe_link(f"{FILE}{fresh_token()}", WEB, "file") is None
 
 

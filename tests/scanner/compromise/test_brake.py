@@ -65,7 +65,7 @@ def status(database: Database) -> brake.BrakeStatus:
         return brake.status(session)
 
 
-def test_a_batch_of_a_thousand_is_held_above_the_limit_and_released_without_loss(
+def test_of_a_thousand_reports_those_above_the_limit_are_held_and_released_without_loss(
     database: Database, fresh_token: Callable[[], str]
 ) -> None:
     tokens = store(database, fresh_token, 1000)

@@ -36,7 +36,9 @@ def decide(database: Database, ids: list[int]) -> Settled:
     return settle(database, ids, policy=POLICY, per_minute=0)
 
 
-def test_possession_disables_and_is_never_held(database: Database, known: Callable[..., str]) -> None:
+def test_a_report_by_possession_disables_its_token_and_is_never_held(
+    database: Database, known: Callable[..., str]
+) -> None:
     token = known()
     assert decide(database, say(database, token)).counts == {"disabled": 1}
     with database.read() as session:
@@ -45,7 +47,7 @@ def test_possession_disables_and_is_never_held(database: Database, known: Callab
         assert session.execute(select(func.count()).select_from(Exposure)).scalar_one() == 0
 
 
-def test_with_an_address_it_is_a_public_find(database: Database, known: Callable[..., str]) -> None:
+def test_a_report_by_possession_with_an_address_is_a_public_find(database: Database, known: Callable[..., str]) -> None:
     token = known()
     assert decide(database, say(database, token, PERMALINK)).counts == {"disabled": 1}
     with database.read() as session:
@@ -53,7 +55,7 @@ def test_with_an_address_it_is_a_public_find(database: Database, known: Callable
         assert session.execute(select(Exposure.url)).scalar_one() == PERMALINK
 
 
-def test_real_and_invented_tokens_run_the_same_statements(
+def test_reports_of_real_and_of_invented_tokens_run_the_same_statements(
     database: Database, known: Callable[..., str], fresh_token: Callable[[], str]
 ) -> None:
     seen: list[str] = []
@@ -185,7 +187,7 @@ def test_a_token_in_an_address_is_not_kept_however_often_it_is_encoded(fresh_tok
             kept = unquote(kept)
 
 
-def test_many_tokens_are_one_request_and_a_malformed_one_costs_no_other(
+def test_one_request_may_report_many_tokens_and_a_malformed_one_affects_no_other(
     database: Database, known: Callable[..., str], fresh_token: Callable[[], str]
 ) -> None:
     ours = [known() for _ in range(3)]

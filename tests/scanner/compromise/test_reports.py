@@ -129,7 +129,7 @@ def test_several_reports_of_one_token_disable_it_once(database: Database, known:
     assert (count(database, Incident), count(database, NotificationSubject)) == (1, 1)
 
 
-def test_reports_at_the_same_time_disable_once(database: Database, known: Callable[..., str]) -> None:
+def test_simultaneous_reports_disable_a_token_once(database: Database, known: Callable[..., str]) -> None:
     tokens = [known() for _ in range(5)]
     results: list[Settled] = []
 
@@ -197,7 +197,7 @@ def test_a_report_of_a_protected_token_and_the_mode_observe_only_notify_the_oper
     assert count(database, NotificationSubject, NotificationSubject.occasion.in_(("protected", "observed"))) == 2
 
 
-def test_a_report_after_a_public_find_changes_no_cause(database: Database, known: Callable[..., str]) -> None:
+def test_a_report_after_a_public_find_does_not_change_the_cause(database: Database, known: Callable[..., str]) -> None:
     token = known()
     place = Place("file", "https://github.example/a/b", "a/b", 1, path="x", commit="a" * 40)
     respond(database, [Candidate(sha256_digest(token.encode()), "", place)], source="public_events", policy=POLICY)
@@ -238,14 +238,14 @@ def test_wrong_fields_are_refused(values: dict[str, object]) -> None:
 
 
 @given(st.text(max_size=2000))
-def test_any_note_is_bounded_and_printable(note: str) -> None:
+def test_any_note_becomes_printable_and_has_a_limited_length(note: str) -> None:
     kept = new_report(Subject("a" * 64), sign="x", note=note, reporter="soc").note
     assert len(kept) <= reports.MAX_NOTE_LENGTH
     assert kept.isprintable()
 
 
 @given(st.text(max_size=3000))
-def test_any_lines_are_read_or_refused_by_number(text: str) -> None:
+def test_any_line_is_read_or_refused_with_its_number(text: str) -> None:
     for number, line in read_lines(io.StringIO(text), sha256_digest):
         assert 1 <= number <= text.count("\n") + text.count("\r") + 1
         if isinstance(line, BadReport):
@@ -257,7 +257,7 @@ def test_any_lines_are_read_or_refused_by_number(text: str) -> None:
         st.one_of(st.binary(min_size=32, max_size=32).map(bytes.hex), st.just("x" * 5000), st.just("")), max_size=20
     )
 )
-def test_good_lines_are_read_between_bad_ones(given_lines: list[str]) -> None:
+def test_valid_lines_are_read_between_invalid_ones(given_lines: list[str]) -> None:
     text = "\n".join(line.upper() for line in given_lines)
     found = dict(read_lines(io.StringIO(text), sha256_digest))
     for number, line in enumerate(given_lines, 1):

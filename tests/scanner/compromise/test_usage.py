@@ -150,7 +150,7 @@ def test_records_add_up_over_batches(database: Database) -> None:
     assert hours_of(database, "b" * 64)[0].count == 1
 
 
-def test_feeds_at_the_same_time_lose_nothing(database: Database) -> None:
+def test_simultaneous_batches_of_usage_lose_no_record(database: Database) -> None:
     def feed(number: int) -> None:
         for step in range(10):
             network = f"10.{number}.{step}.0/24"
@@ -311,7 +311,9 @@ records_of_any_kind = st.lists(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(records_of_any_kind, max_size=4))
-def test_no_sequence_of_records_makes_a_flag_disable(database: Database, batches: list[list[UsageRecord]]) -> None:
+def test_no_sequence_of_records_makes_a_rule_in_mode_flag_disable(
+    database: Database, batches: list[list[UsageRecord]]
+) -> None:
     rows = [ImportedToken(sha256_digest(name), "", "ci", "ana", ("ana@example.com",)) for name in (b"one", b"two")]
     with database.write() as session:
         ImportRun.begin().write(session, rows)
@@ -326,7 +328,7 @@ def test_no_sequence_of_records_makes_a_flag_disable(database: Database, batches
         assert total == sum(len(batch) for batch in batches), "every record is counted once"
 
 
-def test_a_feed_leaves_no_token_and_no_address(
+def test_stored_usage_contains_no_token_and_no_ip_address(
     database: Database, known: Callable[..., str], dump: Callable[[], str], logged: io.StringIO
 ) -> None:
     token, other = known(), known()

@@ -36,12 +36,12 @@ def signs(hour: HourOfUsage, history: UsageHistory = STEADY, rules: Rules = Rule
     return [hit.sign for hit in judge(hour, history, rules)]
 
 
-def test_ordinary_use_says_nothing() -> None:
+def test_ordinary_use_triggers_no_rule() -> None:
     assert signs(HourOfUsage(NOW, 40, networks=3, countries=2)) == []
     assert signs(HourOfUsage(NOW, 5000), UsageHistory()) == []
 
 
-def test_a_dormant_token_that_is_suddenly_busy() -> None:
+def test_a_dormant_token_that_is_suddenly_busy_triggers_its_rule() -> None:
     asleep = UsageHistory(hours=10, total=1000, peak=200, previous_hour=NOW - timedelta(days=31))
     assert signs(HourOfUsage(NOW, 100), asleep) == ["usage_dormant"]
     assert signs(HourOfUsage(NOW, 99), asleep) == []
@@ -49,19 +49,19 @@ def test_a_dormant_token_that_is_suddenly_busy() -> None:
     assert signs(HourOfUsage(NOW, 100), awake) == []
 
 
-def test_use_from_many_networks_or_countries() -> None:
+def test_use_from_many_networks_or_countries_triggers_its_rule() -> None:
     assert signs(HourOfUsage(NOW, 40, networks=30)) == ["usage_spread"]
     assert signs(HourOfUsage(NOW, 40, countries=8)) == ["usage_spread"]
     assert signs(HourOfUsage(NOW, 40, networks=29, countries=7)) == []
 
 
-def test_use_from_a_listed_network() -> None:
+def test_use_from_a_listed_network_triggers_its_rule() -> None:
     hits = judge(HourOfUsage(NOW, 40, listed=1, listed_networks=("203.0.113.0/24",)), STEADY, Rules())
     assert [hit.sign for hit in hits] == ["usage_listed"]
     assert "203.0.113.0/24" in hits[0].note
 
 
-def test_a_burst_far_above_the_own_history() -> None:
+def test_a_burst_far_above_the_tokens_history_triggers_its_rule() -> None:
     assert signs(HourOfUsage(NOW, 1000)) == ["usage_burst"]
     assert signs(HourOfUsage(NOW, 999)) == []
     assert signs(HourOfUsage(NOW, 1000), UsageHistory(100, 1000, 1000, STEADY.previous_hour)) == [], (
@@ -76,7 +76,7 @@ def test_a_burst_far_above_the_own_history() -> None:
 
 
 @given(hours, histories)
-def test_a_rule_that_is_off_never_applies(hour: HourOfUsage, history: UsageHistory) -> None:
+def test_a_rule_that_is_off_never_triggers(hour: HourOfUsage, history: UsageHistory) -> None:
     assert (
         judge(hour, history, Rules(dormant=RuleMode.OFF, spread=RuleMode.OFF, listed=RuleMode.OFF, burst=RuleMode.OFF))
         == []
@@ -84,7 +84,7 @@ def test_a_rule_that_is_off_never_applies(hour: HourOfUsage, history: UsageHisto
 
 
 @given(hours, histories)
-def test_each_hit_has_the_mode_of_its_own_rule(hour: HourOfUsage, history: UsageHistory) -> None:
+def test_each_triggered_rule_keeps_its_own_mode(hour: HourOfUsage, history: UsageHistory) -> None:
     rules = Rules(dormant=RuleMode.FLAG, spread=RuleMode.DISABLE, listed=RuleMode.FLAG, burst=RuleMode.DISABLE)
     for hit in judge(hour, history, rules):
         assert hit.mode == {"usage_spread": "disable", "usage_burst": "disable"}.get(hit.sign, "flag")

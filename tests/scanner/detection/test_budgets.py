@@ -61,7 +61,7 @@ def test_the_cost_of_a_document_is_taken_from_its_group_too(detector: Detector, 
     assert left.seconds < 100.0
 
 
-def test_a_document_gets_no_more_than_what_is_left(detector: Detector) -> None:
+def test_a_document_gets_no_more_than_the_rest_of_its_groups_budget(detector: Detector) -> None:
     budget_here = ScanBudget(seconds=100.0, work=100_000, findings=1000)
     bomb = gzip.compress(bytes(1_000_000))
     first = detector.scan(Document(bomb, FILE), budget_here)
@@ -70,7 +70,7 @@ def test_a_document_gets_no_more_than_what_is_left(detector: Detector) -> None:
     assert detector.scan(Document(bomb + b"\0", FILE), budget_here).unread == {SPENT: 1}
 
 
-def test_a_repeated_costly_content_costs_nothing(
+def test_a_costly_content_that_occurs_again_costs_nothing(
     detector: Detector, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scanner.detection.detector.COSTLY_SECONDS", -1.0)
@@ -87,7 +87,7 @@ def test_a_repeated_costly_content_costs_nothing(
     assert {one.place for one in again.candidates} == {elsewhere}
 
 
-def test_the_cache_of_costly_contents_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_costly_contents_has_a_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costly_contents, "MAX_CONTENTS", 2)
     known, held = CostlyContents(), KnownContent((), {}, 0)
     for digest in (b"1", b"2", b"3"):
@@ -102,7 +102,7 @@ def test_a_content_with_many_tokens_is_not_remembered() -> None:
     assert known.recall(b"1") is None
 
 
-def test_a_push_spends_its_pages_budget_and_knows_when_others_have_spent_it() -> None:
+def test_a_push_spends_the_budget_of_its_page_and_knows_if_other_pushes_have_spent_it() -> None:
     page = ScanBudget(seconds=10.0, work=100, findings=100)
     greedy, other = (ScanBudget(seconds=8.0, work=80, findings=80, within=page) for _ in range(2))
     greedy.spend(seconds=9.0)

@@ -12,7 +12,9 @@ def found(*digests: str) -> list[Candidate]:
     return [Candidate(digest, "", Place("file", path=f"{number}.py")) for number, digest in enumerate(digests)]
 
 
-def test_further_tokens_are_counted_and_further_places_of_known_ones_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_beyond_the_limit_are_counted_and_further_places_of_kept_tokens_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(candidate_limits, "MAX_DIGESTS", 2)
     limits = CandidateLimits()
     kept = limits.take(found("a", "b", "c", "a"))
@@ -28,7 +30,7 @@ def test_further_places_of_one_token_are_counted_over_all_documents(monkeypatch:
     assert limits.over == {"places_over_limit": 1}
 
 
-def test_all_places_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_all_places_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidate_limits, "MAX_CANDIDATES", 2)
     limits = CandidateLimits()
     assert len(limits.take(found("a", "b", "b", "c"))) == 2

@@ -55,7 +55,7 @@ def test_a_cut_stream_is_counted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gzip", "xz"])
-def test_a_wrong_checksum_is_counted_and_costs_no_text(name: str) -> None:
+def test_a_wrong_checksum_is_counted_and_loses_no_text(name: str) -> None:
     content = bytearray(WITH_CHECKSUM[name](TEXT))
     # In xz, the block's checksum is right before the index. The footer says how long the index is.
     index_size = (int.from_bytes(content[-8:-4], "little") + 1) * 4
@@ -66,7 +66,7 @@ def test_a_wrong_checksum_is_counted_and_costs_no_text(name: str) -> None:
     assert unread == {"damaged": 1}
 
 
-def test_a_wrong_checksum_of_zlib_costs_no_text() -> None:
+def test_a_wrong_checksum_of_zlib_loses_no_text() -> None:
     content = bytearray(zlib.compress(TEXT))
     content[-1] ^= 1
     assert read(bytes(content)) == (TEXT, {"damaged": 1})

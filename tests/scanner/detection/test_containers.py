@@ -121,7 +121,7 @@ def test_a_member_larger_than_memory_allows_is_read_in_pieces(wrap: Callable[[by
 
 
 @pytest.mark.parametrize("shift", [-41, -40, -20, -1, 0, 1])
-def test_a_token_over_the_edge_of_two_pieces_is_found_once(shift: int) -> None:
+def test_a_token_across_the_edge_of_two_pieces_is_found_once(shift: int) -> None:
     content = b"." * (SMALL.piece_bytes + shift) + TOKEN + b"." * 200_000
     assert [candidate.column for candidate in found(scan(gzip.compress(content), SMALL))] == [
         SMALL.piece_bytes + shift + 1
@@ -188,7 +188,7 @@ def _zip_of(count: int, content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_bomb_costs_bounded_bytes_and_memory() -> None:
+def test_a_decompression_bomb_costs_limited_bytes_and_memory() -> None:
     limits = Limits(expanded_bytes=8 << 20, piece_bytes=1 << 20, member_bytes=4 << 20)
     for name, content in _bombs():
         tracemalloc.start()
@@ -207,13 +207,13 @@ def test_a_high_ratio_stops_a_small_document_early() -> None:
     assert result.bytes_read < len(content) + (2 << 20)
 
 
-def test_members_are_bounded() -> None:
+def test_the_number_of_members_is_limited() -> None:
     many = _zip_of(50, b"x")
     assert scan(many, Limits(entries=10)).unread == {"entries": 1}
     assert scan(b"".join(gzip.compress(b"") for _ in range(50)), Limits(entries=10)).unread == {"entries": 1}
 
 
-def test_time_is_bounded_by_the_clock() -> None:
+def test_reading_ends_at_the_time_limit() -> None:
     ticks = iter(range(10_000))
     detector = Detector(limits=Limits(seconds=20), clock=lambda: float(next(ticks)))
     result = detector.scan(Document(TOKEN + b"\n" + TEXT, Place("file")))
@@ -223,7 +223,7 @@ def test_time_is_bounded_by_the_clock() -> None:
     assert 0 < len(slow.candidates) < 30
 
 
-def test_findings_before_a_reached_limit_count() -> None:
+def test_findings_before_a_reached_limit_are_reported() -> None:
     content = gzip.compress(TEXT + BOMB)
     assert found(scan(content, Limits(expanded_bytes=4 << 20)))
 
@@ -258,7 +258,7 @@ def test_no_bytes_make_a_scan_fail(content: bytes, name: str) -> None:
     scan(content, SMALL)
 
 
-def test_a_solid_7z_larger_than_a_member_may_be_is_read_as_a_stream() -> None:
+def test_a_solid_7z_above_the_size_limit_of_members_is_read_as_a_stream() -> None:
     result = scan(seven_zipped(bytes(500_000) + TEXT), SMALL)
     assert result.unread == {}
     assert [candidate.line for candidate in found(result)] == [2]
@@ -270,7 +270,7 @@ def test_an_archive_in_an_archive_of_another_kind_is_opened() -> None:
     assert candidate.container == "a.bin!/control.tar.gz!/control.tar!/x.jar!/b/c.txt"
 
 
-def test_what_follows_the_end_of_a_picture_is_no_damage() -> None:
+def test_bytes_after_the_end_of_a_picture_are_not_damage() -> None:
     picture = png(b"nothing")
     assert picture.endswith(b"IEND" + zlib.crc32(b"IEND").to_bytes(4))
     for rest in (b"", b"\n", b"twelve bytes"):

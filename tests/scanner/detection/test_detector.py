@@ -74,7 +74,7 @@ def test_one_token_in_one_place_is_one_candidate_in_its_simplest_encoding() -> N
     assert candidate.encoding == "base64"
 
 
-def test_no_string_of_a_candidate_holds_a_token() -> None:
+def test_no_string_of_a_candidate_contains_a_token() -> None:
     token = token_of(6)
     name = token.decode()
     place = Place("file", url=f"https://x/{name}", repository=f"a/{name}", path=f"d/{name}.zip", ref=name)
@@ -87,7 +87,7 @@ def test_no_string_of_a_candidate_holds_a_token() -> None:
     }
 
 
-def test_the_digester_gets_the_forty_bytes() -> None:
+def test_the_digester_gets_exactly_the_forty_bytes_of_the_token() -> None:
     token = token_of(7)
     digester = hmac_sha256_digester(b"pepper")
     (candidate,) = Detector(digester).scan(Document(b"\n" + token + b"zz", FILE)).candidates
@@ -113,7 +113,7 @@ def test_scan_bytes_reports_unread_content() -> None:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_batch_without_suspects_around_a_content_may_skip_it(encoding: str) -> None:
+def test_every_encoded_token_makes_its_content_suspect_or_is_a_container(encoding: str) -> None:
     chance = random.Random(9)
     token = random_token(chance)
     before, content = b"z " * 5000, ENCODINGS[encoding](token, chance)
@@ -130,14 +130,14 @@ def test_threads_share_one_detector() -> None:
     assert [result.candidates[0].digest for result in results] == [sha256_digest(token) for token in tokens]
 
 
-def test_rarely_needed_libraries_are_loaded_when_they_are_needed() -> None:
+def test_rarely_needed_libraries_are_loaded_only_when_needed() -> None:
     code = "import sys, scanner.detection; print([name for name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for library in ("py7zr", "zstandard", "zipfile", "tarfile", "sqlite3", "lzma", "bz2", "ahocorasick_rs"):
         assert f"'{library}'" not in loaded
 
 
-def test_bytes_read_counts_what_was_expanded() -> None:
+def test_bytes_read_counts_expanded_bytes() -> None:
     content = zipped(b"word " * 2000)
     assert Detector().scan(Document(content, FILE)).bytes_read >= len(content) + 10_000
 

@@ -125,12 +125,12 @@ def test_literals_are_joined_wherever_they_are_cut(joint: bytes) -> None:
             assert len(found(token, content)) == 1, content
 
 
-def test_a_run_longer_than_a_token_gives_its_first_forty_bytes() -> None:
+def test_the_first_forty_bytes_of_a_longer_run_are_a_candidate() -> None:
     token = random_token(random.Random(1))
     assert [candidate.digest for candidate in candidates_of(token + b"abc123")] == [sha256_digest(token)]
 
 
-def test_every_start_inside_another_encoding_counts() -> None:
+def test_a_token_directly_after_a_prefix_or_an_escape_is_found() -> None:
     token = random_token(random.Random(2))
     content = b"r8_r8_" + token + b"\n%72" + token
     assert [(candidate.line, candidate.column) for candidate in found(token, content)] == [(1, 7), (2, 4)]
@@ -147,7 +147,7 @@ def test_every_start_inside_another_encoding_counts() -> None:
         b"r8_ab\n" + b"cd\n" * 40,
     ],
 )
-def test_other_strings_are_no_candidates(text: bytes) -> None:
+def test_strings_that_are_no_tokens_are_not_candidates(text: bytes) -> None:
     assert candidates_of(text) == ()
 
 
@@ -198,7 +198,7 @@ PARTS = (
 
 @given(st.lists(st.sampled_from(PARTS), max_size=8), st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_markup_that_ends_a_word_hides_no_token(parts: list[str], goes_on: bool) -> None:
+def test_text_that_counts_as_the_end_of_a_word_never_continues_a_token(parts: list[str], goes_on: bool) -> None:
     (patterns,) = token_patterns()
     content = f"r{''.join(parts)}{'8' * goes_on}_{'a1B' * 13}".encode()
     if patterns.end_of_word.match(content, 1):

@@ -55,7 +55,7 @@ def test_a_delta_of_a_delta_whose_base_comes_later_is_read(fresh_token: Callable
     assert not result.unread
 
 
-def test_delta_commands_of_one_byte_end_at_the_documents_budget() -> None:
+def test_delta_commands_of_one_byte_stop_at_the_documents_budget() -> None:
     size = 1 << 20
     change = varint(1) + varint(size) + b"\x90\x01" * size
     entry = header(7, len(change)) + oid(b"x") + zlib.compress(change)

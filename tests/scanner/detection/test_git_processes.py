@@ -23,7 +23,9 @@ def descendants() -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if "git" in child.name()]
 
 
-def test_stopping_leaves_no_process_and_counts_the_rest(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_scan_leaves_no_process_and_counts_the_unread_rest(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(20):
         work.write(f"f{number}", os.urandom(200_000))
     work.commit("x")
@@ -50,13 +52,13 @@ def test_a_silent_child_is_killed_at_the_deadline(work: Workplace) -> None:
     assert descendants() == []
 
 
-def test_a_history_beyond_its_time_is_counted(work: Workplace) -> None:
+def test_a_history_that_exceeds_its_time_is_counted(work: Workplace) -> None:
     work.commit("x")
     assert scan_history(work.path / ".git", Detector(), seconds=0).unread == {"history_seconds": 1}
     assert descendants() == []
 
 
-def test_a_child_that_is_killed_from_outside_costs_one_object(
+def test_a_git_process_that_is_killed_from_outside_loses_one_object(
     work: Workplace, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = [fresh_token() for _ in range(3)]

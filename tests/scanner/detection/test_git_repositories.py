@@ -86,7 +86,9 @@ HOSTILE_CONFIG = """
 """
 
 
-def test_no_setting_attribute_or_hook_of_a_repository_runs(work: Workplace, fresh_token: Token, tmp_path: Path) -> None:
+def test_no_setting_attribute_or_hook_of_a_repository_runs_a_program(
+    work: Workplace, fresh_token: Token, tmp_path: Path
+) -> None:
     token, trap = fresh_token(), tmp_path / "sprung"
     folder = tmp_path / "hostile"
     (folder / "hooks").mkdir(parents=True)
@@ -108,7 +110,7 @@ def test_no_setting_attribute_or_hook_of_a_repository_runs(work: Workplace, fres
     assert not trap.exists()
 
 
-def test_the_configuration_given_to_git_is_only_ours(work: Workplace) -> None:
+def test_git_gets_no_configuration_but_ours(work: Workplace) -> None:
     work.commit("x")
     (work.path / ".git" / "config").write_text("[core]\n\tfsmonitor = /bin/false\n[objectformat]\n\tx = sha256\n")
     with opened(work.path / ".git") as repository:
@@ -180,7 +182,9 @@ def test_objects_that_are_stored_but_not_listed_are_counted(work: Workplace, mon
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
-def test_a_fan_out_folder_that_is_none_costs_only_itself(work: Workplace, fresh_token: Token, kind: str) -> None:
+def test_an_object_folder_that_is_a_file_or_a_dangling_link_hides_no_other_object(
+    work: Workplace, fresh_token: Token, kind: str
+) -> None:
     token = fresh_token()
     work.write("a", token)
     work.commit("x")
@@ -233,7 +237,7 @@ def test_alternates_of_another_owner_are_refused_and_counted(
     assert found.unread == {"alternate_refused": 1}
 
 
-def test_refs_that_link_in_circles_end_and_their_names_are_read(work: Workplace, fresh_token: Token) -> None:
+def test_refs_that_link_in_circles_hang_nothing_and_their_names_are_read(work: Workplace, fresh_token: Token) -> None:
     token = fresh_token()
     work.commit("x")
     work.git("branch", token)

@@ -186,7 +186,7 @@ RARER_TOOLS = (s_records, windbg, openssl, certutil, hexyl, netty)
 
 
 @pytest.mark.parametrize("tool", RARER_TOOLS, ids=lambda tool: tool.__name__)
-def test_dumps_of_rarer_tools_are_read_if_the_prefix_lies_within_a_line(tool: Callable[[bytes], str]) -> None:
+def test_dumps_of_rarer_tools_are_read_if_one_line_contains_the_prefix(tool: Callable[[bytes], str]) -> None:
     token = random_token(random.Random(7))
     for before in (2, 9, 10, 16, 18, 25):
         data = b"=" * before + token + b"\nmore text that follows it"

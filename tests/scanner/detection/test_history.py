@@ -36,7 +36,9 @@ def one(history: HistoryScan, token: str) -> Candidate:
     return found[0]
 
 
-def test_a_find_has_path_line_and_the_oldest_commit_with_it(work: Workplace, fresh_token: Token) -> None:
+def test_a_finding_has_its_path_its_line_and_the_oldest_commit_that_contains_it(
+    work: Workplace, fresh_token: Token
+) -> None:
     token = fresh_token()
     work.write("a/b.py", f"one\ntwo = '{token}'\n")
     first = work.commit("first")
@@ -118,7 +120,7 @@ def test_unreachable_objects_are_read_with_their_object_id(work: Workplace, fres
     assert one(history, loose).place.git_object == oid
 
 
-def test_packed_and_loose_are_the_same(work: Workplace, fresh_token: Token) -> None:
+def test_packed_and_loose_objects_are_read_and_placed_alike(work: Workplace, fresh_token: Token) -> None:
     packed, loose = fresh_token(), fresh_token()
     for number in range(30):
         work.write("grows.txt", "line\n" * number + (packed if number == 7 else ""))
@@ -198,7 +200,7 @@ def test_git_lfs_pointers_are_counted(work: Workplace) -> None:
     assert scanned(work).unread == {"lfs_pointer": 1}
 
 
-def test_a_shallow_clone_says_that_it_is_one(work: Workplace, tmp_path: Path) -> None:
+def test_a_shallow_clone_is_reported_as_shallow(work: Workplace, tmp_path: Path) -> None:
     work.commit("one")
     work.commit("two")
     git("-c", "protocol.file.allow=always", "clone", "-q", "--depth=1", f"file://{work.path}", tmp_path / "shallow")
@@ -215,13 +217,13 @@ def test_repositories_with_longer_hashes_are_read(tmp_path: Path, fresh_token: T
     assert one(scanned(workplace), token).place.commit == commit
 
 
-def test_an_empty_repository_has_no_finds_and_any_other_folder_is_an_error(work: Workplace, tmp_path: Path) -> None:
+def test_an_empty_repository_has_no_findings_and_any_other_folder_is_an_error(work: Workplace, tmp_path: Path) -> None:
     assert scanned(work).candidates == []
     with pytest.raises(GitError):
         scan_history(tmp_path, Detector())
 
 
-def test_a_hostile_repository_runs_nothing(work: Workplace, fresh_token: Token, tmp_path: Path) -> None:
+def test_a_hostile_repository_runs_no_program(work: Workplace, fresh_token: Token, tmp_path: Path) -> None:
     token, trap = fresh_token(), tmp_path / "sprung"
     work.write(".gitattributes", "* diff=trap filter=trap\n")
     work.write("a", token)

@@ -39,7 +39,7 @@ CROWDS = {
 
 
 @pytest.mark.parametrize("group", needle_groups())
-def test_an_automaton_stays_within_what_vector_search_can_do(group: tuple[Needle, ...]) -> None:
+def test_an_automaton_has_few_and_long_enough_needles_for_vector_search(group: tuple[Needle, ...]) -> None:
     texts = [needle.text for needle in group]
     assert len(texts) == len(set(texts)) <= 64
     assert min(map(len, texts)) >= 3
@@ -107,7 +107,7 @@ class _CountedPattern:
 
 
 @pytest.mark.parametrize("name", ["plain with a joint", "percent", "entities", "line ends"])
-def test_closer_looks_grow_with_the_size_and_not_faster(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closer_looks_grow_no_faster_than_the_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from scanner.detection import encodings
 
     asked = []
@@ -126,7 +126,7 @@ def test_closer_looks_grow_with_the_size_and_not_faster(name: str, monkeypatch: 
     "letters",
     [b"A", b"H4sI", b"eJw", b"UEsDB", b"Y2poZ", b"QUFB", b"0123456789abcdef", b"abc\n" * 20, b"A" * 76 + b"\n"],
 )
-def test_decoding_grows_with_the_size_and_not_faster(letters: bytes) -> None:
+def test_decoding_grows_no_faster_than_the_size(letters: bytes) -> None:
     spent = []
     for size in (1 << 17, 1 << 18):
         content = b'"' + letters * (size // len(letters)) + b'"'
@@ -138,7 +138,7 @@ def test_decoding_grows_with_the_size_and_not_faster(letters: bytes) -> None:
     assert spent[1][0] <= 25 << 20
 
 
-def test_deep_nesting_costs_no_more_than_its_layers() -> None:
+def test_the_cost_of_deep_nesting_is_at_most_that_of_its_layers() -> None:
     content = random.Random(1).randbytes(2000)
     for _ in range(14):
         content = base64.b64encode(content)
@@ -147,7 +147,7 @@ def test_deep_nesting_costs_no_more_than_its_layers() -> None:
     assert meter.expanded <= 8 * len(content)
 
 
-def test_long_runs_are_noticed_wherever_they_lie() -> None:
+def test_long_runs_are_noticed_wherever_they_begin() -> None:
     for shift in range(0, 3 * 64, 7):
         run = b"QUJD" * (LONG_RUN // 4 + 1)
         content = b"a b, " * 1000 + b" " * shift + run + b" c d" * 1000

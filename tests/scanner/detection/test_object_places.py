@@ -69,7 +69,9 @@ def scanned(bare: Path) -> HistoryScan:
     return scan_history(bare, Detector())
 
 
-def test_a_blob_with_a_hundred_million_paths_costs_nine_trees(bare: Path, fresh_token: Token, asked: list[str]) -> None:
+def test_a_blob_with_a_hundred_million_paths_is_found_by_reading_nine_trees(
+    bare: Path, fresh_token: Token, asked: list[str]
+) -> None:
     leak = blob(bare, fresh_token())
     root = tree(bare, *(f"100644 blob {leak}\tf{number}" for number in range(10)))
     for _ in range(8):
@@ -110,7 +112,7 @@ def test_folders_deeper_than_the_limit_are_counted(
 
 
 @pytest.mark.parametrize("limit", ["MAX_TREES", "MAX_TREE_BYTES"])
-def test_a_reached_limit_is_counted_and_keeps_earlier_finds(
+def test_a_reached_limit_is_counted_and_earlier_places_are_kept(
     bare: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setattr(object_places, limit, 2 if limit == "MAX_TREES" else 80)

@@ -43,7 +43,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return seen
 
 
-def test_a_blob_with_a_hundred_million_paths_costs_nine_trees(parsed: list[bytes]) -> None:
+def test_a_blob_with_a_hundred_million_paths_is_found_by_reading_nine_trees(parsed: list[bytes]) -> None:
     trees = [tree(*((b"100644", b"f%d" % number, BLOB) for number in range(10)))]
     for _ in range(8):
         trees.append(tree(*((b"40000", b"d%d" % number, trees[-1].oid) for number in range(10))))
@@ -62,7 +62,7 @@ def test_a_tree_of_a_thousand_commits_is_read_once(parsed: list[bytes]) -> None:
     assert len(parsed) == 1
 
 
-def test_folders_inside_each_other_need_no_recursion_and_no_endless_path() -> None:
+def test_deeply_nested_folders_need_no_recursion_and_no_endless_path() -> None:
     trees = [tree((b"100644", b"leak", BLOB))]
     for number in range(3000):
         trees.append(tree((b"40000", b"n" * (number % 50 + 1), trees[-1].oid)))
@@ -71,14 +71,14 @@ def test_folders_inside_each_other_need_no_recursion_and_no_endless_path() -> No
     assert len(found[BLOB].path) <= MAX_PATH + 2
 
 
-def test_the_work_on_one_pack_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_tree_entries_read_in_one_pack_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack_locations, "MAX_ENTRIES", 100)
     wide = tree(*((b"100644", b"f%d" % number, f"{number:040x}") for number in range(1000)))
     found = locate([wide, commit(wide)], [f"{5:040x}", f"{500:040x}"])
     assert list(found) == [f"{5:040x}"]
 
 
-def test_a_tree_that_claims_to_hold_itself_ends(parsed: list[bytes]) -> None:
+def test_a_tree_that_claims_to_contain_itself_is_read_once(parsed: list[bytes]) -> None:
     forged = PackObject("tree", "1" * 40, b"40000 me\0" + bytes.fromhex("1" * 40))
     head = commit(forged)
     assert locate([forged, head], [BLOB]) == {}

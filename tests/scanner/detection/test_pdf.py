@@ -59,7 +59,7 @@ def test_strings_of_a_text_object_are_put_together() -> None:
     assert texts(content)[1] == b"onetwothreefour\nnext)\n"
 
 
-def test_a_stream_without_filter_gives_its_text() -> None:
+def test_text_in_a_stream_without_filter_is_read() -> None:
     assert texts(b"%PDF-1.4\n<</Length 1>>stream\nBT (on) Tj (e) Tj ET\nendstream") == [b"one\n"]
 
 

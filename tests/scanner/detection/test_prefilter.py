@@ -161,7 +161,7 @@ def test_a_picture_with_another_text_is_sent_to_a_reader(chunk: tuple[bytes, byt
     assert {finding.token for finding in in_full(notebook)} == {token_of(1)}
 
 
-def test_a_run_that_is_no_picture_or_goes_on_after_it_is_sent_to_a_reader() -> None:
+def test_a_base64_run_that_is_not_exactly_a_picture_is_sent_to_a_reader() -> None:
     notebook = drawn(SOFTWARE)
     more = base64.b64encode(random.Random(2).randbytes(9_000))
     assert plain_only(notebook.replace(b"iVBO", b"iVBP")).reason == "long_run"

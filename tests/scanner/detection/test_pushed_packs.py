@@ -94,7 +94,7 @@ def test_an_ordinary_pack_needs_no_reader() -> None:
 
 
 @pytest.mark.parametrize("name", COSTLY)
-def test_a_pack_that_costs_too_much_here_is_scanned_by_a_reader(name: str) -> None:
+def test_a_pack_that_is_too_costly_for_this_process_is_scanned_by_a_reader(name: str) -> None:
     reader = Reader()
     scan = scanned(COSTLY[name](), reader)
     assert len(reader.requests) == 1
@@ -124,7 +124,7 @@ def test_a_reader_finds_what_this_process_finds_at_the_same_place(monkeypatch: p
     assert len(here.hits) == 3
 
 
-def test_a_pack_that_kills_its_reader_is_scanned_once_more_for_plain_tokens() -> None:
+def test_a_pack_that_kills_its_reader_is_scanned_again_for_plain_tokens_only() -> None:
     pack = pushed(*(b"text %d\n" % number for number in range(2_100)), LEAK, gzip.compress(LEAK + b"."))
     reader = Reader(failures=1)
     scan = scanned(pack, reader)
@@ -153,7 +153,7 @@ class SlowReader(Reader):
         return super().read(content, name, expanded_bytes=expanded_bytes, patience=patience)
 
 
-def test_an_object_that_takes_the_reader_of_its_pack_long_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_takes_long_to_read_within_its_pack_is_read_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     other = random_token(CHANCE)
     small = [b"text %d\n" % number for number in range(2_100)]
     pack = pushed(gzip.compress(LEAK), gzip.compress(other), *small)
@@ -179,7 +179,7 @@ def test_a_flood_hides_no_leak_in_an_object_that_is_read_alone() -> None:
     assert {candidate.digest for candidate in scan.hits[0].found} == {DIGEST}
 
 
-def test_a_pack_beyond_its_time_counts_as_unread() -> None:
+def test_a_pack_that_exceeds_its_time_counts_as_unread() -> None:
     ticks = iter(range(1_000_000))
     reader = Reader(clock=lambda: next(ticks) / 100)
     pack = pushed(LEAK, *(b"text %d\n" % number for number in range(2_100)))
@@ -200,7 +200,7 @@ def test_a_spent_budget_still_finds_plain_tokens() -> None:
     assert (digests(scan), set(scan.unread)) == ({DIGEST}, {SPENT})
 
 
-def test_the_pack_says_which_of_the_wanted_objects_it_holds() -> None:
+def test_the_scan_of_a_pack_says_which_wanted_objects_the_pack_contains() -> None:
     pack = pushed(LEAK)
     oid = object_id("blob", LEAK)
     scan = scan_pack(Detector(), pack, PackLimits(), ScanBudget.for_push(), wants=(oid, "0" * 40))
@@ -236,7 +236,7 @@ def test_a_leak_beyond_the_limit_of_candidates_is_looked_up_and_found() -> None:
     assert len(digests(scan)) == 5_001
 
 
-def test_tokens_beyond_the_limit_are_counted_if_the_store_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_beyond_the_limit_are_counted_if_the_store_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     pack = flooded()
     for scan in (looked_up(pack, lambda _: None), scanned(pack, Reader())):
         assert scan.unread == {"candidates_over_limit": 760}

@@ -103,7 +103,7 @@ def empty_files(count: int) -> bytes:
         (b"7z\xbc\xaf\x27\x1c", "damaged"),
     ],
 )
-def test_sizes_declared_in_a_header_cost_nothing(content: bytes, reason: str) -> None:
+def test_large_sizes_declared_in_a_header_allocate_nothing(content: bytes, reason: str) -> None:
     meter = Meter(Limits(), len(content))
     with pytest.raises(UnreadableError, match=reason):
         list(seven_zip_members(Container("a.7z", content, meter)))

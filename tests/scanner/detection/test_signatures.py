@@ -73,7 +73,7 @@ def test_a_text_that_begins_like_a_container_is_a_text(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("exponent", range(2, 200))
-def test_a_formula_is_no_zlib_stream(exponent: int) -> None:
+def test_a_formula_is_not_taken_for_a_zlib_stream(exponent: int) -> None:
     assert container_kind(b"x^%d + %d * x + 1\n" % (exponent, exponent) * 10) is None
 
 

@@ -46,7 +46,7 @@ def with_generated_columns(columns: list[str]) -> bytes:
 
 @pytest.mark.parametrize("page_size", [512, 1024, 4096, 65536])
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
-def test_texts_of_all_sizes_come_in_utf_8_whatever_the_pages_are(page_size: int, encoding: str) -> None:
+def test_texts_of_all_sizes_and_encodings_are_read_as_utf_8(page_size: int, encoding: str) -> None:
     chance = random.Random(page_size)
     texts = ["é" + "".join(chance.choices("abc ", k=size)) for size in (39, 40, 400, 1_000, 3_000, 9_000, 70_000)]
     rows = [f"INSERT INTO settings VALUES ('k', '{text}')" for text in texts]
@@ -55,7 +55,7 @@ def test_texts_of_all_sizes_come_in_utf_8_whatever_the_pages_are(page_size: int,
     assert found.decode().split("\n") == texts
 
 
-def test_many_rows_come_in_their_order_from_trees_of_several_levels() -> None:
+def test_many_rows_are_read_in_order_from_trees_of_several_levels() -> None:
     rows = [f"INSERT INTO t VALUES ('{number:06} {VALUE[:200]}')" for number in range(3_000)]
     found = b"\n".join(body for name, body in members(database("CREATE TABLE t (a)", *rows)) if name == "t")
     assert [line[:6] for line in found.split(b"\n")] == [b"%06d" % number for number in range(3_000)]
@@ -68,12 +68,12 @@ def test_tables_without_row_ids_are_read_from_all_their_levels() -> None:
     assert {line[:4] for line in found.split(b"\n")} == {b"%04d" % number for number in range(400)}
 
 
-def test_an_index_repeats_nothing_of_its_table() -> None:
+def test_values_in_an_index_are_not_read_a_second_time() -> None:
     content = database("CREATE TABLE t (a)", "CREATE INDEX i ON t (a)", f"INSERT INTO t VALUES ('{VALUE}')")
     assert [(name, body.decode()) for name, body in members(content)] == [("t", VALUE)]
 
 
-def test_blobs_come_alone_and_texts_of_a_table_together() -> None:
+def test_each_blob_is_one_member_and_the_texts_of_a_table_are_one_member() -> None:
     content = database(
         "CREATE TABLE t (a)",
         f"INSERT INTO t VALUES ('{VALUE}')",
@@ -96,7 +96,7 @@ def test_a_database_with_a_pointer_map_is_not_called_damaged() -> None:
     assert sum(body.count(VALUE.encode()) for _, body in members(content)) == 300
 
 
-def test_reserved_space_at_the_end_of_pages_is_left_out() -> None:
+def test_reserved_space_at_the_end_of_pages_is_not_read() -> None:
     # No statement of SQLite reserves space at the end of pages, so set the byte of the header that does.
     content = bytearray(database("CREATE TABLE t (a)"))
     content[20] = 32

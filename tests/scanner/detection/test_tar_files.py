@@ -38,7 +38,7 @@ def test_the_form_before_posix_is_read() -> None:
     assert read(old_tar(b"content")) == ({"b/c.txt": b"content"}, {})
 
 
-def test_a_size_that_only_a_pax_header_holds_counts() -> None:
+def test_a_size_that_only_a_pax_header_states_is_used() -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         entry = tarfile.TarInfo("a")
@@ -73,16 +73,16 @@ def test_a_header_whose_checksum_alone_is_wrong_is_counted_and_read() -> None:
     assert read(bytes(content)) == ({"b/c.txt": b"content"}, {"damaged": 1})
 
 
-def test_a_cut_file_is_counted_and_read() -> None:
+def test_a_truncated_file_is_counted_and_read_up_to_its_end() -> None:
     content = tarred(b"x" * 2_000)
     assert read(content[: BLOCK + 700]) == ({"b/c.txt": b"x" * 700}, {"damaged": 1})
 
 
-def test_padding_and_foreign_bytes_behind_the_end_are_no_damage() -> None:
+def test_padding_and_foreign_bytes_after_the_end_are_not_damage() -> None:
     assert read(tarred(b"1") + bytes(10_000) + b"signature" * 100) == ({"b/c.txt": b"1"}, {})
 
 
-def test_links_give_their_targets_and_other_entries_nothing() -> None:
+def test_the_content_of_a_link_is_its_target_and_other_entries_have_none() -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, kind in (("link", tarfile.SYMTYPE), ("folder", tarfile.DIRTYPE), ("pipe", tarfile.FIFOTYPE)):
@@ -92,7 +92,7 @@ def test_links_give_their_targets_and_other_entries_nothing() -> None:
     assert read(buffer.getvalue()) == ({"link": b"target"}, {})
 
 
-def test_a_sparse_file_comes_without_its_holes() -> None:
+def test_a_sparse_file_is_read_without_its_holes() -> None:
     content = bytearray(tarred(b"data", form=tarfile.GNU_FORMAT))
     content[156:157] = b"S"
     content[482] = 1
@@ -101,7 +101,7 @@ def test_a_sparse_file_comes_without_its_holes() -> None:
     assert read(bytes(content[:BLOCK] + bytes(BLOCK) + content[BLOCK:])) == ({"b/c.txt": b"data"}, {})
 
 
-def test_a_huge_extended_header_is_read_as_text_and_not_parsed() -> None:
+def test_a_huge_extended_header_is_scanned_as_text_and_not_parsed() -> None:
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 1 << 17
     content = info.tobuf(tarfile.USTAR_FORMAT) + b"1" * info.size + tarred(b"content", form=tarfile.USTAR_FORMAT)

@@ -154,7 +154,7 @@ def test_two_formats_with_one_prefix_are_both_found_at_one_place() -> None:
         use_formats(DEFAULT_FORMATS)
 
 
-def test_a_wrong_checksum_is_no_token(others: tuple[TokenFormat, ...]) -> None:
+def test_a_string_with_a_wrong_checksum_is_no_token(others: tuple[TokenFormat, ...]) -> None:
     form = next(form for form in others if form.checksum)
     token = random_token(random.Random(5), form)
     wrong = token[:-1] + (b"a" if token[-1:] != b"a" else b"b")
@@ -172,7 +172,7 @@ def test_the_checksum_is_the_one_that_github_writes() -> None:
     assert form.has_checksum(f"ghp_{body}0mLq17")
 
 
-def test_a_reader_in_another_process_looks_for_the_same_formats(others: tuple[TokenFormat, ...]) -> None:
+def test_a_reader_in_another_process_searches_for_the_same_formats(others: tuple[TokenFormat, ...]) -> None:
     pool = ReaderPool()
     try:
         for form in others:
@@ -184,7 +184,9 @@ def test_a_reader_in_another_process_looks_for_the_same_formats(others: tuple[To
 
 
 @pytest.mark.parametrize("form", OTHERS, ids=str)
-def test_every_edge_follows_the_formats(form: TokenFormat, others: tuple[TokenFormat, ...]) -> None:
+def test_redaction_reports_and_hints_use_the_configured_formats(
+    form: TokenFormat, others: tuple[TokenFormat, ...]
+) -> None:
     token = random_token(random.Random(7), form).decode()
     hint = hint_of(token.encode())
     assert is_hint(hint)

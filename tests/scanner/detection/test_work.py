@@ -44,7 +44,7 @@ def cost(content: bytes, limits: Limits) -> Meter:
 @pytest.mark.parametrize(
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )
-def test_work_grows_with_the_size_and_not_faster(needle: Needle) -> None:
+def test_work_grows_no_faster_than_the_size(needle: Needle) -> None:
     # Check one of the contents for each needle, in turn, to save time. The same content has the same effect for all
     # needles of a kind.
     for row in rows(needle)[NEEDLES.index(needle) % 9 :: 9]:
@@ -56,7 +56,7 @@ def test_work_grows_with_the_size_and_not_faster(needle: Needle) -> None:
 
 
 @pytest.mark.parametrize("needle", NEEDLES, ids=lambda needle: repr(needle.text))
-def test_work_ends_at_its_bound_and_plain_tokens_are_still_found(needle: Needle) -> None:
+def test_work_ends_at_its_limit_and_plain_tokens_are_still_found(needle: Needle) -> None:
     token = random_token(random.Random(1))
     for row in rows(needle)[NEEDLES.index(needle) % 2 : 4 : 2]:
         content = row * ((1 << 16) // len(row)) + b" " + token
@@ -66,7 +66,7 @@ def test_work_ends_at_its_bound_and_plain_tokens_are_still_found(needle: Needle)
         assert meter.work <= SMALL.work_floor + 4 * len(content) + MAX_STEP_BYTES, row
 
 
-def test_used_up_work_is_recorded() -> None:
+def test_a_used_up_budget_of_work_is_recorded() -> None:
     content = b"r8\n" * 100_000
     assert cost(content, SMALL).unread == {"work": 1}
 

@@ -77,13 +77,13 @@ def test_an_unknown_method_and_a_huge_dictionary_are_counted() -> None:
     assert read(one_of(14, packed, b"text")) == ({}, {"unsupported_compression": 1})
 
 
-def test_a_wrong_checksum_is_counted_and_costs_no_text() -> None:
+def test_a_wrong_checksum_is_counted_and_loses_no_text() -> None:
     content = archive()
     content[content.index(b"PK\x01\x02") + 16] ^= 1
     assert read(bytes(content)) == (TEXTS, {"damaged": 1})
 
 
-def test_broken_data_gives_its_beginning_and_the_other_files() -> None:
+def test_a_damaged_member_is_read_up_to_the_damage_and_the_others_completely() -> None:
     long_text = bytes(random.Random(1).choices(b"abcdefgh ", k=4_000))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
@@ -105,7 +105,7 @@ def test_a_broken_directory_hides_no_file() -> None:
     assert read(bytes(content)) == (TEXTS, {"damaged": 1})
 
 
-def test_an_entry_that_leads_nowhere_is_counted_and_its_file_is_found() -> None:
+def test_an_entry_with_a_wrong_offset_is_counted_and_its_file_is_found() -> None:
     content = archive()
     directory = content.index(b"PK\x01\x02")
     content[directory + 42 : directory + 46] = struct.pack("<I", 3)
@@ -158,7 +158,7 @@ def test_a_file_with_a_wrong_encryption_flag_is_read() -> None:
     assert read(bytes(content)) == (TEXTS, {})
 
 
-def test_entries_that_share_their_bytes_pay_for_each_time() -> None:
+def test_entries_that_share_their_data_are_charged_each_time() -> None:
     content = bytes(archive())
     begin = content.index(b"PK\x01\x02")
     record = content[begin : content.index(b"PK\x01\x02", begin + 1)]

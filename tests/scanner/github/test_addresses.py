@@ -85,7 +85,7 @@ def test_an_address_without_a_target_is_a_one_line_error(address: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_address_of_another_installation_is_taken_by_its_settings() -> None:
+def test_addresses_below_the_configured_web_and_api_addresses_are_understood() -> None:
     web, api = "http://127.0.0.1:8000", "http://127.0.0.1:8000/api"
     assert parse_address(f"{web}/ana/app", web, api) == Target("repository", "ana/app")
     assert parse_address(f"{api}/repos/ana/app", web, api) == Target("repository", "ana/app")
@@ -93,7 +93,7 @@ def test_the_address_of_another_installation_is_taken_by_its_settings() -> None:
 
 
 @given(st.text(max_size=120) | st.text("/:.@gistab0", max_size=40).map(lambda text: f"https://github.com/{text}"))
-def test_no_text_crashes_and_no_name_is_believed(text: str) -> None:
+def test_any_text_is_refused_or_gives_a_valid_name(text: str) -> None:
     try:
         target = parse_address(text, WEB, API)
     except ValueError:

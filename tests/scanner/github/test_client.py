@@ -106,13 +106,13 @@ def test_a_limit_says_how_long_to_wait_and_never_more_than_an_hour(headers: dict
     assert error_of(429, headers).retry_after == seconds
 
 
-def test_without_a_date_our_own_clock_measures() -> None:
+def test_without_a_date_header_our_own_clock_measures_the_wait() -> None:
     soon = formatdate(time.time() + 300, usegmt=True)
     assert 200 < (error_of(503, {"retry-after": soon}).retry_after or 0) <= 300
 
 
 @given(st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=40))
-def test_no_header_crashes_the_reading_of_limits(value: str) -> None:
+def test_no_header_makes_the_reading_of_limits_fail(value: str) -> None:
     names = (b"retry-after", b"x-ratelimit-reset", b"date")
     headers = [(b"x-ratelimit-remaining", b"0"), *((name, value.encode("latin-1")) for name in names)]
     response = httpx.Response(429, headers=headers, request=httpx.Request("GET", API))
@@ -122,7 +122,7 @@ def test_no_header_crashes_the_reading_of_limits(value: str) -> None:
 
 
 @respx.mock
-def test_bearer_goes_to_the_api_basic_to_git_and_nothing_anywhere_else(client: GitHub) -> None:
+def test_the_api_gets_bearer_git_gets_basic_and_other_hosts_get_no_credential(client: GitHub) -> None:
     route = respx.route(url__regex=".*").mock(return_value=httpx.Response(200, json={}))
     client.http.get(f"{API}/events")
     client.http.get(f"{WEB}/ana/app.git/info/refs")
@@ -157,7 +157,7 @@ def test_a_redirect_to_another_origin_is_refused_at_every_hop(client: GitHub, ta
 
 
 @respx.mock
-def test_a_redirect_between_our_two_hosts_takes_no_credential_along(client: GitHub) -> None:
+def test_a_redirect_between_our_two_hosts_carries_no_credential(client: GitHub) -> None:
     respx.get(f"{API}/first").mock(return_value=httpx.Response(302, headers={"location": f"{WEB}/second"}))
     second = respx.get(f"{WEB}/second").mock(return_value=httpx.Response(200, json={}))
     assert get_json(client, f"{API}/first", expected=dict)[1] == {}
@@ -182,7 +182,7 @@ def test_an_address_in_capitals_gets_its_credential_as_well() -> None:
 
 
 @respx.mock
-def test_without_a_credential_none_is_sent() -> None:
+def test_without_a_credential_no_authorization_header_is_sent() -> None:
     anonymous = connect(API, WEB, None)
     route = respx.get(f"{API}/x").mock(return_value=httpx.Response(200, json=[]))
     get_json(anonymous, f"{API}/x", expected=list)
@@ -231,7 +231,7 @@ def test_a_body_over_the_limit_is_not_read_to_its_end(client: GitHub, monkeypatc
 
 
 @respx.mock
-def test_an_answer_that_drips_has_one_deadline(client: GitHub) -> None:
+def test_an_answer_that_arrives_byte_by_byte_has_one_deadline(client: GitHub) -> None:
     class Dripping(httpx.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             yield from (b" " for _ in range(100_000))

@@ -64,7 +64,7 @@ def test_a_body_that_we_do_not_read_to_its_end_is_no_failure_of_its_host(client:
 
 @respx.mock
 @pytest.mark.parametrize("cut", [1, 9, 40])
-def test_a_file_whose_gzip_lacks_its_end_is_not_taken_for_whole(client: GitHub, cut: int) -> None:
+def test_a_gzip_file_without_its_end_does_not_count_as_complete(client: GitHub, cut: int) -> None:
     whole = gzip.compress(b"the file\n" * 1000)
     packed = {"content-encoding": "gzip"}
 
@@ -82,7 +82,7 @@ def test_a_file_whose_gzip_lacks_its_end_is_not_taken_for_whole(client: GitHub, 
     assert sizes == [9000, 18000, 0]
 
 
-def test_gzip_that_inflates_to_nothing_is_ended() -> None:
+def test_gzip_that_expands_to_nothing_is_abandoned() -> None:
     with_name = b"\x1f\x8b\x08\x08" + bytes(4) + b"\0\xff"
     given_out = itertools.count(1)
     endless = itertools.chain([with_name], (b"a" for _ in range(100_000) if next(given_out)))
@@ -93,7 +93,7 @@ def test_gzip_that_inflates_to_nothing_is_ended() -> None:
     assert next(given_out) < 2 * SILENT_SECONDS
 
 
-def test_slow_gzip_is_left_to_its_reader() -> None:
+def test_gzip_that_arrives_slowly_is_read_to_its_end() -> None:
     packed = gzip.compress(random.Random(5).randbytes(1 << 20))
     clock = itertools.count(0.0, SILENT_SECONDS / 4)
     pieces = (packed[start : start + 4096] for start in range(0, len(packed), 4096))

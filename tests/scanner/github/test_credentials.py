@@ -48,14 +48,14 @@ def test_an_app_gets_one_token_for_api_and_git(app: GitHub, sandbox: SandboxGitH
     assert app.credential_label == "GitHub App 4711, installation 99"
 
 
-def test_a_token_that_ended_early_is_replaced_and_the_request_repeated(app: GitHub, sandbox: SandboxGitHub) -> None:
+def test_a_token_that_expired_early_is_replaced_and_the_request_repeated(app: GitHub, sandbox: SandboxGitHub) -> None:
     get_json(app, f"{app.api_url}/events", expected=list)
     sandbox.installation_tokens[:] = ["another"]
     get_json(app, f"{app.api_url}/events", expected=list)
     assert sandbox.requests["app"] == 2
 
 
-def test_a_token_is_renewed_before_it_ends(keys: tuple[str, str]) -> None:
+def test_a_token_is_renewed_before_it_expires(keys: tuple[str, str]) -> None:
     now, numbers = [1_800_000_000.0], itertools.count()
 
     def exchange(signed: str, installation: int) -> tuple[str, datetime]:

@@ -113,7 +113,7 @@ def test_a_spent_budget_stops_every_worker_until_it_is_full_again(
     second.admit(HOST, "core")
 
 
-def test_work_that_can_wait_leaves_its_share_to_polling(gates: tuple[RequestGate, RequestGate]) -> None:
+def test_work_that_can_wait_leaves_a_share_of_the_quota_to_polling(gates: tuple[RequestGate, RequestGate]) -> None:
     gates[0].note(HOST, "core", budget(900))
     gates[0].admit(HOST, "core", reserve=0.1)
     with pytest.raises(RateLimited) as caught:
@@ -143,7 +143,7 @@ def test_a_limit_applies_to_all_workers(
         gate.admit(HOST, "git")
 
 
-def test_a_refusal_that_is_no_limit_blocks_no_other_request(gates: tuple[RequestGate, RequestGate]) -> None:
+def test_a_refusal_other_than_a_rate_limit_blocks_no_other_request(gates: tuple[RequestGate, RequestGate]) -> None:
     gates[0].note(HOST, "git", answer(403), b"Repository access blocked")
     gates[0].admit(HOST, "git")
 
@@ -238,13 +238,13 @@ def test_answers_out_of_order_do_not_raise_the_budget(gates: tuple[RequestGate, 
         gates[0].admit(HOST, "core")
 
 
-def test_the_pace_spreads_what_is_left(gates: tuple[RequestGate, RequestGate]) -> None:
+def test_requests_are_spread_over_the_rest_of_the_quotas_period(gates: tuple[RequestGate, RequestGate]) -> None:
     assert gates[0].seconds_a_request("core") == 0
     gates[0].note(HOST, "core", budget(10, limit=60, seconds=1200))
     assert gates[0].seconds_a_request("core") == 120
 
 
-def test_many_threads_take_one_probe(clock: Clock, memory: Memory) -> None:
+def test_of_many_threads_only_one_sends_the_probe(clock: Clock, memory: Memory) -> None:
     gate = RequestGate("token", memory, clock)
     for _ in range(FAILURES_TO_OPEN):
         gate.note_failure(HOST)

@@ -27,13 +27,13 @@ def chunks(content: bytes, size: int) -> Iterator[bytes]:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=10), st.integers(1, 50))
-def test_lines_arrive_whole_however_they_are_cut(contents: list[bytes], size: int) -> None:
+def test_lines_are_complete_whatever_the_sizes_of_the_received_pieces(contents: list[bytes], size: int) -> None:
     stream = b"".join(map(pkt_line, contents)) + b"0000"
     assert [line for line in pkt_lines(chunks(stream, size)) if isinstance(line, bytes)] == contents
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
-def test_no_stream_fails_but_with_our_own_errors(content: bytes, size: int) -> None:
+def test_no_stream_raises_an_exception_other_than_our_own(content: bytes, size: int) -> None:
     with contextlib.suppress(Malformed, Unavailable):
         list(pkt_lines(chunks(content, size)))
 
@@ -53,7 +53,7 @@ def test_refs_and_the_default_branch_are_listed(
     assert not refs.is_truncated
 
 
-def test_refs_of_pull_requests_do_not_push_tags_out_of_the_list(
+def test_refs_of_pull_requests_do_not_displace_tags_from_the_list(
     client: GitHub, sandbox: SandboxGitHub, workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = workplace()
@@ -146,7 +146,7 @@ def test_the_error_about_a_rejected_credential_does_not_contain_it(
     client.close()
 
 
-def test_an_exchange_has_one_deadline(
+def test_all_parts_of_an_exchange_share_one_deadline(
     client: GitHub, workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = workplace()

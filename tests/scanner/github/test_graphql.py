@@ -34,7 +34,7 @@ def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
 
 
 @pytest.mark.parametrize("text", [repositories.SEARCH_QUERY, repositories.NODES_QUERY], ids=["search", "nodes"])
-def test_each_query_is_one_that_the_published_schema_knows(text: str) -> None:
+def test_each_query_is_valid_by_the_published_schema(text: str) -> None:
     assert core.validate(SCHEMA, core.parse(text)) == []
 
 
@@ -62,7 +62,7 @@ def test_the_sandbox_answers_each_query_as_the_schema_describes(
     assert again.data == answer.data
 
 
-def test_a_query_costs_points_that_the_gate_knows_of(sandbox: SandboxGitHub, client: GitHub) -> None:
+def test_the_gate_counts_the_points_of_a_query(sandbox: SandboxGitHub, client: GitHub) -> None:
     sandbox.points_limit = 2
     repositories.search(client, _all_of_today())
     assert client.gate.seconds_a_request("graphql") > 1000
@@ -82,7 +82,7 @@ def test_a_query_costs_points_that_the_gate_knows_of(sandbox: SandboxGitHub, cli
     ],
     ids=["points", "secondary"],
 )
-def test_a_limit_with_status_200_keeps_further_queries_back(
+def test_a_limit_in_an_answer_with_status_200_stops_further_queries(
     sandbox: SandboxGitHub, client: GitHub, error: dict[str, str]
 ) -> None:
     sandbox.faults["graphql"].append(lambda: JSONResponse({"errors": [error]}, headers={"Retry-After": "120"}))

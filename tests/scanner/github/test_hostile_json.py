@@ -39,7 +39,7 @@ def test_a_number_of_too_many_digits_becomes_null(number: bytes) -> None:
     ]
 
 
-def test_bytes_that_are_no_text_hide_nothing_else() -> None:
+def test_bytes_that_are_not_text_do_not_hide_the_rest() -> None:
     assert parse_json(b'[{"body": "\xff"}, {"body": "b"}]') == [{"body": "\ufffd"}, {"body": "b"}]
 
 
@@ -58,6 +58,6 @@ def test_a_body_of_too_many_brackets_is_refused_and_not_shortened(monkeypatch: p
 
 
 @given(st.recursive(st.one_of(st.none(), st.text()), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
-def test_any_value_beside_one_that_is_too_deep_is_read_as_it_is(value: object) -> None:
+def test_values_beside_one_that_is_too_deep_are_read_unchanged(value: object) -> None:
     body = b'{"value": ' + json.dumps(value).encode() + b', "deep": ' + DEEP + b"}"
     assert parse_json(body)["value"] == value

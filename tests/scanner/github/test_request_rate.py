@@ -61,7 +61,7 @@ def limiter(clock: Clock, memory: Memory | None = None, bounds: RateBounds = BOU
     return RateLimiter("token", "git", bounds, memory, clock=clock, sleep=clock.sleep)
 
 
-def test_a_rate_that_is_used_up_rises_by_one_a_minute_up_to_its_maximum() -> None:
+def test_a_fully_used_rate_rises_by_one_a_minute_up_to_its_maximum() -> None:
     rate, seen = NEW, []
     for minute in range(1, 5):
         sent = int(rate.per_second * WINDOW_SECONDS)
@@ -88,7 +88,7 @@ def test_a_refusal_halves_the_observed_rate_and_refusals_close_together_count_on
     assert later.per_second == MIN_PER_SECOND
 
 
-def test_a_rate_that_was_learned_obeys_a_lower_maximum_of_today() -> None:
+def test_a_learned_rate_obeys_a_maximum_that_was_lowered_later() -> None:
     assert reserved(replace(NEW, per_second=50.0), NOW, count=1, sent=0, bounds=BOUNDS).per_second == 7.0
 
 
@@ -144,7 +144,7 @@ def test_without_a_ledger_each_process_keeps_the_rate_by_itself() -> None:
     assert limited.per_second == 2.5
 
 
-def test_answers_that_break_off_count_as_a_refusal_when_they_are_many() -> None:
+def test_many_answers_that_break_off_count_as_a_refusal() -> None:
     clock = Clock()
     limited = limiter(clock, Memory(clock))
     for _ in range(4):

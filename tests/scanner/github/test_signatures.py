@@ -122,7 +122,7 @@ def test_unknown_keys_trigger_a_fetch_at_a_limited_rate(github: GitHub) -> None:
 
 
 @respx.mock
-def test_a_key_that_is_new_to_us_is_learned(github: GitHub) -> None:
+def test_an_unknown_key_is_fetched_and_accepted(github: GitHub) -> None:
     signer = AlertSigner()
     route = respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
     clock = Clock()
@@ -192,7 +192,7 @@ def test_an_alert_with_an_unknown_key_waits_no_longer_than_github_does(
 
 
 @respx.mock
-def test_no_more_than_two_wait_for_keys_whoever_sends_unknown_ones(github: GitHub) -> None:
+def test_at_most_two_requests_wait_for_keys_whoever_sends_unknown_keys(github: GitHub) -> None:
     asked, answered = threading.Event(), threading.Event()
 
     def slow(_: httpx.Request) -> httpx.Response:
@@ -225,7 +225,7 @@ def test_no_more_than_two_wait_for_keys_whoever_sends_unknown_ones(github: GitHu
 
 
 @respx.mock
-def test_a_thread_that_cannot_be_started_does_not_end_the_asking(github: GitHub) -> None:
+def test_keys_are_fetched_later_if_no_thread_could_be_started(github: GitHub) -> None:
     respx.get(f"{API}/{KEYS_PATH}").mock(return_value=httpx.Response(200, json=KEYS))
     clock, starts = Clock(), [0]
 
@@ -255,5 +255,5 @@ def test_a_request_without_signature_triggers_no_fetch(github: GitHub) -> None:
 @pytest.mark.parametrize(
     "value", [{}, {"public_keys": None}, {"public_keys": [None, {"key": 5}, {"key_identifier": "x"}]}]
 )
-def test_an_answer_without_keys_is_no_crash(value: dict[str, object]) -> None:
+def test_an_answer_without_keys_raises_no_unexpected_exception(value: dict[str, object]) -> None:
     assert parse_keys(value) == {}

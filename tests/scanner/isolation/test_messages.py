@@ -30,7 +30,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def test_a_request_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_a_request_is_received_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
     content = bytes(range(256)) * 20_000
     sender = threading.Thread(target=messages.send_request, args=(ends[0], content, "d/\udcffa.bin", 1.5, 99))
     sender.start()
@@ -46,7 +46,7 @@ def test_a_closed_connection_ends_the_requests(ends: tuple[socket.socket, socket
     assert messages.receive_request(ends[1]) is None
 
 
-def test_an_answer_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_an_answer_is_received_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
     finding = Finding(TOKEN, 0, 1, ("base64",), ("a.zip", "b\udcff.txt"), 3, 4)
     messages.send_answer(ends[1], DeepReading((finding,), {"damaged": 2}, 77, 0.25), retires=True)
     reading, retires = messages.receive_answer(ends[0])
@@ -73,9 +73,7 @@ def test_an_answer_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.sock
     ],
     ids=str,
 )
-def test_an_answer_that_is_not_of_the_agreed_form_is_refused(
-    ends: tuple[socket.socket, socket.socket], answer: bytes
-) -> None:
+def test_a_malformed_answer_is_refused(ends: tuple[socket.socket, socket.socket], answer: bytes) -> None:
     sender = threading.Thread(target=ends[1].sendall, args=(struct.pack("<I", len(answer)) + answer,))
     sender.start()
     with pytest.raises(messages.BadAnswer):

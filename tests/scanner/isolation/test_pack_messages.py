@@ -59,7 +59,7 @@ def frame(kind: bytes, value: Any, content: bytes = b"") -> bytes:
     return FRAME.pack(kind, len(content), len(raw)) + raw + content
 
 
-def test_a_pack_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_a_pack_is_received_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
     request = PackRequest(PackLimits(objects=3), "sha256", (OID,), 1.5, opens=False)
     sender = threading.Thread(target=pack_messages.send_pack, args=(ends[0], b"PACK" * 100_000, request))
     sender.start()
@@ -70,7 +70,7 @@ def test_a_pack_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.socket]
     assert (received.content, received.request) == (b"PACK" * 100_000, request)
 
 
-def test_an_answer_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_an_answer_is_received_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
     finding = Finding(TOKEN, 0, 1, ("base64",), ("a.zip",), 3, 4)
     scan = PackScan(
         [PackHit(OID, "blob", [finding])],
@@ -114,16 +114,14 @@ def test_an_answer_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.sock
     ],
     ids=lambda answer: repr(answer[13:60]),
 )
-def test_an_answer_that_is_not_of_the_agreed_form_is_refused(
-    ends: tuple[socket.socket, socket.socket], answer: bytes
-) -> None:
+def test_a_malformed_answer_is_refused(ends: tuple[socket.socket, socket.socket], answer: bytes) -> None:
     ends[1].sendall(answer)
     ends[1].close()
     with pytest.raises(messages.BadAnswer):
         pack_messages.receive_pack_answer(ends[0], lambda: None)
 
 
-def test_every_answer_of_the_agreed_form_is_accepted(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_every_valid_answer_is_accepted(ends: tuple[socket.socket, socket.socket]) -> None:
     ends[1].sendall(frame(b"s", GOOD))
     answer, retires = pack_messages.receive_pack_answer(ends[0], lambda: None)
     assert (answer.scan.objects, answer.scan.bytes, retires) == (1, 2, False)

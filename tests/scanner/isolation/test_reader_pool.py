@@ -60,7 +60,7 @@ def readers(pool: ReaderPool) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_a_reader_finds_in_every_container_what_is_found_in_process(name: str, pool: ReaderPool) -> None:
+def test_a_reader_finds_the_same_in_every_container_as_the_reader_in_the_process(name: str, pool: ReaderPool) -> None:
     content = CONTAINERS[name](TEXT)
     confined, plain = pool.read(content, "a.bin"), InProcessReader(Limits()).read(content, "a.bin")
     assert confined.findings
@@ -69,7 +69,7 @@ def test_a_reader_finds_in_every_container_what_is_found_in_process(name: str, p
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_a_reader_finds_every_encoding_that_is_found_in_process(name: str, pool: ReaderPool) -> None:
+def test_a_reader_finds_the_same_in_every_encoding_as_the_reader_in_the_process(name: str, pool: ReaderPool) -> None:
     content = ENCODINGS[name](TOKEN, random.Random(5))
     confined, plain = pool.read(content, "a.bin"), InProcessReader(Limits()).read(content, "a.bin")
     assert [found._replace(start=0, end=1) for found in plain.findings] == list(confined.findings)
@@ -159,14 +159,14 @@ def test_a_content_that_made_a_reader_hang_is_not_read_again(own_pool: ReaderPoo
     assert again.unread == {"reader_deadline": 1}
 
 
-def test_who_has_no_patience_is_told_that_all_readers_are_busy() -> None:
+def test_a_caller_that_does_not_wait_learns_that_all_readers_are_busy() -> None:
     pool = ReaderPool(1)
     with pool._free:
         assert pool.read(b"x", "a", patience=0).unread == {"reader_busy": 1}
     pool.close()
 
 
-def test_what_lies_in_plain_text_is_found_where_reading_in_depth_fails(own_pool: ReaderPool) -> None:
+def test_plain_tokens_are_found_if_a_reader_fails(own_pool: ReaderPool) -> None:
     own_pool.read(zipped(TEXT), "a.zip")
     (victim,) = readers(own_pool)
     victim.kill()
@@ -186,7 +186,7 @@ def test_a_fork_server_that_was_killed_is_replaced(own_pool: ReaderPool) -> None
     assert own_pool.read(zipped(TEXT + b"."), "c.zip").findings[0].token == TOKEN
 
 
-def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_pool, "_PROGRAM", "raise SystemExit(1)")
     pool = ReaderPool(1)
     with pytest.raises(ReadersUnavailable):
@@ -194,7 +194,7 @@ def test_where_no_process_can_be_started_the_error_says_so(monkeypatch: pytest.M
     pool.close()
 
 
-def test_a_forked_process_has_readers_of_its_own(own_pool: ReaderPool) -> None:
+def test_a_forked_process_gets_its_own_readers(own_pool: ReaderPool) -> None:
     own_pool.read(zipped(TEXT), "a.zip")
     process = os.fork()
     if not process:
@@ -220,7 +220,7 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("is_hanging", [False, True])
-def test_nothing_outlives_the_process_that_is_killed(tmp_path: Path, *, is_hanging: bool) -> None:
+def test_readers_end_when_the_process_that_uses_them_is_killed(tmp_path: Path, *, is_hanging: bool) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(zipped(TEXT))
     environment = {**os.environ, "R8SCAN_GITHUB_TOKEN": "a-secret"}
@@ -239,7 +239,7 @@ def test_nothing_outlives_the_process_that_is_killed(tmp_path: Path, *, is_hangi
         assert psutil.wait_procs(left, timeout=60)[1] == []
 
 
-def test_want_of_memory_is_recorded_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_is_recorded_with_its_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_memory(*_: object) -> list[object]:
         raise MemoryError
 
@@ -247,7 +247,7 @@ def test_want_of_memory_is_recorded_as_such(monkeypatch: pytest.MonkeyPatch) -> 
     assert reader._read(messages.Request(b"x", "a", 1.0, 1), Limits()).unread == {"memory": 1}
 
 
-def test_a_reader_scans_a_pack_as_it_is_scanned_in_process(pool: ReaderPool) -> None:
+def test_a_reader_scans_a_pack_with_the_same_result_as_the_process_itself(pool: ReaderPool) -> None:
     pack = pack_of([plain("blob", TEXT), plain("blob", zipped(TEXT)), plain("tree", b"100644 " + TOKEN + bytes(21))])
     request = PackRequest(PackLimits(), "sha1", (), 8.0)
     confined, here = pool.read_pack(pack, request), InProcessReader(Limits()).read_pack(pack, request)

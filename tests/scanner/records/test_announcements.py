@@ -43,7 +43,7 @@ def digests(listing: AnnouncementPage) -> list[str]:
     return [one["digest"] for one in listing.announcements]
 
 
-def test_an_announcement_has_a_row_per_channel_and_one_in_the_list(database: Database) -> None:
+def test_an_announcement_has_one_row_for_each_channel_and_one_in_the_list(database: Database) -> None:
     announce(database, "a" * 64, "b" * 64, channels=(Channel.STREAM, Channel.WEBHOOK))
     with database.read() as session:
         rows = session.execute(select(Notification.channel, Notification.state, Notification.facts)).all()

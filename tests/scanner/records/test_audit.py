@@ -163,13 +163,13 @@ def test_an_entry_inside_a_savepoint_is_refused(database: Database) -> None:
 
 
 @pytest.mark.parametrize("number", [0.1, 1e2, -0.0, 1e16, 1.5e300, 2**60, 10**30, True, None, "ü\ud7ff ", [[{}]]])
-def test_evidence_hashes_alike_before_and_after_the_database(database: Database, number: object) -> None:
+def test_evidence_has_the_same_hash_before_and_after_it_was_stored(database: Database, number: object) -> None:
     with database.write() as session:
         audit.record(session, "evidence", {"number": number, "nested": {"b": [number], "a": number}})
     assert verify(database).entries == 1
 
 
-def test_the_chain_is_walked_page_by_page(five: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chain_is_verified_page_by_page(five: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scanner.records.audit_verification.ROWS_PER_PAGE", 2)
     with five.write() as session:
         audit.remove(session, AuditEntry.id.in_((1, 2, 3)))
@@ -195,7 +195,7 @@ def test_concurrent_writers_make_one_chain(database: Database) -> None:
     assert verify(database).entries == writers * transactions * 3
 
 
-def test_an_upgrade_chains_the_entries_that_are_there(postgresql_url: str, tmp_path: object) -> None:
+def test_an_upgrade_puts_existing_entries_into_the_chain(postgresql_url: str, tmp_path: object) -> None:
     for url in (postgresql_url, f"sqlite:///{tmp_path}/old.db"):
         database = Database(url)
         schema.upgrade_to(database, "0007")

@@ -56,7 +56,7 @@ def test_escaped_text_is_cut_to_the_width_of_its_column(database: Database) -> N
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_text_becomes_valid_and_valid_text_stays(text: str) -> None:
+def test_invalid_text_becomes_valid_and_valid_text_is_unchanged(text: str) -> None:
     storable = storable_text(text)
     storable.encode()
     assert "\0" not in storable
@@ -72,23 +72,23 @@ _VALUES = st.recursive(
 
 
 @given(_VALUES)
-def test_json_becomes_valid(value: Any) -> None:
+def test_invalid_json_becomes_valid(value: Any) -> None:
     text = storable_json(value)
     json.dumps(json.loads(text), ensure_ascii=False, allow_nan=False).encode()
     assert "\\u0000" not in text.replace("\\\\", "")
 
 
 @pytest.mark.parametrize("value", [{"a": "\U0001f600"}, ["\\ud800"], "plain", 1, None])
-def test_json_that_is_valid_stays(value: Any) -> None:
+def test_valid_json_is_unchanged(value: Any) -> None:
     assert json.loads(storable_json(value)) == value
 
 
-def test_json_columns_are_written_by_the_engines(database: Database) -> None:
+def test_every_engine_writes_json_columns_with_our_serializer(database: Database) -> None:
     assert database.engine.dialect._json_serializer is storable_json
     assert any(isinstance(column.type, JSON) for table in Base.metadata.tables.values() for column in table.columns)
 
 
-def test_a_comparison_with_the_clock_is_answered_by_an_index(database: Database) -> None:
+def test_a_comparison_with_the_database_clock_uses_an_index(database: Database) -> None:
     statement = select(Incident.id).where(Incident.detected_at > db_now(-60))
     with database.read() as session:
         compiled = str(statement.compile(session.connection(), compile_kwargs={"literal_binds": True}))

@@ -82,7 +82,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(database: Database) -> None
         assert len(session.execute(select(ScanJob.id)).all()) == 1
 
 
-def test_a_lease_is_kept_while_the_work_goes_on_and_its_loss_is_told(database: Database) -> None:
+def test_a_lease_is_renewed_during_the_work_and_its_loss_is_noticed(database: Database) -> None:
     job_id = queue(database)
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
@@ -130,7 +130,7 @@ def test_failed_jobs_are_counted_in_the_tallies(database: Database) -> None:
     assert {source: one["given_up"] for source, one in counted.items()} == {"gists": 3, "public_events": 1}
 
 
-def test_progress_makes_a_long_job_count_as_one_that_leads_somewhere(database: Database) -> None:
+def test_a_long_job_that_makes_progress_is_not_failed(database: Database) -> None:
     job_id = queue(database)
     for step in range(3 * jobs.MAX_FAILURES):
         job = jobs.claim_next(database, JobKind.PUSHES)
@@ -141,7 +141,7 @@ def test_progress_makes_a_long_job_count_as_one_that_leads_somewhere(database: D
 
 
 @pytest.mark.parametrize("column", ["next_attempt_at", "leased_until"])
-def test_a_time_further_ahead_than_we_ever_plan_counts_as_due(database: Database, column: str) -> None:
+def test_a_time_further_ahead_than_any_plan_counts_as_due(database: Database, column: str) -> None:
     job_id = queue(database)
     age(database, job_id, **{column: db_now(10 * leases.MAX_DELAY_SECONDS)})
     assert jobs.claim_next(database, JobKind.PUSHES) is not None
@@ -182,7 +182,7 @@ def test_a_request_after_a_job_began_stays_a_separate_job(database: Database) ->
 
 
 @pytest.mark.parametrize("has_twin", [False, True])
-def test_an_unread_job_covers_later_requests(database: Database, has_twin: bool) -> None:
+def test_a_job_that_has_read_nothing_yet_covers_later_requests(database: Database, has_twin: bool) -> None:
     queue(database, dedupe_key="repository:a/b")
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None

@@ -66,7 +66,7 @@ def test_each_migration_only_adds(postgresql_url: str) -> None:
         *("ALTER TABLE a ADD CONSTRAINT c CHECK (x > 1)", "CREATE UNIQUE INDEX i ON a (x)", "delete from incidents"),
     ],
 )
-def test_what_takes_away_or_demands_is_noticed(statement: str) -> None:
+def test_statements_that_remove_or_require_something_are_noticed(statement: str) -> None:
     assert problems([statement]) == [statement]
 
 
@@ -78,5 +78,5 @@ def test_what_takes_away_or_demands_is_noticed(statement: str) -> None:
         "DROP INDEX i",
     ],
 )
-def test_what_only_adds_is_allowed(statement: str) -> None:
+def test_statements_that_only_add_are_allowed(statement: str) -> None:
     assert problems([statement]) == []

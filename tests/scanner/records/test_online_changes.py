@@ -54,7 +54,7 @@ def test_older_rows_get_their_copies_in_batches(postgresql_url: str, monkeypatch
     database.close()
 
 
-def test_an_upgrade_that_broke_off_goes_on(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_upgrade_continues(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(postgresql_url)
     schema.upgrade_to(database, "0018")
     run(database, *ROWS)

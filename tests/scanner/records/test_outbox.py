@@ -54,7 +54,7 @@ def test_notifying_many_owners_again_changes_nothing(database: Database) -> None
     assert states == {"pending": 5, "failed": 1}
 
 
-def test_one_mailbox_in_two_encodings_and_two_occasions_is_one_mail(database: Database) -> None:
+def test_an_address_in_two_spellings_and_two_occasions_gets_one_mail(database: Database) -> None:
     one = incident(database)
     encodings = ("ana@acme.example", "Ana@acme.example")
     tell(

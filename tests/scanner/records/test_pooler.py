@@ -36,7 +36,7 @@ def test_limits_are_set_in_each_transaction_and_no_statement_is_prepared(postgre
     pooled.close()
 
 
-def test_connections_of_a_process_are_bounded(postgresql_url: str) -> None:
+def test_the_number_of_connections_of_a_process_is_limited(postgresql_url: str) -> None:
     for limit in (1, 3, 6):
         database = Database(postgresql_url, max_connections=limit)
         pool = database.engine.pool
@@ -44,6 +44,6 @@ def test_connections_of_a_process_are_bounded(postgresql_url: str) -> None:
         database.close()
 
 
-def test_another_mode_of_a_pooler_is_refused() -> None:
+def test_a_pooler_in_another_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="pooler=transaction"):
         parse_url("postgresql://x@/x?pooler=session")

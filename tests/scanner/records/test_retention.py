@@ -67,7 +67,7 @@ def everything(database: Database) -> str:
         return "\n".join(str(row) for table in tables.sorted_tables for row in connection.execute(select(table)))
 
 
-def test_an_old_incident_goes_with_its_places_and_mails(database: Database) -> None:
+def test_an_old_incident_is_deleted_with_its_places_and_mails(database: Database) -> None:
     old, young = incident(database, [place()]), incident(database, [place()])
     queue_owner_mail(database, old)
     queue_owner_mail(database, young, recipient="bo@acme.example")
@@ -80,7 +80,7 @@ def test_an_old_incident_goes_with_its_places_and_mails(database: Database) -> N
     assert forget(database) == 0
 
 
-def test_an_old_incident_that_was_seen_again_lately_stays(database: Database) -> None:
+def test_an_old_incident_that_was_seen_again_lately_is_kept(database: Database) -> None:
     seen = incident(database, [place(), place()])
     age(database, seen)
     with database.write() as session:
@@ -249,7 +249,7 @@ def test_an_ambiguous_account_name_erases_nothing(database: Database) -> None:
     assert erase(database, "Remote", is_in_our_tables=False)["incidents"] == 1
 
 
-def test_an_id_of_another_store_is_no_account_of_ours(database: Database) -> None:
+def test_an_account_id_of_another_store_erases_no_account_of_ours(database: Database) -> None:
     customer(database, "own-customer")
     with pytest.raises(NotErasable, match="keeps no data of such an account"):
         erase(database, id="2", is_in_our_tables=False)

@@ -47,7 +47,7 @@ def test_addresses_of_people_and_their_words_stay_in_the_audit(
     assert "ana" not in str(line.__dict__).lower().replace("mana", "")
 
 
-def test_a_job_is_named_only_in_its_own_block() -> None:
+def test_a_line_names_a_job_only_inside_the_block_of_this_job() -> None:
     with security_log.of_job(1):
         with security_log.of_job(2):
             assert security_log.current_job() == 2

@@ -34,7 +34,7 @@ def test_an_entry_stays_when_it_cannot_be_committed(tmp_path: Path) -> None:
     assert spool.drain(tmp_path, lambda kind, content: None) == 1
 
 
-def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+def test_only_the_owner_of_the_spool_may_read_an_entry(tmp_path: Path) -> None:
     path = spool.save(tmp_path, "candidates", {})
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0

@@ -58,7 +58,7 @@ def test_a_hung_job_loses_its_lease_and_its_worker_can_write_no_more(database: D
         assert tallies.since(session, 1) == {"test": {"error_time_limit": 1}}
 
 
-def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_failed_in_sight(database: Database) -> None:
+def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_visibly_failed(database: Database) -> None:
     job_id = queue(database)
     for _ in range(3):
         hang_until_stopped(database)
@@ -85,7 +85,7 @@ def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) ->
     assert again.failures == jobs.MAX_FAILURES - 1
 
 
-def test_progress_moves_the_deadline_but_not_beyond_the_limit_in_all() -> None:
+def test_progress_moves_the_deadline_but_not_beyond_the_total_limit() -> None:
     now = [0.0]
     keeping = HeldLeases((), limit_seconds=10, max_seconds=25, clock=lambda: now[0])
     now[0] = 9
@@ -128,7 +128,7 @@ def test_a_job_beside_a_hung_one_is_released_without_a_failure(database: Databas
     assert state(database, job_id).leased_until is not None
 
 
-def test_the_lease_ends_at_the_limit_also_when_the_limit_cannot_be_recorded(database: Database) -> None:
+def test_the_lease_ends_at_the_limit_even_if_this_cannot_be_recorded(database: Database) -> None:
     queue(database)
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None

@@ -29,7 +29,7 @@ def test_a_row_names_the_reasons_the_digest_and_the_place(database: Database) ->
     assert row.place == {"kind": "file", "path": "7.zip"}
 
 
-def test_one_job_records_a_bounded_number(database: Database) -> None:
+def test_one_job_records_a_limited_number_of_unread_contents(database: Database) -> None:
     with database.write() as session:
         unread_contents.record(session, [content(number) for number in range(1000)], source="public_events")
     assert len(rows(database)) == unread_contents.MAX_ROWS_PER_JOB
@@ -44,7 +44,7 @@ def test_old_rows_are_purged(database: Database) -> None:
     assert [row.size for row in rows(database)] == [20]
 
 
-def test_the_oldest_rows_beyond_the_bound_are_purged(database: Database) -> None:
+def test_the_oldest_rows_beyond_the_limit_are_purged(database: Database) -> None:
     with database.write() as session:
         unread_contents.record(session, [content(number) for number in range(10)], source="gists")
     assert unread_contents.purge(database, max_rows=3) == 7

@@ -175,7 +175,7 @@ def test_an_enabled_token_is_disabled_again_by_a_report(database: Database, toke
     assert not is_live(database, token)
 
 
-def test_enabling_is_audited_with_the_reason_and_does_nothing_twice(database: Database, token: str) -> None:
+def test_enabling_is_audited_with_the_reason_and_repeating_it_changes_nothing(database: Database, token: str) -> None:
     find(database, token, "app.py")
     assert enable(database, token, "a test token")
     assert not enable(database, token, "again")
@@ -192,7 +192,7 @@ def test_a_decision_needs_a_reason(database: Database, token: str, reason: str) 
     assert not is_live(database, token)
 
 
-def test_a_reason_keeps_no_token_and_no_line_breaks(database: Database, token: str) -> None:
+def test_a_stored_reason_contains_no_token_and_no_line_breaks(database: Database, token: str) -> None:
     find(database, token, "app.py")
     enable(database, token, f"it was\n{token}\nafter all" + "x" * 900)
     (entry,) = entries(database, "token_enabled_by_operator")
@@ -270,7 +270,7 @@ def test_a_mail_cannot_be_sent_again_without_an_address(database: Database, toke
         decide(database, send_again)
 
 
-def test_no_mail_says_again_that_a_live_token_is_disabled(database: Database, token: str) -> None:
+def test_a_mail_that_says_disabled_is_not_sent_again_about_a_live_token(database: Database, token: str) -> None:
     find(database, token, "app.py")
     enable(database, token)
     with pytest.raises(NotPossible, match="the token works again"):

@@ -97,7 +97,7 @@ def test_a_disable_by_the_owner_between_look_up_and_call_is_not_attributed_to_r8
     assert mails(database) == []
 
 
-def test_a_token_that_the_store_no_longer_has_ends_visibly(
+def test_the_incident_of_a_token_that_the_store_no_longer_has_ends_visibly(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     store.away = {"disable"}
@@ -230,7 +230,7 @@ def test_an_enabled_token_found_elsewhere_is_another_incident(
     assert len(mails(database)) == 1, "both incidents share the mail that still waits"
 
 
-def test_reports_go_to_the_same_store(
+def test_reported_tokens_are_disabled_in_the_same_store(
     database: Database, policy: Policy, store: Away, reference: ReferenceStore
 ) -> None:
     report = new_report(Subject(DIGEST), sign="abuse", note="", reporter="cli", key="1")

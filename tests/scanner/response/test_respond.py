@@ -210,7 +210,7 @@ def test_an_unknown_sighting_is_deleted_after_thirty_days_and_an_unchecked_one_i
     assert count(database, Sighting, Sighting.state == "unchecked") == 1
 
 
-def test_a_failed_transaction_leaves_nothing(
+def test_a_failed_transaction_leaves_no_rows(
     database: Database, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = fresh_token()
@@ -335,7 +335,7 @@ def test_an_owner_is_notified_of_a_token_disabled_before_only_if_the_setting_ask
     assert occasions == (["already_disabled"] if wanted else [])
 
 
-def test_ten_thousand_tokens_cost_no_statement_each(database: Database, fresh_token: Callable[[], str]) -> None:
+def test_many_tokens_need_hardly_more_statements_than_one(database: Database, fresh_token: Callable[[], str]) -> None:
     """Ten thousand tokens are processed in batches. So 60 tokens need hardly more statements than one."""
 
     def statements(tokens: list[str]) -> int:

@@ -190,7 +190,7 @@ def assert_all_is_well(database: Database, reference: ReferenceStore | None, *, 
 
 
 @pytest.mark.timeout(400)
-def test_a_crash_anywhere_changes_nothing_in_the_end(
+def test_a_crash_at_any_point_does_not_change_the_result(
     database: Database, make_policy: Callable[[Injected], tuple[Policy, ReferenceStore | None]]
 ) -> None:
     counting = Injected()
@@ -209,7 +209,7 @@ def test_a_crash_anywhere_changes_nothing_in_the_end(
 
 
 @pytest.mark.timeout(400)
-def test_a_crash_anywhere_in_a_report_changes_nothing_in_the_end(
+def test_a_crash_at_any_point_of_a_report_does_not_change_the_result(
     database: Database, make_policy: Callable[[Injected], tuple[Policy, ReferenceStore | None]]
 ) -> None:
     counting = Injected()

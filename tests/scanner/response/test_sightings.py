@@ -73,7 +73,9 @@ def test_unchecked_sightings_are_dropped_last(database: Database) -> None:
     assert kept(database) == {("evil/flood", "unchecked"): 8}
 
 
-def test_one_transaction_drops_a_bounded_number(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_transaction_drops_a_limited_number_of_sightings(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sightings, "MAX_SHED_ROWS", 4)
     record(database, "evil/flood", 10)
     assert [shed(database, 1) for _ in range(4)] == [{"test": 4}, {"test": 4}, {"test": 1}, {}]

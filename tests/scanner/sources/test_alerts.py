@@ -114,7 +114,7 @@ def test_no_hostile_address_is_kept(url: object, fresh_token: Token) -> None:
     assert parse_alerts(body, sha256_digest, WEB).alerts[0].candidate.place.url == ""
 
 
-def test_no_raw_token_leaves_the_edge(fresh_token: Token) -> None:
+def test_the_parsed_alerts_contain_no_raw_token(fresh_token: Token) -> None:
     token = fresh_token()
     url = f"{WEB}/ana/app/blob/{SHA}/{token}.py"
     found = parse_alerts(json.dumps([record(token, url=url, type=token)]).encode(), sha256_digest, WEB)
@@ -132,7 +132,7 @@ def test_githubs_hash_stays_sha256_when_the_store_has_a_pepper(fresh_token: Toke
     assert alert.candidate.digest != alert.token_hash
 
 
-def test_alerts_without_time_are_recorded_and_not_labelled(
+def test_records_for_which_no_time_is_left_are_recorded_and_not_labelled(
     database: Database, tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alerts, "RECORDS_AT_ONCE", 2)

@@ -170,7 +170,7 @@ def test_requests_and_answers_are_as_github_describes_them(
     assert refused >= {("GET /events", 304), ("GET /repos/{owner}/{repo}", 301), ("GET /repos/{owner}/{repo}", 404)}
 
 
-def test_the_payload_of_every_event_is_of_its_type(sandbox: SandboxGitHub, workplace: Make) -> None:
+def test_the_payload_of_every_event_fits_the_schema_of_its_type(sandbox: SandboxGitHub, workplace: Make) -> None:
     description = Description.published()
     fill(sandbox, workplace)
     events = sandbox.timeline.page(1, 100)
@@ -196,7 +196,9 @@ def test_the_payload_of_every_event_is_of_its_type(sandbox: SandboxGitHub, workp
         ("repos/ana/app/nothing", "there is no such operation"),
     ],
 )
-def test_what_github_does_not_describe_is_reported(sandbox: SandboxGitHub, path: str, difference: str) -> None:
+def test_a_request_that_github_does_not_describe_is_reported(
+    sandbox: SandboxGitHub, path: str, difference: str
+) -> None:
     client = connect(sandbox.api_url, sandbox.url, "a-credential")
     description = Description.published()
     judged(client, description)

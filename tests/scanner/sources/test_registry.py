@@ -13,7 +13,7 @@ def test_the_settings_know_the_sources_that_are_registered() -> None:
     assert tuple(SOURCES) == KNOWN_SOURCES
 
 
-def test_for_every_kind_of_job_there_is_a_task() -> None:
+def test_every_kind_of_job_has_a_task() -> None:
     assert {kind for source in SOURCES.values() for kind in source.job_kinds} <= set(TASKS_OF_JOBS)
     assert set(TASKS_OF_JOBS) == {"pushes", "files", *KINDS}
 

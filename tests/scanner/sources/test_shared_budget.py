@@ -26,7 +26,7 @@ def test_budgets_and_circuits_are_stored_and_replaced(database: Database) -> Non
     assert circuits == [Circuit("github.example")]
 
 
-def test_a_probe_is_taken_by_one(database: Database) -> None:
+def test_only_one_worker_takes_the_probe(database: Database) -> None:
     one, other = DatabaseLedger(database), DatabaseLedger(database)
     one.write_circuit(Circuit("github.example", 11, 1_800_000_000.0))
     assert not one.take_probe(Circuit("github.example", 11, 1_800_000_100.0), 1_799_999_999.0)
@@ -34,7 +34,7 @@ def test_a_probe_is_taken_by_one(database: Database) -> None:
     assert not other.take_probe(Circuit("github.example", 12, 1_800_000_061.0), 1_800_000_001.0)
 
 
-def test_a_circuit_that_opened_while_the_database_was_away_is_probed_all_the_same(database: Database) -> None:
+def test_a_circuit_that_opened_while_the_database_was_unavailable_is_probed_too(database: Database) -> None:
     one, other = DatabaseLedger(database), DatabaseLedger(database)
     assert one.take_probe(Circuit("github.example", 11, 1_800_000_061.0), 1_800_000_001.0)
     assert not other.take_probe(Circuit("github.example", 10, 1_800_000_062.0), 1_800_000_002.0)

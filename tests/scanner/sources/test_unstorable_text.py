@@ -39,7 +39,7 @@ LONE = "\ud800\0\udcff"
 SHOWN = "\\ud800\\x00\\xff"
 
 
-def test_a_push_with_names_that_are_not_utf8(
+def test_a_push_with_names_that_are_not_utf8_is_read(
     database: Database, client: GitHub, workplace: Make, tmp_path: Path, fresh_token: Token
 ) -> None:
     token, in_name = fresh_token(), fresh_token()
@@ -61,7 +61,7 @@ def test_a_push_with_names_that_are_not_utf8(
     assert "d\\xe9j\\xe0/caf\\xe9.py" in [place.path for place in exposures(database)]
 
 
-def test_a_gist_with_lone_surrogates(
+def test_a_gist_with_lone_surrogates_is_read(
     database: Database, client: GitHub, sandbox: SandboxGitHub, tmp_path: Path, fresh_token: Token
 ) -> None:
     token = fresh_token()
@@ -80,7 +80,7 @@ def test_a_gist_with_lone_surrogates(
     assert place.path == f"a{SHOWN}.py"
 
 
-def test_event_texts_with_lone_surrogates(database: Database, tmp_path: Path, fresh_token: Token) -> None:
+def test_event_texts_with_lone_surrogates_are_read(database: Database, tmp_path: Path, fresh_token: Token) -> None:
     token = fresh_token()
     digest = know(database, token)
     comment = {"body": f"{LONE} {token}", "html_url": f"https://github.example/ana/app/issues/1{LONE}"}
@@ -111,7 +111,9 @@ def test_event_texts_with_lone_surrogates(database: Database, tmp_path: Path, fr
 
 
 @pytest.mark.parametrize("field", ["url", "source", "type"])
-def test_an_alert_with_a_lone_surrogate(database: Database, tmp_path: Path, fresh_token: Token, field: str) -> None:
+def test_an_alert_with_a_lone_surrogate_is_answered(
+    database: Database, tmp_path: Path, fresh_token: Token, field: str
+) -> None:
     token = fresh_token()
     digest = know(database, token)
     record = {"token": token, "type": "replicate_api_token", "url": "", "source": "content", field: f"https://{LONE}"}

@@ -57,7 +57,7 @@ def test_unchecked_digests_are_not_unknown(store: HttpStore) -> None:
 
 
 @respx.mock
-def test_many_digests_go_in_several_requests(store: HttpStore) -> None:
+def test_many_digests_are_sent_in_several_requests(store: HttpStore) -> None:
     route = respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": []}))
     store.look_up([f"{number:064x}" for number in range(2 * DIGESTS_A_REQUEST + 1)])
     assert [len(json.loads(call.request.content)["digests"]) for call in route.calls] == [200, 200, 1]
@@ -107,7 +107,7 @@ def test_a_violation_of_the_contract_means_unavailable(store: HttpStore, answer:
         {**GOOD, "account": {"id": 1, "recipients": "ana@example.com"}},
     ],
 )
-def test_a_record_that_breaks_the_contract_is_asked_for_again_and_costs_its_siblings_nothing(
+def test_a_record_that_breaks_the_contract_is_requested_again_and_the_others_are_used(
     store: HttpStore, entry: Any
 ) -> None:
     respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": [entry, {**GOOD, "digest": OTHER}]}))
@@ -141,7 +141,7 @@ def test_a_name_that_is_a_token_is_masked(store: HttpStore, fresh_token: Callabl
     assert token not in store.look_up([DIGEST]).records[DIGEST].name
 
 
-def test_an_answer_that_drips_has_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_arrives_byte_by_byte_has_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "EXCHANGE_SECONDS", 0.2)
     monkeypatch.setattr(http, "ATTEMPTS", 1)
 
@@ -205,7 +205,7 @@ values = st.recursive(
 
 
 @given(values)
-def test_no_answer_crashes(body: Any) -> None:
+def test_no_answer_raises_an_unexpected_exception(body: Any) -> None:
     with respx.mock:
         respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered(body))
         store = HttpStore(URL)

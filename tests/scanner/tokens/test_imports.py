@@ -29,7 +29,7 @@ def good(text: str) -> list[ImportedToken]:
     return [row for row in found if isinstance(row, ImportedToken)]
 
 
-def test_csv_with_tokens_and_json_with_digests_say_the_same(fresh_token: Callable[[], str]) -> None:
+def test_csv_with_tokens_and_json_with_digests_import_the_same(fresh_token: Callable[[], str]) -> None:
     token = fresh_token()
     digest = sha256_digest(token.encode())
     from_csv = good(f"email,account,name,token\nana@example.com,acme,ci,{token}\n")
@@ -40,7 +40,7 @@ def test_csv_with_tokens_and_json_with_digests_say_the_same(fresh_token: Callabl
     assert (from_json[0].digest, from_json[0].hint) == (digest, "")
 
 
-def test_bad_rows_are_named_by_line_and_the_others_go_in(fresh_token: Callable[[], str]) -> None:
+def test_invalid_rows_are_named_by_line_and_the_others_are_imported(fresh_token: Callable[[], str]) -> None:
     token = fresh_token()
     lines = [
         "email,account,name,token",

@@ -13,7 +13,7 @@ from scanner.records.database import Database
 from tests.workers.cli.conftest import Run
 
 
-def test_a_changed_entry_is_named_and_ends_with_status_1(r8scan: Run, tmp_path: Path) -> None:
+def test_a_changed_entry_is_named_and_the_exit_status_is_1(r8scan: Run, tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     schema.upgrade(database)
     with database.write() as session:

@@ -7,7 +7,7 @@ import json
 from tests.workers.cli.conftest import Run
 
 
-def test_a_planted_canary_is_listed_and_a_way_that_is_off_says_why(r8scan: Run) -> None:
+def test_a_planted_canary_is_listed_and_a_way_that_is_off_is_explained(r8scan: Run) -> None:
     planted = r8scan("canary", "plant", "pushes")
     assert (planted.returncode, planted.stdout) == (0, "canary 1 was planted in the queue of pushes\n")
     assert planted.stderr.startswith("nothing looks for it, because r8scan run does not run here; r8scan canary list")
@@ -20,7 +20,7 @@ def test_a_planted_canary_is_listed_and_a_way_that_is_off_says_why(r8scan: Run) 
     assert refused.stderr == "r8scan: canaries are not planted in the way gist: R8SCAN_CANARY_GIST is not set\n"
 
 
-def test_a_canary_in_public_needs_a_credential_of_its_own(r8scan: Run) -> None:
+def test_a_canary_in_public_needs_a_separate_credential(r8scan: Run) -> None:
     refused = r8scan("canary", "list", env={"R8SCAN_CANARY_REPOSITORY": "acme/canaries"})
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "R8SCAN_CANARY_GITHUB_TOKEN must be set" in refused.stderr

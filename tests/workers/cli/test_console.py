@@ -37,7 +37,7 @@ def test_a_user_is_added_listed_changed_and_removed(r8scan: Run, tmp_path: Path)
     assert (gone.returncode, "there is no user ana" in gone.stderr) == (1, True)
 
 
-def test_a_short_password_is_one_line_and_nobody_is_added(r8scan: Run) -> None:
+def test_a_short_password_is_a_one_line_error_and_nobody_is_added(r8scan: Run) -> None:
     assert r8scan("db", "upgrade").returncode == 0
     refused = r8scan("console", "user", "add", "ana", stdin="short\n")
     assert (refused.returncode, refused.stderr) == (1, "r8scan: a password has 12 to 256 characters\n")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def test_a_wrong_setting_is_the_only_line(r8scan: Run) -> None:
+def test_a_wrong_setting_is_reported_in_the_only_line(r8scan: Run) -> None:
     done = r8scan("doctor", "--json", env={"R8SCAN_ENFORCE": "perhaps"})
     (found,) = map(json.loads, done.stdout.splitlines())
     assert done.returncode == 1
@@ -17,7 +17,7 @@ def test_a_wrong_setting_is_the_only_line(r8scan: Run) -> None:
     assert "R8SCAN_ENFORCE" in found["sentence"]
 
 
-def test_a_state_folder_that_cannot_be_made_is_no_advice_in_a_circle(r8scan: Run) -> None:
+def test_the_advice_about_a_database_that_cannot_be_created_names_the_right_setting(r8scan: Run) -> None:
     done = r8scan("doctor", env={"R8SCAN_STATE_DIR": "/proc/x", "R8SCAN_GITHUB_API_URL": "http://127.0.0.1:1"})
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("WRONG  database:")]
     assert "the database cannot be used (cannot create /proc/x/r8scan.db" in line

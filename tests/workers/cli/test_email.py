@@ -62,7 +62,7 @@ def test_check_passes_the_built_in_templates() -> None:
     assert f"all {len(NAMES)} kinds of mail" in result.output
 
 
-def test_check_names_each_mail_that_an_own_template_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_names_each_mail_that_a_custom_template_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gist").mkdir()
     (tmp_path / "gist" / "body.html").write_text("<p>{{ page.no_such_thing }}</p>")
     monkeypatch.setenv("R8SCAN_EMAIL_TEMPLATES_DIR", str(tmp_path))
@@ -101,7 +101,7 @@ def test_a_preview_shows_the_logo_in_a_browser_and_carries_it_in_the_message(
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"<svg/>", "is not a PNG, JPEG or GIF"), (None, "cannot read")])
-def test_a_wrong_logo_is_one_line_that_names_the_setting(
+def test_a_wrong_logo_is_a_one_line_error_that_names_the_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, reason: str
 ) -> None:
     if content is not None:
@@ -122,7 +122,7 @@ def test_the_service_does_not_start_with_a_wrong_logo(r8scan: Run, tmp_path: Pat
     assert done.stderr == f"r8scan: R8SCAN_LOGO_FILE: {tmp_path}/logo is not a PNG, JPEG or GIF\n"
 
 
-def test_the_address_for_usage_is_the_operators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mails_show_the_configured_address_for_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R8SCAN_USAGE_URL", "https://vendor.example/usage")
     assert run("preview", str(tmp_path)).exit_code == 0
     for form in ("txt", "html"):
@@ -147,7 +147,7 @@ def test_a_returned_mail_piped_in_is_recorded_as_failed(r8scan: Run, state: Data
     assert str(row(state, notification_id).error).startswith("bounced: 5.1.1 550")
 
 
-def test_a_returned_mail_from_a_file_that_is_not_ours_is_one_line(tmp_path: Path, state: Database) -> None:
+def test_a_returned_mail_that_is_not_ours_is_a_one_line_error(tmp_path: Path, state: Database) -> None:
     (tmp_path / "mail").write_bytes(bounce("<somebody@elsewhere.example>"))
     assert error_line(run("bounced", str(tmp_path / "mail"))) == (
         "no mail of this service has this Message-ID: <somebody@elsewhere.example>"

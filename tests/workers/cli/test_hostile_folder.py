@@ -15,7 +15,7 @@ DOTENV = "R8SCAN_GITHUB_API_URL=http://127.0.0.1:9\nR8SCAN_ENFORCE=nonsense\nR8S
 HOSTILE = {"folder": (0o777, 0o600), "group of the folder": (0o775, 0o600), "file": (0o755, 0o666)}
 
 
-def test_scan_reads_no_dotenv_not_even_in_a_folder_of_ours(r8scan: Run, tmp_path: Path) -> None:
+def test_scan_reads_no_dotenv_not_even_in_our_own_folder(r8scan: Run, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(DOTENV)
     found = r8scan("scan", ".", installed=True)
     assert (found.returncode, found.stderr.count("R8SCAN_")) == (0, 0)
@@ -42,21 +42,21 @@ def test_no_command_reads_a_dotenv_that_others_could_have_written(
     assert "nonsense" not in result.stderr
 
 
-def test_run_is_not_started_where_others_could_have_put_modules(r8scan: Run, tmp_path: Path) -> None:
+def test_run_does_not_start_in_a_folder_in_which_others_could_put_modules(r8scan: Run, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     result = r8scan("run")
     assert result.returncode == 1
     assert "start r8scan run in a folder of your own" in result.stderr
 
 
-def test_a_dotenv_of_ours_is_read(r8scan: Run, tmp_path: Path) -> None:
+def test_our_own_dotenv_is_read(r8scan: Run, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(DOTENV)
     result = r8scan("status")
     assert result.returncode == 1
     assert "R8SCAN_ENFORCE" in result.stderr
 
 
-def test_everything_that_the_service_writes_is_ours_alone(tmp_path: Path) -> None:
+def test_only_our_user_can_read_what_the_service_writes(tmp_path: Path) -> None:
     maildir = tmp_path / "world" / "state" / "mail"
     with world.running(tmp_path / "world", smtp_url=f"maildir://{maildir}", sources="public_events") as around:
         for name in ("state", "state/r8scan.db"):

@@ -77,7 +77,7 @@ def test_a_command_imports_no_other_command(tmp_path: Path, command: tuple[str, 
     assert others == set()
 
 
-def test_garbage_is_collected_again_after_the_imports_but_not_among_what_was_imported(tmp_path: Path) -> None:
+def test_garbage_collection_resumes_after_the_imports_and_ignores_imported_objects(tmp_path: Path) -> None:
     assert imported(tmp_path, "status")[1] == "collects garbage: True True"
 
 

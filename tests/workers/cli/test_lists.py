@@ -106,14 +106,14 @@ def test_incidents_are_counted_by_repository_and_account(leaked: Run) -> None:
     assert "ben/site" in leaked("incidents", "top", "repository").stdout
 
 
-def test_people_read_relative_times_and_programs_iso(leaked: Run) -> None:
+def test_tables_show_relative_times_and_json_shows_iso_times(leaked: Run) -> None:
     assert "5 d ago" in leaked("incidents", "list").stdout
     first = json.loads(leaked("incidents", "list", "--json").stdout.splitlines()[-1])
     assert datetime.fromisoformat(first["detected_at"]) < datetime.now(UTC) - timedelta(days=4)
     assert first["repository"] == "ben/site"
 
 
-def test_no_width_breaks_a_word(leaked: Run) -> None:
+def test_a_word_is_broken_at_no_width(leaked: Run) -> None:
     for width in (40, 60, 80, 120):
         shown = leaked("incidents", "list", env={"COLUMNS": str(width)}).stdout
         words = {"acme", "globex", "incident"} if width >= 100 else set()

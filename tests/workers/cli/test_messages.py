@@ -40,7 +40,9 @@ def state(tmp_path: Path) -> Database:
         ("R8SCAN_EVENTS_POLL_SECONDS", "abc", "must be a number, such as 2.5"),
     ],
 )
-def test_a_wrong_value_of_a_setting_is_told_in_our_own_words(r8scan: Run, name: str, value: str, words: str) -> None:
+def test_a_wrong_value_of_a_setting_is_reported_in_our_own_words(
+    r8scan: Run, name: str, value: str, words: str
+) -> None:
     done = r8scan("settings", env={name: value})
     assert (done.returncode, done.stderr) == (1, f"r8scan: {name} {words}\n")
 
@@ -68,7 +70,7 @@ def test_a_path_that_does_not_exist_is_named_with_what_to_do(r8scan: Run) -> Non
     assert reported.stderr == f"r8scan: {reason}\n"
 
 
-def test_settings_that_are_a_folder_are_not_ignored(r8scan: Run, tmp_path: Path) -> None:
+def test_a_dotenv_that_is_a_folder_is_a_one_line_error(r8scan: Run, tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
     done = r8scan("settings")
     line = f"r8scan: {tmp_path}/.env is not read, because it is a folder: rename it, or remove it\n"
@@ -113,7 +115,7 @@ def test_every_argument_has_a_name_in_capitals() -> None:
 @pytest.mark.parametrize(
     "command", [("db", "upgrade"), ("incidents", "list"), ("tokens", "list"), ("rescan", "list"), ("run",)]
 )
-def test_a_database_that_is_newer_than_the_program_is_one_line_everywhere(
+def test_a_database_that_is_newer_than_the_program_is_a_one_line_error_in_every_command(
     r8scan: Run, state: Database, command: tuple[str, ...]
 ) -> None:
     with state.write() as session:
@@ -127,7 +129,7 @@ def test_a_database_that_is_newer_than_the_program_is_one_line_everywhere(
     assert line.endswith("install the version that upgraded it")
 
 
-def test_a_full_disk_is_one_line() -> None:
+def test_a_full_disk_is_a_one_line_error() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/var/lib/r8scan/log")
     assert explain(full) == (
         "the disk cannot be written: No space left on device (/var/lib/r8scan/log); make room, or move R8SCAN_STATE_DIR"

@@ -62,7 +62,7 @@ def test_the_status_of_a_folder_without_an_installation_creates_nothing(r8scan: 
     assert not (tmp_path / "state").exists()
 
 
-def test_the_status_of_a_database_that_cannot_be_read_is_its_reason_alone(r8scan: Run, tmp_path: Path) -> None:
+def test_the_status_of_a_database_that_cannot_be_read_is_only_the_reason(r8scan: Run, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     done = r8scan("status", env={"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/folder"})
     assert done.stderr.startswith(f"r8scan: {tmp_path}/folder is a folder, not the file of a database: check R8SCAN")
@@ -357,7 +357,7 @@ def test_filtered_incidents_are_listed_with_the_number_of_others(r8scan: Run, st
     assert r8scan("incidents", "list").stderr == ""
 
 
-def test_a_pasted_address_is_taken_where_a_name_is_expected(r8scan: Run, state: Database) -> None:
+def test_a_pasted_address_is_accepted_in_place_of_a_name(r8scan: Run, state: Database) -> None:
     for arguments in (
         ("repo", "git@github.com:ana/app.git"),
         ("repo", "https://github.com/ana/app/blob/main/a.py#L3"),

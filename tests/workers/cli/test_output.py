@@ -25,7 +25,7 @@ app.run()
 """
 
 
-def test_json_for_programs_holds_no_character_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_contains_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     output.json_lines([{"path": HOSTILE}, {"path": "é😀"}])
     first, second = capsys.readouterr().out.splitlines()
     assert first.isprintable()

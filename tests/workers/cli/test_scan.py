@@ -30,7 +30,7 @@ def found(result: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def test_a_file_is_found_with_line_and_column_and_the_token_is_not_shown(
+def test_a_token_in_a_file_is_found_with_line_and_column_and_not_shown(
     r8scan: Run, tmp_path: Path, fresh_token: Token
 ) -> None:
     token = fresh_token()
@@ -121,7 +121,7 @@ def test_a_link_is_not_followed_but_its_target_is_read(r8scan: Run, tmp_path: Pa
     assert [line["path"] for line in found(r8scan("scan", "d", "--format", "json"))] == ["d/link"]
 
 
-def test_hostile_names_reach_no_terminal_raw(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
+def test_hostile_names_are_printed_without_control_characters(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
     name = "a\x1b[2J\n\u202e.txt"
     (tmp_path / name).write_text(fresh_token())
     table = r8scan("scan", ".")
@@ -133,7 +133,7 @@ def test_hostile_names_reach_no_terminal_raw(r8scan: Run, tmp_path: Path, fresh_
     assert r8scan("scan", ".", "--format", "json").returncode == 1
 
 
-def test_sarif_has_what_its_readers_need(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
+def test_the_sarif_report_has_the_fields_that_its_readers_need(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
     (tmp_path / "a b.py").write_text(f"\n{fresh_token()}\n")
     log = json.loads(r8scan("scan", ".", "--format", "sarif").stdout)
     assert log["version"] == "2.1.0"
@@ -146,7 +146,7 @@ def test_sarif_has_what_its_readers_need(r8scan: Run, tmp_path: Path, fresh_toke
     assert physical["region"] == {"startLine": 2, "startColumn": 1}
 
 
-def test_the_store_is_asked_and_not_changed(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
+def test_the_store_is_queried_and_not_changed(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:
     tokens = {"live": fresh_token(), "disabled": fresh_token(), "unknown": fresh_token()}
     assert r8scan("db", "upgrade").returncode == 0
     for state in ("live", "disabled"):
@@ -173,7 +173,7 @@ def settings_of(store: ReferenceStore) -> dict[str, str]:
     return {"R8SCAN_TOKEN_STORE_URL": store.url, "R8SCAN_TOKEN_STORE_SECRET": store.secret}
 
 
-def test_a_store_behind_http_is_asked_and_not_changed(
+def test_a_store_behind_http_is_queried_and_not_changed(
     r8scan: Run, tmp_path: Path, fresh_token: Token, http_store: ReferenceStore
 ) -> None:
     tokens = {"live": fresh_token(), "disabled": fresh_token(), "unknown": fresh_token()}
@@ -209,7 +209,9 @@ def test_an_unavailable_store_discards_no_finding(r8scan: Run, tmp_path: Path, f
 
 
 @pytest.mark.parametrize("arguments", [("no-such-file",), ("a", "no-such-file")])
-def test_a_path_that_does_not_exist_is_one_line(r8scan: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_path_that_does_not_exist_is_a_one_line_error(
+    r8scan: Run, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     (tmp_path / "a").write_text("")
     result = r8scan("scan", *arguments)
     assert result.returncode == 1

@@ -126,7 +126,7 @@ def test_missing_alternates_are_named(r8scan: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["sha1", "sha256"])
-def test_bundles_are_read_also_inside_a_folder(r8scan: Run, tmp_path: Path, fresh_token: Token, form: str) -> None:
+def test_bundles_are_read_inside_a_folder_too(r8scan: Run, tmp_path: Path, fresh_token: Token, form: str) -> None:
     token = fresh_token()
     git("init", "-q", f"--object-format={form}", "--template=", tmp_path / "repo")
     work = Workplace(tmp_path / "repo", "nowhere")
@@ -152,7 +152,7 @@ def test_a_thin_bundle_is_named_and_read_as_far_as_it_goes(r8scan: Run, tmp_path
     assert ("bundle_unreadable", "thin.bundle") in not_read(result)
 
 
-def test_a_folder_called_objects_beside_a_file_called_head_is_a_folder(
+def test_a_folder_called_objects_beside_a_file_called_head_is_no_repository(
     r8scan: Run, tmp_path: Path, fresh_token: Token
 ) -> None:
     token = fresh_token()
@@ -200,7 +200,7 @@ def test_a_pack_without_an_index_is_read_as_a_file(r8scan: Run, tmp_path: Path, 
     assert digest(token) in found(scan(r8scan, "repo", "--history"))
 
 
-def test_files_that_git_derives_from_objects_are_no_false_alarm(
+def test_files_that_git_derives_from_objects_do_not_count_as_unread(
     r8scan: Run, tmp_path: Path, fresh_token: Token
 ) -> None:
     token = fresh_token()

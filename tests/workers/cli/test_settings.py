@@ -51,7 +51,7 @@ def test_each_setting_is_shown_with_its_origin_and_no_secret(r8scan: Run, tmp_pa
         ("R8SCAN_XYZZY", "remove it"),
     ],
 )
-def test_a_misspelt_setting_is_one_line_that_names_the_right_one(
+def test_a_misspelt_setting_is_a_one_line_error_that_names_the_right_one(
     monkeypatch: pytest.MonkeyPatch, name: str, advice: str
 ) -> None:
     monkeypatch.setenv(name, "x")

@@ -114,7 +114,7 @@ def test_the_brake_holds_releases_and_rejects(r8scan: Run, fresh_token: Callable
     assert live(r8scan) == 2
 
 
-def test_usage_is_stored_and_judged(r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]) -> None:
+def test_usage_is_stored_and_the_rules_judge_it(r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]) -> None:
     token = with_tokens(r8scan, fresh_token, 1)[0]
     (tmp_path / "listed.txt").write_text("203.0.113.0/25\n")
     now = datetime.now(UTC).isoformat()

@@ -45,7 +45,7 @@ def test_tokens_are_imported_listed_and_disabled(r8scan: Run, tmp_path: Path, fr
     assert hint_of(token.encode()) in r8scan("tokens", "list").stdout
 
 
-def test_bad_rows_are_named_and_the_others_go_in(r8scan: Run, fresh_token: Callable[[], str]) -> None:
+def test_invalid_rows_are_named_and_the_others_are_imported(r8scan: Run, fresh_token: Callable[[], str]) -> None:
     upgraded(r8scan)
     good, bad = fresh_token(), fresh_token()
     text = f"email,account,name,token\nana@example.com,acme,ci,{good}\nnobody,acme,ci,{bad}\n"

@@ -28,7 +28,7 @@ def named(database: Database, kind: Kind, **settings: Any) -> list[Problem]:
     return [one for one in overview(database, load_settings(**settings)).problems if one.kind == kind]
 
 
-def test_a_full_redis_is_not_said_to_be_away(database: Database) -> None:
+def test_a_full_redis_is_not_reported_as_unavailable(database: Database) -> None:
     with database.write() as session:
         seen(session)
         session.execute(delete(Heartbeat).where(Heartbeat.role == "beat"))
@@ -40,7 +40,7 @@ def test_a_full_redis_is_not_said_to_be_away(database: Database) -> None:
     assert found.sentence.startswith("Redis is full")
 
 
-def test_a_mail_server_that_takes_no_mail_is_named_with_its_words_until_a_mail_is_sent(database: Database) -> None:
+def test_a_mail_server_that_refuses_mails_is_named_with_its_answer_until_a_mail_is_sent(database: Database) -> None:
     values = {"channel": Channel.EMAIL, "merge_key": "a", "recipient": "ana@example.com", "message_id": "<a@b>"}
     error = f"{MAIL_SERVER_DOWN}mail.example.com refused the login (535)"
     with database.write() as session:

@@ -86,7 +86,7 @@ def test_a_process_whose_consuming_thread_is_stuck_ends(
     assert "no longer takes messages" in caplog.text
 
 
-def test_the_alive_file_is_as_old_as_the_last_sign_of_the_consuming_thread(
+def test_the_alive_file_is_as_old_as_the_last_progress_of_the_consuming_thread(
     settings: Settings, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heart = Heart(settings, process("poller"), pulse)

@@ -42,7 +42,7 @@ def scraped(database: Database) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_a_scrape_holds_what_the_rows_say(database: Database) -> None:
+def test_a_scrape_shows_the_values_of_the_rows(database: Database) -> None:
     now = datetime.now(UTC)
     with database.write() as session:
         counts = {"polls": 7, "events": 2100}
@@ -93,7 +93,7 @@ def test_a_scrape_reports_an_unavailable_database(tmp_path: Path) -> None:
     assert found["r8scan_problem", "database_away"] == 1
 
 
-def test_the_page_holds_the_table_that_the_code_makes() -> None:
+def test_the_documentation_contains_the_generated_table() -> None:
     assert table() in (ROOT / "docs" / "metrics.md").read_text()
 
 
@@ -125,6 +125,6 @@ def test_the_dashboard_uses_metrics_that_exist() -> None:
 
 if shutil.which("promtool"):  # Debian's `prometheus` has it; nothing else checks the syntax of rules
 
-    def test_prometheus_takes_the_rules() -> None:
+    def test_prometheus_accepts_the_rules() -> None:
         done = subprocess.run(["promtool", "check", "rules", MONITORING / "alerts.yml"], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -108,7 +108,7 @@ def test_only_one_of_several_processes_reports(
     notifying.look(database, load_settings(), [channel], lambda: pytest.fail("it was looked at just now"))
 
 
-def test_a_process_that_did_not_look_leaves_the_summary_to_the_one_that_did(
+def test_the_process_that_looked_for_problems_writes_the_summary(
     database: Database, channel: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))

@@ -41,7 +41,7 @@ def test_a_problem_is_one_json_object_with_its_page() -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"), [(3, "3 s"), (119, "119 s"), (120, "2 minutes"), (7200, "2 hours"), (172_800, "2 days")]
 )
-def test_a_span_is_told_in_the_largest_unit_of_which_there_are_two(seconds: float, words: str) -> None:
+def test_a_duration_is_shown_in_the_largest_unit_of_which_it_has_two(seconds: float, words: str) -> None:
     assert span(seconds) == words
 
 

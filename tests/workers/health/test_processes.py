@@ -163,7 +163,7 @@ def test_a_database_without_tables_says_what_to_run(postgresql_url: str, setting
         assert (problem.kind, problem.todo) == (Kind.DATABASE_VERSION, "run r8scan db upgrade")
 
 
-def test_a_database_that_is_away_is_the_first_problem(settings: Settings, tmp_path: Path) -> None:
+def test_an_unavailable_database_is_the_first_problem(settings: Settings, tmp_path: Path) -> None:
     database = Database(f"postgresql://nobody@/none?host={tmp_path}")
     found = problems(database, settings)
     assert [one.kind for one in found] == [Kind.DATABASE_AWAY]

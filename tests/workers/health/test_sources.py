@@ -31,7 +31,7 @@ PLACE = ListPosition(newest=9000, owed=[(7000, 8000)]).to_json()
         ("gists", {"known": []}, {}),
     ],
 )
-def test_a_cursor_is_shown_where_it_says_more_than_the_counts(
+def test_a_cursor_is_shown_if_it_says_more_than_the_counts(
     database: Database, tmp_path: Path, source: str, cursor: dict[str, Any], shown: dict[str, Any]
 ) -> None:
     with database.write() as session:
@@ -41,7 +41,7 @@ def test_a_cursor_is_shown_where_it_says_more_than_the_counts(
     assert bool(row.cursor) == bool(shown)
 
 
-def test_a_clock_that_differs_from_githubs_is_told_with_its_direction(database: Database, tmp_path: Path) -> None:
+def test_a_clock_that_differs_from_githubs_is_reported_with_its_direction(database: Database, tmp_path: Path) -> None:
     cursor = {"clock_seconds": 86_400}
     with database.write() as session:
         state = SourceState(source="public_events", cursor=cursor, next_poll_at=db_now(60), last_success_at=db_now())

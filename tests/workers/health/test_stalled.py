@@ -124,7 +124,7 @@ def test_a_poll_that_was_stopped_is_named_until_the_next_one_succeeds(database: 
     assert problems(database, "gists") == []
 
 
-def test_a_source_whose_polls_are_stopped_again_and_again_reads_the_cheap_part_alone(database: Database) -> None:
+def test_a_source_whose_polls_are_stopped_repeatedly_gets_no_more_budget_for_costly_texts(database: Database) -> None:
     for _ in range(leased_poll.MAX_POLLS_OVER_TIME):
         assert leased_poll.record_time_limit(database, polled(database), 600)
         with database.write() as session:

@@ -35,7 +35,7 @@ def summarize(database: Database, caplog: pytest.LogCaptureFixture) -> Summarize
     return run
 
 
-def test_it_tells_what_was_read_since_the_one_before(database: Database, summarize: Summarize) -> None:
+def test_a_summary_counts_what_was_read_since_the_last_summary(database: Database, summarize: Summarize) -> None:
     with database.write() as session:
         tallies.add(session, "public_events", {"pushes": 5})
     assert "read" not in summarize().__dict__, "what was read before the first summary may be an hour old"
@@ -47,7 +47,7 @@ def test_it_tells_what_was_read_since_the_one_before(database: Database, summari
     assert "read" not in summarize().__dict__
 
 
-def test_what_an_operator_did_by_a_command_is_logged_once(
+def test_an_operators_action_by_a_command_is_logged_once(
     database: Database, summarize: Summarize, caplog: pytest.LogCaptureFixture
 ) -> None:
     summarize()

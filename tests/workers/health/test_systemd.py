@@ -74,7 +74,7 @@ def test_the_web_server_is_ready_and_feeds_the_watchdog_itself(tmp_path: Path) -
     assert sent[:2] == [(child.pid, "READY=1\nWATCHDOG=1"), (child.pid, "WATCHDOG=1")], (tmp_path / "log").read_text()
 
 
-def test_without_systemd_nothing_is_sent_and_a_broken_socket_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_systemd_nothing_is_sent_and_a_broken_socket_stops_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     systemd.current_notifier().alive()
     Notifier("/no/such/socket").alive()

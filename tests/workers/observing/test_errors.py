@@ -86,7 +86,7 @@ def test_an_error_is_sent_without_tokens_and_local_variables(
     assert not {"request", "user", "breadcrumbs", "modules"} & set(event)
 
 
-def test_deep_long_and_foreign_parts_of_an_event_are_cut_or_left_out(fresh_token: Callable[[], str]) -> None:
+def test_deep_long_and_unknown_parts_of_an_event_are_cut_or_left_out(fresh_token: Callable[[], str]) -> None:
     deep: object = "end"
     for _ in range(100):
         deep = [deep]

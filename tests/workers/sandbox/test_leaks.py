@@ -71,14 +71,14 @@ def test_the_page_causes_every_kind_of_leak_and_refuses_other_sites(surroundings
         assert (entry.who, entry.evidence["tokens"]) == ("sandbox", REPORTED)
 
 
-def test_what_a_person_types_to_run_the_command_works_without_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_printed_command_is_a_path_unless_r8scan_is_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert Path(playground.command()).is_file()
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     assert playground.command() == "r8scan"
 
 
-def test_the_outcome_of_each_leak_is_told_once(surroundings: World, leaks: Leaks) -> None:
+def test_the_outcome_of_each_leak_is_printed_once(surroundings: World, leaks: Leaks) -> None:
     out = io.StringIO()
     journal = playground._Journal(Console(file=out, width=200))
     watched = playground._Watched(surroundings, journal)
@@ -96,7 +96,7 @@ def test_the_outcome_of_each_leak_is_told_once(surroundings: World, leaks: Leaks
     assert "found, protected: incident " in out.getvalue()
 
 
-def test_kinds_are_typed_in_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinds_of_leaks_that_are_typed_in_the_terminal_are_caused(monkeypatch: pytest.MonkeyPatch) -> None:
     typed: list[str] = []
     out = io.StringIO()
 
@@ -114,7 +114,7 @@ def test_kinds_are_typed_in_the_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     assert typed == ["push", "gist"]
 
 
-def test_the_settings_are_written_for_the_command_line_alone(surroundings: World, tmp_path: Path) -> None:
+def test_the_settings_for_the_command_line_are_written_into_a_private_file(surroundings: World, tmp_path: Path) -> None:
     playground._write_settings(tmp_path, surroundings)
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     assert "R8SCAN_STATE_DIR='" in (tmp_path / ".env").read_text()

@@ -23,7 +23,7 @@ from workers.sandbox.github import SandboxGitHub
 Token = Callable[[], str]
 
 
-def test_a_signed_alert_disables_the_token_and_tells_github(
+def test_a_signed_alert_disables_the_token_and_github_gets_the_label(
     server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token, log: Path, tmp_path: Path
 ) -> None:
     token, other = fresh_token(), fresh_token()
@@ -43,7 +43,7 @@ def test_a_signed_alert_disables_the_token_and_tells_github(
     assert other.encode() not in written
 
 
-def test_every_other_request_has_its_answer(server: httpx.Client, sandbox: SandboxGitHub) -> None:
+def test_every_other_request_is_refused_with_its_own_status(server: httpx.Client, sandbox: SandboxGitHub) -> None:
     body = b"[]"
     assert alert(sandbox, server, body).json() == []
     forged = alert(sandbox, server, body, **{"Github-Public-Key-Signature": "AAAA"})
@@ -68,7 +68,7 @@ def test_a_body_in_chunks_has_the_same_limit(server: httpx.Client, sandbox: Sand
     assert answer.status_code == 413
 
 
-def test_a_record_with_an_odd_field_disables_its_token_all_the_same(
+def test_a_record_with_an_odd_field_disables_its_token_too(
     server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token
 ) -> None:
     for odd in ("\ud800", "a\0b", "\ud800" * 300, "x" * 100_000):
@@ -83,7 +83,7 @@ def test_a_record_with_an_odd_field_disables_its_token_all_the_same(
             assert is_disabled(own_database, digest)
 
 
-def test_a_path_that_no_database_stores_is_kept_as_far_as_it_can_be(
+def test_a_path_that_no_database_can_store_is_kept_with_escapes(
     server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token
 ) -> None:
     token = fresh_token()
@@ -94,7 +94,7 @@ def test_a_path_that_no_database_stores_is_kept_as_far_as_it_can_be(
     assert place.path == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}.py"
 
 
-def test_bodies_made_to_cost_much_are_refused_or_read_but_break_nothing(
+def test_costly_bodies_are_refused_or_read_and_break_nothing(
     server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token
 ) -> None:
     for body, status in (
@@ -124,14 +124,16 @@ def test_an_unsigned_request_is_refused_before_its_body_is_read(server: httpx.Cl
             assert connection.recv(100).startswith(b"HTTP/1.1 403")
 
 
-def test_without_githubs_keys_it_is_asked_to_come_again(server: httpx.Client, sandbox: SandboxGitHub) -> None:
+def test_without_githubs_keys_github_is_asked_to_send_the_alert_again(
+    server: httpx.Client, sandbox: SandboxGitHub
+) -> None:
     sandbox.faults["alert_keys"].append(lambda: Answer(status_code=500))
     answer = alert(sandbox, server, b"[]")
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(server: httpx.Client, tmp_path: Path) -> None:
+def test_a_port_in_use_is_a_one_line_error(server: httpx.Client, tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "R8SCAN_STATE_DIR": str(tmp_path / "state")}
     command = [sys.executable, "-m", "workers", "serve", "--port", str(server.base_url.port)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)

@@ -56,11 +56,11 @@ def signed_head(sandbox: SandboxGitHub, length: int) -> bytes:
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST / HT", HEAD.encode()], ids=["nothing", "half a line", "half a head"])
-def test_a_connection_that_sends_no_whole_head_is_closed(connect: Connect, sent: bytes) -> None:
+def test_a_connection_that_sends_no_complete_request_head_is_closed(connect: Connect, sent: bytes) -> None:
     assert is_closed(connect(sent))
 
 
-def test_a_head_that_comes_byte_by_byte_is_not_waited_for(connect: Connect) -> None:
+def test_a_request_head_that_arrives_byte_by_byte_is_cut_off(connect: Connect) -> None:
     connection = connect()
     connection.settimeout(0.2)
 
@@ -76,7 +76,7 @@ def test_a_head_that_comes_byte_by_byte_is_not_waited_for(connect: Connect) -> N
     assert until(is_over, 60)
 
 
-def test_a_second_head_has_a_time_limit_as_well(connect: Connect) -> None:
+def test_a_second_request_head_has_a_time_limit_too(connect: Connect) -> None:
     connection = connect(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
     assert connection.recv(5000).startswith(b"HTTP/1.1 404")
     connection.sendall(b"GET /no")
@@ -84,7 +84,7 @@ def test_a_second_head_has_a_time_limit_as_well(connect: Connect) -> None:
         pass
 
 
-def test_a_body_that_is_dripped_is_answered_and_not_waited_for(
+def test_a_body_that_arrives_too_slowly_is_refused(
     connect: Connect, sandbox: SandboxGitHub, server: httpx.Client
 ) -> None:
     assert alert(sandbox, server, b"[]").status_code == 200  # now the server knows GitHub's keys
@@ -107,7 +107,7 @@ def test_a_body_of_tiny_chunks_is_cut_off(connect: Connect, sandbox: SandboxGitH
             connection.sendall(b"1\r\n \r\n" * 10_000)
 
 
-def test_a_signed_alert_is_answered_amid_silent_connections_from_the_same_address(
+def test_a_signed_alert_is_answered_beside_silent_connections_from_the_same_address(
     connect: Connect, sandbox: SandboxGitHub, server: httpx.Client
 ) -> None:
     held = [connect() for _ in range(MAX_CONNECTIONS_PER_ADDRESS + 40)]

@@ -64,7 +64,7 @@ def test_a_gateway_catches_up_after_an_outage(database: Database, context: Conte
     assert set(cache.entries) == {"a" * 64, "c" * 64}
 
 
-def test_a_gateway_that_was_away_too_long_forgets_everything(
+def test_a_gateway_that_was_unavailable_too_long_forgets_everything(
     database: Database, context: Context, serve: Serve
 ) -> None:
     client = serve(gateways.routes(context))

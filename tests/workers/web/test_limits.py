@@ -62,7 +62,7 @@ def test_a_connection_that_is_being_answered_is_never_evicted() -> None:
     assert visitors.closed == []
 
 
-def test_a_full_server_makes_room_at_the_expense_of_the_heaviest_network() -> None:
+def test_a_full_server_closes_a_connection_of_the_heaviest_network() -> None:
     visitors = Visitors(ConnectionTable(total=12, per_address=4))
     for number in range(8):
         visitors.come(f"198.51.100.{number}", "heavy")
@@ -74,7 +74,7 @@ def test_a_full_server_makes_room_at_the_expense_of_the_heaviest_network() -> No
     assert len(visitors.table) == 12
 
 
-def test_a_network_that_is_the_heaviest_makes_room_for_itself_only() -> None:
+def test_the_heaviest_network_displaces_only_its_own_connections() -> None:
     visitors = Visitors(ConnectionTable(total=6, per_address=6))
     for number in range(4):
         visitors.come(f"198.51.100.{number}", "heavy")
@@ -85,7 +85,7 @@ def test_a_network_that_is_the_heaviest_makes_room_for_itself_only() -> None:
     assert set(visitors.closed) == {"heavy"}
 
 
-def test_a_connection_that_has_brought_requests_is_kept_longer() -> None:
+def test_a_connection_that_has_sent_requests_is_kept_longer() -> None:
     visitors = Visitors(ConnectionTable(total=10, per_address=2))
     client = visitors.come("203.0.113.1", "client")
     assert client is not None
@@ -95,13 +95,13 @@ def test_a_connection_that_has_brought_requests_is_kept_longer() -> None:
     assert "client" not in visitors.closed
 
 
-def test_a_trusted_proxy_may_hold_more_than_an_address_may() -> None:
+def test_a_trusted_proxy_may_hold_more_connections_than_another_address() -> None:
     visitors = Visitors(ConnectionTable(_networks("10.0.0.0/8,::1"), total=10, per_address=2))
     assert all(visitors.come("10.1.2.3") for _ in range(10))
     assert visitors.closed == []
 
 
-def test_released_connections_leave_nothing_behind() -> None:
+def test_released_connections_leave_no_entry() -> None:
     visitors = Visitors(ConnectionTable(total=3, per_address=3))
     entries = [visitors.come(f"203.0.113.{number}") for number in range(3)]
     for entry in (*entries, *entries):
@@ -121,14 +121,14 @@ def test_released_connections_leave_nothing_behind() -> None:
         ("nonsense", ("unknown",), ("unknown", "unknown")),
     ],
 )
-def test_ipv6_is_counted_by_64_bits_and_ipv4_by_address(
+def test_ipv6_and_ipv4_are_counted_by_their_networks(
     client: str, counted_for_rates: tuple[str, ...], counted_for_connections: tuple[str, str]
 ) -> None:
     assert rate_keys(client) == counted_for_rates
     assert connection_keys(client) == counted_for_connections
 
 
-def test_a_bucket_empties_and_refills() -> None:
+def test_a_rate_limit_is_used_up_and_refills() -> None:
     clock = Clock()
     limiter = RateLimiter(Rate(3, 60), Rate(100, 100), clock=clock)
     assert [limiter.admit(["a"]) for _ in range(4)] == [True, True, True, False]
@@ -155,7 +155,7 @@ def test_one_ipv6_customer_with_many_64s_is_one_network() -> None:
     assert admitted == 10 * rates.WIDE_FACTOR
 
 
-def test_the_table_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_networks_has_a_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "MAX_NETWORKS", 100)
     limiter = RateLimiter(Rate(10, 10), Rate(60, 60), clock=Clock())
     for number in range(1000):
@@ -178,7 +178,7 @@ def test_bodies_share_memory_and_the_largest_of_the_heaviest_network_is_evicted(
     assert budget.held == 0
 
 
-def test_a_pool_refuses_what_exceeds_its_threads_and_queue_and_takes_more_when_it_is_done() -> None:
+def test_a_pool_refuses_work_beyond_its_threads_and_queue_until_some_is_done() -> None:
     release = threading.Event()
     done: list[bool] = []
 

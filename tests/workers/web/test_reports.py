@@ -76,7 +76,9 @@ def count(database: Database, model: type) -> int:
         return session.execute(select(func.count()).select_from(model)).scalar_one()
 
 
-def test_reports_disable_and_bad_ones_are_named(client: httpx.Client, database: Database, ours: str) -> None:
+def test_valid_reports_disable_their_tokens_and_invalid_ones_are_named(
+    client: httpx.Client, database: Database, ours: str
+) -> None:
     given = [
         {"token": ours, "sign": "stolen_laptop", "note": "4711", "key": "case-1"},
         {"digest": "a" * 64, "sign": "abuse_report"},
@@ -119,7 +121,7 @@ def test_a_malformed_report_is_refused(client: httpx.Client, body: bytes) -> Non
     assert set(answer.json()) == {"error"}
 
 
-def test_bodies_are_bounded(client: httpx.Client) -> None:
+def test_the_size_of_bodies_is_limited(client: httpx.Client) -> None:
     bounds = {"/reports": web.REPORTS_BYTES, "/usage": web.USAGE_BYTES, "/leaked-token": web.POSSESSION_BYTES}
     for path, longest in bounds.items():
         assert client.post(path, content=b" " * (longest + 1), headers=HEADERS).status_code == 413
@@ -130,7 +132,7 @@ def test_a_body_of_more_lines_than_usage_can_have_is_refused_before_it_is_read(c
     assert (answer.status_code, "lines" in answer.text) == (413, True)
 
 
-def test_usage_is_added_up(client: httpx.Client, database: Database, ours: str) -> None:
+def test_usage_records_are_added_up(client: httpx.Client, database: Database, ours: str) -> None:
     now = datetime.now(UTC).isoformat()
     lines = [json.dumps({"token": ours, "time": now, "ip": "203.0.113.7", "country": "DE"})] * 3
     answer = client.post("/usage", content="\n".join([*lines, "nonsense", "x" * 10_000]), headers=HEADERS)
@@ -140,7 +142,7 @@ def test_usage_is_added_up(client: httpx.Client, database: Database, ours: str) 
         assert (row.digest, row.count, row.networks) == (sha256_digest(ours.encode()), 3, ["203.0.113.0/24"])
 
 
-def test_usage_that_is_sent_again_under_its_key_is_added_once(
+def test_usage_that_is_sent_again_with_its_key_is_added_once(
     client: httpx.Client, database: Database, ours: str
 ) -> None:
     body = json.dumps({"token": ours, "time": datetime.now(UTC).isoformat()})
@@ -166,7 +168,7 @@ def test_stored_usage_is_accepted_even_if_deciding_fails(
     assert count(database, UsageHour) == 1
 
 
-def test_a_found_token_is_disabled_and_the_answer_is_the_same_for_any(
+def test_a_found_token_is_disabled_and_the_answer_is_the_same_for_any_token(
     client: httpx.Client, database: Database, ours: str, fresh_token: Callable[[], str]
 ) -> None:
     first = client.post("/leaked-token", json={"token": ours, "url": "https://github.com/a/b"})
@@ -179,7 +181,7 @@ def test_a_found_token_is_disabled_and_the_answer_is_the_same_for_any(
         assert session.execute(select(Incident.cause)).scalar_one() == "public_repository"
 
 
-def test_a_form_is_accepted(client: httpx.Client, database: Database, ours: str) -> None:
+def test_a_found_token_in_a_form_is_accepted(client: httpx.Client, database: Database, ours: str) -> None:
     body = urlencode({"token": f" {ours} "})
     headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
     assert client.post("/leaked-token", content=body, headers=headers).status_code == 202
@@ -187,7 +189,7 @@ def test_a_form_is_accepted(client: httpx.Client, database: Database, ours: str)
     assert client.post("/leaked-token", content="a=b&" * 100, headers=headers).status_code == 400
 
 
-def test_a_list_of_tokens_is_taken_and_answered_as_one_is(
+def test_a_list_of_tokens_gets_the_same_answer_as_one_token(
     client: httpx.Client, database: Database, ours: str, fresh_token: Callable[[], str]
 ) -> None:
     one = client.post("/leaked-token", json={"token": fresh_token()})
@@ -206,7 +208,7 @@ def test_a_list_of_tokens_is_taken_and_answered_as_one_is(
 @pytest.mark.parametrize(
     ("body", "status"), [([], 400), (["x"] * 1001, 413), (["x"], 400), ([3], 400), ([["x"]], 400), ("x", 400)]
 )
-def test_a_list_that_cannot_be_taken_is_refused(
+def test_a_malformed_or_too_long_list_is_refused(
     client: httpx.Client, database: Database, body: object, status: int
 ) -> None:
     assert client.post("/leaked-token", json=body).status_code == status

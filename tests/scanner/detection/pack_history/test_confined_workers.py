@@ -108,7 +108,7 @@ def test_a_worker_can_only_answer(refused: list[list[str]]) -> None:
     ]
 
 
-def test_confined_workers_find_leaks_in_every_container_that_can_lie_in_a_pack(
+def test_confined_workers_find_leaks_in_every_container_that_a_pack_may_contain(
     tmp_path: Path, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)

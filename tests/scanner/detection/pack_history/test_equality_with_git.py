@@ -36,7 +36,7 @@ def repository(source: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("hash_name", ["sha1", "sha256"])
-def test_every_object_of_a_packed_repository_is_made(tmp_path: Path, hash_name: str) -> None:
+def test_every_object_of_a_packed_repository_is_read(tmp_path: Path, hash_name: str) -> None:
     repository = history_of(tmp_path / "r.git", hash_name=hash_name)
     found, for_git = objects_read(repository / "objects")
     assert len(found) > 100
@@ -44,7 +44,7 @@ def test_every_object_of_a_packed_repository_is_made(tmp_path: Path, hash_name: 
     assert not for_git
 
 
-def test_deltas_that_name_their_base_are_made(repository: Path, tmp_path: Path) -> None:
+def test_deltas_that_name_their_base_are_read(repository: Path, tmp_path: Path) -> None:
     ids = "\n".join(objects_by_git(repository)).encode()
     (tmp_path / "named").mkdir()
     git("pack-objects", "--no-reuse-delta", "-q", str(tmp_path / "named" / "pack"), cwd=repository, content=ids)
@@ -58,7 +58,7 @@ def test_deltas_that_name_their_base_are_made(repository: Path, tmp_path: Path) 
     assert objects_read(repository / "objects") == (objects_by_git(repository), set())
 
 
-def test_an_object_in_several_packs_is_made_from_each(repository: Path) -> None:
+def test_an_object_in_several_packs_is_read_from_each_pack(repository: Path) -> None:
     ids = list(objects_by_git(repository))
     for first in (0, 30, 60):
         some = "\n".join(ids[first : first + 50]).encode()
@@ -79,13 +79,13 @@ def test_offsets_of_64_bits_are_read(repository: Path) -> None:
     assert objects_read(repository / "objects") == (everything, set())
 
 
-def test_bases_beyond_the_budget_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bases_beyond_the_memory_budget_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = bushy(tmp_path / "r.git")
     monkeypatch.setattr(reading, "BASES_BYTES", 500)
     assert objects_read(repository / "objects") == (objects_by_git(repository), set())
 
 
-def test_the_budget_counts_what_deltas_make_and_spares_objects_that_are_stored_whole(
+def test_the_budget_counts_only_objects_that_are_stored_as_deltas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = bushy(tmp_path / "r.git")
@@ -118,12 +118,14 @@ def test_objects_over_the_limit_and_their_deltas_are_left_to_git(
     assert all(everything[oid] == content for oid, content in found.items())
 
 
-def test_parsing_in_slices_changes_nothing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parsing_an_index_in_slices_gives_the_same_objects(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_SLICE", 7)
     assert objects_read(repository / "objects") == (objects_by_git(repository), set())
 
 
-def test_units_hold_every_family_and_the_heaviest_come_first(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_units_contain_every_family_of_deltas_and_the_heaviest_come_first(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(families, "MIN_UNIT_BYTES", 1)
     plan = plan_of(repository / "objects")
     weights = [unit.weight for unit in plan.units]
@@ -146,7 +148,7 @@ def test_a_damaged_byte_leaves_objects_to_git_and_changes_none(repository: Path,
     assert not changed or all(everything[oid] != found[oid] for oid in changed)
 
 
-def test_indexes_and_packs_that_do_not_fit_are_unusual(repository: Path) -> None:
+def test_an_index_that_does_not_fit_its_pack_is_refused_as_unusual(repository: Path) -> None:
     pack = one_pack(repository)
     whole = pack.with_suffix(".idx").read_bytes()
     last_count = 8 + 255 * 4

@@ -65,7 +65,7 @@ def test_an_id_that_a_pack_gives_to_a_harmless_object_hides_no_loose_object(
 
 
 @pytest.mark.usefixtures("reader")
-def test_a_loose_object_hides_none_of_an_alternate(tmp_path: Path, repository: Path, fresh_token: Token) -> None:
+def test_a_loose_object_hides_no_object_of_an_alternate(tmp_path: Path, repository: Path, fresh_token: Token) -> None:
     token = fresh_token()
     other = empty_repository(tmp_path / "other.git")
     for folder, content in ((repository, HARMLESS), (other, token.encode())):
@@ -109,7 +109,7 @@ def test_an_entry_that_the_index_does_not_list_is_reported(
     assert scan_history(repository, Detector()).unread["pack_index_damaged"] == 2
 
 
-def test_what_git_cannot_look_up_by_its_id_is_not_left_to_git(
+def test_objects_that_git_cannot_look_up_by_their_id_are_not_left_to_git(
     repository: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oid = oid_of(fresh_token().encode())
@@ -133,7 +133,9 @@ def test_an_index_of_another_pack_is_reported_and_the_rest_is_read(repository: P
 
 
 @pytest.mark.usefixtures("reader")
-def test_a_find_in_an_object_whose_id_is_another_ones_is_reported_with_it(repository: Path, fresh_token: Token) -> None:
+def test_a_token_in_an_object_with_a_wrong_id_is_found_and_the_object_counts_as_damaged(
+    repository: Path, fresh_token: Token
+) -> None:
     token = fresh_token()
     write_pack(repository, "aa", [blob(token.encode(), oid=oid_of(HARMLESS)), blob(b"other")])
     history = scan_history(repository, Detector())
@@ -218,7 +220,7 @@ def test_many_small_packs_are_read_by_the_pack_reader(
     assert calls == [readers.MAX_GIT_PACKS + 1]
 
 
-def test_an_index_is_plain_only_if_it_lists_each_id_and_each_offset_once(repository: Path) -> None:
+def test_an_index_counts_as_plain_only_if_it_lists_each_id_and_each_offset_once(repository: Path) -> None:
     def is_plain(*oids: bytes, offsets: list[int]) -> bool:
         entries = [blob(b"%d" % number, oid=oid) for number, oid in enumerate(oids)]
         pack = write_pack(repository, "aa", entries, offsets=offsets)

@@ -70,7 +70,7 @@ def test_packed_loose_and_borrowed_objects_are_read_once_and_placed(tmp_path: Pa
     assert not children()
 
 
-def test_containers_pointers_names_and_messages_are_found_as_git_would_find_them(
+def test_tokens_in_containers_names_tags_and_messages_are_found_as_by_git(
     tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("zip", "late", "name", "message", "tag", "wide")
@@ -103,7 +103,7 @@ def test_containers_pointers_names_and_messages_are_found_as_git_would_find_them
     assert (ours.objects, ours.bytes) == (by_git.objects, by_git.bytes)
 
 
-def test_what_is_damaged_is_read_by_git_and_counted_if_git_fails_too(tmp_path: Path, fresh_token: Token) -> None:
+def test_damaged_objects_are_read_by_git_and_counted_if_git_fails_too(tmp_path: Path, fresh_token: Token) -> None:
     token = fresh_token()
     repository = history_of(tmp_path / "r.git", secret=token)
     everything = objects_by_git(repository)
@@ -115,7 +115,7 @@ def test_what_is_damaged_is_read_by_git_and_counted_if_git_fails_too(tmp_path: P
     assert digests(history) == [sha256_digest(token.encode())]
 
 
-def test_formats_that_the_reader_does_not_take_are_left_to_git(tmp_path: Path, fresh_token: Token) -> None:
+def test_packs_in_unsupported_formats_are_left_to_git(tmp_path: Path, fresh_token: Token) -> None:
     token = fresh_token()
     repository = history_of(tmp_path / "r.git", secret=token)
     everything = objects_by_git(repository)
@@ -127,7 +127,7 @@ def test_formats_that_the_reader_does_not_take_are_left_to_git(tmp_path: Path, f
     assert history.objects == len(everything)
 
 
-def test_a_pack_that_is_cut_off_while_it_is_read_kills_workers_only(
+def test_a_pack_that_is_cut_off_during_the_reading_ends_only_its_workers(
     tmp_path: Path, fresh_token: Token, caplog: pytest.LogCaptureFixture
 ) -> None:
     repository = history_of(tmp_path / "r.git", commits=300, secret=fresh_token())

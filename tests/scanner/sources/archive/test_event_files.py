@@ -45,7 +45,9 @@ def test_lines_that_are_no_events_are_counted(reading: Archive, monkeypatch: pyt
 
 @given(st.lists(st.binary(max_size=300), max_size=30), st.integers(1, 200), st.integers(1, 3))
 @settings(max_examples=50, deadline=None)
-def test_lines_come_whole_however_the_file_arrives(lines: list[bytes], chunk: int, members: int) -> None:
+def test_lines_are_complete_whatever_the_sizes_of_the_received_pieces(
+    lines: list[bytes], chunk: int, members: int
+) -> None:
     lines = [line.replace(b"\n", b" ") for line in lines]
     content = b"".join(line + b"\n" for line in lines)
     step = max(len(content) // members, 1)
@@ -69,7 +71,9 @@ def test_each_unusable_archive_file_has_a_reason(archive: respx.Router, content:
         list(lines)
 
 
-def test_a_bomb_and_a_drip_have_their_limits(archive: respx.Router, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_and_a_slow_download_are_limited(
+    archive: respx.Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(event_files, "MAX_FILE_BYTES", 1 << 20)
     squeezer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = squeezer.compress(bytes(8 << 20)) + squeezer.flush()
@@ -93,7 +97,7 @@ def test_no_redirect_is_followed(archive: respx.Router) -> None:
     assert not elsewhere.called
 
 
-def test_file_names_follow_the_archives_form() -> None:
+def test_file_names_are_those_of_the_archive() -> None:
     assert file_name(datetime(2026, 3, 5, 7, tzinfo=UTC)) == "2026-03-05-7.json.gz"
     assert hours_between(datetime(2026, 1, 1, 1, 59, tzinfo=UTC), datetime(2026, 1, 1, 3, 0, tzinfo=UTC)) == [
         datetime(2026, 1, 1, 1, tzinfo=UTC),

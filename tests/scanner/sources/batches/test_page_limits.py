@@ -121,7 +121,7 @@ def test_variants_of_one_bomb_share_the_budget_of_their_push(
     assert not reading.is_cut_off, "reading the push by itself would cost the same"
 
 
-def test_a_push_whose_budget_others_spent_is_read_again_alone(
+def test_a_push_whose_budget_other_pushes_spent_is_read_again_by_itself(
     client: GitHub, sandbox: SandboxGitHub, work: Workplace, fresh_token: Callable[[], str]
 ) -> None:
     page = budgets.ScanBudget.for_page()

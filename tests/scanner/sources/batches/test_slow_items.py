@@ -140,7 +140,7 @@ def test_a_slow_push_becomes_a_separate_job_and_plain_tokens_beside_it_are_found
     assert {row.state for row in worker.rows(ScanJob.state)} == {"done"}
 
 
-def test_a_push_whose_pack_takes_a_reader_long_is_slow_as_well(
+def test_a_push_whose_pack_takes_long_to_read_becomes_a_separate_job_too(
     worker: Worker,
     work: Workplace,
     sandbox: SandboxGitHub,

@@ -119,7 +119,7 @@ def bench(database: Database, client: GitHub, tmp_path: Path) -> Bench:
     return Bench(database, load_settings(read_dotenv=False), tmp_path, client)
 
 
-def test_canaries_in_the_queues_are_disabled_by_the_same_way_as_a_leak(bench: Bench) -> None:
+def test_canaries_in_the_queues_are_disabled_in_the_same_way_as_a_leak(bench: Bench) -> None:
     assert planting.plant_due(bench) == [CanaryWay.TEXTS, CanaryWay.PUSHES, CanaryWay.FILES]
     bench.poll()
     bench.scan()
@@ -172,7 +172,7 @@ def test_a_service_that_runs_and_never_plants_is_a_problem(bench: Bench) -> None
 
 
 @on_sqlite
-def test_a_canary_that_is_only_observed_has_taken_the_whole_way_of_that_mode(bench: Bench) -> None:
+def test_in_the_mode_observe_a_canary_ends_as_observed(bench: Bench) -> None:
     bench.policy = replace(bench.policy, enforce=EnforceMode.OBSERVE)
     planting.plant_due(bench)
     bench.scan()
@@ -192,7 +192,7 @@ def test_a_canary_that_the_store_no_longer_has_live_is_no_success(bench: Bench) 
 
 
 @on_sqlite
-def test_a_killed_worker_makes_the_token_again_and_leaves_no_second_one(bench: Bench) -> None:
+def test_after_a_kill_the_same_canary_token_is_made_again_and_no_second_one(bench: Bench) -> None:
     planting.plant_due(bench)
     texts.events(bench.database, bench.policy, bench.detector.digester)  # then the process is killed
     bench.poll()
@@ -304,7 +304,9 @@ def alert_of(bench: Bench, token: str) -> list[str]:
 
 
 @pytest.mark.parametrize("url", ["", "https://github.com/acme/fork/blob/main/a"])
-def test_a_report_of_a_canary_proves_it_and_mails_nobody(published: Bench, sandbox: SandboxGitHub, url: str) -> None:
+def test_a_report_of_a_canary_ends_the_canary_and_mails_nobody(
+    published: Bench, sandbox: SandboxGitHub, url: str
+) -> None:
     token = token_of(published, sandbox)
     # Allow no disables in this minute. A report of any other token would then be held.
     settled = settle(
@@ -342,7 +344,7 @@ def test_an_alert_of_a_canary_is_a_true_positive_before_and_after_it_ended(
 
 
 @on_sqlite
-def test_a_store_that_keeps_ended_canaries_makes_no_incident_of_a_later_find(
+def test_an_ended_canary_that_is_found_again_makes_no_incident(
     published: Bench, sandbox: SandboxGitHub, store: ReferenceStore
 ) -> None:
     http = HttpStore(store.url, "the-secret")
@@ -359,7 +361,7 @@ def test_a_store_that_keeps_ended_canaries_makes_no_incident_of_a_later_find(
     http.close()
 
 
-def test_the_raw_token_is_in_no_representation() -> None:
+def test_no_repr_contains_the_raw_token() -> None:
     content = fresh_canary(sha256_digest)
     token = content.text.decode().partition("TOKEN=")[2].strip()
     assert content.digest == sha256_digest(token.encode())

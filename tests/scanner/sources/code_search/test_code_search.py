@@ -279,7 +279,7 @@ def test_a_blob_that_never_matches_its_id_is_scanned_anyway(
         )
 
 
-def test_a_blob_that_differs_at_the_closer_look_is_fetched_again(
+def test_a_blob_that_does_not_match_its_id_is_fetched_again_and_its_tokens_are_found(
     search: Search, workplace: Make, fresh_token: Token, sandbox: SandboxGitHub
 ) -> None:
     near, far = fresh_token(), fresh_token()

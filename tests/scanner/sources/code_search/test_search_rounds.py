@@ -71,7 +71,7 @@ def test_results_that_cannot_be_split_are_counted() -> None:
     assert 0.66 < ended.coverage < 0.67
 
 
-def test_halves_hold_the_same_files_and_none_twice() -> None:
+def test_the_halves_of_a_shard_contain_each_of_its_files_once() -> None:
     todo, leaves = [SearchShard(0)], []
     while todo:
         shard = todo.pop()
@@ -94,7 +94,7 @@ def test_large_queries_do_not_delay_small_ones() -> None:
     assert asked == [0, 1, 2, 0, 1, 2]
 
 
-def test_incomplete_answers_are_asked_for_again_and_then_counted() -> None:
+def test_incomplete_answers_are_requested_again_and_then_counted() -> None:
     current = Round.begin(1, "2026-01-01T00:00:00+00:00")
     noted: dict[str, int] = {}
     requests = 0

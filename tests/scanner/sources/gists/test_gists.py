@@ -117,7 +117,7 @@ def test_text_of_the_list_itself_is_scanned(source: Gists, sandbox: SandboxGitHu
     assert all(is_disabled(source.database, digest) for digest in digests)
 
 
-def test_a_file_whose_address_holds_a_token_is_read_at_once_and_its_address_never_stored(
+def test_a_file_with_a_token_in_its_address_is_read_at_once_and_the_address_never_stored(
     source: Gists, sandbox: SandboxGitHub, fresh_token: Token
 ) -> None:
     name, inside = fresh_token(), fresh_token()
@@ -131,7 +131,7 @@ def test_a_file_whose_address_holds_a_token_is_read_at_once_and_its_address_neve
     assert name not in json.dumps(job.target)
 
 
-def test_a_content_that_two_open_jobs_or_one_hold_twice_is_fetched_once(
+def test_a_content_that_is_queued_twice_is_fetched_once(
     source: Gists, sandbox: SandboxGitHub, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = fresh_token()

@@ -133,7 +133,7 @@ def test_a_new_branch_fetches_only_objects_missing_in_the_default_branch(
     assert (digests(reading), reading.tip) == ({digest(new)}, tip)
 
 
-def test_what_was_pushed_after_a_branch_was_created_was_not_public_before_it_was_committed(
+def test_a_token_counts_as_public_no_earlier_than_its_commit(
     client: GitHub, workplace: Make, fresh_token: Token
 ) -> None:
     work = workplace()
@@ -158,7 +158,7 @@ def test_a_tip_that_was_read_before_is_not_read_again(
     assert (reading.candidates, reading.complete, sandbox.requests["git"]) == ([], True, 1)
 
 
-def test_a_branch_whose_name_holds_a_token_is_found_by_its_redacted_name(
+def test_a_branch_whose_name_contains_a_token_is_found_by_its_redacted_name(
     client: GitHub, workplace: Make, fresh_token: Token
 ) -> None:
     work, in_name, inside = workplace(), fresh_token(), fresh_token()
@@ -228,7 +228,7 @@ def test_a_repository_whose_name_contains_a_token_is_requested_by_its_id(
     assert in_name not in repr(reading)
 
 
-def test_a_push_survives_json(fresh_token: Token) -> None:
+def test_a_push_is_unchanged_after_it_was_stored_as_json(fresh_token: Token) -> None:
     push = pushed("a" * 40, "b" * 40)
     assert Push.from_json(push.to_json()) == push
     assert JSONResponse(push.to_json()).status_code == 200

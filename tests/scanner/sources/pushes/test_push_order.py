@@ -91,7 +91,7 @@ def test_people_and_new_repositories_come_before_machines(changes: dict[str, Any
     assert likelihood_of(Evidence(**(values | changes))) == expected
 
 
-def test_each_weight_has_a_name_of_its_own_and_a_reason() -> None:
+def test_each_weight_has_a_unique_name_and_a_reason() -> None:
     assert len({weight.name for weight in WEIGHTS}) == len(WEIGHTS)
     assert all(weight.reason and weight.points for weight in WEIGHTS)
     assert score(Evidence("ana/app")) == 0
@@ -123,7 +123,7 @@ def test_pushes_above_the_limit_are_dropped_least_likely_first_and_counted(datab
     assert sorted(left) == [95, 95, 95, 95, 100, 100]
 
 
-def test_nothing_that_was_begun_is_dropped(database: Database) -> None:
+def test_a_job_that_has_begun_is_not_dropped(database: Database) -> None:
     with database.write() as session:
         for number in range(3):
             enqueue_found(session, Found(pushes=[push(f"{number:040x}", likelihood="unlikely")]))
@@ -290,9 +290,7 @@ def test_a_push_with_the_same_head_and_an_older_start_is_read(
     assert sandbox.requests["git"] == 1
 
 
-def test_a_commit_that_an_operator_names_is_read_though_it_was_read_before(
-    bench: Bench, workplace: Make, sandbox: SandboxGitHub
-) -> None:
+def test_a_commit_that_an_operator_names_is_read_again(bench: Bench, workplace: Make, sandbox: SandboxGitHub) -> None:
     work = workplace()
     before = work.commit("first")
     head = work.commit("second")

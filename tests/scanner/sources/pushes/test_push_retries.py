@@ -129,7 +129,7 @@ def without_git(sandbox: SandboxGitHub, answer: Callable[[], Response] | None = 
     sandbox.faults["git"].append(answer or refusal)
 
 
-def test_a_push_that_waits_for_the_rest_budget_holds_up_no_other(
+def test_a_push_that_waits_for_the_rest_api_delays_no_other_push(
     bench: Bench, workplace: Make, sandbox: SandboxGitHub, fresh_token: Token
 ) -> None:
     tokens = [fresh_token() for _ in range(3)]
@@ -216,7 +216,7 @@ def test_a_blocked_or_empty_repository_is_skipped_and_counted_by_reason(
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_retry_is_spread(
+def test_retries_are_spread_over_time(
     bench: Bench, workplace: Make, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setattr(page_work, "spread", lambda seconds: seconds + 5000)

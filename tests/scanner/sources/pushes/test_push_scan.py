@@ -94,7 +94,7 @@ def test_the_same_push_is_not_read_twice(
     assert bench.jobs()[-1].counts == {"pushes": 1, "skipped_already_read": 1}
 
 
-def test_a_push_that_was_read_in_part_is_not_taken_for_read(
+def test_a_push_that_was_read_in_part_does_not_count_as_read(
     bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = leaked(workplace, fresh_token())
@@ -306,7 +306,7 @@ def test_the_other_branches_of_a_new_repository_are_read_after_its_default_branc
     assert bench.scan() is None
 
 
-def test_pushes_and_finds_are_counted_by_band(bench: Bench, workplace: Make, fresh_token: Token) -> None:
+def test_pushes_and_finds_are_counted_by_band_of_likelihood(bench: Bench, workplace: Make, fresh_token: Token) -> None:
     token = fresh_token()
     bench.know(token)
     bench.queue(replace(leaked(workplace, token), likelihood="likely"))

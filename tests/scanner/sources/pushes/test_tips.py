@@ -45,11 +45,11 @@ def read(*numbers: int, before: int | None = None, is_read: bool = True) -> Tips
         max_size=21,
     )
 )
-def test_tips_survive_the_table(tips: list[Tip]) -> None:
+def test_tips_are_unchanged_after_they_were_stored(tips: list[Tip]) -> None:
     assert decoded(encoded(tips)) == tuple(tips)
 
 
-def test_the_past_of_a_branch_is_dropped_before_other_branches() -> None:
+def test_earlier_tips_of_a_branch_are_dropped_before_tips_of_other_branches() -> None:
     known = advanced(RememberedTips(), read(*range(1, 11)), PUSHED, NOW)
     for number in range(100, 140):
         known = advanced(known, read(number, before=number - 1 if number > 100 else 1), PUSHED, NOW)
@@ -87,7 +87,7 @@ def push(number: int, name: str = "ana/app") -> Push:
     return Push(name, number, oid(0), oid(1), "", "", PUSHED, "push")
 
 
-def test_repositories_of_two_hosts_and_a_wiki_do_not_share_a_memory(database: Database) -> None:
+def test_repositories_of_two_hosts_and_a_wiki_do_not_share_their_tips(database: Database) -> None:
     with database.write() as session:
         memory.remember(session, [(push(1), read(1)), (push(1, "ana/app.wiki"), read(2))], "github.com")
         memory.remember(session, [(push(1), read(3))], "git.example")

@@ -27,7 +27,7 @@ def test_a_push_counts_as_seen_by_the_first_listing_of_its_repository_from_then_
     assert delays(marks, catches) == [60.0, None, None]
 
 
-def test_a_share_is_of_marks_for_which_the_time_is_over() -> None:
+def test_a_share_counts_only_marks_whose_time_is_over() -> None:
     marks = [Mark(number, NOW - 400 * number, NOW - 400 * number + 5) for number in range(1, 11)]
     catches = [Mark(mark.repository_id, mark.pushed_at, mark.pushed_at + 120) for mark in marks[:6]]
     found = recall(marks, catches, NOW)
@@ -59,14 +59,14 @@ def test_nothing_is_estimated_without_marks() -> None:
 
 
 @pytest.mark.parametrize(("seen", "marks"), [(0, 20), (20, 20), (1, 5000), (4999, 5000)])
-def test_an_interval_lies_between_none_and_all_and_holds_its_share(seen: int, marks: int) -> None:
+def test_an_interval_is_between_0_and_1_and_contains_its_share(seen: int, marks: int) -> None:
     found = share_of(seen, marks)
     assert found is not None
     assert 0 <= found.low <= seen / marks <= found.high <= 1
     assert found.low < found.high
 
 
-def test_the_total_lies_in_its_interval_in_at_least_93_percent_of_simulated_days() -> None:
+def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_days() -> None:
     """Simulate 200 days with different rates and lags. Whether one source misses a push does not depend on the other
     source.
     """
@@ -124,7 +124,7 @@ class Biased:
         return found is not None and found.low <= self.pushes <= found.high
 
 
-def test_the_total_holds_in_200_days_on_which_each_source_prefers_some_pushes() -> None:
+def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_some_pushes() -> None:
     """Each source prefers some pushes alone, and some together with the other source, up to COMMON_BIAS."""
     chance = random.Random(11)
     days = [
@@ -198,7 +198,7 @@ class Day:
         return found
 
 
-def test_the_total_holds_in_200_days_on_which_the_sources_are_no_fair_samples() -> None:
+def test_the_interval_contains_the_total_on_days_on_which_the_sources_are_unfair_samples() -> None:
     chance = random.Random(23)
     held = 0
     for _ in range(200):
@@ -217,7 +217,7 @@ def test_the_total_holds_in_200_days_on_which_the_sources_are_no_fair_samples() 
     assert held >= 0.93 * 200, held
 
 
-def test_a_common_preference_beyond_the_allowance_is_not_in_the_interval() -> None:
+def test_a_common_preference_beyond_the_allowance_puts_the_total_outside_the_interval() -> None:
     """This is a known weakness, which the docs describe. With more marks, the interval around a wrong total gets
     narrower.
     """

@@ -19,7 +19,7 @@ from tests.scanner.sources.repository_search.searching import SOURCE, Searching,
 from workers.sandbox.github import SandboxGitHub
 
 
-def test_a_push_is_queued_with_its_tip_once_the_index_knows_it(search: Searching) -> None:
+def test_a_push_is_queued_with_its_last_commit_when_the_index_knows_it(search: Searching) -> None:
     search.poll()
     search.push("ana/app", is_fork=True, language="Python")
     search.sandbox.list_repository("ana/empty", created_at=search.now)
@@ -45,7 +45,9 @@ def test_windows_of_thousands_are_read_in_parts_that_github_shows_whole(search: 
 
 
 @only_sqlite
-def test_more_than_github_shows_of_one_second_is_read_from_both_ends_and_the_rest_is_a_gap(search: Searching) -> None:
+def test_a_second_with_more_pushes_than_github_shows_is_read_from_both_ends_and_the_rest_is_a_gap(
+    search: Searching,
+) -> None:
     search.poll()
     for number in range(2100):
         search.push(f"ana/app{number}")
@@ -177,7 +179,7 @@ def test_an_index_that_loses_half_of_its_entries_is_recorded_as_a_gap(search: Se
 
 
 @only_sqlite
-def test_a_credential_that_sees_only_a_part_is_named_and_the_rest_search_is_used(search: Searching) -> None:
+def test_a_credential_that_sees_only_a_part_is_named_and_the_rest_api_searches(search: Searching) -> None:
     search.sandbox.graphql.sees = 0.1
     for number in range(500):
         search.push(f"ben/app{number}", ago=25 - number // 5)

@@ -35,7 +35,7 @@ def second(sandbox: SandboxGitHub, upgraded_sqlite: Path, tmp_path: Path) -> Ite
 
 
 @only_sqlite
-def test_the_rest_search_is_used_when_the_points_are_spent(search: Searching) -> None:
+def test_the_rest_api_searches_when_the_graphql_points_are_spent(search: Searching) -> None:
     search.poll()
     search.push("ana/app")
     limited = {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded"}]}
@@ -117,7 +117,9 @@ def test_two_installations_on_one_credential_share_its_quota_and_miss_nothing_si
 
 
 @only_sqlite
-def test_after_a_day_of_downtime_all_of_it_is_read_or_named(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_day_of_downtime_every_push_is_read_or_recorded_as_missed(
+    search: Searching, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(windows, "MAX_BEHIND_WIDTH", 1800)  # a third of the requests, so that the test is faster
     search.poll()
     pushed = {f"ana/app{number}": search.now + number * 700 for number in range(120)}
@@ -133,7 +135,7 @@ def test_after_a_day_of_downtime_all_of_it_is_read_or_named(search: Searching, m
 
 
 @only_sqlite
-def test_windows_that_the_points_do_not_pay_for_are_left_to_the_rest_search(search: Searching) -> None:
+def test_windows_for_which_the_graphql_points_are_not_enough_are_left_to_the_rest_api(search: Searching) -> None:
     search.sandbox.points_limit, search.sandbox.repository_search_limit = 40, 500
     pushed: dict[str, float] = {}
     for _ in range(16):

@@ -27,7 +27,7 @@ from scanner.sources.repository_search.windows import (
 NOW = 1_800_000_000.0
 
 
-def test_a_cursor_comes_back_as_it_was_written() -> None:
+def test_a_cursor_is_unchanged_after_it_was_stored() -> None:
     plan = Plan(until=5, behind=[(1, 2), (3, 4)], compared=(7, 9), late=[0.5, 0.25, 0.0], debt=0.5, behind_rate=2.5)
     assert Plan.from_json(plan.to_json(), NOW) == plan
     assert Plan.from_json({}, NOW).until == int(NOW - FIRST_SETTLE)
@@ -67,7 +67,7 @@ def test_a_window_waits_until_the_index_has_settled() -> None:
     assert plan.next_window(1070) == (1000, 1009)
 
 
-def test_the_first_look_moves_away_from_late_entries_and_back_within_its_limits() -> None:
+def test_the_first_look_comes_later_if_entries_are_late_and_earlier_again_within_its_limits() -> None:
     plan = Plan(until=0, settle=60)
     for _ in range(20):
         plan.measured(0, 0.4)
@@ -82,7 +82,7 @@ def test_the_first_look_moves_away_from_late_entries_and_back_within_its_limits(
     plan.probed(1e9, rate=66.0)
     assert plan.settle == MAX_SETTLE
     plan.probed(20, rate=66.0)
-    assert plan.settle == 22, "the index makes progress, so the first looks go on"
+    assert plan.settle == 22, "the index is fast again, so the first look comes soon"
     stored = Plan.from_json(plan.to_json(), 0.0)
     assert (stored.settle, stored.learned, stored.lag) == (22, MIN_SETTLE, 20)
 
@@ -138,7 +138,7 @@ def test_every_second_is_either_caught_up_or_given_up(spans: list[tuple[int, int
     assert after == before + added
 
 
-def test_a_lasting_drop_is_believed_after_hours_and_not_before() -> None:
+def test_a_lasting_drop_of_the_rate_is_accepted_only_after_hours() -> None:
     plan = Plan(until=0, rate=70.0)
     hours = 0
     while plan.is_thin((plan.until, plan.until + 9), 350) and hours < 24:
@@ -149,11 +149,11 @@ def test_a_lasting_drop_is_believed_after_hours_and_not_before() -> None:
 
 
 @pytest.mark.parametrize(("rate", "total"), [(0.2, 1), (2.0, 12), (70.0, 600)])
-def test_a_window_that_chance_makes_smaller_is_not_thin(rate: float, total: int) -> None:
+def test_a_window_with_fewer_pushes_by_chance_does_not_count_as_incomplete(rate: float, total: int) -> None:
     assert not Plan(until=0, rate=rate).is_thin((0, 9), total)
 
 
-def test_after_a_long_pause_fewer_pushes_are_no_loss() -> None:
+def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
     plan = Plan(until=0, rate=70.0)
     assert plan.is_after_pause(8 * 3600)
     plan.expect_less()

@@ -102,5 +102,5 @@ def test_digests_of_a_job_are_limited_and_survive_its_steps() -> None:
         ),
     ],
 )
-def test_the_result_is_a_sentence(counts: dict[str, int], words: str) -> None:
+def test_the_result_of_a_rescan_is_a_sentence(counts: dict[str, int], words: str) -> None:
     assert jobs_watched.found_text([ScanJob(counts=counts)]) == words

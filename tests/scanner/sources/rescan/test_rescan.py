@@ -77,7 +77,7 @@ def test_an_unknown_repository_fails_in_one_line(database: Database, rescan: Cal
     assert (failed.state, failed.error) == ("failed", "there is no public repository no/body")
 
 
-def test_a_repository_over_the_limit_fails_in_sight(
+def test_a_repository_over_the_limit_fails_visibly(
     database: Database, client: GitHub, workplace: Make, settings: Settings
 ) -> None:
     work = workplace()
@@ -224,7 +224,7 @@ def test_a_gist_is_read_with_its_history(
     assert (place.kind, place.path, place.url) == ("gist", "a.py", f"{sandbox.url}/gist/{gist.id}")
 
 
-def test_everything_of_an_owner_becomes_a_job(
+def test_each_repository_and_gist_of_an_owner_becomes_a_job(
     database: Database, sandbox: SandboxGitHub, workplace: Make, rescan: Callable[[], Responded | None]
 ) -> None:
     for name in ("ana/one", "ana/two", "ben/other"):

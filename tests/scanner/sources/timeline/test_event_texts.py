@@ -134,7 +134,7 @@ def test_an_address_outside_the_api_is_never_fetched(
     assert counts(database)["unread_reader_deadline"] == 1
 
 
-def test_one_page_spends_one_budget_whatever_it_brings(
+def test_all_texts_of_one_page_share_one_budget(
     api: respx.Router, database: Database, github: GitHub, tmp_path: Path, fresh_token: Callable[[], str]
 ) -> None:
     reader = LateReader()
@@ -146,7 +146,7 @@ def test_one_page_spends_one_budget_whatever_it_brings(
     assert sum(len(job.target["files"]) for job in jobs_of(database, "files")) == 60
 
 
-def test_plain_tokens_are_found_while_polling_though_the_text_is_late(
+def test_plain_tokens_are_found_during_the_poll_even_if_reading_the_text_takes_too_long(
     api: respx.Router, database: Database, github: GitHub, tmp_path: Path, fresh_token: Callable[[], str]
 ) -> None:
     api.get("/events").respond(json=[comment_event(1, f"{encoded(fresh_token())} {fresh_token()}")])
@@ -157,7 +157,7 @@ def test_plain_tokens_are_found_while_polling_though_the_text_is_late(
     assert len(jobs_of(database, "files")) == 1
 
 
-def test_an_answer_that_is_gone_ends_the_job(
+def test_a_text_that_is_gone_ends_the_job(
     api: respx.Router, database: Database, github: GitHub, tmp_path: Path, fresh_token: Callable[[], str]
 ) -> None:
     api.get("/events").respond(json=[comment_event(1, encoded(fresh_token()))])

@@ -99,7 +99,7 @@ def test_an_address_of_another_host_is_not_believed(fresh_token: Callable[[], st
     assert {document.place.url for document in found.documents} == {f"{WEB}/ana/app"}
 
 
-def test_an_issue_that_is_a_pull_request_is_called_one(fresh_token: Callable[[], str]) -> None:
+def test_an_issue_that_is_a_pull_request_is_called_a_pull_request(fresh_token: Callable[[], str]) -> None:
     issue = {"body": fresh_token(), "pull_request": {"url": "x"}}
     found = read(event("IssuesEvent", {"issue": issue}))
     assert "pull_request" in {document.place.kind for document in found.documents}
@@ -172,7 +172,7 @@ def test_unusable_events_are_counted_by_reason(changes: dict[str, Any], reason: 
     assert found.counts[reason] == 1
 
 
-def test_text_nested_beyond_reason_is_counted() -> None:
+def test_text_that_is_nested_too_deeply_is_counted() -> None:
     payload: Any = "x"
     for _ in range(100):
         payload = {"a": payload}

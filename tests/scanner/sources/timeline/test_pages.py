@@ -29,9 +29,7 @@ def full(start: int) -> list[dict[str, Any]]:
     return [push(number) for number in range(start, start + 100)]
 
 
-def test_further_pages_are_asked_for_while_they_are_full_and_bring_something_new(
-    api: respx.Router, github: GitHub
-) -> None:
+def test_further_pages_are_requested_while_they_are_full_and_have_new_events(api: respx.Router, github: GitHub) -> None:
     route = api.get("/events").mock(side_effect=pages(full(200), full(100), full(0)))
     polled = poll_pages(github, Cursor())
     assert len(polled.events) == 300
@@ -47,7 +45,7 @@ def test_events_that_cannot_be_used_do_not_end_the_paging(api: respx.Router, git
     assert route.call_count == 3
 
 
-def test_page_1_is_asked_for_alone_until_the_pages_of_texts_are_due(api: respx.Router, github: GitHub) -> None:
+def test_only_page_1_is_requested_until_the_pages_of_texts_are_due(api: respx.Router, github: GitHub) -> None:
     texts = [text(number) for number in range(500, 600)]
     route = api.get("/events").mock(side_effect=pages(full(0), texts, **{"X-Poll-Interval": "60"}))
     cursor = poll_pages(github, Cursor(), 1000.0).cursor
@@ -141,7 +139,9 @@ def test_two_polls_that_do_not_overlap_are_a_gap(api: respx.Router, github: GitH
     assert poll_pages(github, cursor).has_gap
 
 
-def test_a_page_that_failed_is_still_owed_when_the_first_one_has_not_changed(api: respx.Router, github: GitHub) -> None:
+def test_a_failed_page_is_requested_again_even_if_the_first_page_has_not_changed(
+    api: respx.Router, github: GitHub
+) -> None:
     serve = pages(full(200), full(100), full(0))
 
     def second_fails(request: httpx.Request) -> httpx.Response:
@@ -171,7 +171,7 @@ def test_a_burst_of_503_on_the_second_page_is_retried_within_the_poll(api: respx
     assert (len(polled.events), polled.error, polled.cursor.owed_pages) == (300, None, ())
 
 
-def test_a_body_that_breaks_off_is_an_error_and_its_page_is_owed(api: respx.Router, github: GitHub) -> None:
+def test_a_body_that_breaks_off_is_an_error_and_its_page_is_requested_again(api: respx.Router, github: GitHub) -> None:
     class Reset(httpx.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             yield json.dumps(full(100)).encode()[:5000]
@@ -211,7 +211,7 @@ def test_a_body_that_breaks_off_is_an_error_and_its_page_is_owed(api: respx.Rout
         (httpx.RemoteProtocolError("reset"), Unavailable, "connection"),
     ],
 )
-def test_each_failure_has_its_name(
+def test_each_failure_has_its_own_reason(
     api: respx.Router, github: GitHub, answer: Any, error: type[GitHubError], reason: str
 ) -> None:
     api.get("/events").mock(side_effect=[answer])
@@ -221,7 +221,7 @@ def test_each_failure_has_its_name(
     assert "\n" not in str(caught.value)
 
 
-def test_a_limit_says_for_how_long(api: respx.Router, github: GitHub) -> None:
+def test_a_rate_limit_says_how_long_to_wait(api: respx.Router, github: GitHub) -> None:
     api.get("/events").mock(return_value=httpx.Response(429, headers={"retry-after": "17"}))
     with pytest.raises(RateLimited) as caught:
         poll_pages(github, Cursor())
@@ -234,7 +234,7 @@ def test_a_strange_poll_interval_does_no_harm(api: respx.Router, github: GitHub,
     assert 1.0 <= poll_pages(github, Cursor()).interval <= 3600.0
 
 
-def test_another_host_is_never_asked(api: respx.Router, github: GitHub) -> None:
+def test_no_request_is_sent_to_another_host(api: respx.Router, github: GitHub) -> None:
     api.get("/events").mock(return_value=httpx.Response(302, headers={"location": "https://evil.example/events"}))
     with respx.mock(assert_all_called=False) as outside:
         evil = outside.get("https://evil.example/events")

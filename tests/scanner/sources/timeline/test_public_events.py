@@ -82,7 +82,9 @@ def test_no_event_that_a_database_would_refuse_stops_the_polling(
     assert look_up_again(database, policy=Policy()).sightings == 1
 
 
-def test_two_polls_at_once_ask_once(api: respx.Router, database: Database, github: GitHub, tmp_path: Path) -> None:
+def test_two_simultaneous_polls_send_one_request(
+    api: respx.Router, database: Database, github: GitHub, tmp_path: Path
+) -> None:
     route = api.get("/events").mock(side_effect=pages([push(1)]))
     threads = [
         threading.Thread(target=poll, args=(database, github, Detector()), kwargs={"state_dir": tmp_path})
@@ -95,7 +97,9 @@ def test_two_polls_at_once_ask_once(api: respx.Router, database: Database, githu
     assert route.call_count == 1
 
 
-def test_the_source_says_when_it_is_due(api: respx.Router, database: Database, github: GitHub, tmp_path: Path) -> None:
+def test_a_poll_that_is_not_due_sends_no_request(
+    api: respx.Router, database: Database, github: GitHub, tmp_path: Path
+) -> None:
     route = api.get("/events").mock(side_effect=pages([]))
     waited: list[float] = []
     for _ in range(3):
@@ -130,7 +134,7 @@ def test_inline_text_is_scanned_where_it_is_polled_and_never_stored(
     ],
     ids=["deep", "number", "not UTF-8", "address"],
 )
-def test_an_event_that_cannot_be_read_hides_none_of_its_page(
+def test_an_event_that_cannot_be_read_hides_no_other_event_of_its_page(
     api: respx.Router,
     database: Database,
     polled: Callable[[], PollReport],
@@ -231,7 +235,7 @@ def test_a_list_that_never_changes_is_noticed_despite_its_etag(
     assert not state(database).cursor["is_stale"]
 
 
-def test_a_quiet_github_serves_no_old_list_until_something_newer_was_seen_elsewhere(
+def test_an_unchanged_list_counts_as_old_only_if_another_source_has_seen_newer_pushes(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], tmp_path: Path
 ) -> None:
     api.get("/events").mock(side_effect=pages(list_of(0, newest=3600, count=30)))
@@ -254,7 +258,7 @@ def test_a_list_that_goes_back_in_time_is_old_on_every_github(
         assert state(database).cursor["is_stale"] == is_stale
 
 
-def test_an_old_list_of_the_public_github_needs_no_other_proof(database: Database, tmp_path: Path) -> None:
+def test_an_old_list_of_the_public_github_counts_as_old_without_other_proof(database: Database, tmp_path: Path) -> None:
     github = connect("https://api.github.com", "https://github.com", None)
     with respx.mock(base_url="https://api.github.com") as router:
         router.get("/events").mock(side_effect=pages(list_of(0, newest=3600, count=30)))

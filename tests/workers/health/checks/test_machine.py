@@ -67,7 +67,7 @@ def test_the_clock_is_compared_with_the_database_and_github(database: Database, 
     context.close()
 
 
-def test_a_state_folder_that_others_may_enter_or_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_state_folder_that_others_may_enter_or_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     assert "mode 0700" in machine.check_state_folder(folder)
     folder.chmod(0o750)

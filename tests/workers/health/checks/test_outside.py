@@ -40,14 +40,14 @@ def test_an_accepted_credential_shows_its_quota_and_a_rejected_one_is_named(sand
         outside.check_credential(context, SECRET)
 
 
-def test_no_credential_is_wrong_only_where_a_source_is_on() -> None:
+def test_a_missing_credential_is_reported_only_if_a_source_needs_it() -> None:
     with pytest.raises(Wrong, match="60 requests an hour"):
         outside.check_credential(context_of(), None)
     with pytest.raises(Off):
         outside.check_credential(context_of(sources=""), None)
 
 
-def test_git_is_tried_over_http(sandbox: SandboxGitHub) -> None:
+def test_the_check_of_git_sends_a_real_request(sandbox: SandboxGitHub) -> None:
     context = context_of(github_api_url=sandbox.api_url, github_web_url=sandbox.url)
     assert outside.check_git(context) == "127.0.0.1 answers git"
     sandbox.create_repository(outside.PUBLIC_REPOSITORY)

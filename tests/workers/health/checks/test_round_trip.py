@@ -30,7 +30,9 @@ def _answered_by(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], None])
     monkeypatch.setattr(wake, "wake", send)
 
 
-def test_an_answer_of_a_worker_is_ok(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_whose_worker_answers_is_ok(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def worker(task_name: str) -> None:
         assert task_name == "r8scan.echo_rescans"
         round_trip.answer("rescans", database, settings)
@@ -40,7 +42,7 @@ def test_an_answer_of_a_worker_is_ok(database: Database, settings: Settings, mon
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_no_answer_and_old_or_strange_answers_name_the_process_to_start(
+def test_without_a_valid_answer_the_check_names_the_process_to_start(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, queue: str
 ) -> None:
     def strange(_: str) -> None:

@@ -200,7 +200,7 @@ def test_strangers_who_guess_a_name_do_not_keep_its_owner_out(context: Context) 
         assert attempt(client, 200, PASSWORD) == 303
 
 
-def test_a_password_does_not_travel_in_the_clear_over_a_public_network(context: Context) -> None:
+def test_a_password_is_not_sent_unencrypted_over_a_public_network(context: Context) -> None:
     with client_of(context, headers={"X-Forwarded-For": "8.8.8.8"}) as client:
         assert "plain HTTP" in client.get("/console/sign-in").text
         answer = client.post("/console/sign-in", data={"name": "ana", "password": PASSWORD})
@@ -241,7 +241,7 @@ def test_signing_in_and_out_is_in_the_audit_with_the_person(operator: httpx.Clie
         assert session.execute(statement.limit(2)).scalars().all() == ["console_signed_out", "console_signed_in"]
 
 
-def test_every_answer_carries_the_headers_that_protect_it(operator: httpx.Client) -> None:
+def test_every_answer_has_the_headers_that_protect_it(operator: httpx.Client) -> None:
     for path in ("/console/", "/console/sign-in", "/console/nothing", f"/console/incidents/{SOME_ID}"):
         headers = operator.get(path).headers
         policy = headers["Content-Security-Policy"]
@@ -290,7 +290,7 @@ def test_a_form_that_is_too_large_or_no_form_is_refused(operator: httpx.Client, 
     assert operator.post(address, content=b"reason=\xff\xfe").status_code == 400
 
 
-def test_a_form_that_is_dripped_is_answered_and_not_waited_for(
+def test_a_form_that_arrives_too_slowly_is_refused(
     operator: httpx.Client, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "GRACE_SECONDS", 0.2)
@@ -361,5 +361,5 @@ def test_incidents_are_untouched_by_all_refused_requests(client: httpx.Client, o
         assert session.execute(select(Incident.state).where(Incident.state == IncidentState.OPEN)).scalars().all()
 
 
-def test_the_licence_of_what_is_vendored_is_kept() -> None:
+def test_the_licences_of_vendored_files_are_kept() -> None:
     assert "BSD" in (Path(rendering.FOLDER) / "static" / "htmx.LICENSE").read_text()

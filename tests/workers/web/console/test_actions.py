@@ -85,7 +85,7 @@ def test_a_token_is_enabled_and_disabled_with_an_address_as_evidence(
         assert token.disabled_at is not None
 
 
-def test_the_brake_does_not_hold_what_a_person_decides(
+def test_the_brake_does_not_hold_a_disable_by_a_person(
     operator: httpx.Client, context: Context, own_database: Database
 ) -> None:
     one = newest_incident(context, action=Decision.FLAGGED)
@@ -97,7 +97,7 @@ def test_the_brake_does_not_hold_what_a_person_decides(
         assert session.execute(select(Brake.closed_at)).scalar_one() is not None
 
 
-def test_a_protected_token_is_not_disabled_before_its_protection_is_taken_away(
+def test_a_protected_token_is_not_disabled_before_its_protection_is_removed(
     operator: httpx.Client, context: Context, own_database: Database
 ) -> None:
     one = newest_incident(context, action=Decision.PROTECTED)
@@ -206,7 +206,7 @@ def context_now(context: Context) -> str:
     return overview(context.database, context.settings).at.isoformat()
 
 
-def test_an_incident_is_taken_given_on_and_found_by_its_assignee(
+def test_an_incident_is_assigned_reassigned_and_found_by_its_assignee(
     operator: httpx.Client, context: Context, own_database: Database
 ) -> None:
     one = newest_incident(context, state=IncidentState.OPEN)
@@ -271,7 +271,7 @@ def test_failed_messages_are_tried_again_from_the_outbox(
     assert woken == ["outbox", "outbox"]
 
 
-def test_a_failed_mail_to_an_owner_goes_to_the_addresses_of_today(
+def test_a_failed_mail_to_an_owner_is_sent_again_to_the_current_addresses(
     operator: httpx.Client, own_database: Database, woken: list[str]
 ) -> None:
     one = failed_message(own_database, Channel.EMAIL)

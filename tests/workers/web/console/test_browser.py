@@ -62,7 +62,7 @@ def test_an_operator_signs_in_filters_opens_acts_and_finds_it_in_the_audit(brows
 
 
 @needs_chromium
-def test_a_page_shows_what_is_new_without_being_loaded_again(browser: Browser, context: Context) -> None:
+def test_a_page_shows_new_rows_without_being_loaded_again(browser: Browser, context: Context) -> None:
     one = newest_incident(context, action=Decision.DISABLED, state=IncidentState.OPEN)
     with client_of(context) as client, window(browser, LOOKS[0], str(client.base_url)) as opened:
         page = opened.new_page()

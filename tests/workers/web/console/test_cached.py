@@ -81,7 +81,7 @@ def test_a_change_starts_a_refresh_at_once_and_one_more_after_a_running_one(
     assert source.reads == 3
 
 
-def test_a_value_that_nobody_looked_at_for_long_is_awaited(source: Source, value: Refreshed[int]) -> None:
+def test_a_value_that_is_too_old_is_read_again_before_it_is_returned(source: Source, value: Refreshed[int]) -> None:
     value.get()
     source.now += MAX_AGE_SECONDS + 1
     source.allowed.release()

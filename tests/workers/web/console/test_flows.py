@@ -232,7 +232,7 @@ def new_incident(database: Database) -> str:
     return str(one)
 
 
-def test_the_first_page_shows_what_is_new_and_says_when_it_cannot(browser: Browser, context: Context) -> None:
+def test_the_first_page_shows_new_incidents_and_says_if_it_cannot(browser: Browser, context: Context) -> None:
     with client_of(context) as client, window(browser, DESKTOP, str(client.base_url)) as opened:
         cookie = signed_in(client, context, "vera").cookies["r8scan"]
         opened.add_cookies([{"name": "r8scan", "value": cookie, "url": str(client.base_url)}])

@@ -100,7 +100,7 @@ def test_a_viewer_changes_no_job(viewer: httpx.Client, own_database: Database) -
     assert number_of(own_database) == before
 
 
-def test_what_a_job_could_not_read_is_listed_with_reason_and_place(
+def test_contents_that_a_job_could_not_read_are_listed_with_reason_and_place(
     viewer: httpx.Client, own_database: Database
 ) -> None:
     with own_database.read() as session:

@@ -26,9 +26,7 @@ def first_page(client: httpx.Client) -> str:
     return whole(client.get("/console/").text)
 
 
-def test_the_console_alone_is_no_worker_and_the_first_page_says_that_nothing_works(
-    viewer: httpx.Client, own_database: Database
-) -> None:
+def test_without_workers_the_first_page_says_that_nothing_works(viewer: httpx.Client, own_database: Database) -> None:
     with own_database.write() as session:
         session.execute(delete(Heartbeat).where(Heartbeat.role != WEB))
     page = first_page(viewer)

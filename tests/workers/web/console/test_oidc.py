@@ -59,7 +59,7 @@ def test_nobody_without_a_group_gets_in(oidc_context: Context) -> None:
         assert "r8scan" not in client.cookies
 
 
-def test_an_answer_is_good_once_and_in_the_browser_that_asked_for_it(oidc_context: Context) -> None:
+def test_an_answer_is_valid_once_and_only_in_the_browser_that_requested_it(oidc_context: Context) -> None:
     with client_of(oidc_context) as client:
         path = at_provider(client, "ana")
         cookie = client.cookies["r8scan-oidc"]
@@ -75,7 +75,7 @@ def test_an_answer_is_good_once_and_in_the_browser_that_asked_for_it(oidc_contex
         assert (again.status_code, "refused" in again.text) == (401, True)
 
 
-def test_what_the_provider_is_sent_has_pkce_state_and_nonce_and_no_secret(oidc_context: Context) -> None:
+def test_the_request_to_the_provider_has_pkce_state_and_nonce_and_no_secret(oidc_context: Context) -> None:
     with client_of(oidc_context) as client:
         asked = parse_qs(urlsplit(client.get("/console/sign-in/oidc").headers["Location"]).query)
         flow = Flow(client.cookies["r8scan-oidc"].partition(".")[0])
@@ -108,7 +108,7 @@ def test_changed_settings_end_the_sessions_that_they_let_in(
             assert client.get("/console/", headers={"Cookie": f"r8scan={cookie}"}).status_code == 303
 
 
-def test_a_provider_that_is_away_is_named_on_the_page(own_database: Database) -> None:
+def test_an_unavailable_provider_is_named_on_the_page(own_database: Database) -> None:
     with client_of(context_of(own_database, **values_of("http://127.0.0.1:1"))) as client:
         answer = client.get("/console/sign-in/oidc")
         assert (answer.status_code, "identity provider does not answer" in answer.text) == (503, True)
@@ -218,7 +218,7 @@ def test_a_role_may_be_deep_in_a_claim_and_a_name_is_one_line(oidc_context: Cont
         ),
     ],
 )
-def test_secrets_travel_encrypted_or_not_at_all(address: str, is_safe: bool) -> None:
+def test_secrets_are_sent_encrypted_or_not_at_all(address: str, is_safe: bool) -> None:
     assert is_safe_address(address) == is_safe
 
 

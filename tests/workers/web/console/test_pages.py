@@ -56,7 +56,7 @@ def test_every_page_answers_and_loads_nothing_from_elsewhere(viewer: httpx.Clien
             assert tag != "script" or loaded, path
 
 
-def test_text_of_strangers_is_never_markup(viewer: httpx.Client, context: Context) -> None:
+def test_hostile_text_is_never_markup(viewer: httpx.Client, context: Context) -> None:
     incident = f"/console/incidents/{newest_incident(context, token_name=HOSTILE)}"
     for path in (*PAGES, incident):
         page = viewer.get(path).text
@@ -84,7 +84,7 @@ KEPT_BY_THE_SERVICE = {
 SHOWN = (Account, ApiToken, BudgetState, Canary, Exposure, Gap, Incident, Notification, Recipient, Report, ScanJob)
 
 
-def test_no_column_that_a_page_shows_can_bring_markup(viewer: httpx.Client, context: Context) -> None:
+def test_no_column_that_a_page_shows_can_inject_markup(viewer: httpx.Client, context: Context) -> None:
     addresses = [path for _, path in pages(context)]
     changed = 0
     with context.database.write() as session:
@@ -111,7 +111,7 @@ def test_the_first_page_says_what_is_disabled_what_is_wrong_and_what_waits(viewe
     assert "Repositories with most incidents" in page
 
 
-def test_the_page_of_an_incident_shows_places_and_notifications(viewer: httpx.Client, context: Context) -> None:
+def test_the_page_of_an_incident_shows_its_places_and_notifications(viewer: httpx.Client, context: Context) -> None:
     page = whole(viewer.get(f"/console/incidents/{newest_incident(context, action='disabled')}").text)
     assert re.search(r"found in \w+/[\w-]+ and \d+ more places, and disabled [\d.]+ s after it became public", page)
     assert "Open on GitHub" in page
@@ -128,9 +128,7 @@ def test_places_beyond_the_first_page_are_one_click_away(viewer: httpx.Client, c
     assert second.count("Open on GitHub") + first.count("Open on GitHub") > 30
 
 
-def test_a_mail_is_shown_as_its_owner_got_it_in_a_frame_that_can_do_nothing(
-    viewer: httpx.Client, context: Context
-) -> None:
+def test_a_mail_is_shown_as_its_owner_got_it_in_a_frame_without_rights(viewer: httpx.Client, context: Context) -> None:
     page = viewer.get(f"/console/incidents/{newest_incident(context, action='protected')}").text
     mail = re.search(r"/console/mails/[0-9a-f-]{36}", page)
     assert mail is not None
@@ -179,7 +177,7 @@ def test_the_timeline_names_no_actor_where_none_is_known(viewer: httpx.Client, c
     assert "by unknown" not in page
 
 
-def test_an_incident_says_where_who_was_told_and_when_before_what_can_be_done(
+def test_an_incident_shows_its_places_and_mails_before_the_possible_actions(
     operator: httpx.Client, context: Context
 ) -> None:
     page = operator.get(f"/console/incidents/{newest_incident(context)}").text
@@ -188,7 +186,7 @@ def test_an_incident_says_where_who_was_told_and_when_before_what_can_be_done(
     assert page.index('href="#acts"') < parts[0], "the actions are one step away for the keyboard and on a telephone"
 
 
-def test_sign_ins_do_not_hide_what_people_decided_and_times_are_relative(
+def test_sign_ins_do_not_hide_decisions_of_people_and_times_are_relative(
     viewer: httpx.Client, own_database: Database
 ) -> None:
     with own_database.write() as session:

@@ -114,7 +114,7 @@ def test_days_and_the_moment_of_a_bulk_action_limit_every_filter(database: Datab
             )
 
 
-def test_pages_give_each_incident_once_even_when_many_were_detected_at_one_moment(database: Database) -> None:
+def test_pages_contain_each_incident_once_even_if_many_were_detected_at_one_moment(database: Database) -> None:
     fill(database)
     with database.write() as session:
         at = session.execute(select(Incident.detected_at).order_by(Incident.detected_at).limit(1)).scalar_one()

@@ -17,7 +17,7 @@ from tests.workers.web.console.filled import fill
 from workers.web.console.queries import decisions, figures, lists
 
 
-def test_each_list_gives_every_row_once_over_its_pages(database: Database) -> None:
+def test_the_pages_of_each_list_contain_every_row_once(database: Database) -> None:
     fill(database, incidents=70)
     kinds: tuple[tuple[Callable[..., lists.Listed[Any]], type[Any]], ...] = (
         (lists.job_list, ScanJob),
@@ -44,7 +44,7 @@ def test_each_list_gives_every_row_once_over_its_pages(database: Database) -> No
         assert {one.reason for one in lists.failure_reasons(session)} <= {"RepositoryTooLarge", "CloneFailed"}
 
 
-def test_figures_and_what_waits_are_those_of_the_rows(database: Database) -> None:
+def test_figures_and_waiting_decisions_agree_with_the_rows(database: Database) -> None:
     fill(database)
     now = datetime.now(UTC)
     with database.read() as session:
