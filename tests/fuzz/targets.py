@@ -44,9 +44,7 @@ class Target:
 
 
 def read(content: bytes) -> None:
-    """Check that the engine reads the content without an exception, and within the limits of expanded bytes and
-    steps.
-    """
+    """Check that the engine reads the content without an exception and within its limits."""
     ticks = itertools.count()
     meter = Meter(LIMITS, len(content), clock=lambda: next(ticks) / MAX_STEPS)
     found = all_findings(content, "fuzz", meter)
@@ -88,9 +86,7 @@ def pack(content: bytes) -> None:
 
 
 def pack_in_reader(content: bytes) -> None:
-    """Check that the process that asks a reader about the pack accepts the reader's answer, and receives the same
-    findings.
-    """
+    """Check that the process that asks a reader about the pack receives the reader's findings unchanged."""
     import socket
 
     from scanner.detection.deep_reading import InProcessReader
@@ -111,10 +107,7 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that each entry of an index is read once, left to git or given up, whatever the index and the pack contain.
-
-    `files` are the content of the pack and of its index.
-    """
+    """Check that each entry of an index is read once, left to git or given up. `files`: the pack and its index."""
     from scanner.detection.pack_history.families import MAX_OBJECT_BYTES, plan_history
     from scanner.detection.pack_history.index import UnusualPack, open_pack
     from scanner.detection.pack_history.reading import FamilyReader
@@ -172,9 +165,7 @@ def delta(content: bytes) -> None:
 
 
 def answer(content: bytes) -> None:
-    """Check that a git server's answer is split into the same lines, whatever the sizes of the pieces in which it
-    arrives.
-    """
+    """Check that a git server's answer is split into the same lines, however it is cut into pieces."""
     from scanner.github.errors import GitHubError
     from scanner.github.git_protocol import pkt_lines
 

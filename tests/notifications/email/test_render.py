@@ -1,6 +1,4 @@
-"""Every kind of mail, rendered from the built-in templates: the text and the HTML say the same, and hostile strings do
-no harm.
-"""
+"""Every kind of mail, from the built-in templates: text and HTML say the same, and hostile strings do no harm."""
 
 from __future__ import annotations
 
@@ -275,11 +273,7 @@ def test_every_pair_of_colours_has_enough_contrast(palette: Palette) -> None:
 
 
 class Painter(HTMLParser):
-    """A parser of an HTML mail. For each piece of text, it adds the pair of text colour and background colour to
-    `pairs`.
-
-    It computes the colours as a browser does, in light or in dark mode.
-    """
+    """The pairs of text colour and background colour in a mail, as a browser computes them in light or dark mode."""
 
     VOID = frozenset({"meta", "br", "img", "link", "hr"})
 
