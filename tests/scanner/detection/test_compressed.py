@@ -14,7 +14,7 @@ import pytest
 from scanner.detection.containers import container_kind, members_of
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.members import Container, UnreadableError, read_up_to, readable
-from tests.scanner.detection.container_builders import lzip, zstandard_compressed
+from tests.scanner.detection.compression_builders import lzip, zstandard_compressed
 
 TEXT = b"a line of text, not of a token\n" * 50
 Wrap = Callable[[bytes], bytes]

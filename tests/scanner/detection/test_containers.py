@@ -21,15 +21,10 @@ from hypothesis import strategies as st
 
 from scanner.detection import Candidate, Detector, Document, Place, ScanResult, sha256_digest
 from scanner.detection.limits import Limits
-from tests.scanner.detection.container_builders import (
-    CONTAINERS,
-    ar,
-    png,
-    seven_zipped,
-    tarred,
-    zipped,
-    zstandard_compressed,
-)
+from tests.scanner.detection.archive_builders import ar, seven_zipped, tarred, zipped
+from tests.scanner.detection.compression_builders import zstandard_compressed
+from tests.scanner.detection.container_builders import CONTAINERS
+from tests.scanner.detection.document_builders import png
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 TOKEN = random_token(random.Random(11))

@@ -13,7 +13,7 @@ import pytest
 from scanner.detection import Detector, Document, Place, hmac_sha256_digester, sha256_digest
 from scanner.detection.containers import container_kind
 from scanner.detection.matcher import WINDOW
-from tests.scanner.detection.container_builders import zipped
+from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 FILE = Place("file", repository="a/b", path="folder/a.zip")

@@ -12,7 +12,9 @@ import pytest
 
 from scanner.detection import Detector, Document, Place, ScanResult, sha256_digest
 from scanner.detection.containers import container_kind
-from tests.scanner.detection.container_builders import avro, behind_a_header, compound_file, raw_deflated
+from tests.scanner.detection.compression_builders import raw_deflated
+from tests.scanner.detection.container_builders import behind_a_header
+from tests.scanner.detection.document_builders import avro, compound_file
 from tests.scanner.detection.fuzz_targets import read_all
 from tests.scanner.detection.token_encoders import random_token
 

@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 
 from scanner.detection.containers import container_kind
 from scanner.detection.signatures import SIGNATURES, ContainerKind
-from tests.scanner.detection.container_builders import (
-    CONTAINERS,
-    ar,
-    cpio,
-    cpio_in_octal,
-    deb,
-    pdf,
-    rpm,
-)
+from tests.scanner.detection.archive_builders import ar, cpio, cpio_in_octal, deb, rpm
+from tests.scanner.detection.container_builders import CONTAINERS
+from tests.scanner.detection.document_builders import pdf
 from tests.scanner.detection.fuzz_targets import TARGETS, fuzz_container_kind, fuzz_wide, read_all
 
 TEXT = b"a line of text\nkey = value; " * 20

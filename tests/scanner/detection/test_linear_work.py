@@ -25,17 +25,9 @@ import pytest
 
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.signatures import ContainerKind
-from tests.scanner.detection.container_builders import (
-    ar,
-    cpio,
-    lz4_block,
-    png,
-    snappy_stream,
-    sqlite_database,
-    tarred,
-    unix_compressed,
-    zstandard_compressed,
-)
+from tests.scanner.detection.archive_builders import ar, cpio, tarred
+from tests.scanner.detection.compression_builders import lz4_block, snappy_stream, unix_compressed, zstandard_compressed
+from tests.scanner.detection.document_builders import png, sqlite_database
 from tests.scanner.detection.fuzz_targets import read_all
 from tests.scanner.detection.stream_builders import chrome_cache, firefox_cache
 

@@ -23,7 +23,7 @@ from scanner.detection.limits import Limits, Meter
 from scanner.detection.matcher import WINDOW
 from scanner.detection.needles import needle_groups
 from scanner.detection.prefilter import CLEAN, MAX_LOOKS, MAX_PLAIN_FINDINGS, plain_only
-from tests.scanner.detection.container_builders import zipped
+from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
 
 NEEDLES = [needle.text for group in needle_groups() for needle in group]

@@ -19,7 +19,7 @@ from scanner.detection import Detector, Document, Place, redact
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.token_formats import hint_of
 from scanner.detection.token_patterns import plain_matches
-from tests.scanner.detection.container_builders import zipped
+from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 TEXTS = st.text(max_size=60) | st.text(alphabet="r8_cjhfI4X%\\&#;x72=\"'\n\u200b\ud800 A", max_size=60)

@@ -10,7 +10,7 @@ import pytest
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.members import Container, read_up_to, readable
 from scanner.detection.tar_files import BLOCK, pax_records, tar_members
-from tests.scanner.detection.container_builders import old_tar, tarred
+from tests.scanner.detection.archive_builders import old_tar, tarred
 
 
 def read(content: bytes) -> tuple[dict[str, bytes], dict[str, int]]:

@@ -31,7 +31,7 @@ from scanner.detection.token_formats import (
 from scanner.isolation import ReaderPool
 from scanner.settings import SettingsError, load_settings
 from scanner.tokens.imports import BadRow, token_of
-from tests.scanner.detection.container_builders import zipped
+from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
 
 OTHERS = parse_formats(

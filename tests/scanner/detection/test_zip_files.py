@@ -17,7 +17,8 @@ from scanner.detection.containers import container_kind
 from scanner.detection.limits import LimitReachedError, Limits, Meter
 from scanner.detection.members import Container, read_up_to, readable
 from scanner.detection.zip_files import zip_members
-from tests.scanner.detection.container_builders import lzip, zipped, zstandard_compressed
+from tests.scanner.detection.archive_builders import zipped
+from tests.scanner.detection.compression_builders import lzip, zstandard_compressed
 
 TEXTS = {"a.txt": b"first text " * 20, "b.txt": b"second text " * 20, "c.txt": b"third text " * 20}
 

@@ -24,7 +24,8 @@ from scanner.detection.pack_scanning import PackRequest
 from scanner.detection.packs import PackLimits
 from scanner.isolation import ReaderPool, ReadersUnavailable, messages, reader, reader_pool
 from tests.processes import children
-from tests.scanner.detection.container_builders import CONTAINERS, zipped
+from tests.scanner.detection.archive_builders import zipped
+from tests.scanner.detection.container_builders import CONTAINERS
 from tests.scanner.detection.test_packs import pack_of, plain
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
