@@ -51,7 +51,7 @@ class Row:
     bytes.
 
     Attributes:
-        has_neighbour: Whether a token was leaked beside the input, which must be found in spite of the input.
+        has_neighbour: Whether another token was leaked beside the input. It must be found in spite of the input.
         neighbour_seconds: The time from the moment at which that leak was visible until its token was disabled.
         recorded: What the program counted as unread or refused, in words.
         failure: An error other than a reached limit. Empty if there was none.

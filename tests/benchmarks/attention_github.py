@@ -94,8 +94,8 @@ class PlantedPushes:
         return traits.size_kb >= SMALL_KB and not traits.is_new
 
     def objects(self, number: int) -> tuple[LooseObjects, str, str]:
-        """Return the objects that this push's repository does not share, the commit before the push, and the last
-        commit.
+        """Return the repository's own objects (without the shared history), the id of the commit before the push, and
+        the id of the last commit.
 
         The commit before the push is 40 zeros for a new repository.
         """

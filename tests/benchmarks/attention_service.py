@@ -49,7 +49,7 @@ Leaks that were not read by then count as missed.
 
 @dataclass
 class ServiceRun:
-    """The results of one run."""
+    """The results of one run of the service with throttled git."""
 
     pushes: int
     leaks: int
@@ -144,7 +144,7 @@ def _have_polled(database: Database) -> int:
 
 
 def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
-    """Add to the run: the pushes that the sources showed, by likelihood band, and the planted tokens that were
+    """Add to the run: the pushes that the sources showed, by band of likelihood, and the planted tokens that were
     disabled.
 
     `leaking` has the names of the repositories with a planted leak.

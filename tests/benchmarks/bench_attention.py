@@ -65,7 +65,7 @@ def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush
 def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
     """Simulate the reading of pushes.
 
-    Return how many pushes were read, and how many of these have a leak, each by likelihood band.
+    Return how many pushes were read, and how many of these have a leak, each by band of likelihood.
     """
     chance = random.Random(7)
     total = seconds * PUSHES_PER_SECOND
@@ -94,7 +94,7 @@ def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[C
 def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
     """Run the simulation on a new database.
 
-    Return how many pushes were read, and how many of these have a leak, each by likelihood band.
+    Return how many pushes were read, and how many of these have a leak, each by band of likelihood.
     """
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder) / 'r8scan.db'}")
@@ -106,7 +106,7 @@ def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Co
 
 
 def run_model(*, is_quick: bool, targets: Targets) -> None:
-    """Run the simulation, and print a table of the pushes read and leaks found in each likelihood band."""
+    """Run the simulation, and print a table of the pushes read and leaks found in each band of likelihood."""
     seconds, leaks = (60, 200) if is_quick else (300, 1000)
     print(f"the model: {seconds} s, {leaks} planted leaks", flush=True)
     read, found = simulate(seconds, leaks, LEAKING)

@@ -45,7 +45,7 @@ MAX_GROWTH = 1.25
 
 @dataclass
 class Run:
-    """The results of one run. Times are seconds from a push."""
+    """The results of one run. Delays are in seconds from a push."""
 
     pushes: int
     known: dict[int, float] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Run:
 
 @contextmanager
 def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Iterator[str]:
-    """Run the prepared GitHub in its own process, and yield its address."""
+    """Run the GitHub with prepared answers in its own process, and yield its address."""
     options = {"pushes": pushes, "rate": RATE, "leaks": leaks, "lag": lag, "new": NEW_A_SECOND, "out": folder}
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     child = start_child([sys.executable, "-m", "tests.benchmarks.discovery_github", *arguments])

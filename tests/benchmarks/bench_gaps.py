@@ -188,7 +188,7 @@ def downtime(own: World, targets: Targets) -> None:
 
 
 def index(own: World, targets: Targets) -> None:
-    """Lose half of the index's entries while pushes go on."""
+    """Let the search index lose half of the new repositories while pushes go on."""
     _prime(own)
     pushes = Pushes(own)
     own.github.index.lost = LOST_ENTRIES

@@ -228,7 +228,7 @@ def gist(value: Any) -> None:
 
 @functools.cache
 def _github() -> GitHub:
-    """Return a GitHub client for parsers that need its addresses. They send no request."""
+    """Return a GitHub client for parsers that need its addresses. The parsers send no request."""
     return connect(f"{WEB_URL}/api", WEB_URL, None)
 
 

@@ -100,9 +100,9 @@ class Watch:
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                # Once a sample has shown that a process is a reader, keep that. Later samples may not show it: a
-                # process that has ended has no command line. Earlier ones may not either: a new fork still has the
-                # command line of its parent.
+                # Once a sample has shown that a process is a reader, keep that. A later sample may not show it: a
+                # process that has ended has no command line. An earlier sample may not show it either: a new fork still
+                # has the command line of its parent.
                 cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)

@@ -41,7 +41,7 @@ def found(token: str, line: int = 1, repository: int = 1) -> Candidate:
 
 
 def mails(database: Database, post: Post | None = None) -> list[EmailMessage]:
-    """End the time in which mails are collected, deliver them, and return the delivered mails."""
+    """Make all waiting mails due, deliver them, and return the delivered mails."""
     with database.write() as session:
         session.execute(update(Notification).where(Notification.state != "sent").values(next_attempt_at=db_now(-1)))
     post = post or Post()

@@ -116,7 +116,7 @@ def queue(database: Database, repository: str, failures: int) -> int:
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_hung_job_visibly_fails_and_the_others_are_done(tmp_path: Path, redis_socket: str, pool: str) -> None:
     with running(tmp_path, redis_socket, "--pool", pool, "-c", "1", "-Q", "scanning") as service:
-        # The job has failed as often as allowed but once, so this claim is its last.
+        # The job may fail only once more, so this claim is its last.
         hung = queue(service.database, "hangs/app", jobs.MAX_FAILURES - 1)
         good = queue(service.database, "ana/app", 0)
 

@@ -17,7 +17,7 @@ from tests.notifications.email.rendering import IDENTITY
 from tests.notifications.email.test_render import poisoned, read
 
 SAMPLES = dict(samples())
-# Mail programs make links of less than this pattern matches. So text that it does not match becomes no link.
+# This pattern matches more than mail programs make into links. So text that it does not match becomes no link.
 LINKED = re.compile(
     r"(?i)(?:[a-z][a-z0-9+.-]*:[/\\]{2}|\b(?:mailto|tel|javascript|data|sms|file):|\bwww\.|\bftp\."
     r"|[\w-][.。](?:com|org|net|example|md|sh|zip|io|dev|app|ai|рф)\b|(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w)|\\\\)"

@@ -100,7 +100,7 @@ def fuzz_container_kind(data: bytes) -> None:
 
 
 def fuzz_wide(data: bytes) -> None:
-    """Decode any bytes as UTF-16 or UTF-32, and check that the text is not longer than these allow."""
+    """Decode any bytes as UTF-16 or UTF-32, and check that the text is not longer than these encodings allow."""
     codec = wide_codec(data) or "utf-16-le"
     for piece in wide_pieces(data, codec):
         assert len(piece.text) <= 3 * len(data) + 3

@@ -1,4 +1,6 @@
-"""The database refuses to change or delete an audit entry. If a change bypasses this, the hash chain reveals it."""
+"""The database refuses to change or delete an audit entry. The hash chain reveals a change that bypasses this
+refusal.
+"""
 
 from __future__ import annotations
 

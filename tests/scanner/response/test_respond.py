@@ -1,4 +1,4 @@
-"""The response to a leaked token: what r8scan does, and how often."""
+"""The response to a leaked token: what r8scan does with the token, the incident and the mails, and how often."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def test_each_source_is_measured_by_the_others_and_the_status_shows_it(database:
     with database.write() as session:
         marks.measure(session)
         rows = {row.source: row for row in session.execute(select(RecallMeasurement)).scalars()}
-    # The sources are compared two minutes after the push. The source did not see it within the first horizon of 60
-    # seconds, and the later horizons are not over.
+    # The sources are compared two minutes after the push. Repository search did not see the pushes within the first
+    # horizon of 60 seconds, and the later horizons are not over.
     assert rows["repository_search"].shares["60"][:2] == [45, 0]
     assert rows["new_repositories"].shares["60"][0] == 10
     estimate, low, high = rows["repository_search"].total
