@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 @dataclass
 class Targets:
     """The comparison of one benchmark's figures with their targets. `broken` has the names of the figures that missed
-    theirs.
+    their target.
     """
 
     broken: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Operators' decisions stay in force and are audited. Only a new place or a new report can reverse one."""
+"""Operators' decisions stay in force and are audited. Only a new place or a new report can reverse a decision."""
 
 from __future__ import annotations
 

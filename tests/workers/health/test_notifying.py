@@ -57,9 +57,9 @@ def channel() -> Recorder:
 
 @pytest.fixture
 def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
-    """Return a function that lets `later` seconds pass, and looks for problems, where it finds the given ones.
+    """Return a function that lets `later` seconds pass, and then looks for problems and finds the given problems.
 
-    The function returns the messages that are sent, each as its kind and its name.
+    It returns the messages that were sent, each as the problem's kind and name.
     """
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Values that the console keeps for some seconds: only the first request waits for one, and an old value is never
+"""Values that the console keeps for some seconds: only the first request waits for a value, and an old value is never
 presented as new.
 """
 
