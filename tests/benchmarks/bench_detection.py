@@ -62,8 +62,8 @@ def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
 
 
 def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
-    """Return a function that searches the pieces for the same needles with hyperscan, or None if hyperscan is not
-    installed.
+    """Return a function that searches the pieces for the prefilter's needles with hyperscan, or None if hyperscan is
+    not installed.
     """
     try:
         library: Any = importlib.import_module("hyperscan")

@@ -68,9 +68,9 @@ def git_dir(path: Path) -> Path:
 
 
 class Run(NamedTuple):
-    """The cost of one command: wall time and processor time in seconds, and the peak memory in MB.
+    """The cost of one command: wall time and processor time in seconds, and the peak memory in MiB.
 
-    The memory is anonymous memory, of the largest process at any moment.
+    Only anonymous memory counts, that of the largest process at any moment.
     """
 
     wall: float

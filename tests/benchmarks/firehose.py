@@ -35,7 +35,7 @@ class Prepared:
         event: The event of the timeline.
         head: The id of the push's last commit.
         pack: git's answer to a fetch.
-        refs: git's answer about refs. None: the push is fetched without it.
+        refs: git's answer to a request for refs. None: an empty list of refs.
         token: The token that the push leaks, or None.
     """
 

@@ -21,7 +21,7 @@ _CLEAR_PEAK = "5"
 
 @dataclass(slots=True)
 class Cost:
-    """The cost of one process: seconds of CPU since the measurement began, and its peak memory in MB."""
+    """The cost of one process: seconds of CPU since the measurement began, and its peak memory in MiB."""
 
     name: str
     is_reader: bool

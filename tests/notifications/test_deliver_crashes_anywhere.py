@@ -51,8 +51,8 @@ class Dying(Post):
 
 
 def begin(database: Database) -> None:
-    """Delete all rows of earlier runs. Then write an incident with mails to two owners, and one whose mail cannot be
-    delivered.
+    """Delete all rows of earlier runs. Then write an incident with mails to two owners, and an incident whose mail
+    cannot be delivered.
     """
     with database.write() as session:
         # The database refuses to delete audit entries above this id, so raise it to the last entry.

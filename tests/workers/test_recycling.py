@@ -1,4 +1,4 @@
-"""A worker that has grown large or old ends when it does no task, and is started again."""
+"""A worker that has grown large or old ends as soon as it runs no task, and is started again."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""GitHub's documented signature verifies, and no changed one does. Keys are cached, renewed, and requested only
-rarely.
+"""GitHub's documented example of a signature verifies, and a changed signature does not. Keys are cached, renewed, and
+requested only rarely.
 """
 
 from __future__ import annotations

@@ -109,8 +109,8 @@ def make_policy(
 
 
 def known(policy: Policy) -> tuple[str, ...]:
-    """Return the digests to find: two, or one with the HTTP store, to save time, because each call adds two crash
-    points.
+    """Return the digests to find: two with the SQL store, and only one with the HTTP store, because each further call
+    of that store adds two crash points.
     """
     return DIGESTS if policy.access is TRANSACTIONAL else DIGESTS[:1]
 

@@ -22,7 +22,7 @@ HARMLESS = b"nothing to see\n"
 
 @pytest.fixture(params=["git", "pack reader"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test twice: git reads its small packs, as usual, or the pack reader reads them."""
+    """Run the test twice: once git reads the small packs, as usual, and once the pack reader reads them."""
     if request.param != "git":
         monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)
     return str(request.param)

@@ -1,5 +1,5 @@
-"""The first page: its first line, its problems with links to the pages where to act, and numbers that agree with each
-other.
+"""The first page: its first line, its problems, each with a link to the page on which an operator can act, and numbers
+that agree with each other.
 """
 
 from __future__ import annotations
