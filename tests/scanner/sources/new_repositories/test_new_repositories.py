@@ -158,7 +158,7 @@ def test_a_deleted_repository_is_removed_and_one_missing_from_a_partial_answer_i
 
 
 @only_sqlite
-def test_a_repository_missing_for_an_error_at_github_is_looked_at_again(source: Listing) -> None:
+def test_a_repository_that_an_error_of_github_hides_is_looked_at_again(source: Listing) -> None:
     source.poll()
     created = source.create("ana/app")
     source.poll()

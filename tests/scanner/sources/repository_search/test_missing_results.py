@@ -18,7 +18,10 @@ RATE = 3.0
 
 
 def hide(search: Searching, numbers: range) -> dict[str, bool]:
-    """Let GitHub count the repositories ana/app0 … of these numbers without showing them, until `is_over` is true."""
+    """Let GitHub count the repositories ana/appN, for these numbers N, but not show them until `is_over` is set.
+
+    Return a dictionary with the key `is_over`.
+    """
     describe, state = search.sandbox.graphql.describe, {"is_over": False}
     names = {f"ana/app{number}" for number in numbers}
 
@@ -32,7 +35,7 @@ def hide(search: Searching, numbers: range) -> dict[str, bool]:
 
 @only_sqlite
 @pytest.mark.parametrize("is_repaired", [True, False])
-def test_results_that_github_counts_and_does_not_show_are_read_later_or_are_a_gap(
+def test_results_that_github_counts_but_does_not_show_are_read_later_or_recorded_as_a_gap(
     search: Searching, is_repaired: bool
 ) -> None:
     search.poll()
@@ -46,13 +49,13 @@ def test_results_that_github_counts_and_does_not_show_are_read_later_or_are_a_ga
         search.look_again()
         search.poll(5)
     assert len(set(search.names)) == (150 if is_repaired else 140)
-    # The burst of the first window makes the quiet ones after it look incomplete, which is not the subject here.
+    # Ignore gaps with another reason: after the burst in the first window, the quiet windows look incomplete.
     gaps = [gap.estimated for gap in search.gaps if gap.reason == "results_not_shown"]
     assert gaps == ([] if is_repaired else [10])
 
 
 @only_sqlite
-def test_what_the_index_learns_late_of_a_pause_is_found_by_a_later_look(search: Searching) -> None:
+def test_pushes_during_a_pause_that_enter_the_index_late_are_found_by_a_later_look(search: Searching) -> None:
     search.poll()
     search.sandbox.index.lag = 400
     search.push("ana/late", ago=-200)
@@ -65,12 +68,12 @@ def test_what_the_index_learns_late_of_a_pause_is_found_by_a_later_look(search: 
 
 
 @only_sqlite
-def test_a_pause_whose_entries_the_index_lost_is_a_gap(search: Searching) -> None:
+def test_a_pause_whose_pushes_the_index_lost_is_recorded_as_a_gap(search: Searching) -> None:
     search.poll()
     begin = search.now
     for number in range(300):
         search.push(f"ana/app{number}", ago=-number / RATE)
-    search.sandbox.index.lost = 0.9  # a new repository enters it twice: when it is created and when it is pushed
+    search.sandbox.index.lost = 0.9  # a repository enters the index twice: when it is created and when it is pushed to
     for number in range(900):
         search.push(f"ben/app{number}", ago=-100 - number / RATE)
     search.now += 2 * 3600

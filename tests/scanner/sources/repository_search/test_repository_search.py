@@ -161,7 +161,7 @@ def test_an_index_that_loses_half_of_its_entries_is_recorded_as_a_gap(search: Se
     with search.database.write() as session:
         cursor = {**search.plan.to_json(), "until": int(search.now), "rate": 10.0}
         session.execute(update(SourceState).where(SourceState.source == SOURCE).values(cursor=cursor))
-    search.sandbox.index.lost = 0.7  # a new repository enters it twice: when it is created and when it is pushed
+    search.sandbox.index.lost = 0.7  # a repository enters the index twice: when it is created and when it is pushed to
     begin = search.now
     for number in range(1000):
         search.push(f"ben/app{number}", ago=-(number / 10))

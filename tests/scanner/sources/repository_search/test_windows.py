@@ -164,7 +164,10 @@ def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
 
 
 def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
-    """Catch up on windows of 100 s with these rates, the newest first. Return which of them have too few results."""
+    """Catch up on windows of 100 s, the newest first, in which search shows these numbers of pushes a second.
+
+    Return for each window whether it has too few results.
+    """
     thin = []
     for rate in rates:
         plan.behind_width = 100
@@ -176,8 +179,8 @@ def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
     return thin
 
 
-def test_pushes_of_long_ago_are_compared_with_their_neighbours_and_not_with_the_present() -> None:
-    """By night, there are few pushes. What the index lost is missing from one window to the next."""
+def test_windows_of_long_ago_are_compared_with_the_next_newer_windows_and_not_with_the_present_rate() -> None:
+    """There are few pushes at night. So a loss of the index shows only as a sudden drop from one window to the next."""
     plan = Plan(until=int(NOW), rate=70.0, behind=[(int(NOW) - 80_000, int(NOW) - LONG_PAUSE_SECONDS - 1)])
     evening = [70.0 - number for number in range(60)]
     assert not any(caught_up(plan, evening))
@@ -186,7 +189,7 @@ def test_pushes_of_long_ago_are_compared_with_their_neighbours_and_not_with_the_
     assert plan.rate == 70.0
 
 
-def test_the_windows_of_the_last_hour_are_compared_with_the_present() -> None:
+def test_windows_of_the_last_hour_are_compared_with_the_present_rate() -> None:
     plan = Plan(until=int(NOW), rate=70.0, behind_rate=1.0, behind=[(int(NOW) - 1000, int(NOW) - 1)])
     assert caught_up(plan, [60.0, 30.0]) == [False, True]
     assert plan.behind_rate == 1.0
