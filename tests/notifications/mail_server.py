@@ -119,27 +119,29 @@ def mail_server(
     async def start() -> asyncio.Server:
         return await loop.create_server(protocol, "127.0.0.1", 0, ssl=tls)
 
-    async def stop() -> None:
-        server.close()
-        for transport in transports:
-            transport.abort()
-        await asyncio.sleep(0)
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     thread = threading.Thread(target=loop.run_forever, name="mail-server")
     thread.start()
     try:
         server = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
         mailbox.port = server.sockets[0].getsockname()[1]
         yield mailbox.port
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_stop(server, transports), loop).result(10)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+async def _stop(server: asyncio.Server, transports: list[asyncio.Transport]) -> None:
+    """Stop listening, cut off all connections, and wait for the end of the server's tasks."""
+    server.close()
+    for transport in transports:
+        transport.abort()
+    await asyncio.sleep(0)
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager

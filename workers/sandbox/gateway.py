@@ -108,7 +108,7 @@ def following(
         missed: Called after each outage of the stream, in order to `catch_up`. If it raises, the outage continues, and
             both are retried every `pause` seconds.
     """
-    # Retries inside the client would hide an outage, and the announcements that were missed during it.
+    # Do not let the client retry. That would hide an outage, and the announcements that were missed during it.
     connection: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))  # the library's types are too wide
     last: bytes | None = _newest(connection, stream)
     stop = threading.Event()
