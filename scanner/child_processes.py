@@ -14,9 +14,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int | None = None, death_signal: signal.Signals = signal.SIGKILL) -> None:
-    """Make Linux send this process the signal when its parent ends.
+    """Make Linux send `death_signal` to this process when its parent ends.
 
-    Exit at once if the parent is no longer the process with the id `parent`. In that case it ended before this call.
+    If the parent is no longer the process `parent`, that process ended before this call. Then exit immediately.
     """
     if sys.platform != "linux":
         return
@@ -43,13 +43,13 @@ def start_child(
 
     Args:
         command: The program and its arguments.
-        env: The environment. None: that of this process.
+        env: The environment of the child. None: the environment of this process.
         own_group: Start the child in a process group of its own, so that a terminal's Ctrl-C does not reach it.
-        death_signal: The signal.
-        stdin: As for subprocess.Popen.
-        stdout: As for subprocess.Popen.
-        stderr: As for subprocess.Popen.
-        pass_fds: As for subprocess.Popen.
+        death_signal: The signal that the child gets when this process ends.
+        stdin: Passed to subprocess.Popen.
+        stdout: Passed to subprocess.Popen.
+        stderr: Passed to subprocess.Popen.
+        pass_fds: Passed to subprocess.Popen.
     """
     parent = os.getpid()
     return subprocess.Popen(

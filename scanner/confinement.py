@@ -1,12 +1,14 @@
-"""Confinement of processes that read hostile content: they lose access to files, the network, other processes and
-privileges, and their memory is limited.
+"""Confinement of processes that read hostile content.
 
-`confine` is for a process that only computes and answers on an open socket. `confine_to_reading` is for one that also
-has to open files and start processes, such as git: it can still do that, but it cannot write or reach a network.
+A confined process loses access to files, the network, other processes and privileges, and its memory is limited.
+
+`confine` is for a process that only computes and answers on an open socket. `confine_to_reading` is for a process such
+as git, which also has to open files and start programs. It can still do both, but it cannot write files or use a
+network.
 
 Each measure is independent. Seccomp and Landlock depend on the kernel and the processor, and `confine()` returns which
-measures are in force. There is no maintained Python package for either. Both need only a few system calls with fixed
-structures: https://docs.kernel.org/userspace-api/seccomp_filter.html and
+measures are in force. There is no maintained Python package for seccomp or Landlock. Each needs only a few system calls
+with fixed structures: https://docs.kernel.org/userspace-api/seccomp_filter.html and
 https://docs.kernel.org/userspace-api/landlock.html
 """
 
@@ -30,7 +32,7 @@ MAX_CPU_SECONDS = 120
 The kernel kills the reader after that. The pool retires it long before.
 """
 HISTORY_CPU_SECONDS = 6 * 3600
-"""Processor time of one process that reads a history. The limit by the clock is the same."""
+"""Processor time of one process that reads a history. The limit of elapsed time is the same."""
 MAX_OPEN_FILES = 16
 NOBODY = 65534
 """The user and group that a reader started by root becomes."""
@@ -66,12 +68,12 @@ _OFFSET_OF_NUMBER, _OFFSET_OF_ARCHITECTURE = 0, 4
 
 @dataclass(frozen=True, slots=True)
 class _Architecture:
-    """A processor architecture: its number in audit records, and the numbers of system calls.
+    """A processor architecture: its number in the kernel's audit interface, and the numbers of system calls.
 
     Attributes:
         audit: The number of the architecture.
-        allowed: The only calls of a process that just computes.
-        refused: The forbidden calls of a process that also reads files and starts programs.
+        allowed: The only system calls that a process that just computes may make.
+        refused: The system calls that a process that also reads files and starts programs must not make.
     """
 
     audit: int
@@ -123,7 +125,7 @@ def confine(memory_bytes: int, cpu_seconds: int = MAX_CPU_SECONDS) -> tuple[str,
 
     Args:
         memory_bytes: Address space that the process may take beyond what it has now.
-        cpu_seconds: Processor time of the process over its whole life.
+        cpu_seconds: Maximum processor time of the process over its whole life.
     """
     measures = ["rlimits"]
     bounds = {
@@ -159,8 +161,8 @@ def confine_to_reading(data_bytes: int, cpu_seconds: int = HISTORY_CPU_SECONDS) 
     because the files that it reads may belong to that user alone.
 
     Args:
-        data_bytes: RLIMIT_DATA. Maps of files are not counted.
-        cpu_seconds: Processor time of the process over its whole life.
+        data_bytes: The limit RLIMIT_DATA, which does not count mapped files.
+        cpu_seconds: Maximum processor time of the process over its whole life.
     """
     measures = ["rlimits"]
     _limit(
@@ -189,13 +191,16 @@ def _limit(bounds: Mapping[int, int]) -> None:
 
 
 def _address_space() -> int:
-    """Return the bytes of address space that this process has now."""
+    """Return the size of this process's address space in bytes."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
 def _become_nobody() -> bool:
-    """Give up root's rights. Return whether the user was changed: only root can, and not in every container."""
+    """Change from root to the user `nobody`. Return whether the user was changed.
+
+    Only root can change its user, and not in every container.
+    """
     if os.getuid() != 0:
         return False
     try:
@@ -216,7 +221,7 @@ def _landlock(library: ctypes.CDLL, kept: int) -> bool:
 
     Args:
         library: The C library.
-        kept: Rights over files that are not withheld.
+        kept: The rights over files that the process keeps.
     """
     version = library.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
     if version < 1:
@@ -238,7 +243,7 @@ def _landlock(library: ctypes.CDLL, kept: int) -> bool:
 
 
 def _allow_null_device(library: ctypes.CDLL, ruleset: int) -> None:
-    """Let the process open the null device for writing, which it gives to the programs that it starts."""
+    """Let the process open the null device for writing, because git connects programs that it starts to this device."""
     device = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("=Qi", _LANDLOCK_WRITE_FILE, device)
@@ -248,7 +253,7 @@ def _allow_null_device(library: ctypes.CDLL, ruleset: int) -> None:
 
 
 def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]) -> bool:
-    """Install the filter of system calls. Return whether it is in force."""
+    """Install the filter of system calls. Return whether the filter is in force."""
     architecture = _ARCHITECTURES.get(platform.machine()) if sys.maxsize > 2**32 else None
     if architecture is None:
         return False
@@ -278,14 +283,14 @@ def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, mos
     """Return a classic BPF program over `struct seccomp_data`.
 
     Args:
-        audit: The number of the architecture. Calls of any other are refused.
-        numbers: Numbers of listed system calls.
+        audit: The number of the architecture. System calls by any other architecture are refused.
+        numbers: The numbers of the listed system calls.
         match: The verdict on the listed calls.
         otherwise: The verdict on all other calls.
-        most: Calls with a larger number are refused.
+        most: The largest number of a call that is not refused. None: no limit.
     """
     count = len(numbers)
-    # Jumps count the steps that they skip.
+    # The second and third element of a jump are the numbers of steps to skip: if its test is true, and if it is false.
     bound = [] if most is None else [(_BPF_JUMP_GREATER, count + 2, 0, most)]
     steps = [
         (_BPF_LOAD_WORD, 0, 0, _OFFSET_OF_ARCHITECTURE),

@@ -1,6 +1,6 @@
 """Git child processes with limits of memory and processor time, in process groups that are killed as a whole.
 
-Every git process of the project is started here. It reads only the configuration that is given here.
+Every git process of the project is started here. git reads only the configuration that this module gives it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SETTINGS = {
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "transfer.bundleURI": "false",
-    # Ignore derived files, because the repository's owner may have forged them.
+    # Ignore replace refs and files derived from objects, because the repository's owner may have forged them.
     "core.useReplaceRefs": "false",
     "core.commitGraph": "false",
     "core.multiPackIndex": "false",
@@ -55,7 +55,7 @@ _SETTINGS = {
     "pack.windowMemory": "64m",
     "pack.deltaCacheSize": "32m",
     "pack.threads": "1",
-    # Keep received packs as packs. Unpacked, each object would be a file.
+    # Keep a received pack as one file. Otherwise git would unpack each object into a file.
     "transfer.unpackLimit": "1",
     "fetch.fsckObjects": "false",
 }
@@ -124,8 +124,8 @@ def git_child(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run git in a process group of its own while the block runs. Its pipes are not buffered.
 
-    At the end of the block, kill the whole group, even if git itself has ended, because its helpers may live on. Linux
-    also kills git when the thread that started it ends.
+    At the end of the block, kill the whole group even if git itself has ended, because programs that git started may
+    still run. Linux also kills git when the thread that started it ends.
 
     Raises:
         FileNotFoundError: git is not installed.

@@ -1,4 +1,4 @@
-"""Checks of addresses: whether they lead to pages of the watched GitHub, and whether they are permalinks. Pure."""
+"""Checks of addresses: whether they lead to pages of the watched GitHub, and whether they are permalinks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GIST_PATH = re.compile(rf"/(?:[A-Za-z0-9_-]{{1,100}}/)?[0-9a-f]{{1,64}}(?:/{_CO
 def is_own_page(web_url: str, url: object) -> bool:
     """Return whether `url` is the address of a page of this GitHub or of its gists.
 
-    Mails and pages link to no other address.
+    Mails and the console make links only of such addresses.
     """
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
         return False
@@ -27,8 +27,7 @@ def is_own_page(web_url: str, url: object) -> bool:
 
 
 def is_permalink(web_url: str, url: str) -> bool:
-    """Return whether `url` is a permalink of this GitHub: of a file at a commit, of lines in it, of a commit, or of a
-    gist.
+    """Return whether `url` is a permalink: of a file at a commit, of lines in such a file, of a commit, or of a gist.
 
     The content of such a page cannot be changed later, and GitHub shows its author. An address is not a permalink if it
     has a query, another port, another fragment, or a path that a browser would shorten.

@@ -1,4 +1,4 @@
-"""Permissions of files and folders: makes the state folder private, and checks which files can be trusted."""
+"""Permissions: functions that keep the state folder private, and that check which files can be trusted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotOurs(Exception):
-    """A file or folder belongs to another user, or others may write to it. The message is one line with the reason."""
+    """A file or folder belongs to another user, or other users may write to it.
+
+    The message is one line with the reason.
+    """
 
 
 def create_files_privately() -> None:
@@ -30,7 +33,7 @@ def check_trusted(path: Path) -> None:
     """Check that only this user (or root) could have written the file or folder.
 
     Raises:
-        NotOurs: Another user owns it, or its group or others may write to it.
+        NotOurs: Another user owns the file or folder, or its group or other users may write to it.
         OSError: Its attributes cannot be read.
     """
     found = path.stat()
@@ -41,7 +44,7 @@ def check_trusted(path: Path) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Remove the permissions of other users from the folder and its contents. Do nothing if it does not exist.
+    """Remove the permissions of other users from the folder and its contents. Do nothing if the folder does not exist.
 
     Do not follow links, and do not change files of other users.
 
@@ -66,10 +69,10 @@ def make_private(folder: Path) -> None:
 
 
 def _tighten(folder: int, budget: int, *, everything: bool) -> int:
-    """Correct the modes of the entries of a private folder. Return the rest of the budget.
+    """Make the entries of a private folder private. Return how many further entries may be checked.
 
     Args:
-        folder: The folder's descriptor. It is private, so that no other user can replace its entries.
+        folder: The file descriptor of the folder. The folder is private, so that no other user can replace its entries.
         budget: The number of entries that may still be checked.
         everything: Also enter folders that are already private, because they may contain files that are not private.
     """
@@ -84,8 +87,8 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
             continue
         try:
             if is_open:
-                # Change the mode by name. Opening and closing a file of SQLite would release this process's locks on
-                # it.
+                # Change the mode by name. To open and close a file of SQLite would release this process's locks on that
+                # file.
                 os.chmod(entry.name, found.st_mode & 0o700, dir_fd=folder)
             if is_folder and (is_open or everything):
                 descriptor = os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder)

@@ -1,7 +1,8 @@
 """Retries of transient failures, through the library stamina.
 
-Each retry is logged at debug level only, because retries would flood the log in an outage. The caller logs the result.
-stamina's own hook would print to standard output, past our log and its redaction.
+Each retry is logged at debug level only, because in an outage retries would flood the log. The caller logs the result.
+stamina's own logging hook is replaced, because it prints to standard output and so bypasses r8scan's log and its
+redaction.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def tries(
 
     Args:
         on: The exceptions to retry, by class or by a predicate.
-        attempts: The maximum number of attempts. The last one raises its exception.
-        timeout: No attempt begins after this many seconds. None: no limit.
+        attempts: The maximum number of attempts. The last attempt raises its exception.
+        timeout: The seconds after which no further attempt begins. None: no limit.
     """
     yield from stamina.retry_context(
         on=on, attempts=attempts, timeout=timeout, wait_initial=0.2, wait_max=2.0, wait_jitter=0.5

@@ -1,6 +1,7 @@
 """The TLS settings of all HTTP clients of a process: one TLS context, which loads the trusted authorities once.
 
-Loading them for each client would take megabytes each time. Forked processes share the context of their parent.
+If each client loaded the authorities, each would take megabytes of memory. Forked processes share the context of their
+parent.
 """
 
 from __future__ import annotations
@@ -13,5 +14,5 @@ import httpx
 
 @cache
 def trusted() -> ssl.SSLContext:
-    """Return the context that trusts the public authorities, or those that SSL_CERT_FILE names."""
+    """Return the TLS context that trusts the public authorities, or the authorities that SSL_CERT_FILE names."""
     return httpx.create_ssl_context()

@@ -1,4 +1,4 @@
-"""Evidence of compromise other than a public place: reports, usage rules and proof of possession.
+"""Signs that a token is compromised, other than a public place: reports, usage rules and proof of possession.
 
-Each of them is recorded as a report, and the response decides on the report.
+Each sign is recorded as a report. `settling` then has `scanner.response` decide on the report.
 """

@@ -1,7 +1,7 @@
 """The brake: a quota on disables by report or usage rule. When it is exceeded, disables wait for an operator.
 
-It prevents an outage after one mistaken report of ten thousand digests. Tokens that were found in public, or whose
-reporter proved possession, are never held.
+It prevents an outage of the vendor's customers after one mistaken report of ten thousand digests. Tokens that r8scan
+found in public, and tokens whose reporter proved possession, are never held.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BrakeStatus:
         closed_at: since when disables are held; None while the brake is open.
         reason: why the brake closed.
         held: the number of held reports.
-        disabled_last_minute: the number of disables that count towards the quota.
+        disabled_last_minute: the number of disables in the last minute that count towards the quota.
     """
 
     closed_at: datetime | None
@@ -106,7 +106,7 @@ def status(session: Session) -> BrakeStatus:
 
 @dataclass(frozen=True, slots=True)
 class HeldReports:
-    """Held reports with the same reporter, sign and note, their number, and when the oldest of them was received."""
+    """A group of held reports with the same reporter, sign and note: their number, and when the oldest was received."""
 
     reporter: str
     sign: str
@@ -120,7 +120,7 @@ class HeldReports:
 
 
 def held_reports(session: Session) -> list[HeldReports]:
-    """Return who reported the held tokens and why, the most reports first, at most `MAX_HELD_GROUPS`."""
+    """Return the groups of held reports, the largest group first, at most `MAX_HELD_GROUPS` groups."""
     group = (Report.reporter, Report.sign, Report.note)
     number = func.count()
     statement = (
@@ -134,12 +134,15 @@ def held_reports(session: Session) -> list[HeldReports]:
 
 
 def release(session: Session, *, who: str, reason: str = "") -> list[int]:
-    """Open the brake and release the held reports. They do not count towards the quota.
+    """Open the brake and release the held reports.
+
+    The released reports do not count towards the quota.
 
     `reason` is kept in the audit.
 
     Returns:
-        The ids of the released reports in the order of digests. The caller must settle them.
+        The ids of the released reports, ordered by the digests of their tokens. The caller must pass them to
+        `settling.settle`.
     """
     row = _locked(session)
     ids = _held_ids(session)

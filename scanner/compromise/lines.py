@@ -1,4 +1,4 @@
-"""Numbered lines of a stream with a limit on their length, so that a file with one endless line fills no memory."""
+"""Numbered lines of a text stream, of limited length. A file with one endless line therefore cannot fill the memory."""
 
 from __future__ import annotations
 

@@ -50,10 +50,10 @@ def _masked(address: Address, bits: int) -> str:
 
 
 def rate_keys(client: str) -> tuple[str, ...]:
-    """Return the networks whose requests are counted together with this client's, the narrowest first.
+    """Return the networks under which requests of this client are counted, the narrowest first.
 
     IPv4 clients are counted by /24. IPv6 clients are counted by /64, the smallest network of one customer, and by /48,
-    the largest. All text that is not an address is counted under one common key.
+    the largest. Every text that is not an address is counted under one common key.
     """
     address = parse_address(client)
     if address is None:
@@ -64,7 +64,7 @@ def rate_keys(client: str) -> tuple[str, ...]:
 
 
 def connection_keys(client: str) -> tuple[str, str]:
-    """Return the address (IPv4 /32, IPv6 /64) and the network (/24, /48) under which a connection is counted."""
+    """Return the address and the network under which a connection is counted: /32 and /24, for IPv6 /64 and /48."""
     address = parse_address(client)
     if address is None:
         return ("unknown", "unknown")
@@ -73,7 +73,7 @@ def connection_keys(client: str) -> tuple[str, str]:
 
 
 class NetworkList:
-    """A set of networks. A match costs one set look-up for each prefix length that occurs in it.
+    """A set of networks. A match costs one set look-up for each prefix length in the list.
 
     Args:
         networks: Networks in CIDR notation, one in each line. `#` begins a comment.
@@ -94,7 +94,7 @@ class NetworkList:
         self._starts = sorted(starts.items())
 
     def match(self, address: Address) -> str | None:
-        """Return the listed network that contains the address, in CIDR notation; the widest if several do."""
+        """Return the listed network that contains the address, in CIDR notation. If several do, return the widest."""
         value, longest = int(address), address.max_prefixlen
         for (version, bits), starts in self._starts:
             start = value >> (longest - bits) << (longest - bits)
@@ -107,7 +107,7 @@ def load(path: Path | None) -> NetworkList:
     """Return the list in the file, or an empty list for None. The file is read again when it has changed.
 
     Raises:
-        BadNetworks: The file cannot be read, or a line of it is not a network.
+        BadNetworks: The file cannot be read, or one of its lines is not a network.
     """
     if path is None:
         return _EMPTY

@@ -1,8 +1,8 @@
 """Reports by anyone who has found a token. The token itself proves possession.
 
 Raw tokens enter r8scan here, and each is hashed immediately. The reporter must not learn whether the vendor issued the
-token: the same statements run in both cases, and r8scan decides after it has answered. Only plain tokens are accepted;
-nothing that was posted is decoded or unpacked.
+token: the same SQL statements run in both cases, and r8scan decides on the report after it has answered the reporter.
+Only plain tokens are accepted; r8scan does not decode or unpack what the reporter sends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_OVERALL_PER_MINUTE = 240
 """The limit of requests of all networks to all processes. Each process admits fewer: see `workers.web.reports`."""
 MAX_URL_LENGTH = 2048
 MAX_TOKENS = 1000
-"""The limit of tokens in one request. GitHub's endpoint for revoking credentials has the same."""
+"""The limit of tokens in one request. GitHub's endpoint for revoking credentials has the same limit."""
 MAX_URL_DECODINGS = 3
 """How often a URL is percent-decoded to find a token in it. A URL with more layers of encoding is not kept."""
 
@@ -41,7 +41,7 @@ class TooManyRequests(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FoundToken:
-    """A raw token that someone has found, and the https URL of the place, which may be empty."""
+    """A raw token that someone has found, and the https URL of the place where it was found, which may be empty."""
 
     token: str
     url: str = ""
@@ -55,13 +55,14 @@ def record(
     Args:
         database: The database.
         digester: Computes the digests of tokens.
-        found: At least one token. Malformed tokens are left out, unless all are malformed.
+        found: At least one token. Malformed tokens are left out. If all are malformed, `BadReport` is raised.
         client: The client's IP address.
         web_url: The web address of the watched GitHub. Only its permalinks are kept as links, because the finder of a
-            token must not choose where the owner's mail leads.
+            token must not choose where the links in the owner's mail lead.
 
     Returns:
-        The ids of new reports, which the caller must settle. A repeated report of the same day is not new.
+        The ids of new reports. The caller must pass them to `settling.settle`. A report that repeats one of the same
+        day is not new.
 
     Raises:
         BadReport: None of the tokens can be reported.
@@ -138,5 +139,5 @@ def _without_tokens(url: str) -> str:
         if decoded == text:
             return url
         text = decoded
-    # No genuine URL is percent-encoded so many times. Keep only its host.
+    # No genuine URL is percent-encoded so many times. Such a URL may still hide a token, so keep only the host.
     return f"https://{urlsplit(url).netloc}/…"

@@ -1,4 +1,4 @@
-"""The rate limit of public requests to all processes, counted by minute in the database.
+"""The rate limit of public requests. All processes share it: requests are counted per minute in the database.
 
 Each process first applies a limiter in its memory (see `workers.web.rates`), so that a flood does not reach the
 database.
@@ -23,8 +23,8 @@ def admit(session: Session, client: str, *, per_client: int, overall: int) -> bo
     """Count one request, unless a rate limit of this minute is exceeded.
 
     After `overall` requests, only networks without a request in this minute are admitted, up to `overall` more. A few
-    networks therefore cannot use up the limit that all share. A refused request inserts no row, so that a flood from
-    many networks cannot fill the table.
+    networks therefore cannot use up the limit that all share. No row is inserted for a refused request, so that a flood
+    from many networks cannot fill the table.
 
     Args:
         session: The writing transaction.
@@ -60,5 +60,5 @@ def _count(session: Session, key: str, minute: datetime) -> int:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete counts of past minutes, so that r8scan does not keep the networks of clients longer than needed."""
+    """Delete the counts of past minutes, because r8scan does not keep the networks of clients longer than needed."""
     session.execute(delete(RequestRate).where(RequestRate.minute < db_now(-RETENTION_SECONDS)))

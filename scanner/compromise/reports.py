@@ -1,4 +1,4 @@
-"""Reports of compromise: parse and check what a reporter sends, and commit it before r8scan acts on it.
+"""Reports of compromised tokens: parsing, checks, and the commit of a report before r8scan acts on it.
 
 Raw tokens enter r8scan here. Each is hashed as it is read, and no error message repeats the input.
 """
@@ -47,7 +47,7 @@ class BadReport(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The token that a report is about. `hint` is empty if the reporter gave only a digest."""
+    """The token that a report is about: its digest and hint. `hint` is empty if the reporter gave only a digest."""
 
     digest: str
     hint: str = ""
@@ -131,7 +131,7 @@ def bounded(text: str, max_length: int) -> str:
 
 
 def idempotency_key(key: Any, default: str) -> str:
-    """Return 64 hex digits that are equal for repeated reports: the hash of `key`, or of `default` without a key.
+    """Return the hash of `key`, or of `default` if there is no key: 64 hex digits that are equal for repeated reports.
 
     The key is hashed, so that its length is fixed and a secret in it is not stored.
 
@@ -154,7 +154,7 @@ Subjects = list[tuple[Subject, str]]
 def read_lines(
     file: TextIO, digester: Digester, *, else_find: Callable[[bytes], Subjects] = lambda _: []
 ) -> Iterator[tuple[int, Subjects | BadReport]]:
-    """Yield the number (from 1) of each line that is not blank, and its subjects or the error.
+    """Yield the number (from 1) of each line that is not blank, and its subjects or the error in it.
 
     The file is never read whole.
 
@@ -178,7 +178,8 @@ def read_lines(
 def record(database: Database, reports: Sequence[NewReport]) -> list[int]:
     """Record the reports of one reporter in one transaction, with one audit entry. See `record_within`.
 
-    The incidents have entries of their own when the reports are decided. This entry says who sent how many at once.
+    This audit entry says who sent how many reports together. Each incident gets its own entries when its report is
+    decided.
     """
     with database.write() as session:
         ids = record_within(session, reports)
@@ -214,7 +215,7 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make unknown reports due now whose token the SQL store has learned. Return their number."""
+    """Make `unknown` reports due now if their token has been imported into the SQL store. Return their number."""
     known = select(ApiToken.digest).where(ApiToken.digest == Report.digest).exists()
     result = session.execute(
         update(Report)
@@ -226,7 +227,7 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete expired unknown and decided reports.
+    """Delete expired reports that are decided or `unknown`.
 
     Held and undecided reports stay. Return the number of deleted reports.
     """

@@ -1,4 +1,4 @@
-"""Decisions on recorded reports: in batches, under the disable quota, and repeated after a crash."""
+"""Decisions on recorded reports. They are made in batches under the disable quota, and repeated after a crash."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPORTS_PER_TRANSACTION = 200
 RECHECK_SECONDS = 6 * 3600
 """An unknown token is looked up again after this time."""
 ASK_AGAIN_SECONDS = 15
-"""A report is tried again this long after the store could not be asked."""
+"""A report is decided again this long after the token store was unavailable."""
 UNDECIDED_STATES = (ReportState.RECEIVED, ReportState.UNKNOWN)
 UNSETTLED = {Decision.UNKNOWN: ReportState.UNKNOWN, Decision.HELD: ReportState.HELD}
 """Decisions after which a report is not settled, and the state that it has then."""
@@ -42,7 +42,7 @@ MAX_PAGES = 50
 
 @dataclass(slots=True)
 class Settled:
-    """The number of reports by decision, including `held` and `unknown` reports, which are not settled yet."""
+    """The number of reports by decision. It includes `held` and `unknown` reports, which are not settled yet."""
 
     counts: Counter[str] = field(default_factory=Counter)
     disabling: list[uuid.UUID] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Settled:
 
     @property
     def has_notifications(self) -> bool:
-        """Whether the decisions queued notifications."""
+        """Return whether the decisions queued notifications."""
         return any(self.counts[decision] for decision in NOTIFIED_DECISIONS)
 
 
@@ -71,7 +71,7 @@ def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute
         database: The database.
         ids: The reports.
         policy: The operator's policy.
-        per_minute: The disable quota.
+        per_minute: The disable quota: how many tokens reports and rules may disable in one minute.
     """
     total = Settled()
     for start in range(0, len(ids), REPORTS_PER_TRANSACTION):
@@ -94,7 +94,7 @@ def _undecided_digests(database: Database, ids: Sequence[int]) -> set[str]:
 def settle_due(
     database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_PER_TRANSACTION
 ) -> SettledDue:
-    """Decide on reports that a crash left undecided, and on unknown ones whose next look-up is due."""
+    """Decide on reports that a crash left undecided, and on `unknown` reports whose next look-up is due."""
     with database.read() as session:
         statement = (
             select(Report.id)
@@ -109,7 +109,8 @@ def settle_due(
 def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
     """Decide again on reports whose token stayed live because of the mode `observe` or because of a protection.
 
-    The operator may have changed the mode or removed the protection since, and the token may never be reported again.
+    The operator may have changed the mode or removed the protection meanwhile, and the token may never be reported
+    again.
     """
     total, last = Settled(), 0
     for _ in range(0 if policy.enforce == EnforceMode.OBSERVE else MAX_PAGES):
@@ -134,9 +135,9 @@ class _LiveReport:
 
 
 def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveReport]:
-    """Return one page of settled reports with an id above `after` whose token stayed live, one for each token.
+    """Return one page of settled reports with an id above `after` whose token stayed live, one report for each token.
 
-    If the database can tell, leave out tokens for which nothing has changed.
+    With the SQL store, leave out tokens that are no longer live, and protected tokens that are still protected.
     """
     changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (
@@ -157,7 +158,7 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
 
 
 def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
-    """Reset reports to undecided, except those on whose incident someone has decided since.
+    """Reset reports to undecided, except reports whose incident was decided again after the report.
 
     Return the ids of the reset reports.
     """
@@ -188,7 +189,7 @@ def _stayed_live() -> tuple[ColumnElement[bool], ...]:
 
 
 def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
-    """Count the reports by decision, whichever process decided. An undecided report counts by its state."""
+    """Count the reports by decision, whichever process decided. Count an undecided report under its state."""
     counts: Counter[str] = Counter()
     with database.read() as session:
         for start in range(0, len(ids), REPORTS_PER_TRANSACTION):
@@ -223,7 +224,8 @@ def _settle_within(
     )
     for undecided in rows.keys() - {outcome.report_id for outcome in outcomes}:
         rows[undecided].next_check_at = db_now(ASK_AGAIN_SECONDS)
-    # Read the times as values. Rows that contain SQL expressions would each be written by a statement of its own.
+    # Read the times as values. If rows contained SQL expressions, SQLAlchemy would write each row by a separate
+    # statement.
     now, recheck_at = session.execute(select(db_now(), db_now(RECHECK_SECONDS))).one()
     for outcome in outcomes:
         _write(rows[outcome.report_id], outcome, now, recheck_at)

@@ -1,4 +1,4 @@
-"""Hourly usage of tokens: merge sums into rows, apply the rules, and record matches as reports in one transaction."""
+"""Hourly usage of tokens. One transaction merges sums into rows, applies the rules and records matches as reports."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StoredUsage:
         tokens: the number of tokens whose usage was stored.
         hours: the number of hours that were stored, summed over all tokens.
         repeated: the number of tokens left out because an earlier call with the same batch key stored them.
-        report_ids: the ids of new reports, which the caller must settle.
+        report_ids: the ids of new reports. The caller must pass them to `settling.settle`.
     """
 
     tokens: int = 0
@@ -85,7 +85,7 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
 
 
 def purge_expired(database: Database, *, keep_days: int) -> None:
-    """Delete hours older than `keep_days`, the history of tokens that are no longer used, and old batch cursors."""
+    """Delete hours older than `keep_days`, the baselines of tokens that are no longer used, and old batch cursors."""
     with database.write() as session:
         session.execute(delete(UsageHour).where(UsageHour.hour < db_now(-keep_days * 86400)))
         session.execute(delete(UsageBaseline).where(UsageBaseline.hour < db_now(-BASELINE_RETENTION_DAYS * 86400)))
@@ -113,7 +113,10 @@ def _set_cursor(session: Session, batch: str, prefix: str) -> None:
 
 
 def _end_of_chunk(digests: Sequence[str]) -> int:
-    """Return the end of a chunk. Digests with the same prefix stay together, because the cursor is a prefix."""
+    """Return the number of digests in the first chunk.
+
+    Digests with the same prefix stay in one chunk, because the cursor is a prefix.
+    """
     end = min(TOKENS_PER_TRANSACTION, len(digests))
     while 0 < end < len(digests) and digests[end][:PREFIX_LENGTH] == digests[end - 1][:PREFIX_LENGTH]:
         end += 1
@@ -138,7 +141,10 @@ def _store_within(session: Session, sums: Mapping[str, Mapping[datetime, HourSum
 
 
 def _locked_baselines(session: Session, digests: Sequence[str]) -> dict[str, UsageBaseline]:
-    """Create missing baselines, and lock and return all. Concurrent calls about one token therefore add up."""
+    """Create missing baselines, and lock and return the baselines of all digests.
+
+    Because of the locks, concurrent calls about one token add their sums one after another.
+    """
     rows = [{"digest": digest, "hour_count": 0, "hours": 0, "total": 0, "peak": 0} for digest in digests]
     session.connection().execute(insert_or_nothing(session, UsageBaseline), rows)
     statement = (
@@ -173,7 +179,10 @@ def _merged(row: UsageHour | None, added: HourSum) -> HourSum:
 
 
 def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *, is_new: bool) -> None:
-    """Update the history with an hour. A newer hour completes the one before it; a late hour is added to the past."""
+    """Update the token's history with an hour of usage.
+
+    A newer hour completes the hour before it. A late hour is added to the past.
+    """
     if baseline.hour is None or hour > baseline.hour:
         if baseline.hour is not None:
             baseline.hours += 1

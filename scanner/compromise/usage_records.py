@@ -35,15 +35,15 @@ class BadRecord(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """One use of a token. Empty fields are unknown.
+    """One use of a token. An empty field means that the value is unknown.
 
     Attributes:
         digest: the digest of the token.
         hour: the start of the hour (UTC) of the use.
         network: the /24 or /48 network of the client.
-        country: two letters.
+        country: the two-letter code of the client's country.
         agent: the redacted user agent.
-        listed: the network on the operator's list that contains the client's address.
+        listed: the network on the operator's list that contains the client's address, or empty.
     """
 
     digest: str
@@ -56,7 +56,7 @@ class UsageRecord:
 
 @dataclass(slots=True)
 class HourSum:
-    """The sum of one hour of one token. `unkept` counts records with values beyond `MAX_SET_SIZES`."""
+    """The usage of one token in one hour. For each set, `unkept` counts the values left out."""
 
     count: int = 0
     listed: int = 0
@@ -84,7 +84,7 @@ class HourSum:
 
 
 class RecordReader:
-    """Parses usage records, tens of thousands a second.
+    """A parser of usage records, fast enough for tens of thousands a second.
 
     Args:
         digester: Computes the digests of tokens.

@@ -13,7 +13,7 @@ from scanner.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The mode and the thresholds of each rule. docs/compromise.md explains them."""
+    """The mode and the thresholds of each rule. docs/compromise.md explains the rules."""
 
     dormant: RuleMode = RuleMode.FLAG
     dormant_days: int = 30
@@ -30,7 +30,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class HourOfUsage:
-    """One hour of a token's usage, as far as it is known.
+    """The usage of a token in one hour, as far as it has been reported.
 
     Attributes:
         hour: the start of the hour (UTC).
@@ -38,7 +38,7 @@ class HourOfUsage:
         networks: the number of distinct networks.
         countries: the number of distinct countries.
         listed: the number of records from networks on the operator's list.
-        listed_networks: those networks.
+        listed_networks: the networks of these records.
     """
 
     hour: datetime
@@ -51,13 +51,13 @@ class HourOfUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageHistory:
-    """A summary of the active hours before the judged one.
+    """A summary of the active hours of a token before the hour that is judged.
 
     Attributes:
         hours: the number of active hours.
-        total: the number of usage records in them.
-        peak: the number of records in the busiest of them.
-        previous_hour: the start of the last of them.
+        total: the number of usage records in these hours.
+        peak: the number of records in the busiest of these hours.
+        previous_hour: the start of the last of these hours.
     """
 
     hours: int = 0
@@ -68,7 +68,7 @@ class UsageHistory:
 
 @dataclass(frozen=True, slots=True)
 class RuleHit:
-    """A rule that matched: its `sign` and mode, a sentence for the operator, and the figures behind it as JSON."""
+    """A rule that matched: its `sign` (what it observed) and mode, a sentence for the operator, and figures as JSON."""
 
     sign: str
     mode: RuleMode

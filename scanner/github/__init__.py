@@ -1,1 +1,1 @@
-"""Access to GitHub: clients, protocols and addresses. It uses neither the database nor detection."""
+"""Access to GitHub: clients, protocols and addresses. The package uses neither the database nor the detector."""

@@ -1,4 +1,4 @@
-"""Parsing of addresses that an operator pastes from a browser or a terminal. Pure.
+"""Parsing of GitHub addresses that an operator pastes from a browser or a terminal, without requests or state.
 
 An address names a repository, a commit, a comparison, a gist, or an owner: https://docs.github.com/repositories
 """
@@ -60,7 +60,8 @@ def parse_address(text: str, web_url: str, api_url: str) -> Target:
     """Return the target of an address.
 
     Raises:
-        ValueError: The address has no target. The message is one line that says what to give instead.
+        ValueError: The text is not an address of a rescan target. The message is one line that says which addresses can
+            be given.
     """
     web_host, api_host = urlsplit(web_url).netloc, urlsplit(api_url).netloc
     text = text.strip(_QUOTES).removeprefix("git+")

@@ -1,4 +1,7 @@
-"""The threshold of the hosts' circuit breakers. A module of its own, so that importing it loads no HTTP client."""
+"""The threshold of the circuit breakers of hosts.
+
+It has its own module, so that code that needs only the threshold does not import the HTTP client.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The HTTP client for GitHub: synchronous, limited to known hosts, and it sends each host only its own credential.
+"""The HTTP client for GitHub. It is synchronous and reaches known hosts only. Each host gets only its own credential.
 
 A call returns a value or raises a `GitHubError` with a reason. The caller decides what to do about an error. Every
-request passes the gate, which knows the budgets and the hosts that fail.
+request passes the gate, which knows GitHub's quotas and which hosts fail.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _BLOCKED = re.compile(rb"access blocked|dmca|repository (?:is|was|has been) (?:b
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """An open client and GitHub's addresses. It leaves the share `reserve` (0 to 1) of each budget to other work."""
+    """An open client and GitHub's addresses. It leaves the share `reserve` (0 to 1) of each quota to other work."""
 
     http: httpx.Client
     api_url: str
@@ -66,11 +66,11 @@ class GitHub:
 
     @property
     def credential_label(self) -> str:
-        """The credential's name for logs; it does not contain the secret."""
+        """Return the name of the credential for logs. It does not contain the secret."""
         return self.credential.label
 
     def reserving(self, share: float) -> GitHub:
-        """Return a copy for work that can wait. It leaves `share` (0 to 1) of each budget to other work."""
+        """Return a copy for work that can wait. The copy leaves `share` (0 to 1) of each quota to other work."""
         return replace(self, reserve=share)
 
     def close(self) -> None:
@@ -97,17 +97,17 @@ def connect(
     git_rate: RateBounds | None = None,
     label: str = "",
 ) -> GitHub:
-    """Return a client for this GitHub. It connects at its first request.
+    """Return a client for the GitHub at these addresses. The client connects at its first request.
 
     Args:
         api_url: The address of the REST API, without a slash at the end.
         web_url: The address of the website and of git, without a slash at the end.
         credential: A personal token, an App, or None.
-        hosts: Origins (https://host) that the client may also fetch from. It does not send them the credential.
-        ledger: Shares budgets and circuits with other workers.
+        hosts: Further origins (https://host) that the client may fetch from. It sends no credential to them.
+        ledger: Storage that shares quotas and circuit breakers with other workers.
         connections: The maximum number of open connections.
-        git_rate: Bounds of the rate of git requests. None: the client does not limit them.
-        label: The setting that a personal token comes from. Empty: R8SCAN_GITHUB_TOKEN.
+        git_rate: Bounds of the rate of git requests. None: the rate is not limited.
+        label: The name of the setting that contains the personal token. Empty: R8SCAN_GITHUB_TOKEN.
     """
     allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
     authorization = Authorization(api_url, web_url)
@@ -116,7 +116,7 @@ def connect(
     http = httpx.Client(
         transport=gated,
         auth=authorization,
-        # Only gzip: transport.py can tell whether a gzip body is complete.
+        # Accept gzip only, because transport.py can check whether a gzip body is complete.
         headers={"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "gzip"},
         timeout=TIMEOUT,
         follow_redirects=True,
@@ -169,7 +169,7 @@ def get_json(
         The response and its decoded body. The body is None for status 304.
 
     Raises:
-        GitHubError: There is no such answer; see `scanner.github.errors`.
+        GitHubError: GitHub gave no usable answer; see `scanner.github.errors`.
     """
     headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}
     if etag:
@@ -202,7 +202,7 @@ def get_bytes(
 
     Raises:
         Malformed: The file is larger than `limit` bytes ("too_large").
-        GitHubError: There is no such answer; see `scanner.github.errors`.
+        GitHubError: GitHub gave no usable answer; see `scanner.github.errors`.
     """
 
     headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION}
@@ -232,7 +232,7 @@ def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, A
 
 
 def next_page(github: GitHub, response: httpx.Response) -> str | None:
-    """Return the next page's address from the Link header. None if there is none, or if it leads outside this API."""
+    """Return the next page's address from the Link header, or None if there is no next page in this API."""
     url = response.links.get("next", {}).get("url", "")
     return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None
 
@@ -257,7 +257,7 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
     if status in (404, 410):
         raise NotFound("not_found", f"{host} answered {status}")
     if status == 409:
-        # A repository without a commit: https://docs.github.com/rest/commits/commits
+        # GitHub answers 409 for a repository without a commit: https://docs.github.com/rest/commits/commits
         raise NotFound("empty", f"{host} has no commits there yet")
     if status >= 500 or status == 408:
         raise Unavailable(f"http_{status}", f"{host} answered {status}", retry_after=retry_after(response))
@@ -265,12 +265,12 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
 
 
 def is_blocked(words: bytes) -> bool:
-    """Return whether a refusal's text says that GitHub blocks the repository for everybody, not only for us."""
+    """Return whether a refusal's text says that GitHub blocks the repository for all users, not only for r8scan."""
     return _BLOCKED.search(words[:4096].lower()) is not None
 
 
 def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T:
-    """Return the request's result. Retry a transient failure if the budget has room for it.
+    """Return the result of `once`. Retry a transient failure if the quota has room for it.
 
     `once` gets the number of the attempt, from 1.
     """
@@ -298,7 +298,10 @@ def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T
 def _exchanged(
     github: GitHub, url: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str], number: int
 ) -> Iterator[httpx.Response]:
-    """Send the request and yield the response. Of all attempts (`number`), only the first counts for the circuit."""
+    """Send the request and yield the response. `number` is the number of the attempt, from 1.
+
+    Only the failure of a first attempt counts for the host's circuit breaker.
+    """
     extensions = {"reserve": github.reserve, "is_retry": number > 1}
     try:
         with github.http.stream("GET", url, params=params, headers=headers, extensions=extensions) as response:
@@ -319,7 +322,8 @@ def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) 
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION, "Authorization": f"Bearer {signed}"}
     url = f"{api_url}/app/installations/{installation}/access_tokens"
     try:
-        # `auth=None` would select the client's own authorization. This request has its header already.
+        # `auth=None` would select the client's own authorization. This request already has its own Authorization
+        # header.
         response = http.post(url, headers=headers, auth=_as_it_is, follow_redirects=False)
     except httpx.HTTPError as err:
         raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
@@ -347,7 +351,7 @@ def read_body(response: httpx.Response, limit: int, clock: Callable[[], float] =
 
     Raises:
         Malformed: The body is longer than `limit` bytes.
-        Unavailable: Receiving it took longer than EXCHANGE_SECONDS.
+        Unavailable: The whole body did not arrive within EXCHANGE_SECONDS.
     """
     deadline = clock() + EXCHANGE_SECONDS
     chunks, size = [], 0

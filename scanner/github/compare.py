@@ -1,9 +1,9 @@
-"""The content that a push added, read by the REST API. It is used if the git server answers with an error.
+"""Reading of the content that a push added, by the REST API. r8scan uses it if the git server answers with an error.
 
-What the API does not show is counted as unread.
+Content that the API does not show is counted as unread.
 
-GitHub shows at most 300 files, on the first page only, and 250 commits. It shows no patch for large and binary files:
-https://docs.github.com/rest/commits/commits#compare-two-commits
+GitHub shows at most 250 commits, and at most 300 files, on the first page only. It shows no patch for large and binary
+files: https://docs.github.com/rest/commits/commits#compare-two-commits
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
 @dataclass(frozen=True, slots=True)
 class ChangedText:
-    """The new side of a file's patch. `lines[i]` is the number, in the file, of the i-th line of `text`."""
+    """The added and unchanged lines of a changed file.
+
+    `lines[i]` is the line number (from 1) in the file of line `i` of `text`.
+    """
 
     path: str
     text: str
@@ -37,23 +40,59 @@ class ChangedText:
 
 @dataclass(slots=True)
 class Comparison:
-    """File texts, commit messages as (id, text), and counts of what GitHub did not show, by reason."""
+    """The result of a comparison.
+
+    Attributes:
+        files: the added and unchanged text of each changed file.
+        messages: the id and the message of each commit.
+        unread: counts of what GitHub did not show, by reason.
+    """
 
     files: list[ChangedText] = field(default_factory=list)
     messages: list[tuple[str, str]] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
 
+    def add_message(self, commit: dict[str, Any]) -> None:
+        """Add the message of a commit, given as GitHub's JSON."""
+        sha, message = commit.get("sha"), _dict(commit.get("commit")).get("message")
+        if isinstance(sha, str) and isinstance(message, str):
+            self.messages.append((sha, message))
+
+    def add_files(self, value: dict[str, Any], commit: str) -> None:
+        """Add the changed files of GitHub's answer. `commit` is the id of the commit that contains them."""
+        files = _list(value.get("files"))
+        for item in files:
+            path, patch = item.get("filename"), item.get("patch")
+            if not isinstance(path, str):
+                self.unread["unusable_file"] += 1
+            elif not isinstance(patch, str):
+                self.unread["no_patch"] += item.get("status") not in ("removed", "renamed") or bool(item.get("changes"))
+            else:
+                text, numbers = new_side(patch)
+                self.files.append(ChangedText(path, text, numbers, commit))
+        self.unread["files_over_limit"] += len(files) >= MAX_FILES
+        self.unread = +self.unread
+
+    def add_commit(self, commit: dict[str, Any], sha: str) -> None:
+        """Add the changed files and the message of a commit, given as GitHub's JSON."""
+        self.add_files(commit, sha)
+        self.add_message(commit)
+
 
 def compare(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return what is new in `head` since `before`. Without `before`, return the single commit. Raises GitHubError."""
+    """Return the changes in `head` since `before`. Without `before`, return the changes of `head` alone.
+
+    Raises:
+        GitHubError: GitHub gave no usable answer.
+    """
     found = Comparison()
     if not before.strip("0"):
-        _read_commit(github, repository, head, found)
+        found.add_commit(_commit(github, repository, head), head)
         return found
     _, value = get_json(github, f"{_address(github, repository)}/compare/{before}...{head}", expected=dict)
-    _add_files(found, value, head)
+    found.add_files(value, head)
     for item in _list(value.get("commits")):
-        _add_message(found, item)
+        found.add_message(item)
     total = value.get("total_commits")
     if isinstance(total, int) and total > len(found.messages):
         found.unread["commits_over_limit"] += total - len(found.messages)
@@ -66,26 +105,31 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
 def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comparison:
     """Return what is new in `head` since `before`, by reading one commit after the other. Raises GitHubError.
 
-    It is used if GitHub cannot compare the two. It follows only first parents. GitHub shows a merge against its first
-    parent, so the merge contains what came from its other parents.
+    Use this if GitHub cannot compare the two commits. Follow only first parents: GitHub shows a merge against its first
+    parent, so the merge contains the changes that came from its other parents.
     """
     found = Comparison()
     sha: str | None = head
     for _ in range(MAX_SINGLE):
         if sha is None or sha == before:
             break
-        sha = _read_commit(github, repository, sha, found)
+        commit = _commit(github, repository, sha)
+        found.add_commit(commit, sha)
+        sha = _first_parent(commit)
     found.unread["commits_over_limit"] += sha not in (None, before)
     found.unread = +found.unread
     return found
 
 
-def _read_commit(github: GitHub, repository: str, sha: str, found: Comparison) -> str | None:
-    """Add one commit to `found`. Return the id of its first parent, or None for a root commit."""
+def _commit(github: GitHub, repository: str, sha: str) -> dict[str, Any]:
     _, value = get_json(github, f"{_address(github, repository)}/commits/{sha}", expected=dict)
-    _add_files(found, value, sha)
-    _add_message(found, value)
-    parent = next(iter(_list(value.get("parents"))), {}).get("sha")
+    commit: dict[str, Any] = value
+    return commit
+
+
+def _first_parent(commit: dict[str, Any]) -> str | None:
+    """Return the id of the commit's first parent, or None for a root commit."""
+    parent = next(iter(_list(commit.get("parents"))), {}).get("sha")
     return parent if isinstance(parent, str) and is_object_id(parent) else None
 
 
@@ -109,31 +153,6 @@ def new_side(patch: str) -> tuple[str, tuple[int, ...]]:
             numbers.append(number)
             number += 1
     return "\n".join(texts), tuple(numbers)
-
-
-def _add_message(found: Comparison, item: dict[str, Any]) -> None:
-    sha, message = item.get("sha"), _dict(item.get("commit")).get("message")
-    if isinstance(sha, str) and isinstance(message, str):
-        found.messages.append((sha, message))
-
-
-def _add_files(found: Comparison, value: dict[str, Any], commit: str) -> None:
-    files = _list(value.get("files"))
-    for item in files:
-        _add_file(found, item, commit)
-    found.unread["files_over_limit"] += len(files) >= MAX_FILES
-    found.unread = +found.unread
-
-
-def _add_file(found: Comparison, item: dict[str, Any], commit: str) -> None:
-    path, patch = item.get("filename"), item.get("patch")
-    if not isinstance(path, str):
-        found.unread["unusable_file"] += 1
-    elif not isinstance(patch, str):
-        found.unread["no_patch"] += item.get("status") not in ("removed", "renamed") or bool(item.get("changes"))
-    else:
-        text, numbers = new_side(patch)
-        found.files.append(ChangedText(path, text, numbers, commit))
 
 
 def _list(value: Any) -> list[dict[str, Any]]:

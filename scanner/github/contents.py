@@ -25,12 +25,14 @@ MESSAGE = "A canary of r8scan"
 
 
 def write_file(github: GitHub, repository: str, name: str, content: bytes) -> str:
-    """Write a file on the repository's default branch, as one commit. Return the file's page, or an empty string.
+    """Write a file on the repository's default branch, as one commit.
+
+    Return the address of the file's page, or an empty string.
 
     https://docs.github.com/rest/repos/contents#create-or-update-file-contents
 
     Raises:
-        GitHubError: It was not written.
+        GitHubError: The file was not written.
     """
     url = f"{github.api_url}/repos/{repository}/contents/{name}"
     body: dict[str, Any] = {"message": MESSAGE, "content": base64.b64encode(content).decode("ascii")}
@@ -44,19 +46,19 @@ def write_file(github: GitHub, repository: str, name: str, content: bytes) -> st
 
 
 def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str:
-    """Write a file of the gist. Return the gist's page, or an empty string.
+    """Write a file of the gist. Return the address of the gist's page, or an empty string.
 
     https://docs.github.com/rest/gists/gists#update-a-gist
 
     Raises:
-        GitHubError: It was not written.
+        GitHubError: The file was not written.
     """
     body = {"files": {name: {"content": content.decode("ascii")}}}
     return _page(github, _sent(github, "PATCH", f"{github.api_url}/gists/{gist}", body).get("html_url"))
 
 
 def _sent(github: GitHub, method: str, url: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Send the request once. A repeated one could publish the token twice."""
+    """Send the request once. A repeated request could publish the token twice."""
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION}
     host = urlsplit(url).hostname or ""
     try:

@@ -26,13 +26,13 @@ class Credential(Protocol):
 
     @property
     def label(self) -> str:
-        """The name of the setting that it comes from, or another name for people."""
+        """Return the name of the setting that contains the credential, or another name for display."""
 
     def token(self) -> str | None:
-        """Return the token to send, or None to send none. Raises GitHubError if it cannot be obtained."""
+        """Return the token to send, or None to send none. Raises GitHubError if no token can be obtained."""
 
     def renew(self) -> bool:
-        """Forget a rejected token. Return whether `token` would return another one."""
+        """Forget a rejected token. Return whether the next `token()` would return a different token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class PersonalToken:
 
 
 class AppInstallation:
-    """An installation of a GitHub App. Safe to share between threads.
+    """An installation of a GitHub App. Threads can share it.
 
     `exchange` sends a signed JWT and the installation's id to GitHub, and returns a token and its expiry date.
     """
@@ -90,7 +90,7 @@ class AppInstallation:
         return f"GitHub App {self._app_id}, installation {self._installation_id}"
 
     def token(self) -> str | None:
-        """Return the installation's token. Renew it RENEW_BEFORE_SECONDS before it expires, in one thread."""
+        """Return the installation's token. One thread renews it, RENEW_BEFORE_SECONDS before it expires."""
         with self._lock:
             if self._token is None or self._ends_at - self._clock() < RENEW_BEFORE_SECONDS:
                 self._token, ends_at = self._exchange(self._jwt(), self._installation_id)

@@ -6,10 +6,10 @@ GitHubError
 ├── BadCredential    401: GitHub rejects the credential
 ├── Forbidden        403 that is not a rate limit
 ├── NotFound         404, 410, 451, 409: gone, private, blocked or empty
-└── Malformed        an answer that breaks its protocol or exceeds our limits
+└── Malformed        an answer that violates its protocol or exceeds r8scan's limits
 
-Messages contain only fixed words, hosts and numbers. Text from a server is only in `detail`: it is hostile, and must be
-redacted before it is shown.
+Messages contain only fixed words, hosts and numbers. Only `detail` contains text from a server. That text is hostile,
+and must be redacted before it is shown.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class GitHubError(Exception):
         reason: The reason as one word, for counters and metrics.
         retry_after: Seconds to wait before the next attempt, or None.
         detail: The server's own words; hostile.
-        asked: The request was sent. False: the gate refused it locally.
-        is_final: The same request would get the same answer again.
-        resource: The budget for which the gate refused the request. Empty if it was sent.
+        asked: Whether the request was sent. If not, the gate refused it.
+        is_final: Whether the same request would get the same answer again.
+        resource: The quota for which the gate refused the request. Empty if the request was sent.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Forbidden(GitHubError):
 
 
 class NotFound(GitHubError):
-    """The address has no public content, or no longer."""
+    """The address has no public content, or no longer has any."""
 
 
 class Malformed(GitHubError):
-    """The answer cannot be used."""
+    """The answer violates its protocol or exceeds r8scan's limits."""

@@ -28,7 +28,7 @@ _SLICE = 1 << 20
 
 
 def file_name(hour: datetime) -> str:
-    """Return the name of the file with this hour's events."""
+    """Return the name of the file that contains this hour's events."""
     return f"{hour:%Y-%m-%d}-{hour.hour}.json.gz"
 
 
@@ -36,12 +36,12 @@ def file_name(hour: datetime) -> str:
 def opened(
     archive_url: str, hour: datetime, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Iterator[bytes | None]]:
-    """Open an hour's file and yield an iterator of its lines. A line that is too long is None.
+    """Open an hour's file and yield an iterator of its lines. It yields None for a line that is too long.
 
     The request goes to the address that the operator has set. It follows no redirects and sends no credential.
 
     Raises:
-        GitHubError: The file cannot be opened or, during iteration, not be read to its end.
+        GitHubError: The file cannot be opened, or an iteration cannot read it to its end.
     """
     url = f"{archive_url}/{file_name(hour)}"
     headers = {"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "identity"}
@@ -58,7 +58,7 @@ def opened(
 
 
 def _inflated(chunks: Iterator[bytes], deadline: float, clock: Callable[[], float]) -> Iterator[bytes]:
-    """Yield the inflated content in slices. A file may consist of several gzip members."""
+    """Yield the inflated content in slices. The file may consist of several gzip members."""
     inflater = zlib.decompressobj(31)
     size = 0
     for chunk in chunks:

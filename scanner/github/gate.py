@@ -1,7 +1,8 @@
-"""The gate that every request to GitHub passes: it holds back requests to spent budgets, and to hosts that fail.
+"""The gate that every request to GitHub passes. It refuses requests to exhausted quotas and to failing hosts.
 
-The client asks the gate before each request and reports each answer to it. A `Ledger` shares what the gates learn with
-all workers. Without a ledger, or while the ledger cannot be reached, each process uses only its own observations.
+The client asks the gate before each request and reports each answer to it. A `Ledger` stores what each gate has
+learned, so that the gates of all workers know it. Without a ledger, or while the ledger cannot be reached, each process
+uses only its own observations.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ class RateBudget:
 
     Attributes:
         credential: The credential's label.
-        resource: The resource's name, or "credential" for a block of the credential itself.
-        limit: Requests that GitHub allows in a window. 0: unknown.
-        remaining: Requests that are left in the window.
-        resets_at: End of the window, in seconds since the epoch. 0: unknown.
+        resource: GitHub's name of the resource, or "credential" for a block of the credential itself.
+        limit: Requests that GitHub allows in one period. 0: unknown.
+        remaining: Requests that are left in the current period.
+        resets_at: End of the current period, in seconds since the epoch. 0: unknown.
         blocked_until: Time until which no request is sent, in seconds since the epoch. 0: not blocked.
-        reason: Why it is blocked: "rate_limited", "unavailable" or "rejected". Empty if it is not blocked.
+        reason: Why the budget is blocked: "rate_limited", "unavailable" or "rejected". Empty if it is not blocked.
     """
 
     credential: str
@@ -66,7 +67,7 @@ class RateBudget:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """The circuit breaker of one host: its consecutive failures, and when it may close (seconds since the epoch)."""
+    """The circuit breaker of one host: consecutive failures, and until when it is open (seconds since the epoch)."""
 
     host: str
     failures: int = 0
@@ -76,7 +77,8 @@ class Circuit:
 class Ledger(RateLedger, Protocol):
     """The storage that the gates of all workers share.
 
-    Each method may raise any exception of its storage. The gate then logs it and goes on without the ledger.
+    Each method may raise any exception of its storage. The gate then logs the exception and continues without the
+    ledger.
     """
 
     def read(self) -> tuple[list[RateBudget], list[Circuit]]:
@@ -93,13 +95,13 @@ class Ledger(RateLedger, Protocol):
 
 
 class RequestGate:
-    """Admits or refuses the requests of one credential. Safe to share between threads.
+    """The gate of one credential: it admits or refuses requests. Threads can share it.
 
     Args:
         credential: The credential's label; "none" for anonymous requests.
-        ledger: Shares what this gate learns with other workers.
+        ledger: The storage that this gate shares with other workers.
         clock: Returns seconds since the epoch.
-        git_rate: Bounds of the rate of git requests. None: the gate does not limit them.
+        git_rate: Bounds of the rate of git requests. None: the rate is not limited.
     """
 
     def __init__(
@@ -126,14 +128,15 @@ class RequestGate:
 
         Args:
             host: The request's host, with a port that is not the default one.
-            resource: The budget that the request is taken from.
-            reserve: The share of the budget (0 to 1) that this request must leave to others.
+            resource: The quota that the request counts against.
+            reserve: The share of the quota (0 to 1) that this request must leave to other work.
 
         Raises:
-            RateLimited: The budget is spent or blocked.
+            RateLimited: The quota is exhausted or blocked, or its rest is reserved.
             BadCredential: GitHub has just rejected the credential.
             Unavailable: The host's circuit is open.
-            Each has `retry_after` (seconds) set and `asked` false.
+
+        Each of these exceptions has `retry_after` (seconds) set, and `asked` is False.
         """
         try:
             self._decide(host, resource, reserve)
@@ -172,15 +175,15 @@ class RequestGate:
         is_whole: bool = True,
         is_retry: bool = False,
     ) -> None:
-        """Record what an answer says about the host and the budget.
+        """Record what an answer says about the host and the quota.
 
         Args:
             host: The request's host.
-            resource: The budget that the request was taken from.
+            resource: The quota that the request counts against.
             response: GitHub's answer.
             body: The beginning of the body of a refusal, if it was read.
-            is_whole: The body was read to its end. Otherwise the answer is not a success yet.
-            is_retry: The call failed before. Its first attempt has counted as the host's failure.
+            is_whole: Whether the body was read to its end. If not, the answer does not count as a success yet.
+            is_retry: Whether the request repeats a failed one. The failure of a repeated request does not count again.
         """
         now = self._clock()
         status = response.status_code
@@ -205,7 +208,7 @@ class RequestGate:
             self._block(resource, now + seconds, "unavailable")
 
     def note_result(self, host: str, resource: str, err: GitHubError | None) -> None:
-        """Record the result of a request that git made as a child process. `err` is None if it succeeded."""
+        """Record the result of a git child process that sent a request. `err` is None if the request succeeded."""
         if isinstance(err, RateLimited):
             self._block(resource, self._clock() + (err.retry_after or SECONDARY_LIMIT_SECONDS), "rate_limited")
         elif err is None or isinstance(err, NotFound):
@@ -214,7 +217,7 @@ class RequestGate:
             self.note_failure(host)
 
     def note_broken(self, resource: str) -> None:
-        """Record that an answer broke off. GitHub sheds load this way, so many of them lower the resource's rate."""
+        """Record an answer that broke off. GitHub sheds load in this way, so many such answers lower the rate."""
         if (limiter := self._limiters.get(resource)) is not None:
             limiter.note_broken()
 
@@ -233,11 +236,11 @@ class RequestGate:
             self._share(lambda ledger: ledger.write_circuit(circuit))
 
     def reject(self) -> None:
-        """Block the credential for REJECTED_SECONDS: GitHub rejects it, or refuses to issue its token."""
+        """Block the credential for REJECTED_SECONDS, because GitHub rejects it or refuses to issue its token."""
         self._block("credential", self._clock() + REJECTED_SECONDS, "rejected")
 
     def forgive(self) -> None:
-        """Lift the block of the credential, because its token was renewed. The rejection was of the old token."""
+        """Lift the block of the credential, because its token was renewed: GitHub rejected only the old token."""
         self._keep(RateBudget(self._credential, "credential", reason="renewed"), urgent=True)
 
     def is_rejected(self) -> bool:
@@ -247,7 +250,7 @@ class RequestGate:
         return budget is not None and budget.blocked_until > self._clock()
 
     def seconds_a_request(self, resource: str) -> float:
-        """Return the seconds between requests at which the budget lasts until its reset. 0: no budget is known."""
+        """Return the seconds between requests at which the quota lasts until its reset. 0: the quota is not known."""
         now = self._clock()
         with self._lock:
             budget = self._budgets.get(resource)
@@ -259,7 +262,7 @@ class RequestGate:
         """Let one request through to a host with an open circuit, once in OPEN_SECONDS.
 
         Raises:
-            Unavailable: It is too early, or another thread or worker sends the request.
+            Unavailable: OPEN_SECONDS have not passed, or another thread or worker sends this one request.
         """
         if now < circuit.open_until <= now + MAX_WAIT_SECONDS:
             raise _left_alone(circuit, circuit.open_until - now)
@@ -288,7 +291,7 @@ class RequestGate:
                 raise RateLimited("budget_reserved", message, retry_after=until_reset)
 
     def note_success(self, host: str) -> None:
-        """Record that the host sent a whole answer. This closes its circuit."""
+        """Record that the host sent a complete answer. This closes the host's circuit."""
         with self._lock:
             circuit = self._circuits.get(host)
             if circuit is None or not circuit.failures:
@@ -313,7 +316,8 @@ class RequestGate:
                 budget = replace(budget, blocked_until=before.blocked_until, reason=before.reason)
                 if budget.blocked_until <= now:
                     budget = replace(budget, blocked_until=0.0, reason="")
-                # Answers may arrive out of order. Within one window, the smaller remainder is the newer one.
+                # Answers may arrive out of order. Within one period of the quota, the smaller remainder is the newer
+                # one.
                 if abs(before.resets_at - budget.resets_at) < 5 and before.remaining < budget.remaining:
                     budget = replace(budget, remaining=before.remaining)
             self._budgets[budget.resource] = budget
@@ -339,14 +343,15 @@ class RequestGate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Each process counts failures below the threshold for itself.
+                # Take from other processes only open circuits, and the closing of an open circuit. Each process counts
+                # failures below the threshold by itself.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):
                     self._circuits[circuit.host] = circuit
 
     def _share(self, action: Callable[[Ledger], T]) -> T | None:
-        """Return the action's result, or None without a ledger or if the ledger raises. The gate works without it."""
+        """Return the action's result, or None without a ledger or if the ledger raises: the gate works without it."""
         if self._ledger is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""A client for git's smart HTTP protocol v2: it lists refs and fetches packs. It cannot push.
+"""A client for git's smart HTTP protocol v2. It lists refs and fetches packs. It cannot push.
 
 https://git-scm.com/docs/gitprotocol-v2. The server's answers are hostile: the client checks lengths, limits counts, and
 never puts the server's text into a message.
@@ -50,7 +50,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Refs:
-    """Ref names and the object ids they point to. `head`: the default branch's full name, or None if there is none."""
+    """Ref names and the object ids they point to. `head` is the default branch's full name, or None."""
 
     oids: dict[str, str]
     head: str | None
@@ -59,9 +59,9 @@ class Refs:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedPack:
-    """A pack as it was received; it is not parsed yet. `hash_name`: sha1 or sha256.
+    """A pack as it was received, not parsed yet. `hash_name` is sha1 or sha256.
 
-    If the server sent more than `max_bytes`, the content is a little longer than that and is cut off.
+    If the server sent more than `max_bytes`, the content is cut off a little after `max_bytes`.
     """
 
     content: bytes = field(repr=False)
@@ -69,14 +69,14 @@ class ReceivedPack:
 
 
 class _Flush:
-    """A pkt-line without content: it ends a section, or the answer."""
+    """A pkt-line without content. It marks the end of a section or of the answer."""
 
 
 FLUSH, DELIMITER = _Flush(), _Flush()
 
 
 def pkt_line(content: bytes) -> bytes:
-    """Return the content with its pkt-line length before it."""
+    """Return the content as a pkt-line: with its length in front."""
     return f"{len(content) + 4:04x}".encode() + content
 
 
@@ -84,7 +84,7 @@ def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
     """Split a stream into pkt-lines.
 
     Raises:
-        Malformed: A length is not valid.
+        Malformed: The length of a line is not valid.
         Unavailable: The stream ends inside a line.
     """
     buffer, position = bytearray(), 0
@@ -107,19 +107,26 @@ def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
 
 
 def _length(digits: bytearray) -> int:
-    """Return the length in four hex digits. Check them first, because int() also accepts signs and blanks."""
+    """Return the length that four hex digits give.
+
+    Check the digits first, because int() also accepts signs and blanks.
+    """
     if not _LENGTH.fullmatch(digits) or digits == b"0003":
         raise Malformed("git_protocol", "the git server does not speak the git protocol")
     return int(digits, 16)
 
 
 def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1", prefix: str = "") -> Refs:
-    """Return the branches and tags of a repository, up to MAX_REFS, and HEAD's target. Raises GitHubError.
+    """Return the branches and tags of a repository, up to MAX_REFS, and the ref that HEAD points to.
 
-    `prefix`: list only HEAD and the refs whose full names begin with it.
+    If `prefix` is not empty, return only HEAD and the refs whose full names begin with `prefix`.
+
+    Raises:
+        GitHubError: GitHub gave no usable answer.
     """
     body = [b"command=ls-refs\n", AGENT, _format(hash_name), b"0001", b"symrefs\n", b"peel\n"]
-    # Ask for branches and tags only: large repositories have many more refs of pull requests, sorted before their tags.
+    # Ask only for branches and tags. Large repositories have many more refs of pull requests, and these would come
+    # before the tags in the sorted answer.
     prefixes = [prefix.encode("utf-8", "surrogateescape")] if prefix else [b"refs/heads/", b"refs/tags/"]
     body += [b"ref-prefix %s\n" % one for one in (b"HEAD", *prefixes)]
     with _exchange(github, repository, body) as chunks:
@@ -152,18 +159,19 @@ def fetch(
     blob_limit: int | None = None,
     commits_within: int | None = None,
 ) -> ReceivedPack:
-    """Fetch the objects that are reachable from `wants` but not from `haves`, by one request, and do not parse them.
+    """Fetch the objects that are reachable from `wants` but not from `haves`, by one request. Do not parse them.
 
-    Do not ask for a thin pack: its deltas could need objects that we do not have.
+    Do not ask for a thin pack, because its deltas could refer to objects that r8scan does not have.
 
     Args:
         github: The client.
         repository: Owner and name.
         wants: Ids of the commits or tags to fetch; at least one.
         haves: Ids whose objects the server leaves out.
-        max_bytes: The function stops receiving once the pack is larger than this.
-        blob_limit: The server leaves out larger blobs (bytes). Only for a server that `can_filter`.
-        commits_within: Fetch only commits and tags, to this depth. Only for a server that `can_filter`.
+        max_bytes: Stop receiving when the pack is larger than this.
+        blob_limit: The server leaves out blobs larger than this (bytes). Only for a server for which `can_filter` is
+            True.
+        commits_within: Fetch only commits and tags, to this depth. Only for a server for which `can_filter` is True.
 
     Raises:
         GitHubError: The server refused, or its answer contains no pack.
@@ -191,7 +199,7 @@ def fetch(
 
 
 def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
-    """Return the chunks joined. Stop after the chunk that exceeds the limit."""
+    """Return the chunks joined. Stop after the chunk with which the result exceeds `max_bytes`."""
     received = io.BytesIO()  # getvalue() shares the buffer instead of copying it
     for chunk in chunks:
         received.write(chunk)
@@ -219,7 +227,7 @@ def is_limit(words: str) -> bool:
 
 
 def _sideband(lines: Iterable[bytes | _Flush]) -> Iterator[bytes]:
-    """Yield the pack's bytes from the side-band. If the answer breaks off, stop: the pack's reader notices it."""
+    """Yield the pack's bytes from the side-band. If the answer breaks off, stop: the parser of the pack notices it."""
     try:
         for line in lines:
             if isinstance(line, _Flush):
@@ -249,10 +257,10 @@ def _answer(
     headers: dict[str, str],
     content: bytes | None,
 ) -> Iterator[Iterator[bytes]]:
-    """Yield an iterator of the answer's chunks, with a deadline for the whole exchange. Raises GitHubError."""
+    """Yield an iterator of the answer's chunks. The deadline applies to the whole exchange. Raises GitHubError."""
     deadline = time.monotonic() + EXCHANGE_SECONDS
     try:
-        # Follow redirects here: a renamed repository answers 301, after which httpx would turn a POST into a GET.
+        # Follow redirects here. A renamed repository answers 301, and httpx would then turn the POST into a GET.
         for _ in range(MAX_REDIRECTS):
             with github.http.stream(
                 method,
@@ -286,7 +294,8 @@ def _check(response: httpx.Response, github: GitHub) -> None:
         # Without a credential, the server answers 401 for a repository that is private or gone.
         raise NotFound("not_found", f"{host} answered 401")
     if response.status_code == 401 and not github.gate.is_rejected():
-        # The API accepts the credential, so the refusal concerns this repository. If not, the API will soon answer 401.
+        # The API accepts the credential, so the refusal concerns this repository. If GitHub has just revoked the
+        # credential, the API will soon answer 401 too.
         raise Unavailable("git_unauthorized", f"{host} answered 401 to git")
     check_status(response, start, github.credential_label)
 

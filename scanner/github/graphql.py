@@ -1,4 +1,4 @@
-"""A client for GitHub's GraphQL API: it sends one query and returns its data and the errors of parts of it.
+"""A client for GitHub's GraphQL API: it sends one query, and returns its data and the errors of parts of the query.
 
 A rate limit comes with status 200 or 403. A query that is too heavy returns partial data and an error:
 https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
@@ -37,10 +37,11 @@ class Answer:
 
     Attributes:
         data: The value of `data`; hostile. Parts of it may be null.
-        errors: The number of errors that GitHub reported for parts of it, by type. Types consist of capitals.
-        is_partial: GitHub stopped before the query was done, because it cost too much.
-        cost: Points, by the field `rateLimit { cost }`. 0 if the query does not ask for it.
-        seconds: Time from the request to the end of the answer. It approximates the use of the limit on CPU time.
+        errors: The number of errors that GitHub reported for parts of the query, by type. A type consists of capitals.
+        is_partial: Whether GitHub stopped before the query was done, because it cost too much.
+        cost: The cost in points, from the field `rateLimit { cost }`. 0 if the query does not ask for this field.
+        seconds: Seconds from the request to the end of the answer. GitHub also limits its own CPU time, which it does
+            not report; this time approximates it.
     """
 
     data: Mapping[str, Any]
@@ -60,9 +61,9 @@ def query(
     """Send one query and return its data.
 
     Raises:
-        RateLimited: The points are spent, or a secondary limit was reached. The gate holds further queries back.
+        RateLimited: The points are exhausted, or a secondary limit was reached. The gate refuses further queries.
         Unavailable: GitHub did not answer, or gave up on the query as a whole.
-        GitHubError: Anything else that leaves no data.
+        GitHubError: The answer has no data for another reason.
     """
     url, began = f"{github.api_url}/graphql", clock()
     host = urlsplit(url).hostname or ""
@@ -87,7 +88,7 @@ def query(
     errors = _errors(value.get("errors"))
     if _is_limit(errors, value.get("errors")):
         limit = RateLimited("rate_limited", f"{host} limits our queries", retry_after=seconds_to_wait(response))
-        # The gate saw only status 200, so report the limit to it.
+        # The gate saw only status 200, so report the rate limit to it.
         github.gate.note_result(response.request.url.netloc.decode(), RESOURCE, limit)
         raise limit
     data = value.get("data")
@@ -117,7 +118,7 @@ def _type_of(error: Any) -> str:
 def _is_limit(errors: Counter[str], listed: Any) -> bool:
     if any(errors[name] for name in LIMIT_TYPES):
         return True
-    # A secondary limit may come without a type.
+    # GitHub may report a secondary limit by an error without a type, so look at its text.
     texts: Sequence[Any] = listed[:MAX_ERRORS] if isinstance(listed, list) else ()
     messages = (mapping(error).get("message") for error in texts if _type_of(error) == "UNNAMED")
     return any("rate limit" in text[:500].lower() for text in messages if isinstance(text, str))
@@ -126,7 +127,8 @@ def _is_limit(errors: Counter[str], listed: Any) -> bool:
 def _without_data(host: str, errors: Counter[str]) -> GitHubError:
     """Return the error of an answer without data.
 
-    GitHub abandons a query after 10 s with an error without a type. A query that is too heavy has one of HEAVY_TYPES.
+    After 10 seconds, GitHub abandons a query with an error that has no type. For a query that costs too much, the error
+    has one of HEAVY_TYPES.
     """
     if any(errors[name] for name in HEAVY_TYPES):
         return Unavailable("query_too_heavy", f"{host} finds a query too heavy")

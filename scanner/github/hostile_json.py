@@ -1,6 +1,6 @@
-"""A JSON parser for hostile input. Values that Python's parser refuses become null, and all others are kept. Pure.
+"""A JSON parser for hostile input. Values that Python's parser refuses become null; all other values are kept.
 
-One such value in a list of 100 events must not hide the other 99.
+One refused value in a list of 100 events must not hide the other 99.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ MAX_DIGITS = 1000
 MAX_BRACKETS = 4_000_000
 """Limit of the brackets of one body. A page of 100 events has about 10,000. This many take about two seconds."""
 
-# Matches everything up to the next bracket outside a string. If it ends with a quote, a string is not closed.
+# Matches everything up to the next bracket outside a string. If the match ends with a quote, a string is not closed.
 _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)', re.DOTALL)
 
 
 def parse_json(body: bytes) -> Any:
-    """Return the value of a JSON text. If the parser refuses its depth, replace values below MAX_LEVELS by null.
+    """Return the value of a JSON text. If it is too deep for the parser, replace values below MAX_LEVELS by null.
 
     Raises:
         ValueError: The body is not JSON, or it is too deep and has more than MAX_BRACKETS.
@@ -47,7 +47,7 @@ def _parsed(text: str) -> Any:
 
 
 def _without_deepest(text: str) -> str:
-    """Return the text with null for each list or mapping that lies in more than MAX_LEVELS others."""
+    """Return the text with null in place of each list or mapping that is nested in more than MAX_LEVELS others."""
     kept: list[str] = []
     level, begin = 0, 0
     for count, found in enumerate(_TO_BRACKET.finditer(text)):

@@ -1,4 +1,4 @@
-"""Mirrors of whole repositories: git clones every ref into a bare repository in a folder of our own, within limits."""
+"""Mirrors of whole repositories: git clones every ref into a bare repository in r8scan's folder, within limits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAX_ANSWER_BYTES = 16 << 20
 """Limit of git's answer to a list of object ids. Each id takes about 80 bytes."""
 COMMITS_A_FETCH = 100
 MAX_FETCHES = 500
-"""Limit of the fetches of commits by id into one mirror. Each commit that is gone costs about fifteen of them."""
+"""Limit of the fetches of commits by id into one mirror. Each commit that is gone costs about fifteen fetches."""
 MAX_WAIT_SECONDS = 1800.0
 """A mirror waits this long in total for rate limits. If the job were requeued, it would have to clone again."""
 GONE = ("not_our_ref", "not_found", "blocked")
@@ -63,16 +63,19 @@ _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
 
 class MirrorTooLarge(GitHubError):
-    """The repository is larger than the limit. The caller removes the folder with what was received."""
+    """The repository is larger than the limit.
+
+    The caller removes the folder, which contains a part of the repository.
+    """
 
 
 class MirrorStopped(Exception):
-    """The caller set `stop`: its job was cancelled or taken over."""
+    """The caller set `stop`, because its job was cancelled or taken over by another worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Counts of commits: fetched, gone from the server, and not read for another reason."""
+    """Counts of commits: fetched, missing on the server, and not read for another reason."""
 
     got: int
     gone: int
@@ -91,8 +94,8 @@ def clone(
 ) -> None:
     """Mirror `url` into `folder`.
 
-    git gets the credential through its environment, so that no list of processes shows it. git follows no redirects,
-    because it would send the credential along.
+    git gets the credential through its environment, so that no process list shows it. git follows no redirects, because
+    it would send the credential to the new address.
 
     Args:
         github: The client whose credential and gate are used.
@@ -100,7 +103,7 @@ def clone(
         folder: The mirror's folder. It must not exist.
         limit_bytes: Maximum size of the folder.
         stop: Set by another thread to stop the clone.
-        on_progress: Called with the objects received and the total.
+        on_progress: Called with the number of objects received and their total.
         clock: Returns seconds; it measures MAX_SECONDS.
 
     Raises:
@@ -115,7 +118,7 @@ def clone(
 
 
 def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
-    """Return the ids that the mirror does not contain. Return all of them if git cannot tell."""
+    """Return the ids that the mirror does not contain. Return all of them if git fails."""
     if not oids:
         return []
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answers:
@@ -136,7 +139,10 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
 
 
 def branches_and_tags(folder: Path) -> list[str]:
-    """Return the objects that the mirror's branches and tags point to, HEAD's first. Return none if git cannot tell."""
+    """Return the ids of the objects that branches and tags point to, HEAD's first.
+
+    Return an empty list if git fails.
+    """
     with tempfile.TemporaryFile() as answers:
         form = "--format=%(if)%(HEAD)%(then)HEAD%(else)ref%(end) %(objectname)"
         command = ["git", f"--git-dir={folder}", "for-each-ref", form, "refs/heads", "refs/tags"]
@@ -166,9 +172,9 @@ def fetch_commits(
 ) -> Fetched:
     """Fetch commits by their ids into the mirror, under `refs/r8scan/`. See `clone` for the arguments and errors.
 
-    The server refuses a whole request if one of its commits is gone, so a refused request is split in two. A rate limit
-    is waited for here, because the mirror would be lost if the job were requeued. Commits for which no time is left are
-    returned as unread.
+    The server refuses a whole request if one of its commits is gone, so a refused request is split in two. The function
+    waits until a rate limit has passed, because the mirror would be lost if the job were requeued. Commits for which no
+    time is left are counted as unread.
     """
     waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
     got = gone = 0
@@ -198,7 +204,7 @@ def fetch_commits(
 
 
 def _is_limit(err: GitHubError) -> bool:
-    """Return whether the error passes by itself, and soon: a rate limit, or an open circuit."""
+    """Return whether the error is a rate limit or an open circuit, which soon pass by themselves."""
     return isinstance(err, RateLimited) or err.reason == "circuit_open"
 
 
@@ -208,7 +214,10 @@ def _is_refusal(err: GitHubError) -> bool:
 
 
 def _waited(err: GitHubError, stop: threading.Event, patience: float) -> float:
-    """Wait for a rate limit, unless it lasts longer than `patience` (seconds). Return its length in seconds.
+    """Wait until a rate limit has passed, unless that takes longer than `patience` (seconds).
+
+    Returns:
+        The duration of the rate limit in seconds.
 
     Raises:
         MirrorStopped: `stop` was set.
@@ -229,7 +238,7 @@ def _run(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Ask the gate, run git, and report the result to the gate."""
+    """Ask the gate for permission, run git, and report the result to the gate."""
     host = httpx.URL(url).netloc.decode()
     credential = github.credential.token()
     github.gate.admit(host, "git", github.reserve)
@@ -281,7 +290,7 @@ def _no_report(done: int, total: int) -> None:
 def git_environment(credential: str | None, url: str) -> dict[str, str]:
     """Return an environment in which git reads only our configuration, never prompts, and speaks only HTTP.
 
-    It sends the credential only to the host of `url`.
+    git sends the credential only to the host of `url`.
     """
     config = {
         "protocol.http.allow": "always",
@@ -302,7 +311,7 @@ def git_environment(credential: str | None, url: str) -> dict[str, str]:
 
 
 def _tail(file: IO[bytes]) -> bytes:
-    # Do not use seek(): the child writes at the file position that it shares with us.
+    # Do not use seek(): the child process shares this file's position and writes there.
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), STDERR_READ, max(size - STDERR_READ, 0))
 
@@ -313,7 +322,7 @@ def _progress(text: bytes) -> tuple[int, int]:
 
 
 def _size(folder: Path) -> int:
-    """Return the folder's size in bytes. This is cheap, because git keeps what it receives in few large files."""
+    """Return the folder's size in bytes. This is cheap, because git stores received objects in a few large files."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
@@ -325,7 +334,10 @@ def _size(folder: Path) -> int:
 
 
 def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
-    """Return the error that git's messages mean. They are hostile, so the error repeats none of their text."""
+    """Return the error that corresponds to git's messages.
+
+    The messages are hostile, so the error repeats none of their text.
+    """
     lower = text.lower()
     is_forbidden = b"returned error: 403" in lower
     is_limited = b"remote error" in lower and git_protocol.is_limit(lower.decode("ascii", "replace"))

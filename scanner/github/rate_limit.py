@@ -1,4 +1,4 @@
-"""Parsing of GitHub's rate limit headers: the remaining budget, and how long to wait. Pure: no requests, no state.
+"""Parsing of GitHub's rate limit headers: the remaining quota, and how long to wait. It sends no requests.
 
 https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
 """
@@ -21,7 +21,7 @@ MAX_RESOURCE_NAME_LENGTH = 32
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A budget of one credential: requests allowed and remaining, and the seconds from now until its reset."""
+    """A quota of one credential: requests allowed, requests remaining, and the seconds from now until its reset."""
 
     resource: str
     limit: int
@@ -30,7 +30,7 @@ class RateLimit:
 
 
 def rate_limit_of(response: httpx.Response) -> RateLimit | None:
-    """Return what the `x-ratelimit-*` headers say, or None if they are missing or unreadable."""
+    """Return the quota in the `x-ratelimit-*` headers, or None if they are missing or unreadable."""
     headers = response.headers
     values = [headers.get(f"x-ratelimit-{name}", "") for name in ("limit", "remaining", "reset")]
     resource = headers.get("x-ratelimit-resource", "core")
@@ -41,7 +41,7 @@ def rate_limit_of(response: httpx.Response) -> RateLimit | None:
 
 
 def is_limit(response: httpx.Response, body: bytes) -> bool:
-    """Return whether a 403 means a primary or secondary rate limit, and not "forbidden"."""
+    """Return whether status 403 means a primary or secondary rate limit, and not "forbidden"."""
     if "retry-after" in response.headers or response.headers.get("x-ratelimit-remaining") == "0":
         return True
     text = body[:4096].lower()
@@ -49,7 +49,7 @@ def is_limit(response: httpx.Response, body: bytes) -> bool:
 
 
 def seconds_to_wait(response: httpx.Response) -> float:
-    """Return the seconds to wait after a rate limit: what GitHub says, else SECONDARY_LIMIT_SECONDS."""
+    """Return the seconds to wait after a rate limit: as many as GitHub says, or else SECONDARY_LIMIT_SECONDS."""
     seconds = retry_after(response)
     if seconds is not None:
         return seconds
@@ -60,7 +60,10 @@ def seconds_to_wait(response: httpx.Response) -> float:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds of Retry-After, in either of its forms, or None if it is missing or unreadable."""
+    """Return the seconds that the Retry-After header asks for, as a number or by a date.
+
+    Return None if it is unusable.
+    """
     value = response.headers.get("retry-after", "")
     if _is_number(value):
         return _bounded(int(value))
@@ -69,7 +72,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def server_time(response: httpx.Response) -> float:
-    """Return seconds since the epoch by the server's clock, which set the limit. Our own clock may be wrong."""
+    """Return the server's time in seconds since the epoch. The server's clock set the limit, and ours may differ."""
     at = _date(response.headers.get("date", ""))
     return time.time() if at is None else at
 

@@ -1,7 +1,7 @@
 """Listings of public repositories: the search by push time, the list by id, and lookups by node id.
 
-Each returns `ListedRepository` values. GitHub also lists null and incomplete entries, which are counted as unusable:
-https://docs.github.com/rest/repos/repos#list-public-repositories
+Each function returns a page of `ListedRepository` values. GitHub also lists null and incomplete entries, which are
+counted as unusable: https://docs.github.com/rest/repos/repos#list-public-repositories
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ query($ids: [ID!]!) {{
 
 @dataclass(frozen=True, slots=True)
 class ListedRepository:
-    """A repository as a listing shows it. `is_empty` and later fields are None if the listing does not show them."""
+    """A repository in a listing. `is_empty` and the fields after it are None if the listing does not show them."""
 
     id: int
     node_id: str
@@ -72,13 +72,13 @@ class Page:
 
     Attributes:
         repositories: The entries that can be used.
-        total: The number of results by GitHub's count. 0 for a list without a count.
+        total: The number of results that GitHub reports. 0 if the listing has no count.
         after: The cursor, page number or address of the next page. None on the last page.
-        is_whole: GitHub did not report that it left something out.
+        is_whole: False if GitHub reported that it left results out.
         unusable: The number of entries that are null, incomplete or malformed.
-        points: GraphQL points that the page cost.
-        seconds: Time that GitHub took for the page.
-        errors: Errors that GitHub reported for parts of the page, by type.
+        points: The page's cost in GraphQL points.
+        seconds: Seconds that GitHub took for the page.
+        errors: The number of errors that GitHub reported for parts of the page, by type.
     """
 
     repositories: list[ListedRepository] = field(default_factory=list)
@@ -121,7 +121,7 @@ def search(
 
 
 def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_SIZE) -> Page:
-    """Return page `number` (from 1) of the same search by the REST API, which has a separate quota.
+    """Return page `number` (from 1) of a repository search by the REST API, which has a separate quota.
 
     The REST API does not show the branch tips. Raises GitHubError.
     """
@@ -139,7 +139,7 @@ def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_
 def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
     """Return a page of the public repositories with ids above `since`, or the page at `url`. Raises GitHubError.
 
-    `after` is the next page's address. GitHub decides how many repositories a page has.
+    The page's `after` is the address of the next page. GitHub decides how many repositories a page has.
     """
     address = url or f"{github.api_url}/repositories"
     response, listed = get_json(github, address, params=None if url else {"since": since}, expected=list)
@@ -149,7 +149,7 @@ def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
 
 
 def look_at(github: GitHub, node_ids: Sequence[str]) -> Page:
-    """Return those of the repositories with these node ids (at most 100) that are public. Raises GitHubError."""
+    """Return the public repositories among those with these node ids (at most 100). Raises GitHubError."""
     answer = graphql.query(github, NODES_QUERY, {"ids": list(node_ids)[:PAGE_SIZE]})
     page = Page(points=answer.cost, seconds=answer.seconds, errors=answer.errors, is_whole=not answer.is_partial)
     _add(page, answer.data.get("nodes"), _by_graphql)

@@ -1,8 +1,9 @@
 """The rate limiter for a resource for which GitHub publishes no limit, such as git.
 
-It uses additive increase and multiplicative decrease. The rate rises a little after each window in which it was used up
-and GitHub refused nothing. It is halved when GitHub refuses. All workers share one rate: each reserves slots, which are
-points in time at which it may send one request. Only `RateLimiter` waits; the other functions are pure.
+The limiter uses additive increase and multiplicative decrease. Time is divided into windows of WINDOW_SECONDS. The rate
+rises a little after a window in which the workers used it up and GitHub refused nothing. The rate is halved when GitHub
+refuses a request. All workers share one rate: each reserves slots, which are points in time at which it may send one
+request. Only `RateLimiter` waits; the other functions are pure.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RateBounds:
-    """The rate at the very first start, and the highest rate, both in requests a second."""
+    """The rate at the very first start, and the highest permitted rate, both in requests a second."""
 
     start: float
     maximum: float
@@ -50,7 +51,9 @@ class RateBounds:
 
 @dataclass(frozen=True, slots=True)
 class RequestRate:
-    """The rate of one credential and resource. Times in seconds since the epoch by the ledger's clock; 0 means never.
+    """The rate of one credential and resource.
+
+    Times are seconds since the epoch by the clock of the ledger's storage. 0 means never.
 
     Attributes:
         per_second: Requests a second that all workers together may send.
@@ -82,8 +85,8 @@ class RateLedger(Protocol):
         """Change the row in one transaction. May raise any exception of its storage.
 
         Args:
-            first: The row to begin with if none is stored yet.
-            change: Returns the new row. Gets the stored row and the time by the ledger's clock.
+            first: The row to use if none is stored yet.
+            change: Called with the stored row and the time by the ledger's clock. Returns the new row.
 
         Returns:
             The row before and after the change, and the time by the ledger's clock.
@@ -114,7 +117,10 @@ def first_slot(rate: RequestRate, now: float) -> float:
 
 
 def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
-    """Return the rate after a refusal: half of the rate that was really sent. Refusals close together halve it once."""
+    """Return the rate after a refusal: half of the rate of sent requests.
+
+    Refusals close together halve it only once.
+    """
     rate = replace(rate, asked=rate.asked + sent, refusals=rate.refusals + 1)
     if 0 <= now - rate.refused_at < HALVE_PAUSE_SECONDS:
         return rate
@@ -125,22 +131,22 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate within its bounds. If a window has ended, measure it, and increase a rate that was used up."""
+    """Return the rate within its bounds. If a window has ended, measure the rate, and increase it if it was used up."""
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at
     if 0 <= seconds < WINDOW_SECONDS:
         return rate
     measured = rate.asked / seconds if seconds > 0 else 0.0
-    # A window that is much too long contains a pause, so it does not test the rate.
+    # A window that lasted much too long contains a pause, so it does not show whether GitHub accepts the rate.
     is_used_up = seconds < 2 * WINDOW_SECONDS and measured >= USED_UP_SHARE * rate.per_second
     raised = min(rate.per_second + STEP_PER_SECOND, bounds.maximum) if is_used_up else rate.per_second
     return replace(rate, per_second=raised, asked=0, window_began_at=now, measured_per_second=measured)
 
 
 class RateLimiter:
-    """The limiter of one process: its threads wait for slots of the shared rate. Safe to share between threads.
+    """The rate limiter of one process. Threads can share it: each waits for a slot of the rate of all workers.
 
-    While the ledger cannot be reached, the process keeps to the rate that it knows.
+    While the ledger cannot be reached, the process keeps the rate that it last read.
     """
 
     def __init__(
@@ -164,7 +170,7 @@ class RateLimiter:
 
     @property
     def per_second(self) -> float:
-        """The rate at the latest reservation."""
+        """Return the rate at the latest reservation, in requests a second."""
         return self._rate.per_second
 
     def wait(self) -> bool:
@@ -209,7 +215,7 @@ class RateLimiter:
             )
 
     def note_broken(self) -> None:
-        """Record an answer that broke off. Many of them count as a refusal."""
+        """Record an answer that broke off. Many such answers count as a refusal."""
         with self._lock:
             now = self._clock()
             if not 0 <= now - self._broken_since < WINDOW_SECONDS:

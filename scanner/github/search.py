@@ -1,7 +1,7 @@
 """Code search: our client sends the request, and PyGithub's classes give the results their types.
 
-PyGithub never sends a request here. Its own connections know nothing of our quotas, allow-list of hosts and redirect
-rule. `create_from_raw_data` is its method for data that were received in another way.
+PyGithub never sends a request here. Its own connections do not observe r8scan's quotas, allow-list of hosts and
+redirect rule. `create_from_raw_data` is its method for data that another client received.
 https://docs.github.com/rest/search/search#search-code
 """
 
@@ -31,7 +31,7 @@ _API = pygithub.Github()
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A file that matches. All text is hostile; a field is None if GitHub omits it or sends another type."""
+    """A file that matches the query. All text is hostile. A field is None if GitHub omits it or sends another type."""
 
     repository: str | None
     repository_id: int | None
@@ -64,10 +64,11 @@ def search_code(github: GitHub, query: str, page: int) -> SearchPage:
 
 
 def parse_result(item: Mapping[str, Any]) -> SearchResult:
-    """Return the result. It never raises, whatever the item contains."""
+    """Return the result in typed form. Never raise, whatever the item contains."""
     repository, matches = item.get("repository"), item.get("text_matches")
     repository = repository if isinstance(repository, dict) else {}
-    # PyGithub would request an attribute that is not set, from an address in the answer. So set each one that is read.
+    # If an attribute is missing, PyGithub requests it from an address that the answer contains. So set every attribute
+    # that is read below.
     raw: dict[str, Any] = {
         **{name: item.get(name) for name in ("path", "sha", "html_url")},
         "repository": {name: repository.get(name) for name in ("full_name", "id")},

@@ -84,7 +84,10 @@ def _in_background(work: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Keys by their identifiers. `is_current`: the latest fetch has ended and returned them."""
+    """GitHub's keys by their identifiers.
+
+    `is_current` is True if the latest fetch has ended and returned these keys.
+    """
 
     keys: Mapping[str, str]
     kept_until: float = 0.0
@@ -92,9 +95,9 @@ class _Known:
 
 
 class PublicKeys:
-    """A cache of GitHub's keys. It fetches them if they are old or if a key is unknown. Safe to share between threads.
+    """A cache of GitHub's keys. It fetches the keys if they are old or if a key is unknown. Threads can share it.
 
-    `start` runs the fetch in the background, so that an alert with a known key never waits for it.
+    `start` runs the fetch in a background thread, so that an alert with a known key never waits for a fetch.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class PublicKeys:
         self._ended: threading.Event | None = None
 
     def check(self, key_id: str, signature: str, body: bytes) -> None:
-        """Return if GitHub signed the body. Wait for the keys if this one is unknown.
+        """Return if GitHub signed the body. If the key is unknown, wait until the keys have been fetched.
 
         Raises:
             Forged: GitHub did not sign the body.
@@ -125,14 +128,14 @@ class PublicKeys:
         self.check_prepared(key_id, signature, body)
 
     def prepare(self, key_id: str, signature: str) -> threading.Event | None:
-        """Check a request's signature headers before its body is read. Never waits.
+        """Check a request's signature headers before its body is read. Never wait.
 
         Returns:
             None if the key is known. Otherwise an event that is set when the fetch of the keys has ended. Call
             `check_key` then to find out whether GitHub has this key.
 
         Raises:
-            Forged: the request carries no signature.
+            Forged: The request carries no signature.
         """
         if not key_id or not signature or len(key_id) > MAX_ID_LENGTH or len(signature) > MAX_SIGNATURE_LENGTH:
             raise Forged("the request carries no signature")
@@ -155,11 +158,16 @@ class PublicKeys:
             return known.keys[key_id]
         if known.is_current:
             raise Forged("the key is not one of GitHub's")
-        # It may be a new key of GitHub's.
+        # The keys are not current, so the unknown key may be a new key of GitHub.
         raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
-        """Return if GitHub signed the body, by the keys that are known now. Never waits. Raises what `check` raises."""
+        """Return if GitHub signed the body, judged by the keys that are known now. Never wait.
+
+        Raises:
+            Forged: GitHub did not sign the body.
+            KeysUnavailable: GitHub's current keys are not known.
+        """
         verify(self.check_key(key_id), signature, body)
 
     def _ask(self) -> threading.Event:
@@ -171,21 +179,21 @@ class PublicKeys:
                 return last
             self._asked_at, ended = now, threading.Event()
             self._ended = ended
-            # Until the fetch has ended, an unknown key may be a new one of GitHub's.
+            # Until the fetch has ended, an unknown key may be a new key of GitHub.
             self._known = replace(self._known, is_current=False)
         try:
             self._start(lambda: self._fetch(now, ended))
         except RuntimeError:
-            # No thread could be started. Set the event, or no later request would start a fetch.
+            # No thread could be started. Set the event, or later requests would wait for a fetch that never ends.
             ended.set()
             _log.exception("no thread to fetch the keys of secret scanning: a later alert will try again")
         return ended
 
     def _wait_for(self, ended: threading.Event) -> None:
-        """Wait until the fetch has ended, for WAIT_SECONDS at most.
+        """Wait until the fetch has ended, but at most WAIT_SECONDS.
 
         Raises:
-            KeysUnavailable: MAX_WAITING other alerts wait already.
+            KeysUnavailable: MAX_WAITING other alerts are already waiting.
         """
         if ended.is_set():
             return

@@ -30,7 +30,7 @@ def origin_of(url: httpx.URL) -> Origin:
 
 
 class KnownHosts(httpx.BaseTransport):
-    """The allow-list of origins. It raises Malformed for any other origin, also for each hop of a redirect."""
+    """The allow-list of origins. A request or redirect to any other origin raises Malformed."""
 
     def __init__(self, inner: httpx.BaseTransport, allowed: Collection[Origin]) -> None:
         self._inner = inner
@@ -75,7 +75,7 @@ class GatedTransport(httpx.BaseTransport):
         return response
 
     def _follow(self, response: httpx.Response, host: str, is_retry: bool) -> None:
-        """Inflate the body, and report to the gate how it ends: only the end shows whether the host has answered."""
+        """Inflate the body, and report to the gate how it ends. Only the end shows whether the answer is complete."""
         chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
         if response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
             chunks = inflated(chunks, host)
@@ -94,9 +94,9 @@ class GatedTransport(httpx.BaseTransport):
         self._inner.close()
 
     def _resource_of(self, url: httpx.URL) -> str:
-        """Return the budget that a request is taken from, by the names of `x-ratelimit-resource`.
+        """Return the quota that a request counts against, by the names of the `x-ratelimit-resource` header.
 
-        `git` and `files` are names of our own, for requests outside the API.
+        `git` and `files` are r8scan's own names, for requests outside the API.
         """
         if origin_of(url) == origin_of(self._api) and url.path.startswith(self._api.path.rstrip("/") + "/"):
             path = url.path[len(self._api.path.rstrip("/")) :]
@@ -109,7 +109,7 @@ class GatedTransport(httpx.BaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """A body that reports its end or failure once. Closing it early is our own decision, so it counts as an end."""
+    """A body that reports its end or failure once. If r8scan closes it early, this counts as its end."""
 
     def __init__(
         self,
@@ -146,11 +146,11 @@ class _Body(httpx.SyncByteStream):
 def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
     """Yield the inflated content of a gzip stream in slices.
 
-    httpx takes a missing end of the stream for its end, so this function checks it.
+    httpx treats a stream that breaks off as complete, so this function checks that the end is there.
 
     Raises:
-        Unavailable: The stream is damaged or has no end, or it inflates to nothing for SILENT_SECONDS. A gzip header
-            with an endless file name does the latter.
+        Unavailable: The stream is damaged, has no end, or yields no content for SILENT_SECONDS. A gzip header with an
+            endless file name yields no content.
     """
     inflater = zlib.decompressobj(31)
     is_empty = True
@@ -178,7 +178,7 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
 
 
 def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """Return the first REFUSAL_BYTES of a refusal's body, or what arrives within REFUSAL_SECONDS."""
+    """Return the beginning of a refusal's body: REFUSAL_BYTES, or less if less arrives within REFUSAL_SECONDS."""
     deadline = clock() + REFUSAL_SECONDS
     start = bytearray()
     for chunk in response.iter_bytes():
@@ -189,7 +189,7 @@ def beginning(response: httpx.Response, clock: Callable[[], float] = time.monoto
 
 
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
-    """Return the refusal with the beginning of its body read. Only its text tells a rate limit from "forbidden"."""
+    """Return the refusal with the beginning of its body read. Only the text shows whether 403 is a rate limit."""
     try:
         start = beginning(response)
     except (httpx.HTTPError, Unavailable):
@@ -221,7 +221,7 @@ class Authorization(httpx.Auth):
             yield request
             return
         response = yield request
-        # An App's token may expire early. Try once with a new one.
+        # An App's token may expire early. Try once with a new token.
         if response.status_code == 401 and self.credential.renew():
             self.gate.forgive()
             self._apply(request)

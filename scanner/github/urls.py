@@ -1,4 +1,4 @@
-"""URLs of GitHub: checked repository names and permalinks. Pure."""
+"""URLs of GitHub: checks of repository names, and permalinks. The module sends no requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_-])?/[A-Z
 
 
 def is_repository_name(name: str) -> bool:
-    """Return whether `name` is a valid `owner/name`. No other name may become part of a URL."""
+    """Return whether `name` is a valid `owner/name`. An invalid name must never become part of a URL."""
     return bool(_REPOSITORY.fullmatch(name)) and name.partition("/")[2] not in (".", "..")
 
 
@@ -21,7 +21,7 @@ def git_url(web_url: str, repository: str) -> str:
 
 
 def blob_url(web_url: str, repository: str, commit: str, path: str, line: int = 0) -> str:
-    """Return the permalink of a file at a commit, and of a line of it unless `line` is 0."""
+    """Return the permalink of a file at a commit. Unless `line` is 0, link to this line of the file."""
     return at_line(f"{web_url}/{_checked(repository)}/blob/{quote(commit, safe='')}/{_quoted(path)}", line)
 
 

@@ -1,4 +1,4 @@
-"""Confined processes that open hostile content: the fork server, its readers, and the pool that uses them."""
+"""Confined processes that open hostile content: readers, the fork server that starts them, and the pool of readers."""
 
 from scanner.isolation.reader_pool import ReaderPool, ReadersUnavailable, shared_pool
 

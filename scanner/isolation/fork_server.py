@@ -1,9 +1,9 @@
 """The fork server: a single-threaded process that has loaded every decoder and forks a confined reader on request.
 
-A fork takes some milliseconds, so a killed reader is replaced at once. The server itself reads no hostile content. When
-the process that started it closes the control socket, the server ends and ends every reader.
+A fork takes only milliseconds, so a killed reader is quickly replaced. The server itself reads no hostile content. When
+the service process closes the control socket, the server kills every reader and ends.
 
-`reader_pool` runs it as `python -c "…main(descriptor, formats)"` with a minimal environment without secrets.
+`reader_pool` starts the server as `python -c "…main(descriptor, formats)"` with a minimal environment without secrets.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Server:
             _signal(process, signal.SIGKILL)
 
     def _step(self, selector: selectors.BaseSelector) -> bool:
-        """Execute one command. Return False if the other end is closed."""
+        """Execute one command. Return False if the service process has closed the control socket."""
         message, descriptors, _, _ = socket.recv_fds(self._control, COMMAND.size, 1)
         if len(message) < COMMAND.size:
             return False

@@ -1,7 +1,7 @@
-"""The protocol between a process and its reader: one request, one answer, over a Unix stream socket.
+"""The protocol between a service process and its reader: one request, one answer, over a Unix stream socket.
 
-The process does not trust a reader: the size of an answer is limited, and each field is checked. `pack_messages` has
-the protocol for packs, whose answer has several parts.
+The service process does not trust a reader: the size of an answer is limited, and each field is checked.
+`pack_messages` has the protocol for packs, whose answer has several parts.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _SIZE = struct.Struct("<I")
 
 
 class Request(NamedTuple):
-    """A request to read a content.
+    """A request to read a document.
 
-    `name` is the first part of the path of each finding; the other fields limit the cost.
+    `name` is the first part of the path of each finding. `seconds` (of processor time) and `expanded_bytes` limit the
+    cost.
     """
 
     content: bytes
@@ -43,11 +44,11 @@ class Request(NamedTuple):
 
 
 class BadAnswer(Exception):
-    """The reader's answer is invalid: the reader failed, or hostile content took it over."""
+    """The reader's answer is invalid. The reader failed, or hostile content controls it."""
 
 
 def send_request(connection: socket.socket, content: bytes, name: str, seconds: float, expanded_bytes: int) -> None:
-    """Send a content to be read.
+    """Send a document to be read.
 
     Raises:
         OSError: the reader has ended.
@@ -61,7 +62,7 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
 
 
 def receive_request(connection: socket.socket) -> Request | None:
-    """Receive a content to be read, after the first byte. Return None if the process closed its end."""
+    """Receive the rest of a request whose first byte was read. Return None if the service process closed the socket."""
     head = receive(connection, _REQUEST.size)
     if len(head) < _REQUEST.size:
         return None
@@ -72,7 +73,7 @@ def receive_request(connection: socket.socket) -> Request | None:
 
 
 def send_answer(connection: socket.socket, reading: DeepReading, *, retires: bool) -> None:
-    """Send the result, and whether this reader ends after it."""
+    """Send the result, and whether this reader retires (ends after this answer)."""
     value = {
         "findings": [finding_to_json(found) for found in reading.findings],
         "unread": dict(reading.unread),
@@ -88,7 +89,7 @@ def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
     """Receive the result, and whether the reader retires.
 
     Raises:
-        BadAnswer: The answer is cut off, too large, or not of the agreed form.
+        BadAnswer: The answer is cut off, too large, or malformed.
         OSError: The connection broke, or its time-out passed.
     """
     head = receive(connection, _SIZE.size)
@@ -105,7 +106,7 @@ def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Receive exactly `size` bytes, fewer only if the other end closed."""
+    """Receive exactly `size` bytes, or fewer if the other end closed the socket."""
     if not size:
         return b""
     data = connection.recv(size, socket.MSG_WAITALL)
@@ -120,14 +121,17 @@ def receive(connection: socket.socket, size: int) -> bytes:
 
 
 def _parsed(value: Any) -> tuple[DeepReading, bool]:
-    unread = reasons_from_json(value["unread"])
-    findings = tuple(finding_from_json(*item) for item in value["findings"])
-    reading = DeepReading(findings, unread, int(value["expanded"]), float(value["seconds"]))
+    reading = DeepReading(
+        findings=tuple(finding_from_json(item) for item in value["findings"]),
+        unread=reasons_from_json(value["unread"]),
+        expanded=int(value["expanded"]),
+        seconds=float(value["seconds"]),
+    )
     return reading, bool(value["retires"])
 
 
 def reasons_from_json(value: Any) -> Counter[str]:
-    """Return counts by reason.
+    """Return the counts by reason that a reader sent.
 
     Raises:
         ValueError, TypeError, AttributeError: the value has another form.
@@ -139,19 +143,28 @@ def reasons_from_json(value: Any) -> Counter[str]:
 
 
 def finding_to_json(found: Finding) -> list[Any]:
-    """Return a finding as the list that `finding_from_json` takes."""
+    """Return a finding as the JSON list from which `finding_from_json` makes it again."""
     return [found.token.decode("ascii"), found.line, found.column, list(found.encoding), list(found.members)]
 
 
-def finding_from_json(token: str, line: int, column: int, encoding: list[str], members: list[str]) -> Finding:
-    """Return the finding that a reader sent.
+def finding_from_json(value: Any) -> Finding:
+    """Return the finding that a reader sent, from the list that `finding_to_json` returns.
 
     Raises:
-        ValueError, TypeError: the values are not a finding.
+        ValueError, TypeError: The value is not a finding.
     """
+    token, line, column, encoding, members = value
     if not is_token(token):
         raise ValueError("no token")
-    return Finding(token.encode("ascii"), 0, 1, _words(encoding), _words(members), int(line), int(column))
+    return Finding(
+        token=token.encode("ascii"),
+        start=0,
+        end=1,
+        encoding=_words(encoding),
+        members=_words(members),
+        line=int(line),
+        column=int(column),
+    )
 
 
 def _words(values: list[str]) -> tuple[str, ...]:

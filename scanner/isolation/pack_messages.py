@@ -1,7 +1,7 @@
-"""The protocol between a process and a reader that scans a pack: one request, then deferred objects, then the tokens
-beyond the limits of candidates, then the result.
+"""The protocol between a service process and a reader that scans a pack.
 
-A deferred object is sent as soon as the reader defers it, so that the reader need not keep it.
+After one request, the reader sends deferred objects, then the tokens beyond the limits of candidates, then the result.
+It sends a deferred object immediately, so that it does not have to keep the object.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _TYPES = frozenset(get_args(ObjectType))
 
 
 class PackToScan(NamedTuple):
-    """A pack, and the request to scan it."""
+    """A pack, and the request that says how to scan it."""
 
     content: bytes
     request: PackRequest
@@ -75,7 +75,7 @@ def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -
 
 
 def receive_pack(connection: socket.socket) -> PackToScan | None:
-    """Receive a pack, after the first byte. Return None if the process closed its end."""
+    """Receive the rest of a pack whose first byte was read. Return None if the service process closed the socket."""
     head = receive(connection, _SIZES.size)
     if len(head) < _SIZES.size:
         return None
@@ -90,14 +90,14 @@ def receive_pack(connection: socket.socket) -> PackToScan | None:
 
 
 def send_deferred(connection: socket.socket, item: DeferredObject) -> None:
-    """Send a deferred object to the process, which gives it to a reader of its own."""
+    """Send a deferred object to the service process, which has a separate reader open it."""
     head = json.dumps([item.oid, item.type]).encode("ascii")
     connection.sendall(_FRAME.pack(_DEFERRED, len(item.content), len(head)) + head)
     connection.sendall(item.content)
 
 
 def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float, *, retires: bool) -> None:
-    """Send the result, and whether this reader ends after it."""
+    """Send the result, and whether this reader retires (ends after this answer)."""
     value = {
         "hits": [[hit.oid, hit.type, [finding_to_json(found) for found in hit.found]] for hit in scan.hits],
         "locations": [
@@ -127,7 +127,7 @@ def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> 
         wait: Returns when something can be received. Raises an exception if the reader is late.
 
     Raises:
-        BadAnswer: The answer is cut off, too large, or not of the agreed form.
+        BadAnswer: The answer is cut off, too large, or malformed.
         OSError: The connection broke, or its time-out passed.
     """
     deferred: list[DeferredObject] = []
@@ -154,14 +154,15 @@ def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> 
         try:
             value = json.loads(raw)
             if kind == _SCAN:
-                return PackAnswer(_scan(value, beyond), tuple(deferred), float(value["seconds"])), bool(
-                    value["retires"]
+                answer = PackAnswer(
+                    scan=_scan(value, beyond), deferred=tuple(deferred), seconds=float(value["seconds"])
                 )
+                return answer, bool(value["retires"])
             oid, object_type = value
             if kind == _BEYOND:
-                beyond.append(TokensBeyond(_oid(oid), _type(object_type), content))
+                beyond.append(TokensBeyond(oid=_oid(oid), type=_type(object_type), tokens=content))
             else:
-                deferred.append(DeferredObject(_oid(oid), _type(object_type), content))
+                deferred.append(DeferredObject(oid=_oid(oid), type=_type(object_type), content=content))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError) as err:
             raise BadAnswer("the reader's answer is not of the agreed form") from err
         if kind not in (_DEFERRED, _BEYOND) or len(deferred) > MAX_DEFERRED_OBJECTS or len(beyond) > MAX_BEYOND:
@@ -172,38 +173,46 @@ def _scan(value: Any, beyond: list[TokensBeyond]) -> PackScan[Finding]:
     if len(value["hits"]) > MAX_HITS or len(value["locations"]) > MAX_HITS:
         raise ValueError("too many objects")
     objects, size = value["numbers"]
-    located, over_limit, cut_off, damaged = value["flags"]
+    is_all_located, is_over_limit, is_cut_off, is_damaged = value["flags"]
     return PackScan(
-        [_hit(*hit) for hit in value["hits"]],
-        {_oid(oid): _location(*rest) for oid, *rest in value["locations"]},
-        reasons_from_json(value["unread"]),
-        [_unread(**item) for item in value["not_read"][:MAX_NOT_READ]],
-        beyond,
-        {_oid(oid) for oid in value["reached"]},
-        int(objects),
-        int(size),
-        bool(located),
-        bool(over_limit),
-        bool(cut_off),
-        bool(damaged),
+        hits=[_hit(hit) for hit in value["hits"]],
+        locations=dict(_location(entry) for entry in value["locations"]),
+        unread=reasons_from_json(value["unread"]),
+        not_read=[_unread(item) for item in value["not_read"][:MAX_NOT_READ]],
+        beyond=beyond,
+        reached={_oid(oid) for oid in value["reached"]},
+        objects=int(objects),
+        bytes=int(size),
+        is_all_located=bool(is_all_located),
+        is_over_limit=bool(is_over_limit),
+        is_cut_off=bool(is_cut_off),
+        is_damaged=bool(is_damaged),
     )
 
 
-def _hit(oid: str, object_type: str, found: list[list[Any]]) -> PackHit[Finding]:
-    return PackHit(_oid(oid), _type(object_type), [finding_from_json(*one) for one in found])
+def _hit(value: Any) -> PackHit[Finding]:
+    oid, object_type, found = value
+    return PackHit(oid=_oid(oid), type=_type(object_type), found=[finding_from_json(one) for one in found])
 
 
-def _location(path: str, commit: str, seconds: int | None) -> Location:
+def _location(value: Any) -> tuple[str, Location]:
+    """Return the id of an object, and its location."""
+    oid, path, commit, seconds = value
     at = None if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
-    # A name whose beginning was cut off has one additional character as a mark.
-    return Location(str(path)[-(MAX_PATH + 2) :], _oid(commit), at)
+    # A path whose beginning was cut off has one more character, which marks the cut.
+    return _oid(oid), Location(path=str(path)[-(MAX_PATH + 2) :], commit=_oid(commit), committed_at=at)
 
 
-def _unread(oid: str, type: str, reasons: list[str], digest: str, size: int) -> UnreadPackObject:
+def _unread(value: Any) -> UnreadPackObject:
+    digest = value["digest"]
     if not _DIGEST.fullmatch(digest):
         raise ValueError("no digest")
     return UnreadPackObject(
-        _oid(oid), _type(type), tuple(str(reason)[:200] for reason in reasons[:100]), digest, int(size)
+        oid=_oid(value["oid"]),
+        type=_type(value["type"]),
+        reasons=tuple(str(reason)[:200] for reason in value["reasons"][:100]),
+        digest=digest,
+        size=int(value["size"]),
     )
 
 

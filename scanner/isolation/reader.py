@@ -1,4 +1,4 @@
-"""A reader: a confined process that opens the contents that it receives and returns the findings.
+"""A reader: a confined process that opens hostile documents and packs, and returns the findings.
 
 The fork server starts it.
 """
@@ -20,14 +20,15 @@ MEMORY_BYTES = 320 << 20
 """Bytes of address space beyond what the fork server has loaded. The whole process stays below 400 MB."""
 RETIRE_AFTER_CPU_SECONDS = 30.0
 RETIRE_AFTER_DOCUMENT_SECONDS = 1.0
-"""A content that costs more processor time is probably hostile or damaged, so the next content gets a fresh process."""
+"""A document that costs more processor time is probably hostile or damaged, so the next document gets a fresh process.
+"""
 RETIRE_ABOVE_BYTES = 200 << 20
 """Bytes of peak memory. A large process does not give its memory back, and a fresh reader costs only a few
 milliseconds."""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:
-    """Confine this process, then serve requests until the other end closes or this reader retires."""
+    """Confine this process, then serve requests until the service process closes the socket or this reader retires."""
     confine(MEMORY_BYTES)
     while kind := messages.receive(connection, 1):
         goes_on = _scan_pack(connection, limits) if kind == pack_messages.PACK else _read_one(connection, limits)
@@ -85,7 +86,7 @@ def _has_to_retire(seconds: float, unread: Mapping[str, int]) -> bool:
 
 
 def run(connection: socket.socket, limits: Limits) -> int:
-    """Serve, and return the exit status. It never raises, since nobody could handle the error."""
+    """Serve, and return the exit status. Never raise, because no caller could handle the error."""
     with contextlib.suppress(OSError, MemoryError):
         serve(connection, limits)
     return 0

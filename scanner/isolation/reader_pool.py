@@ -1,6 +1,8 @@
-"""The pool of confined readers of one process. It sends them contents, receives findings, and kills readers that hang.
+"""The pool of confined readers of one process.
 
-A content that exceeds its deadline is counted as unread, and the next content gets a fresh reader.
+The pool sends documents and packs to readers, receives findings, and kills readers that hang.
+
+A document that exceeds its deadline is counted as unread, and the next document gets a fresh reader.
 """
 
 from __future__ import annotations
@@ -34,19 +36,22 @@ DEFAULT_SIZE = 8
 """Readers of one process. They are forks that share memory until they write to it, so an idle reader costs little."""
 MAX_IDLE = 2
 SLOW_AFTER_SECONDS = 0.5
-"""After so much processor time for one content, a reader runs at low priority: ordinary contents do not wait for
-a hostile one."""
+"""After so much processor time for one document, a reader runs at low priority, so that other documents do not wait for
+a hostile one.
+"""
 GRACE_SECONDS = 2.0
-"""Seconds between the end of a content's processor time, which the reader observes itself, and the kill."""
+"""Seconds between the end of a document's processor time, which the reader observes itself, and the kill."""
 START_SECONDS = 30.0
 MAX_STRETCH = 4.0
 """A reader may take this many times its processor time by the clock. On a busy machine, low priority must not get it
 killed."""
 LOOK_SECONDS = 0.5
 DEATH_COSTS_SECONDS = 1.0
-"""Seconds charged at least for a content whose reader died. It then counts as slow and is not read again and again."""
+"""Seconds charged at least for a document whose reader died. The document then counts as slow and is not read again and
+again.
+"""
 CALL_COSTS_SECONDS = 0.0005
-"""Seconds charged for sending a content and receiving its answer, so that 100,000 small contents are not free."""
+"""Seconds charged for sending a document and receiving the answer, so that 100,000 small documents are not free."""
 MAX_STARTS = 3
 LOGGED_ABOVE_SECONDS = 0.5
 
@@ -62,7 +67,7 @@ _log = logging.getLogger(__name__)
 
 
 class ReadersUnavailable(Exception):
-    """No reader can be started. Contents that need one cannot be read now; try again later."""
+    """No reader can be started. Documents that need a reader cannot be read now; try again later."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,20 +78,20 @@ class _Reader:
 
 
 class _Failure(NamedTuple):
-    """The reason why a reader did not answer, and the seconds charged for it."""
+    """The reason why a reader gave no answer, and the processor seconds charged to the document."""
 
     reason: str
     seconds: float
 
 
 class ReaderPool:
-    """Confined readers for the threads of one process. Processes are started when they are first needed.
+    """Confined readers that the threads of one process share. Readers are started when they are first needed.
 
     After a fork, the child process has an empty pool of its own.
 
     Args:
-        size: How many contents are read at a time; further callers wait.
-        limits: What one content may cost.
+        size: How many documents and packs can be read at the same time. Further callers wait.
+        limits: The limits of each document.
     """
 
     def __init__(self, size: int = DEFAULT_SIZE, limits: Limits | None = None) -> None:
@@ -111,10 +116,11 @@ class ReaderPool:
         expanded_bytes: int | None = None,
         patience: float | None = None,
     ) -> DeepReading:
-        """Return every token in the content and in what it contains, read by a confined process.
+        """Return every token in the document and in the files inside it, read by a confined process.
 
         Args:
-            name: The name of the content: the first part of the container path of each finding.
+            content: The document, which is hostile.
+            name: The name of the document, which is the first part of the container path of each finding.
             seconds: Processor time that may be spent, at most what the limits allow.
             expanded_bytes: Bytes that may be decompressed and decoded, at most what the limits allow.
             patience: Seconds to wait for a free reader. If none becomes free, `reader_busy` is counted as unread.
@@ -166,7 +172,7 @@ class ReaderPool:
         return PackAnswer(PackScan(), (), done.seconds, done.reason)
 
     def prepare(self) -> None:
-        """Start a reader in the background, so that the first content does not wait for it."""
+        """Start a reader in the background, so that the first document does not wait for it."""
 
         def start() -> None:
             with contextlib.suppress(ReadersUnavailable):  # the first content reports it
@@ -175,7 +181,7 @@ class ReaderPool:
         threading.Thread(target=start, name="reader-start", daemon=True).start()
 
     def start_anew(self) -> None:
-        """Release the parent's processes in a child that was just forked."""
+        """Close the sockets of the parent's processes, in a child process that was just forked."""
         idle, server = self._idle, self._server
         self._reset()
         for reader in idle:
@@ -184,7 +190,7 @@ class ReaderPool:
             server.abandon()
 
     def close(self) -> None:
-        """End every process of the pool. Contents that are being read count as unread."""
+        """End every process of the pool. Documents that are being read at this time count as unread."""
         with self._lock:
             server, self._server = self._server, None
             idle, self._idle = self._idle, []
@@ -207,11 +213,12 @@ class ReaderPool:
     def _converse(
         self, converse: Callable[[_Reader, Callable[[], None]], tuple[T, bool]], seconds: float
     ) -> T | _Failure:
-        """Run one request on a reader, and kill the reader if it is late.
+        """Have a reader handle one request, and kill the reader if it is late.
 
         Args:
-            converse: Sends a request and returns the answer and whether the reader retires. Calls its second argument
-                before it receives something.
+            converse: Sends a request and returns the answer and whether the reader retires. Its second argument is a
+                function that waits until the reader answers or ends; `converse` calls this function before it receives
+                anything.
             seconds: Processor time that the work may take.
         """
         reader = self._taken()
@@ -224,7 +231,7 @@ class ReaderPool:
         except TimeoutError:
             return _Failure("reader_deadline", time.monotonic() - begun)
         except (OSError, messages.BadAnswer):
-            # The kernel killed the reader, or hostile content took it over.
+            # The kernel killed the reader, or hostile content controls it.
             return _Failure("reader_died", max(time.monotonic() - begun, DEATH_COSTS_SECONDS))
         else:
             keeps = not retires
@@ -233,7 +240,7 @@ class ReaderPool:
             self._give_back(reader, keeps=keeps)
 
     def _taken(self) -> _Reader:
-        """Return an idle reader, or a fresh one.
+        """Return an idle reader, or start a new one.
 
         Raises:
             ReadersUnavailable: no reader can be started.
@@ -248,7 +255,7 @@ class ReaderPool:
             try:
                 return server.fork()
             except OSError:
-                # The fork server has ended, perhaps because memory ran out. Try again with a new one.
+                # The fork server has ended, perhaps because memory ran out. Try again with a new server.
                 self._drop(server)
         raise ReadersUnavailable("no process for reading contents can be started")
 
@@ -300,10 +307,10 @@ class _ForkServer:
             raise ReadersUnavailable("the process that starts readers ended, or does not answer")
 
     def fork(self) -> _Reader:
-        """Return a fresh reader.
+        """Start a reader and return it.
 
         Raises:
-            OSError: the server has ended.
+            OSError: The fork server has ended.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
@@ -332,7 +339,7 @@ class _ForkServer:
             self._control.send(fork_server.COMMAND.pack(command, process))
 
     def abandon(self) -> None:
-        """Forget a server that belongs to another process."""
+        """Close the socket to a server that belongs to the parent process, and do not wait for the server to end."""
         self._control.close()
         self._process.returncode = 0
 
@@ -347,13 +354,16 @@ class _ForkServer:
 
 
 def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: float) -> None:
-    """Wait until the reader answers or ends. Raises TimeoutError.
+    """Wait until the reader answers or ends.
 
     Args:
-        reader: A reader that was sent a content.
-        begun: When its work began, by the monotonic clock.
-        spent_before: Processor time that it had used by then.
-        seconds: Processor time that the work may take. By the clock, it may take MAX_STRETCH times as long.
+        reader: The reader, which has received a request.
+        begun: When the reader began to work, by the monotonic clock.
+        spent_before: Processor seconds that the reader had used before.
+        seconds: Processor seconds that the work may take. The elapsed time may be MAX_STRETCH times as long.
+
+    Raises:
+        TimeoutError: The reader has exceeded a limit.
     """
     is_slow = False
     while not select.select([reader.connection], [], [], LOOK_SECONDS)[0]:
@@ -367,7 +377,7 @@ def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: f
 
 
 def _processor_seconds(process: int) -> float:
-    """Return the processor seconds of a process, 0 if it has ended."""
+    """Return the processor seconds that a process has used, or 0 if it has ended."""
     # This is the clock id that clock_getcpuclockid(3) computes from a process id on Linux.
     try:
         return time.clock_gettime((~process << 3) | 2)
@@ -382,7 +392,7 @@ def _start_anew(pool: ReaderPool | None) -> None:
 
 @functools.cache
 def shared_pool() -> ReaderPool:
-    """Return the pool of this process. It ends with the process."""
+    """Return the pool that all callers in this process share. The pool is closed when the process ends."""
     pool = ReaderPool()
     atexit.register(pool.close)
     return pool

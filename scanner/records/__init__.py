@@ -1,1 +1,4 @@
-"""Database access: tables, leases, jobs, the outbox and the audit. Makes no decision about tokens or incidents."""
+"""Database access: tables, leases, jobs, the outbox and the audit.
+
+This package makes no decision about tokens or incidents.
+"""

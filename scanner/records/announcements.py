@@ -1,6 +1,6 @@
 """Announcements of disabled tokens, for API gateways that cache authentications.
 
-The transaction that disables a token also writes its announcement: one row in `announcements`, which gateways list
+The transaction that disables a token also writes its announcement: one row in `announcements`, which gateways read
 after an outage, and one outbox row for each configured channel.
 """
 
@@ -29,7 +29,7 @@ MAX_LISTED = 1000
 
 
 class CursorExpired(Exception):
-    """Announcements after the cursor were already deleted.
+    """Announcements after the gateway's cursor were already deleted.
 
     The gateway must drop its whole cache and continue from the cursor `start`.
     """
@@ -55,7 +55,7 @@ class AnnouncementPage:
     """Announcements that follow a cursor.
 
     Attributes:
-        announcements: their JSON payloads, oldest first.
+        announcements: the announcements as JSON payloads, oldest first.
         next_cursor: the cursor for the next request. No later announcement can appear below it.
         has_more: whether more announcements can be fetched immediately.
     """
@@ -68,7 +68,7 @@ class AnnouncementPage:
 def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequence[Channel]) -> int:
     """Announce disabled tokens in the caller's transaction.
 
-    An incident is announced once. Tokens without an incident are always announced.
+    Announce an incident only once. Announce every token without an incident.
 
     Returns:
         The number of new announcements.
@@ -85,7 +85,8 @@ def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequ
     if not new:
         return 0
     rows = [_row(token, now) for token in new]
-    # Sort here: if the statement had to return rows in order, SQLAlchemy would insert them into SQLite one by one.
+    # Sort the rows here. If the statement had to return them in order, SQLAlchemy would insert rows into SQLite one by
+    # one.
     inserted = session.execute(insert(Announcement).returning(Announcement), rows)
     announcements = sorted(inserted.scalars(), key=lambda row: row.id)
     for channel in channels:
@@ -94,7 +95,7 @@ def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequ
 
 
 def payload(row: Announcement) -> dict[str, Any]:
-    """Return the JSON that gateways receive. It is the same on every channel."""
+    """Return the JSON payload of an announcement, which is the same on every channel."""
     return {
         "id": row.id,
         "type": "token.disabled",
@@ -109,8 +110,9 @@ def payload(row: Announcement) -> dict[str, Any]:
 def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> AnnouncementPage:
     """Return the announcements after a cursor.
 
-    Announcements younger than `SETTLED_SECONDS` are all returned, and returned again by the next call. A transaction
-    with a smaller id may still commit, so the next cursor never passes a settled announcement.
+    Announcements are settled when they are older than `SETTLED_SECONDS`. Return all younger announcements too; the next
+    call returns them again. A transaction with a smaller id may still commit, so the next cursor never goes beyond the
+    newest settled announcement.
 
     Args:
         after: The cursor; None returns an empty page with the current cursor.
@@ -129,8 +131,8 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
     settled, oldest, newest = settled or 0, oldest or 0, newest or 0
     if after is None:
         return AnnouncementPage([], settled, has_more=False)
-    # Old rows are deleted. If the row after the cursor is missing, others may be missing as well. A cursor above the
-    # newest id was issued before the database was restored from a backup.
+    # If the row after the cursor has been deleted, later rows may be missing as well. A cursor above the newest id was
+    # issued before the database was restored from a backup.
     if after + 1 < oldest or after > newest:
         raise CursorExpired(max(settled, oldest - 1, 0))
     rows = list(
@@ -149,7 +151,7 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
 
 
 def purge_expired(session: Session) -> None:
-    """Delete announcements older than `RETENTION_DAYS`. The newest row stays, so that ids continue from it."""
+    """Delete announcements older than `RETENTION_DAYS`. The newest row stays, so that new ids continue from its id."""
     old = Announcement.announced_at < db_now(-RETENTION_DAYS * 86400)
     newest = select(func.max(Announcement.id)).scalar_subquery()
     session.execute(
@@ -172,7 +174,10 @@ def _row(token: DisabledToken, now: datetime) -> dict[str, Any]:
 
 
 def _queue(session: Session, channel: Channel, announcements: Sequence[Announcement], now: datetime) -> None:
-    """Add an outbox row for each announcement. The rows start frozen because no incident is ever added to them."""
+    """Add an outbox row for each announcement.
+
+    The rows are frozen from the beginning, because no incident is ever added to them.
+    """
     rows = [
         {
             "id": uuid.uuid4(),

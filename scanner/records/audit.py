@@ -1,8 +1,8 @@
-"""The audit: an append-only hash chain of who did what on which evidence.
+"""The audit: an append-only hash chain of entries that say who did what, and on which evidence.
 
-`record` keeps new entries in the session. They are written just before the transaction commits. Only then does the
-transaction lock the head of the chain, after all its other locks. Concurrent transactions therefore cannot fork the
-chain or deadlock on it, and one waits for another only while that one commits.
+`record` keeps new entries in the session. The transaction writes them just before it commits. Only then does it lock
+the head of the chain, after all its other locks. Concurrent transactions therefore cannot fork the chain or deadlock on
+it, and a transaction waits for another one only while the other one commits.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def record(
 def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTEM) -> None:
     """Add entries in the caller's transaction, in this order. They are written when the transaction commits.
 
-    Each is also a line of the security log, after the commit.
+    After the commit, each entry is also written to the security log.
 
     Raises:
         TypeError: The evidence is not JSON.
@@ -74,7 +74,8 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
         event.listen(session, "after_rollback", _forget_waiting)
     session.info[_WAITING] += [
         {
-            # Store the text and JSON as the database will return them, since the hash is computed over that form.
+            # The hash is computed over the form that the database will return, so convert text and JSON to this form
+            # now.
             "who": storable_text(who),
             "what": entry.what,
             "incident_id": entry.incident_id,
@@ -109,10 +110,10 @@ def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTE
 
 
 def purge(session: Session, horizon: db_now, *, limit: int) -> int:
-    """Delete up to `limit` entries, oldest first, that are older than `horizon`.
+    """Delete the oldest entries that are older than `horizon`, at most `limit`.
 
-    The head keeps the id and the hash of the last deleted entry, because the remaining chain begins there. A new entry
-    records both as well.
+    `AuditHead` keeps the id and the hash of the last deleted entry, because the remaining chain begins after it. A new
+    entry of the audit records both as well.
 
     Returns:
         The number of deleted entries.
@@ -138,7 +139,7 @@ def purge(session: Session, horizon: db_now, *, limit: int) -> int:
 
 
 def _write_waiting(session: Session) -> None:
-    """Append the entries of this transaction to the chain."""
+    """Append the waiting entries of this transaction to the chain."""
     if session.in_nested_transaction():
         return
     waiting: list[dict[str, Any]] = session.info[_WAITING]
@@ -156,10 +157,10 @@ def _write_waiting(session: Session) -> None:
 
 
 def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append by one call of the database function `audit_append`.
+    """Append entries by one call of the database function `audit_append`.
 
-    It holds the head's lock only for this statement and the commit. If this process sent one statement for each step,
-    every other writer would wait whenever this process is not scheduled between two of them.
+    The transaction then holds the lock of the chain's head only for this statement and the commit. If the process sent
+    several statements, every other writer would have to wait while the process is not scheduled between two of them.
     """
     entries = [
         {
@@ -174,7 +175,7 @@ def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def _append(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Append on SQLite, where the transaction has held the database's write lock since it began."""
+    """Append entries on SQLite, where the transaction has held the database's write lock since it began."""
     head = session.execute(select(AuditHead.last_id, AuditHead.last_hash).where(AuditHead.id == HEAD_ID)).one()
     last_id, last_hash = head.last_id, head.last_hash
     for row in rows:

@@ -18,12 +18,12 @@ _MAX_EXACT_INTEGER = 2**53
 
 
 def entry_hash(entry: Mapping[str, Any]) -> str:
-    """Return the hash of an entry, given by its columns; `at` must have a time zone."""
+    """Return the hash of an entry, whose columns are given. `at` must have a time zone."""
     return chained_hash(entry["previous_hash"], entry["id"], content_hash(entry))
 
 
 def content_hash(entry: Mapping[str, Any]) -> str:
-    """Return the hash of an entry's content without its position in the chain; `at` must have a time zone."""
+    """Return the hash of an entry's content without its position in the chain. `at` must have a time zone."""
     content = {
         "at": entry["at"].astimezone(UTC).isoformat(timespec="microseconds"),
         "who": entry["who"],
@@ -37,16 +37,18 @@ def content_hash(entry: Mapping[str, Any]) -> str:
 
 
 def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
-    """Return the hash of an entry at its position in the chain. PostgreSQL computes the same in `audit_append`.
+    """Return the hash of an entry at its position in the chain. `audit_append` computes the same on PostgreSQL.
 
     Args:
+        previous_hash: The hash of the entry before it in the chain.
+        entry_id: The entry's id.
         content: The entry's hash from `content_hash`.
     """
     return hashlib.sha256(f"{previous_hash}:{entry_id}:{content}".encode()).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
-    """Return JSON with one form for each number. PostgreSQL returns 1e2 as 100, and 1e300 as 301 digits."""
+    """Return JSON in which equal numbers have the same form. PostgreSQL returns 1e2 as 100, and 1e300 as 301 digits."""
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):

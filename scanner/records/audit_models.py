@@ -22,7 +22,8 @@ class AuditEntry(Base):
 
     __tablename__ = "audit"
     __table_args__ = (
-        # For the list of what people did. The service itself writes a thousand times as many entries.
+        # An index for the console's list of actions by people. The service itself writes a thousand times as many
+        # entries.
         Index("ix_audit_people", "id", postgresql_where=text("who <> 'r8scan'"), sqlite_where=text("who <> 'r8scan'")),
     )
 
@@ -38,7 +39,10 @@ class AuditEntry(Base):
 
 
 class AuditHead(Base):
-    """The last entry of the audit chain and the last purged entry, after which the chain begins. One row."""
+    """The head of the audit chain, in one row.
+
+    It has the last entry and the last purged entry, after which the chain begins.
+    """
 
     __tablename__ = "audit_head"
 
@@ -53,7 +57,7 @@ class AuditHead(Base):
 class RemovedAuditEntry(Base):
     """The hashes of an entry that was erased with an account's data.
 
-    A trigger in the database refuses to delete an entry whose hashes are not here.
+    A database trigger refuses to delete an entry whose hashes are not in this table.
     """
 
     __tablename__ = "audit_removed"

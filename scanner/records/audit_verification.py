@@ -18,7 +18,7 @@ ROWS_PER_PAGE = 2000
 
 
 class AuditBroken(Exception):
-    """Someone tampered with the audit. The message is one line that names the entry."""
+    """An entry of the audit was changed, removed, inserted or moved. The message is one line that names the entry."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class VerifiedChain:
 
 @dataclass(slots=True)
 class _Walk:
-    """The position in the chain, and what the entries so far say about removed and purged entries."""
+    """The current position in the chain, and what the entries before it say about removed and purged entries."""
 
     previous_id: int
     previous_hash: str
@@ -109,7 +109,7 @@ def _check_end(walk: _Walk, head: AuditHead) -> None:
 
 
 def _rows(session: Session, after: int) -> Iterator[dict[str, Any]]:
-    """Yield the entries and the removed entries after an id, in the order of ids, reading one page at a time."""
+    """Yield the entries and the removed entries after an id, in the order of their ids. Read one page at a time."""
     columns = tuple(AuditEntry.__table__.columns)
     kept_columns = tuple(RemovedAuditEntry.__table__.columns)
     while True:

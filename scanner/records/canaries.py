@@ -1,4 +1,7 @@
-"""Rows of canary tokens: plant, find, end and purge them. Each function works in the caller's transaction."""
+"""Rows of canary tokens: functions to plant, find, end and purge them.
+
+Each function works in the caller's transaction.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,14 @@ def of_planted() -> Select[uuid.UUID]:
 
 
 def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
-    """Add a canary of this interval. Return its id, or None if another worker planted one in the same interval."""
+    """Add a canary for the planting interval `slot`. Return its id, or None if another worker has already added one."""
     values = {"way": way, "slot": slot, "state": CanaryState.PLANTED, "place": "", "planted_at": db_now()}
     added = session.execute(insert_or_nothing(session, Canary).values(**values).returning(Canary.id))
     return added.scalar_one_or_none()
 
 
 def newest(session: Session, way: CanaryWay) -> Canary | None:
-    """Return the newest canary that was planted this way, or None."""
+    """Return the newest canary that was planted in this way, or None."""
     statement = select(Canary).where(Canary.way == way).order_by(Canary.planted_at.desc(), Canary.id.desc()).limit(1)
     return session.execute(statement).scalar_one_or_none()
 
@@ -51,8 +54,7 @@ def newest(session: Session, way: CanaryWay) -> Canary | None:
 def waiting(session: Session, way: CanaryWay) -> list[int]:
     """Return the ids of planted canaries that no source has found yet, oldest first.
 
-    A canary without a digest is included: a worker may have published its token and then been killed before it stored
-    the digest.
+    Include canaries without a digest: a worker may publish a token and be killed before it stores the digest.
     """
     is_found = or_(
         select(Sighting.id).where(Sighting.digest == Canary.digest).exists(),
@@ -63,9 +65,10 @@ def waiting(session: Session, way: CanaryWay) -> list[int]:
 
 
 def since_success(session: Session, way: CanaryWay) -> list[Canary]:
-    """Return this way's newest canary that was disabled or observed, and all later ones, oldest first.
+    """Return the newest successful canary of this way, and all later canaries, oldest first.
 
-    Without a success, return all of them, at most MAX_SETTLED.
+    A canary is successful if its token was disabled or observed. If there is none, return all canaries of this way.
+    Return at most MAX_SETTLED.
     """
     successes = (Canary.way == way, Canary.decision.in_(SUCCESSES))
     last = select(Canary.planted_at).where(*successes).order_by(Canary.planted_at.desc()).limit(1).scalar_subquery()
@@ -79,14 +82,14 @@ def since_success(session: Session, way: CanaryWay) -> list[Canary]:
 
 
 def listed(session: Session, limit: int) -> list[Canary]:
-    """Return the newest canaries of all ways, newest first."""
+    """Return the newest canaries of all planting ways, newest first."""
     return list(
         session.execute(select(Canary).order_by(Canary.planted_at.desc(), Canary.id.desc()).limit(limit)).scalars()
     )
 
 
 def digests_among(session: Session, digests: Collection[str]) -> set[str]:
-    """Return those of the digests that belong to canaries."""
+    """Return those of the given digests that belong to canaries."""
     if not digests:
         return set()
     found = session.execute(select(Canary.digest).where(Canary.digest.in_(digests))).scalars()
@@ -94,7 +97,7 @@ def digests_among(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def ended_among(session: Session, digests: Collection[str]) -> set[str]:
-    """Return the digests that belong to canaries which have ended or could not be planted."""
+    """Return those of the given digests that belong to canaries which have ended or could not be planted."""
     if not digests:
         return set()
     statement = select(Canary.digest).where(Canary.digest.in_(digests), Canary.state != CanaryState.PLANTED)
@@ -102,7 +105,7 @@ def ended_among(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def decided() -> Select[Canary, Incident]:
-    """Return a statement that selects the canaries that the response has decided on, and their incidents."""
+    """Return a statement that selects the canaries whose incidents are decided, and these incidents."""
     return (
         select(Canary, Incident)
         .join(Incident, Incident.digest == Canary.digest)
@@ -111,10 +114,13 @@ def decided() -> Select[Canary, Incident]:
 
 
 def end(session: Session) -> list[str]:
-    """End the canaries that the response has decided on, and delete their incidents: no statistic counts them.
+    """End the canaries whose incidents are decided. Delete these incidents, so that no statistic counts them.
 
-    A canary that has ended may be found or reported again. That incident is deleted as well. The audit keeps what was
-    done. Returns the digests of the ended canaries.
+    A canary that has ended may be found or reported again. Delete the incident of this finding as well. The audit keeps
+    a record of the actions.
+
+    Returns:
+        The digests of the ended canaries.
     """
     rows = session.execute(decided().order_by(Canary.id).limit(MAX_SETTLED)).all()
     for canary, incident in rows:
@@ -132,7 +138,7 @@ def end(session: Session) -> list[str]:
 
 
 def _reporter(incident: Incident) -> str | None:
-    """Return the reporter of the incident's first report, None if the incident has no report."""
+    """Return the reporter of the incident's first report, or None if the incident has no report."""
     signs = (incident.evidence or {}).get("signs") or [{}]
     reporter: str | None = signs[0].get("reporter")
     return reporter

@@ -13,14 +13,14 @@ from scanner.records.states import CanaryState, CanaryWay, Decision, column_of
 
 
 class Canary(Base):
-    """One canary token. The row never holds the raw token, which exists only where it is planted.
+    """A canary token. The row never contains the raw token, which exists only in the place where it is planted.
 
     Attributes:
-        slot: The number of the planting interval since the epoch. It is unique, so that two workers plant only one
-            canary in an interval. Negative for a canary that an operator asked for.
-        digest: None until the token was made.
-        place: Its public address, if it has one.
-        source: The source that saw it first.
+        slot: The number of the planting interval, counted from the epoch. It is unique for each way, so that two
+            workers plant only one canary in an interval. Negative for a canary that an operator asked for.
+        digest: The digest of the token. None until the token has been generated.
+        place: The public address of the token, if it has one.
+        source: The source that saw the token first.
     """
 
     __tablename__ = "canaries"

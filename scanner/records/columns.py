@@ -45,7 +45,7 @@ name that is not UTF-8, and when it parses an escape such as `\\ud800` in JSON."
 
 
 def storable_text(value: str) -> str:
-    """Return the text with each character that PostgreSQL rejects replaced by a visible escape.
+    """Return the text with a visible escape in place of each character that PostgreSQL rejects.
 
     A byte that is not UTF-8 becomes `\\xff`, NUL becomes `\\x00`, and a lone surrogate becomes `\\ud800`.
     """
@@ -62,7 +62,9 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def storable_json(value: Any) -> str:
-    """Return the value as JSON that both databases accept. The engines serialize every JSON column with it.
+    """Return the value as JSON that both databases accept.
+
+    SQLAlchemy's engines call this function for every JSON column.
 
     Infinity and NaN, which JSON cannot express, become text.
     """
@@ -86,7 +88,7 @@ def _storable(value: Any) -> Any:
 
 
 class _StorableText(TypeDecorator[str]):
-    """Text that may be hostile. Characters that PostgreSQL rejects are escaped."""
+    """A column of text that may be hostile. It escapes characters that PostgreSQL rejects."""
 
     impl = types.String
     cache_ok = True
@@ -97,19 +99,19 @@ class _StorableText(TypeDecorator[str]):
             return None
         storable = storable_text(value)
         length = getattr(self.impl_instance, "length", None)
-        # Escapes make the text longer, so cut it to the width of the column.
+        # Escaping makes the text longer, so cut the text to the width of the column.
         return storable[:length] if length and storable is not value else storable
 
 
 class Text(_StorableText):
-    """Text of any length."""
+    """A column of text of any length."""
 
     impl = types.Text
     cache_ok = True
 
 
 class String(_StorableText):
-    """Text of limited length."""
+    """A column of text of limited length."""
 
     impl = types.String
     cache_ok = True
@@ -121,11 +123,12 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
-    """The database's time at the start of the statement plus `seconds`. Leases of several machines need one clock.
+    """The database's time at the start of the statement, plus `seconds`.
 
-    PostgreSQL's `clock_timestamp()` may differ from row to row, so no index can answer a comparison with it.
+    Workers on several machines share the database's clock for their leases. The expression is not PostgreSQL's
+    `clock_timestamp()`, which may differ from row to row, so that no index could answer a comparison with it.
 
-    The seconds are a bound parameter, so that SQLAlchemy compiles a statement once.
+    The seconds are a bound parameter, so that SQLAlchemy compiles a statement only once.
     """
 
     type = UtcDateTime()

@@ -15,7 +15,7 @@ from scanner.records.states import Decision, ReportState, RequestedAction, colum
 
 
 class Report(Base):
-    """A statement by a reporter or a usage rule that a token is compromised. It is committed before any action follows.
+    """A statement by a reporter or a usage rule that a token is compromised. It is committed before r8scan acts on it.
 
     `sign` and `idempotency_key` identify a repeated report. `decision` is the action of the incident, or `flagged`.
     `is_braked` says whether the disable quota counts and may hold this report. `url` is the public place of the token,
@@ -49,7 +49,7 @@ class Report(Base):
 
 
 class Brake(Base):
-    """The state of the disable quota, in one row: since when and why disables wait for an operator."""
+    """The state of the brake (the disable quota), in one row: since when and why disables wait for an operator."""
 
     __tablename__ = "brake"
 
@@ -59,7 +59,10 @@ class Brake(Base):
 
 
 class UsageHour(Base):
-    """The usage of one token in one hour (UTC). Lists are sorted and limited; `unkept` counts the values left out."""
+    """The usage of one token in one hour (UTC).
+
+    Its lists are sorted and of limited length. For each list, `unkept` counts the values that were left out.
+    """
 
     __tablename__ = "usage_hours"
 
@@ -75,9 +78,10 @@ class UsageHour(Base):
 
 
 class UsageBaseline(Base):
-    """A token's usage history: `hour` is its newest active hour, with `hour_count` requests.
+    """The usage history of a token.
 
-    The other columns summarize the active hours before that one.
+    `hour` is the newest active hour, with `hour_count` requests. The other columns summarize the active hours before
+    that hour.
     """
 
     __tablename__ = "usage_baselines"
@@ -92,7 +96,7 @@ class UsageBaseline(Base):
 
 
 class UsageBatch(Base):
-    """How far a batch of usage records was stored. `cursor` is the prefix of the last stored digest."""
+    """The progress of storing a batch of usage records. `cursor` is the prefix of the last stored digest."""
 
     __tablename__ = "usage_batches"
 
@@ -102,7 +106,7 @@ class UsageBatch(Base):
 
 
 class RequestRate(Base):
-    """The number of public requests of one client prefix in the current minute. The key `*` counts all clients."""
+    """The number of public requests in the current minute from one network. The key `*` counts all clients."""
 
     __tablename__ = "request_rates"
 

@@ -25,7 +25,7 @@ class ConsoleUser(Base):
 class ConsoleSession(Base):
     """A session of the console.
 
-    `id` is the SHA-256 of the secret in the cookie, so a copy of the row cannot be used to sign in. `credential` is a
+    `id` is the SHA-256 of the secret in the cookie, so nobody can sign in with a copy of the row. `credential` is a
     fingerprint of the password hash: the session ends when the password changes.
     """
 

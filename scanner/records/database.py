@@ -35,7 +35,8 @@ def parse_url(url: str) -> URL:
     """Return the URL with the driver that r8scan ships.
 
     Raises:
-        ValueError: The URL names another database. The message is one line and does not contain the password.
+        ValueError: The URL names a database that r8scan does not support. The message is one line and does not contain
+            the password.
     """
     try:
         parsed = make_url(url)
@@ -56,12 +57,13 @@ def parse_url(url: str) -> URL:
 class Database:
     """An SQLAlchemy engine with two kinds of transactions: `read()` and `write()`.
 
-    A lost connection raises SQLAlchemy's own error. `is_unavailable` distinguishes it from a wrong statement.
+    A lost connection raises SQLAlchemy's own error. `is_unavailable` distinguishes this error from that of a wrong
+    statement.
 
     Args:
-        url: The address.
-        max_connections: The limit of the connections that are open at a time. With 0, each transaction opens a
-            connection of its own and closes it, so that no forked process inherits one.
+        url: The address of the database.
+        max_connections: The maximum number of connections that are open at the same time. With 0, each transaction
+            opens its own connection and closes it, so that a forked process inherits no connection.
     """
 
     def __init__(self, url: str, *, max_connections: int = 10) -> None:
@@ -96,7 +98,7 @@ class Database:
 
 
 def is_conflict(err: BaseException) -> bool:
-    """Return whether the transaction lost against another one (unique key or deadlock) and must be repeated."""
+    """Return whether a transaction failed because of another one (unique key, deadlock) and must be repeated."""
     return isinstance(err, IntegrityError) or getattr(getattr(err, "orig", None), "sqlstate", None) == _DEADLOCK
 
 
@@ -112,11 +114,12 @@ def is_unavailable(err: BaseException) -> bool:
 
 def _postgresql(url: URL, max_connections: int) -> Engine:
     is_pooled = url.query.get(POOLER) == TRANSACTION
-    # Limit the time of statements. A hung statement would still run after its worker's lease has expired.
+    # Limit the time of statements. Otherwise a hung statement would still be running after its worker's lease has
+    # expired.
     limits = {"statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s", "idle_in_transaction_session_timeout": "60s"}
     options = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
-    # A pooler may run the next transaction on another connection, on which this statement was never prepared. It also
-    # refuses options at the start of a session, and keeps no setting from one transaction to the next.
+    # A pooler may run the next transaction on another connection, on which the statement was never prepared. A pooler
+    # also refuses options at the start of a session, and keeps no setting from one transaction to the next.
     arguments = {"prepare_threshold": None} if is_pooled else options
     engine = create_engine(
         url.difference_update_query([POOLER]),
@@ -165,8 +168,8 @@ def _sqlite(url: URL, max_connections: int) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
-    # Turn off the driver's transaction control. It begins a transaction only at the first write, which loses updates.
-    # `_begin_sqlite` begins the transactions instead.
+    # Turn off the driver's transaction control. The driver begins a transaction only at the first write, so an update
+    # based on earlier reads could be lost. `_begin_sqlite` begins the transactions instead.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")

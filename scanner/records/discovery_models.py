@@ -13,10 +13,11 @@ from scanner.records.models import Base
 
 
 class SearchWindow(Base):
-    """A window of push time that repository search has searched and will search again.
+    """A window (a span of push time) that repository search has searched and will search again.
 
     `start` and `end` are seconds since the epoch, both included. `seen` has the ids of the repositories that the
-    searches returned, 8 bytes each. `total` is GitHub's count at the latest look. `looks` counts the later looks.
+    searches returned, 8 bytes each. `total` is GitHub's count of results at the latest search. `looks` counts the
+    searches after the first one.
     """
 
     __tablename__ = "search_windows"
@@ -32,7 +33,7 @@ class SearchWindow(Base):
 
 
 class NewRepository(Base):
-    """A new public repository whose first push was not seen yet. `node_id` is its id in GraphQL."""
+    """A new public repository whose first push has not been seen yet. `node_id` is its id in GraphQL."""
 
     __tablename__ = "new_repositories"
 
@@ -46,7 +47,7 @@ class NewRepository(Base):
 class PushMark(Base):
     """A push that a source has seen in one of the sampled repositories.
 
-    The recall of the other sources is measured by it.
+    The recall of a source is the share of the pushes of other sources that it has seen too.
     """
 
     __tablename__ = "push_marks"
@@ -61,8 +62,9 @@ class PushMark(Base):
 class RecallMeasurement(Base):
     """The latest measurement of a source's recall: the share of the other sources' pushes that it has seen.
 
-    `shares` has for each delay after the push: marks, marks seen, and the bounds of the share's 95 % interval. `total`
-    is the estimated number of pushes of a day with its interval; it is empty if it cannot be estimated.
+    For each delay after the push, `shares` has the number of pushes in the sample, the number of them that the source
+    saw within the delay, and the bounds of the share's 95 % confidence interval. `total` is the estimated number of
+    pushes in a day, with its interval. It is empty if the number cannot be estimated.
     """
 
     __tablename__ = "recall_measurements"

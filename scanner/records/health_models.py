@@ -1,4 +1,4 @@
-"""The tables of the service's own health: heartbeats of processes, and problems that the operator was notified of."""
+"""The tables of the service's health: heartbeats of processes, and problems about which the operator was notified."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from scanner.records.models import Base
 class Heartbeat(Base):
     """A process of the service.
 
-    `seen_at`: when the thread that consumes its queues last made progress, by the database's clock.
+    `seen_at` is the time, by the database's clock, when the thread that consumes the process's queues last made
+    progress.
 
     A process that ends normally deletes its row, so an old row means that the process was killed or hangs.
     """
@@ -25,12 +26,13 @@ class Heartbeat(Base):
     host: Mapped[str] = mapped_column(String(255), primary_key=True)
     pid: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     queues: Mapped[str] = mapped_column(Text, default="")
-    """Names of the queues that it consumes, separated by commas."""
+    """Names of the queues that the process consumes, separated by commas."""
     version: Mapped[str] = mapped_column(String(64))
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime] = mapped_column(index=True)
     clock_ahead_seconds: Mapped[float | None] = mapped_column(Float)
-    """By how much the clock of its host was ahead of the database's when the row was written."""
+    """By how many seconds the clock of the process's host was ahead of the database's clock when the row was written.
+    """
 
 
 class NotifiedProblem(Base):

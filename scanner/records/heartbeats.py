@@ -1,4 +1,4 @@
-"""Heartbeats: each process writes its own row, and the status reads the rows."""
+"""Heartbeats: each process writes its own row, and `r8scan status` reads the rows."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Process:
 def write(
     session: Session, process: Process, *, silent_seconds: float, age_seconds: float, clock: float | None = None
 ) -> None:
-    """Record that the process was last active `silent_seconds` ago and was started `age_seconds` ago.
+    """Record that the process last made progress `silent_seconds` ago and was started `age_seconds` ago.
 
     Args:
         session: A writing transaction.
         process: The process.
-        silent_seconds: The seconds since its consuming thread made progress.
-        age_seconds: The seconds since its start.
-        clock: What the clock of its host shows now, as seconds since the epoch.
+        silent_seconds: The seconds since the thread that consumes the process's queues last made progress.
+        age_seconds: The seconds since the process was started.
+        clock: The current time by the clock of the process's host, in seconds since the epoch.
     """
     now = session.execute(select(db_now())).scalar_one()
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
@@ -56,7 +56,7 @@ def write(
 
 
 def remove(session: Session, process: Process) -> None:
-    """Delete the row of a process that ends normally."""
+    """Delete the row of a process that is ending normally."""
     session.execute(
         delete(Heartbeat).where(
             Heartbeat.role == process.role, Heartbeat.host == process.host, Heartbeat.pid == process.pid
@@ -65,7 +65,7 @@ def remove(session: Session, process: Process) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete rows of processes that were last seen a month ago, or in the future because of a wrong clock."""
+    """Delete rows of processes that were last seen more than a month ago, or in the future because of a wrong clock."""
     session.execute(
         delete(Heartbeat).where(
             or_(Heartbeat.seen_at < db_now(-KEPT_SECONDS), Heartbeat.seen_at > db_now(KEPT_SECONDS))

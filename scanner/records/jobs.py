@@ -1,4 +1,4 @@
-"""The queue of scan jobs. Workers claim a job by lease, then finish, defer or split it."""
+"""The queue of scan jobs. A worker claims a job by lease, then finishes, defers or splits it."""
 
 from __future__ import annotations
 
@@ -54,11 +54,13 @@ def enqueue(
     visible_at: datetime | None = None,
     parent_id: int | None = None,
 ) -> int | None:
-    """Queue a job, unless a job with the same dedupe key is waiting to be begun. That job becomes at least as urgent.
+    """Queue a job, unless a job with the same dedupe key is waiting and no worker has begun it.
+
+    If there is one, make it at least as urgent as the new job would be.
 
     Args:
         session: The caller's transaction.
-        kind: The kind of job. A job that reads several items lists them in `target` under this name.
+        kind: The kind of job. If the job reads several items, `target` lists them under the name of the kind.
         target: What to read, as JSON.
         source: The source that asks for the job.
         priority: Jobs with a lower number are claimed first.
@@ -68,7 +70,7 @@ def enqueue(
         parent_id: The job that queued this one.
 
     Returns:
-        The id of the new job; None if a waiting job with this key covers it.
+        The id of the new job, or None if a waiting job with the same dedupe key will read the same thing.
     """
     statement = (
         insert_or_nothing(session, ScanJob)
@@ -95,7 +97,7 @@ def enqueue(
     while (job_id := session.execute(statement).scalar_one_or_none()) is None:
         if _join(session, dedupe_key, priority, parent_id):
             return None
-        # A worker has just claimed the waiting job and may already have read past the change. Queue a new job.
+        # A worker has just claimed the waiting job and may have read past the new content already. Queue a new job.
     return job_id
 
 
@@ -109,19 +111,20 @@ def enqueue_urgent(
     dedupe_key: str,
     parent_id: int | None = None,
 ) -> int:
-    """Queue a job that an operator or a parent job waits for. A waiting job with its dedupe key becomes due now.
+    """Queue a job that an operator or a parent job waits for. If a job with its dedupe key is waiting, make it due now.
 
-    A waiting job takes over `source`, unless `parent_id` is given: a child keeps the source that asked for it first.
+    Set the waiting job's source to `source`, unless `parent_id` is given: a child job keeps the source that asked for
+    it first.
 
     Returns:
-        The id of the new or the waiting job.
+        The id of the new job, or of the waiting job.
     """
     job_id = enqueue(
         session, kind, target, source=source, priority=priority, dedupe_key=dedupe_key, parent_id=parent_id
     )
     if job_id is not None:
         return job_id
-    # `enqueue` has locked the waiting job until our transaction ends, so no worker can have claimed it.
+    # `enqueue` has locked the waiting job until our transaction ends, so no worker can have claimed it meanwhile.
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
@@ -135,7 +138,7 @@ def enqueue_urgent(
 def claim_next(database: Database, *kinds: JobKind) -> ClaimedJob | None:
     """Claim the most urgent due job of these kinds. Return None if there is none.
 
-    A job with `MAX_FAILURES` claims without progress is marked as failed, and the next job is claimed.
+    If a job has been claimed `MAX_FAILURES` times without progress, mark it as failed and claim the next job.
     """
     for _ in range(MAX_CLAIM_TRIES):
         with database.read() as session:
@@ -189,7 +192,7 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
 
 
 def _deadline() -> ColumnElement[Any]:
-    """Return an SQL expression for the deadline of a claim that begins now. It depends on the job's kind."""
+    """Return an SQL expression for the deadline of a claim that begins now. The deadline depends on the job's kind."""
     by_kind = [(ScanJob.kind == kind, db_now(seconds)) for kind, seconds in time_limits.JOB_SECONDS.items()]
     return case(*by_kind, else_=db_now(time_limits.DEFAULT_SECONDS))
 
@@ -197,17 +200,18 @@ def _deadline() -> ColumnElement[Any]:
 def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
     """Take a job back from a worker that exceeded its time limit.
 
-    The time-out counts as a second failure beside the claim's own: a page is split at its next claim, and a single item
-    is given up after three claims. It does not raise the count to `MAX_FAILURES`, because an optional step of a rescan
-    must be skipped before `claim_next` gives up the whole job.
+    A claim without progress counts as a failure, and the time-out counts as a second one. A page is therefore split at
+    its next claim, and a single item is given up after three claims. The time-out never raises the count to
+    `MAX_FAILURES`, at which `claim_next` gives up the whole job, because a rescan must first have the chance to skip an
+    optional step.
 
     Args:
         database: The job's database.
         lease: The worker's lease.
-        seconds: The limit, for the error message.
+        seconds: The time limit, for the error message.
 
     Returns:
-        False if the worker had lost the lease before.
+        False if the worker had already lost the lease.
     """
     error = f"{time_limits.TIME_LIMIT}: the job made no progress for {seconds:.0f} s and was stopped"
     counted = case((ScanJob.failures + 1 < MAX_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)
@@ -215,7 +219,8 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
         statement = (
             update(ScanJob)
             .where(lease.holds(), ScanJob.leased_until.is_not(None))
-            # Raise the fencing token without giving a lease to anyone, so that the hung worker cannot write any more.
+            # Increase the fencing token without giving a lease to any worker, so that the hung worker cannot write any
+            # more.
             .values(leased_until=None, deadline_at=None, attempts=ScanJob.attempts + 1, failures=counted, error=error)
             .returning(ScanJob.source)
             .execution_options(synchronize_session=False)
@@ -248,7 +253,8 @@ def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | No
     Args:
         database: The job's database.
         job: The claimed job.
-        max_seconds: The maximum duration of the block. None: no maximum, as long as the job makes progress.
+        max_seconds: The maximum duration of the block. None: the block may run without end while the job makes
+            progress.
     """
     limit = time_limits.job_seconds(job.kind)
     with (
@@ -273,18 +279,21 @@ def finish(
 
 
 def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any]) -> None:
-    """Record progress and reset the count of failures to this claim's own. Raises LeaseLost, as `finish` does."""
+    """Record progress, and set the count of failures to 1 (this claim). Raises LeaseLost, as `finish` does."""
     with database.write() as session:
         job.lease.write(session, progress=dict(progress), failures=1)
 
 
 def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Queue the job again, due in `delay` seconds. A later request with its dedupe key becomes a separate job."""
+    """Queue the job again, due in `delay` seconds.
+
+    A later request with its dedupe key becomes a separate job.
+    """
     job.lease.write(session, state=JobState.QUEUED, leased_until=None, next_attempt_at=db_now(delay), error=error)
 
 
 def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Queue a job whose worker has read nothing, as if it had never been claimed. It is due in `delay` seconds."""
+    """Queue a job whose worker has read nothing as if no worker had claimed it. It is due in `delay` seconds."""
     try:
         with session.begin_nested():
             job.lease.write(session, begun_at=None, failures=0)
@@ -306,9 +315,11 @@ def cancel(session: Session, job_id: int) -> bool:
 
 
 def cancel_with_children(session: Session, job_id: int) -> list[int]:
-    """Cancel a job, and its children that no other job or operator asked for.
+    """Cancel a job, and those of its children that no other job or operator asked for.
 
-    Cancel the parent first. A worker that is adding children has either committed them by then, or fails to.
+    Return the ids of the cancelled jobs.
+
+    Cancel the parent first. A worker that was adding children has then either committed them, or can no longer do so.
     """
     cancelled = [job_id] if cancel(session, job_id) else []
     children = (
@@ -320,7 +331,7 @@ def cancel_with_children(session: Session, job_id: int) -> list[int]:
 
 
 def item_count(session: Session, *conditions: ColumnElement[bool]) -> int:
-    """Return the number of items in the jobs that meet the conditions."""
+    """Return the total number of items in the jobs that meet the conditions."""
     return int(session.execute(select(func.coalesce(func.sum(ScanJob.items), 0)).where(*conditions)).scalar_one())
 
 
@@ -359,14 +370,17 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Add a request to the waiting job with this dedupe key and lock the job. Return False if there is none."""
+    """Add a request to the waiting job with this dedupe key: its priority and parent. Lock the job.
+
+    Return False if no such job is waiting.
+    """
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
         .values(
             priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
             parent_id=func.coalesce(ScanJob.parent_id, parent_id),
-            # After a crash, the same parent may ask again. That does not make the job shared.
+            # After a crash, the same parent may ask again. Its second request must not make the job shared.
             is_shared=or_(ScanJob.is_shared, ScanJob.parent_id.is_distinct_from(parent_id)),
         )
         .execution_options(synchronize_session=False)
@@ -375,7 +389,10 @@ def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: in
 
 
 def _item_count(kind: str, target: Mapping[str, Any]) -> int:
-    """Return the number of items of a job. A page lists its items under its kind; any other job is one item."""
+    """Return the number of items of a job.
+
+    If the job reads several items, `target` lists them under the name of the kind. Any other job is one item.
+    """
     items = target.get(kind)
     return len(items) if isinstance(items, list) else 1
 

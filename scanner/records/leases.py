@@ -40,7 +40,7 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write one row. It is valid while the row's `attempts` equals the fencing token of this lease."""
+    """The right to write one row. It is valid while the row's `attempts` equals this lease's fencing token."""
 
     model: Leased
     key: Any
@@ -51,7 +51,7 @@ class Lease:
         return and_(_key_of(self.model) == self.key, self.model.attempts == self.attempts)
 
     def write(self, session: Session, **values: Any) -> None:
-        """Set columns of the leased row. Objects that the session has already loaded are not refreshed.
+        """Set columns of the leased row. Objects of this row that the session has already loaded are not refreshed.
 
         Raises:
             LeaseLost: Another worker claimed the row. The caller must roll the transaction back.
@@ -71,9 +71,10 @@ def _time_of(model: Leased) -> Any:
 
 
 def is_due(model: Leased, within_seconds: float = 0.0) -> ColumnElement[bool]:
-    """Return the SQL condition that no worker holds the row and that it is due now, or within `within_seconds`.
+    """Return the SQL condition that no worker holds the row and that the row is due now, or within `within_seconds`.
 
-    A lease or a time further ahead than r8scan ever sets one was written under a wrong clock and is ignored.
+    If a lease or due time is further in the future than r8scan ever sets it, it was written under a wrong clock. Such a
+    time is ignored.
     """
     at = _time_of(model)
     free = or_(
@@ -87,7 +88,7 @@ def is_due(model: Leased, within_seconds: float = 0.0) -> ColumnElement[bool]:
 def claim(
     session: Session, model: type[Row], key: Any, *conditions: ColumnElement[bool], **values: Any
 ) -> Lease | None:
-    """Claim the row and set `values`, if it is due and meets `conditions`. Return None otherwise."""
+    """Claim the row and set `values`, if the row is due and meets `conditions`. Return None otherwise."""
     statement = (
         update(model)
         .where(_key_of(model) == key, is_due(model), *conditions)
@@ -102,7 +103,10 @@ def claim(
 def claim_all(
     session: Session, model: type[Row], keys: Collection[Any], *conditions: ColumnElement[bool], **values: Any
 ) -> list[Lease]:
-    """Claim those of the rows that are due and meet `conditions`. Rows that another transaction locks are left out."""
+    """Claim those of the rows that are due and meet `conditions`.
+
+    Leave out rows that another transaction has locked.
+    """
     key = _key_of(model)
     # Skip locked rows instead of waiting: two workers that claim rows in different orders would deadlock.
     free = select(key).where(key.in_(keys), is_due(model), *conditions).with_for_update(skip_locked=True)
@@ -117,7 +121,7 @@ def claim_all(
 
 
 def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[Any]:
-    """Set columns of those rows of one table whose lease is still valid. Return their keys."""
+    """Set columns of those rows of one table whose lease is still valid. Return the keys of these rows."""
     if not held:
         return set()
     model = next(iter(held)).model
@@ -138,7 +142,8 @@ def renew(database: Database, *held: Lease, seconds_left: float | None = None) -
     Args:
         database: The rows' database.
         held: The leases, all of one table.
-        seconds_left: Seconds until the work counts as hung. Written to the deadline column, if the table has one.
+        seconds_left: Seconds until the work counts as hung. They are written to the deadline column, if the table has
+            one.
 
     Returns:
         False if all of the leases were lost or released.
@@ -159,23 +164,25 @@ def renew(database: Database, *held: Lease, seconds_left: float | None = None) -
 
 
 def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool], limit: int) -> list[Any]:
-    """Return the keys of up to `limit` due rows that meet the conditions, earliest first."""
+    """Return the keys of at most `limit` due rows that meet the conditions, earliest first."""
     at = _time_of(model)
     statement = select(_key_of(model)).where(is_due(model), *conditions).order_by(at).limit(limit)
     return list(session.execute(statement).scalars())
 
 
 class HeldLeases:
-    """Leases of one table that this process holds, and the deadline of the work under them.
+    """The leases on rows of one table for one piece of work, and the deadline of this work.
 
-    `lost` is set when all leases are lost or the deadline has passed; the work must then stop. Threads may share it.
+    `lost` is set when all leases are lost or the deadline has passed. The work must then stop. Threads can share the
+    object.
 
     Args:
         held: The leases.
         limit_seconds: How long the work may continue without progress.
-        max_seconds: The maximum duration of the work. By default, each progress extends the deadline without end.
-        on_limit: Records in the row that the work exceeded its limit.
-        release: Releases the rows as if they had not been claimed. Called when the process shuts down.
+        max_seconds: The maximum duration of the work. None: progress can extend the deadline without end.
+        on_limit: A function that records in the row that the work exceeded its limit.
+        release: A function that releases the rows as if no worker had claimed them. It is called when the process shuts
+            down.
         clock: Returns seconds from a monotonic clock.
     """
 
@@ -202,12 +209,12 @@ class HeldLeases:
 
     @property
     def age(self) -> float:
-        """Seconds since the work began."""
+        """Return the seconds since the work began."""
         return self._clock() - self._started
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the deadline; negative after it."""
+        """Return the seconds until the deadline, negative after the deadline."""
         left = self._progressed + self.limit_seconds - self._clock()
         return left if self._max_seconds is None else min(left, self._max_seconds - self.age)
 
@@ -234,7 +241,7 @@ def keep_renewed(
 ) -> Iterator[HeldLeases]:
     """Renew leases on rows of one table while the block runs, but not beyond the work's deadline.
 
-    A thread renews them. It stops at the deadline even if the block still runs, so that hung work loses its rows.
+    A thread renews the leases. It stops at the deadline even if the block still runs, so that hung work loses its rows.
 
     Args:
         database: The rows' database.

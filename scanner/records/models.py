@@ -46,7 +46,7 @@ class Base(DeclarativeBase):
 
 
 class Account(Base):
-    """A customer of the API vendor who owns tokens. `name` is the vendor's unique name for it."""
+    """A customer of the API vendor who owns tokens. `name` is the vendor's unique name for the account."""
 
     __tablename__ = "accounts"
 
@@ -71,11 +71,14 @@ class Recipient(Base):
 
 
 class ApiToken(Base):
-    """A token that the vendor issued, identified by its digest. A token with `disabled_at` no longer works."""
+    """A token that the vendor issued, identified by its digest.
+
+    Once `disabled_at` is set, the token no longer works.
+    """
 
     __tablename__ = "api_tokens"
     __table_args__ = (
-        # For the console's list of tokens.
+        # Indexes for the console's list of tokens.
         *(Index(f"ix_api_tokens_{name}", name, postgresql_ops={name: "text_pattern_ops"}) for name in ("hint", "name")),
         *(
             Index(
@@ -102,10 +105,10 @@ class ApiToken(Base):
 
 
 class Incident(Base):
-    """One token that was exposed or reported. A digest has at most one open incident.
+    """One token that was found in public or reported. A digest has at most one open incident.
 
-    `action` says what was done about the token. The names of the token and the account are copies, so that a mail does
-    not change when the account does. `evidence` lists the reports under `signs`.
+    `action` says what r8scan did about the token. The names of the token and the account are copies, so that a mail
+    does not change when the account is renamed. The key `signs` of `evidence` lists the reports.
     """
 
     __tablename__ = "incidents"
@@ -123,7 +126,7 @@ class Incident(Base):
             postgresql_where=text("state = 'open'"),
             sqlite_where=text("state = 'open'"),
         ),
-        # For the lists of the console, which page by (detected_at, id).
+        # Indexes for the console's lists, which are ordered by (detected_at, id).
         *(Index(f"ix_incidents_{name}_detected_at", name, "detected_at") for name in ("state", "action", "cause")),
         Index("ix_incidents_account_name", "account_name", postgresql_ops={"account_name": "text_pattern_ops"}),
         Index("ix_incidents_token_name", "token_name", postgresql_ops={"token_name": "text_pattern_ops"}),
@@ -164,14 +167,14 @@ class Incident(Base):
     next_attempt_at: Mapped[datetime | None]
     """When the call to the token store is due. Only used while `action` is `disabling`."""
     assignee: Mapped[str | None] = mapped_column(String(255))
-    """The person who looks after it, as they are named in the console."""
+    """The person who handles the incident, by the name in the console."""
     has_owner_mail: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Whether a mail to the owner was ever queued for the incident. A trigger sets it."""
     exposures: Mapped[list[Exposure]] = relationship(back_populates="incident", order_by="Exposure.id")
 
 
 class PlaceColumns:
-    """The columns of a place and the position in it. None of them may contain a raw token."""
+    """The columns for a public place and the position of the token in it. No column may contain a raw token."""
 
     kind: Mapped[str] = mapped_column(String(32))
     url: Mapped[str] = mapped_column(Text)
@@ -196,10 +199,10 @@ class Exposure(PlaceColumns, Base):
     __tablename__ = "exposures"
     __table_args__ = (
         UniqueConstraint("incident_id", "place_key"),
-        # For the lists of the console: the incidents of a source or a repository, in the order of the list.
+        # Indexes for the console's lists of the incidents of a source or a repository, in the order of the list.
         Index("ix_exposures_source_list", "source", "detected_at", "incident_id"),
         Index("ix_exposures_repository_list", "repository_key", "detected_at", "incident_id"),
-        # For reading the first places of an incident, which may have 100,000.
+        # An index for the first places of an incident, which may have 100,000 places.
         Index("ix_exposures_incident_id_id", "incident_id", "id"),
     )
 
@@ -235,8 +238,8 @@ class Sighting(PlaceColumns, Base):
 class Notification(Base):
     """A message in the outbox.
 
-    The `facts` of a `frozen` message no longer change. `recipient` is a mail address; None if the account has none.
-    `attempts` counts the claims and is also the fencing token of the lease.
+    The `facts` of a `frozen` message no longer change. `recipient` is a mail address, or None if the account has no
+    address. `attempts` counts the claims and is also the fencing token of the lease.
     """
 
     __tablename__ = "notifications"
@@ -281,7 +284,7 @@ class NotificationSubject(Base):
     __tablename__ = "notification_subjects"
     __table_args__ = (
         UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),
-        # For the lists of the console: incidents by the state of the owner's mail, in the order of the list.
+        # An index for the console's list of incidents by the state of the owner's mail, in the order of the list.
         Index(
             "ix_notification_subjects_mail_list",
             "mail_state",
@@ -307,10 +310,12 @@ class NotificationSubject(Base):
 
 
 class Announcement(Base):
-    """A token that r8scan disabled, for gateways that cache authentications. Ids only grow and are never reused.
+    """A token that r8scan disabled, announced to gateways that cache authentications.
 
-    `incident_id` is None if an operator disabled the token with the command line. It is no foreign key: announcements
-    are kept when the incident is purged, and are never joined to it.
+    Ids only grow and are never reused.
+
+    `incident_id` is None if an operator disabled the token with the command line. It is not a foreign key:
+    announcements are kept when their incident is purged, and queries never join the two tables.
     """
 
     __tablename__ = "announcements"
@@ -326,11 +331,11 @@ class Announcement(Base):
 
 
 class ScanJob(Base):
-    """A unit of reading, by `kind`: a page of `pushes`, a `repository` with its whole history, a `gist` and so on.
+    """A unit of work for a worker: a page of `pushes`, a `repository` with its whole history, a `gist` and so on.
 
-    `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress.
-    Until a worker begins the job (`begun_at`), it covers all requests with its `dedupe_key`. Changes after the job
-    began may be behind its read position, so they need a job of their own.
+    `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress. Until a worker
+    begins the job (`begun_at`), the job covers all requests with its `dedupe_key`. Changes after the job began may be
+    behind its read position, so they need a job of their own.
     """
 
     __tablename__ = "scan_jobs"
@@ -373,7 +378,7 @@ class ScanJob(Base):
     begun_at: Mapped[datetime | None]
     """When the job was first claimed. None again if it was requeued before anything was read."""
     claimed_at: Mapped[datetime | None]
-    """When the latest worker claimed it."""
+    """When a worker last claimed the job."""
     deadline_at: Mapped[datetime | None]
     """When the latest claim counts as hung, unless the job makes progress before that."""
     finished_at: Mapped[datetime | None] = mapped_column(index=True)

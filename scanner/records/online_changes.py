@@ -1,7 +1,7 @@
-"""Changes of large PostgreSQL tables that run while the service works, before the migration that relies on them.
+"""Changes of large PostgreSQL tables that run while the service works, before the migration that needs them.
 
-A migration is one transaction. Filling a column of 5,000,000 rows in it would lock them for minutes. Each step here
-commits separately and can be repeated, so an interrupted upgrade continues where it stopped.
+A migration is one transaction. If it filled a column of 5,000,000 rows, it would lock these rows for minutes. Each step
+of this module commits separately and can be repeated, so an interrupted upgrade continues where it stopped.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ LARGE_LIST_INDEXES = {
     "ix_api_tokens_disabled": "api_tokens (id) WHERE disabled_at IS NOT NULL",
     "ix_audit_people": "audit (id) WHERE who <> 'r8scan'",
 }
-"""The same for the indexes of revision 0023."""
+"""The indexes of revision 0023, each with its table, columns and condition."""
 
 JOB_LIST_INDEXES = {f"ix_scan_jobs_{name}_id": f"scan_jobs ({name}, id)" for name in ("kind", "source", "parent_id")}
 """The same for the indexes of revision 0024."""
 
 
 def fill_list_columns(engine: Engine) -> None:
-    """Fill the copies of columns that the triggers of revision 0019 keep for newer rows, then build their indexes."""
+    """Fill the copied columns of rows that are older than the triggers of revision 0019, and index the columns."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         for table, statements in (("exposures", (_EXPOSURES,)), ("notification_subjects", (_SUBJECTS, _OWNER_MAILS))):

@@ -1,4 +1,4 @@
-"""The outbox: messages to owners and the operator. It queues rows; `notifications` renders and sends them."""
+"""The outbox: messages to owners and the operator. This module queues rows; `notifications` renders and sends them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ each owner."""
 
 @dataclass(frozen=True, slots=True)
 class OwnerNotice:
-    """Incidents to report to one account, at each of its mail addresses."""
+    """Incidents to report to one account. Each mail address of the account gets a mail."""
 
     account_id: str | None
     recipients: tuple[str, ...]
@@ -49,11 +49,12 @@ class _Message:
 def notify_owners(session: Session, notices: Collection[OwnerNotice], *, window: float, domain: str) -> None:
     """Queue one mail for each recipient of each account, or add the incidents to a mail that is still pending.
 
-    For an account without recipients, write a failed row, so that the operator sees that nobody was notified.
+    For an account without mail addresses, write a row that has failed, so that the operator sees that nobody was
+    notified.
 
     Args:
         session: The caller's transaction.
-        notices: What to report to whom.
+        notices: The incidents to report to each account.
         window: Seconds during which a pending mail collects further incidents.
         domain: The domain of the Message-ID.
     """
@@ -79,7 +80,7 @@ def notify_again(
     occasion: Occasion,
     domain: str,
 ) -> list[uuid.UUID]:
-    """Queue a further mail about an incident for each recipient, due now, even if one was sent before.
+    """Queue another mail about an incident for each recipient, due now, even if a mail was sent before.
 
     Each mail has a new merge key, so that the check for duplicates does not apply and no other incident is added.
 
@@ -105,10 +106,10 @@ def notify_operator(
     window: float = 10,
     domain: str | None = None,
 ) -> None:
-    """Queue a mail to the operator. Without an operator address, write a failed row.
+    """Queue a mail to the operator. If the operator has no address, write a row that has failed.
 
-    Undeliverable notifications go into one separate mail a day, independent of `window`. They must neither delay nor
-    bury urgent messages.
+    Report undeliverable notifications in one separate mail a day, independent of `window`, so that they neither delay
+    urgent messages nor hide them.
     """
     if operator_email is None:
         _fail(session, incident_ids, Channel.OPERATOR, None, occasion, NO_OPERATOR)
@@ -122,7 +123,7 @@ def notify_operator(
 
 
 def distinct_addresses(recipients: Collection[str]) -> list[str]:
-    """Return the addresses in order, with only one of those that differ just in case.
+    """Return the addresses in order. Keep only the first of several addresses that differ only in case.
 
     All common mail servers deliver such addresses to the same mailbox.
     """
@@ -131,12 +132,12 @@ def distinct_addresses(recipients: Collection[str]) -> list[str]:
 
 
 def normalized_address(recipient: str) -> str:
-    """Return the address in lower case, so that two ways to write one mailbox compare equal."""
+    """Return the address in lower case, so that addresses of one mailbox compare equal."""
     return recipient.lower()
 
 
 def domain_of(address: str) -> str:
-    """Return the domain of a mail address with or without a display name; `localhost` if it has none."""
+    """Return the domain of a mail address with or without a display name. If it has no domain, return `localhost`."""
     return address.rpartition("@")[2].rstrip("> ").lower() or "localhost"
 
 
@@ -155,9 +156,10 @@ class _Subject:
 
 
 def _add(session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str) -> None:
-    """Add those incidents to pending notifications that were not reported before.
+    """Add incidents to pending notifications, except incidents that were reported before.
 
-    All messages are written by a constant number of statements: one transaction may report hundreds of incidents.
+    The number of SQL statements does not depend on the number of messages, because one transaction may report hundreds
+    of incidents.
     """
     if not messages:
         return
@@ -178,7 +180,7 @@ def _add(session: Session, channel: Channel, messages: Sequence[_Message], windo
 
 
 def _add_to_digest(session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, domain: str) -> None:
-    """Add incidents to the operator's daily digest, each at most once a digest.
+    """Add incidents to the operator's daily digest. A digest contains each incident at most once.
 
     Another recipient of the same incident may bounce days later, so the incident can appear in more than one digest.
     """
@@ -223,9 +225,9 @@ def _pending(
 ) -> dict[str, uuid.UUID]:
     """Create or find the pending notification of each merge key, and lock it.
 
-    While our transaction lasts, no deliverer can freeze these rows. They are due in `window` seconds or earlier, even
-    if they were created with a longer window. Rows are written in the order of keys, so that two transactions wait for
-    each other and do not deadlock.
+    Until the caller's transaction ends, no deliverer can freeze these rows. They are due in `window` seconds, or
+    earlier if they were due earlier before. Rows are written in the order of their keys, so that two transactions do
+    not deadlock.
 
     Returns:
         The notification ids by merge key.
@@ -236,7 +238,8 @@ def _pending(
     now = session.execute(select(db_now())).scalar_one()
     rows = [_new_row(channel, by_key[key], domain, now, now + timedelta(seconds=window)) for key in sorted(by_key)]
     session.flush()
-    # If a deliverer is freezing a row at this moment, the statement waits for it and then inserts a new row.
+    # If a deliverer is freezing a row at this moment, the statement waits until that is done, and then inserts a new
+    # row.
     statement = _insert_or_hasten(session).returning(Notification.merge_key, Notification.id)
     return dict(list(session.connection().execute(statement, rows)))
 
@@ -276,7 +279,7 @@ def _fail(
     occasion: Occasion,
     error: str,
 ) -> None:
-    """Write a failed notification without a recipient. It was never pending, so it blocks no later one."""
+    """Write a notification without a recipient that has failed. It was never pending, so it prevents no later one."""
     reported = _reported(session, channel, incident_ids)
     unreported = [
         incident_id for incident_id in sorted(set(incident_ids)) if (incident_id, "", occasion) not in reported

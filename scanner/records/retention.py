@@ -39,7 +39,7 @@ INCIDENTS_PER_TRANSACTION = 500
 OTHER_ROWS_PER_TRANSACTION = 5000
 VALUES_PER_STATEMENT = 500
 MAX_ID_LENGTH = 18
-"""Decimal digits of an account id that fit a 64-bit integer."""
+"""Decimal digits of an account id. A number of this many digits always fits a 64-bit integer."""
 MAX_IDS_NAMED = 5
 """How many account ids an error message lists."""
 
@@ -54,7 +54,7 @@ class NotErasable(Exception):
 class AccountSelector:
     """An account, selected by `name` or by the `id` that the token store uses.
 
-    `is_in_our_tables` says whether the token store is r8scan's own SQL tables.
+    `is_in_our_tables` says whether the token store consists of r8scan's own SQL tables.
     """
 
     name: str = ""
@@ -64,7 +64,7 @@ class AccountSelector:
 
 @dataclass(frozen=True, slots=True)
 class _Purged:
-    """How many incidents one transaction deleted, and the larger of its counts of mails and audit entries."""
+    """How many incidents one transaction deleted, and the larger of its numbers of deleted mails and audit entries."""
 
     incidents: int
     other_rows: int
@@ -73,7 +73,7 @@ class _Purged:
 def purge_expired(database: Database, *, keep_days: int, transactions: int = 100) -> int:
     """Delete incidents, mails and audit entries older than `keep_days`.
 
-    The age of an incident counts from its newest exposure. Rows are deleted in small transactions.
+    The age of an incident is the time since its newest exposure. Rows are deleted in small transactions.
 
     Args:
         database: The database.
@@ -117,21 +117,22 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
         The number of erased rows by table.
 
     Raises:
-        NotErasable: The account is unknown or ambiguous, one of its tokens in our tables still works, or the disable of
-            one is not finished. The vendor's API accepts a token because of its row, so the row cannot go first.
+        NotErasable: The account is unknown or ambiguous, one of its tokens still works, or the disable of one is not
+            finished. A token in the SQL store works because its row exists, so r8scan must disable the token before it
+            deletes the row.
     """
     with database.read() as session:
         digests = _plan(session, selector).digests
-    # Forget hits first, in transactions of their own: it reads whole tables, and repeating it is harmless.
+    # Forget stored candidates first, in separate transactions. This reads whole tables, and a repetition is harmless.
     forgotten = forget_hits(database, digests)
     with database.write() as session:
         return _erase(session, selector, forgotten, who=who)
 
 
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
-    """Drop the kept hits of pushes and objects that contained one of these digests.
+    """Delete the stored candidates of objects that contained one of these digests.
 
-    r8scan reads such a push or object again when a source reports it again.
+    r8scan reads such an object again when a source reports it again.
 
     Returns:
         The number of changed rows by table.
@@ -143,7 +144,7 @@ def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
 
 
 def _hours(database: Database) -> Iterator[Sequence[ColumnElement[bool]]]:
-    """Yield conditions that select one hour of the table each. Rows of one hour are neighbours on the disk."""
+    """Yield conditions that each select the objects read within one hour. Their rows are close together on the disk."""
     with database.read() as session:
         oldest, newest = session.execute(select(func.min(ReadObject.read_at), func.max(ReadObject.read_at))).one()
     start: datetime | None = oldest
@@ -182,7 +183,7 @@ class _Plan:
 def _plan(session: Session, selector: AccountSelector) -> _Plan:
     """Find the data to erase. Raises NotErasable."""
     account = _account(session, selector)
-    # With another token store, r8scan has no row of the account and knows it only from incidents.
+    # If the token store is remote, r8scan has no row of the account and knows the account only from incidents.
     of_account = Incident.account_id.in_(_account_ids(session, selector, account))
     incidents = session.execute(select(Incident.id, Incident.digest, Incident.action).where(of_account)).all()
     if account is None and not incidents:
@@ -203,10 +204,11 @@ def _account(session: Session, selector: AccountSelector) -> Account | None:
 
 
 def _account_ids(session: Session, selector: AccountSelector, account: Account | None) -> set[str]:
-    """Return the account ids under which incidents of the selected account are recorded.
+    """Return the account ids that the incidents of the selected account have.
 
-    Names in our tables are unique, but an incident keeps the name that its account had at the time. So an incident with
-    this name may belong to an account that has since been renamed. Ids of existing accounts are therefore left out.
+    Names in the table of accounts are unique, but an incident keeps the name that its account had at the time. An
+    incident with this name may therefore belong to an account that has since been renamed. So leave out ids of other
+    existing accounts.
 
     Raises:
         NotErasable: Incidents with this name belong to several accounts.
@@ -227,7 +229,7 @@ def _account_ids(session: Session, selector: AccountSelector, account: Account |
 
 
 def _disabled_tokens(session: Session, account: Account) -> set[str]:
-    """Lock the account's tokens and return their digests. Raises NotErasable while one of them works."""
+    """Lock the account's tokens and return their digests. Raises NotErasable if one of the tokens still works."""
     tokens = session.execute(
         select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.account_id == account.id).with_for_update()
     ).all()
@@ -259,15 +261,15 @@ def _erase(session: Session, selector: AccountSelector, forgotten: Counter[str],
 
 
 def _delete_announced(session: Session, digests: Sequence[str]) -> int:
-    """Delete the outbox rows for gateways, sent or not. Some have no incident, so find them by digest."""
+    """Delete the outbox rows for gateways, sent or not. Find them by digest, because some have no incident."""
     of_digest = Notification.facts["digest"].as_string().in_(digests)
     return _delete(session, Notification, Notification.channel.in_(announcements.CHANNELS), of_digest)
 
 
 def _forget_facts(session: Session, incident_ids: Sequence[uuid.UUID]) -> None:
-    """Drop the facts of mails about these incidents.
+    """Delete the facts in mails about these incidents.
 
-    A pending operator mail may report other incidents as well. Its facts are gathered again when it is sent.
+    A pending mail to the operator may report other incidents as well. Its facts are gathered again when it is sent.
     """
     touched = select(NotificationSubject.notification_id).where(NotificationSubject.incident_id.in_(incident_ids))
     session.execute(
@@ -279,7 +281,7 @@ def _forget_facts(session: Session, incident_ids: Sequence[uuid.UUID]) -> None:
 
 
 def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
-    """Delete incidents with their exposures and subjects. SQLAlchemy's cascades would load each row first."""
+    """Delete incidents with their exposures and subjects. SQLAlchemy's own cascades would first load every row."""
     if not ids:
         return 0
     _delete(session, NotificationSubject, NotificationSubject.incident_id.in_(ids))
@@ -288,7 +290,10 @@ def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
 
 
 def _mails_without_incident(before: db_now | None = None) -> Select[uuid.UUID]:
-    """Select mails whose incidents were all deleted. `announcements.purge_expired` deletes the rows for gateways."""
+    """Return a statement that selects mails whose incidents were all deleted. It leaves out the rows for gateways.
+
+    `announcements.purge_expired` deletes the rows for gateways.
+    """
     has_subject = exists().where(NotificationSubject.notification_id == Notification.id)
     statement = select(Notification.id).where(Notification.channel.in_(MAIL_CHANNELS), ~has_subject)
     return statement if before is None else statement.where(Notification.created_at < before)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from scanner.records import online_changes, versions
 from scanner.records.database import Database
 
-# An arbitrary number. Every version of r8scan must use the same one.
+# An arbitrary number. Every version of r8scan must use the same number, so that two versions exclude each other.
 _ADVISORY_LOCK = 724_385_201
 _LOCK_ASKED_EVERY_SECONDS = 0.1
 
@@ -25,16 +25,16 @@ def upgrade(database: Database) -> tuple[str | None, str]:
     """Upgrade to the newest revision. Several processes may call it at the same time.
 
     Returns:
-        The revision before the upgrade, None for an empty database, and the newest revision.
+        The revision before the upgrade (None for an empty database), and the newest revision.
 
     Raises:
-        WrongVersion: a newer version of r8scan has upgraded it.
+        WrongVersion: A newer version of r8scan has upgraded the database.
     """
     return upgrade_to(database, "head"), newest_revision()
 
 
 def upgrade_to(database: Database, revision: str) -> str | None:
-    """Upgrade to the given revision. Return the revision before; None for an empty database."""
+    """Upgrade to the given revision. Return the revision before the upgrade, or None for an empty database."""
     with _only_one(database):
         before = current_revision(database)
         if before is not None and before > versions.wanted():
@@ -48,7 +48,7 @@ def upgrade_to(database: Database, revision: str) -> str | None:
 
 
 def _change_online(database: Database, before: str | None, revision: str) -> None:
-    """Stop before each revision that relies on an online change, and make that change."""
+    """For each revision that needs an online change, migrate to the revision before it and make the change."""
     last = versions.wanted() if revision == "head" else revision
     for needed_by, change in online_changes.BEFORE.items():
         if (before or "") < needed_by <= last:
@@ -63,11 +63,11 @@ def _migrate(database: Database, revision: str) -> None:
 
 @contextmanager
 def _only_one(database: Database) -> Iterator[None]:
-    """Let one process upgrade at a time. SQLite's own write lock is enough there.
+    """Let only one process upgrade at a time. On SQLite, its own write lock is enough.
 
-    The lock belongs to a transaction, because PgBouncer may give a session to another client. Each attempt to get the
-    lock is a transaction of its own. `CREATE INDEX CONCURRENTLY` waits until every older transaction with a snapshot
-    ends, so it would wait for ever for a transaction that repeats its attempts.
+    The lock belongs to a transaction, because PgBouncer may give the session to another client. Each attempt to get the
+    lock is a separate transaction: `CREATE INDEX CONCURRENTLY` waits for all older transactions with a snapshot. If one
+    transaction repeated its attempts, the index build of the upgrading process would wait for it without end.
     """
     if not database.is_postgresql:
         yield
@@ -83,19 +83,20 @@ def _only_one(database: Database) -> Iterator[None]:
 def _takes_lock(connection: Connection) -> bool:
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
     is_ours = bool(connection.execute(lock, {"key": _ADVISORY_LOCK}).scalar_one())
-    # Run any statement: until then, the connection keeps the snapshot of its last query.
+    # Run any other statement, so that the connection does not keep the snapshot of the query above. The setting keeps
+    # the server from ending this transaction while it only holds the lock.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return is_ours
 
 
 def current_revision(database: Database) -> str | None:
-    """Return the revision of the database; None if r8scan has not created its tables yet."""
+    """Return the revision of the database, or None if r8scan has not created its tables yet."""
     with database.engine.connect() as connection:
         return _revision(connection)
 
 
 def newest_revision() -> str:
-    """Return the revision that this version of r8scan needs."""
+    """Return the newest revision, which this version of r8scan needs."""
     head = ScriptDirectory.from_config(_config(None)).get_current_head()
     assert head is not None  # noqa: S101 - the package ships its migrations
     return head

@@ -1,8 +1,8 @@
 """The security log: one line for each security event, written after the commit of the transaction that records it.
 
-Every audit entry is a line. So are events that the audit does not keep: new public places, announcements and refusals.
-Lines contain ids, names of sources and counts. Addresses of people and free text stay in the audit, where they can be
-erased.
+The log has a line for every audit entry, and for events that the audit does not keep: new public places, announcements
+and refusals. Lines contain ids, names of sources and counts. Addresses of people and free text stay in the audit, where
+they can be erased.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _thread = threading.local()
 
 @contextmanager
 def of_job(job_id: int | None) -> Iterator[None]:
-    """Name this job in all lines that this thread writes while the block runs."""
+    """Add the id of this job to all lines that this thread writes while the block runs."""
     before = current_job()
     _thread.job = job_id
     try:
@@ -70,7 +70,7 @@ def of_job(job_id: int | None) -> Iterator[None]:
 
 
 def current_job() -> int | None:
-    """Return the job that this thread works on; None outside a job."""
+    """Return the id of the job that this thread works on, or None outside a job."""
     found: int | None = getattr(_thread, "job", None)
     return found
 
@@ -86,11 +86,11 @@ def write(
     """Write one line now. Use `write_after_commit` for an event that a transaction records.
 
     Args:
-        kind: What happened, as in the audit: "token_disabled".
-        fields: Further values of the line. Names that are not in `FIELDS` are left out.
-        who: The person or process that did it; None if there is none.
-        incident_id: The incident, if there is one.
-        level: The level of the line.
+        kind: What happened, by its name in the audit, such as "token_disabled".
+        fields: Further values of the line. Fields whose names are not in `FIELDS` are left out.
+        who: The person or process that caused the event, or None.
+        incident_id: The incident that the event is about, or None.
+        level: The log level of the line.
     """
     extra: dict[str, Any] = {"kind": kind}
     if who is not None:
@@ -107,7 +107,7 @@ def write(
 def write_after_commit(
     session: Session, kind: str, fields: Mapping[str, Any], *, who: str | None, incident_id: uuid.UUID | None = None
 ) -> None:
-    """Write one line when the session's transaction has committed, and none if it is rolled back."""
+    """Write one line when the session's transaction has committed. Write nothing if it is rolled back."""
     if _WAITING not in session.info:
         session.info[_WAITING] = []
         event.listen(session, "after_commit", _write_waiting)

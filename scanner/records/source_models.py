@@ -1,4 +1,4 @@
-"""The tables of sources: cursors, what was read and seen, gaps, counts, and the budgets of GitHub credentials."""
+"""The tables of sources: cursors, what was read and seen, gaps, counts, and the quotas of GitHub credentials."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class SourceState(Base):
 
 
 class RepositoryTips(Base):
-    """The tips of a repository: the commits up to which all commits were read or counted as unread.
+    """The tips of a repository: commits that were read, or counted as unread, together with all their ancestors.
 
     Attributes:
         tips: For each tip, one byte of flags and the commit's id; see `scanner.sources.pushes.tips`.
-        pushed_at: The time of the newest push that was read.
-        refs_listed_at: When all refs were last compared with the tips.
+        pushed_at: The time of the newest push that r8scan has read.
+        refs_listed_at: When r8scan last compared all refs with the tips.
     """
 
     __tablename__ = "repository_tips"
@@ -57,7 +57,7 @@ class RepositoryTips(Base):
 class ReadObject(Base):
     """An immutable object that was read completely: a blob, a version of a gist, an archived hour.
 
-    `hits` lists its candidates as JSON; None if they are not kept.
+    `hits` lists the candidates in the object as JSON, or is None if they are not kept.
     """
 
     __tablename__ = "read_objects"
@@ -69,7 +69,10 @@ class ReadObject(Base):
 
 
 class SeenEvent(Base):
-    """An event that was read from the public timeline or the archive. Kept until the archive's file is read."""
+    """An event that was read from the public timeline or the archive.
+
+    The row is kept until the archive's file is read.
+    """
 
     __tablename__ = "seen_events"
 
@@ -78,7 +81,10 @@ class SeenEvent(Base):
 
 
 class Gap(Base):
-    """A span of time in which a source missed events. `estimated` is their number, from the observed event rate."""
+    """A span of time in which a source missed events.
+
+    `estimated` is the estimated number of missed events, from the observed event rate.
+    """
 
     __tablename__ = "gaps"
 
@@ -104,7 +110,7 @@ class Tally(Base):
 
 
 class BudgetState(Base):
-    """The rate limit of one credential for one GitHub resource: what remains, and until when it is blocked."""
+    """The quota of one credential for one GitHub resource: what remains, and until when requests are blocked."""
 
     __tablename__ = "budgets"
 
@@ -146,9 +152,9 @@ class CircuitState(Base):
 
 
 class UnreadContent(Base):
-    """A content that was not read completely: the reasons, its SHA-256 and its redacted place.
+    """A document that was not read completely: the reasons, its SHA-256 and its redacted place.
 
-    `job_id` is no foreign key, because the row is kept when its job is purged. Commas separate the `reasons`.
+    `job_id` is not a foreign key, because the row is kept when its job is purged. Commas separate the `reasons`.
     """
 
     __tablename__ = "unread_contents"

@@ -1,8 +1,8 @@
-"""The spool: files in the state folder that keep findings while the database is unavailable.
+"""The spool: files in the state folder that keep candidates and events while the database is unavailable.
 
 GitHub may not return the same events again, and the process may die before the database is back. Entries contain
 digests and places, never a raw token. The file `REFUSED` grows by one byte for each entry that did not fit, so that
-`r8scan status` can show their number.
+`r8scan status` can show the number of these entries.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit
     Args:
         state_dir: The state folder.
         take: Commits an entry, given its kind and content. It must be idempotent: after a crash between the commit and
-            the deletion it receives the same entry again. Its exceptions end the loop.
+            the deletion it receives the same entry again. An exception that it raises ends the loop.
         limit: The maximum number of entries.
 
     Returns:

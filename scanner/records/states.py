@@ -1,4 +1,4 @@
-"""The values of all state columns, as enums. Code compares and assigns only these, never bare strings."""
+"""The values of all state columns, as enums. Code compares and assigns only these enums, never plain strings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from sqlalchemy import Enum as EnumColumn
 
 
 class IncidentState(StrEnum):
-    """Whether new exposures of the token join the incident. A token has at most one open incident."""
+    """The state of an incident: whether new exposures of the token join it.
+
+    A token has at most one open incident.
+    """
 
     OPEN = "open"
     CLOSED = "closed"
@@ -41,7 +44,7 @@ class Decision(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why a token is disabled."""
+    """The reason why a token is disabled."""
 
     PUBLIC_REPOSITORY = "public_repository"
     """It was found in a public place of any kind."""
@@ -123,7 +126,7 @@ class NotificationState(StrEnum):
 
 
 class Channel(StrEnum):
-    """Where a message is sent."""
+    """The kind of receiver to which a message is sent."""
 
     EMAIL = "email"
     """A mail to an owner."""
@@ -136,7 +139,10 @@ class Channel(StrEnum):
 
 
 class Occasion(StrEnum):
-    """Why a notification reports an incident. A recipient is notified of an incident only once on the same occasion."""
+    """The reason why a notification reports an incident.
+
+    A recipient is notified of an incident only once on the same occasion.
+    """
 
     DISABLED = "disabled"
     ALREADY_DISABLED = "already_disabled"
@@ -150,7 +156,7 @@ class Occasion(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a job reads."""
+    """The kind of a job: what the job reads."""
 
     PUSHES = "pushes"
     """A page of pushes."""
@@ -171,7 +177,7 @@ class JobKind(StrEnum):
 
 
 class EnforceMode(StrEnum):
-    """What r8scan does with a token that it finds in public: the setting `R8SCAN_ENFORCE`."""
+    """The setting `R8SCAN_ENFORCE`: what r8scan does with a token that it finds in public."""
 
     DISABLE = "disable"
     OBSERVE = "observe"
@@ -179,7 +185,7 @@ class EnforceMode(StrEnum):
 
 
 class RuleMode(StrEnum):
-    """What a usage rule does when it matches."""
+    """The mode of a usage rule: what happens when the rule matches."""
 
     OFF = "off"
     FLAG = "flag"
@@ -202,7 +208,7 @@ class JobState(StrEnum):
 
 
 class Role(StrEnum):
-    """What a person may do in the console."""
+    """The role of a console user: what the person may do."""
 
     VIEWER = "viewer"
     """Reads every page and changes nothing."""
@@ -214,7 +220,8 @@ def column_of(enum: type[StrEnum], length: int) -> EnumColumn:
 
     Args:
         enum: The enum.
-        length: The width in characters, larger than the longest value, so that a new value needs no migration.
+        length: The width of the column in characters. It is larger than the longest value, so that a new value needs no
+            migration.
     """
     return EnumColumn(enum, native_enum=False, length=length, values_callable=_values, validate_strings=True)
 

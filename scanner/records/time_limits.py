@@ -1,6 +1,6 @@
 """Time limits by kind of work: how long a worker may renew its lease before the work counts as hung.
 
-These limits are the last resort. Requests, git exchanges and reader processes have shorter deadlines of their own.
+These limits are the last resort. Requests, git exchanges and reader processes have shorter deadlines.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ TIME_LIMIT = "time_limit"
 
 
 def job_seconds(kind: JobKind) -> float:
-    """Return the limit of a job of this kind, in seconds without progress."""
+    """Return the time limit of a job of this kind: the seconds that it may run without progress."""
     return JOB_SECONDS.get(kind, DEFAULT_SECONDS)
 
 
 def poll_seconds(source: str) -> float:
-    """Return the limit of one poll of this source, in seconds."""
+    """Return the time limit of one poll of this source, in seconds."""
     return POLL_SECONDS.get(source, DEFAULT_SECONDS)

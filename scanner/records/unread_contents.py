@@ -1,4 +1,4 @@
-"""Contents that were not read completely, for operators. Their number and age are limited."""
+"""Documents that were not read completely, listed for operators. The number and the age of the rows are limited."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scanner.records.models import db_now
 from scanner.records.source_models import UnreadContent
 
 MAX_ROWS_PER_JOB = 100
-"""One poll, one page of items or one step of a rescan records this many rows. Its counts include what is beyond."""
+"""One poll, one page of items or one step of a rescan records this many rows. Its counts include further documents."""
 MAX_ROWS_SHOWN = 2000
-"""A rescan has several steps, each with rows of its own."""
+"""Limit of the rows of one job that are shown. A rescan has several steps, and each step records its own rows."""
 MAX_ROWS = 100_000
 RETENTION_DAYS = 30
 MAX_REASONS_LENGTH = 200
@@ -25,13 +25,13 @@ ROWS_PER_PURGE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """A content that was not read completely.
+    """A document that was not read completely.
 
     Attributes:
         reasons: the reasons from `ScanResult.unread`.
-        digest: the SHA-256 of the content, in hex; empty for an object of a history that could not be inflated.
-        size: the size of the content in bytes; 0 if it is not known.
-        place: the redacted place as JSON.
+        digest: the SHA-256 of the document, in hex; empty for an object of a history that could not be inflated.
+        size: the size of the document in bytes; 0 if it is not known.
+        place: the redacted place of the document as JSON.
     """
 
     reasons: tuple[str, ...]
@@ -41,7 +41,7 @@ class NotRead:
 
 
 def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id: int | None = None) -> None:
-    """Add rows for the first `MAX_ROWS_PER_JOB` contents in the caller's transaction."""
+    """Add a row for each document, at most `MAX_ROWS_PER_JOB`, in the caller's transaction."""
     rows = [
         {
             "source": source,
@@ -58,7 +58,7 @@ def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id
 
 
 def of_job(session: Session, job_id: int) -> list[UnreadContent]:
-    """Return what the job could not read, the oldest first."""
+    """Return the documents that the job could not read completely, the oldest first."""
     statement = select(UnreadContent).where(UnreadContent.job_id == job_id).order_by(UnreadContent.id)
     return list(session.execute(statement.limit(MAX_ROWS_SHOWN)).scalars())
 
@@ -82,5 +82,5 @@ def purge(database: Database, *, keep_days: int = RETENTION_DAYS, max_rows: int 
 
 
 def count(session: Session) -> int:
-    """Return the number of rows."""
+    """Return the number of listed documents."""
     return session.execute(select(func.count()).select_from(UnreadContent)).scalar_one()

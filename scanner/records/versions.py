@@ -1,4 +1,7 @@
-"""Comparison of the database's revision with the program's, without alembic, which takes half a second to import."""
+"""Comparison of the database's revision with the newest revision of this program.
+
+The module does not use alembic, whose import takes half a second.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def wanted() -> str:
 
 
 def present(session: Session) -> str | None:
-    """Return the revision of the database, None if r8scan has not created its tables yet."""
+    """Return the revision of the database, or None if r8scan has not created its tables yet."""
     try:
         return session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
     except DBAPIError as err:
@@ -36,7 +39,7 @@ def present(session: Session) -> str | None:
 def check(database: Database) -> None:
     """Raise an error if a newer version of r8scan has upgraded the database.
 
-    Return without an error while the database cannot be reached, because it may come back.
+    If the database cannot be reached, return without an error, because it may become available later.
 
     Raises:
         WrongVersion: The database is newer than this program.
@@ -53,7 +56,7 @@ def check(database: Database) -> None:
 
 
 def problem(revision: str | None) -> tuple[str, str] | None:
-    """Return an error message with what to do if the database has the wrong revision, otherwise None."""
+    """Return an error message and what to do if the database has the wrong revision, otherwise None."""
     newest = wanted()
     if revision is None:
         return "the database has no tables yet", "run r8scan db upgrade"

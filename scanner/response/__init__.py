@@ -1,1 +1,1 @@
-"""The response: look candidates up in the token store, disable tokens, record incidents and queue notifications."""
+"""The response to leaks: look tokens up in the store, disable them, record incidents and queue notifications."""

@@ -33,7 +33,7 @@ def enforce(session: Session, confirmed: Sequence[TokenIncident], policy: Policy
 
 
 def _exemption(token: TokenRecord, policy: Policy) -> TakenAction | None:
-    """Return the action instead of a disable, or None if the token must be disabled."""
+    """Return the action to take instead of a disable, or None if the token must be disabled."""
     if token.disabled_at is not None:
         return TakenAction(Decision.ALREADY_DISABLED, token.disabled_at)
     if token.is_protected:

@@ -1,6 +1,6 @@
 """Completion of disables in an external token store: claim incidents, call the store, record the results.
 
-Incidents are processed in groups: one call looks their tokens up, several threads disable them, and one transaction
+Incidents are processed in groups: one call looks the tokens up, several threads disable them, and one transaction
 records the results. The incident's id is the idempotency key of the call, so that r8scan recognizes its own disable
 when it repeats a call after a crash.
 """
@@ -58,7 +58,10 @@ class _ClaimedIncident:
 
 @dataclass(frozen=True, slots=True)
 class _CallResult:
-    """A claimed incident and the store's answers. `disabled` is None if the result is not known yet."""
+    """A claimed incident and the store's answers.
+
+    `disabled` is the store's answer to the disable, or None if it is not known yet.
+    """
 
     lease: Lease
     incident: Incident
@@ -67,19 +70,22 @@ class _CallResult:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the store no longer knows the token. A replica of the store that lags behind may wrongly say so."""
+        """Return whether the store no longer knows the token.
+
+        A replica of the store that lags behind may wrongly say so.
+        """
         return self.disabled is not None and (self.record is None or self.disabled.result == Decision.UNKNOWN)
 
     @property
     def doubtful_answers(self) -> int:
-        """The number of doubtful answers for this incident, including this one."""
+        """Return the number of doubtful answers for this incident, including this answer."""
         return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_doubtful
 
     @property
     def is_final(self) -> bool:
-        """Whether to record the answer.
+        """Return whether to record the answer.
 
-        A doubtful answer is recorded after it was given `MAX_DOUBTFUL_ANSWERS` times.
+        Record a doubtful answer only when the store has given it `MAX_DOUBTFUL_ANSWERS` times.
         """
         return self.disabled is not None and (not self.is_doubtful or self.doubtful_answers >= MAX_DOUBTFUL_ANSWERS)
 
@@ -94,8 +100,8 @@ def finish_due(database: Database, policy: Policy, store: RemoteStore) -> Respon
 def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collection[uuid.UUID]) -> Response:
     """Disable the tokens of incidents that are `disabling`, and record the results.
 
-    Incidents that another worker holds are skipped. The first incident is processed alone, so that an unavailable store
-    costs one call. Incidents left after `FINISH_SECONDS` are processed by the sweeper, which runs every two seconds.
+    Skip incidents that another worker holds. Process the first incident alone, so that an unavailable store costs only
+    one call. Incidents left after `FINISH_SECONDS` are processed by the sweeper, which runs every two seconds.
     """
     total = Response()
     ordered = list(ids)
@@ -125,7 +131,8 @@ def _finish_group(
         return Response()
     with leases.keep_renewed(database, *(one.lease for one in claimed)):
         try:
-            # Look the tokens up again: their owners may have acted meanwhile, and r8scan does not store recipients.
+            # Look the tokens up again, because their owners may have disabled them meanwhile, and because r8scan does
+            # not store mail addresses of owners.
             found = _look_up(store, [one.incident.digest for one in claimed], deadline)
             results = _disable_all(store, policy, claimed, found, deadline)
             error = None
@@ -139,13 +146,15 @@ def _finish_group(
 
 
 def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> LookUp:
-    """Look the tokens up together. If that fails, look them up one by one, because one token may cause the failure.
+    """Look the tokens up by one call.
+
+    If it fails, look them up one by one, because a single token may cause the failure.
 
     Returns:
         The store's answer. `not_checked` includes tokens whose look-up failed or was not tried before the deadline.
 
     Raises:
-        StoreUnavailable: The first single look-ups failed as well.
+        StoreUnavailable: The first look-ups of single tokens failed as well.
     """
     try:
         return store.look_up(digests)
@@ -188,7 +197,7 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedInciden
 
 
 def _defer(database: Database, results: Sequence[_CallResult]) -> None:
-    """Release the incidents until their next attempt, and count the doubtful answers."""
+    """Release the incidents, to be claimed again at their next attempt, and store the counts of doubtful answers."""
     if not results:
         return
     with database.write() as session:
@@ -243,7 +252,7 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
         return None
-    # r8scan itself may have disabled the token before a crash. Only the call can tell, by its key.
+    # If r8scan itself disabled the token before a crash, only a repeated call with the same idempotency key shows it.
     is_disabled = record is not None and record.disabled_at is not None
     if policy.enforce == EnforceMode.OBSERVE and not is_disabled:
         return Disabled(Decision.OBSERVED)
@@ -257,9 +266,9 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
 
 
 def _record_from_incident(incident: Incident) -> TokenRecord:
-    """Build the record of a token that its store no longer returns.
+    """Return the record of a token that the store no longer returns, built from its incident.
 
-    It has no recipients, so only the operator is notified.
+    The record has no recipients, so only the operator is notified.
     """
     return TokenRecord(
         id=incident.token_id,
@@ -278,7 +287,7 @@ def _record_from_incident(incident: Incident) -> TokenRecord:
 
 
 def _complete_all(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record the results in one transaction. If it fails, record each result in a transaction of its own."""
+    """Record the results in one transaction. If the transaction fails, record each result in a separate transaction."""
     try:
         return _complete(database, policy, results)
     except Exception as err:
@@ -326,7 +335,7 @@ def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]
 
 
 def _record_result(session: Session, lease: Lease, disabled: Disabled) -> Incident:
-    """Write the audit entry, update the reports that waited for the disable, and return the current incident."""
+    """Write the audit entry, decide the reports that waited for this disable, and return the current incident."""
     incident = session.execute(
         select(Incident).where(Incident.id == lease.key).execution_options(populate_existing=True)
     ).scalar_one()

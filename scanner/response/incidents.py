@@ -1,4 +1,4 @@
-"""Rows of incidents and their exposures. All functions work on batches, since one transaction may have hundreds."""
+"""Rows of incidents and their exposures. All functions work on batches: one transaction may write hundreds of rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PlaceRows = Mapping[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class TokenIncident:
-    """A token as its store describes it, and its incident."""
+    """A token as its store describes it, and the incident of this token."""
 
     token: TokenRecord
     incident: Incident
@@ -45,8 +45,8 @@ class IncidentPlaces:
 def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Incident]:
     """Lock and return the open incidents of tokens, by digest.
 
-    The locks make an operator who closes an incident wait for this transaction. Every transaction locks incidents in
-    the order of digests, so that two of them do not deadlock.
+    Because of the locks, an operator who closes an incident has to wait for this transaction. Every transaction locks
+    incidents in the order of digests, so that two of them do not deadlock.
     """
     statement = (
         select(Incident)
@@ -59,7 +59,7 @@ def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Inci
 
 
 def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:
-    """Return a new, undecided incident of the token that belongs to no session yet."""
+    """Return a new incident of the token, undecided and not yet added to a session."""
     return Incident(
         id=uuid.uuid4(),
         digest=token.digest,
@@ -78,15 +78,18 @@ def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> 
 
 
 def done(cause: Cause, what: str) -> str:
-    """Return the name of what was done, for the audit and the security log.
+    """Return the name of an action for the audit and the security log.
 
-    Canaries get names of their own, so that they do not count as tokens.
+    Actions on canaries have different names, so that canaries do not count as tokens.
     """
     return f"{'canary' if cause == Cause.CANARY else 'token'}_{what}"
 
 
 def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
-    """Close incidents whose token was enabled again. A new find is then a new incident, and its owner is notified."""
+    """Close incidents whose token was enabled again.
+
+    If the token is found again, a new incident is opened, and its owner is notified.
+    """
     if not reenabled:
         return
     for incident in reenabled:
@@ -97,12 +100,12 @@ def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
 
 
 def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], source: str) -> dict[str, PlaceRows]:
-    """Return the places where each token was never seen before, in any incident.
+    """Return the places in which each token has never been seen before, in any incident.
 
     Args:
         session: The response's transaction.
         found: The candidates of each token, by digest.
-        source: The source that found them.
+        source: The source that found the candidates.
 
     Returns:
         The new places by digest. Every digest of `found` has an entry.

@@ -60,7 +60,8 @@ def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: 
 def enable_token(session: Session, digest: str, *, who: str, reason: str) -> bool:
     """Enable a disabled token of the SQL store again.
 
-    Only a new exposure or a new report disables it again. Places where it was seen before do not.
+    r8scan disables the token again only after a new exposure or a new report. Places in which it was found before do
+    not count.
 
     Returns:
         False if the token was not disabled.
@@ -79,7 +80,7 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
         return False
     _audit(session, "token_enabled_by_operator", digest, who=who, reason=cleaned_reason)
     # Close an open incident that only observed the token. Otherwise `decide_again` would disable the token because of
-    # its old places.
+    # places in which it was found before.
     incidents.close_reenabled(session, incidents.open_incidents(session, [digest]).values())
     return True
 
@@ -87,7 +88,7 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
 def protect_token(session: Session, digest: str, *, protected: bool, who: str) -> None:
     """Protect a token of the SQL store, or remove its protection.
 
-    A find of a protected token only notifies the operator.
+    If a protected token is found, only the operator is notified.
     """
     sql.protect(session, digest, protected=protected)
     _audit(session, "token_protected_by_operator" if protected else "token_unprotected", digest, who=who)
@@ -114,10 +115,10 @@ def assign(session: Session, incident: Incident, *, who: str, to: str) -> None:
 
 
 def close(session: Session, incident: Incident, *, who: str, reason: str) -> None:
-    """Close an incident. A later find of its token opens a new one.
+    """Close an incident. If its token is found again later, a new incident is opened.
 
     Raises:
-        NotPossible: The incident is closed, its token is being disabled, or the reason is empty.
+        NotPossible: The incident is already closed, its token is being disabled, or the reason is empty.
     """
     cleaned_reason = cleaned(reason)
     session.refresh(incident, with_for_update=True)
@@ -130,7 +131,7 @@ def close(session: Session, incident: Incident, *, who: str, reason: str) -> Non
 
 
 def reopen(session: Session, incident: Incident, *, who: str, reason: str) -> None:
-    """Open a closed incident again. That disables nothing and sends no mail.
+    """Open a closed incident again. This disables no token and sends no mail.
 
     Raises:
         NotPossible: The incident is open, another incident of its token is open, or the reason is empty.
@@ -155,13 +156,13 @@ def reopen(session: Session, incident: Incident, *, who: str, reason: str) -> No
 def resend(
     session: Session, incident: Incident, token: TokenRecord, *, domain: str, who: str, reason: str
 ) -> list[uuid.UUID]:
-    """Queue the incident's mail again for the recipients that the token store names now.
+    """Queue the incident's mail again, for the recipients that the token store names now.
 
     Returns:
         The ids of the new notifications.
 
     Raises:
-        NotPossible: The owner must not or cannot receive a mail, one is still waiting, or the reason is empty.
+        NotPossible: The owner must not or cannot receive a mail, a mail is still waiting, or the reason is empty.
     """
     cleaned_reason = cleaned(reason)
     if incident.action not in MAILED_ACTIONS:
@@ -206,7 +207,10 @@ def resend(
 
 
 def _audit(session: Session, what: str, digest: str, *, who: str, reason: str = "") -> None:
-    """Add an audit entry about a token. It is linked to the newest incident, so that its timeline shows it."""
+    """Add an audit entry about a token.
+
+    The entry belongs to the newest incident, so that its timeline shows the entry.
+    """
     incident_id = session.execute(
         select(Incident.id).where(Incident.digest == digest).order_by(Incident.detected_at.desc()).limit(1)
     ).scalar_one_or_none()

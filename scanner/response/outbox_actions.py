@@ -13,10 +13,10 @@ from scanner.response.operator_actions import NotPossible
 
 
 def retry(session: Session, message: Notification, *, who: str) -> None:
-    """Queue a failed announcement, or a failed mail to the operator, once more. Its three days begin anew.
+    """Queue a failed announcement, or a failed mail to the operator, again. Its three days of retries begin anew.
 
-    An announcement keeps its content and its id, so a gateway recognizes one that it already has. A mail to the
-    operator gathers its facts again, because its incidents may have changed.
+    An announcement keeps its content and its id, so a gateway recognizes an announcement that it already has. The facts
+    of a mail to the operator are gathered again, because its incidents may have changed.
 
     Raises:
         NotPossible: The message did not fail, it has no recipient, or a newer message to the same recipient is waiting.

@@ -1,4 +1,4 @@
-"""The two implementations of the response, for the SQL store and for a remote store, and the choice between them."""
+"""The two implementations of the response, one for the SQL store and one for a remote store, and their selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of places to rows and JSON, and the key that decides whether two finds are the same exposure."""
+"""Conversion of places to rows and JSON, and the key that identifies an exposure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from scanner.records.models import PlaceColumns
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 MAX_TEXT_LENGTH = 4096
-"""How many characters of a path, URL or name a row keeps. A hostile one may be megabytes long."""
+"""How many characters of a path, URL or name a row keeps. A hostile text may be megabytes long."""
 
 
 def place_key(place: Place) -> str:
-    """Return 64 hex digits that are equal for two finds of one exposure.
+    """Return 64 hex digits that identify an exposure: they are equal if the same exposure is found twice.
 
     A file is identified by repository and path without the commit, so that a token that stays in a file for a hundred
-    commits is one exposure. Any other place is identified by its own address.
+    commits is one exposure. Any other place is identified by its URL.
     """
     repository = str(place.repository_id) if place.repository_id is not None else (place.repository or "")
     if place.kind in ("file", "file_name", "wiki_page") and place.path is not None:
@@ -62,7 +62,7 @@ def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
 
 
 def candidate_of(row: PlaceColumns, digest: str, hint: str) -> Candidate:
-    """Return the candidate from which `columns_of` made the row."""
+    """Return the candidate that the row describes. This is the inverse of `columns_of`."""
     place = Place(
         kind=row.kind,  # type: ignore[arg-type]  # only columns_of writes it
         url=row.url,
@@ -94,12 +94,12 @@ def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
 
 
 def _object_id(value: str | None) -> str | None:
-    """Return the value if it is a git object id, otherwise None. A server may send anything."""
+    """Return the value if it is a git object id, otherwise None. The value may come from a server and be anything."""
     return value if value is not None and _OBJECT_ID.fullmatch(value) else None
 
 
 def _text(value: str | None) -> Any:
-    """Return the text, escaped and then cut to `MAX_TEXT_LENGTH`. Escapes make it longer, so the order matters."""
+    """Return the text, escaped and then cut to `MAX_TEXT_LENGTH`. Cut last, because escaping makes the text longer."""
     if value is None:
         return None
     clean = storable_text(value)

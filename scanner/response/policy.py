@@ -1,4 +1,4 @@
-"""The operator's policy: how r8scan responds to leaked tokens, and whom it notifies."""
+"""The operator's policy as one value, which every response receives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Policy:
         mail_domain: the domain of Message-IDs.
         access: how responses use the token store; see `access_to`.
         mail_already_disabled: whether owners are also notified of public tokens that they have disabled themselves.
-        announce: the channels on which gateways learn of disabled tokens.
+        announce: the channels over which disabled tokens are announced to gateways.
     """
 
     enforce: EnforceMode = EnforceMode.DISABLE

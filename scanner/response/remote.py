@@ -1,8 +1,8 @@
 """The response for a remote token store, whose calls cannot join a database transaction.
 
-The incident is recorded as `disabling` before the store is called, and completed afterwards. An incident that a crash
-or an outage interrupts in between is due again. The incident's id is the idempotency key of the call: a token that was
-disabled with our key was disabled by r8scan, even if r8scan never received the answer.
+The incident is recorded as `disabling` before the store is called, and completed afterwards. If a crash or an outage
+interrupts this, the incident becomes due again. The incident's id is the idempotency key of the call: a token that was
+disabled with this key was disabled by r8scan, even if r8scan never received the answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from scanner.tokens.protocol import LookUp
 
 MAX_COMMIT_TRIES = 3
 ASK_AGAIN_SECONDS = 15
-"""A sighting is looked up again this long after the store could not be asked."""
+"""A sighting is looked up again this long after the token store was unavailable."""
 
 
 def respond_remotely(
@@ -45,14 +45,15 @@ def respond_remotely(
 ) -> Response:
     """Look the candidates up, record incidents, disable the tokens and record the results.
 
-    Candidates that the store could not be asked about become `unchecked` sightings.
+    Candidates that could not be looked up become `unchecked` sightings.
     """
     found = access.ask(lambda: {candidate.digest for candidate in candidates})
     likely, crowd = split_crowd(candidates)
     response = _commit(database, likely, source, policy, cause, found)
     if crowd:
         with database.write() as session:
-            known = leave_out_unknown(session, crowd, found, source, response)
+            known, left_out = leave_out_unknown(session, crowd, found, source)
+        response.add(left_out)
         response.add(_commit(database, known, source, policy, cause, found))
     response.add(finish(database, policy, access.store, response.disabling))
     return response
@@ -61,7 +62,7 @@ def respond_remotely(
 def look_up_again_remotely(
     database: Database, *, policy: Policy, access: RemoteAccess, limit: int = MAX_CANDIDATES_PER_TRANSACTION
 ) -> LookedUp:
-    """Look up the due sightings. Those that the store could not be asked about keep their state."""
+    """Look up the due sightings. Sightings that could not be looked up keep their state."""
     with database.read() as session:
         due = sightings.due(session, limit=limit)
     if not due:
@@ -92,10 +93,10 @@ def _commit(
     cause: Cause,
     found: LookUp,
 ) -> Response:
-    """Record incidents, one transaction for each batch.
+    """Record incidents, in one transaction for each batch.
 
-    The rows of a remote store cannot be locked. Two transactions may therefore open an incident of the same token: the
-    second one fails, and finds the first one's incident when it is repeated.
+    r8scan cannot lock the rows of a remote store. Two transactions may therefore try to open an incident of the same
+    token. The second one fails, is repeated, and then finds the incident of the first one.
     """
     total = Response()
     ordered = sorted(candidates, key=lambda candidate: candidate.digest)

@@ -28,15 +28,15 @@ from scanner.tokens.protocol import LookUp, TokenRecord
 MAX_SIGNS_PER_INCIDENT = 20
 """How many reports an incident lists in its evidence. Every report also has its own row."""
 FLAGS_WINDOW_SECONDS = 600
-"""How long the operator's mail about a flagged token collects further ones."""
+"""How long the operator's mail about a flagged token collects further flagged tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
     """A recorded report that is not decided yet. It contains no raw token.
 
-    `wanted` asks to disable the token or only to flag it for the operator. `place` is the token's public place, if the
-    reporter named one.
+    `wanted` says whether to disable the token or only to flag it for the operator. `place` is the public place of the
+    token, if the reporter named one.
     """
 
     id: int
@@ -62,7 +62,7 @@ class ReportOutcome:
 class _Batch:
     """The state that the reports of one call share: the time, the locked open incidents and new audit entries.
 
-    `canaries`: the digests of canary tokens. Someone who reports one has found it where it was planted.
+    `canaries` has the digests of reported canary tokens. The reporter of a canary has found it where it was planted.
     """
 
     session: Session
@@ -74,7 +74,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The decision on one report, its incident if there is one, and whether to notify its owner or the operator."""
+    """The decision on one report, its incident if there is one, and whether to notify the owner or the operator."""
 
     decision: Decision
     incident: Incident | None
@@ -91,7 +91,7 @@ def respond_to_reports(
 ) -> list[ReportOutcome]:
     """Decide on the reports in the caller's writing transaction, in the order of digests.
 
-    Pass each report only once. A report disables a token again even if an operator has enabled it meanwhile.
+    Pass each report only once. A second decision on it could disable a token that an operator has enabled meanwhile.
 
     Args:
         session: The caller's transaction.
@@ -102,7 +102,7 @@ def respond_to_reports(
         asked: The answer of `policy.access.ask` from before the transaction began.
 
     Returns:
-        One outcome for each report, except for tokens that the store could not look up.
+        One outcome for each report, except reports of tokens that could not be looked up.
     """
     by_digest: dict[str, list[Reported]] = defaultdict(list)
     for report in reports:
@@ -162,7 +162,7 @@ def _decide(
     if report.wanted == RequestedAction.FLAG and token.disabled_at is not None:
         return _Decided(Decision.ALREADY_DISABLED, None)
     if token.digest in batch.canaries:
-        # Nobody uses a canary, so it is disabled whatever the reporter asks for, and the quota does not hold it.
+        # Nobody uses a canary, so disable it whatever the reporter asks for, and without the disable quota.
         report = dataclasses.replace(report, wanted=RequestedAction.DISABLE)
         may_disable = _always
     open_incident = _open_incident(batch, token, report)
@@ -172,7 +172,8 @@ def _decide(
     _keep_sign(incident, report)
     _keep_place(batch, incident, report)
     if incident.action == Decision.DISABLING:
-        # The disable is already decided, perhaps because of a public find. The quota neither counts nor holds it.
+        # The disable is already decided, perhaps because the token was found in public. The quota neither counts nor
+        # holds it.
         _audit(batch, Decision.DISABLING, report, incident)
         return _Decided(Decision.DISABLING, incident)
     is_held = report.wanted == RequestedAction.DISABLE and is_live and not may_disable(report)
@@ -200,7 +201,10 @@ def _decide(
 
 
 def _open_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incident | None:
-    """Return the token's open incident. If the token was enabled again after its disable, close that incident."""
+    """Return the token's open incident.
+
+    If the token was enabled again after its disable, close that incident and return None.
+    """
     incident = batch.open_incidents.get(token.digest)
     was_reenabled = token.disabled_at is None and incident is not None and incident.disabled_at is not None
     if incident is not None and was_reenabled and report.wanted == RequestedAction.DISABLE:

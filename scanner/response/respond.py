@@ -28,7 +28,9 @@ MAX_CANDIDATES_PER_TRANSACTION = 200
 """Limits the time of one transaction: a repository with 10,000 tokens must not hold the write lock for a minute."""
 
 MAX_SIGHTINGS = 200
-"""How many unknown tokens of one call are recorded as sightings. More of them are a flood of invented tokens."""
+"""How many unknown tokens of one call are recorded as sightings. A call with more of them is a flood of invented
+tokens.
+"""
 LOOKED_UP_AT_ONCE = 1_000
 NOT_RECORDED = "sightings_over_limit"
 """The counter of the source for unknown tokens that were not recorded."""
@@ -42,14 +44,14 @@ class Response:
     """The result of one response.
 
     Attributes:
-        disabled: new incidents whose token this response disabled.
-        other_incidents: new incidents whose token stays live.
+        disabled: the new incidents whose token this response disabled.
+        other_incidents: the new incidents whose token stays live.
         exposures: the number of new exposures.
         known: the number of candidates that are tokens.
         unknown: the number of candidates that the store does not know.
-        disabling: incidents for which a remote store must still be called.
+        disabling: the incidents for which the remote store must still be called.
         known_digests: the digests of the known candidates.
-        unknown_digests: the digests of the unknown candidates. Those that could not be looked up are in neither set.
+        unknown_digests: the digests of the unknown candidates. Digests that could not be looked up are in neither set.
     """
 
     disabled: list[uuid.UUID] = field(default_factory=list)
@@ -63,11 +65,11 @@ class Response:
 
     @property
     def has_notifications(self) -> bool:
-        """Whether the response queued notifications."""
+        """Return whether the response queued notifications."""
         return bool(self.disabled or self.other_incidents)
 
     def add(self, other: Response) -> None:
-        """Add the result of a further transaction."""
+        """Add the result of a further transaction to this result."""
         self.disabled += other.disabled
         self.other_incidents += other.other_incidents
         self.disabling += other.disabling
@@ -80,7 +82,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """The number of due sightings that the store answered for, and the response to those that are tokens."""
+    """The number of due sightings that were looked up, and the response to those that are tokens."""
 
     sightings: int
     response: Response
@@ -98,22 +100,24 @@ def respond(
 
     If the database is unavailable, this raises the database's error, and the caller must repeat the call.
     """
-    total = Response()
     likely, crowd = split_crowd(candidates)
-    _respond_in_batches(database, likely, source, policy, cause, total)
+    total = _respond_in_batches(database, likely, source, policy, cause)
     known: list[Candidate] = []
     for start in range(0, len(crowd), LOOKED_UP_AT_ONCE):
         part = crowd[start : start + LOOKED_UP_AT_ONCE]
         with database.write() as session:
             found = policy.access.look_up(session, {candidate.digest for candidate in part}, None)
-            known += leave_out_unknown(session, part, found, source, total)
-    _respond_in_batches(database, known, source, policy, cause, total)
+            kept, left_out = leave_out_unknown(session, part, found, source)
+        known += kept
+        total.add(left_out)
+    total.add(_respond_in_batches(database, known, source, policy, cause))
     return total
 
 
 def _respond_in_batches(
-    database: Database, candidates: Sequence[Candidate], source: str, policy: Policy, cause: Cause, total: Response
-) -> None:
+    database: Database, candidates: Sequence[Candidate], source: str, policy: Policy, cause: Cause
+) -> Response:
+    total = Response()
     ordered = sorted(candidates, key=lambda candidate: candidate.digest)
     start = 0
     while start < len(ordered):
@@ -122,12 +126,13 @@ def _respond_in_batches(
             part = respond_within(session, ordered[start:end], source=source, policy=policy, cause=cause)
         total.add(part)
         start = end
+    return total
 
 
 def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """Separate the candidates of the MAX_SIGHTINGS likeliest tokens from those of all other tokens.
+    """Separate the candidates of the MAX_SIGHTINGS likeliest tokens from the candidates of all other tokens.
 
-    A token in an object or text with few candidates is likelier to be real than one among many.
+    A candidate in an object or text with few candidates is likelier to be a real token than one among many.
     """
     if len(candidates) <= MAX_SIGHTINGS:
         return list(candidates), []
@@ -139,19 +144,21 @@ def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[
 
 
 def leave_out_unknown(
-    session: Session, crowd: Sequence[Candidate], found: LookUp, source: str, response: Response
-) -> list[Candidate]:
-    """Return the candidates of `crowd` that the store knows or could not be asked about. Count the other ones."""
+    session: Session, crowd: Sequence[Candidate], found: LookUp, source: str
+) -> tuple[list[Candidate], Response]:
+    """Return those candidates of `crowd` that the store knows or that could not be looked up.
+
+    Also return the response to the other candidates, which counts them as unknown. They are not recorded as sightings.
+    """
     kept = [one for one in crowd if one.digest in found.records or one.digest in found.not_checked]
     left_out = len(crowd) - len(kept)
     tallies.add(session, source, {NOT_RECORDED: left_out})
-    response.unknown += left_out
-    response.unknown_digests.update({one.digest for one in crowd} - {one.digest for one in kept})
-    return kept
+    unknown_digests = {one.digest for one in crowd} - {one.digest for one in kept}
+    return kept, Response(unknown=left_out, unknown_digests=unknown_digests)
 
 
 def _spot(candidate: Candidate) -> tuple[str | None, str]:
-    """Return the fields that identify the object or text in which a candidate was found."""
+    """Return the git object and the address that identify the object or text in which a candidate was found."""
     return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 
@@ -162,7 +169,7 @@ def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDID
         by_source = defaultdict(list)
         for one in due:
             by_source[one.source].append(one.candidate)
-        # Lock all tokens at once. Locking them source by source would break the common order and could deadlock.
+        # Lock all tokens together. If the tokens of each source were locked separately, transactions could deadlock.
         known = policy.access.look_up(session, {one.candidate.digest for one in due}, None).records
         sightings.settle(session, [one.id for one in due], known=known)
         total = Response()
@@ -184,7 +191,7 @@ def respond_within(
 
     Args:
         session: The caller's transaction.
-        candidates: What was found.
+        candidates: The candidates to look up.
         source: The source that found the candidates.
         policy: The operator's policy.
         cause: Why the tokens are disabled.
@@ -196,7 +203,8 @@ def respond_within(
     found = policy.access.look_up(session, by_digest, asked)
     records = {digest: found.records[digest] for digest in by_digest if digest in found.records}
     missing = [candidate for candidate in candidates if candidate.digest not in records]
-    # The token of an ended canary was deleted from the SQL store. It was real, so do not count it as unknown.
+    # The token of an ended canary was deleted from the SQL store, but it was a real token. So do not count it as
+    # unknown.
     ended = canaries.ended_among(session, by_digest.keys() - records.keys() - found.not_checked)
     missing = [candidate for candidate in missing if candidate.digest not in ended]
     unknown = [candidate for candidate in missing if candidate.digest not in found.not_checked]
@@ -282,9 +290,10 @@ def _log_places(
 
 
 def _may_be_live(incident: Incident | None) -> bool:
-    """Return whether the token of an open incident may be live. Only then, a known place leads to a new decision.
+    """Return whether the token of an open incident may still be live.
 
-    Otherwise a known place would disable a token again that an operator has enabled meanwhile.
+    Only for such a token, a place that is already known leads to a new decision. Otherwise a known place would again
+    disable a token that an operator has enabled meanwhile.
     """
     return incident is not None and incident.action in LIVE_ACTIONS
 
@@ -294,7 +303,10 @@ def _was_reenabled(token: TokenRecord, incident: Incident) -> bool:
 
 
 def _end_of_batch(ordered: Sequence[Candidate], start: int) -> int:
-    """Return the end of a batch. Candidates of one digest stay together, unless they alone exceed the limit."""
+    """Return the index after the last candidate of the batch that begins at `start`.
+
+    Candidates of one digest stay in the same batch, unless they alone exceed the limit.
+    """
     end = min(start + MAX_CANDIDATES_PER_TRANSACTION, len(ordered))
     if end < len(ordered) and ordered[end].digest == ordered[start].digest:
         return end

@@ -1,4 +1,4 @@
-"""The entry points of the response, for any kind of token store. All sources call `respond_to`."""
+"""The entry points of the response, the same for every kind of token store. All sources call `respond_to`."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def respond_to(
 ) -> Response:
     """Look the candidates up and respond to those that are tokens. A repeated call changes nothing.
 
-    If the database is unavailable, its error is raised and the caller must repeat the call. If a remote token store is
-    unavailable, nothing is raised: the candidates are kept as sightings and looked up when the store is back.
+    If the database is unavailable, raise its error; the caller must repeat the call. If a remote token store is
+    unavailable, raise nothing: keep the candidates as sightings, which are looked up when the store is available again.
 
     Args:
         database: The database.
-        candidates: What was found.
+        candidates: The candidates to look up.
         source: The source that found the candidates.
         policy: The operator's policy.
         cause: Why the tokens are disabled.
@@ -53,7 +53,8 @@ def respond_to(
 def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
     """Look up the due sightings, and respond to those that the store now knows as tokens.
 
-    A sighting that causes an unexpected error does not affect the others. It is logged and deferred by an hour.
+    A sighting that causes an unexpected error does not affect the others. The error is logged, and the sighting is due
+    again after an hour.
     """
     try:
         return _look_up_due(database, policy, MAX_CANDIDATES_PER_TRANSACTION)
@@ -91,13 +92,14 @@ def _defer_next(database: Database) -> int:
 def decide_again(database: Database, *, policy: Policy) -> Response:
     """Decide again on public tokens that stayed live because of the mode `observe` or because of a protection.
 
-    The operator may have changed the mode or removed the protection since, and a source may never find the token again.
-    Incidents for which nothing has changed keep their action.
+    The operator may have changed the mode or removed the protection meanwhile, and a source may never find the token
+    again. Incidents for which nothing has changed keep their action.
     """
     is_observing = policy.enforce == EnforceMode.OBSERVE
     actions = (Decision.PROTECTED,) if is_observing else (Decision.PROTECTED, Decision.OBSERVED)
     first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
-    # If the database can tell, select only tokens for which something has changed. The others would fill the pages.
+    # If the tokens are in our database, select only those for which something has changed. Otherwise tokens without a
+    # change would fill the pages that are read.
     changed = policy.access.live_only(Incident.digest, even_protected=Incident.action != Decision.PROTECTED)
     total, last = Response(), 0
     for _ in range(MAX_PAGES):

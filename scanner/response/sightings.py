@@ -36,7 +36,10 @@ class DueSighting:
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
-    """Insert new sightings. `unchecked` ones are due immediately, `unknown` ones after `FIRST_RECHECK_SECONDS`."""
+    """Insert new sightings.
+
+    Those in state `unchecked` are due now, and `unknown` ones after `FIRST_RECHECK_SECONDS`.
+    """
     delay = 0 if state == SightingState.UNCHECKED else FIRST_RECHECK_SECONDS
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for candidate in candidates:
@@ -48,7 +51,8 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
         }
     if not rows:
         return
-    # Use one statement with many rows of parameters. Compiling a VALUES list for each call costs ten times as much.
+    # Use one statement with many rows of parameters. To compile a VALUES list for each call costs ten times as much
+    # time.
     statement = insert_or_nothing(session, Sighting).values(state=state, seen_at=db_now(), next_check_at=db_now(delay))
     session.connection().execute(statement, [rows[key] for key in sorted(rows)])
     if state == SightingState.UNCHECKED:
@@ -56,9 +60,10 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
 
 
 def due(session: Session, *, limit: int) -> list[DueSighting]:
-    """Return up to `limit` sightings whose look-up is due.
+    """Return at most `limit` sightings whose look-up is due.
 
-    Unchecked sightings come first, so that a flood of invented tokens cannot delay them; then the longest due.
+    Unchecked sightings come first, so that a flood of invented tokens cannot delay them. Within each state, the
+    sightings that have been due for the longest time come first.
     """
     statement = (
         select(Sighting)
@@ -83,13 +88,13 @@ def settle(session: Session, ids: Collection[int], *, known: Collection[str]) ->
 
 
 def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
-    """Make sightings due in `seconds` without changing their state, because the store could not be asked."""
+    """Make sightings due in `seconds` without changing their state, because they could not be looked up."""
     if ids:
         session.execute(update(Sighting).where(Sighting.id.in_(ids)).values(next_check_at=db_now(seconds)))
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make the sightings due now whose digest the SQL store has learned. Return their number."""
+    """Make those sightings due now whose token has been imported into the SQL store. Return their number."""
     known = select(ApiToken.digest).where(ApiToken.digest == Sighting.digest).exists()
     result = session.execute(
         update(Sighting).where(known).values(next_check_at=db_now()).execution_options(synchronize_session=False)
@@ -98,9 +103,9 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete unknown sightings older than `RETENTION_DAYS` and return their number.
+    """Delete `unknown` sightings older than `RETENTION_DAYS` and return their number.
 
-    Sightings that no store has checked yet are kept.
+    Keep `unchecked` sightings, because the store has not been asked about them yet.
     """
     old = Sighting.seen_at < db_now(-RETENTION_DAYS * 86400)
     result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))
@@ -111,14 +116,14 @@ def shed(session: Session, *, max_rows: int) -> dict[str, int]:
     """Delete sightings beyond `max_rows`, at most `MAX_SHED_ROWS` in one call.
 
     The least likely tokens are deleted first. A flood of invented tokens creates many unknown sightings in one place.
-    Therefore the oldest sightings of the place with the most unknown ones come first. Unchecked sightings are deleted
-    only when no unknown ones are left.
+    So delete from the place with the most unknown sightings, the oldest first. Delete unchecked sightings only when no
+    unknown sightings are left.
 
     Returns:
         The number of deleted sightings by source.
     """
-    # The span of ids is an upper bound of the number of rows. As two queries, min and max each read one index entry;
-    # in one query, they would scan the table.
+    # The span of ids is an upper bound of the number of rows. In two queries, min and max each read one index entry. In
+    # one query, they would scan the table.
     last = session.execute(select(func.max(Sighting.id))).scalar() or 0
     first = session.execute(select(func.min(Sighting.id))).scalar() or 0
     if last - first < max_rows:

@@ -1,8 +1,8 @@
-"""The response's access to the token store. Only this module knows the difference between the two kinds of store.
+"""The response's access to the token store. Only this module treats the two kinds of store differently.
 
-The SQL store joins the response's transaction: tokens are looked up and disabled inside it. A remote store cannot. It
-is asked before the transaction, the transaction records each incident as `disabling`, and the call that disables the
-token follows after the commit (`scanner.response.finishing`).
+The SQL store joins the response's transaction: tokens are looked up and disabled inside it. A remote store cannot join
+it. r8scan looks the tokens up before the transaction. The transaction records each incident as `disabling`. The call
+that disables the token follows after the commit (`scanner.response.finishing`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TakenAction:
-    """What was done about a token. `action` is the value for `Incident.action`.
+    """The action that was taken about a token. `action` is the value for `Incident.action`.
 
-    `disabled_at` is when the token was disabled, by r8scan or before.
+    `disabled_at` is the time when the token was disabled, by r8scan now or by others before. None: not disabled.
     """
 
     action: Decision
@@ -43,30 +43,33 @@ class TakenAction:
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """A token that was not disabled. `even_protected` says whether it counts as live while it is protected."""
+    """A token that was not disabled at the last decision.
+
+    `even_protected` says whether it counts as live if it is protected.
+    """
 
     digest: str
     even_protected: bool
 
 
 class StoreAccess(Protocol):
-    """The steps of a response that depend on the kind of store, in the order in which the response takes them."""
+    """The steps of a response that depend on the kind of store, in the order in which the response calls them."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> LookUp | None:
-        """Ask a remote store before the transaction begins.
+        """Look the tokens up in a remote store before the transaction begins.
 
         Args:
-            digests: Called only if this kind of store is asked before the transaction.
+            digests: Returns the digests to look up. It is called only for a remote store.
 
         Returns:
-            The answer to pass to `look_up`; None if the store is asked inside the transaction. If the store is
-            unavailable, the answer lists all digests as not checked.
+            The answer to pass to `look_up`. None for the SQL store, which is read inside the transaction. If the remote
+            store is unavailable, the answer lists all digests as not checked.
         """
 
     def known(self, database: Database, digests: Collection[str]) -> Collection[str] | None:
-        """Return the digests that the store knows, in a transaction or request of its own. Locks nothing.
+        """Return those of the digests that the store knows, in a separate transaction or request. Lock nothing.
 
-        Return None if a remote store cannot be asked. Raises the database's error.
+        Return None if a remote store is unavailable. If the database is unavailable, raise its error.
         """
 
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
@@ -74,12 +77,12 @@ class StoreAccess(Protocol):
 
         Args:
             session: The writing transaction.
-            digests: The tokens.
+            digests: The digests to look up.
             asked: The answer of `ask`.
         """
 
     def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, TakenAction]:
-        """Disable live tokens inside the transaction, or plan the call that disables them.
+        """Disable live tokens inside the transaction, or (for a remote store) plan the calls that disable them.
 
         Args:
             session: The writing transaction.
@@ -92,29 +95,34 @@ class StoreAccess(Protocol):
     def live_only(
         self, digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]
     ) -> tuple[ColumnElement[bool], ...]:
-        """Return SQL conditions that select live tokens, as far as the database can tell.
+        """Return SQL conditions that select live tokens.
+
+        For a remote store, select all, because the database cannot tell.
 
         Args:
-            digest: The expression for the token's digest.
+            digest: The SQL expression for the token's digest.
             even_protected: Whether a protected token counts as live.
         """
 
     def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
-        """Return those tokens, selected by `live_only`, that are live. Tokens that cannot be checked are left out."""
+        """Return those of the tokens that are live.
+
+        `live_only` has selected them. Leave out tokens that cannot be checked.
+        """
 
     def register_canary(self, database: Database, digest: str, hint: str) -> None:
-        """Add a live token without an owner to the store, in a transaction or request of its own.
+        """Add a live token without an owner to the store, in a separate transaction or request.
 
         Raises:
-            StoreUnavailable: A remote store refused it, or did not answer.
+            StoreUnavailable: A remote store refused the token, or did not answer.
         """
 
     def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
-        """Delete the tokens of canaries that have ended, if the store is r8scan's own."""
+        """Delete the tokens of canaries that have ended from the SQL store. For a remote store, do nothing."""
 
 
 class TransactionalAccess:
-    """Access to the SQL store, inside the response's own transaction."""
+    """Access to the SQL store. All steps run inside the response's own transaction."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> None:
         del digests
@@ -154,7 +162,7 @@ class TransactionalAccess:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
-    """Access to a remote store, by calls before and after the transaction."""
+    """Access to a remote store. It is called before and after the response's transaction."""
 
     store: RemoteStore
 
@@ -206,18 +214,18 @@ TRANSACTIONAL = TransactionalAccess()
 
 
 def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
-    """Return the access that fits this kind of store."""
+    """Return the access object for this kind of store."""
     return TRANSACTIONAL if isinstance(store, SqlStore) else RemoteAccess(store)
 
 
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
-    """Move tokens to `not_checked` that r8scan disabled while the store's answer was under way.
+    """Move tokens to `not_checked` if r8scan disabled them after the store had looked them up.
 
-    The stale answer says that the token is live. Used as it is, it would look as if an operator had enabled the token
-    again.
+    The store's answer, which is out of date, says that such a token is live. Without this check, the response would
+    conclude that an operator has enabled the token again.
     """
     known = [digest for digest in digests if digest in found.records]
-    # Lock the incidents before reading them. If another worker is completing one, wait for it.
+    # Lock the incidents before reading them. If another worker is completing one, the statement waits for it.
     statement = (
         select(Incident.digest, Incident.disabled_at, db_now(-SETTLING_SECONDS))
         .where(Incident.digest.in_(known), Incident.state == IncidentState.OPEN)

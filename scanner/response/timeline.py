@@ -1,4 +1,4 @@
-"""The timeline of an incident: all recorded events in the order of time, collected from several tables."""
+"""The timeline of an incident: all recorded events in the order of their times, collected from several tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_ENTRIES = 1000
 class Moment:
     """An event of the timeline: when it happened, who caused it, what happened and one line of detail.
 
-    `who` is empty if r8scan cannot know it, as for the person who pushed a token.
+    `who` is empty if r8scan cannot know the person, such as the one who pushed a token.
     """
 
     at: datetime
@@ -91,7 +91,7 @@ def _audit(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
 
 
 def _notifications(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
-    """Yield when messages were queued. The audit entries tell whether a mail was delivered."""
+    """Yield a moment for each message that was queued. The audit entries show whether it was delivered."""
     statement = (
         select(Notification, NotificationSubject.occasion)
         .join(NotificationSubject)

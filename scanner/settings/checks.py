@@ -1,4 +1,4 @@
-"""Checks of the values of settings that are addresses or networks. They send nothing."""
+"""Checks of settings that are addresses or networks. The checks send no requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 
 
 def check_http_url(value: str) -> str:
-    """Return the address without a slash at the end. Raises ValueError if it is not plain HTTP or HTTPS."""
+    """Return the address without a slash at the end. Raises ValueError if it is not a plain http(s) address."""
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
         raise ValueError("must be an http:// or https:// address without credentials or query")
@@ -19,21 +19,21 @@ def check_http_url(value: str) -> str:
 
 
 def check_broker_url(value: str) -> str:
-    """Return the address of the broker. Raises ValueError for another address."""
+    """Return the address of the message broker (Redis), or `embedded`. Raises ValueError for any other text."""
     if value != "embedded" and urlsplit(value).scheme not in ("redis", "rediss", "redis+socket"):
         raise ValueError("must be 'embedded' or a redis://, rediss:// or redis+socket:// address")
     return value
 
 
 def check_redis_url(value: str) -> str:
-    """Return the address of a Redis server outside the service. Raises ValueError for another address."""
+    """Return the address of a Redis server that r8scan does not run itself. Raises ValueError for any other text."""
     if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must be a redis://, rediss:// or unix:// address")
     return value
 
 
 def check_smtp_url(value: str) -> str:
-    """Return the address of a mail server or Maildir. Raises ValueError for another address."""
+    """Return the address of a mail server or Maildir. Raises ValueError for any other text."""
     parts = urlsplit(value)
     if parts.scheme == "maildir":
         if not parts.path:
@@ -45,7 +45,7 @@ def check_smtp_url(value: str) -> str:
 
 
 def check_email(value: str) -> str:
-    """Return the mail address, with or without a display name. Raises ValueError if it is malformed."""
+    """Return the mail address, with or without a display name. Raises ValueError if the text is malformed."""
     address = value.rpartition("<")[2].rstrip(">").strip() if value.rstrip().endswith(">") else value
     if any(ord(char) < 32 for char in value):
         raise ValueError("must be one line")
@@ -57,7 +57,10 @@ def check_email(value: str) -> str:
 
 
 def check_proxy_networks(value: str) -> str:
-    """Return the networks, separated by commas. Raises ValueError if one is malformed or is the whole internet."""
+    """Return the proxies' networks, separated by commas.
+
+    Raises ValueError if one is malformed or is the whole internet.
+    """
     parts = [part.strip() for part in value.split(",")]
     if len(value) > 500 or not all(parts):
         raise ValueError("must be addresses or networks, separated by commas, at most 500 characters")
@@ -65,7 +68,8 @@ def check_proxy_networks(value: str) -> str:
         try:
             network = ipaddress.ip_network(part, strict=False)
         except ValueError as err:
-            # This refuses "*" too: it would let every client choose the address under which its requests are counted.
+            # This refuses "*" too. With "*", every client could choose the address under which its requests are
+            # counted.
             raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
         if network.prefixlen == 0:
             raise ValueError(f"must not trust everybody: {part} is the whole internet")

@@ -1,4 +1,4 @@
-"""The error of a wrong setting, in one line for the operator."""
+"""The error for a wrong setting, whose message is one line for the operator."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SettingsError(Exception):
 
 
 def reason(err: Exception) -> str:
-    """Return why a file cannot be used, in a few words."""
+    """Return in a few words why a file cannot be used."""
     return err.strerror or type(err).__name__ if isinstance(err, OSError) else str(err)
 
 

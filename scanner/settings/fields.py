@@ -1,4 +1,4 @@
-"""All settings with their defaults and limits, and the checks that concern several of them."""
+"""The definitions of all settings: defaults, limits, and checks that concern several settings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ DEFAULT_SEARCH_QUERIES = (
 
 
 class Settings(BaseSettings):
-    """All settings of an operator. `repr` does not show secrets."""
+    """The values of all settings of an operator. `repr` does not show secrets."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = SecretStr("")
     """`postgresql://user:password@host/name` or `sqlite:////path`. The default is SQLite in the state folder."""
     redis_url: SecretStr = SecretStr("embedded")
-    """`redis://`, `rediss://` or `redis+socket://`; `embedded` starts one in the state folder."""
+    """`redis://`, `rediss://` or `redis+socket://`. `embedded` starts a Redis server in the state folder."""
 
     github_token: SecretStr | None = None
     """A token for the API and for git. Plain `GITHUB_TOKEN` works too."""
@@ -79,9 +79,9 @@ class Settings(BaseSettings):
     github_app_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """The id of a GitHub App that is used instead of a token. Set all three settings of the App."""
     github_app_installation_id: int | None = Field(default=None, ge=1)
-    """The installation of that App."""
+    """The id of the App's installation."""
     github_app_private_key: SecretStr | None = None
-    """The private key of that App."""
+    """The private key of the App."""
     github_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Hosts (or https://host:port) that the service may fetch from, besides those of the API and the website."""
     sources: Annotated[tuple[str, ...], NoDecode] = KNOWN_SOURCES
@@ -103,11 +103,11 @@ class Settings(BaseSettings):
     email_bounces_to: Email | None = None
     """The envelope sender, to which servers return undeliverable mails. The default is `email_from`."""
     operator_email: Email | None = None
-    """The address that gets problems and decisions."""
+    """The mail address that receives messages about problems and decisions."""
     operator_webhook_url: HttpUrl | None = None
-    """The address to which problems and decisions are posted, with a signature."""
+    """The address to which messages about problems and decisions are posted, with a signature."""
     operator_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
-    """The secret that signs what is posted there."""
+    """The secret that signs the messages to `operator_webhook_url`."""
     operator_slack_url: SecretStr | None = None
     """An incoming webhook of Slack, or of a service that accepts the same JSON."""
     sentry_dsn: SecretStr | None = None
@@ -140,15 +140,15 @@ class Settings(BaseSettings):
     token_store_cert_file: Path | None = None
     """The client certificate for the token store."""
     token_store_key_file: Path | None = None
-    """The key of that certificate."""
+    """The key of the client certificate for the token store."""
     token_store_ca_file: Path | None = None
-    """The authority of the token store's own certificate."""
+    """The certificate authority of the token store's own certificate."""
 
     token_store_canaries: bool = False
-    """The vendor's own token store implements the operation for canary tokens."""
+    """Whether the vendor's own token store implements the operation for canary tokens."""
 
     canaries: bool = True
-    """Plant canary tokens, which test the way from a find to the disable."""
+    """Plant canary tokens, which test whether leaked tokens are found and disabled."""
     canary_minutes: int = Field(default=10, ge=2, le=1440)
     """Minutes between two canaries in the service's own queues."""
     canary_repository: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,39}/[A-Za-z0-9._-]{1,100}$")
@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     """The Redis server with the stream `announce_stream`, from which gateways learn of disabled tokens. It is not the
     service's own Redis."""
     announce_stream: str = Field(default="r8scan:disabled", min_length=1, max_length=200)
-    """The name of that stream."""
+    """The name of the stream in which disabled tokens are announced."""
     announce_webhook_url: HttpUrl | None = None
     """The address to which disabled tokens are announced, with a signature."""
     announce_webhook_secret: SecretStr | None = Field(default=None, min_length=16)
@@ -172,7 +172,8 @@ class Settings(BaseSettings):
     metrics_key: SecretStr | None = Field(default=None, min_length=16)
     """The key with which Prometheus scrapes `/metrics`. Without it, `/metrics` is off."""
     gateway_key: SecretStr | None = Field(default=None, min_length=16)
-    """The key with which gateways fetch the list of disabled tokens over HTTP. Without it, they cannot."""
+    """The key with which gateways fetch the list of disabled tokens over HTTP. Without the key, they cannot fetch
+    it."""
 
     token_formats: Annotated[tuple[TokenFormat, ...], NoDecode] = DEFAULT_FORMATS
     """The format of a token, such as `r8_[0-9A-Za-z]{37}`. Separate several formats by commas."""
@@ -189,31 +190,33 @@ class Settings(BaseSettings):
     git_max_rate: float | None = Field(default=None, ge=0.2, le=1000)
     """The highest rate of git requests a second."""
     max_remembered_repositories: int = Field(default=2_000_000, ge=1000, le=1_000_000_000)
-    """Limit of the repositories whose tips are remembered. Above it, the ones that were not read for longest are
-    forgotten."""
+    """Limit of the repositories whose tips are remembered. Above it, the repositories that have not been read for the
+    longest time are forgotten."""
     scan_threads: int = Field(default=8, ge=1, le=64)
     """The number of pushes that one scanning process reads in parallel."""
     push_max_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024, le=1024**3)
-    """Limit of a push's pack in bytes. Of a larger one, only a part is read, and the rest is recorded as unread."""
+    """Limit of a push's pack in bytes. Of a larger pack, only a part is read, and the rest is recorded as unread."""
     queue_max_pushes: int = Field(default=100_000, ge=1000, le=10_000_000)
-    """Limit of waiting pushes. Above it, the least likely ones are dropped and counted."""
+    """Limit of waiting pushes. Above it, the pushes that are least likely to contain a token are dropped and
+    counted."""
     queue_max_files: int = Field(default=100_000, ge=1000, le=10_000_000)
-    """Limit of waiting files of gists and code search. Above it, the oldest are dropped and counted."""
+    """Limit of waiting files of gists and code search. Above it, the oldest files are dropped and counted."""
     queue_max_repositories: int = Field(default=5000, ge=10, le=1_000_000)
-    """Limit of waiting repositories that became public. Above it, the oldest are dropped and counted."""
+    """Limit of waiting repositories that became public. Above it, the oldest repositories are dropped and counted."""
     max_sightings: int = Field(default=1_000_000, ge=1000, le=100_000_000)
-    """Limit of stored candidates that the token store does not know (yet). Above it, the least likely ones are dropped
-    and counted."""
+    """Limit of stored candidates that the token store does not know (yet). Above it, the candidates that are least
+    likely to be tokens are dropped and counted."""
     rescan_max_bytes: int = Field(default=20 * 1024**3, ge=1024**2)
     """Limit of a repository's clone in bytes. Above it, the rescan stops and is recorded as failed."""
 
     report_key: SecretStr | None = Field(default=None, min_length=16)
-    """The key with which internal systems send reports or usage over HTTP. Without it, they cannot send any."""
+    """The key with which internal systems send reports or usage over HTTP. Without the key, they cannot send any."""
     brake_per_minute: int = Field(default=60, ge=0, le=1_000_000)
-    """Tokens that reports and rules may disable a minute. Above it, the rest waits for an operator."""
+    """Tokens that reports and rules may disable a minute. Further tokens wait for an operator."""
 
     usage_dormant: RuleMode = RuleMode.FLAG
-    """The rule about a token that was not used for long. `flag` asks the operator, `disable` disables."""
+    """The rule about a token that was not used for a long time and is used again. `flag` asks the operator, `disable`
+    disables the token."""
     usage_dormant_days: int = Field(default=30, ge=1, le=3650)
     """Days without use after which a token counts as dormant."""
     usage_dormant_count: int = Field(default=100, ge=1)
@@ -221,9 +224,9 @@ class Settings(BaseSettings):
     usage_spread: RuleMode = RuleMode.FLAG
     """The rule about a token that is used from many networks or countries."""
     usage_spread_networks: int = Field(default=30, ge=2, le=60)
-    """Networks in an hour at which that rule applies."""
+    """Networks in an hour at which the rule about many networks applies."""
     usage_spread_countries: int = Field(default=8, ge=2, le=30)
-    """Countries in an hour at which that rule applies."""
+    """Countries in an hour at which the rule about many countries applies."""
     usage_listed: RuleMode = RuleMode.FLAG
     """The rule about a token that is used from a listed network."""
     usage_listed_file: Path | None = None
@@ -231,9 +234,9 @@ class Settings(BaseSettings):
     usage_burst: RuleMode = RuleMode.FLAG
     """The rule about a token that is used much more than before."""
     usage_burst_factor: float = Field(default=20, ge=2, le=1_000_000)
-    """How many times as often as before."""
+    """The burst rule applies if a token is used this many times as often as before."""
     usage_burst_count: int = Field(default=1000, ge=1)
-    """Uses in an hour below which that rule does not apply."""
+    """Uses in an hour below which the burst rule does not apply."""
     usage_burst_hours: int = Field(default=24, ge=1, le=10_000)
     """Active hours that a token's history must have before the burst rule applies."""
     usage_keep_days: int = Field(default=35, ge=2, le=400)
@@ -268,9 +271,9 @@ class Settings(BaseSettings):
     oidc_role_claim: str = Field(default="groups", min_length=1, max_length=255)
     """The claim whose values decide the role. A dot selects a member of an object: `realm_access.roles`."""
     oidc_operators: Annotated[tuple[str, ...], NoDecode] = ()
-    """Values of that claim that give the role of an operator, separated by commas."""
+    """Values of `oidc_role_claim` that give the role of an operator, separated by commas."""
     oidc_viewers: Annotated[tuple[str, ...], NoDecode] = ()
-    """Values of that claim that give the role of a viewer, separated by commas."""
+    """Values of `oidc_role_claim` that give the role of a viewer, separated by commas."""
     oidc_name_claim: str = Field(default="email", min_length=1, max_length=255)
     """The claim that names the person in the audit. If the claim is missing, the provider's id of the person is
     used.
@@ -286,7 +289,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     """`json` writes one object a line."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least urgent lines that are written."""
+    """The lowest level of the lines that are written."""
 
     @classmethod
     def settings_customise_sources(
@@ -343,7 +346,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fill_in(self) -> Settings:
-        # Set the defaults that depend on other settings. The model is frozen, so assign with object.__setattr__.
+        # Some defaults depend on other settings, so set them here. The model is frozen, so assign with
+        # object.__setattr__.
         if not self.database_url.get_secret_value():
             self._set("database_url", SecretStr(self.default_database_url))
         if not self.smtp_url.get_secret_value():
@@ -388,7 +392,10 @@ class Settings(BaseSettings):
         object.__setattr__(self, name, value)
 
     def git_rates(self) -> tuple[float, float]:
-        """Return the first and the highest rate of git requests a second. The defaults are low only for github.com."""
+        """Return the first and the highest rate of git requests, per second.
+
+        The defaults are low for github.com only.
+        """
         if self.github_web_url != GITHUB:
             start = maximum = OWN_GIT_RATE
         else:
@@ -406,7 +413,7 @@ class Settings(BaseSettings):
 
     @property
     def default_database_url(self) -> str:
-        """Return the address of the database in the state folder, which is used if no other is set."""
+        """Return the address of the database in the state folder, which is used if no other address is set."""
         return f"sqlite:///{self.state_dir.absolute()}/r8scan.db"
 
     @property
@@ -418,7 +425,7 @@ class Settings(BaseSettings):
         """Return the function that hashes tokens.
 
         Raises:
-            SettingsError: The key's file cannot be read.
+            SettingsError: The file with the hash key cannot be read.
         """
         if self.digest == "sha256":
             return sha256_digest

@@ -1,4 +1,4 @@
-"""Secrets from files: R8SCAN_X_FILE names the file that contains R8SCAN_X."""
+"""Secrets from files: R8SCAN_X_FILE contains the name of a file whose content is the value of R8SCAN_X."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scanner.settings.names import PREFIX, SECRETS
 
 
 def with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """Return the same source, with R8SCAN_X set from the file R8SCAN_X_FILE unless R8SCAN_X itself is set."""
+    """Return the source of settings, with R8SCAN_X set from the file R8SCAN_X_FILE unless R8SCAN_X itself is set."""
     env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
     names = {name.upper(): name for name in env_vars}
     for secret in SECRETS:
@@ -28,7 +28,10 @@ def with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource
 
 
 def with_plain_token(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """Return the last source, with R8SCAN_GITHUB_TOKEN set from GITHUB_TOKEN unless it is set itself."""
+    """Return the same source of settings. If it has no R8SCAN_GITHUB_TOKEN, use GITHUB_TOKEN for it.
+
+    Call this for the last source only, so that every R8SCAN_GITHUB_TOKEN takes precedence.
+    """
     env_vars: dict[str, str | None] = getattr(source, "env_vars", {})
     prefixed = f"{PREFIX}GITHUB_TOKEN".lower()
     plain = os.environ.get("GITHUB_TOKEN") or env_vars.get("github_token")

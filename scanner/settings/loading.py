@@ -24,9 +24,9 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
     """Return the settings of this process. Activate their token formats, and make the state folder private.
 
     Args:
-        read_dotenv: Also read `.env` of the working folder. Commands that run in untrusted folders must not.
-        use_state: The command needs the state folder.
-        overrides: Values that take precedence over all others.
+        read_dotenv: Whether to read `.env` of the working folder too. Commands that run in untrusted folders must not.
+        use_state: Whether the command needs the state folder.
+        overrides: Values that take precedence over all other sources.
 
     Raises:
         SettingsError: A setting is wrong or misspelt, or another user can write to `.env` or owns the state folder.
@@ -55,7 +55,7 @@ def dotenv_names() -> set[str]:
 
 
 def _check_names(dotenv: Path | None) -> None:
-    """Raise SettingsError for a variable with the prefix that is not a setting: it would silently have no effect."""
+    """Raise SettingsError for a variable that has the prefix but is not a setting, because it would have no effect."""
     fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}
     names = {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}
@@ -67,7 +67,7 @@ def _dotenv() -> Path | None:
     """Return the path of the working folder's `.env`, or None if there is none.
 
     Raises:
-        SettingsError: Another user could have written it, or it cannot be read.
+        SettingsError: Another user could have written the file, or it cannot be read.
     """
     path = Path(DOTENV)
     try:

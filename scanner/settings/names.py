@@ -1,4 +1,4 @@
-"""Names of settings: their prefix, the secrets among them, misspelt variables, and the origin of each value."""
+"""Names of settings: their prefix, the names of secrets, misspelt names, and the origin of each value."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRETS = (
 
 
 def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
-    """Return an error message for the first variable that has the prefix but is not a setting, or None.
+    """Return an error message for the first variable that has the prefix but is not a setting. None if there is none.
 
     Args:
         names: Names of variables, in any case.
@@ -46,13 +46,13 @@ def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str |
 
 
 def origin(name: str, environment: Collection[str], dotenv: Collection[str], *, has_file: bool) -> str:
-    """Return the origin of a setting's value: `environment`, `.env`, the variable that names its file, or `default`.
+    """Return the origin of a setting's value: `environment`, `.env`, `default`, or the variable that names its file.
 
     Args:
-        name: The setting's variable, in capitals.
-        environment: Names in the environment, in capitals.
-        dotenv: Names in `.env`, in capitals.
-        has_file: Whether the setting may also be given as the name of a file.
+        name: The name of the setting's variable, in capitals.
+        environment: The names of the environment's variables, in capitals.
+        dotenv: The names of the variables in `.env`, in capitals.
+        has_file: Whether the setting can also be read from a file that a variable names.
     """
     file = f"{name}_FILE"
     for names, place in ((environment, "environment"), (dotenv, ".env")):

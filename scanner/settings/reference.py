@@ -1,4 +1,7 @@
-"""The page of all settings, made of their definitions: `python -m scanner.settings.reference` writes it."""
+"""The reference page of all settings, generated from their definitions.
+
+`python -m scanner.settings.reference` writes the page.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _PLATFORM_DEFAULTS = {"state_dir": "the platform's user state folder"}
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the reference page of all settings as Markdown."""
     return HEAD + "".join(_row(name, field) for name, field in Settings.model_fields.items())
 
 
@@ -44,7 +47,7 @@ def _default(name: str, field: FieldInfo) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value as an environment variable holds it. Empty if there is none."""
+    """Return a value in the form that an environment variable has. Return an empty string for None."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, bool):
@@ -55,7 +58,7 @@ def _text(value: Any) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    """Return the values that are allowed: a list of them, or the bounds of a number. Empty if any text is."""
+    """Return the allowed values: a list, or the bounds of a number. Return an empty string if any text is allowed."""
     kinds = [one for one in (get_args(field.annotation) or (field.annotation,)) if one is not type(None)]
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{one}`" for one in kinds)

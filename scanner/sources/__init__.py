@@ -1,1 +1,1 @@
-"""The sources of public content. Each poll commits its jobs and candidates in one transaction with its cursor."""
+"""The sources of public content. Each poll commits its jobs, its candidates and its cursor in one transaction."""

@@ -1,6 +1,6 @@
-"""Alerts of GitHub's secret scanning: each record contains a token that GitHub has found in public.
+"""Alerts of GitHub's secret scanning. Each record contains a token that GitHub has found in public.
 
-A record's token is hashed at once. Each record is processed independently, so that a bad one does not affect others.
+A record's token is hashed immediately. Each record is processed independently, so that a bad one affects no other.
 https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program
 """
 
@@ -34,7 +34,7 @@ SOURCE = "partner_alerts"
 MAX_RECORDS = 10_000
 MAX_COMMAS = 40 * MAX_RECORDS
 MAX_BRACES = 4 * MAX_RECORDS
-"""Counted as braces and commas before the body is parsed, because 10 MB of empty values would take a gigabyte as
+"""Braces and commas are counted before the body is parsed, because 10 MB of empty values would take a gigabyte as
 objects. A record has one brace and three commas, and a few more may occur in its address.
 """
 MAX_TOKEN_LENGTH, MAX_TYPE_LENGTH, MAX_URL_LENGTH = 1024, 200, 4096
@@ -66,13 +66,13 @@ KINDS: dict[str, PlaceKind] = {
     "wiki_content": "wiki_page",
     "wiki_commit": "wiki_page",
     "npm": "package",
-    # A person submitted the token to GitHub, so it need not have been public.
+    # A person submitted the token to GitHub, so the token may never have been public.
     "manual_submission": "submission",
 }
 
 
 class NotAlerts(Exception):
-    """The body is not a list of alerts. The message says what is wrong and repeats nothing of the body."""
+    """The body is not a list of alerts. The message says why, without repeating any of the body."""
 
 
 class TooManyAlerts(Exception):
@@ -81,7 +81,7 @@ class TooManyAlerts(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One record. `token_hash` is the token's SHA-256 in hex, by which GitHub identifies it in the feedback."""
+    """One alert. `token_hash` is the token's SHA-256 in hex, by which GitHub identifies the token in the feedback."""
 
     token_hash: str
     token_type: str
@@ -90,7 +90,7 @@ class Alert:
 
 @dataclass(slots=True)
 class Alerts:
-    """The alerts of a body. `counts` has the number of unusable records by reason."""
+    """The alerts in a body. `counts` has the number of alerts, and the numbers of unusable records by reason."""
 
     alerts: list[Alert] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -106,18 +106,19 @@ class Verdict:
 
 
 def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
-    """Return the alerts of a body.
+    """Return the alerts in a body.
 
     Raises:
         NotAlerts: The body is not a list of alerts.
         TooManyAlerts: The body has more than MAX_RECORDS records.
     """
-    # Refuse all records. If a part were accepted, GitHub would not send the rest again.
+    # Refuse all records. If r8scan accepted a part, GitHub would not send the rest again.
     too_many = TooManyAlerts(f"the body holds more than {MAX_RECORDS} records: send them in parts")
     if body.count(b",") > MAX_COMMAS or body.count(b"{") > MAX_BRACES:
         raise too_many
     try:
-        # No field that is read is a number, so ignore numbers. Python refuses to convert very long ones.
+        # Replace all numbers by None: no field that is read below is a number, and Python refuses to convert very long
+        # ones.
         value = json.loads(body, parse_int=_no_number, parse_float=_no_number, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise NotAlerts("the body is not JSON") from None
@@ -127,8 +128,11 @@ def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
         raise too_many
     found = Alerts()
     for record in value:
-        alert = _alert(record, digester, web_url, found.counts)
-        if alert is not None:
+        alert = _alert(record, digester, web_url)
+        if alert is None:
+            found.counts["unusable_record"] += 1
+        else:
+            found.counts["of_another_form"] += alert.candidate.hint == UNKNOWN_HINT
             found.alerts.append(alert)
     found.counts["alerts"] += len(found.alerts)
     found.counts = +found.counts
@@ -145,8 +149,8 @@ def answer_alerts(
 ) -> Verdict:
     """Respond to the alerts, and return the feedback for GitHub.
 
-    A token that the store knows is a `true_positive`. A token that it does not know is a `false_positive`. An alert
-    that could not be looked up in time gets no label. Raises the database's error if the database is unavailable.
+    A token that the store knows is a `true_positive`. A token that the store does not know is a `false_positive`. An
+    alert whose token could not be looked up in time gets no label. If the database is unavailable, raise its error.
     """
     deadline = clock() + ANSWER_SECONDS
     verdict = Verdict()
@@ -168,16 +172,15 @@ def answer_alerts(
     return verdict
 
 
-def _alert(record: Any, digester: Digester, web_url: str, counts: Counter[str]) -> Alert | None:
+def _alert(record: Any, digester: Digester, web_url: str) -> Alert | None:
+    """Return the alert in a record, or None if the record is unusable."""
     token = record.get("token") if isinstance(record, dict) else None
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_LENGTH:
-        counts["unusable_record"] += 1
         return None
-    # Ignore `type` when judging the token, because GitHub has sent alerts with swapped types.
+    # Do not use `type` to judge the token, because GitHub has sent alerts with swapped types.
     raw = token.strip().encode("utf-8", "surrogatepass")
     token_type = _token_type(record.get("type"))
     is_of_form = is_token(raw.decode("utf-8", "replace"))
-    counts["of_another_form"] += not is_of_form
     return Alert(
         token_hash=hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest(),
         token_type=token_type,
@@ -192,9 +195,9 @@ def _no_number(_: str) -> None:
 
 @lru_cache(maxsize=256)
 def _redacted_type(given: str) -> str:
-    """Return the redacted type, which an answer may repeat.
+    """Return the redacted type, which the answer to GitHub may repeat.
 
-    It is cached, because nearly all records of a body have the same type.
+    The result is cached, because nearly all records of a body have the same type.
     """
     return _storable(redact(given))
 
@@ -226,13 +229,14 @@ def _place(record: dict[str, Any], web_url: str) -> Place:
         return Place("commit", url, repository=commit[1], commit=commit[2])
     if kind == "submission":
         return Place(kind)
-    # Without a file's path, only the address distinguishes the places.
+    # The alert has no path of a file, so only the address distinguishes this place from others.
     return Place("other" if kind == "file" else kind, url)
 
 
 def _is_shown(url: str) -> bool:
-    """Return whether a mail may show the address: HTTP or HTTPS, printable, of limited length, and without a user
-    name.
+    """Return whether a mail may show the address.
+
+    The address must be HTTP or HTTPS, printable, of limited length, and without a user name.
     """
     if len(url) > MAX_URL_LENGTH or not url.isprintable() or " " in url:
         return False
@@ -244,9 +248,9 @@ def _is_shown(url: str) -> bool:
 
 
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
-    """Return the alert's label by the token store's answer, or None if the store was not asked."""
+    """Return the label of the alert by the token store's answer, or None if the token could not be looked up."""
     digest = alert.candidate.digest
-    # Do not unite the two sets: that would copy both for each of thousands of alerts.
+    # Do not compute the union of the two sets, because each of thousands of alerts would copy both.
     if digest in done.known_digests:
         label = "true_positive"
     elif digest in done.unknown_digests:

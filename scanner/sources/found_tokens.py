@@ -1,4 +1,4 @@
-"""The tokens that a job has found, for the operator: their number, how many of them work, and what was done.
+"""The tokens that a job has found, for the operator: how many, how many of them work, and what was done about them.
 
 The digests are kept in the job's progress until the job ends. After that, only numbers remain in its counts.
 """
@@ -28,7 +28,7 @@ NOW, BEFORE, UNKNOWN, UNCOUNTED = "disabled_now", "disabled_before", "unknown", 
 
 @dataclass(slots=True)
 class FoundTokens:
-    """The tokens that a job has found so far: by digest, so that a token in many places counts once."""
+    """The tokens that a job has found so far, by digest. A token that is in many places therefore counts once."""
 
     known: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
@@ -36,7 +36,7 @@ class FoundTokens:
 
     @classmethod
     def from_json(cls, value: Any) -> FoundTokens:
-        """Return the tokens from the progress that an earlier step of the job has written."""
+        """Return the tokens in the progress that an earlier step of the job has stored."""
         if not isinstance(value, Mapping):
             return cls()
         return cls(set(value.get("known", ())), set(value.get("unknown", ())), bool(value.get("is_full")))
@@ -58,9 +58,9 @@ class FoundTokens:
         self.is_full = self.is_full or len(new) > room
 
     def counts(self, session: Session, job_id: int) -> Counter[str]:
-        """Return the number of tokens by what was done with them. Each name begins with PREFIX.
+        """Return the number of tokens by what was done about them. Each key begins with PREFIX.
 
-        Tokens that were disabled since the job was queued count as disabled by this job.
+        Tokens that were disabled after the job was queued count as disabled by this job.
         """
         begun = session.execute(select(ScanJob.created_at).where(ScanJob.id == job_id)).scalar_one()
         found: Counter[str] = Counter({UNKNOWN: len(self.unknown), UNCOUNTED: int(self.is_full)})

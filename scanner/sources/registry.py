@@ -1,4 +1,4 @@
-"""The registry of sources that can be polled. To add a source, write its package and list it here."""
+"""The registry of sources that can be polled. To add a source, write a package for it and list it here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ SOURCES: Mapping[str, Source] = {
 
 
 def droppable_priorities(kind: JobKind) -> tuple[int, ...]:
-    """Return the priorities of jobs of this kind that may be dropped. Jobs of operators have other priorities."""
+    """Return the priorities of jobs of this kind that load shedding may drop.
+
+    Jobs of operators have other priorities.
+    """
     found: defaultdict[str, set[int]] = defaultdict(set)
     for source in SOURCES.values():
         for job_kind, priorities in source.droppable.items():

@@ -1,4 +1,4 @@
-"""The gate's ledger in the database: budgets, request rates and circuits that all workers share."""
+"""The gate's ledger in the database: quotas, request rates and circuit breakers that all workers share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from scanner.records.source_models import BudgetState, CircuitState, ResourceRat
 
 
 class DatabaseLedger:
-    """The ledger's rows in `budgets`, `circuits` and `resource_rates`. Each method raises the database's errors."""
+    """The ledger, stored in the tables `budgets`, `circuits` and `resource_rates`.
+
+    Each method raises the database's errors.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,7 +59,7 @@ class DatabaseLedger:
         is_due = or_(
             CircuitState.open_until.is_(None),
             CircuitState.open_until <= _time(now),
-            # A gate never sets a time so far ahead, so the clock must have jumped. Ignore the stored time.
+            # A gate never sets a time so far in the future, so the clock must have jumped. Ignore the stored time.
             CircuitState.open_until > _time(now + MAX_WAIT_SECONDS),
         )
         with self._database.write() as session:

@@ -1,4 +1,4 @@
-"""Conformance checks of the HTTP token store contract, which a vendor runs against its own store."""
+"""Checks that a vendor's token store follows the HTTP token store contract. The vendor runs them against its store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMEOUT = httpx.Timeout(10.0)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The result of checking one rule of the contract, with what was observed and what to do if the rule is broken."""
+    """The result of checking one rule of the contract: what was observed, and what to do if the rule is broken."""
 
     name: str
     is_kept: bool
@@ -45,11 +45,11 @@ def check(
     tls: ssl.SSLContext | None = None,
     stranger_tls: ssl.SSLContext | None = None,
 ) -> Iterator[Rule]:
-    """Check the rules one after another.
+    """Check the rules one after another, and yield the result of each.
 
-    `known` is the digest of a token of the store. With `may_disable`, it must be live, because a rule disables it.
-    `stranger_tls` is a TLS context without our certificate, for a store that identifies us by the certificate alone;
-    `secret` is then not sent.
+    `known` is the digest of a token of the store. If `may_disable` is True, the token must be live, because a rule
+    disables it. `stranger_tls` is a TLS context without r8scan's client certificate. It is needed for a store that
+    identifies clients only by certificates. `secret` is then not sent.
     """
     with (
         httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=tls or True) as http,
@@ -116,7 +116,7 @@ class _Check:
         self._key = f"conformance-{time.time_ns()}"
 
     def can_be_reached(self) -> None:
-        """Send a request. Any answer is accepted; raise TransportError if there is none."""
+        """Send a request. Accept any answer, and raise TransportError if there is none."""
         self._http.post(LOOKUP, json={"digests": []}, headers=self._headers)
 
     def takes_the_secret(self) -> None:
@@ -129,8 +129,9 @@ class _Check:
                 _expect(answer, 401)
 
     def refuses_without_certificate(self, stranger: httpx.Client) -> None:
-        """Check that the store refuses a client without a certificate: by a failed handshake, or by a status (nginx
-        sends 400).
+        """Check that the store refuses a client without a certificate.
+
+        It may refuse by a failed TLS handshake or by a status (nginx sends 400).
         """
         self.takes_the_secret()  # otherwise a store that is down would seem to refuse
         headers = {"Idempotency-Key": f"{self._key}-stranger"}

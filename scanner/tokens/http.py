@@ -1,6 +1,6 @@
-"""The HTTP store: tokens behind a vendor's internal API. The contract is docs/token-store-openapi.yaml.
+"""The HTTP token store: tokens behind a vendor's internal API. The contract is docs/token-store-openapi.yaml.
 
-Every answer that breaks the contract raises StoreUnavailable. It is never treated as "unknown".
+Every answer that breaks the contract raises StoreUnavailable. Such an answer is never treated as "unknown".
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 class _Transient(StoreUnavailable):
-    """A failure that is worth an immediate retry."""
+    """A failure after which an immediate retry may succeed."""
 
 
 class HttpStore:
-    """A client of the token store at `url`. Threads may share it."""
+    """A client of the token store at `url`. Threads can share it."""
 
     def __init__(self, url: str, secret: str | None = None, *, tls: ssl.SSLContext | None = None) -> None:
         self._url = url.rstrip("/")
@@ -119,7 +119,7 @@ class HttpStore:
 
 
 def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | None) -> ssl.SSLContext | None:
-    """Return a TLS context with a client certificate or a private authority; None if neither is given.
+    """Return a TLS context with a client certificate or a private authority, or None if neither is given.
 
     Raises:
         OSError: A file cannot be read.
@@ -146,7 +146,10 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
-    """Parse the answer to a look-up. The digest of a malformed record becomes `not_checked`; the others are used."""
+    """Return the result of a look-up.
+
+    The digest of a malformed record becomes `not_checked`; other records are used.
+    """
     listed, unasked = value.get("tokens"), value.get("not_checked", [])
     if not isinstance(listed, list) or not isinstance(unasked, list):
         raise _wrong("`tokens` and `not_checked` must be lists")
@@ -163,8 +166,8 @@ def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
         except StoreUnavailable as err:
             warning = warning or str(err)
             digest = entry.get("digest") if isinstance(entry, dict) else None
-            # If the record's digest is unreadable too, it may be any of the digests asked for, so none of them counts
-            # as unknown.
+            # If the digest of the record is malformed too, the record may be about any of the digests. So none of them
+            # counts as unknown.
             not_checked |= {digest} if digest in asked else asked
         else:
             records[record.digest] = record

@@ -1,6 +1,6 @@
-"""Reader of the vendor's list of tokens in CSV or JSON lines. Invalid rows are reported by number and left out.
+"""The reader of the vendor's list of tokens, in CSV or JSON lines. It reports invalid rows by number and skips them.
 
-Raw tokens enter r8scan here. Each is hashed as its row is read, and no message repeats a row's content.
+Raw tokens enter r8scan here. Each token is hashed as its row is read, and no message repeats a row's content.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ImportedToken:
-    """One valid row. `account` is the vendor's name of the account; `hint` is empty if the row has only a digest."""
+    """One valid row. `account` is the vendor's name of the account. `hint` is empty if the row has only a digest."""
 
     digest: str
     hint: str
@@ -44,7 +44,7 @@ class ImportedToken:
 
 
 def read_rows(file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedToken | BadRow]]:
-    """Yield the line number (from 1) of each row, and its token or the error. The file is never read whole.
+    """Yield the line number (from 1) of each row, and its token or the error. Never hold the whole file in memory.
 
     Open the file with errors="surrogateescape", so that bytes that are not UTF-8 make only their own row invalid.
     """
@@ -56,7 +56,10 @@ def read_rows(file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedT
 
 
 def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
-    """Check one row: `token` or `sha256`, and optionally `email` (several by `;`), `account`, `name`, `hint`."""
+    """Return the token in a row with `token` or `sha256`, and optionally `email`, `account`, `name` and `hint`.
+
+    `email` may contain several addresses, separated by semicolons. Raises BadRow if the row is invalid.
+    """
     texts = {key: _text(fields.get(key), key) for key in ("email", "account", "name", "token", "sha256", "hint")}
     emails = _emails(texts["email"])
     digest, hint = _digest(texts["token"], texts["sha256"], digester)
@@ -67,7 +70,7 @@ def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
 
 
 def check_email(address: str) -> str:
-    """Return the address in its normal form. Raises BadRow if it is not a mail address."""
+    """Return the address in its normal form. Raises BadRow if the text is not a mail address."""
     if _PLAIN_EMAIL.fullmatch(address) and len(address) < 255:
         return address
     return _unusual_email(address)

@@ -1,4 +1,4 @@
-"""The interface of a token store: SQL tables (`scanner.tokens.sql`) or a vendor's HTTP API (`scanner.tokens.http`)."""
+"""The interface of a token store. `scanner.tokens.sql` implements it by SQL tables, `scanner.tokens.http` by HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scanner.records.states import Decision
 
 
 class StoreUnavailable(Exception):
-    """The token store did not answer, or its answer cannot be used. It must never be treated as "unknown"."""
+    """The token store did not answer, or its answer cannot be used. Never treat this as the answer "unknown"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class TokenStore(Protocol):
         """Look up the digests.
 
         Raises:
-            StoreUnavailable: the store did not answer, or its answer cannot be used. The SQL store raises the
-                database's own errors instead.
+            StoreUnavailable: The store did not answer, or its answer cannot be used. The SQL store raises the
+                database's errors instead.
         """
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class TokenStore(Protocol):
 
 
 class RemoteStore(Protocol):
-    """A token store outside our database.
+    """A token store outside r8scan's database.
 
     It cannot join a transaction, so r8scan records each disable before it calls the store.
     """
@@ -85,14 +85,14 @@ class RemoteStore(Protocol):
         """Disable the token. A repeated call with the same key changes nothing and returns the same answer.
 
         Raises:
-            StoreUnavailable: the store did not answer, or its answer cannot be used.
+            StoreUnavailable: The store did not answer, or its answer cannot be used.
         """
 
     def register_canary(self, digest: str, *, hint: str) -> None:
         """Add a live token without an owner or rights, to test whether it is found and disabled.
 
-        A repeated call does nothing.
+        A repeated call changes nothing.
 
         Raises:
-            StoreUnavailable: the store refused it, or did not answer.
+            StoreUnavailable: The store refused the token, or did not answer.
         """

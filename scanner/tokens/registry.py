@@ -16,7 +16,7 @@ from scanner.tokens.imports import ImportedToken
 
 @dataclass(slots=True)
 class ImportRun:
-    """One import. It replaces the recipients of each account that it names. Other accounts stay unchanged."""
+    """One import. It replaces the mail addresses of each account that it names. Other accounts stay unchanged."""
 
     accounts_seen: set[int]
 
@@ -48,7 +48,8 @@ class ImportRun:
                 "hint": case((given.hint == "", ApiToken.hint), else_=given.hint),
             },
         )
-        # Use one statement with many rows of parameters. Compiling a thousand rows of VALUES would dominate the time.
+        # Use one statement with many rows of parameters. To compile a thousand rows of VALUES would take most of the
+        # time.
         session.connection().execute(statement, [rows[digest] for digest in sorted(rows)])
 
     def _write_recipients(self, session: Session, tokens: Sequence[ImportedToken], accounts: dict[str, int]) -> None:

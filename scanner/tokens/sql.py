@@ -22,7 +22,7 @@ DISABLES_A_STATEMENT = 200
 
 
 class SqlStore:
-    """The SQL store as a `TokenStore`. It does not own the database: the caller closes that."""
+    """The SQL store as a `TokenStore`. It does not own the database, so the caller must close the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,7 +31,7 @@ class SqlStore:
         """Do nothing, because the caller closes the database."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Look up the digests in a transaction of its own."""
+        """Look up the digests in a separate transaction."""
         with self._database.read() as session:
             return LookUp(look_up(session, digests))
 
@@ -42,13 +42,13 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
     Args:
         session: The caller's transaction.
         digests: The digests.
-        lock: Whether to lock the rows on PostgreSQL. They are locked in the order of digests, so that two transactions
-            with common tokens wait for each other and do not deadlock. SQLite has only one writer.
+        lock: Whether to lock the rows on PostgreSQL. Rows are locked in the order of digests, so that two transactions
+            with common tokens do not deadlock. On SQLite, no lock is needed, because there is only one writer.
     """
     found: dict[str, TokenRecord] = {}
     ordered = sorted(digests)
     for start in range(0, len(ordered), DIGESTS_A_QUERY):
-        # Most digests are unknown, so first find those that are known, without their accounts.
+        # Most digests are unknown. So first find the known digests, without their accounts.
         asked = ApiToken.digest.in_(ordered[start : start + DIGESTS_A_QUERY])
         matching = select(ApiToken.digest).where(asked)
         if lock:
@@ -60,7 +60,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
 
 
 def known(session: Session, digests: Collection[str]) -> set[str]:
-    """Return the digests that the table has. This reads no accounts and locks nothing."""
+    """Return those of the digests that the table contains. Read no accounts and lock no rows."""
     ordered = sorted(digests)
     chunks = (ordered[start : start + DIGESTS_A_QUERY] for start in range(0, len(ordered), DIGESTS_A_QUERY))
     return {
@@ -76,7 +76,7 @@ def disable(session: Session, digest: str, reason: str) -> datetime | None:
 
 
 def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datetime]:
-    """Disable live tokens.
+    """Disable those of the tokens that are live.
 
     Args:
         session: The caller's writing transaction.
@@ -106,7 +106,7 @@ def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datet
 def listed(session: Session, *conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[TokenRecord]:
     """Yield the tokens that meet all conditions, newest first.
 
-    They are read in batches, so that a million rows need little memory.
+    The rows are read in batches of `batch` rows, so that a million rows need little memory.
     """
     statement = _tokens().where(*conditions).order_by(ApiToken.id.desc()).limit(batch)
     last: int | None = None
@@ -121,7 +121,10 @@ def listed(session: Session, *conditions: ColumnElement[bool], batch: int = 1000
 
 
 def add_unowned(session: Session, digest: str, *, name: str, hint: str) -> None:
-    """Add a live token without an account. It must have no rights: see docs/token-store.md."""
+    """Add a live token without an account.
+
+    The token must have no rights in the vendor's API: see docs/token-store.md.
+    """
     session.add(ApiToken(digest=digest, name=name, hint=hint, created_at=db_now()))
 
 
@@ -135,7 +138,7 @@ def delete_unowned(session: Session, digests: Collection[str]) -> None:
 
 
 def protect(session: Session, digest: str, *, protected: bool) -> bool:
-    """Set or remove a token's protection. A find of a protected token alerts the operator and does not disable it.
+    """Set or remove a token's protection. If a protected token is found, only the operator is notified.
 
     Returns:
         False if the token is unknown.
@@ -156,7 +159,7 @@ def is_live(digest: SQLColumnExpression[str], *, even_protected: ColumnElement[b
 
 
 def digest_of_id(session: Session, token_id: str) -> str | None:
-    """Return the digest of the token with this id, or None if there is none."""
+    """Return the digest of the token with this id, or None if there is no such token."""
     if not token_id.isdecimal() or len(token_id) > 18:
         return None
     return session.execute(select(ApiToken.digest).where(ApiToken.id == int(token_id))).scalar_one_or_none()

@@ -38,7 +38,7 @@ from scanner.records.source_models import SourceState
 from scanner.records.states import JobState
 from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.reading import read_push
-from scanner.sources.timeline.events import Found, parse_event, read_event
+from scanner.sources.timeline.events import parse_event, read_events
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
 from tests.benchmarks.firehose import prepare
@@ -248,11 +248,10 @@ def _disabled(database: Database) -> dict[str, float]:
 def bare_rate() -> float:
     """Return how many pushes a second one process fetches and scans, without polls, a database or responses."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
-    found = Found()
-    for prepared in prepare(BARE_PUSHES, 0):
-        event = parse_event({**prepared.event, "created_at": "2026-01-01T00:00:00Z"})
-        assert event is not None
-        read_event(event, "", found)
+    parsed = [
+        parse_event({**prepared.event, "created_at": "2026-01-01T00:00:00Z"}) for prepared in prepare(BARE_PUSHES, 0)
+    ]
+    found = read_events([event for event in parsed if event is not None], "")
     try:
         with firehose(folder, BARE_PUSHES, 1.0, 0) as address:
             github, detector = connect(f"{address}/api", address, None), Detector()

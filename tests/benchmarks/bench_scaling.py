@@ -27,7 +27,7 @@ from scanner.records import jobs, schema
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.sources.timeline.event_jobs import enqueue_found
-from scanner.sources.timeline.events import Found, parse_event, read_event
+from scanner.sources.timeline.events import parse_event, read_events
 from tests.benchmarks import firehose as prepared
 from tests.benchmarks.bench_firehose import firehose
 from tests.benchmarks.targets import Targets
@@ -58,13 +58,9 @@ def measure(pushes: int, processes: int, server: str, redis: str, address: str, 
     url = server.replace("/postgres?", f"/{name}?")
     database = Database(url)
     schema.upgrade(database)
-    found = Found()
-    for push in prepared.prepare(pushes, 0):
-        event = parse_event({**push.event, "created_at": "2026-01-01T00:00:00Z"})
-        assert event is not None
-        read_event(event, address, found)
+    events = [parse_event({**push.event, "created_at": "2026-01-01T00:00:00Z"}) for push in prepared.prepare(pushes, 0)]
     with database.write() as session:
-        enqueue_found(session, found)
+        enqueue_found(session, read_events([event for event in events if event is not None], address))
     (folder / name).mkdir(mode=0o700)
     env = _environment(url, redis, address, folder / name)
     workers = [_worker(env, number) for number in range(processes)]

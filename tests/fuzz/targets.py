@@ -78,11 +78,11 @@ def pack(content: bytes) -> None:
     from scanner.detection.packs import PackLimits
     from scanner.github.git_protocol import ReceivedPack
     from scanner.sources.pushes.objects import read_pack
-    from scanner.sources.pushes.push import Push, PushReading
+    from scanner.sources.pushes.push import Push, ScanContext
 
     limits = PackLimits(inflated_bytes=MAX_EXPANDED, object_bytes=1 << 20, held_bytes=1 << 20, objects=MAX_ENTRIES)
     push = Push("a/b", 1, "0" * 40, "1" * 40, "refs/heads/main", "", None, "push")
-    read_pack(ReceivedPack(content, "sha1"), push, WEB_URL, Detector(), limits, PushReading())
+    read_pack(ReceivedPack(content, "sha1"), push, WEB_URL, ScanContext(Detector()), limits)
 
 
 def pack_in_reader(content: bytes) -> None:
@@ -182,13 +182,10 @@ def answer(content: bytes) -> None:
 
 def event(value: Any) -> None:
     """Check that an event of any shape is parsed, or refused as no event, and that its documents can be scanned."""
-    from scanner.sources.timeline.events import Found, parse_event, read_event
+    from scanner.sources.timeline.events import parse_event, read_events
 
-    found = Found()
     parsed = parse_event(value)
-    if parsed is not None:
-        read_event(parsed, WEB_URL, found)
-    for document in found.documents:
+    for document in read_events([parsed] if parsed is not None else [], WEB_URL).documents:
         Detector().scan(document)
 
 
@@ -235,10 +232,10 @@ def _github() -> GitHub:
 def search_result(value: Any) -> None:
     """Check that a result of code search of any shape is read without an exception."""
     from scanner.github.search import parse_result
-    from scanner.sources.code_search.poll import Results, read_result
+    from scanner.sources.code_search.poll import Results
 
     if isinstance(value, dict):
-        read_result(parse_result(value), _github(), Detector(), Results())
+        Results().add_result(parse_result(value), _github(), Detector())
 
 
 def comparison(patch: str) -> None:

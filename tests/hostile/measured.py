@@ -116,14 +116,12 @@ def _read_pack(content: bytes) -> dict[str, Any]:
 
 def _read_event(content: bytes) -> dict[str, Any]:
     from scanner.github.hostile_json import parse_json
-    from scanner.sources.timeline.events import Found, parse_event, read_event
+    from scanner.sources.timeline.events import parse_event, read_events
 
     payload = parse_json(content)
     value = {"id": "1", "repo": {"id": 1, "name": "a/b"}, "created_at": "2026-01-01T00:00:00Z", **payload}
-    found = Found()
     event = parse_event(value)
-    if event is not None:
-        read_event(event, "https://github.com", found)
+    found = read_events([event] if event is not None else [], "https://github.com")
     return {"counts": dict(found.counts), "documents": len(found.documents)}
 
 

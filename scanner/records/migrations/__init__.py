@@ -1,1 +1,1 @@
-"""The history of the tables."""
+"""The migrations: the history of all changes to the tables, applied in order by alembic."""

@@ -1,7 +1,7 @@
 """The script that alembic runs for each upgrade, in one transaction.
 
-`scanner.records.schema` passes its connection. The `alembic` command (`make migration`) passes none and uses the
-database of alembic.ini.
+`scanner.records.schema` passes its connection. The `alembic` command (`make migration`) passes no connection and uses
+the database in alembic.ini.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scanner.records import (
 from scanner.records.database import Database
 from scanner.records.models import Base
 
-# Importing these modules adds their tables to the metadata.
+# An import of these modules adds their tables to the metadata.
 _MODULES = (
     audit_models,
     canary_models,
@@ -49,7 +49,7 @@ def run(connection: Connection) -> None:
 
 
 def _rendered(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:
-    """Return the source text of the item for a new migration; False for alembic's default."""
+    """Return the source text of the item for a new migration, or False to let alembic write it."""
     del autogenerate
     if kind == "type" and isinstance(item, Enum):
         return (

@@ -1,1 +1,1 @@
-"""The event archive as a source: hourly files of public events that fill the gaps of the timeline."""
+"""The event archive as a source: hourly files of public events, which fill the gaps of the event timeline."""

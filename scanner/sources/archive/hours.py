@@ -1,6 +1,7 @@
-"""The step that reads an hour of the event archive. It skips events that were seen, and waits while queues are full.
+"""The step that reads an hour of the event archive. It skips events that were read before.
 
-The archive is late and incomplete as well, but it has events that the polls missed.
+The step waits while the queues are full. The archive, too, is late and incomplete, but it contains events that the
+polls of the timeline have missed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from scanner.response.respond import Response
 from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY
 from scanner.sources.rescan.steps import NotNow, Work
 from scanner.sources.timeline.event_jobs import enqueue_found, remember_events
-from scanner.sources.timeline.events import Event, Found, newest_repository_id, parse_event, read_event
+from scanner.sources.timeline.events import Event, parse_event, read_events
 
 SOURCE = "event_archive"
 LINES_AT_ONCE = 2000
@@ -54,10 +55,10 @@ LOST_AFTER = timedelta(hours=12)
 
 
 def read_hour(work: Work) -> Response:
-    """Stream the hour's file from the line at which an earlier attempt stopped.
+    """Stream the hour's file, beginning at the line at which an earlier attempt stopped.
 
     Raises:
-        NotNow: The file is not published yet, or too many pushes wait.
+        NotNow: The file is not published yet, or too many pushes are waiting in the queue.
         GitHubError: The file cannot be read.
     """
     if work.settings.archive_url is None:
@@ -90,7 +91,7 @@ def read_hour(work: Work) -> Response:
 
 
 def hours_between(start: datetime, end: datetime) -> list[datetime]:
-    """Return the starts of all hours that overlap with the span, oldest first."""
+    """Return the starts of all hours that overlap with the time span, oldest first."""
     hour = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     found = []
     while hour < end:
@@ -100,7 +101,7 @@ def hours_between(start: datetime, end: datetime) -> list[datetime]:
 
 
 def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
-    """Return those of the hours that were read to their end."""
+    """Return those of the hours whose file was read to its end."""
     found: set[str] = set()
     keys = [hour.isoformat() for hour in hours]
     for start in range(0, len(keys), IDS_A_QUERY):
@@ -110,9 +111,10 @@ def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
 
 
 def reopen(session: Session, hours: Collection[str]) -> None:
-    """Mark these hours as not read and reopen their gaps, because some of the jobs that came from them were dropped.
+    """Mark these hours as not read, and reopen their gaps.
 
-    `hours` are in the format of the jobs' targets.
+    Load shedding calls this when it has dropped jobs of these hours. `hours` are in ISO 8601 format, as in the targets
+    of jobs.
     """
     for key in sorted(hours):
         session.execute(
@@ -136,15 +138,12 @@ def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
 def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done: int) -> None:
     """Commit the jobs and candidates of one batch of lines, together with the position in the file."""
     _wait_for_room(work, QUEUE_SHARE)
-    counts = Counter[str]()
-    events = list(_events(batch, counts))
+    events, counts = _events(batch)
     with work.database.read() as session:
         seen = _seen(session, [event.id for event in events])
     fresh = [event for event in events if event.id not in seen]
     counts["already_seen"] += len(events) - len(fresh)
-    found = Found(newest_repository_id=newest_repository_id(fresh))
-    for event in fresh:
-        read_event(event, work.github.web_url, found)
+    found = read_events(fresh, work.github.web_url)
     candidates: list[Candidate] = []
     budget, limits = ScanBudget.for_page(), CandidateLimits()
     for document in found.documents:
@@ -157,11 +156,12 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
     with work.database.write() as session:
         enqueue_found(session, found, source=SOURCE, priority=ARCHIVE_PRIORITY, archive_hour=hour)
         if datetime.now(UTC) - hour < REMEMBERED_FOR:
-            # Store the ids, so that another file of the same hour only adds new events.
+            # Store the ids of events. Another file of the same hour then adds only events that were not seen.
             remember_events(session, [event for event in fresh if event.type in REMEMBERED])
         if candidates:
             sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
-        # Record the position in the same transaction: a crash neither loses a batch nor reads it twice.
+        # Record the position in the same transaction. A crash then neither loses a batch nor makes r8scan read it
+        # twice.
         work.reached({"lines": lines_done})
         progress: dict[str, Any] = {
             "step": work.step,
@@ -181,7 +181,10 @@ def _wait_for_room(work: Work, share: float) -> None:
         raise NotNow("queue_full", "too many pushes wait: the archive goes on later", retry_after=WAIT_SECONDS)
 
 
-def _events(batch: Sequence[bytes | None], counts: Counter[str]) -> Iterator[Event]:
+def _events(batch: Sequence[bytes | None]) -> tuple[list[Event], Counter[str]]:
+    """Return the events in the lines, and counts of unusable lines by reason."""
+    events: list[Event] = []
+    counts = Counter[str]()
     for line in batch:
         if line is None:
             counts["unread_line_over_limit"] += 1
@@ -195,7 +198,8 @@ def _events(batch: Sequence[bytes | None], counts: Counter[str]) -> Iterator[Eve
         if event is None:
             counts["unusable_event"] += 1
         else:
-            yield event
+            events.append(event)
+    return events, counts
 
 
 def _seen(session: Session, ids: Sequence[str]) -> set[str]:
@@ -207,7 +211,7 @@ def _seen(session: Session, ids: Sequence[str]) -> set[str]:
 
 
 def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
-    """Return how many pushes and repositories of the hour were dropped since its job was queued."""
+    """Return how many pushes and repositories of the hour were dropped after the hour's job was queued."""
     asked = select(ScanJob.created_at).where(ScanJob.id == job.id).scalar_subquery()
     return jobs.item_count(
         session,
@@ -219,9 +223,9 @@ def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
 
 
 def _touches(hour: datetime) -> ColumnElement[bool]:
-    """Return the condition for gaps of the event timeline in this hour.
+    """Return the SQL condition that a gap belongs to the event timeline and overlaps with this hour.
 
-    The archive cannot fill gaps of other sources.
+    The archive cannot fill the gaps of other sources.
     """
     return and_(Gap.source == "public_events", Gap.from_at < hour + timedelta(hours=1), Gap.until_at > hour)
 

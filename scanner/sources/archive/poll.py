@@ -1,4 +1,4 @@
-"""The source that queues hours of the event archive: it queues the hours in which the event timeline has gaps."""
+"""The source that queues jobs for hours of the event archive in which the event timeline has gaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRIORITY = 150
 
 
 def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> PollReport:
-    """Queue the hours with gaps whose files should be published by now. `wait` sleeps."""
+    """Queue jobs for hours with gaps whose files should be published by now. `wait` is the function that sleeps."""
     return leased_poll.run_if_due(database, SOURCE, wait, lambda leased: _poll(database, leased))
 
 

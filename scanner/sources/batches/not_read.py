@@ -1,4 +1,4 @@
-"""Conversion of a scan result to the record of a document that was not read completely."""
+"""Conversion of a scan result to a record for operators, if the document was not read completely."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def not_read_object(reasons: Sequence[str], digest: str, size: int, place: Place
     """Return the record of a document that was not read completely.
 
     Args:
-        reasons: Why it was not read.
+        reasons: Why the document was not read completely.
         digest: The document's SHA-256 in hex.
         size: The document's size in bytes.
-        place: Where the document was found. It need not be redacted.
+        place: The place where the document was found. It does not have to be redacted.
     """
     # Wrap the place in an empty candidate, so that it is written in the same JSON format as all other places.
     written = candidate_to_json(Candidate("", "", redacted_place(place)))["place"]

@@ -1,6 +1,4 @@
-"""Recovery of the spool: it commits findings to the database that were saved in files while the database could not be
-reached.
-"""
+"""Recovery from the spool, the files in which candidates and events wait while the database is unavailable."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The runner of a job that is a page of items. Threads read the items in parallel and respond to each item at once.
+"""The runner of a job that reads a page of items. Threads read the items in parallel and respond to each item.
 
-When all items are read, the runner closes the job and queues jobs for the items that must be retried. It does not know
-what an item is or how it is read.
+When all items are read, the runner closes the job and queues jobs for the items that must be retried. The runner does
+not know what an item is or how it is read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 class Item(Protocol):
-    """One item to read. `label` names it in errors. `published_at` is when it became public."""
+    """One item to read. `label` names it in errors. `published_at` is when the item became public."""
 
     @property
     def label(self) -> str: ...
@@ -65,15 +65,15 @@ class ItemOutcome(Generic[T]):
 
     Attributes:
         item: The item.
-        counts: Counters of what was read.
+        counts: Counters of what was read or left out, by name.
         not_read: Documents of the item that were not read completely.
-        response: What was done about the candidates.
-        error: Why the item could not be read. If the gate refused the request locally (not `asked`), it does not count
-            as an attempt.
+        response: The response to the candidates in the item.
+        error: Why the item could not be read. If the gate refused the request locally (`error.asked` is False), this
+            does not count as an attempt.
         is_partial: A part of the item was not read.
         is_cut_off: The answer was cut off, so a retry may read the rest.
         is_damaged: The content was corrupt, perhaps only in transit, so it is retried once.
-        is_slow: The item takes too long for a page. A slow job reads it.
+        is_slow: The item takes too long for a page, so a separate slow job reads it.
     """
 
     item: T
@@ -88,7 +88,7 @@ class ItemOutcome(Generic[T]):
 
     @property
     def waits(self) -> bool:
-        """Whether the gate refused the request locally, so that the item has to wait."""
+        """Return whether the gate refused the request locally, so that the item has to wait."""
         return self.error is not None and not self.error.asked
 
 
@@ -106,16 +106,16 @@ def work(
     Args:
         database: The database.
         job: The claimed job.
-        items: Its items.
+        items: The items of the job.
         read: Reads one item. Several threads call it.
         threads: The number of items that are read in parallel.
-        on_close: Called in the transaction that closes the job.
+        on_close: Called with the outcomes, in the transaction that closes the job.
 
     Raises:
         LeaseLost: Another worker claimed the job after this lease expired.
     """
     if job.failures >= 2 and len(items) > 1:
-        # One of the items may have killed the worker. In jobs of their own, the other items can succeed.
+        # One of the items may have killed the worker. In separate jobs, the other items can succeed.
         _split(database, job, items)
         return Response()
     with jobs.keep_renewed(database, job) as keeping:
@@ -152,7 +152,7 @@ def _read_all(
 ) -> list[ItemOutcome[T]]:
     """Read each item independently.
 
-    If an item hits a rate limit, the gate refuses the requests of all items that share its budget.
+    If an item hits a rate limit, the gate refuses the requests of all items that share the quota.
     """
 
     def one(item: T) -> ItemOutcome[T]:
@@ -177,7 +177,9 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
     for outcome in outcomes:
         counts[job.kind] += 1
         if not outcome.waits:
-            _settle(session, job, outcome, counts, errors)
+            counts.update(_settle(session, job, outcome))
+            if outcome.error is not None and not isinstance(outcome.error, NotFound):
+                errors.append(f"{outcome.item.label}: {outcome.error}")
     for err, items in waiting:
         # The items were not attempted, so they keep their priority, and load shedding may still drop them.
         _enqueue(session, job, items, delay=_wait(err), priority=job.priority)
@@ -191,7 +193,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
     )
     tallies.add(session, job.source, {**counts, "jobs": 1})
     if job.source == "rescan":
-        # Count tokens only for jobs of operators, who ask what was found. Other jobs save the queries.
+        # Count tokens only for jobs of operators, who want to know what was found. For other jobs, avoid these queries.
         found = FoundTokens()
         for outcome in outcomes:
             found.add(outcome.response)
@@ -202,7 +204,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
 
 
 def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list[T]]]:
-    """Return the items that the gate refused, grouped by error, because each budget has its own waiting time."""
+    """Return the items that the gate refused, grouped by error, because each quota has its own waiting time."""
     found: dict[tuple[str, str], tuple[GitHubError, list[T]]] = {}
     for outcome in outcomes:
         err = outcome.error
@@ -211,35 +213,34 @@ def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list
     return list(found.values())
 
 
-def _settle(
-    session: Session, job: ClaimedJob, outcome: ItemOutcome[T], counts: Counter[str], errors: list[str]
-) -> None:
-    """Count the result of one item, and queue a retry if that can help."""
+def _settle(session: Session, job: ClaimedJob, outcome: ItemOutcome[T]) -> Counter[str]:
+    """Queue a retry of the item if a retry can help. Return the counts of its result."""
     item, err = outcome.item, outcome.error
-    counts.update(outcome.counts)
+    counts = Counter(outcome.counts)
     may_try = item.tries + 1 < MAX_TRIES
     if err is None:
         if outcome.is_slow:
             _leave_to_slow_job(session, job, item)
             counts["deferred"] += 1
         elif may_try and (outcome.is_cut_off or (outcome.is_damaged and not item.tries)):
-            _retry(session, job, item, spread(2.0 * 4.0**item.tries), counts)
+            _retry(session, job, item, spread(2.0 * 4.0**item.tries))
+            counts["retried"] += 1
         elif outcome.is_partial:
             counts["partly_read"] += 1
-        return
+        return counts
     counts[f"error_{err.reason}"] += 1
     if isinstance(err, NotFound):
-        return  # it is deleted, private, blocked or empty, so it has no public content
-    errors.append(f"{item.label}: {err}")
+        return counts  # it is deleted, private, blocked or empty, so it has no public content
     if may_try and not err.is_final:
-        _retry(session, job, item, _delay(item, err), counts)
+        _retry(session, job, item, _delay(item, err))
+        counts["retried"] += 1
     else:
         counts["given_up"] += 1
+    return counts
 
 
-def _retry(session: Session, job: ClaimedJob, item: T, delay: float, counts: Counter[str]) -> None:
+def _retry(session: Session, job: ClaimedJob, item: T, delay: float) -> None:
     _enqueue(session, job, [replace(item, tries=item.tries + 1)], delay=delay)  # type: ignore[type-var]
-    counts["retried"] += 1
 
 
 def _leave_to_slow_job(session: Session, job: ClaimedJob, item: Item) -> None:
@@ -262,7 +263,7 @@ def _enqueue(
     jobs.enqueue(
         session,
         job.kind,
-        # The target's other fields say where the items come from, so keep them.
+        # The other fields of the target say where the items come from, so keep these fields.
         {**job.target, job.kind: [item.to_json() for item in items]},
         source=job.source,
         priority=priority,
@@ -276,7 +277,7 @@ def _wait(err: GitHubError) -> float:
 
 
 def _delay(item: Item, err: GitHubError) -> float:
-    """Return the seconds until the next attempt. All MAX_TRIES attempts together take longer than an hour's outage.
+    """Return the seconds until the next attempt. MAX_TRIES attempts together take longer than an outage of an hour.
 
     After a rate limit, wait for as long as GitHub asks. Double the wait after each further attempt.
     """

@@ -1,4 +1,4 @@
 """Canary tokens: fresh tokens without an owner, planted on a schedule.
 
-The time from planting to the disable is measured.
+r8scan measures the time from the planting of a token to its disable.
 """

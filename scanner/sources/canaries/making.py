@@ -1,10 +1,10 @@
 """Creation of canary tokens.
 
-A token is created when a canary is published, or when a worker reads an unpublished canary. Its digest is registered in
-the store.
+A token is created when a canary is published or, for a canary that is not published, when a worker reads it. The
+token's digest is registered in the token store.
 
 The raw token exists only in the returned content. A second call for the same canary creates a new token and forgets the
-first one.
+first token.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ def make(database: Database, policy: Policy, digester: Digester, canary_id: int)
     """Make the token of a planted canary, and register it. Return None if the canary has ended or is gone.
 
     Raises:
-        StoreUnavailable: The token store refuses the token. The canary keeps no token, so that the next call makes one.
+        StoreUnavailable: The token store refuses the token. The canary then has no token, so that the next call makes
+            one.
     """
     content = fresh_canary(digester)
-    # Write the digest first: r8scan must know the digest as a canary's before the token is live.
+    # Write the digest first. Before the token is live, r8scan must know that the digest belongs to a canary.
     if not _write(database, policy, canary_id, content.digest, None):
         return None
     try:

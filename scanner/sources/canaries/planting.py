@@ -1,4 +1,4 @@
-"""Planting of due canaries on one schedule for each way, and closing of canaries on which the response has decided."""
+"""Planting of canaries on a schedule for each way, and closing of canaries whose incidents are decided."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PlantingContext(Protocol):
 
 
 def settle(database: Database, policy: Policy) -> int:
-    """End the canaries on whose tokens the response has decided. Return their number."""
+    """End the canaries whose incidents are decided. Return their number."""
     with database.write() as session:
         ended = canaries.end(session)
         policy.access.forget_canaries(session, ended)
@@ -62,12 +62,12 @@ def settle(database: Database, policy: Policy) -> int:
 
 
 def plant_due(context: PlantingContext) -> list[CanaryWay]:
-    """Plant a canary in each way that is switched on and due. Return these ways."""
+    """Plant a canary in each way that is switched on and due. Return the ways in which one was planted."""
     return [way for way in CanaryWay if not ways.reason_off(context.settings, way) and _plant_if_due(context, way)]
 
 
 def plant(context: PlantingContext, way: CanaryWay) -> int | None:
-    """Plant a canary now, for an operator. Return its id, or None if one was planted this second."""
+    """Plant a canary now, for an operator. Return its id, or None if a canary was planted in this second."""
     with context.database.read() as session:
         now: datetime = session.execute(select(db_now())).scalar_one()
     return _plant(context, way, -int(now.timestamp()))
@@ -83,11 +83,11 @@ def _plant_if_due(context: PlantingContext, way: CanaryWay) -> bool:
 
 
 def _wait_after(settings: Settings, newest: Canary) -> float:
-    """Return the seconds to wait after the newest canary of a way before the next one is planted."""
+    """Return the seconds between the newest canary of a way and the planting of the next one."""
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)
-    # While a canary has not been found yet, a second one would only wait behind it.
+    # While a canary has not been found, a further one would show nothing new.
     return max(interval, ways.PATIENCE[newest.way].lost) if newest.state == CanaryState.PLANTED else interval
 
 
@@ -112,7 +112,7 @@ def _enqueue_file(session: Session, canary_id: int, planted_at: datetime) -> Non
 
 
 def _publish(context: PlantingContext, way: CanaryWay, canary_id: int) -> None:
-    """Write the token into the operator's public repository or gist. From then on it is public."""
+    """Write the token into the operator's public repository or gist. The token is then public."""
     settings, github = context.settings, context.github_of_canaries
     place, error = "", None
     try:

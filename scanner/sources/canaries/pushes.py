@@ -1,4 +1,4 @@
-"""Canaries in the queue of pushes: a job names the canary, and the worker that reads the job makes its token."""
+"""Canaries in the queue of pushes. A job names the canary, and the worker that reads the job makes the token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from scanner.detection import Detector
-from scanner.detection.budgets import ScanBudget
 from scanner.detection.canaries import packed
 from scanner.detection.packs import PackLimits
 from scanner.github.errors import Unavailable
@@ -21,7 +20,7 @@ from scanner.sources.canaries.making import make
 from scanner.sources.canaries.texts import REPOSITORY
 from scanner.sources.pushes.likelihood import PRIORITIES, Likelihood
 from scanner.sources.pushes.objects import read_pack
-from scanner.sources.pushes.push import Push, PushReading
+from scanner.sources.pushes.push import Push, PushReading, ScanContext
 from scanner.tokens.protocol import StoreUnavailable
 
 BAND: Likelihood = "likely"
@@ -40,14 +39,15 @@ def read(database: Database, policy: Policy, push: Push, detector: Detector, lim
     """Make the canary's token and scan a pack that contains it, as if a git server had sent it.
 
     Raises:
-        Unavailable: The token store refuses the token. The job is tried again.
+        Unavailable: The token store refuses the token. The job is retried.
     """
-    reading = PushReading(budget=ScanBudget.for_push(None))
+    reading = PushReading()
     try:
         content = make(database, policy, detector.digester, int(push.head, 16))
     except StoreUnavailable as err:
         raise Unavailable("canary_not_registered", str(err)) from err
     if content is not None:
         pack = packed(content.text)
-        read_pack(ReceivedPack(pack.content, "sha1"), push, "", detector, limits, reading, wants=[pack.head])
+        received = ReceivedPack(pack.content, "sha1")
+        reading.add(read_pack(received, push, "", ScanContext(detector), limits, wants=[pack.head]))
     return reading

@@ -1,4 +1,4 @@
-"""Canaries among the texts of public events: the poll reads them as it reads a comment."""
+"""Canaries in texts of public events. The poll of the event timeline reads them like a comment."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 def events(database: Database, policy: Policy, digester: Digester) -> Sequence[Event]:
-    """Return an event with a comment for each canary that waits for a poll.
+    """Return one event, with a comment that contains the token, for each canary that waits for a poll.
 
-    If the database or the token store is unavailable, return no events. The poll goes on without its canary, which then
-    counts as late.
+    If the database or the token store is unavailable, return no events. The poll then continues without the canaries,
+    which will count as late.
     """
     found: list[Event] = []
     try:

@@ -1,5 +1,7 @@
-"""The ways in which canaries are planted: which are switched on, how often a canary is planted, and when it counts as
-late or lost. Pure.
+"""The ways in which canaries are planted, and the settings of each way.
+
+The settings say whether a way is switched on, how often a canary is planted, and when it counts as late or lost. The
+module uses neither the database nor the network.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ RETRY_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds after which a canary is late, and after which it is lost."""
+    """The seconds after which a canary counts as late, and the seconds after which it counts as lost."""
 
     late: int
     lost: int
@@ -28,12 +30,12 @@ class Patience:
 PATIENCE: Mapping[CanaryWay, Patience] = {
     # Without a credential, events are polled about every three minutes.
     CanaryWay.TEXTS: Patience(late=600, lost=3600),
-    # Canaries are queued as likely pushes. The service promises to read those within two minutes, and retries take
-    # longer.
+    # Canaries are queued like pushes that are likely to contain a token. The service promises to read such pushes
+    # within two minutes, and retries take longer.
     CanaryWay.PUSHES: Patience(late=300, lost=3600),
     # Files of gists are read within minutes, too.
     CanaryWay.FILES: Patience(late=300, lost=3600),
-    # GitHub's search index lags, and GitHub does not say by how much.
+    # GitHub's search index is updated late, and GitHub does not say how late.
     CanaryWay.REPOSITORY: Patience(late=1800, lost=24 * 3600),
     # Gists are listed once a minute.
     CanaryWay.GIST: Patience(late=900, lost=24 * 3600),
@@ -48,7 +50,7 @@ WORDS: Mapping[CanaryWay, str] = {
 
 
 def reason_off(settings: Settings, way: CanaryWay) -> str:
-    """Return why no canary is planted in this way, or an empty string if canaries are planted."""
+    """Return the reason why no canary is planted in this way, or an empty string if the way is switched on."""
     if not settings.canaries:
         return "R8SCAN_CANARIES is false"
     if settings.token_store_url and not settings.token_store_canaries:

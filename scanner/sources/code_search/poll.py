@@ -1,9 +1,10 @@
 """The source that polls GitHub's code search.
 
-Each poll sends one search request, about ten times a minute. A round searches for every query once.
+There are about ten polls a minute, and each sends one search request. A round searches for every query once.
 
-A poll scans the text that GitHub shows around each match, because it usually contains the token. If it does, the poll
-fetches the file at once. The other files are fetched by jobs. A blob that was read before is not fetched again.
+A poll scans the fragments (the text that GitHub shows around each match), because they usually contain the token. If a
+fragment contains a candidate, the poll fetches the file itself. Jobs fetch the other files. A blob that was read
+before is not fetched again.
 """
 
 from __future__ import annotations
@@ -55,15 +56,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Results:
-    """What was found in one page of results.
+    """The contents of one page of results.
 
     Attributes:
-        files: Files to fetch by a job.
-        hits: Files whose fragments contain candidates, with these candidates.
+        files: The files that a job must fetch.
+        hits: The files whose fragments contain candidates, with these candidates.
         candidates: All candidates.
-        read: Files that were fetched and read completely, with their candidates.
-        counts: Counters.
-        budget: The scan budget that all texts share.
+        read: The files that the poll has fetched and read completely, with their candidates.
+        counts: Counters by name.
+        budget: The scan budget (processor time and bytes) that all texts of the poll share.
     """
 
     files: list[RemoteFile] = field(default_factory=list)
@@ -72,6 +73,63 @@ class Results:
     read: dict[RemoteFile, Sequence[Candidate]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     budget: ScanBudget = field(default_factory=ScanBudget.for_poll)
+
+    def add_result(self, result: SearchResult, github: GitHub, detector: Detector) -> None:
+        """Add the contents of one search result. The result is hostile, so every field is checked."""
+        self.counts["results"] += 1
+        name, path, sha = result.repository, result.path, result.sha
+        if name is None or path is None or sha is None or not is_repository_name(name) or not _SHA.fullmatch(sha):
+            self.counts["unusable_result"] += 1
+            return
+        place = _place(result, name, path, sha, github.web_url)
+        # A name that contains a token must not be stored. The address with the repository's id leads to the same
+        # repository.
+        address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
+        file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, MAX_SIZE_BYTES * 2, RAW, ("blob", sha))
+        text = "\n".join(result.fragments)[:MAX_FRAGMENTS_BYTES]
+        scanned = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), self.budget)
+        self.counts.update({f"unread_{reason}": count for reason, count in scanned.unread.items()})
+        if scanned.candidates:
+            # A line number in a fragment differs from the line number in the file, so set it to 0 (unknown).
+            self.hits.append((file, [replace(candidate, line=0, column=0) for candidate in scanned.candidates]))
+        else:
+            self.files.append(file)
+
+    def take_known(self, session: Session) -> None:
+        """Add the candidates of blobs that were already read in another place, and do not fetch these blobs again."""
+        listed = [*self.files, *(file for file, _ in self.hits)]
+        known = remote_files.known_hits(session, [file.key for file in listed if file.key])
+        for file in listed:
+            if file.key in known:
+                self.candidates += remote_files.placed(known[file.key], file.place)
+                self.counts["blobs_known"] += 1
+        self.files = [file for file in self.files if file.key not in known]
+        self.hits = [(file, candidates) for file, candidates in self.hits if file.key not in known]
+
+    def look_closer(self, github: GitHub, detector: Detector) -> None:
+        """Fetch the few files whose fragments contain candidates now, so that the mail can name the line."""
+        for number, (file, candidates) in enumerate(self.hits):
+            self.counts["candidates_in_fragments"] += len(candidates)
+            placed = candidates
+            if number < MAX_LOOKED_AT:
+                try:
+                    content = remote_files.fetch(github, file)
+                except GitHubError as err:
+                    self.counts[f"error_{err.reason}"] += 1
+                    self.files.append(file)
+                else:
+                    whole = detector.scan(Document(content, file.place), self.budget)
+                    digests = {candidate.digest for candidate in whole.candidates}
+                    placed = [*whole.candidates, *(one for one in candidates if one.digest not in digests)]
+                    if not remote_files.is_as_named(file, content):
+                        self.files.append(file)
+                    elif not whole.unread:
+                        self.read[file] = whole.candidates
+                    elif SPENT in whole.unread:
+                        self.files.append(file)  # a job can read it with a budget of its own
+            else:
+                self.files.append(file)
+            self.candidates += placed
 
 
 def poll(
@@ -82,7 +140,7 @@ def poll(
     queries: Sequence[str],
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """Request the next page of the round if the poll is due. `wait` sleeps."""
+    """If the poll is due, request the next page of the current round. `wait` is the function that sleeps."""
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda leased: _poll(database, github, detector, queries, leased)
     )
@@ -117,10 +175,10 @@ def _poll(
     else:
         update = after_answer(current, found=len(page.results), total=page.total, is_incomplete=page.is_incomplete)
         for result in page.results:
-            read_result(result, github, detector, found)
+            found.add_result(result, github, detector)
         with database.read() as session:
-            _take_known(session, found)
-        look_closer(github, detector, found)
+            found.take_known(session)
+        found.look_closer(github, detector)
         limits = CandidateLimits()
         found.candidates = limits.take(found.candidates)
         found.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
@@ -128,65 +186,6 @@ def _poll(
     with database.write() as session:
         jobs = _commit(session, leased, update, found, queries, pace or INTERVAL, error)
     return PollReport(True, 0, jobs, len(found.candidates), error.reason if error else None)
-
-
-def read_result(result: SearchResult, github: GitHub, detector: Detector, found: Results) -> None:
-    """Add the contents of one search result to `found`. The result is hostile, so every field is checked."""
-    found.counts["results"] += 1
-    name, path, sha = result.repository, result.path, result.sha
-    if name is None or path is None or sha is None or not is_repository_name(name) or not _SHA.fullmatch(sha):
-        found.counts["unusable_result"] += 1
-        return
-    place = _place(result, name, path, sha, github.web_url)
-    # Do not store a name that contains a token. The id leads to the same repository.
-    address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
-    file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, MAX_SIZE_BYTES * 2, RAW, ("blob", sha))
-    text = "\n".join(result.fragments)[:MAX_FRAGMENTS_BYTES]
-    scanned = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), found.budget)
-    found.counts.update({f"unread_{reason}": count for reason, count in scanned.unread.items()})
-    if scanned.candidates:
-        # A line number in a fragment is not the line number in the file.
-        found.hits.append((file, [replace(candidate, line=0, column=0) for candidate in scanned.candidates]))
-    else:
-        found.files.append(file)
-
-
-def _take_known(session: Session, found: Results) -> None:
-    """Add the candidates of blobs that were already read in another place, and do not fetch these blobs again."""
-    listed = [*found.files, *(file for file, _ in found.hits)]
-    known = remote_files.known_hits(session, [file.key for file in listed if file.key])
-    for file in listed:
-        if file.key in known:
-            found.candidates += remote_files.placed(known[file.key], file.place)
-            found.counts["blobs_known"] += 1
-    found.files = [file for file in found.files if file.key not in known]
-    found.hits = [(file, candidates) for file, candidates in found.hits if file.key not in known]
-
-
-def look_closer(github: GitHub, detector: Detector, found: Results) -> None:
-    """Fetch at once the few files whose fragments contain candidates, so that the mail can name the line."""
-    for number, (file, candidates) in enumerate(found.hits):
-        found.counts["candidates_in_fragments"] += len(candidates)
-        placed = candidates
-        if number < MAX_LOOKED_AT:
-            try:
-                content = remote_files.fetch(github, file)
-            except GitHubError as err:
-                found.counts[f"error_{err.reason}"] += 1
-                found.files.append(file)
-            else:
-                whole = detector.scan(Document(content, file.place), found.budget)
-                digests = {candidate.digest for candidate in whole.candidates}
-                placed = [*whole.candidates, *(one for one in candidates if one.digest not in digests)]
-                if not remote_files.is_as_named(file, content):
-                    found.files.append(file)
-                elif not whole.unread:
-                    found.read[file] = whole.candidates
-                elif SPENT in whole.unread:
-                    found.files.append(file)  # a job can read it with a budget of its own
-        else:
-            found.files.append(file)
-        found.candidates += placed
 
 
 def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -> Place:
@@ -239,7 +238,7 @@ def _commit(
 
 
 def _ended(current: Round) -> dict[str, Any]:
-    """Return the summary of an ended round for the status."""
+    """Return the summary of an ended round, which `r8scan status` shows."""
     began = datetime.fromisoformat(current.started_at)
     return {
         "ended_at": datetime.now(UTC).isoformat(),

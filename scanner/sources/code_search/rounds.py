@@ -1,9 +1,9 @@
 """The rounds of code search: a round searches for every query once.
 
-A query with too many results is split by file size. Pure.
+A query with too many results is split into shards.
 
-A shard is a query and a range of file sizes. The size is the only qualifier that splits results without overlap and
-completely. The round reads one page of each shard in turn, so that a large query does not hold up the others.
+A shard is a query and a range of file sizes. The file size is the only search qualifier that splits results completely
+and without overlap. The round reads one page of each shard in turn, so that a large query does not delay the others.
 https://docs.github.com/rest/search/search#about-search
 """
 
@@ -26,12 +26,12 @@ class SearchShard:
     """A query and a range of file sizes.
 
     Attributes:
-        query: The query's number.
-        low: The smallest size in bytes.
-        high: The largest size in bytes.
-        page: The next page to request.
-        tries: Attempts at this page that were incomplete.
-        is_whole: The shard has all sizes, so the query needs no size qualifier.
+        query: The index of the query in the configured queries, from 0.
+        low: The smallest file size in bytes.
+        high: The largest file size in bytes.
+        page: The next page to request, from 1.
+        tries: The number of attempts to get this page that were incomplete.
+        is_whole: Whether the shard has all sizes, so that the query needs no size qualifier.
     """
 
     query: int
@@ -42,15 +42,15 @@ class SearchShard:
     is_whole: bool = True
 
     def text(self, queries: Sequence[str]) -> str:
-        """Return the text of the search request."""
+        """Return the text of the search request. `queries` are the configured queries."""
         query = queries[self.query]
         return query if self.is_whole else f"{query} size:{self.low}..{self.high}"
 
     def halves(self) -> tuple[SearchShard, SearchShard]:
-        """Return two shards that together have the same files.
+        """Return two shards that together have the same files as this one.
 
-        Split at the geometric mean of the sizes. Most files are small, so both halves then have about equally many
-        results.
+        Split at the geometric mean of the sizes. Most files are small, so this gives both halves about the same number
+        of results.
         """
         middle = int(((self.low + 1) * (self.high + 1)) ** 0.5) - 1
         middle = min(max(middle, self.low), self.high - 1)
@@ -66,16 +66,16 @@ _SHARD_FIELDS = ("query", "low", "high", "page", "tries", "is_whole")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A round through all queries.
+    """A round: the search for every configured query once, page by page.
 
     Attributes:
-        waiting: Shards with pages to request, the next one first.
+        waiting: The shards that have pages left to request, the next shard first.
         started_at: When the round began.
-        requests: Requests so far.
-        results: Results received.
-        expected: Results by GitHub's totals, which vary from request to request.
-        unreachable: Results that GitHub does not show.
-        incomplete: Pages that stayed incomplete.
+        requests: The number of requests so far.
+        results: The number of received results.
+        expected: The number of results by GitHub's totals, which vary from request to request.
+        unreachable: The number of results that GitHub does not show.
+        incomplete: The number of pages that stayed incomplete after all attempts.
     """
 
     waiting: tuple[SearchShard, ...]
@@ -110,20 +110,27 @@ class Round:
 
     @property
     def coverage(self) -> float:
-        """The share of the expected results that was received, 0 to 1."""
+        """Return the share of the expected results that was received, 0 to 1."""
         return 1.0 if not self.expected else min(self.results / self.expected, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class RoundUpdate:
-    """The round after one answer, and the counters of this answer."""
+    """The round after an answer, and the counters of this answer."""
 
     round: Round
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool) -> RoundUpdate:
-    """Return the round after GitHub answered the first waiting shard with `found` results of `total`."""
+    """Return the round after GitHub has answered the request for its first waiting shard.
+
+    Args:
+        current: The round before the answer.
+        found: The number of results in the answer.
+        total: GitHub's total of results for the shard.
+        is_incomplete: Whether GitHub says that the answer is incomplete.
+    """
     shard, *rest = current.waiting
     after = replace(current, waiting=tuple(rest), requests=current.requests + 1)
     if is_incomplete and shard.tries + 1 < MAX_TRIES:
@@ -151,5 +158,5 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
 
 
 def after_refusal(current: Round) -> Round:
-    """Return the round without its first shard, because GitHub refuses its query (status 422)."""
+    """Return the round without its first waiting shard, because GitHub refused the query (status 422)."""
     return replace(current, waiting=current.waiting[1:], requests=current.requests + 1)

@@ -1,1 +1,1 @@
-"""Files that are fetched over HTTP. Each content is read once."""
+"""Files that r8scan fetches over HTTP. If several files have the same content, it is read only once."""

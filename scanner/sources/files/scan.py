@@ -1,11 +1,14 @@
-"""The execution of a `files` job: it fetches files by their addresses, each content once, and responds at once.
+"""The execution of a `files` job. It fetches files by their addresses, scans them, and responds immediately.
 
 Code search, gists and the event timeline queue such jobs.
+
+If several files have the same content, it is read only once.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -47,12 +50,13 @@ class RemoteFile:
     """A file to fetch.
 
     Attributes:
-        url: The address to fetch it from, or that of a canary. It must not contain a token.
-        place: Where the file is public, redacted.
+        url: The address to fetch the file from, or the address of a canary. It must not contain a token.
+        place: The public place of the file, redacted.
         limit: Maximum size in bytes.
-        accept: The media type to ask for.
-        key: Kind and name of its content. Files with the same key have the same content. None: unknown.
-        tries: Failed attempts to read it.
+        accept: The media type to request.
+        key: The kind and the name of the content. Files with the same key have the same content. None if the content
+            has no name.
+        tries: The number of failed attempts to read the file.
     """
 
     url: str
@@ -64,7 +68,7 @@ class RemoteFile:
 
     @property
     def label(self) -> str:
-        """Its name in error messages."""
+        """Return the name of the file for error messages."""
         return redact(self.place.url or self.url)
 
     @property
@@ -96,8 +100,8 @@ def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, prior
     Args:
         session: The caller's transaction.
         files: The files. Their addresses must not contain tokens.
-        source: The name of the source that found them.
-        priority: The jobs' priority. The lowest number goes first.
+        source: The name of the source that found the files.
+        priority: The priority of the jobs. Jobs with a lower number are claimed first.
     """
     count = 0
     for start in range(0, len(files), FILES_A_JOB):
@@ -128,7 +132,7 @@ def is_as_named(file: RemoteFile, content: bytes) -> bool:
 
 
 def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
-    """Return, by key, the candidates (in JSON) of those contents that were read before."""
+    """Return the stored candidates (as JSON) of those contents that were read before, by the key of the content."""
     if not keys:
         return {}
     statement = select(ReadObject).where(tuple_(ReadObject.kind, ReadObject.key).in_(sorted(set(keys))))
@@ -136,7 +140,10 @@ def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[
 
 
 def placed(hits: Sequence[Any], place: Place) -> list[Candidate]:
-    """Return the stored candidates of a content with the place of another file that has the same content."""
+    """Return the stored candidates of a content, with `place` as their place.
+
+    `place` is the place of another file that has the same content.
+    """
     return [replace(candidate_from_json(hit), place=place) for hit in hits]
 
 
@@ -152,15 +159,15 @@ def scan_next(
 ) -> Response | None:
     """Execute the most urgent job of the kind that is due. Return None if there is none.
 
-    A file that takes long gets a job of the kind `slow_files`, so that no other file waits for it.
+    A file that takes a long time is queued as a `slow_files` job, so that no other file waits for it.
 
     Args:
         database: The database.
-        github: The client. The job leaves the share RESERVE of its budget to others.
-        detector: Scans.
-        policy: How to respond to leaked tokens.
+        github: The client. The job leaves the share RESERVE of the quota to other work.
+        detector: Scans the files.
+        policy: The operator's policy.
         threads: The number of files that are read in parallel.
-        state_dir: The folder with the spool.
+        state_dir: The state folder, which contains the spool.
         kind: `files` or `slow_files`.
     """
     job = jobs.claim_next(database, kind)
@@ -183,7 +190,7 @@ def scan_next(
 
 
 class _Reader:
-    """A reader of the files of one job. It reads each content once.
+    """A reader of the files of one job. If several files have the same content, it is read only once.
 
     Attributes:
         found: The candidates of the files that were read completely.
@@ -208,18 +215,20 @@ class _Reader:
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
     def read(self, file: RemoteFile) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:
-        """Read one file. Return its outcome and its candidates. Safe to call from several threads."""
-        outcome = ItemOutcome(file)
+        """Read one file. Return its outcome and its candidates. Several threads may call this."""
         with self._one_at_a_time[file.key] if file.key else nullcontext():
             hits = self._known_by_now(file)
             if hits is not None:
-                outcome.counts["skipped_already_read"] += 1
+                outcome = ItemOutcome(file, counts=Counter({"skipped_already_read": 1}))
                 return outcome, placed(hits, file.place)
-            content = self._fetched(file, outcome)
-            return outcome, () if content is None else self._scanned(file, content, outcome)
+            try:
+                content = self._fetched(file)
+            except GitHubError as err:
+                return _not_fetched(file, err), ()
+            return self._scanned(file, content)
 
     def _known_by_now(self, file: RemoteFile) -> Sequence[Any] | None:
-        """Return the content's candidates if this job or another one has already read it, else None."""
+        """Return the stored candidates of the content if this job or another one has already read it, else None."""
         if file.key is None:
             return None
         same = next((candidates for one, candidates in list(self.found.items()) if one.key == file.key), None)
@@ -228,21 +237,13 @@ class _Reader:
         with self._database.read() as session:
             return known_hits(session, [file.key]).get(file.key)
 
-    def _fetched(self, file: RemoteFile, outcome: ItemOutcome[RemoteFile]) -> bytes | None:
-        """Return the content. If it cannot be fetched, return None and put the reason into `outcome`."""
-        try:
-            if canary_files.is_canary(file.url):
-                return canary_files.content(self._database, self._policy, self._detector.digester, file.url)
-            return fetch(self._github, file)
-        except GitHubError as err:
-            if err.reason == "too_large":
-                outcome.counts["unread_file_over_limit"] += 1
-                outcome.is_partial = True
-            else:
-                outcome.error = err
-        return None
+    def _fetched(self, file: RemoteFile) -> bytes:
+        if canary_files.is_canary(file.url):
+            return canary_files.content(self._database, self._policy, self._detector.digester, file.url)
+        return fetch(self._github, file)
 
-    def _scanned(self, file: RemoteFile, content: bytes, outcome: ItemOutcome[RemoteFile]) -> Sequence[Candidate]:
+    def _scanned(self, file: RemoteFile, content: bytes) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:
+        outcome = ItemOutcome(file)
         budget = ScanBudget.for_first_look(self._budget) if self._is_first_look else self._budget
         result = self._detector.scan(Document(content, file.place), budget)
         candidates = self._limits.take(result.candidates)
@@ -251,7 +252,7 @@ class _Reader:
         outcome.counts["candidates"] += len(candidates)
         if self._is_first_look and SPENT in result.unread and not budget.has_time:
             outcome.is_slow = True
-            return candidates  # the slow job reads the rest, or counts it as unread
+            return outcome, candidates  # the slow job reads the rest, or counts it as unread
         outcome.counts["unread_candidates_over_limit"] += over
         outcome.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
         missed = not_read(result, file.place, len(content))
@@ -262,11 +263,19 @@ class _Reader:
             outcome.is_partial = outcome.is_cut_off = True
         elif result.unread or over:
             outcome.is_partial = True
-            # Other files of the page have used up the shared budget. A retry reads this file with a budget of its own.
+            # Other files of the page have used up the shared scan budget. A retry reads this file with a separate
+            # budget.
             outcome.is_cut_off = SPENT in result.unread and self._is_shared
         else:
             self.found[file] = candidates
-        return candidates
+        return outcome, candidates
+
+
+def _not_fetched(file: RemoteFile, err: GitHubError) -> ItemOutcome[RemoteFile]:
+    """Return the outcome of a file that could not be fetched."""
+    if err.reason == "too_large":
+        return ItemOutcome(file, counts=Counter({"unread_file_over_limit": 1}), is_partial=True)
+    return ItemOutcome(file, error=err)
 
 
 def remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) -> None:

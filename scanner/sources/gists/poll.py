@@ -1,9 +1,10 @@
 """The source that polls public gists.
 
-A poll reads the list of new and changed gists until it reaches gists that the last poll has read.
+A poll reads the list of new and changed gists until it reaches gists that the previous poll has read.
 
 GitHub lists at most 3,000 gists, the most recently changed first:
 https://docs.github.com/rest/gists/gists#list-public-gists
+
 GitHub Apps may not use the list:
 https://docs.github.com/rest/authentication/endpoints-available-for-github-app-installation-access-tokens
 """
@@ -69,13 +70,13 @@ _RAW = re.compile(r"/raw/([0-9a-f]{40}(?:[0-9a-f]{24})?)/")
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """The rest of a list that could not be read to its end.
+    """The rest of the list that polls could not read, because a page failed. A later poll must read it.
 
     Attributes:
-        since: The list begins with changes at this time.
+        since: The list contains changes from this time on.
         page: The page that failed.
-        until: The oldest change that was read.
-        polls: Polls that have failed to read the rest.
+        until: The time of the oldest change that was read.
+        polls: The number of polls that have failed to read the rest.
     """
 
     since: str
@@ -97,13 +98,13 @@ class GistPoll:
     """The result of one poll.
 
     Attributes:
-        fresh: Gists that are new or changed.
-        versions: Id and time of change of every gist listed, the newest first.
-        times: The times of change of the gists listed.
-        counts: Counters.
-        overlaps: The poll reached gists that earlier polls have read.
+        fresh: The gists that are new or changed.
+        versions: The id and the time of change of every listed gist, the newest first.
+        times: The times of change of the listed gists.
+        counts: Counters by name.
+        overlaps: Whether the poll reached gists that earlier polls have read.
         owed: The rest of the list, if this poll could not read it.
-        passed_over: Known gists on pages that were skipped.
+        passed_over: The number of known gists on pages that the poll skipped.
         error: Why a page after the first could not be read.
     """
 
@@ -115,11 +116,36 @@ class GistPoll:
     owed: Owed | None = None
     passed_over: int = 0
     error: GitHubError | None = None
+    _listed: set[str] = field(default_factory=set)
+
+    def note(self, gist: Any) -> bool:
+        """Record the version and the time of a listed gist.
+
+        Return whether the gist is usable and was not listed before in this poll.
+        """
+        if not isinstance(gist, dict) or not isinstance(gist.get("id"), str) or not _ID.fullmatch(gist["id"]):
+            self.counts["unusable_gist"] += 1
+            return False
+        at = parse_time(gist.get("updated_at"))
+        version = f"{gist['id']}@{at.isoformat() if at else ''}"
+        if at is not None:
+            self.times.append(at)
+        if version in self._listed:
+            return False
+        self._listed.add(version)
+        self.versions.append(version)
+        return True
 
 
 @dataclass(slots=True)
 class GistRead:
-    """What an entry of the list shows of a gist: candidates in its texts, files to fetch, and counters."""
+    """The contents of gists, as far as they were read.
+
+    Attributes:
+        candidates: The candidates in their texts.
+        files: The files that are still to be fetched.
+        counts: Counters by name.
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
     files: list[RemoteFile] = field(default_factory=list)
@@ -129,7 +155,10 @@ class GistRead:
 def poll(
     database: Database, github: GitHub, detector: Detector, *, wait: Callable[[float], None] = time.sleep
 ) -> PollReport:
-    """Poll if it is due, and queue jobs for the files of new and changed gists. `wait` sleeps."""
+    """Poll if the source is due, and queue jobs for the files of new and changed gists.
+
+    `wait` is the function that sleeps.
+    """
     return leased_poll.run_if_due(database, SOURCE, wait, lambda leased: _poll(database, github, detector, leased))
 
 
@@ -149,16 +178,16 @@ def _poll(database: Database, github: GitHub, detector: Detector, leased: Leased
     candidates = [candidate for gist in read for candidate in gist.candidates]
     for gist in read:
         polled.counts.update(gist.counts)
-    files = _fetch_what_must_not_be_stored(
-        github, detector, [file for gist in read for file in gist.files], candidates, polled.counts, budget
-    )
+    fetched = _fetch_what_must_not_be_stored(github, detector, [file for gist in read for file in gist.files], budget)
+    candidates += fetched.candidates
+    polled.counts.update(fetched.counts)
     limits = CandidateLimits()
     candidates = limits.take(candidates)
     polled.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
-    # Spend at most the source's own share of the remaining budget until its reset.
+    # Until the quota's reset, use only this source's own share of the remaining quota.
     pace = github.gate.seconds_a_request("core") * polled.counts["requests"] / (1 - RESERVE)
     with database.write() as session:
-        jobs = _commit(session, leased, polled, candidates, files, pace)
+        jobs = _commit(session, leased, polled, candidates, fetched.files, pace)
     return PollReport(True, len(polled.fresh), jobs, len(candidates), polled.error.reason if polled.error else None)
 
 
@@ -170,9 +199,9 @@ def list_new(
     Args:
         github: The client.
         known: The versions that earlier polls have read.
-        newest_seen_at: The time of the newest change that was read.
-        owed: The rest of a list that an earlier poll could not read. With it, read to the end of the list and do not
-            stop at a known version. The failed poll may have read that version, but not the older ones after it.
+        newest_seen_at: The time of the newest change that earlier polls have read.
+        owed: The rest of a list that an earlier poll could not read. If given, read to the end of the list and do not
+            stop at a known version: the failed poll may have read this version, but not the older versions after it.
 
     Raises:
         GitHubError: The first page could not be read.
@@ -184,7 +213,6 @@ def list_new(
     first_url = f"{github.api_url}/gists/public"
     url, page = first_url, 1
     params: dict[str, str | int] | None = first
-    seen: set[str] = set()
     while page <= (MAX_PAGES if since else FIRST_PAGES):
         try:
             response, listed = get_json(github, url, params=params, expected=list)
@@ -195,42 +223,46 @@ def list_new(
             polled.owed = _still_owed(since, page, polled, owed, has_met_known=has_met_known) if since else None
             break
         polled.counts["requests"] += 1
-        fresh = [gist for gist in listed if _take(gist, seen, polled) and polled.versions[-1] not in known]
+        fresh = [gist for gist in listed if polled.note(gist) and polled.versions[-1] not in known]
         polled.fresh += fresh
         has_met_known = has_met_known or not known.isdisjoint(polled.versions)
         following = next_page(github, response)
-        # The list begins before the newest known gist, so reaching its end counts as an overlap.
+        # The list goes back to before the newest known gist. So if its end is reached, no gist is missing.
         is_at_end = following is None and len(listed) < PAGE_SIZE
         if is_at_end or not (fresh or owed):
             break
         page += 1
         if owed and not fresh and page < owed.page - 1:
-            # All pages before the failed one are known. Continue one page earlier, because deleted gists move later
-            # ones up.
+            # All pages before the failed page are known. Continue one page earlier, because deleted gists move later
+            # gists to an earlier page.
             polled.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
-        # The next page's address contains all parameters. A full page has a next page, even if GitHub links to none.
+        # The address of the next page already contains all parameters. A full page has a next page, even if GitHub
+        # links to none.
         url, params = (following, None) if following else (first_url, {**first, "page": page})
     polled.overlaps = is_at_end or (has_met_known and not owed)
     return polled
 
 
 def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
-    """Return the rest of the list after this poll failed at `page`. `before`: the rest after the last poll."""
-    # Join the spans that the two polls have read only if they overlap.
+    """Return the rest of the list after this poll failed at `page`.
+
+    `before` is the rest that the previous poll left.
+    """
+    # If the spans that the two polls have read overlap, join them.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)
 
 
 def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget: ScanBudget | None = None) -> GistRead:
-    """Scan a gist's description and file names, and return them with the files to fetch.
+    """Scan the texts in a gist's entry of the list. Return their candidates and the files to fetch.
 
     Args:
         gist: The entry of the list; hostile.
         web_url: The address of the website.
-        detector: Scans.
-        budget: The scan budget that all texts of the poll share.
+        detector: Scans the texts.
+        budget: The scan budget (processor time and bytes) that all texts of the poll share.
     """
     read = GistRead()
     read.counts["gists"] += 1
@@ -260,9 +292,10 @@ def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget:
 
 
 def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
-    """Return the key of a file's content. An update of a gist lists all its files again, most of them unchanged.
+    """Return the key that identifies a file's content, or None if its address has no id.
 
-    The id in a raw address is the blob's. If GitHub changes it to the commit's id, the name in the key still
+    When a gist is updated, GitHub lists all its files again, and the keys show which are unchanged. The id in a raw
+    address is the id of the blob. If GitHub replaces it by the id of the commit, the name in the key still
     distinguishes the files.
     """
     try:
@@ -274,49 +307,31 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
     return "gist_file", f"{found[1]}:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def _take(gist: Any, seen: set[str], polled: GistPoll) -> bool:
-    """Return whether the gist is usable and was not listed before in this poll. Note its version and time."""
-    if not isinstance(gist, dict) or not isinstance(gist.get("id"), str) or not _ID.fullmatch(gist["id"]):
-        polled.counts["unusable_gist"] += 1
-        return False
-    at = parse_time(gist.get("updated_at"))
-    version = f"{gist['id']}@{at.isoformat() if at else ''}"
-    if at is not None:
-        polled.times.append(at)
-    if version in seen:
-        return False
-    seen.add(version)
-    polled.versions.append(version)
-    return True
-
-
 def _fetch_what_must_not_be_stored(
-    github: GitHub,
-    detector: Detector,
-    files: Sequence[RemoteFile],
-    candidates: list[Candidate],
-    counts: Counter[str],
-    budget: ScanBudget,
-) -> list[RemoteFile]:
-    """Fetch at once the files whose address contains a token, because no row may contain it. Return the other files."""
-    others, fetched = [], 0
+    github: GitHub, detector: Detector, files: Sequence[RemoteFile], budget: ScanBudget
+) -> GistRead:
+    """Fetch now the files whose address contains a token, because no job's row may contain it.
+
+    Return the candidates in these files, and the other files.
+    """
+    read, fetched = GistRead(), 0
     for file in files:
         if redact(file.url) == file.url:
-            others.append(file)
+            read.files.append(file)
             continue
         fetched += 1
         if fetched > MAX_FETCHED_AT_ONCE:
-            counts["unread_address_with_token"] += 1
+            read.counts["unread_address_with_token"] += 1
             continue
         try:
             content = get_bytes(github, file.url, limit=file.limit)
         except GitHubError as err:
-            counts[f"error_{err.reason}"] += 1
+            read.counts[f"error_{err.reason}"] += 1
             continue
         result = detector.scan(Document(content, file.place), budget)
-        candidates += result.candidates
-        counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
-    return others
+        read.candidates += result.candidates
+        read.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    return read
 
 
 def _commit(
@@ -332,7 +347,7 @@ def _commit(
     before = leased.newest_seen_at
     newest = max((at for at in [before, *polled.times] if at and at <= now), default=before)
     missed = _missed(leased, polled) if known else None
-    # If the unread rest of the list was recorded as a gap, no later poll needs to read it.
+    # If the unread rest of the list was recorded as a gap, later polls do not have to read it.
     owed = polled.owed if missed is None else None
     leased_poll.end(
         session,
@@ -353,9 +368,12 @@ def _commit(
 
 
 def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
-    """Return the gap if gists were missed: the list no longer contains them, or too many polls could not read it."""
+    """Return a gap if gists were missed.
+
+    Either the list has lost them, or too many polls could not read it to its end.
+    """
     before = _owed(leased)
-    # The unread rest that an earlier poll left is older than everything that it read.
+    # An earlier poll may have left a rest of the list, which is older than everything that it has read.
     covered = (parse_time(before.since) if before else None) or leased.newest_seen_at
     oldest = polled.owed.until if polled.owed else min(polled.times, default=None)
     is_left = polled.owed.polls >= MAX_OWED_POLLS if polled.owed else not polled.overlaps
@@ -370,7 +388,7 @@ def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
 
 def _owed(leased: LeasedPoll) -> Owed | None:
     value = leased.cursor.get("owed")
-    # An earlier version of the program stored only the time.
+    # An earlier version of r8scan stored only the time.
     return Owed(value) if isinstance(value, str) else Owed.from_json(value) if value else None
 
 

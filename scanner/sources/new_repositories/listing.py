@@ -1,8 +1,10 @@
-"""Reading of the list of public repositories by id, overlapping with the poll before.
+"""The reader of GitHub's list of public repositories, which is ordered by id.
 
-After a pause, the newest repositories are listed first.
+Each poll overlaps with the ids of the previous poll. After a pause of the service, the newest repositories are listed
+first.
 
-It sends requests but does not use the database. https://docs.github.com/rest/repos/repos#list-public-repositories
+This module sends requests but does not use the database.
+https://docs.github.com/rest/repos/repos#list-public-repositories
 """
 
 from __future__ import annotations
@@ -46,9 +48,10 @@ class ListPosition:
 
     Attributes:
         newest: The highest id that was listed. 0 before the first poll.
-        known: Listed ids that an overlap may list again.
-        deep_at: When the longer overlap is due, in seconds since the epoch.
-        owed: Spans of ids to catch up on (above the first, up to the second id), the newest last.
+        known: Ids that were listed before and that an overlapping poll may list again.
+        deep_at: When the next poll with the longer overlap is due, in seconds since the epoch.
+        owed: Spans of ids that must still be listed, the newest last. A span excludes its first id and includes its
+            second.
     """
 
     newest: int = 0
@@ -79,10 +82,10 @@ class Listing:
     """One poll of the list.
 
     Attributes:
-        place: The position in the list. The poll advances it.
+        place: The position in the list, which the poll advances.
         found: Repositories that were not listed before.
         given_up: Spans of ids that will not be listed.
-        counts: Counters.
+        counts: Counters by name.
     """
 
     place: ListPosition
@@ -91,10 +94,10 @@ class Listing:
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(self, github: GitHub, now: float) -> None:
-        """List new repositories, then catch up on a part of `owed`.
+        """List new repositories, then list a part of the ids in `place.owed`.
 
         Raises:
-            GitHubError: A page could not be read. What was listed before stays in `found`.
+            GitHubError: A page could not be read. Repositories that were listed before stay in `found`.
         """
         place = self.place
         if not place.newest:
@@ -111,10 +114,10 @@ class Listing:
         place.known = {number for number in place.known if number > place.newest - DEEP_OVERLAP_IDS}
 
     def _list(self, github: GitHub, since: int, pages: int, until: int = MAX_ID) -> tuple[int, bool]:
-        """List repositories with ids above `since`, in at most `pages` pages.
+        """List repositories with ids above `since`, in at most `pages` pages, up to the id `until`.
 
         Returns:
-            The highest id that was reached, and whether `until` or the list's end was reached.
+            The highest id that was reached, and whether this is the end: `until`, or the end of the list.
         """
         reached, url = since, None
         for _ in range(pages):
@@ -130,14 +133,16 @@ class Listing:
                 self.place.newest = max(self.place.newest, highest)
             if page.after is None or highest >= until:
                 return max(highest, reached), True
-            # Follow the next page's address only if this page made progress. Otherwise it could lead in a circle.
+            # Follow the link to the next page only if this page made progress. Otherwise GitHub's links could lead in a
+            # circle.
             url = page.after if highest > reached else None
             reached = max(highest, reached)
         return reached, False
 
     def _jump(self, github: GitHub, reached: int) -> None:
-        """Jump to the newest repository, and catch up later on the ids in between, so that new repositories need not
-        wait.
+        """Jump to the newest repository, so that new repositories do not have to wait.
+
+        The ids in between are listed by later polls.
         """
         newest = self._newest(github, reached)
         start, self.place.newest = reached, newest
@@ -160,7 +165,7 @@ class Listing:
             self.place.owed.append((reached, end))
 
     def _newest(self, github: GitHub, known: int) -> int:
-        """Return the highest id, found by bisection. The list is empty above it."""
+        """Return the highest id. Find it by bisection: the list is empty above this id."""
         low, high, step = known, known + 1, 1
         while high < MAX_ID and self._has_any(github, high):
             low, step = high, step * 4

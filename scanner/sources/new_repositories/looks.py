@@ -1,4 +1,7 @@
-"""Looks at new repositories until their first push, by node id. One GraphQL point pays for a hundred of them."""
+"""Requests by node id that check whether new repositories have received their first push.
+
+A request looks at a hundred repositories and costs one GraphQL point.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ MAX_LOOKS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A new repository without a push so far. `looks`: the number of looks so far."""
+    """A new repository without a push so far. `looks` is the number of times that r8scan has looked at it."""
 
     repository_id: int
     node_id: str
@@ -37,15 +40,15 @@ class Waiting:
 
 @dataclass(slots=True)
 class Looks:
-    """The looks of one poll.
+    """The looks of one poll at new repositories, and their results.
 
     Attributes:
-        pushed: Repositories that have a first push.
+        pushed: Repositories that have received their first push.
         empty: Repositories that are still empty.
         unseen: Repositories that GitHub's answer left out, because the query cost too much.
         failed: Repositories that may be missing because of an error at GitHub.
-        gone: Repositories that are not public any more.
-        counts: Counters.
+        gone: Repositories that are no longer public.
+        counts: Counters by name.
     """
 
     pushed: list[ListedRepository] = field(default_factory=list)
@@ -84,7 +87,10 @@ class Looks:
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed
 
     def write(self, session: Session) -> None:
-        """Store the next look of each repository. Delete those that were pushed, are gone or had their last look."""
+        """Store when each repository is next looked at.
+
+        Delete those that were pushed to, are gone or had their last look.
+        """
         last = [row.repository_id for row in self.empty if row.looks + 1 >= len(LOOKS_AFTER)]
         never_seen = [row.repository_id for row in self.failed if row.looks + 1 >= len(LOOKS_AFTER)]
         for looks in range(len(LOOKS_AFTER) - 1):
@@ -103,7 +109,7 @@ class Looks:
 
 
 def due(session: Session) -> list[Waiting]:
-    """Return the repositories whose next look is due, the longest overdue first."""
+    """Return the repositories that are due for a look, the longest overdue first."""
     statement = (
         select(NewRepository.repository_id, NewRepository.node_id, NewRepository.looks)
         .where(NewRepository.next_look_at <= db_now())
@@ -115,7 +121,7 @@ def due(session: Session) -> list[Waiting]:
 
 
 def wait_for_first_push(session: Session, found: Sequence[ListedRepository]) -> None:
-    """Store the repositories, so that they are looked at until their first push. Keep those that are stored already."""
+    """Store new repositories, so that later polls look at them until their first push. Leave stored ones unchanged."""
     rows = [{"repository_id": one.id, "node_id": one.node_id} for one in sorted(found, key=lambda one: one.id)]
     if rows:
         statement = insert_or_nothing(session, NewRepository)

@@ -41,7 +41,7 @@ def poll(
 ) -> PollReport:
     """Poll if the source is due.
 
-    `vendor` is the vendor's name: repositories that mention it are read first. `wait` sleeps.
+    `vendor` is the vendor's name: repositories that mention it are read first. `wait` is the function that sleeps.
     """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, lease)
@@ -55,7 +55,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     listing, looked = Listing(ListPosition.from_json(lease.cursor)), Looks()
     with database.read() as session:
         due = looks.due(session)
-    # Listing and looks have separate quotas, so each continues if the other fails.
+    # The listing and the looks have separate quotas, so each continues if the other fails.
     errors = [
         _error_of(lambda: listing.run(github, time.time())),
         _error_of(lambda: looked.run(github, due)),
@@ -97,7 +97,7 @@ def _commit(
         interval=leased_poll.MIN_INTERVAL_SECONDS if is_full else interval,
         counts=+(listing.counts + looked.counts),
         newest=datetime.now(UTC) if listing.found else None,
-        # Leave out the waiting time, because the gate enforces it for each of the two quotas.
+        # Leave out the waiting time of the error, because the gate enforces it for each of the two quotas.
         error=None if error is None else GitHubError(error.reason, str(error)),
     )
     if candidates:
@@ -112,7 +112,7 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError) -> PollRep
 
 
 def _error_of(action: Callable[[], None]) -> GitHubError | None:
-    """Run the action. Return the GitHubError that stopped it, or None."""
+    """Call the action. Return the GitHubError that it raised, or None."""
     try:
         action()
     except GitHubError as err:
@@ -121,9 +121,12 @@ def _error_of(action: Callable[[], None]) -> GitHubError | None:
 
 
 def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
-    """Return the gap for ids that will not be listed. It begins with the newest repository that was seen before."""
+    """Return the gap for ids that will not be listed.
+
+    It begins at the time of the newest repository that was seen before.
+    """
     now = datetime.now(UTC)
-    # About half of all ids are public: https://github.com/github/rest-api-description/issues/4531.
+    # About half of all ids belong to public repositories: https://github.com/github/rest-api-description/issues/4531.
     return MissedSpan(lease.newest_seen_at or now, now, (span[1] - span[0]) // 2, "not_caught_up")
 
 

@@ -8,7 +8,7 @@ MAX_SHARE = 0.25
 
 
 def spread(seconds: float) -> float:
-    """Return the delay plus up to MAX_SHARE of it.
+    """Return the delay plus a random part of at most MAX_SHARE of the delay.
 
     The result is never shorter than the delay, because GitHub may have asked for that delay.
     """

@@ -1,4 +1,4 @@
-"""Leased polls: a worker takes a source's lease when its poll is due, renews it, and ends it with the poll's results.
+"""Leased polls: a worker takes a source's lease when a poll is due, renews it, and ends the poll with its results.
 
 The module does not know how a source is polled.
 """
@@ -47,9 +47,9 @@ class LeasedPoll:
     Attributes:
         lease: The source's lease.
         source: The source's name.
-        cursor: Where the last poll stopped.
+        cursor: The position at which the previous poll stopped, as JSON.
         newest_seen_at: The time of the newest item that the source has ever shown.
-        polls_over_time: Consecutive polls before this one that hit their time limit.
+        polls_over_time: The number of consecutive polls before this one that exceeded their time limit.
     """
 
     lease: Lease
@@ -61,8 +61,8 @@ class LeasedPoll:
     def budget(self) -> ScanBudget:
         """Return the budget for scanning all texts of this poll.
 
-        If MAX_POLLS_OVER_TIME polls in a row have hit their time limit, return an empty budget. The text that makes the
-        polls hang is then counted as unread, and the source continues.
+        If MAX_POLLS_OVER_TIME polls in a row have exceeded their time limit, return a spent budget. The text that makes
+        the polls hang is then counted as unread, and the source continues.
         """
         budget = ScanBudget.for_poll()
         if self.polls_over_time >= MAX_POLLS_OVER_TIME:
@@ -72,7 +72,10 @@ class LeasedPoll:
 
 @dataclass(frozen=True, slots=True)
 class MissedSpan:
-    """A span of time in which the source missed events. `estimated`: their number, estimated from the observed rate."""
+    """A span of time in which the source missed events.
+
+    `estimated` is the number of missed events, estimated from the observed rate.
+    """
 
     from_at: datetime
     until_at: datetime
@@ -90,7 +93,7 @@ def ensure(session: Session, source: str) -> None:
 
 
 def due_sources(database: Database, sources: Iterable[str]) -> list[str]:
-    """Return the sources that are due within MIN_INTERVAL_SECONDS and are not being polled, in the given order."""
+    """Return the sources that are due within MIN_INTERVAL_SECONDS and that no worker polls, in the given order."""
     with database.read() as session:
         due = dict(session.execute(_which_are_due()).tuples().all())
     return [source for source in sources if due.get(source, True)]
@@ -98,14 +101,15 @@ def due_sources(database: Database, sources: Iterable[str]) -> list[str]:
 
 @cache
 def _which_are_due() -> Select[str, bool]:
-    """Return the query of `due_sources`, which runs every second and is built only once."""
+    """Return the query of `due_sources`. It is built only once, because it runs every second."""
     return select(SourceState.source, leases.is_due(SourceState, MIN_INTERVAL_SECONDS))
 
 
 def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> LeasedPoll | None:
-    """Take the source's lease if its poll is due. Return None if it is not, or if another worker holds the lease.
+    """Take the source's lease if its poll is due. Return None if it is not due or another worker holds the lease.
 
-    Wait for a poll that is due within MIN_INTERVAL_SECONDS, because the scheduler's ticks jitter.
+    If the poll is due within MIN_INTERVAL_SECONDS, wait for that time, because the scheduler's ticks are not exact.
+    `wait` is the function that sleeps.
     """
     with database.read() as session:
         statement = select(SourceState.next_poll_at, db_now()).where(SourceState.source == source)
@@ -125,7 +129,7 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
         if lease is None:
             return None
         state = _state(session, source)
-        # The interval counts from the start of the poll, so that the poll's duration is not added to it.
+        # The interval is counted from the start of the poll, so that the poll's duration is not added to it.
         lease.write(session, next_poll_at=db_now(MIN_INTERVAL_SECONDS))
         is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
         return LeasedPoll(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)
@@ -134,7 +138,7 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
 def run_if_due(
     database: Database, source: str, wait: Callable[[float], None], work: Callable[[LeasedPoll], PollReport]
 ) -> PollReport:
-    """Poll the source by `work` if its poll is due. Renew its lease up to the poll's time limit.
+    """If the source's poll is due, call `work` to poll the source. Renew the lease up to the poll's time limit.
 
     Returns:
         The report of `work`, or an empty report if the poll was not due.
@@ -173,15 +177,16 @@ def end(
     Args:
         session: The caller's transaction.
         leased: The leased poll.
-        cursor: Where the next poll begins.
+        cursor: The position at which the next poll begins, as JSON.
         interval: Seconds from the start of this poll to the start of the next one.
-        counts: Added to the source's counters.
-        newest: The time of the newest item seen. None: unchanged.
+        counts: The counts to add to the source's counters.
+        newest: The time of the newest item that the source has shown. None: unchanged.
         missed: The gap that the poll found, if any.
-        error: Why a part of the poll failed, for the status. Its `retry_after` decides when the next poll is due.
+        error: The reason why a part of the poll failed, which `r8scan status` shows. If it has `retry_after`, the next
+            poll is due after that many seconds.
 
     Raises:
-        LeaseLost: Another worker has taken the lease since.
+        LeaseLost: Another worker has taken the lease meanwhile.
     """
     state = _state(session, leased.source)
     total = Counter(state.counts)
@@ -208,10 +213,10 @@ def end(
 
 
 def defer(session: Session, leased: LeasedPoll, err: GitHubError) -> None:
-    """End a failed poll. The next one follows after the time that GitHub asks for, or after an exponential backoff.
+    """End a failed poll. The next poll follows after the time that GitHub asks for, or after an exponential backoff.
 
     Raises:
-        LeaseLost: Another worker has taken the lease since.
+        LeaseLost: Another worker has taken the lease meanwhile.
     """
     _log.warning("%s: %s", leased.source, err)
     state = _state(session, leased.source)
@@ -256,7 +261,10 @@ def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) ->
 
 
 def release(database: Database, leased: LeasedPoll) -> None:
-    """Release the lease of a poll whose process is shutting down. The source's poll is due again at once."""
+    """Release the lease of a poll whose process is shutting down.
+
+    The source is due again within MIN_INTERVAL_SECONDS.
+    """
     with database.write() as session:
         session.execute(
             update(SourceState)
@@ -286,7 +294,7 @@ def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
 def extend_gap(session: Session, source: str, missed: MissedSpan) -> None:
     """Record a gap as `record_gap` does, but extend the source's latest gap of the same reason if it is adjacent.
 
-    Otherwise a source with short spans would write a row for each of them.
+    Otherwise a source that misses many short spans would write a row for each span.
     """
     statement = (
         select(Gap)

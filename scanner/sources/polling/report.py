@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PollReport:
-    """Counts of what a poll stored. `error` is the reason for which it failed wholly or in part, or None."""
+    """The numbers of items that a poll stored.
+
+    `error` is the reason why the whole poll or a part of it failed, or None.
+    """
 
     polled: bool = False
     events: int = 0
@@ -16,7 +19,7 @@ class PollReport:
     error: str | None = None
 
     def plus(self, other: PollReport) -> PollReport:
-        """Return the sum of two reports of one source, with the error of the later report `other`."""
+        """Return the sum of two reports of one source. Its error is that of `other`, the later report."""
         return PollReport(
             self.polled or other.polled,
             self.events + other.events,

@@ -27,7 +27,7 @@ class PollContext(Protocol):
     def github(self) -> GitHub: ...
     @property
     def github_of_gists(self) -> GitHub:
-        """Return the client that may list gists. GitHub does not let an App list them."""
+        """Return the client that may list gists. GitHub does not let an App list gists."""
 
     @property
     def detector(self) -> Detector: ...
@@ -36,7 +36,7 @@ class PollContext(Protocol):
 
 
 def github_for_listings(context: PollContext) -> GitHub:
-    """Return the client for listings of all repositories: that of a personal token, if there is one.
+    """Return the client for listings of all repositories: the client with a personal token, if there is one.
 
     GitHub does not document which repositories GraphQL shows to an App.
     """
@@ -49,10 +49,11 @@ class Source:
     """A source of public content that is polled.
 
     Attributes:
-        name: Its name in `R8SCAN_SOURCES`, in the database and in `r8scan status`.
-        poll: Polls the source if it is due. It runs in the pool for polls, so it must wait only for the source.
-        job_kinds: Kinds of jobs that a poll may queue. The workers for these kinds are woken at once.
-        droppable: For each kind of job, the priorities of jobs that may be dropped when the queue is too long.
+        name: The source's name in `R8SCAN_SOURCES`, in the database and in `r8scan status`.
+        poll: The function that polls the source if it is due. It occupies a thread of the pool for polls, so it must
+            not wait for anything but its source.
+        job_kinds: The kinds of jobs that a poll may queue. The workers for these kinds are woken after the poll.
+        droppable: For each kind of job, the priorities of jobs that load shedding may drop.
     """
 
     name: str

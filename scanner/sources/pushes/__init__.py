@@ -1,1 +1,4 @@
-"""Reading of pushes through the git protocol, object by object. Likely pushes are read first."""
+"""Reading of pushes through the git protocol, object by object.
+
+Pushes that are likely to contain a token come first.
+"""

@@ -1,28 +1,28 @@
-"""Reading of a push by the REST API's comparison: the fallback if the git server answers with an error."""
+"""Reading of a push by the REST API's comparison, which is used if the git server answers with an error."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from scanner.detection import Detector, Document, Place, redact
+from scanner.detection import Candidate, Document, Place, redact
 from scanner.github.client import GitHub
 from scanner.github.compare import Comparison, compare, read_singly
 from scanner.github.errors import GitHubError, NotFound
 from scanner.github.urls import blob_url, commit_url
-from scanner.sources.pushes.push import Push, PushReading
+from scanner.sources.pushes.push import Push, ReadPart, ScanContext
 
 NOT_COMPARED = ("http_406", "http_500")
 """The difference is too large, or takes too long: https://docs.github.com/rest/commits/commits#compare-two-commits"""
 
 
 def _compared(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return what the REST API shows of the push: the comparison, the new commit alone, or single commits."""
+    """Return what the REST API shows of the push: the comparison, the new commit alone, or each commit."""
     try:
         return compare(github, repository, before, head)
     except NotFound as err:
         if not before or err.reason != "not_found":
             raise
-        # After a force push, the old commit may be gone. Read only the new commit.
+        # After a force push, the old commit may be gone. Then read only the new commit.
         comparison = compare(github, repository, "", head)
         comparison.unread["between_commits"] += 1
         return comparison
@@ -32,22 +32,22 @@ def _compared(github: GitHub, repository: str, before: str, head: str) -> Compar
         return read_singly(github, repository, before, head)
 
 
-def read_comparison(
-    github: GitHub, push: Push, before: str, head: str, detector: Detector, reading: PushReading
-) -> None:
-    """Scan what the REST API shows between two commits, and add it to the reading. Raises GitHubError.
+def read_comparison(github: GitHub, push: Push, before: str, head: str, context: ScanContext) -> ReadPart:
+    """Scan what the REST API shows between two commits. Raises GitHubError.
 
     Args:
         github: The client.
         push: The push.
-        before: The old commit. Empty: read `head` alone.
-        head: The new commit.
-        detector: Scans.
-        reading: The result to add to. It also counts what the comparison does not show.
+        before: The id of the old commit. Empty: read `head` alone.
+        head: The id of the new commit.
+        context: The detector, and the limits that all documents of the push share.
+
+    Returns:
+        The candidates with their places. `unread` also counts what the comparison does not show.
     """
     comparison = _compared(github, push.repository, before, head)
-    reading.unread.update(comparison.unread)
-    reading.unread["read_by_rest"] += 1
+    part = ReadPart(unread=comparison.unread)
+    part.unread["read_by_rest"] += 1
     place = Place(
         "file",
         repository=redact(push.repository),
@@ -55,23 +55,22 @@ def read_comparison(
         ref=push.ref or None,
         published_at=push.published_at,
     )
+
+    def scan(text: str, place: Place) -> list[Candidate]:
+        result = context.detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), context.budget)
+        part.unread.update(result.unread)
+        return context.limits.take(result.candidates)
+
     for changed in comparison.files:
         file_place = replace(place, path=changed.path, commit=changed.commit)
         name_url = commit_url(github.web_url, push.repository, changed.commit)
-        name_place = replace(file_place, kind="file_name", url=name_url)
-        named = detector.scan(Document(changed.path.encode("utf-8", "surrogatepass"), name_place), reading.budget)
-        names = reading.limits.take(named.candidates)
-        reading.candidates.extend(replace(candidate, line=0) for candidate in names)
-        reading.unread.update(named.unread)
-        result = detector.scan(Document(changed.text.encode("utf-8", "surrogatepass"), file_place), reading.budget)
-        reading.unread.update(result.unread)
-        for candidate in reading.limits.take(result.candidates):
+        names = scan(changed.path, replace(file_place, kind="file_name", url=name_url))
+        part.candidates.extend(replace(candidate, line=0) for candidate in names)
+        for candidate in scan(changed.text, file_place):
             line = changed.lines[candidate.line - 1] if 0 < candidate.line <= len(changed.lines) else 0
             url = redact(blob_url(github.web_url, push.repository, changed.commit, changed.path, line))
-            reading.candidates.append(replace(candidate, line=line, place=replace(candidate.place, url=url)))
+            part.candidates.append(replace(candidate, line=line, place=replace(candidate.place, url=url)))
     for sha, message in comparison.messages:
         url = commit_url(github.web_url, push.repository, sha)
-        commit_place = replace(place, kind="commit", commit=sha, url=url)
-        result = detector.scan(Document(message.encode("utf-8", "surrogatepass"), commit_place), reading.budget)
-        reading.unread.update(result.unread)
-        reading.candidates.extend(reading.limits.take(result.candidates))
+        part.candidates.extend(scan(message, replace(place, kind="commit", commit=sha, url=url)))
+    return part

@@ -1,7 +1,7 @@
-"""Queueing of discovered pushes. Their source knows that they happened, but not which commit came before them.
+"""Queueing of discovered pushes: pushes whose source does not know which commit came before them.
 
-A listing of repositories shows the time of the latest push, and at best the default branch's tip. A source only reports
-what the listing shows. This module decides the order of reading, and the reader decides how to read a push.
+Such a source is a listing of repositories. It shows the time of the latest push, and at best the default branch's tip.
+This module decides in which order the pushes are read, and the reader decides how to read a push.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ PUSHES_A_JOB = 25
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredPush:
-    """A push to a public repository, as a listing shows it. All fields but `repository` and its id may be unknown.
+    """A push to a public repository, as a listing shows it. Only `repository` and its id are always known.
 
     Attributes:
         repository_id: GitHub's id of the repository.
-        repository: Owner and name as GitHub wrote them; hostile. The source has checked it with `is_repository_name`.
-        pushed_at: When it was pushed, by GitHub's clock.
+        repository: The owner and the name from GitHub; hostile. The source has checked them with `is_repository_name`.
+        pushed_at: The time of the push by GitHub's clock.
         default_branch: The default branch's name without `refs/heads/`, or None.
-        tip: The commit of the default branch when the source looked. The push may have gone to another branch.
-        previous_tip: The default branch's tip when the same source looked earlier, or None.
+        tip: The default branch's tip when the source saw it, or None. The push may have gone to another branch.
+        previous_tip: The default branch's tip when the same source saw it before, or None.
         created_at: When the repository was created.
-        is_new: The repository was created recently, and this is the first push that the source saw.
-        is_fork: The repository is a fork.
+        is_new: Whether the repository was created recently and this is the first push that the source saw.
+        is_fork: Whether the repository is a fork.
         size_kb: Size on GitHub's disk in kilobytes.
         language: The main language by GitHub's name.
-        mentions_vendor: The name or the description mentions the vendor.
+        mentions_vendor: Whether the repository's name or description mentions the vendor.
     """
 
     repository_id: int
@@ -63,7 +63,7 @@ class DiscoveredPush:
 
 
 def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, source: str) -> int:
-    """Queue jobs that read the pushes, in the caller's transaction, under this source's name.
+    """Queue jobs that read the pushes, in the caller's transaction. `source` is the source of the jobs.
 
     Return the number of jobs.
     """
@@ -84,7 +84,7 @@ def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, sour
 
 
 def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
-    """Return the push in the reader's format. Without a tip, the reader lists the refs."""
+    """Return the push in the reader's format. If it has no tip, the reader will list the refs."""
     ref = f"refs/heads/{found.default_branch}" if found.default_branch and found.tip else ""
     owner = found.owner.lower()
     likelihood = likelihood_of(
@@ -105,7 +105,8 @@ def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
     return Push(
         repository=redact(found.repository),
         repository_id=found.repository_id,
-        # Do not claim the previous tip, because it may not have been read. The reader claims what it remembers.
+        # Do not claim the previous tip, because it may not have been read. The reader claims the tips that it
+        # remembers.
         before="0" * (len(found.tip) if found.tip else 40),
         head=found.tip or "",
         ref=redact(ref),

@@ -1,17 +1,17 @@
 """The choice of what to fetch for a push: a ladder of plans (rungs). The first rung is the most exact and the cheapest.
 
-To claim a commit is to tell the server that we have it (git's "have"). The server never sends what a claimed commit
-reaches, so a plan may only claim commits whose content was read, counted as unread, or queued. The rungs are, in the
-order in which they are tried:
+To claim a commit is to tell the server that we have it (git's "have"). The server never sends objects that are
+reachable from a claimed commit. So a plan may only claim commits whose content was read, counted as unread, or queued.
+The rungs are, in the order in which they are tried:
 
 1. remembered: claim the repository's remembered tips. This is exact.
-2. before: for a repository that is seen for the first time, claim the commit that was the tip before the
-   push. It was not read, so a job of its own (kind "earlier") reads it later.
-3. whole: read a new or small repository completely. Of a new one, read the default branch first, and the other refs
-   by a job of their own.
+2. before: for a repository that is seen for the first time, claim the commit that was the tip before the push. This
+   commit was not read, so a separate job (kind "earlier") reads it later.
+3. whole: read a new or small repository completely. In a new repository, read the default branch first, and the other
+   refs in a separate job.
 4. boundary: for any other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of
-   the oldest of them. Never claim a second parent, because that would hide merged and imported history. Do not ask by
-   date: the server sends a tip that is older than the date with its whole history.
+   the oldest of these commits. Never claim a second parent, because that would hide merged and imported history. Do
+   not use a date as the limit: if a tip is older than the date, the server sends its whole history.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scanner.github.client import GitHub
 from scanner.github.errors import Malformed
 from scanner.github.git_protocol import Refs
 from scanner.sources.pushes.plan import Plan
-from scanner.sources.pushes.push import Push, PushReading
+from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.tips import RememberedTips
 
 FIRST_PARENTS = 10
@@ -44,50 +44,50 @@ MAX_WANTS = 1000
 _FILTERING_HOSTS: dict[str, bool] = {}
 
 
-def plan(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
-    """Choose the rung. Ask the server for refs or commits if the rung needs them. Raises GitHubError.
+def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
+    """Choose the rung and return its plan. If it needs refs or commits, ask the server for them. Raises GitHubError.
 
     Args:
         github: The client.
         push: The push to read.
-        known: What is remembered of the repository, or None.
-        reading: Its `unread` counts what the plan leaves out.
+        known: The remembered tips of the repository, or None.
     """
     if push.kind == "create":
-        return _created(github, push, known, reading)
+        return _created(github, push, known)
     if push.kind == "earlier":
         return _from_boundary(github, push, push.head, may_miss=())
     if push.before.strip("0"):
         return _continued(push, known)
-    return _discovered(github, push, known, reading)
+    return _discovered(github, push, known)
 
 
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
-    """Plan a push whose first and last commit are known."""
+    """Plan a push whose last commit and whose previous tip (`before`) are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
-        # If `head` is remembered but was not read, a later push has continued from it. The remembered tips then reach
-        # this push. If they were claimed, the server would omit its commits.
+        # If `head` is remembered but was not read, a later push has continued from it. If the remembered tips were
+        # claimed, the server would leave out the commits of this push, because they are reachable from these tips.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
-    # If `before` was never read, read it as well: either we missed a push, or a force push has replaced it.
+    # If `before` was never read, read it as well: either r8scan missed a push, or a force push has replaced it.
     wants = [oid for oid in (push.head, push.before) if not known.holds(oid)]
     return Plan(wants, known.oids, before=push.before)
 
 
-def _discovered(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
+def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     """Plan a push from a listing, which shows at most the default branch's tip."""
     if known is not None:
         if push.head and not known.holds(push.head):
             return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])
         # The default branch has not moved, so the push went to another ref.
-        return _changed(_refs(github, push), known, reading)
+        return _changed(_refs(github, push), known)
     if push.is_new and push.head:
-        # Nearly all new repositories have one branch, which one request reads. GitHub limits requests, not their size.
+        # Nearly all new repositories have one branch, which one request reads. GitHub limits the number of requests,
+        # not their size.
         return Plan([push.head], rung="whole", default=push.head, is_whole=True, reads_refs_later=True)
     if not push.head:
         refs = _refs(github, push)
         if push.is_new or _is_small(push):
-            return _whole(refs, reading)
+            return _whole(refs)
         tip = refs.oids.get(refs.head or "") or next(_tips(refs), "")
         return _from_boundary(github, push, tip, ["other_refs"], refs) if tip else Plan([])
     if _is_small(push):
@@ -95,61 +95,61 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None, readin
     return _from_boundary(github, push, push.head, ["other_refs"])
 
 
-def _created(github: GitHub, push: Push, known: RememberedTips | None, reading: PushReading) -> Plan:
+def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     """Plan a created branch, tag or repository. Its event names no commit.
 
-    Claim only the default branch. Other branches may come from the same push, and claiming them would hide their
-    content.
+    Claim only the default branch. Other branches may come from the same push, and a claim would hide their content.
     """
     refs = _refs(github, push)
     if not refs.oids:
         return Plan([])  # the repository is empty, or its only ref was deleted
     default = refs.oids.get(refs.head or "", "")
     if push.ref_type == "repository" or not push.ref:
-        return _whole(refs, reading) if known is None else _changed(refs, known, reading)
-    # The stored name is redacted, so redact the listed ones before comparing.
+        return _whole(refs) if known is None else _changed(refs, known)
+    # The stored name of the ref is redacted, so redact the listed names before comparing.
     wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
     if not wants and refs.is_truncated:
-        # The list ends before this ref, so ask for this ref alone. The server does not know a redacted name.
+        # The listing is cut off before this ref, so ask for this ref alone. The server does not know a redacted name.
         named = _refs(github, push, prefix=push.ref)
         wants = [oid for name, oid in named.oids.items() if name == push.ref]
     if not wants:
-        reading.unread["refs_over_limit" if refs.is_truncated else "ref_gone"] += 1
-        return Plan([], refs=refs)
+        return Plan([], refs=refs, unread={"refs_over_limit" if refs.is_truncated else "ref_gone": 1})
     if known is not None:
         return Plan([oid for oid in wants if not known.holds(oid)], known.oids, refs=refs)
     if not default or push.ref == redact(refs.head or ""):
         return Plan(wants, rung="whole", default=default, is_whole=True, refs=refs)
-    # A branch or tag at the default branch's tip adds nothing.
+    # A branch or tag that points to the default branch's tip adds no content.
     wants = [oid for oid in wants if oid != default]
     return Plan(wants, [default], "before", earlier=[default], before=default, default=default, refs=refs)
 
 
-def _whole(refs: Refs, reading: PushReading) -> Plan:
+def _whole(refs: Refs) -> Plan:
     default = refs.oids.get(refs.head or "", "")
-    wants = _listed(refs, reading)
+    wants, unread = _listed(refs)
     is_whole = len(wants) < MAX_WANTS and not refs.is_truncated
-    return Plan(wants, rung="whole", default=default, is_whole=is_whole, lists_refs=True, refs=refs)
+    return Plan(wants, rung="whole", default=default, is_whole=is_whole, lists_refs=True, refs=refs, unread=unread)
 
 
-def _changed(refs: Refs, known: RememberedTips, reading: PushReading) -> Plan:
+def _changed(refs: Refs, known: RememberedTips) -> Plan:
     """Plan a repository whose earlier tips are known: fetch the tips that are new, and claim all known tips.
 
-    The server then sends only commits that no known tip reaches.
+    The server then sends only commits that are not reachable from a known tip.
     """
-    wants = [oid for oid in _listed(refs, reading) if not known.holds(oid)]
-    return Plan(wants, known.oids, default=refs.oids.get(refs.head or "", ""), lists_refs=True, refs=refs)
+    listed, unread = _listed(refs)
+    wants = [oid for oid in listed if not known.holds(oid)]
+    default = refs.oids.get(refs.head or "", "")
+    return Plan(wants, known.oids, default=default, lists_refs=True, refs=refs, unread=unread)
 
 
-def _listed(refs: Refs, reading: PushReading) -> list[str]:
+def _listed(refs: Refs) -> tuple[list[str], dict[str, int]]:
+    """Return at most MAX_WANTS tips, and counts of refs that are left out, by reason."""
     distinct = list(dict.fromkeys(_tips(refs)))
-    reading.unread["refs_over_limit"] += refs.is_truncated or len(distinct) > MAX_WANTS
-    reading.unread = +reading.unread
-    return distinct[:MAX_WANTS]
+    is_over_limit = refs.is_truncated or len(distinct) > MAX_WANTS
+    return distinct[:MAX_WANTS], {"refs_over_limit": 1} if is_over_limit else {}
 
 
 def _tips(refs: Refs) -> Iterator[str]:
-    """Yield the default branch's tip, then those of branches and tags. Refs of pull requests are left out."""
+    """Yield the default branch's tip, then the tips of branches and tags. Leave out refs of pull requests."""
     if refs.head in refs.oids:
         yield refs.oids[refs.head]
     yield from (oid for name, oid in refs.oids.items() if name.startswith(("refs/heads/", "refs/tags/")))
@@ -158,8 +158,8 @@ def _tips(refs: Refs) -> Iterator[str]:
 def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str], refs: Refs | None = None) -> Plan:
     default = "" if push.kind == "earlier" else tip
     if not _can_filter(github, push.repository):
-        # Without a filter, the server would send the commits with all their files. In that case read the whole
-        # repository once.
+        # Without a filter, the server would send the commits together with all their files. So read the whole
+        # repository once instead.
         return Plan([tip], rung="whole", default=default, may_miss=may_miss, is_whole=True, refs=refs)
     boundary = _boundary(github, push, tip)
     if boundary is None:
@@ -168,8 +168,9 @@ def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str]
 
 
 def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
-    """Return the newest commit of the first-parent line that is left out, or None if the line is too short to leave one
-    out.
+    """Return the newest commit to leave out: the first parent of the oldest commit to read.
+
+    Return None if the branch has no more than FIRST_PARENTS commits, so that no commit has to be left out.
     """
     received = git_protocol.fetch(
         github, push.repository, [tip], [], max_bytes=SKELETON.pack_bytes, commits_within=FIRST_PARENTS
@@ -195,7 +196,7 @@ def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
 
 
 def _can_filter(github: GitHub, repository: str) -> bool:
-    """Return whether the host can send commits without trees. Each process asks a host once."""
+    """Return whether the host can send commits without trees. Each process asks a host only once."""
     if github.web_url not in _FILTERING_HOSTS:
         _FILTERING_HOSTS[github.web_url] = git_protocol.can_filter(github, repository)
     return _FILTERING_HOSTS[github.web_url]

@@ -1,8 +1,9 @@
-"""The likelihood that a push contains a leaked token, scored from what is known before it is read. Pure.
+"""The likelihood that a push contains a leaked token, as a score of what is known before the push is read.
 
 Reading capacity is limited, because GitHub throttles git. So likely pushes are read first and dropped last. Each piece
-of evidence has a weight and a reason in WEIGHTS. The sum is the score, and the score's band is the likelihood. Pushes
-read and tokens found are counted by band, so that the weights can be judged.
+of evidence has a weight and a reason in WEIGHTS. The score is the sum of the weights. Scores are divided into bands,
+and the band is the likelihood. r8scan counts pushes read and tokens found in each band, so that the weights can be
+checked.
 """
 
 from __future__ import annotations
@@ -56,11 +57,12 @@ class Evidence:
 
     Attributes:
         actor: The account that pushed, or the repository's owner if the account is unknown.
-        is_created: The push created a branch, tag or repository.
-        is_new: The repository was created within the last day.
-        newest_repository_id: The highest repository id seen recently. 0: unknown. GitHub assigns ids in order.
-        owner_has_leaked: A token of the vendor was found in a repository of this owner.
-        owner_has_account: The owner has the name of an account that the token store knows.
+        is_created: Whether the push created a branch, tag or repository.
+        is_new: Whether the repository was created within the last day.
+        newest_repository_id: The highest repository id that was seen recently. 0: unknown. GitHub assigns ids in order,
+            so a repository with a similar id is new.
+        owner_has_leaked: Whether a token of the vendor was found in a repository of this owner.
+        owner_has_account: Whether an account in the token store has the same name as the owner.
     """
 
     repository: str
@@ -80,7 +82,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """The points that one piece of evidence adds to the score, and the reason."""
+    """The points that one piece of evidence adds to the score, and the reason for them."""
 
     name: str
     points: int
@@ -97,7 +99,8 @@ def _is_machine(evidence: Evidence) -> bool:
     return evidence.actor.lower() in _MACHINES or _MACHINE_NAME.search(evidence.actor) is not None
 
 
-# The points are estimates. Compare them with the counts of finds by band in `r8scan status --json`.
+# The points are estimates. To check them, compare them with the numbers of found tokens by band in `r8scan status
+# --json`.
 WEIGHTS: tuple[Weight, ...] = (
     Weight("machine", -60, "machines copy and update; people type tokens", _is_machine),
     Weight(

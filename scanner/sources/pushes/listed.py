@@ -1,4 +1,4 @@
-"""Conversion of listed repositories: to pushes to read, and to candidates in their names and descriptions."""
+"""Conversion of listed repositories into pushes to read, and into candidates in their names and descriptions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READER_PATIENCE_SECONDS = 0.5
 
 
 def discovered(repository: ListedRepository, vendor: str) -> DiscoveredPush:
-    """Return the latest push of a listed repository. `vendor`: the vendor's name, for `mentions_vendor`."""
+    """Return the latest push of a listed repository. `vendor` is the vendor's name, for `mentions_vendor`."""
     pushed_at, created_at = repository.pushed_at, repository.created_at
     words = f"{repository.name} {repository.description}".lower()
     return DiscoveredPush(
@@ -58,7 +58,8 @@ def scan_texts(
 ) -> TextScan:
     """Scan the names and descriptions of listed repositories.
 
-    Scan the joined text of all repositories first. Only if it has candidates, which is rare, scan the texts one by one.
+    First scan the joined text of all repositories. Only if it contains candidates, which is rare, scan the texts one by
+    one.
     """
     scan = TextScan()
     documents = list(_documents(repositories, web_url))

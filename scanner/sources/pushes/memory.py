@@ -1,6 +1,6 @@
-"""The stored memory of repositories: a row of remembered tips for each.
+"""The stored memory of repositories: one row for each repository, with its remembered tips.
 
-A job reads the rows before it reads its pushes, and updates them when it closes.
+A job loads the rows before it reads its pushes, and updates the rows when it closes.
 """
 
 from __future__ import annotations
@@ -28,19 +28,22 @@ Key = tuple[str, int]
 
 
 def key_of(push: Push, host: str) -> Key | None:
-    """Return the repository's key, or None if its id is unknown. A wiki has the same id as its repository."""
+    """Return the repository's key, or None if its id is unknown.
+
+    A wiki has the same id as its repository, so its key has a different host.
+    """
     if push.repository_id is None:
         return None
     return f"{host}#wiki" if push.repository.endswith(".wiki") else host, push.repository_id
 
 
 def recall(session: Session, pushes: Sequence[Push], host: str) -> dict[Key, RememberedTips]:
-    """Return what is remembered of the repositories of these pushes."""
+    """Return the remembered tips of the repositories of these pushes, by key."""
     return {key: _tips(row) for key, row in _rows(session, {key_of(push, host) for push in pushes}).items()}
 
 
 def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str) -> None:
-    """Add the tips that were read to the memory, in the caller's transaction."""
+    """Add the tips that were read to the stored memory, in the caller's transaction."""
     by_key: defaultdict[Key, list[tuple[Push, TipsRead]]] = defaultdict(list)
     for push, tips in read:
         key = key_of(push, host)
@@ -49,7 +52,7 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
     if not by_key:
         return
     now = session.execute(select(db_now())).scalar_one()
-    # Use one order, so that two jobs with the same repositories do not deadlock.
+    # Use a fixed order, so that two jobs with the same repositories do not deadlock.
     keys = sorted(by_key)
     empty = {"tips": b"", "is_whole": False}
     rows = [{"host": host_name, "repository_id": number, **empty} for host_name, number in keys]
@@ -66,10 +69,10 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
 def purge(session: Session, *, max_rows: int) -> tuple[int, int]:
     """Delete the rows of repositories that expired, and the oldest rows beyond `max_rows`.
 
-    Delete a limited number of both.
+    One call deletes a limited number of rows for each of the two reasons.
 
     Returns:
-        The numbers of expired repositories and of those above the limit that were deleted.
+        The number of deleted rows that had expired, and the number of deleted rows beyond `max_rows`.
     """
     expired = _delete(session, RepositoryTips.read_at < db_now(-KEPT_DAYS * 86400))
     excess = session.execute(select(func.count()).select_from(RepositoryTips)).scalar_one() - max_rows

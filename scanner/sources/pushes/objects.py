@@ -6,67 +6,74 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from scanner.detection import Candidate, Detector, Place, PlaceKind, redact
+from scanner.detection import Candidate, Place, PlaceKind, redact
 from scanner.detection.pack_locations import Location
-from scanner.detection.pack_scanning import PackHit, PackScan
+from scanner.detection.pack_scanning import PackHit
 from scanner.detection.packs import PackLimits
 from scanner.detection.pushed_packs import scan_pack
 from scanner.github.git_protocol import ReceivedPack
 from scanner.github.urls import at_line, blob_url, commit_url, tag_url
 from scanner.records.unread_contents import MAX_ROWS_PER_JOB
 from scanner.sources.batches.not_read import not_read_object
-from scanner.sources.pushes.push import Push, PushReading
+from scanner.sources.pushes.push import Push, ReadPart, ScanContext
 
 
 def read_pack(
     pack: ReceivedPack,
     push: Push,
     web_url: str,
-    detector: Detector,
+    context: ScanContext,
     limits: PackLimits,
-    reading: PushReading,
     wants: Collection[str] = (),
-) -> PackScan[Candidate]:
-    """Scan every object of the pack, and add the candidates with their places to the reading.
+) -> ReadPart:
+    """Scan every object of the pack. Return the candidates with their places.
 
     Args:
         pack: The pack as it was received.
         push: The push that the pack was fetched for.
         web_url: The address of GitHub's website.
-        detector: Scans.
+        context: The detector, and the limits that all documents of the push share.
         limits: Limits of the pack's size and memory.
-        reading: The result to add to.
-        wants: Ids of objects. The returned scan says whether the pack contains them.
+        wants: The ids of objects that should be in the pack. `has_wants` says whether the pack contains any of them.
     """
     scan = scan_pack(
-        detector, pack.content, limits, reading.budget, hash_name=pack.hash_name, wants=wants, known=reading.known
+        context.detector,
+        pack.content,
+        limits,
+        context.budget,
+        hash_name=pack.hash_name,
+        wants=wants,
+        known=context.known,
     )
-    reading.objects += scan.objects
-    reading.unknown += scan.unknown
-    reading.bytes += len(pack.content)
-    reading.unread.update(scan.unread)
-    reading.is_cut_off = reading.is_cut_off or scan.is_cut_off
-    reading.is_damaged = reading.is_damaged or scan.is_damaged
+    part = ReadPart(
+        unread=scan.unread,
+        objects=scan.objects,
+        bytes=len(pack.content),
+        unknown=scan.unknown,
+        is_over_limit=scan.is_over_limit,
+        is_cut_off=scan.is_cut_off,
+        is_damaged=scan.is_damaged,
+        has_wants=bool(scan.reached),
+    )
     base = Place("file", web_url and f"{web_url}/{push.repository}", push.repository, push.repository_id)
-    for missed in scan.not_read[: MAX_ROWS_PER_JOB - len(reading.not_read)]:
+    for missed in scan.not_read[:MAX_ROWS_PER_JOB]:
         place = replace(base, kind=_KINDS[missed.type], git_object=missed.oid or None)
-        reading.not_read.append(not_read_object(missed.reasons, missed.digest, missed.size, place))
+        part.not_read.append(not_read_object(missed.reasons, missed.digest, missed.size, place))
     for hit in scan.hits:
-        taken = hit.found if hit.is_confirmed else reading.limits.take(hit.found)
+        taken = hit.found if hit.is_confirmed else context.limits.take(hit.found)
         location = scan.locations.get(hit.oid)
-        reading.unread["not_located"] += location is None and not scan.is_all_located
+        part.unread["not_located"] += location is None and not scan.is_all_located
         if taken:
             place_of = _Placer(hit, location, push, web_url)
-            reading.candidates.extend(place_of(candidate) for candidate in taken)
-    reading.unread = +reading.unread
-    return scan
+            part.candidates.extend(place_of(candidate) for candidate in taken)
+    return part
 
 
 _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}
 
 
 class _Placer:
-    """Sets the place of the candidates of one object. It redacts the names in the place only once."""
+    """A function object that sets the place of the candidates of one object. It redacts the names in the place once."""
 
     def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
         commit = hit.oid if hit.type == "commit" else (location.commit if location else None)

@@ -1,5 +1,6 @@
-"""Known owners of repositories: owners that have leaked a token before, and owners whose name is also the name of an
-account.
+"""Known owners of repositories.
+
+An owner is known if the owner has leaked a token before, or has the same name as an account in the token store.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class KnownOwners:
-    """Names of known owners in lower case. r8scan knows the accounts of a token store behind HTTP only from
-    incidents.
+    """The names of known owners, in lower case.
+
+    r8scan knows the accounts of a remote token store only from incidents.
     """
 
     leaked: frozenset[str] = field(default_factory=frozenset)
@@ -34,7 +36,7 @@ class KnownOwners:
 
 
 def known_owners(session: Session, owners: Collection[str]) -> KnownOwners:
-    """Return those of the owners that are known."""
+    """Return which of the owners are known."""
     wanted = sorted({owner.lower() for owner in owners if _NAME.fullmatch(owner)})
     if not wanted:
         return KnownOwners()

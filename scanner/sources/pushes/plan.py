@@ -1,8 +1,8 @@
-"""The plan of a push: what to ask the git server for. Values only."""
+"""The plan of a push: what to ask the git server for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scanner.github.git_protocol import Refs
@@ -10,20 +10,21 @@ from scanner.github.git_protocol import Refs
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to ask the git server for.
+    """What to ask the git server for, and what this will leave out.
 
     Attributes:
-        wants: Commits or tags to read.
-        haves: Commits to claim. The server does not send objects that are reachable from them.
-        rung: The rung's name, for counters.
-        earlier: Claimed commits that were not read. They need a job of their own.
-        may_miss: What this rung may miss: "other_refs", "older_commits".
+        wants: The ids of commits or tags to read.
+        haves: The ids of commits to claim. The server does not send objects that are reachable from them.
+        rung: The name of the rung that made the plan, for counters; see `ladder`.
+        earlier: Claimed commits that were not read. A separate job must read them.
+        may_miss: The content that this plan may miss: "other_refs", "older_commits".
         before: The tip before the push.
         default: The default branch's tip.
-        is_whole: The whole history of the wanted commits is read.
-        reads_refs_later: Other refs than the wanted one may be new as well. A job of their own lists and reads them.
-        lists_refs: All refs were listed, and all that are not remembered are wanted.
+        is_whole: Whether the whole history of the wanted commits is read.
+        reads_refs_later: Whether other refs may be new as well. A separate job lists and reads them.
+        lists_refs: Whether all refs were listed, and all refs that are not remembered are in `wants`.
         refs: The refs, if they were listed.
+        unread: Counts of refs that this plan leaves out, by reason.
     """
 
     wants: Sequence[str]
@@ -37,3 +38,4 @@ class Plan:
     reads_refs_later: bool = False
     lists_refs: bool = False
     refs: Refs | None = field(default=None, repr=False)
+    unread: Mapping[str, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A queued push, and the result of reading it. Values only."""
+"""The data classes of a queued push, of the parts in which it is read, and of the result of reading it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from scanner.detection import Candidate
+from scanner.detection import Candidate, Detector
 from scanner.detection.budgets import ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
 from scanner.detection.pushed_packs import Known
 from scanner.github.errors import GitHubError
-from scanner.records.unread_contents import NotRead
+from scanner.records.unread_contents import MAX_ROWS_PER_JOB, NotRead
 from scanner.sources.pushes.likelihood import Likelihood
 from scanner.sources.pushes.plan import Plan
 from scanner.sources.pushes.tips import TipsRead
@@ -24,19 +24,19 @@ class Push:
     """A push, or another range of commits to read.
 
     Attributes:
-        repository: Owner and name, redacted, because names can contain a token.
+        repository: The owner and the name, redacted, because names can contain a token.
         repository_id: GitHub's id of the repository, if it is known.
-        before: The tip before the push. Zeros: unknown or none.
-        head: The last commit. Empty: unknown.
+        before: The id of the tip before the push. Zeros: unknown or none.
+        head: The id of the last commit. Empty: unknown.
         ref: The full name of the ref, redacted.
         ref_type: What an event created: "repository", "branch" or "tag". Empty for a push.
         published_at: The time of the push.
         kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": an operator
-            named the commit `head`. Its own change is read first, then everything that it reaches and `before` does
-            not. "earlier": the history before another push. "canary": a canary token, whose number is `head`.
-        tries: Failed attempts to read it.
-        likelihood: The likelihood that it contains a leaked token.
-        is_new: The repository was created recently.
+            named the commit `head`. Its own change is read first, then everything that is reachable from `head` but not
+            from `before`. "earlier": the history before another push. "canary": a canary token, whose number is `head`.
+        tries: The number of failed attempts to read the push.
+        likelihood: The likelihood that the push contains a leaked token.
+        is_new: Whether the repository was created recently.
         size_kb: The repository's size on GitHub's disk, if it is known.
     """
 
@@ -55,7 +55,7 @@ class Push:
 
     @property
     def label(self) -> str:
-        """Its name in error messages."""
+        """Return the name of the push for error messages."""
         return self.repository
 
     def to_json(self) -> dict[str, Any]:
@@ -80,26 +80,68 @@ class Push:
         return cls(**{**value, "published_at": datetime.fromisoformat(at) if at else None})
 
 
+@dataclass(frozen=True, slots=True)
+class ScanContext:
+    """The detector, and the limits that all documents of one push share.
+
+    Attributes:
+        detector: Scans the documents.
+        budget: The scan budget.
+        limits: The limits of candidates.
+        known: The function that looks up tokens beyond these limits in the token store, or None.
+    """
+
+    detector: Detector
+    budget: ScanBudget = field(default_factory=ScanBudget.for_push)
+    limits: CandidateLimits = field(default_factory=CandidateLimits)
+    known: Known | None = None
+
+
+@dataclass(slots=True)
+class ReadPart:
+    """The content of one answer to a request for a push: a pack, or a comparison.
+
+    Attributes:
+        candidates: The candidates in the content.
+        unread: Counts of what was not read, by reason.
+        not_read: Records of documents that were not read completely, up to a limit.
+        objects: The number of objects that were scanned.
+        bytes: The size of the pack in bytes.
+        unknown: The number of tokens beyond the limits that the token store did not know.
+        is_over_limit: Whether a limit was reached, so that a request for fewer objects would return more of each.
+        is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
+        is_damaged: Whether the pack was corrupt, perhaps only in transit.
+        has_wants: Whether the pack contains any of the wanted objects.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    not_read: list[NotRead] = field(default_factory=list)
+    objects: int = 0
+    bytes: int = 0
+    unknown: int = 0
+    is_over_limit: bool = False
+    is_cut_off: bool = False
+    is_damaged: bool = False
+    has_wants: bool = False
+
+
 @dataclass(slots=True)
 class PushReading:
     """The result of reading a push.
 
     Attributes:
-        candidates: The candidates found.
+        candidates: The candidates in the push.
         unread: Counts of what was not read, by reason.
         not_read: Records of documents that were not read completely, up to a limit.
-        plan: What the server was asked for. None: there was nothing to read.
-        objects: Objects that were scanned.
-        bytes: Bytes of packs that were received.
-        is_cut_off: The answer was cut off, so a retry may read the rest.
-        is_damaged: The pack was corrupt, perhaps only in transit.
-        is_first_look: The reading stops early if it takes long, and a slow job reads the push.
-        is_slow: The push took too long for a first look.
+        plan: The plan of what to ask the server for. None: there was nothing to read.
+        objects: The number of objects that were scanned.
+        bytes: The number of bytes of packs that were received.
+        is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
+        is_damaged: Whether the pack was corrupt, perhaps only in transit.
+        is_slow: Whether the push took too long for a first look.
         refusal: The gate's error if it refused a further request locally.
-        budget: The scan budget that all documents of the push share.
-        limits: The limits of candidates that all documents of the push share.
-        known: Asks the token store about tokens beyond these limits.
-        unknown: Tokens beyond the limits that the store did not know. They are not recorded.
+        unknown: The number of tokens beyond the limits that the token store did not know. They are not recorded.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -110,13 +152,20 @@ class PushReading:
     bytes: int = 0
     is_cut_off: bool = False
     is_damaged: bool = False
-    is_first_look: bool = False
     is_slow: bool = False
     refusal: GitHubError | None = None
-    budget: ScanBudget = field(default_factory=ScanBudget.for_push)
-    limits: CandidateLimits = field(default_factory=CandidateLimits)
-    known: Known | None = None
     unknown: int = 0
+
+    def add(self, part: ReadPart) -> None:
+        """Add the content of one answer to this reading."""
+        self.candidates += part.candidates
+        self.unread = +(self.unread + part.unread)
+        self.not_read += part.not_read[: MAX_ROWS_PER_JOB - len(self.not_read)]
+        self.objects += part.objects
+        self.bytes += part.bytes
+        self.unknown += part.unknown
+        self.is_cut_off = self.is_cut_off or part.is_cut_off
+        self.is_damaged = self.is_damaged or part.is_damaged
 
     @property
     def complete(self) -> bool:
@@ -124,12 +173,12 @@ class PushReading:
 
     @property
     def tip(self) -> str | None:
-        """The last commit that was read. For a created ref, the commit that it points to."""
+        """Return the last commit that was read. For a created ref, return the commit that it points to."""
         return next(iter(self.plan.wants), None) if self.plan else None
 
     @property
     def tips(self) -> TipsRead | None:
-        """What to remember of the repository, or None if the push will be read again."""
+        """Return what to remember of the repository, or None if the push will be read again."""
         plan = self.plan
         if plan is None or self.is_slow or self.is_cut_off or self.is_damaged or self.refusal is not None:
             return None

@@ -1,4 +1,4 @@
-"""Reading of one push or created ref: it fetches what was added to the repository, and scans all of it."""
+"""Reading of one push or created ref: it fetches the added content of the repository and scans all of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scanner.sources.pushes import ladder
 from scanner.sources.pushes.comparison import read_comparison
 from scanner.sources.pushes.objects import read_pack
 from scanner.sources.pushes.plan import Plan
-from scanner.sources.pushes.push import Push, PushReading
+from scanner.sources.pushes.push import Push, PushReading, ScanContext
 from scanner.sources.pushes.tips import RememberedTips
 
 MAX_HAVES = 1000
@@ -43,101 +43,140 @@ def read_push(
     Args:
         github: The client.
         push: The push.
-        detector: Scans.
+        detector: Scans the content.
         limits: Limits of the pack's size and memory.
-        known: What is remembered of the repository.
-        page_budget: The budget that all pushes of the page share.
-        is_first_look: Stop early if the push takes long, and mark it as slow.
+        known: The remembered tips of the repository, or None.
+        page_budget: The scan budget that all pushes of the page share.
+        is_first_look: Whether to stop early if the push takes a long time, and to mark it as slow.
+        token_store: The function that looks up digests in the token store, for candidates beyond the limits.
 
     Raises:
-        GitHubError: Nothing could be read.
+        GitHubError: No content of the push could be read.
     """
     budget = ScanBudget.for_first_look(page_budget) if is_first_look else ScanBudget.for_push(page_budget)
-    reading = PushReading(budget=budget, is_first_look=is_first_look, known=token_store)
-    _read(github, push, detector, limits, known, reading)
-    reading.unread.update(reading.limits.over)
-    if is_first_look and reading.unread[SPENT] and not reading.budget.has_time:
+    context = ScanContext(detector, budget, known=token_store)
+    reader = _PushReader(github, _named(github, push), context, limits, is_first_look=is_first_look)
+    reader.read(known)
+    reading = reader.reading
+    reading.unread.update(context.limits.over)
+    if is_first_look and reading.unread[SPENT] and not budget.has_time:
         reading.is_slow = True
-    if reading.unread[SPENT] and reading.budget.is_spent_by_others:
-        # Other pushes of the page have used up the shared budget. A retry reads this push with a budget of its own.
+    if reading.unread[SPENT] and budget.is_spent_by_others:
+        # Other pushes of the page have used up the shared budget. A retry reads this push with a separate budget.
         reading.is_cut_off = True
     reading.unread = +reading.unread
     return reading
 
 
-def _read(
-    github: GitHub,
-    push: Push,
-    detector: Detector,
-    limits: PackLimits,
-    known: RememberedTips | None,
-    reading: PushReading,
-) -> None:
-    push = _named(github, push)
-    if push.kind == "push" and push.head and not push.head.strip("0"):
-        return  # a deletion adds nothing
-    parents: list[str] = []
-    if push.kind == "commit":
-        parents = [] if push.before.strip("0") else _parents(github, push)
-        plan = Plan([push.head], parents or ([push.before] if push.before.strip("0") else []), "named")
-    else:
+class _PushReader:
+    """A reader of one push. It collects the content of all answers in `reading`.
+
+    Args:
+        github: The client.
+        push: The push, with the name of its repository.
+        context: The detector, and the limits that all documents of the push share.
+        limits: Limits of each pack's size and memory.
+        is_first_look: Whether to stop early if the push takes a long time.
+    """
+
+    def __init__(
+        self, github: GitHub, push: Push, context: ScanContext, limits: PackLimits, *, is_first_look: bool
+    ) -> None:
+        self._github, self._push, self._context, self._limits = github, push, context, limits
+        self._is_first_look = is_first_look
+        self.reading = PushReading()
+
+    def read(self, known: RememberedTips | None) -> None:
+        """Plan the requests, and read the answers. Raises GitHubError if no content could be read."""
+        push, reading = self._push, self.reading
+        if push.kind == "push" and push.head and not push.head.strip("0"):
+            return  # a deletion adds nothing
+        parents: list[str] = []
+        if push.kind == "commit":
+            parents = [] if push.before.strip("0") else _parents(self._github, push)
+            plan = Plan([push.head], parents or ([push.before] if push.before.strip("0") else []), "named")
+        else:
+            try:
+                plan = ladder.plan(self._github, push, known)
+            except Malformed as err:
+                if err.reason != "git_refused" or push.kind != "earlier":
+                    raise
+                reading.unread["before_gone"] += 1
+                return
+        reading.plan = plan
+        reading.unread.update(plan.unread)
+        if not plan.wants:
+            return
         try:
-            plan = ladder.plan(github, push, known, reading)
-        except Malformed as err:
-            if err.reason != "git_refused" or push.kind != "earlier":
+            self._read_objects(plan.wants, plan.haves, plan.refs)
+            if parents:
+                # The named commit was read above. Fetch its history separately, so that a failure here does not lose
+                # the commit.
+                self._read_objects(parents, [], plan.refs)
+        except GitHubError as err:
+            if not reading.objects:
                 raise
-            reading.unread["before_gone"] += 1
-            return
-    reading.plan = plan
-    if not plan.wants:
-        return
-    try:
-        _read_objects(github, push, plan.wants, plan.haves, plan.refs, limits, detector, reading)
-        if parents:
-            # The named commit was read above. Its history is fetched separately, so that a failure here does not lose
-            # the commit.
-            _read_objects(github, push, parents, [], plan.refs, limits, detector, reading)
-    except GitHubError as err:
-        if not reading.objects:
-            raise
-        # Keep the content of the first request, although a later request failed.
-        reading.unread[f"second_request_{err.reason}"] += 1
-        reading.is_cut_off = reading.is_cut_off or not isinstance(err, NotFound | Malformed)
-        reading.refusal = None if err.asked else err
+            # A later request failed. Keep the content of the first request.
+            reading.unread[f"second_request_{err.reason}"] += 1
+            reading.is_cut_off = reading.is_cut_off or not isinstance(err, NotFound | Malformed)
+            reading.refusal = None if err.asked else err
 
+    def _read_objects(self, wants: Sequence[str], haves: Sequence[str], refs: Refs | None) -> None:
+        push, reading = self._push, self.reading
+        try:
+            pack = git_protocol.fetch(self._github, push.repository, wants, haves, max_bytes=self._limits.pack_bytes)
+            part = read_pack(pack, push, self._github.web_url, self._context, self._limits)
+            reading.add(part)
+            if part.is_over_limit and not (self._is_first_look and reading.unread[SPENT]):
+                self._ask_for_less(wants, haves, refs)
+        except (Malformed, Forbidden) as err:
+            if err.reason == "git_refused" and push.kind == "push" and push.before in wants:
+                # The server no longer has the commit that a force push replaced. Read the new commits without it.
+                reading.unread["before_gone"] += 1
+                if others := [oid for oid in wants if oid != push.before]:
+                    self._read_objects(others, haves, refs)
+                return
+            before = push.before if push.before.strip("0") else next(iter(haves), "")
+            reading.add(read_comparison(self._github, push, before, wants[0], self._context))
+            reading.unread["refs_not_compared"] += len(wants) - 1
+            reading.unread = +reading.unread
 
-def _read_objects(
-    github: GitHub,
-    push: Push,
-    wants: Sequence[str],
-    haves: Sequence[str],
-    refs: Refs | None,
-    limits: PackLimits,
-    detector: Detector,
-    reading: PushReading,
-) -> None:
-    try:
-        pack = git_protocol.fetch(github, push.repository, wants, haves, max_bytes=limits.pack_bytes)
-        scan = read_pack(pack, push, github.web_url, detector, limits, reading)
-        if scan.is_over_limit and not (reading.is_first_look and reading.unread[SPENT]):
-            _ask_for_less(github, push, wants, haves, refs, limits, detector, reading)
-    except (Malformed, Forbidden) as err:
-        if err.reason == "git_refused" and push.kind == "push" and push.before in wants:
-            # The server no longer has the commit that a force push replaced. Read the new commits without it.
-            reading.unread["before_gone"] += 1
-            if others := [oid for oid in wants if oid != push.before]:
-                _read_objects(github, push, others, haves, refs, limits, detector, reading)
-            return
-        before = push.before if push.before.strip("0") else next(iter(haves), "")
-        read_comparison(github, push, before, wants[0], detector, reading)
-        reading.unread["refs_not_compared"] += len(wants) - 1
-        reading.unread = +reading.unread
+    def _ask_for_less(self, wants: Sequence[str], haves: Collection[str], refs: Refs | None) -> None:
+        """Fetch again after an answer that exceeded the limit: leave out large blobs, and claim every other branch.
+
+        Do not claim other branches for a commit named by an operator or for an "earlier" push: a branch already
+        contains their commits, so the server would send nothing. For other pushes, another branch may contain the
+        commits as well. If the answer does not contain the wanted commits, ask again and claim only `haves`. The
+        reading is recorded as partial.
+        """
+        github, push = self._github, self._push
+        claims_refs = push.kind not in ("commit", "earlier")
+        if refs is None and claims_refs:
+            hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
+            refs = git_protocol.list_refs(github, push.repository, hash_name=hash_name)
+        listed = refs.oids if refs is not None and claims_refs else {}
+        others = (oid for name, oid in listed.items() if name.startswith("refs/heads/") and redact(name) != push.ref)
+        more = [oid for oid in dict.fromkeys([*haves, *others]) if oid not in wants][:MAX_HAVES]
+        blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None
+        if blob_limit is not None:
+            self.reading.unread[f"blobs_over_{blob_limit}_bytes"] += 1
+        for claims in (more, list(haves)):
+            if blob_limit is None and set(claims) == set(haves):
+                return  # this would repeat the first request
+            pack = git_protocol.fetch(
+                github, push.repository, wants, claims, max_bytes=self._limits.pack_bytes, blob_limit=blob_limit
+            )
+            part = read_pack(pack, push, github.web_url, self._context, self._limits, wants)
+            self.reading.add(part)
+            if part.has_wants or set(claims) == set(haves):
+                return
 
 
 def _named(github: GitHub, push: Push) -> Push:
     """Return the push with its repository's name and id. Ask GitHub if one of them is missing.
 
-    A name that contains a token is stored in redacted form. A push named by an operator has no id.
+    The name is missing if it contained a token, because then only its redacted form was stored. The id is missing if an
+    operator named the push.
     """
     if is_repository_name(push.repository) and (push.repository_id is not None or push.kind != "commit"):
         return push
@@ -155,7 +194,7 @@ def _named(github: GitHub, push: Push) -> Push:
 def _parents(github: GitHub, push: Push) -> list[str]:
     """Return the commit's parents.
 
-    Return an empty list if the REST API fails. The caller then asks git for everything at once.
+    If the REST API fails, return an empty list. The caller then asks git for the commit and its history in one request.
     """
     url = f"{github.api_url}/repos/{push.repository}/commits/{push.head}"
     try:
@@ -167,40 +206,3 @@ def _parents(github: GitHub, push: Push) -> list[str]:
     listed = value.get("parents")
     found = [one.get("sha") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     return [sha for sha in found if isinstance(sha, str) and is_object_id(sha)][:MAX_HAVES]
-
-
-def _ask_for_less(
-    github: GitHub,
-    push: Push,
-    wants: Sequence[str],
-    haves: Collection[str],
-    refs: Refs | None,
-    limits: PackLimits,
-    detector: Detector,
-    reading: PushReading,
-) -> None:
-    """Fetch again after an answer that exceeded the limit: without large blobs, and with every other branch claimed.
-
-    Claim no refs for a commit named by an operator or for an "earlier" push: a branch already contains its commits, so
-    the server would send nothing. For a push, another branch may contain the commit as well. If the answer lacks the
-    wanted commits, ask again and claim only what is known. The reading stays partial.
-    """
-    claims_refs = push.kind not in ("commit", "earlier")
-    if refs is None and claims_refs:
-        hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
-        refs = git_protocol.list_refs(github, push.repository, hash_name=hash_name)
-    listed = refs.oids if refs is not None and claims_refs else {}
-    others = (oid for name, oid in listed.items() if name.startswith("refs/heads/") and redact(name) != push.ref)
-    more = [oid for oid in dict.fromkeys([*haves, *others]) if oid not in wants][:MAX_HAVES]
-    blob_limit = BLOB_LIMIT if git_protocol.can_filter(github, push.repository) else None
-    if blob_limit is not None:
-        reading.unread[f"blobs_over_{blob_limit}_bytes"] += 1
-    for claims in (more, list(haves)):
-        if blob_limit is None and set(claims) == set(haves):
-            return  # this would repeat the first request
-        pack = git_protocol.fetch(
-            github, push.repository, wants, claims, max_bytes=limits.pack_bytes, blob_limit=blob_limit
-        )
-        scan = read_pack(pack, push, github.web_url, detector, limits, reading, wants)
-        if scan.reached or set(claims) == set(haves):
-            return

@@ -1,7 +1,8 @@
-"""The execution of a `pushes` job: it reads each push of the page and responds to it at once."""
+"""The execution of a `pushes` job. It reads each push of the page, and responds to each push immediately."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
-from scanner.detection import Detector
+from scanner.detection import Candidate, Detector
 from scanner.detection.budgets import ScanBudget
 from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
@@ -47,16 +48,16 @@ def scan_next(
 ) -> Response | None:
     """Execute the most urgent job of the kind that is due. Return None if there is none.
 
-    A push that takes long gets a job of the kind `slow_pushes`, so that no other push waits for it.
+    A push that takes a long time is queued as a `slow_pushes` job, so that no other push waits for it.
 
     Args:
         database: The database.
         github: The client.
-        detector: Scans.
-        policy: How to respond to leaked tokens.
+        detector: Scans the content.
+        policy: The operator's policy.
         limits: Limits of each pack's size and memory.
         threads: The number of pushes that are read in parallel.
-        state_dir: The folder with the spool.
+        state_dir: The state folder, which contains the spool.
         kind: `pushes` or `slow_pushes`.
     """
     job = jobs.claim_next(database, kind)
@@ -68,7 +69,12 @@ def scan_next(
     def read(push: Push) -> ItemOutcome[Push]:
         outcome = reader.read(push)
         if (reading := reader.readings.get(push)) is not None:
-            _respond(database, reading, outcome, source=job.source, policy=policy, state_dir=state_dir)
+            response = _respond(database, reading.candidates, source=job.source, policy=policy, state_dir=state_dir)
+            # The reading is kept until all pushes of the page are read, so free the memory of its candidates.
+            reading.candidates.clear()
+            outcome.response = response
+            outcome.counts[f"band_read_{push.likelihood}"] += 1
+            outcome.counts[f"band_found_{push.likelihood}"] += response.known
         return outcome
 
     def close(session: Session, outcomes: Sequence[ItemOutcome[Push]]) -> None:
@@ -84,7 +90,7 @@ class _PageReader:
     """A reader of the pushes of one job. Several threads call `read`.
 
     Attributes:
-        host: GitHub's host, under which repositories are remembered.
+        host: The host of GitHub's website, which is part of the key of remembered repositories.
         readings: The result of each push that was read.
     """
 
@@ -109,20 +115,16 @@ class _PageReader:
 
     def read(self, push: Push) -> ItemOutcome[Push]:
         """Read one push, unless it was read before. Store the result in `readings`."""
-        outcome = ItemOutcome(push)
         key = push_memory.key_of(push, self.host)
         known = self._memory.get(key) if key else None
         if known is not None and _is_read(push, known):
-            outcome.counts["skipped_already_read"] += 1
-            return outcome
+            return ItemOutcome(push, counts=Counter({"skipped_already_read": 1}))
         try:
             reading = self._read(push, known)
         except GitHubError as err:
-            outcome.error = err
-            return outcome
+            return ItemOutcome(push, error=err)
         self.readings[push] = reading
-        _count(reading, outcome)
-        return outcome
+        return _outcome(push, reading)
 
     def _read(self, push: Push, known: RememberedTips | None) -> PushReading:
         if push.kind == "canary":
@@ -140,7 +142,7 @@ class _PageReader:
 
 
 def _known(database: Database, policy: Policy, digests: Collection[str]) -> Collection[str] | None:
-    """Return the digests that the token store knows, or None if it or the database is unavailable."""
+    """Return those digests that the token store knows, or None if the store or the database is unavailable."""
     try:
         return policy.access.known(database, digests)
     except Exception as err:
@@ -150,26 +152,20 @@ def _known(database: Database, policy: Policy, digests: Collection[str]) -> Coll
 
 
 def _respond(
-    database: Database,
-    reading: PushReading,
-    outcome: ItemOutcome[Push],
-    *,
-    source: str,
-    policy: Policy,
-    state_dir: Path,
-) -> None:
-    """Respond to the candidates of a push, then free their memory: the reading is kept until the page is read."""
-    outcome.counts[f"band_read_{outcome.item.likelihood}"] += 1
-    # The objects with the fewest candidates come first, so that a flood of candidates does not delay a real leak.
-    found = reading.candidates
-    for part in filter(None, (found[:FIRST_CANDIDATES], found[FIRST_CANDIDATES:])):
-        outcome.response.add(respond_or_keep(database, part, source=source, policy=policy, state_dir=state_dir))
-    outcome.counts[f"band_found_{outcome.item.likelihood}"] += outcome.response.known
-    reading.candidates.clear()
+    database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
+) -> Response:
+    """Respond to the candidates of a push.
+
+    The objects with the fewest candidates come first, so that a flood of candidates does not delay a real leak.
+    """
+    response = Response()
+    for part in filter(None, (candidates[:FIRST_CANDIDATES], candidates[FIRST_CANDIDATES:])):
+        response.add(respond_or_keep(database, part, source=source, policy=policy, state_dir=state_dir))
+    return response
 
 
 def _is_read(push: Push, known: RememberedTips) -> bool:
-    """Return whether this push was read before."""
+    """Return whether this push was read before, judged by the remembered tips."""
     if push.kind == "earlier":
         return known.has_read(push.head)
     if push.kind != "push" or not push.head:
@@ -184,8 +180,8 @@ def _queue_earlier(
 ) -> None:
     """Queue a job for the commits that were claimed but not read, unless another push of this page has read them.
 
-    Each such commit is remembered, so it is queued only once. The job also lists the refs of new repositories of which
-    only the default branch was read.
+    Each such commit is remembered, so it is queued only once. The job also lists the refs of new repositories if only
+    their default branch was read.
     """
     read_here = {(push.repository_id, push.head) for push in page}
     waiting = [
@@ -212,13 +208,13 @@ def _queue_earlier(
         jobs.enqueue(session, JobKind.PUSHES, target, source=job.source, priority=EARLIER_PRIORITY, parent_id=job.id)
 
 
-def _count(reading: PushReading, outcome: ItemOutcome[Push]) -> None:
+def _outcome(push: Push, reading: PushReading) -> ItemOutcome[Push]:
+    """Return the outcome of reading a push, without the response to its candidates."""
+    # If the gate refused a further request, the push is queued again, like a push that was not read at all.
+    outcome = ItemOutcome(push, error=reading.refusal, is_slow=reading.is_slow)
     outcome.counts["candidates"] += len(reading.candidates)
-    outcome.is_slow = reading.is_slow
-    # If the gate refused a further request, the push is queued again like one that was not read at all.
-    outcome.error = reading.refusal
     if reading.is_slow:
-        return  # the slow job reads the rest, or counts it as unread
+        return outcome  # the slow job reads the rest, or counts it as unread
     if reading.plan is not None and reading.plan.wants:
         outcome.counts[f"rung_{reading.plan.rung}"] += 1
         outcome.counts.update({f"may_miss_{reason}": 1 for reason in reading.plan.may_miss})
@@ -229,3 +225,4 @@ def _count(reading: PushReading, outcome: ItemOutcome[Push]) -> None:
     outcome.not_read = reading.not_read
     outcome.is_partial = not reading.complete
     outcome.is_cut_off, outcome.is_damaged = reading.is_cut_off, reading.is_damaged
+    return outcome

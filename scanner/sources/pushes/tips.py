@@ -1,7 +1,7 @@
-"""The memory of a repository: its remembered tips, which are commits whose history is accounted for. Pure.
+"""The memory of a repository: its remembered tips, which are commits whose history is accounted for.
 
-A tip is accounted for if each commit that it reaches was read, is queued, is counted as unread, or is older than the
-first push that we saw. So the reader may claim every remembered tip, and no other commit.
+A tip is accounted for if each commit that is reachable from it was read, is queued, is counted as unread, or is older
+than the first push that r8scan saw. So the reader may claim every remembered tip, and no other commit.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ _READ, _SUPERSEDED, _DEFAULT, _SHA256 = 1, 2, 4, 8
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """A commit or tag.
+    """A commit or tag that a ref pointed to.
 
     Attributes:
-        oid: Its object id in hex.
-        is_read: Everything that was new in it was read, so the same push need not be read again.
-        is_superseded: A later push has replaced it. It is kept to recognize its push when a second source shows it.
-        is_default: The default branch pointed to it.
+        oid: The object id in hex.
+        is_read: Whether everything that was new in the tip was read, so that the same push need not be read again.
+        is_superseded: Whether a later push has replaced the tip. It is kept so that r8scan recognizes its push when a
+            second source shows it.
+        is_default: Whether the default branch pointed to the tip.
     """
 
     oid: str
@@ -41,9 +42,9 @@ class RememberedTips:
 
     Attributes:
         tips: The tips.
-        is_whole: The whole history was read, not only what was pushed since the first push that was seen.
-        pushed_at: The time of the newest push that was read.
-        refs_listed_at: When all refs were last compared with the tips.
+        is_whole: Whether the whole history was read, not only the pushes since the first one that r8scan saw.
+        pushed_at: The time of the newest push that r8scan has read.
+        refs_listed_at: When r8scan last compared all refs with the tips.
     """
 
     tips: tuple[Tip, ...] = ()
@@ -56,7 +57,7 @@ class RememberedTips:
         return [tip.oid for tip in self.tips]
 
     def holds(self, oid: str) -> bool:
-        """Return whether the commit is accounted for."""
+        """Return whether the commit is a remembered tip, which means that its history is accounted for."""
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:
@@ -66,7 +67,7 @@ class RememberedTips:
     def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
         """Return whether the push at `pushed_at` was read. `oid` is the default branch's tip after the push.
 
-        The tip alone does not decide it: a later time with the same tip means a push to another branch.
+        The tip alone does not show this: if a push has the same tip but a later time, it went to another branch.
         """
         if pushed_at is None or not self.has_read(oid):
             return False
@@ -76,15 +77,15 @@ class RememberedTips:
 
 @dataclass(frozen=True, slots=True)
 class TipsRead:
-    """What reading one push adds to the memory.
+    """What the reading of one push adds to the memory of its repository.
 
     Attributes:
-        tips: Commits that were read.
-        is_read: They were read completely. Otherwise the rest is counted as unread.
+        tips: The ids of the commits that were read.
+        is_read: Whether they were read completely. If not, the rest is counted as unread.
         before: The tip before the push, if it is known.
         default: The default branch's tip, if it is known.
-        is_whole: The whole history has now been read.
-        lists_refs: All refs were compared with the remembered tips.
+        is_whole: Whether the whole history has now been read.
+        lists_refs: Whether all refs were compared with the remembered tips.
     """
 
     tips: tuple[str, ...]
@@ -96,10 +97,10 @@ class TipsRead:
 
 
 def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, now: datetime) -> RememberedTips:
-    """Return the memory after one push was read, with at most MAX_OTHER_TIPS and the default branch's tip."""
+    """Return the memory after one push was read: the default branch's tip and at most MAX_OTHER_TIPS others."""
     new = [Tip(oid, read.is_read, is_default=oid == read.default) for oid in dict.fromkeys(read.tips)]
     names = {tip.oid for tip in new}
-    # A tip that was read completely stays so if a later attempt reads only a part of it.
+    # If a tip was read completely, it counts as read even if a later attempt reads only a part of it.
     new = [replace(tip, is_read=tip.is_read or known.has_read(tip.oid)) for tip in new]
     old = [
         replace(
@@ -122,7 +123,7 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 
 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
-    """Return the tips within the limit. Drop superseded ones first, and the oldest first."""
+    """Return the tips within the limit. Drop superseded tips first, and among them the oldest first."""
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:
         return tuple(tips)
@@ -132,7 +133,7 @@ def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
 
 
 def encoded(tips: Iterable[Tip]) -> bytes:
-    """Return the tips as they are stored: for each tip, a byte of flags and the 20 or 32 bytes of its id."""
+    """Return the tips in their stored form: for each tip, a byte of flags and the 20 or 32 bytes of its id."""
     parts = []
     for tip in tips:
         oid = bytes.fromhex(tip.oid)
@@ -142,7 +143,7 @@ def encoded(tips: Iterable[Tip]) -> bytes:
 
 
 def decoded(content: bytes) -> tuple[Tip, ...]:
-    """Return the tips in the result of `encoded`."""
+    """Return the tips from the stored form that `encoded` returns."""
     tips, position = [], 0
     while position < len(content):
         flags = content[position]

@@ -1,4 +1,4 @@
-"""Measurement of each source's recall.
+"""Measurement of each source's recall: the share of public pushes that it sees.
 
-A push that one source sees is a mark by which the other sources are measured.
+If one source sees a push, the other sources should see it too. Such a push is called a mark.
 """

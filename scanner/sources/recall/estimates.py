@@ -1,8 +1,9 @@
-"""Estimates from marks: a source's recall with its confidence interval, and the total by capture-recapture. Pure.
+"""Estimates from marks (pushes that a source has seen): a source's recall, and the total number of pushes.
 
-Both assume that the marks are a fair sample of what the source should see. If two sources prefer the same pushes, the
-share is too high and the total is too low. Sources that prefer different pushes do no harm. The total's interval allows
-for a common preference up to COMMON_BIAS; the marks cannot show how large that preference is.
+The total is estimated by capture-recapture. Both estimates assume that the marks are a fair sample of the pushes that
+the source should see. If two sources prefer the same pushes, the recall is too high and the total is too low. If they
+prefer different pushes, this does no harm. The confidence interval of the total allows for a common preference up to
+COMMON_BIAS, because the marks cannot show how large this preference is.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 Z = 1.959964
 """Half width of a 95 % confidence interval in standard deviations."""
 TOTAL_Z = 2.1
-"""The same for a total. In simulations with Z, only 93.5 to 95 % of the intervals contain the total, because the
-sources share few marks.
+"""Half width of the confidence interval of a total. In simulations with Z, only 93.5 to 95 % of the intervals contain
+the total, because the sources share few marks.
 """
 COMMON_BIAS = 0.05
 """The total's interval allows for two sources that tend to see the same pushes: their chances to see a push may have a
@@ -37,7 +38,10 @@ differ that two listings give for the same push."""
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A push that a source has seen. Its times are in seconds since the epoch. `is_new`: the repository is new."""
+    """A push that a source has seen.
+
+    Times are in seconds since the epoch. `is_new` says whether the repository is new.
+    """
 
     repository_id: int
     pushed_at: float
@@ -47,7 +51,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The number of marks, the number of them that were seen, and the bounds of Wilson's 95 % interval of the share."""
+    """A recall: the number of marks, the number of marks seen, and the bounds of Wilson's 95 % confidence interval."""
 
     seen: int
     marks: int
@@ -57,7 +61,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The estimated number of pushes, and the bounds of its 95 % interval."""
+    """The estimated number of all pushes, and the bounds of its 95 % confidence interval."""
 
     estimate: float
     low: float
@@ -77,13 +81,13 @@ def share_of(seen: int, marks: int) -> Share | None:
 def total_of(first: int, second: int, both: int) -> Total | None:
     """Return Chapman's estimate of the total number of pushes. Return None if it cannot be estimated.
 
-    The interval is computed for the logarithm of the number of unseen pushes, so that its lower bound is never below
-    the number of pushes that were seen.
+    The confidence interval is computed for the logarithm of the number of unseen pushes. Its lower bound is therefore
+    never below the number of pushes that were seen.
 
     Args:
-        first: Pushes that the first source saw.
-        second: Pushes that the second source saw.
-        both: Pushes that both of them saw.
+        first: The number of pushes that the first source saw.
+        second: The number of pushes that the second source saw.
+        both: The number of pushes that both sources saw.
     """
     if both <= 0 or both > min(first, second):
         return None
@@ -100,9 +104,10 @@ def total_of(first: int, second: int, both: int) -> Total | None:
 
 
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:
-    """Return for each mark the seconds from the push until the source showed it, or None if it never did.
+    """Return for each mark the seconds from the push until the source showed it, or None if the source never did.
 
-    The source has shown a push if it showed the repository with this push time or a later one.
+    A source has shown a push if it showed the repository with this push time or a later push time. `catches` are the
+    marks of the source.
     """
     by_repository: dict[int, list[Mark]] = {}
     for catch in catches:
@@ -119,12 +124,13 @@ def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]
 
 
 def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[int, Share]:
-    """Return for each horizon the share of the other sources' marks that a source has seen within it.
+    """Return for each horizon (a delay in seconds) the share of the marks that the source has seen within it.
 
     Args:
-        marks: Marks of the other sources.
-        catches: Marks of the source itself.
-        now: Seconds since the epoch. For each horizon, only marks that are older than the horizon are counted.
+        marks: The marks of the other sources.
+        catches: The marks of the source itself.
+        now: The current time in seconds since the epoch. For each horizon, only marks that are older than the horizon
+            are counted.
     """
     fair = [mark for mark in marks if mark.seen_at - mark.pushed_at <= MAX_MARK_AGE]
     waited = delays(fair, catches)
@@ -141,7 +147,7 @@ def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
     """Return the estimated number of all pushes, from the pushes that two sources have seen.
 
     Unlike in `delays`, a later push of the same repository counts as a different push. A listing shows only a
-    repository's latest push, so it has not seen the earlier ones.
+    repository's latest push, so it has not seen the earlier pushes.
     """
     pushes, listed = _distinct(first), _distinct(second)
     both = sum(_has_near(listed.get(number, ()), at) for number, times in pushes.items() for at in times)
@@ -149,7 +155,7 @@ def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
 
 
 def _distinct(marks: Sequence[Mark]) -> dict[int, list[float]]:
-    """Return the times of the pushes of each repository, in order. Pushes within SAME_PUSH_SECONDS count as one."""
+    """Return the times of the pushes by repository, in order. Pushes within SAME_PUSH_SECONDS count as one."""
     found: dict[int, list[float]] = {}
     for mark in sorted(marks, key=lambda mark: mark.pushed_at):
         times = found.setdefault(mark.repository_id, [])
@@ -163,5 +169,5 @@ def _has_near(times: Sequence[float], at: float) -> bool:
 
 
 def as_json(shares: Mapping[int, Share]) -> dict[str, list[float]]:
-    """Return for each horizon the list of marks, seen, low and high."""
+    """Return, for each horizon, a list of four numbers: marks, marks seen, and the two bounds of the interval."""
     return {str(key): [one.marks, one.seen, round(one.low, 4), round(one.high, 4)] for key, one in shares.items()}

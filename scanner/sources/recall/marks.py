@@ -1,4 +1,7 @@
-"""Stored marks. Every source that shows pushes records marks, a task compares them, and they expire after a day."""
+"""Stored marks: pushes in a sample of the repositories, each with the source that saw it.
+
+Every source that shows pushes records marks. A task compares the marks of different sources. Marks expire after a day.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def record(session: Session, source: str, pushes: Iterable[tuple[int | None, dat
 
 
 def measure(session: Session) -> None:
-    """Measure each source by the marks of the others, and store the result for the status."""
+    """Measure each source by the marks of the others, and store the results, which `r8scan status` shows."""
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: defaultdict[str, list[Mark]] = defaultdict(list)
     columns = (PushMark.source, PushMark.repository_id, PushMark.pushed_at, PushMark.seen_at, PushMark.is_new)
@@ -70,13 +73,16 @@ def measure(session: Session) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete marks that are older than every horizon."""
+    """Delete marks that are older than the longest horizon."""
     old = PushMark.seen_at < db_now(-KEPT_SECONDS)
     session.execute(delete(PushMark).where(old).execution_options(synchronize_session=False))
 
 
 def _total(found: dict[str, list[Mark]], now: float) -> list[int]:
-    """Return the estimated number of all pushes of a day and its interval, or an empty list if it is unknown."""
+    """Return the estimated number of all pushes of a day and its interval.
+
+    Return an empty list if there is no estimate.
+    """
     first, second = (
         [mark for mark in found.get(source, ()) if now - mark.pushed_at <= DAY_SECONDS] for source in TOTAL_SOURCES
     )

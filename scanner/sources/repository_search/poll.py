@@ -1,7 +1,7 @@
-"""The source that polls repository search by windows of push time.
+"""The source that polls repository search by windows, which are spans of push time.
 
-It searches a window as soon as GitHub's index has settled, and again later for pushes that were indexed late. After a
-pause, it catches up on the windows of that time.
+It searches a window when GitHub's index should contain its pushes, and again later for pushes that were indexed late.
+After a pause of the service, it also searches the windows of the pause.
 https://docs.github.com/search-github/searching-on-github/searching-for-repositories#search-by-when-a-repository-was-created-or-last-updated
 """
 
@@ -47,14 +47,14 @@ def poll(
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
 ) -> PollReport:
-    """Poll if it is due.
+    """Poll if the source is due.
 
     Args:
         database: The database.
         github: The client.
         detector: Scans names and descriptions.
         vendor: The vendor's name. Repositories that mention it are read first.
-        wait: Sleeps.
+        wait: The function that sleeps.
         clock: Returns seconds since the epoch.
     """
     return leased_poll.run_if_due(
@@ -120,22 +120,22 @@ def _commit(
 
 
 def _interval(search: SearchRun, began: float, now: float) -> float:
-    """Return the seconds from the start of this run to the next one, within the limit on CPU time."""
+    """Return the seconds from the start of this run to the next run, so that GitHub's limit on CPU time is kept."""
     idle = min(search.idle_seconds(now), MAX_IDLE_SECONDS)
     if isinstance(search.error, Unavailable | Malformed) and not search.counts["requests"]:
-        idle = MAX_IDLE_SECONDS  # only the REST search works, so do not try GraphQL again at once
+        idle = MAX_IDLE_SECONDS  # only the REST search works, so do not try GraphQL again immediately
     wanted = now - began + idle
     return max(wanted, search.seconds / CPU_SHARE, leased_poll.MIN_INTERVAL_SECONDS)
 
 
 def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: SearchRun | None = None) -> PollReport:
-    """End a failed poll. After a rate limit, store the run's plan, so that no span is forgotten."""
+    """End a failed poll. After a rate limit, also store the run's plan, so that no span is lost."""
     with database.write() as session:
         if search is not None and isinstance(error, RateLimited):
             for missed in search.missed:
                 leased_poll.extend_gap(session, SOURCE, missed)
             lease.lease.write(session, cursor=search.plan.to_json())
-            # The gate enforces GitHub's waiting time. Poll earlier, because the other one of the two searches has its
+            # The gate enforces GitHub's waiting time. Poll earlier, because of the two searches, the other one has its
             # own quota.
             error = RateLimited(error.reason, str(error), retry_after=MAX_IDLE_SECONDS)
         leased_poll.defer(session, lease, error)
@@ -143,7 +143,7 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
 
 
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
-    """Return the error without its waiting time, so that one quota's wait does not hold up the other quota."""
+    """Return the error without its waiting time, so that one quota's wait does not delay the other quota's search."""
     return None if error is None else GitHubError(error.reason, str(error))
 
 

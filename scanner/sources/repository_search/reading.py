@@ -1,6 +1,6 @@
 """Reading of one span of push time from repository search, page by page.
 
-It reads a span again while GitHub counts more repositories than it shows.
+While GitHub counts more repositories in a span than it shows, r8scan reads the span again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ class WindowReading:
     """The result of reading a span.
 
     Attributes:
-        found: The repositories by id.
+        found: The repositories that GitHub showed, by id.
         total: The number of repositories by GitHub's count.
-        short: Repositories that are still missing.
-        is_too_wide: GitHub has more results than it shows, so the span must be split. The rest was not read.
-        seconds: The sum of GitHub's response times.
-        is_incomplete: The latest pass contains an answer that GitHub called incomplete, so its count may be too low.
-        page_size: Results that are asked for at a time.
-        counts: Counters.
+        short: The number of repositories that GitHub counted but did not show.
+        is_too_wide: Whether GitHub has more results than it can show, so that the span must be split. The rest was not
+            read.
+        seconds: The sum of GitHub's response times in seconds.
+        is_incomplete: Whether GitHub called an answer of the latest pass incomplete, so that its count may be too low.
+        page_size: The number of results to request in one page.
+        counts: Counters by name.
     """
 
     found: dict[int, ListedRepository] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class WindowReading:
 
     @property
     def is_short(self) -> bool:
-        """Whether more repositories are missing than may have left the span while it was read."""
+        """Return whether more repositories are missing than may have left the span while it was read."""
         return self.short > SHORT_SHARE * self.total
 
     def add(self, page: Page) -> None:
@@ -68,21 +69,49 @@ class WindowReading:
         self.counts["points"] += page.points
         self.counts.update({f"graphql_{kind.lower()}": count for kind, count in page.errors.items()})
 
+    def add_page(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> Page:
+        """Read and add one page. If GitHub finds it too heavy, request smaller pages from then on."""
+        try:
+            page = repositories.search(github, words(span), after, newest_first=newest_first, size=self.page_size)
+        except Unavailable as err:
+            if err.reason not in TOO_HEAVY or self.page_size == SMALL_PAGE:
+                raise
+            self.counts.update(requests=1, pages_too_heavy=1)
+            self.page_size = SMALL_PAGE
+            return self.add_page(github, span, after, newest_first=newest_first)
+        self.counts["requests"] += 1
+        self.add(page)
+        if not page.is_whole:
+            self.counts["pages_too_heavy"] += 1
+            self.page_size = SMALL_PAGE
+        return page
+
+    def add_pages(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> None:
+        """Read and add the pages after the cursor `after`.
+
+        If `after` is empty, begin with the first page. If it is None, there are no more pages.
+        """
+        for _ in range(MAX_RESULTS // SMALL_PAGE):
+            if after is None:
+                return
+            after = self.add_page(github, span, after or None, newest_first=newest_first).after
+
 
 def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
     """Read the first page of a span.
 
-    Return GitHub's count, the results, and the next page's cursor. Raises GitHubError.
+    Return the reading, which contains GitHub's count and the first results, and the cursor of the next page. Raises
+    GitHubError.
     """
     reading = WindowReading()
-    return reading, _read_page(github, span, None, reading).after
+    return reading, reading.add_page(github, span, None).after
 
 
 def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | None = None) -> WindowReading:
-    """Read a span by GraphQL. `begun`: the result of `count` if the first page was already read.
+    """Read a span by GraphQL. If its first page was already read, `begun` is the result of `count`.
 
     Raises:
-        GitHubError: A page could not be read. Then the whole span counts as not read.
+        GitHubError: A page could not be read. The whole span then counts as not read.
     """
     reading, after = begun or count(github, span)
     if reading.total > MAX_RESULTS and span[1] - span[0] + 1 > MIN_WIDTH:
@@ -90,17 +119,17 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
         return reading
     for number in range(1, MAX_PASSES + 1):
         before = reading.total
-        _read_pages(github, span, after, reading)
-        # A repository that is pushed again leaves the span, and all later results move up. So the next page may skip a
-        # result.
+        reading.add_pages(github, span, after)
+        # When a repository in the span is pushed to again, it leaves the span, and all later results move up. The next
+        # page may then skip a result.
         missing = max(min(reading.total, MAX_RESULTS) - len(reading.found), before - reading.total)
         if missing <= SHORT_SHARE * reading.total or number == MAX_PASSES:
             break
         reading.counts["passes_again"] += 1
-        after = _read_page(github, span, None, reading).after
+        after = reading.add_page(github, span, None).after
     if reading.total > MAX_RESULTS:
-        # A span of one second cannot be split. The opposite sort order shows as many further results.
-        _read_pages(github, span, "", reading, newest_first=True)
+        # A span of one second cannot be split. The opposite sort order shows up to as many further results.
+        reading.add_pages(github, span, "", newest_first=True)
     reading.short = max(reading.total - len(reading.found), 0)
     return reading
 
@@ -129,41 +158,14 @@ def read_by_rest(github: GitHub, span: Span) -> WindowReading:
 
 
 def newest(github: GitHub, now: float) -> tuple[datetime | None, Page]:
-    """Return the time of the newest push in the index, or None if there is none within PROBED_SECONDS."""
+    """Return the time of the newest push in the index, and the page that shows it.
+
+    The time is None if the index has no push within PROBED_SECONDS.
+    """
     page = repositories.search(github, words((int(now) - PROBED_SECONDS, int(now) + 60)), newest_first=True)
     return max((one.pushed_at for one in page.repositories if one.pushed_at), default=None), page
 
 
 def words(span: Span) -> str:
-    """Return the search terms for the span."""
+    """Return the search terms for repositories whose latest push is in the span."""
     return repositories.pushed_between(datetime.fromtimestamp(span[0], UTC), datetime.fromtimestamp(span[1], UTC))
-
-
-def _read_pages(
-    github: GitHub, span: Span, after: str | None, reading: WindowReading, *, newest_first: bool = False
-) -> None:
-    """Read the pages after the cursor `after`. Empty: begin with the first page. None: there are no more pages."""
-    for _ in range(MAX_RESULTS // SMALL_PAGE):
-        if after is None:
-            return
-        after = _read_page(github, span, after or None, reading, newest_first=newest_first).after
-
-
-def _read_page(
-    github: GitHub, span: Span, after: str | None, reading: WindowReading, *, newest_first: bool = False
-) -> Page:
-    """Read one page into `reading`. If GitHub finds it too heavy, ask for smaller pages from then on."""
-    try:
-        page = repositories.search(github, words(span), after, newest_first=newest_first, size=reading.page_size)
-    except Unavailable as err:
-        if err.reason not in TOO_HEAVY or reading.page_size == SMALL_PAGE:
-            raise
-        reading.counts.update(requests=1, pages_too_heavy=1)
-        reading.page_size = SMALL_PAGE
-        return _read_page(github, span, after, reading, newest_first=newest_first)
-    reading.counts["requests"] += 1
-    reading.add(page)
-    if not page.is_whole:
-        reading.counts["pages_too_heavy"] += 1
-        reading.page_size = SMALL_PAGE
-    return page

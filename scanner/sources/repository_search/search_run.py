@@ -1,6 +1,6 @@
 """One run of repository search. It searches the most urgent spans first, up to a limit of requests and time.
 
-It sends requests but does not use the database.
+This module sends requests but does not use the database.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ NODE_POINTS_A_SECOND = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A window that was searched before and is due again.
+    """A later look: a window that was searched before and is due to be searched again.
 
     Attributes:
         span: The window.
-        number: The window's number.
+        number: The number of the window, counted from the first window of the source.
         look: The number of this later look, from 0.
         total: GitHub's count at the latest look.
         seen: Ids of the repositories that the window has shown.
@@ -68,21 +68,21 @@ class Look:
 
 @dataclass(slots=True)
 class SearchRun:
-    """A run and its results.
+    """A run of repository search and its results.
 
     Attributes:
         github: The client.
-        plan: What to search next.
+        plan: The plan of which spans to search next. The run updates it.
         clock: Returns seconds since the epoch.
         due: Windows whose later look is due.
-        found: Repositories that their window has not shown before.
-        first: Windows that had their first look, with their numbers.
-        again: Windows that had a later look, with the count and all ids that they have shown.
+        found: The repositories that their window has not shown before.
+        first: The windows that had their first look, each with its number and result.
+        again: The windows that had a later look, each with GitHub's count and all repository ids that it has shown.
         missed: Spans that are given up, or that GitHub did not show completely.
-        counts: Counters.
-        error: Why the run stopped early, or why one of the two searches did.
-        seconds: The sum of GitHub's response times, for the limit on CPU time.
-        has_done_anything: At least one request succeeded.
+        counts: Counters by name.
+        error: Why the whole run, or one of the two searches (GraphQL and REST), stopped early.
+        seconds: The sum of GitHub's response times in seconds. GitHub limits the CPU time of requests.
+        has_done_anything: Whether at least one request succeeded.
     """
 
     github: GitHub
@@ -100,7 +100,10 @@ class SearchRun:
     _began: float = 0.0
 
     def run(self) -> None:
-        """Search what is due. Store an error in `error` instead of raising it."""
+        """Search all spans that are due, within the limits of a run.
+
+        Store an error in `error` instead of raising it.
+        """
         self._began = now = self.clock()
         is_after_pause = self.plan.is_after_pause(now)
         for start, end in self.plan.leave_behind(now):
@@ -153,7 +156,7 @@ class SearchRun:
             self._compare(window, found)
 
     def _take(self, window: Span, found: WindowReading) -> None:
-        """Store the result of a window's first look, and plan the later ones."""
+        """Store the result of a window's first look, and update the plan."""
         self.found += found.found.values()
         self.first.append((window, self.plan.windows, found))
         self.plan.looked(window, found.total)
@@ -189,8 +192,8 @@ class SearchRun:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Measure only sampled windows. The others are read if they seem incomplete, so they would overstate what
-            # later looks add.
+            # Measure only sampled windows. Other windows are read only if they seem incomplete, so they would
+            # exaggerate what later looks add.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 
@@ -234,7 +237,7 @@ class SearchRun:
             self._miss(window, found.short, "results_not_shown")
 
     def _probe(self, now: float) -> None:
-        """Find out how old the newest entry of the index is, once in PROBE_SECONDS."""
+        """Measure the age of the newest entry of the index, once in PROBE_SECONDS."""
         if now < self.plan.probe_at <= now + PROBE_SECONDS:
             return
         newest, page = reading.newest(self.github, now)
@@ -250,7 +253,7 @@ class SearchRun:
     def _compare(self, window: Span, found: WindowReading) -> None:
         """Compare GraphQL's count of a window with the REST search's count.
 
-        GitHub does not document which repositories GraphQL shows to an App.
+        GitHub does not document which repositories GraphQL shows to an App. It may show only a part.
         """
         if self.clock() < self.plan.compare_at <= self.clock() + COMPARE_SECONDS:
             return
@@ -280,7 +283,8 @@ class SearchRun:
     def _is_over_budget(self) -> bool:
         """Return whether to leave this window to the REST search.
 
-        If the points left until the reset do not pay for all windows, leave a share of the windows to the REST search.
+        This is the case for a share of the windows, if the GraphQL points until the quota's reset do not pay for all
+        windows. It is the case for all windows while GraphQL shows only a part of the repositories.
         """
         pace = self.github.gate.seconds_a_request("graphql")
         if self.plan.is_partial and self.clock() < self.plan.compare_at:
@@ -294,7 +298,7 @@ class SearchRun:
         return True
 
     def _is_paid_for(self) -> bool:
-        """Return whether the points left until the reset are enough for all first looks and for later looks."""
+        """Return whether the GraphQL points until the quota's reset pay for all first looks and for later looks."""
         pace = self.github.gate.seconds_a_request("graphql")
         return not pace or 1 / pace > SPARE * self.plan.points_a_second() + NODE_POINTS_A_SECOND
 

@@ -1,6 +1,8 @@
-"""The plan of which spans of push time to search next, from the results so far. Pure: no requests, no database.
+"""The plan of which spans of push time to search next, computed from the results so far.
 
-Spans are in whole seconds since the epoch and include both ends, as in GitHub's search.
+A window is a span that one search covers. Spans are in whole seconds since the epoch and include both ends, as in
+GitHub's search. The first search of a window is its first look, and repetitions are later looks. The module uses
+neither the network nor the database.
 """
 
 from __future__ import annotations
@@ -69,27 +71,29 @@ Span = tuple[int, int]
 
 @dataclass(slots=True)
 class Plan:
-    """The plan. It is the source's cursor.
+    """The plan of repository search. It is stored as the source's cursor.
 
     Attributes:
-        until: Every window before this second had its first look, or is in `behind`.
-        width: Width of the next window in seconds.
+        until: The second up to which every window had its first look or is in `behind`.
+        width: The width of the next window in seconds.
         settle: Seconds from a window's end to its first look. It covers both `learned` and `lag`.
         learned: Seconds after which, by the results of later looks, the index contains nearly all pushes of a window.
-        lag: Age of the index's newest entry in seconds, at the latest probe.
-        rate: Repositories a second, smoothed. 0 before the first window.
-        late: For each later look, the smoothed share of a window's entries that this look was the first to find.
-        behind: Spans without a first look that are to be read later, oldest first.
-        behind_width: Width in seconds of the next window to catch up on.
-        behind_rate: Repositories a second, smoothed, of the windows that were caught up on long after their pushes. 0
-            before the first of them.
-        probe_at: When the index's newest entry is searched next.
+        lag: The age of the index's newest entry in seconds, at the latest measurement.
+        rate: The usual number of repositories a second, smoothed. 0 before the first window.
+        late: For each later look, the share of a window's entries that this look was the first to find, smoothed.
+        behind: Spans without a first look, oldest first. A run searches them after the windows that are due.
+        behind_width: The width in seconds of the next window that is taken from `behind`.
+        behind_rate: Like `rate`, for the windows that were taken from `behind` long after their pushes. 0 before the
+            first of these windows.
+        probe_at: When the age of the index's newest entry is measured next.
         windows: The number of first looks so far.
-        compare_at: When GraphQL is compared with the REST search next.
-        checked: Before this second, GraphQL showed everything, or the REST search reads the windows.
+        compare_at: When the counts of GraphQL and of the REST search are compared next.
+        checked: The second up to which GraphQL has shown everything or the REST search reads the windows.
         compared: The counts of GraphQL and of the REST search for the same window, at the latest comparison.
-        is_partial: GraphQL shows this credential only a part, so the REST search is used.
-        debt: The sum of the shares of windows that this hour's points do not pay for. At 1, a window is skipped.
+        is_partial: Whether GraphQL shows only a part of the repositories to this credential, so that the REST search is
+            used.
+        debt: The share of a window that the GraphQL points do not pay for, summed over the windows. When it reaches 1,
+            a window is left to the REST search.
     """
 
     until: int
@@ -112,7 +116,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], now: float) -> Plan:
-        """Return the plan stored in a cursor. Without one, return a new plan that begins at `now`."""
+        """Return the plan stored in a cursor. If the cursor is empty, return a new plan that begins at `now`."""
         if "until" not in value:
             return cls(until=int(now - FIRST_SETTLE))
         spans = [(int(start), int(end)) for start, end in value["behind"]]
@@ -164,20 +168,20 @@ class Plan:
         return now - self.settle - self.until > LONG_PAUSE_SECONDS
 
     def expect_less(self) -> None:
-        """Lower the usual rate after a pause. The next windows raise it again if necessary."""
+        """Lower the usual rate after a pause. If it is too low then, the next windows raise it again."""
         self.rate *= LESS_AFTER_PAUSE
 
     def next_window(self, now: float) -> Span | None:
-        """Return the next window for a first look, or None while the index may still lack its pushes."""
+        """Return the next window for a first look, or None while the index may not yet contain its pushes."""
         end = self.until + self.width - 1
         return (self.until, end) if end + 1 + self.settle <= now else None
 
     def due_in(self, now: float) -> float:
-        """Return the seconds until the next window has settled."""
+        """Return the seconds until the next window is due for its first look."""
         return max(self.until + self.width + self.settle - now, 0.0)
 
     def skip(self, window: Span) -> None:
-        """Move a window to `behind`, because the points of this hour do not pay for it.
+        """Move a window to `behind`, because the GraphQL points do not pay for it.
 
         The REST search reads it later.
         """
@@ -185,20 +189,20 @@ class Plan:
         self.until = window[1] + 1
 
     def skip_to_rest(self, window: Span) -> None:
-        """Let the REST search read all windows from the latest good comparison until the next one."""
+        """Let the REST search read all windows from the latest good comparison until the next comparison."""
         self.is_partial = True
         self.behind.append((min(max(self.checked, window[1] - MAX_BEHIND_WIDTH), window[0]), window[1]))
         self.checked = window[1] + 1
 
     def next_behind(self) -> Span | None:
-        """Return the newest window to catch up on. It stays in `behind` until `caught_up` is called."""
+        """Return the newest window in `behind`. It stays there until `caught_up` is called."""
         if not self.behind:
             return None
         start, end = self.behind[-1]
         return max(start, end - self.behind_width + 1), end
 
     def caught_up(self, window: Span, total: int, now: float) -> None:
-        """Remove a window from `behind` after it was read. It must be at the end of the newest span."""
+        """Remove a window from `behind` after it was read. The window must be at the end of the newest span."""
         seconds = window[1] - window[0] + 1
         self.behind_width = int(min(max(WANTED_RESULTS * seconds / max(total, 1), MIN_WIDTH), MAX_BEHIND_WIDTH))
         start, _ = self.behind.pop()
@@ -212,7 +216,7 @@ class Plan:
             self.behind_rate *= LESS_AFTER_PAUSE  # the next span may be of another time of day
 
     def is_too_wide(self, window: Span, total: int) -> bool:
-        """Return whether the window has too many results. If so, make the next window narrower."""
+        """Return whether the window has too many results to be read. If so, make the next window narrower."""
         seconds = window[1] - window[0] + 1
         if total <= MAX_RESULTS or seconds <= MIN_WIDTH:
             return False
@@ -236,7 +240,7 @@ class Plan:
         return is_fewer(total, self.expected(window))
 
     def expected(self, window: Span) -> float:
-        """Return the number of repositories that the window should have by the usual rate."""
+        """Return the number of repositories that the window should have at the usual rate."""
         return self.rate * (window[1] - window[0] + 1)
 
     def expected_behind(self, window: Span, now: float) -> float:
@@ -245,13 +249,14 @@ class Plan:
         return (self.behind_rate if is_old and self.behind_rate else self.rate) * (window[1] - window[0] + 1)
 
     def is_worth_reading(self, look: int, number: int) -> bool:
-        """Return whether later look number `look` (from 0) reads the window completely, even if GitHub's count has not
-        grown.
+        """Return whether a later look should read the window completely, even if GitHub's count has not grown.
+
+        `look` is the number of the later look (from 0), and `number` the number of the window.
         """
         return self.is_sample(number) or self.late[look] >= WORTH_READING
 
     def is_sample(self, number: int) -> bool:
-        """Return whether this window is in the sample that measures what later looks add."""
+        """Return whether the window with this number is in the sample that measures what later looks add."""
         return number % SAMPLE_EVERY == 0
 
     def measured(self, look: int, share: float) -> None:
@@ -266,22 +271,25 @@ class Plan:
         self._settle_again()
 
     def probed(self, lag: float, rate: float) -> None:
-        """Update the plan with the age of the index's newest entry (`lag`, in seconds). Windows settle later than that.
+        """Update the plan with a measurement of the index, so that first looks wait longer than the index's lag.
 
-        `rate` is the number of pushes a second in the last hour. If it is low, as in a self-hosted installation, the
-        age does not show the index's lag, so it is ignored.
+        Args:
+            lag: The age of the index's newest entry in seconds. It is ignored if `rate` is low, as on a self-hosted
+                GitHub, because it then depends on when the last push happened.
+            rate: The number of pushes a second in the last hour.
         """
         if rate >= MIN_PROBED_RATE:
             self.lag = min(lag, MAX_SETTLE)
             self._settle_again()
 
     def _settle_again(self) -> None:
-        # Keep both apart: an hour in which the index stood still must not delay first looks for longer than that hour.
+        # Keep `learned` and `lag` apart: if the index stands still for an hour, first looks must not be delayed for
+        # longer than that hour.
         self.learned = min(max(self.learned, MIN_SETTLE), MAX_SETTLE)
         self.settle = min(max(self.learned, self.lag + SETTLE_MARGIN), MAX_SETTLE)
 
     def points_a_second(self) -> float:
-        """Return the GraphQL points a second that first looks cost."""
+        """Return the number of GraphQL points a second that first looks cost."""
         return self.rate / 100 + 0.5 / max(self.width, 1)
 
 

@@ -1,7 +1,7 @@
 """The steps of a rescan that read conversations page by page: issues, pull requests, comments, reviews and releases.
 
-They use the lists at https://docs.github.com/rest/issues and related ones. The REST API cannot list discussions, so
-they are not read.
+They use the lists that https://docs.github.com/rest/issues and related pages describe. The REST API cannot list
+discussions, so discussions are not read.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def reader(name: str) -> Callable[[Work], Response]:
 
 
 def _read(work: Work, name: str, listing: ConversationList) -> Response:
-    """Read every page from where an earlier attempt stopped. Respond to each page before requesting the next."""
+    """Read every page, beginning where an earlier attempt stopped. Respond to each page before requesting the next."""
     base, address = _base(work, name)
     page, total = int(work.at.get("page", 1)), Response()
     while page <= MAX_PAGES:
@@ -78,7 +78,8 @@ def _read(work: Work, name: str, listing: ConversationList) -> Response:
 def _read_reviews(work: Work) -> Response:
     """Read the reviews of each pull request, because the repository has no list of all reviews.
 
-    Each pull request costs a request, and the budget may end within a page of them. So write a checkpoint after each.
+    Each pull request costs a request, and the quota may be exhausted within a page of pull requests. So write a
+    checkpoint after each pull request.
     """
     base, address = _base(work, "reviews")
     page, total = int(work.at.get("page", 1)), Response()
@@ -151,7 +152,9 @@ def _scan(work: Work, entry: Any, kind: PlaceKind, base: Place, budget: ScanBudg
         repository_id=base.repository_id,
         published_at=parse_time(entry.get("created_at") or entry.get("submitted_at")),
     )
-    text = "\n".join(strings_of(entry, work.counts)).encode("utf-8", "surrogatepass")
+    texts = strings_of(entry)
+    work.counts.update(texts.over)
+    text = "\n".join(texts.strings).encode("utf-8", "surrogatepass")
     result = work.detector.scan(Document(text, place), budget)
     work.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
     if result.unread:

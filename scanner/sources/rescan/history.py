@@ -1,4 +1,4 @@
-"""The steps of a rescan that read a git history: of a repository with its unreachable commits, a wiki, or a gist."""
+"""The steps of a rescan that read a git history: that of a repository, a wiki or a gist."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_UNREACHED = 5000
 
 
 def read_repository(work: Work) -> Response:
-    """Mirror the repository with the commits that force pushes made unreachable, and scan all of it."""
+    """Mirror the repository with the commits that force pushes made unreachable, and scan all of its objects."""
     name, repository_id, described = _described(work.github, work.job.target)
     url = git_url(work.github.web_url, name)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
@@ -67,7 +67,7 @@ def read_wiki(work: Work) -> Response:
 
 
 def read_gist(work: Work) -> Response:
-    """Scan a gist's history, fetched from the address that GitHub names for it. Raises GitHubError."""
+    """Clone a gist from the address that GitHub names for it, and scan its history. Raises GitHubError."""
     gist_id = str(work.job.target["gist"])
     if not is_gist_id(gist_id):
         raise NotFound("unusable_gist", "this is not a valid id of a gist")
@@ -84,13 +84,13 @@ def read_gist(work: Work) -> Response:
 
 
 def repository_of(github: GitHub, target: Any) -> tuple[str, int]:
-    """Return the repository's current name, which may have changed, and its id, which identifies places."""
+    """Return the repository's current name, which may have changed, and its id."""
     name, repository_id, _ = _described(github, target)
     return name, repository_id
 
 
 def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
-    """Return the repository's checked name and id, and GitHub's whole description of it. Raises GitHubError."""
+    """Return the repository's checked name, its id, and GitHub's whole description. Raises GitHubError."""
     name, repository_id = str(target["repository"]), target.get("repository_id")
     if repository_id is None and not is_repository_name(name):
         raise NotFound("unusable_repository_name", "the repository has no usable name")
@@ -110,14 +110,17 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """What was found in a history. `tips`: its branches and tags, HEAD's first; empty unless all of it was read."""
+    """The candidates in a history, and its tips.
+
+    `tips` are the ids that branches and tags point to, HEAD's first. It is empty unless all of the history was read.
+    """
 
     candidates: list[Candidate]
     tips: list[str]
 
 
 def _remember(work: Work, name: str, repository_id: int, found: _History) -> None:
-    """Remember that the whole repository was read, so that only what is new in its next push will be read."""
+    """Remember that the whole repository was read. Later, only the new content of its next push is read."""
     if not found.tips:
         return
     head = found.tips[0]
@@ -133,8 +136,8 @@ def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> _History:
     Args:
         work: The step.
         url: The address to clone.
-        tips: Commits that no ref may reach.
-        base: The place of the repository, for the record of objects that cannot be read.
+        tips: The ids of commits that may not be reachable from a ref.
+        base: The place of the repository. It is used in the record of objects that could not be read.
 
     Raises:
         MirrorStopped: The job was cancelled or taken over.
@@ -177,7 +180,10 @@ def _not_read(part: UnreadPart, base: Place) -> NotRead:
 
 
 def _activity_tips(work: Work, name: str) -> tuple[str, ...]:
-    """Return commits that refs once pointed to, from the repository's activity list. Today, no ref may reach them."""
+    """Return commits that refs once pointed to, from the repository's activity list.
+
+    Some of them may no longer be reachable from a ref.
+    """
     found: dict[str, None] = {}
     url: str | None = f"{work.github.api_url}/repos/{name}/activity?per_page=100"
     pages = 0
@@ -216,7 +222,7 @@ def _fetch_unreached(work: Work, mirror: Path, url: str, tips: tuple[str, ...]) 
         on_progress=lambda done, total: work.report("fetching what no ref reaches", done, total),
     )
     work.counts["unreached_commits"] += fetched.got
-    # GitHub removes unreachable commits after some time. A commit that is gone is not public any more.
+    # GitHub removes unreachable commits after some time. A commit that is gone is no longer public.
     work.counts["unreached_commits_gone"] += fetched.gone
     work.counts["unread_unreached_commits"] += fetched.unread
 

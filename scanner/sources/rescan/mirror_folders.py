@@ -1,6 +1,7 @@
-"""Private folders for mirrors in the state folder. Each is removed at the end of its step.
+"""Private folders for mirrors in the state folder. Each folder is removed at the end of the step that uses it.
 
-After a crash, the next worker removes abandoned folders: each folder's lock tells whether its owner is still alive.
+After a crash, the next worker removes abandoned folders. Each folder has a lock, which shows whether the process that
+uses the folder is still alive.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def mirror_folder(state_dir: Path, job_id: int) -> Iterator[Path]:
 
 
 def remove_abandoned(state_dir: Path) -> int:
-    """Delete mirrors whose owner has ended. Return the number of deleted mirrors."""
+    """Delete mirrors whose process has ended. Return the number of deleted mirrors."""
     root = state_dir / FOLDER
     removed = 0
     if not root.is_dir():
@@ -53,8 +54,9 @@ def remove_abandoned(state_dir: Path) -> int:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
-    """Lock the root folder, so that no other process takes a new mirror folder for an abandoned one before it has its
-    lock.
+    """Lock the root folder while a mirror folder is created and locked.
+
+    Otherwise another process could delete the new folder as abandoned before its lock exists.
     """
     descriptor = os.open(root, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""The steps of a rescan of a user or an organization: they queue a job for each public repository and gist."""
+"""The steps of a rescan of a user or an organization. They queue a job for each public repository and gist."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def _queue(work: Work, path: str, name: str, job_of: Callable[[Any], NewJob | No
     """Queue a job for each entry of a list of the REST API, page by page.
 
     Args:
-        work: The job in progress.
+        work: The step in progress.
         path: The last part of the list's address.
-        name: The name of the counters.
+        name: The kind of entry, which is part of the names of counters.
         job_of: Returns the job of an entry, or None for a malformed entry.
     """
     owner = str(work.job.target["owner"])
@@ -71,11 +71,11 @@ def _queue(work: Work, path: str, name: str, job_of: Callable[[Any], NewJob | No
         except NotFound as err:
             raise NotFound("not_found", f"there is no user or organisation {owner}") from err
         with work.database.write() as session:
-            # Check the lease first: a job that was cancelled meanwhile must not queue anything.
+            # Check the lease first, because a job that was cancelled meanwhile must not queue jobs.
             work.job.lease.write(session, failures=1)
             children = [job for entry in listed if (job := job_of(entry)) is not None]
             work.counts["unusable_entry"] += len(listed) - len(children)
-            # Use one order, so that two jobs that queue the same children do not deadlock.
+            # Use a fixed order, so that two jobs that queue the same children do not deadlock.
             for child in sorted(children, key=lambda job: job.dedupe_key):
                 jobs.enqueue_urgent(
                     session,

@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RescanStep:
-    """A step of a long job. If an `optional` step fails, the job goes on with the next step."""
+    """A step of a long job. If an `optional` step fails, the job continues with the next step."""
 
     name: str
     do: Callable[[Work], Response]
@@ -81,9 +81,9 @@ def rescan_next(
 
     Args:
         database: The database.
-        github: The client. The steps leave the share RESERVE of its budget to polling.
-        detector: Scans.
-        policy: How to respond to leaked tokens.
+        github: The client. The steps leave the share RESERVE of the quota to polling.
+        detector: Scans the content.
+        policy: The operator's policy.
         settings: The settings.
     """
     remove_abandoned(settings.state_dir)
@@ -100,17 +100,17 @@ def rescan_next(
 def _work(
     database: Database, github: GitHub, detector: Detector, policy: Policy, job: ClaimedJob, settings: Settings
 ) -> Response:
-    """Execute one step and record its result.
+    """Execute the current step of the job and record its result.
 
     Raises:
         LeaseLost: The job was cancelled, or another worker claimed it after this lease expired.
-        MirrorStopped: The same, noticed during a clone.
+        MirrorStopped: A clone was stopped for one of these two reasons.
     """
     counts = Counter({key: int(value) for key, value in job.progress.get("counts", {}).items()})
     number = int(job.progress.get("step", 0))
     step = STEPS[job.kind][number]
     if step.optional and job.failures >= MAX_TRIES:
-        # Earlier attempts could not record an error, because the step ended their workers.
+        # The error of the earlier attempts is not known, because the step ended their workers.
         _log.warning("rescan: a step failed too often and is skipped", extra={"job": job.id, "step": step.name})
         with database.write() as session:
             _pass_over(session, job, number, counts, FoundTokens.from_json(job.progress.get("found")))
@@ -165,7 +165,7 @@ def _failed(session: Session, work: Work, step: RescanStep, err: GitHubError) ->
     if waits or (may_pass and not _is_last_try(work, step)):
         wait = CREDENTIAL_RETRY_SECONDS if isinstance(err, BadCredential) else 10.0
         delay = err.retry_after or 60.0 if waits else max(err.retry_after or 0.0, wait * 4.0**job.failures)
-        # A rate limit passes by itself, so waiting for it does not count as a failure.
+        # A rate limit passes by itself, so the wait for it does not count as a failure.
         kept: dict[str, Any] = {"failures": 0} if waits else {}
         there = {"counts": dict(work.counts_there), "at": dict(work.at), "found": work.found.to_json()}
         progress = {**job.progress, "step": work.step, **there}
@@ -187,6 +187,6 @@ def _is_last_try(work: Work, step: RescanStep) -> bool:
 
 
 def _pass_over(session: Session, job: ClaimedJob, number: int, counts: Counter[str], found: FoundTokens) -> None:
-    """Skip an optional step, count it as unread, and go on with the next step."""
+    """Skip an optional step, count it as unread, and continue with the next step."""
     counts[f"unread_{STEPS[job.kind][number].name}"] += 1
     _next_step(session, job, number, counts, found)

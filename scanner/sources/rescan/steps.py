@@ -1,4 +1,4 @@
-"""The context of a step of a rescan: its job, counters, progress, lease, and access to the response."""
+"""The context of a step of a rescan: its job, counters, progress and lease, and how it responds to candidates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotNow(GitHubError):
-    """The step has to wait `retry_after` seconds for a reason other than an error of GitHub's."""
+    """The step has to wait `retry_after` seconds for a reason other than an error from GitHub."""
 
 
 @dataclass
@@ -39,10 +39,11 @@ class Work:
 
     Attributes:
         counts: The job's counters.
-        keeping: Holds the job's lease. Progress extends its deadline.
+        keeping: The held lease of the job. Progress extends its deadline.
         step: The step's number, from 0.
         at: The position at which an earlier attempt stopped.
-        counts_there: The counters at `at`, so that what a retry reads again is not counted twice.
+        counts_there: The counters when the step had reached `at`. A retry continues from them, so that content which is
+            read again is not counted twice.
         not_read: Documents and objects that this attempt could not read completely.
         found: The tokens that this and earlier steps have found.
     """
@@ -69,7 +70,10 @@ class Work:
 
     @property
     def lost(self) -> threading.Event:
-        """The event that is set when the step should stop: the job was cancelled, taken over, or is over its time."""
+        """Return the event that is set when the step must stop.
+
+        It is set if the job was cancelled or taken over, or is over its time limit.
+        """
         return self.keeping.lost
 
     def respond(self, candidates: Sequence[Candidate]) -> Response:
@@ -92,14 +96,14 @@ class Work:
         self.not_read += [document for document in documents if document is not None][:room]
 
     def reached(self, at: Mapping[str, Any]) -> None:
-        """Note that the step has reached this position. The caller must record it in the database."""
+        """Set the position that the step has reached. The caller must record it in the database."""
         if dict(at) != dict(self.at):
             self.keeping.progressed()
         self.at = dict(at)
         self.counts_there = Counter(self.counts)
 
     def checkpoint(self, at: Mapping[str, Any]) -> None:
-        """Record that the step has reached this position. After a crash, the next attempt continues from there.
+        """Record the position that the step has reached. After a crash, the next attempt continues from there.
 
         Raises:
             LeaseLost: The job was cancelled, or another worker claimed it after this lease expired.
@@ -108,12 +112,13 @@ class Work:
         jobs.checkpoint(self.database, self.job, self._progress("reading", 0, 0))
 
     def report(self, phase: str, done: int, total: int) -> None:
-        """Record the progress for the status, at most once in PROGRESS_SECONDS.
+        """Record the progress, which `r8scan status` shows, at most once in PROGRESS_SECONDS.
 
-        Only a checkpoint resets the job's failures. Otherwise a step that kills its worker would be retried for ever.
+        This does not reset the job's failures; only a checkpoint does. Otherwise a step that kills its worker would be
+        retried for ever.
         """
         if (phase, done) != self._reached:
-            # A step that reports the same figure repeatedly is hung, so only a new figure extends the deadline.
+            # A step that reports the same number repeatedly is hung, so only a new number extends the deadline.
             self._reached = (phase, done)
             self.keeping.progressed()
         now = time.monotonic()

@@ -1,1 +1,1 @@
-"""The public event timeline: pages of events, the jobs that they become, and the texts in them."""
+"""The public event timeline: polls of its pages, the jobs for the events, and the texts in the events."""

@@ -1,4 +1,4 @@
-"""Storage of events from the timeline or the archive: jobs that read their pushes, and the ids of seen events."""
+"""Storage of events from the timeline or the archive: the jobs that read their pushes, and the ids of seen events."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def enqueue_found(
     Args:
         session: The caller's transaction.
         found: The pushes and repositories.
-        source: The name of the source that found them.
-        priority: One priority for all jobs. None: by the likelihood of each push.
-        archive_hour: The hour of the archive's file that they come from, if any.
+        source: The name of the source that found the events.
+        priority: The priority of all jobs. None: the priority follows from the likelihood of each push.
+        archive_hour: The start of the hour of the archive's file, if the events come from the archive.
 
     Returns:
-        The number of jobs queued.
+        The number of queued jobs.
     """
     count = 0
     if archive_hour is None:
@@ -63,7 +63,7 @@ def enqueue_found(
                 visible_at=first_visible(page),
             )
             count += 1
-    # Use one order, so that two transactions that queue the same repositories do not deadlock.
+    # Use a fixed order, so that two transactions that queue the same repositories do not deadlock.
     for repository in sorted(found.repositories, key=lambda one: one[0].lower()):
         name, repository_id, published_at = repository
         target = {
@@ -95,7 +95,7 @@ def _archive_fields(found: Found, things: Sequence[object], archive_hour: dateti
 
 
 def remember_events(session: Session, events: Sequence[Event]) -> None:
-    """Store the events' ids, so that the archive's file of this hour does not lead to the same jobs again."""
+    """Store the ids of the events, so that the archive's file of this hour does not lead to the same jobs again."""
     rows = [{"id": event_id} for event_id in sorted({event.id for event in events})]
     if rows:
         statement = insert_or_nothing(session, SeenEvent).values(seen_at=db_now())

@@ -1,23 +1,21 @@
-"""Parsing of events of the public timeline: pushes to read, repositories to read whole, and texts to scan. Pure.
+"""Parsing of events of the public timeline: pushes to read, repositories to read whole, and texts to scan.
 
-GitHub removes, adds and nulls fields without notice. So every field is checked, and unusable events are counted by
-reason. Event types: https://docs.github.com/rest/using-the-rest-api/github-event-types
+GitHub adds fields, removes fields and sets fields to null without notice. So every field is checked, and unusable
+events are counted by reason. Event types: https://docs.github.com/rest/using-the-rest-api/github-event-types
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from scanner.detection import Document, Place, PlaceKind, redact
 from scanner.github.urls import is_repository_name
-from scanner.records.unread_contents import NotRead
-from scanner.sources.files.scan import RemoteFile
-from scanner.sources.pushes.likelihood import Evidence, likelihood_of
+from scanner.sources.pushes.likelihood import Evidence, Likelihood, likelihood_of
 from scanner.sources.pushes.owners import KnownOwners
 from scanner.sources.pushes.push import Push
 from scanner.sources.timeline.texts import strings_of
@@ -47,7 +45,7 @@ KNOWN_TYPES = frozenset(
     ]
 )
 
-# For each event type, the payload's objects that contain text: the object's key and its kind of place.
+# The objects with text in the payload of each event type: the key of the object, and the kind of place of its text.
 _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
     "CommitCommentEvent": {"comment": "commit_comment"},
     "DiscussionEvent": {"discussion": "discussion"},
@@ -63,7 +61,10 @@ _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `id` does not show the order of events. `created_at` is None if it is missing or malformed."""
+    """A public event. `created_at` is None if it is missing or malformed.
+
+    `id` does not show the order of events.
+    """
 
     id: str
     type: str
@@ -80,33 +81,17 @@ class Found:
 
     Attributes:
         pushes: Pushes and created refs.
-        repositories: Repositories that became public: name, id, time.
+        repositories: Repositories that became public: the name, the id and the time of the event.
         documents: Texts to scan.
-        counts: Counters of events, and of unusable ones by reason.
-        newest_repository_id: The highest repository id among the events. Repositories with similar ids are new.
-        owners: The known owners of the events' repositories.
-        vendor: The vendor's name. Empty: it is not looked for in names and descriptions.
-        event_ids: The ids of the events that a push or repository comes from.
-        texts_to_fetch: Texts that took too long to scan during the poll; jobs fetch them again.
-        not_read: Texts that were not read completely and cannot be fetched again.
+        counts: Counters of events, and of unusable events by reason.
+        event_ids: For each push or repository, the ids of the events that it comes from.
     """
 
     pushes: list[Push] = field(default_factory=list)
     repositories: list[tuple[str, int | None, datetime | None]] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    newest_repository_id: int = 0
-    owners: KnownOwners = field(default_factory=KnownOwners)
-    vendor: str = ""
     event_ids: defaultdict[object, list[str]] = field(default_factory=lambda: defaultdict(list))
-    texts_to_fetch: list[RemoteFile] = field(default_factory=list)
-    not_read: list[NotRead] = field(default_factory=list)
-
-
-def newest_repository_id(events: Iterable[Event]) -> int:
-    """Return the second highest repository id of a page, so that a single forged id has no effect. 0: unknown."""
-    ids = sorted(event.repository_id for event in events if event.repository_id is not None)
-    return ids[-2] if len(ids) > 1 else 0
 
 
 def parse_event(value: Any) -> Event | None:
@@ -128,35 +113,32 @@ def parse_event(value: Any) -> Event | None:
     )
 
 
-def read_event(event: Event, web_url: str, found: Found, api_url: str = "") -> None:
-    """Add the event's pushes, repositories and texts to `found`.
+def read_events(
+    events: Sequence[Event],
+    web_url: str,
+    *,
+    api_url: str = "",
+    owners: KnownOwners | None = None,
+    vendor: str = "",
+) -> Found:
+    """Return the pushes, repositories and texts in the events.
 
     Args:
-        event: The event.
+        events: The events of one page.
         web_url: The address of the website, for the texts' places.
-        found: The result to add to.
-        api_url: The address of the API, from which its texts can be fetched again. Empty: they cannot.
+        api_url: The address of the API, from which jobs can fetch the texts again. Empty: the texts cannot be fetched
+            again.
+        owners: The known owners among the owners of the events' repositories.
+        vendor: The vendor's name, which makes a push likelier. Empty: it is not looked for.
     """
-    found.counts["events"] += 1
-    if event.type not in KNOWN_TYPES:
-        found.counts["unknown_type"] += 1
-    found.documents.extend(_documents(event, web_url, api_url, found.counts))
-    if event.type not in ("PushEvent", "CreateEvent", "PublicEvent", "GollumEvent"):
-        return
-    if not is_repository_name(event.repository):
-        found.counts["unusable_repository_name"] += 1
-    elif event.type == "PublicEvent":
-        repository = (redact(event.repository), event.repository_id, event.created_at)
-        found.repositories.append(repository)
-        found.event_ids[repository].append(event.id)
-    elif event.type == "GollumEvent":
-        _read_wiki(event, found)
-    else:
-        _read_push(event, found)
+    reader = _EventReader(web_url, api_url, owners or KnownOwners(), vendor.lower(), _newest_repository_id(events))
+    for event in events:
+        reader.read(event)
+    return reader.found
 
 
 def parse_time(value: Any) -> datetime | None:
-    """Return the time in GitHub's ISO format as an aware datetime in UTC, or None if it is malformed."""
+    """Return the time in GitHub's ISO format as a datetime in UTC, or None if it is malformed."""
     if not isinstance(value, str) or len(value) > 40:
         return None
     try:
@@ -166,111 +148,147 @@ def parse_time(value: Any) -> datetime | None:
         return None
 
 
-def _read_push(event: Event, found: Found) -> None:
-    payload = event.payload
-    ref = _string(payload.get("ref"))
-    if not ref.isprintable():
-        # git does not allow such a name. A push can be read without its ref, but a created ref cannot.
-        found.counts["unusable_ref"] += 1
-        ref = ""
-    if event.type == "CreateEvent":
-        ref_type = _string(payload.get("ref_type"))
-        if ref_type not in ("repository", "branch", "tag") or (ref_type != "repository" and not ref):
-            found.counts["unusable_create"] += 1
+def _newest_repository_id(events: Sequence[Event]) -> int:
+    """Return the second highest repository id of a page, so that a single forged id has no effect. 0: unknown."""
+    ids = sorted(event.repository_id for event in events if event.repository_id is not None)
+    return ids[-2] if len(ids) > 1 else 0
+
+
+class _EventReader:
+    """A reader of the events of one page. It collects their contents in `found`."""
+
+    def __init__(self, web_url: str, api_url: str, owners: KnownOwners, vendor: str, newest_repository_id: int) -> None:
+        self._web_url, self._api_url = web_url, api_url
+        self._owners, self._vendor, self._newest_repository_id = owners, vendor, newest_repository_id
+        self.found = Found()
+
+    def read(self, event: Event) -> None:
+        counts = self.found.counts
+        counts["events"] += 1
+        if event.type not in KNOWN_TYPES:
+            counts["unknown_type"] += 1
+        self.found.documents.extend(self._documents(event))
+        if event.type not in ("PushEvent", "CreateEvent", "PublicEvent", "GollumEvent"):
             return
-        before, head = "", ""
-        if ref and not ref.startswith("refs/"):
-            ref = f"refs/{'tags' if ref_type == 'tag' else 'heads'}/{ref}"
-    else:
-        ref_type, before, head = "", _string(payload.get("before")), _string(payload.get("head"))
-        if not _is_object_id(head) or (before and not _is_object_id(before)):
-            found.counts["unusable_push"] += 1
+        if not is_repository_name(event.repository):
+            counts["unusable_repository_name"] += 1
+        elif event.type == "PublicEvent":
+            repository = (redact(event.repository), event.repository_id, event.created_at)
+            self.found.repositories.append(repository)
+            self.found.event_ids[repository].append(event.id)
+        elif event.type == "GollumEvent":
+            self._read_wiki(event)
+        else:
+            self._read_push(event)
+
+    def _read_push(self, event: Event) -> None:
+        counts, payload = self.found.counts, event.payload
+        ref = _string(payload.get("ref"))
+        if not ref.isprintable():
+            # git does not allow such a name of a ref. A push can be read without the name, but a created ref cannot.
+            counts["unusable_ref"] += 1
+            ref = ""
+        if event.type == "CreateEvent":
+            ref_type = _string(payload.get("ref_type"))
+            if ref_type not in ("repository", "branch", "tag") or (ref_type != "repository" and not ref):
+                counts["unusable_create"] += 1
+                return
+            before, head = "", ""
+            if ref and not ref.startswith("refs/"):
+                ref = f"refs/{'tags' if ref_type == 'tag' else 'heads'}/{ref}"
+        else:
+            ref_type, before, head = "", _string(payload.get("before")), _string(payload.get("head"))
+            if not _is_object_id(head) or (before and not _is_object_id(before)):
+                counts["unusable_push"] += 1
+                return
+            if not head.strip("0"):
+                counts["deletions"] += 1
+                return
+        push = Push(
+            repository=redact(event.repository),
+            repository_id=event.repository_id,
+            before=before or "0" * (len(head) or 40),
+            head=head,
+            ref=redact(ref),
+            ref_type=ref_type,
+            published_at=event.created_at,
+            kind="create" if event.type == "CreateEvent" else "push",
+            likelihood=self._likelihood(event, ref),
+        )
+        self._add_push(event, push)
+
+    def _read_wiki(self, event: Event) -> None:
+        """Add a push of the repository's wiki, which is a separate git repository.
+
+        The event does not contain the wiki's text.
+        """
+        if not is_repository_name(f"{event.repository}.wiki"):
+            self.found.counts["unusable_wiki"] += 1
             return
-        if not head.strip("0"):
-            found.counts["deletions"] += 1
-            return
-    push = Push(
-        repository=redact(event.repository),
-        repository_id=event.repository_id,
-        before=before or "0" * (len(head) or 40),
-        head=head,
-        ref=redact(ref),
-        ref_type=ref_type,
-        published_at=event.created_at,
-        kind="create" if event.type == "CreateEvent" else "push",
-        likelihood=likelihood_of(_evidence(event, found, ref)),
-    )
-    found.pushes.append(push)
-    found.event_ids[push].append(event.id)
+        push = Push(
+            repository=f"{redact(event.repository)}.wiki",
+            repository_id=event.repository_id,
+            before="0" * 40,
+            head="",
+            ref="",
+            ref_type="repository",
+            published_at=event.created_at,
+            kind="create",
+            likelihood=self._likelihood(event),
+        )
+        self._add_push(event, push)
 
+    def _add_push(self, event: Event, push: Push) -> None:
+        self.found.pushes.append(push)
+        self.found.event_ids[push].append(event.id)
 
-def _read_wiki(event: Event, found: Found) -> None:
-    """Add a push of the repository's wiki, which is a git repository of its own. The event has no text of its pages."""
-    if not is_repository_name(f"{event.repository}.wiki"):
-        found.counts["unusable_wiki"] += 1
-        return
-    push = Push(
-        repository=f"{redact(event.repository)}.wiki",
-        repository_id=event.repository_id,
-        before="0" * 40,
-        head="",
-        ref="",
-        ref_type="repository",
-        published_at=event.created_at,
-        kind="create",
-        likelihood=likelihood_of(_evidence(event, found)),
-    )
-    found.pushes.append(push)
-    found.event_ids[push].append(event.id)
+    def _likelihood(self, event: Event, ref: str = "") -> Likelihood:
+        """Return the likelihood of a push. Of events, only a CreateEvent has the repository's description."""
+        owner = event.repository.partition("/")[0].lower()
+        words = f"{event.repository} {_string(event.payload.get('description'))[:MAX_DESCRIPTION_LENGTH]}".lower()
+        evidence = Evidence(
+            repository=event.repository,
+            actor=event.actor,
+            repository_id=event.repository_id,
+            ref=ref,
+            is_created=event.type == "CreateEvent",
+            newest_repository_id=self._newest_repository_id,
+            mentions_vendor=bool(self._vendor) and self._vendor in words,
+            owner_has_leaked=owner in self._owners.leaked,
+            owner_has_account=owner in self._owners.with_account,
+        )
+        return likelihood_of(evidence)
 
+    def _documents(self, event: Event) -> Iterator[Document]:
+        """Yield all texts of the event.
 
-def _evidence(event: Event, found: Found, ref: str = "") -> Evidence:
-    """Return what the event says about the push. Of events, only a CreateEvent has the repository's description."""
-    owner = event.repository.partition("/")[0].lower()
-    words = f"{event.repository} {_string(event.payload.get('description'))[:MAX_DESCRIPTION_LENGTH]}".lower()
-    return Evidence(
-        repository=event.repository,
-        actor=event.actor,
-        repository_id=event.repository_id,
-        ref=ref,
-        is_created=event.type == "CreateEvent",
-        newest_repository_id=found.newest_repository_id,
-        mentions_vendor=bool(found.vendor) and found.vendor.lower() in words,
-        owner_has_leaked=owner in found.owners.leaked,
-        owner_has_account=owner in found.owners.with_account,
-    )
+        First yield the texts of objects that have a page of their own. Then yield all other texts, whose place is the
+        repository.
+        """
+        own_objects = _TEXT_OBJECTS.get(event.type, {})
+        for key, kind in own_objects.items():
+            part = _mapping(event.payload.get(key))
+            if kind == "issue" and part.get("pull_request"):
+                kind = "pull_request"
+            for document in self._document(event, kind, part, _address(part, event, self._web_url)):
+                yield replace(document, refetch_url=_refetch_url(part, self._api_url))
+        rest = {key: value for key, value in event.payload.items() if key not in own_objects}
+        url = f"{self._web_url}/{event.repository}"
+        if event.type in ("CreateEvent", "PushEvent", "DeleteEvent"):
+            ref = _string(rest.pop("ref", None))
+            if "full_ref" in rest and _string(rest["full_ref"]).endswith(ref):
+                del rest["full_ref"]
+            yield from _text_document(ref, _place(event, "ref_name", url, ref=ref))
+        rest_kind: PlaceKind = "repository_description" if event.type in ("CreateEvent", "PublicEvent") else "other"
+        rest["repository"], rest["actor"] = event.repository, event.actor
+        yield from self._document(event, rest_kind, rest, url)
 
-
-def _documents(event: Event, web_url: str, api_url: str, counts: Counter[str]) -> Iterator[Document]:
-    """Yield all texts of the event: first the texts of objects that have a page of their own, then all other texts.
-
-    The place of the other texts is the repository.
-    """
-    own_objects = _TEXT_OBJECTS.get(event.type, {})
-    for key, kind in own_objects.items():
-        part = _mapping(event.payload.get(key))
-        if kind == "issue" and part.get("pull_request"):
-            kind = "pull_request"
-        for document in _document(event, kind, part, _address(part, event, web_url), counts):
-            yield replace(document, refetch_url=_refetch_url(part, api_url))
-    rest = {key: value for key, value in event.payload.items() if key not in own_objects}
-    if event.type in ("CreateEvent", "PushEvent", "DeleteEvent"):
-        ref = _string(rest.pop("ref", None))
-        if "full_ref" in rest and _string(rest["full_ref"]).endswith(ref):
-            del rest["full_ref"]
-        place = _place(event, "ref_name", f"{web_url}/{event.repository}", ref=ref)
-        yield from _text_document(ref, place)
-    rest_kind: PlaceKind = "repository_description" if event.type in ("CreateEvent", "PublicEvent") else "other"
-    rest["repository"], rest["actor"] = event.repository, event.actor
-    yield from _document(event, rest_kind, rest, f"{web_url}/{event.repository}", counts)
-
-
-def _document(
-    event: Event, kind: PlaceKind, value: Mapping[str, Any], url: str, counts: Counter[str]
-) -> Iterator[Document]:
-    published = parse_time(value.get("created_at")) or event.created_at
-    place = _place(event, kind, url, path=_string(value.get("path")) or None, published_at=published)
-    yield from _text_document("\n".join(strings_of(value, counts)), place)
+    def _document(self, event: Event, kind: PlaceKind, value: Mapping[str, Any], url: str) -> Iterator[Document]:
+        published = parse_time(value.get("created_at")) or event.created_at
+        place = _place(event, kind, url, path=_string(value.get("path")) or None, published_at=published)
+        texts = strings_of(value)
+        self.found.counts.update(texts.over)
+        yield from _text_document("\n".join(texts.strings), place)
 
 
 def _text_document(text: str, place: Place) -> Iterator[Document]:
@@ -299,7 +317,7 @@ def _place(
 
 
 def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
-    """Return the object's own page if it is on this GitHub, else the repository's page."""
+    """Return the address of the object's page if it is on this GitHub, or else of the repository's page."""
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
 
@@ -312,7 +330,7 @@ def _refetch_url(part: Mapping[str, Any], api_url: str) -> str:
 
 
 def _plain_id(value: str) -> str:
-    """Return the id as it is stored. Return the hash of an id that a database may refuse: too long, or not ASCII."""
+    """Return the id in the form that is stored. Replace an id that is too long or not ASCII by its hash."""
     if len(value) <= 64 and value.isascii() and value.isprintable():
         return value
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,7 +1,7 @@
-"""Polling of the pages of the public event timeline. A set of known ids tells new events from old ones.
+"""Polling of the pages of the public event timeline. A set of known ids shows which events are new.
 
-Since May 2025, GitHub has served pushes on page 1 only, and issues, comments and reviews on pages 2 and 3. The two are
-treated as two lists, each with its own interval and its own gaps. https://docs.github.com/rest/activity/events
+Since May 2025, GitHub has served pushes on page 1 only, and issues, comments and reviews on pages 2 and 3. This module
+treats them as two lists, each with its own interval and its own gaps. https://docs.github.com/rest/activity/events
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ MAX_CLOCK_SECONDS = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where the last poll stopped.
+    """The position of a poll of the timeline, with what the next poll must know.
 
     Attributes:
-        known_ids: Ids of events that were seen, the newest first.
-        etags: The pages' ETags by page number.
-        owed_pages: Pages that could not be read.
+        known_ids: The ids of events that were seen, the most recently seen first.
+        etags: The ETags of the pages, by page number.
+        owed_pages: The numbers of pages that could not be read. The next poll reads them.
         credential: The label of the credential for which GitHub issued the ETags.
-        is_stale: GitHub served an outdated list.
+        is_stale: Whether GitHub served an outdated list.
         texts_at: When pages 2 and 3 are due, in seconds since the epoch.
-        clock_seconds: GitHub's clock minus ours at the last answer.
-        interval: Seconds between polls that GitHub asked for at the last answer. 0: it was never polled.
+        clock_seconds: GitHub's clock minus our clock at the last answer, in seconds.
+        interval: The seconds between polls that GitHub asked for at the last answer. 0: the timeline was never polled.
     """
 
     known_ids: tuple[str, ...] = ()
@@ -89,12 +89,12 @@ class Cursor:
 
 @dataclass(slots=True)
 class EventList:
-    """The times of the pushes, or of the texts, of one poll, and whether they overlap the poll before.
+    """The times of the pushes, or of the texts, of one poll, and whether they overlap with earlier polls.
 
     Attributes:
-        times: The times of its events, in order.
-        overlaps: One of its events was seen before.
-        was_known: Earlier polls have seen events of this list.
+        times: The times of the events, in order.
+        overlaps: Whether an earlier poll has seen one of the events.
+        was_known: Whether there are earlier polls of this list to compare with.
     """
 
     times: list[datetime] = field(default_factory=list)
@@ -103,7 +103,7 @@ class EventList:
 
     @property
     def has_gap(self) -> bool:
-        """Whether the last poll saw none of these events, so that events between the two polls may be missing."""
+        """Return whether no event was seen before, which means that events before these may be missing."""
         return self.was_known and bool(self.times) and not self.overlaps
 
     def add(self, events: Sequence[Event], known: Collection[str]) -> None:
@@ -116,13 +116,13 @@ class TimelinePoll:
     """The result of one poll of the timeline.
 
     Attributes:
-        events: New events.
-        cursor: Where this poll stopped.
-        interval: Seconds between polls that GitHub asks for.
+        events: The new events.
+        cursor: The position of this poll, for the next poll.
+        interval: The seconds between polls that GitHub asks for.
         counts: Counters of requests and events.
-        pushes: Times and overlap of the events of `PUSH_TYPES`.
-        texts: Times and overlap of all other events.
-        error: Why a page after the first could not be read.
+        pushes: The times and the overlap of the events of `PUSH_TYPES`.
+        texts: The times and the overlap of all other events.
+        error: Why a page after the first could not be read, or None.
         at: The time by GitHub's clock.
     """
 
@@ -137,7 +137,7 @@ class TimelinePoll:
 
     @property
     def times(self) -> list[datetime]:
-        """The times of all events, in order."""
+        """Return the times of all events, in order."""
         return sorted([*self.pushes.times, *self.texts.times])
 
     @property
@@ -152,8 +152,8 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
 
     Args:
         github: The client.
-        cursor: Where the last poll stopped.
-        now: Seconds since the epoch; by default the present.
+        cursor: The position of the previous poll.
+        now: The current time in seconds since the epoch. None: the system's time.
 
     Raises:
         GitHubError: Page 1 could not be read.
@@ -192,7 +192,7 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
             if answer.has_next and page < last_page:
                 page += 1
                 continue
-        # Also read the pages that failed in the last poll, even if page 1 has not changed.
+        # Also read the pages that could not be read in the previous poll, even if page 1 has not changed.
         page = next((number for number in cursor.owed_pages if number > page), PAGES + 1)
     ids = tuple(dict.fromkeys([*events, *cursor.known_ids]))[:IDS_KEPT]
     # Make the texts due slightly early. Otherwise a poll at the full interval could come just before they are due.
@@ -230,7 +230,10 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
 
 
 def _time(response: httpx.Response) -> datetime:
-    """Return the current time by GitHub's clock, which also dates the events; by ours if they differ too much."""
+    """Return the current time by GitHub's clock, which also dates the events.
+
+    If it differs too much from our clock, return the time by our clock.
+    """
     ours, theirs = time.time(), server_time(response)
     return datetime.fromtimestamp(theirs if abs(theirs - ours) < MAX_CLOCK_SECONDS else ours, UTC)
 

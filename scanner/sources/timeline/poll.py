@@ -1,15 +1,16 @@
 """The source that polls the public event timeline. A poll reads up to three pages and commits jobs and candidates.
 
-GitHub serves a window of about 300 events in no strict order, and ids do not show the time. So a poll that has no event
-in common with earlier polls records a gap, and a list without recent events counts as stale.
+GitHub shows about 300 events in no strict order, and their ids do not show the time. So a poll records a gap if it has
+no event in common with earlier polls. A list without recent events counts as stale (out of date).
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from scanner.records.database import Database, is_unavailable
 from scanner.records.leases import LeaseLost
 from scanner.records.source_models import SourceState
 from scanner.records.states import JobKind, SightingState
+from scanner.records.unread_contents import NotRead
 from scanner.response import sightings
 from scanner.response.places import candidate_to_json
 from scanner.sources.batches.not_read import not_read
@@ -39,7 +41,7 @@ from scanner.sources.polling.source import PollContext, Source
 from scanner.sources.pushes.likelihood import PUSH_PRIORITIES
 from scanner.sources.pushes.owners import KnownOwners, known_owners
 from scanner.sources.timeline.event_jobs import REPOSITORY_PRIORITY, TIMELINE, enqueue_found, remember_events
-from scanner.sources.timeline.events import Event, Found, newest_repository_id, read_event
+from scanner.sources.timeline.events import Event, Found, read_events
 from scanner.sources.timeline.pages import Cursor, EventList, TimelinePoll, poll_pages
 
 SOURCE = TIMELINE
@@ -74,7 +76,7 @@ def poll(
     wait: Callable[[float], None] = time.sleep,
     canaries: Callable[[], Sequence[Event]] = tuple,
 ) -> PollReport:
-    """Poll if it is due, or due within the next tick. Commit all results in one transaction.
+    """Poll if the source is due, or due within the next tick. Commit all results in one transaction.
 
     If the database becomes unavailable during the poll, save the results in the spool.
 
@@ -82,11 +84,12 @@ def poll(
         database: The database.
         github: The client.
         detector: Scans the texts.
-        state_dir: The folder with the spool.
-        seconds: Seconds between two polls of page 1, if GitHub has agreed to it. None: GitHub's X-Poll-Interval.
+        state_dir: The state folder, which contains the spool.
+        seconds: The seconds between two polls of page 1, if GitHub has agreed to a shorter interval. None: the interval
+            in GitHub's header X-Poll-Interval.
         vendor: The vendor's name. Pushes to repositories that mention it are read first.
-        wait: Sleeps.
-        canaries: Returns events with canary tokens, whose texts are read like the others.
+        wait: The function that sleeps.
+        canaries: Returns events with canary tokens. Their texts are read like the texts of other events.
     """
     return leased_poll.run_if_due(
         database,
@@ -113,38 +116,35 @@ def _poll(
             leased_poll.defer(session, leased, err)
         return PollReport(polled=True, error=err.reason)
     owners = _owners(database, polled.events)
-    found = Found(newest_repository_id=newest_repository_id(polled.events), owners=owners, vendor=vendor)
-    for event in polled.events:
-        read_event(event, github.web_url, found, github.api_url)
-    # Keep canaries out of the event counts and give them no id: no other part may notice them.
-    planted = Found()
-    for event in canaries():
-        read_event(event, github.web_url, planted)
-    found.documents += planted.documents
-    candidates = _scan(detector, found)
-    # Spread a small budget over its hour: polls every few minutes see more than a burst of polls followed by none.
+    found = read_events(polled.events, github.web_url, api_url=github.api_url, owners=owners, vendor=vendor)
+    # Keep canaries out of the counts and ids of events, so that no other part of the program notices them.
+    planted = read_events(canaries(), github.web_url)
+    texts = _scan(detector, [*found.documents, *planted.documents])
+    # If the quota is small, spread it over its hour. Polls every few minutes see more events than a burst of polls and
+    # then none.
     pace = github.gate.seconds_a_request("core") * polled.counts["requests"]
     interval = max(polled.interval if seconds is None else seconds, pace)
     try:
         try:
             with database.write() as session:
                 is_quiet = github.api_url != NEVER_QUIET and not _was_newer(session, leased.newest_seen_at, polled)
-                return _commit(session, leased, polled, found, candidates, interval, may_be_old=is_quiet)
+                return _commit(session, leased, polled, found, texts, interval, may_be_old=is_quiet)
         except LeaseLost:
-            # Another worker has written the cursor, but may not have seen the same events. Keep these events as well.
+            # Another worker has written the cursor, but it may not have seen the same events. Keep these events as
+            # well.
             _log.warning("public events: another worker has polled; its cursor is kept, and so are these events")
             with database.write() as session:
-                return _take(session, polled, found, candidates)
+                return _take(session, polled, found, texts)
     except Exception as err:
         if is_unavailable(err):
-            _keep(state_dir, found, candidates)
+            _keep(state_dir, found, texts)
         raise
 
 
 def _owners(database: Database, events: Sequence[Event]) -> KnownOwners:
-    """Return the known owners.
+    """Return the known owners among the owners of the events' repositories.
 
-    Return no owners if the database is unavailable: the events are then saved in the spool.
+    If the database is unavailable, return no owners, because the poll must continue and save the events in the spool.
     """
     try:
         with database.read() as session:
@@ -155,21 +155,38 @@ def _owners(database: Database, events: Sequence[Event]) -> KnownOwners:
         return KnownOwners()
 
 
-def _scan(detector: Detector, found: Found) -> list[Candidate]:
-    """Scan the texts of one poll. Leave a text that takes too long to a job, which fetches it again as a file."""
-    candidates: list[Candidate] = []
+@dataclass(slots=True)
+class _ScannedTexts:
+    """The result of scanning the texts of one poll.
+
+    Attributes:
+        candidates: The candidates in the texts.
+        to_fetch: Texts that took too long to scan. Jobs fetch them again.
+        not_read: Texts that were not read completely and cannot be fetched again.
+        counts: Counters of what was not read, by reason.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    to_fetch: list[RemoteFile] = field(default_factory=list)
+    not_read: list[NotRead] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def _scan(detector: Detector, documents: Iterable[Document]) -> _ScannedTexts:
+    """Scan the texts of one poll. Do not finish a text that takes too long: a job fetches it again as a file."""
+    texts = _ScannedTexts()
     budget = ScanBudget.for_poll()
-    for document in found.documents:
+    for document in documents:
         result = detector.scan(document, budget, patience=READER_PATIENCE_SECONDS)
-        candidates.extend(result.candidates)
+        texts.candidates.extend(result.candidates)
         if result.ran_out_of_time and document.refetch_url:
-            found.texts_to_fetch.append(_text_to_fetch(document))
-            found.counts["texts_deferred"] += 1
+            texts.to_fetch.append(_text_to_fetch(document))
+            texts.counts["texts_deferred"] += 1
         else:
             if (missed := not_read(result, document.place, len(document.content))) is not None:
-                found.not_read.append(missed)
-            found.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
-    return candidates
+                texts.not_read.append(missed)
+            texts.counts.update({f"unread_{reason}": count for reason, count in result.unread.items()})
+    return texts
 
 
 def _text_to_fetch(document: Document) -> RemoteFile:
@@ -186,12 +203,12 @@ def _commit(
     leased: LeasedPoll,
     polled: TimelinePoll,
     found: Found,
-    candidates: Sequence[Candidate],
+    texts: _ScannedTexts,
     interval: float,
     *,
     may_be_old: bool,
 ) -> PollReport:
-    counts = polled.counts + found.counts
+    counts = polled.counts + found.counts + texts.counts
     missed = _missed(leased, polled.pushes, "no_overlap")
     texts_missed = _missed(leased, polled.texts, "texts_no_overlap")
     cursor = polled.cursor
@@ -199,7 +216,7 @@ def _commit(
     is_stale = not may_be_old and _is_stale(newest, polled, _usual(polled.times))
     if is_stale:
         _log.warning("public events: GitHub serves an old list", extra={"newest": str(newest)})
-        # Drop the ETags. With them, GitHub could answer forever that the stale list has not changed.
+        # Drop the ETags. With them, GitHub could answer for ever that the stale list has not changed.
         cursor = replace(cursor, etags={}, is_stale=True)
     counts["stale_list"] += is_stale
     for one in (missed, texts_missed):
@@ -216,26 +233,26 @@ def _commit(
     )
     if missed is not None and texts_missed is not None:
         leased_poll.record_gap(session, SOURCE, texts_missed)
-    return _take(session, polled, found, candidates)
+    return _take(session, polled, found, texts)
 
 
-def _take(session: Session, polled: TimelinePoll, found: Found, candidates: Sequence[Candidate]) -> PollReport:
-    """Store the events' ids, and the jobs and candidates that were found in them."""
+def _take(session: Session, polled: TimelinePoll, found: Found, texts: _ScannedTexts) -> PollReport:
+    """Store the ids of the events, and the jobs and candidates that were found in them."""
     remember_events(session, polled.events)
-    unread_contents.record(session, found.not_read, source=SOURCE)
+    unread_contents.record(session, texts.not_read, source=SOURCE)
     job_count = enqueue_found(session, found)
-    job_count += remote_files.enqueue(session, found.texts_to_fetch, source=SOURCE, priority=TEXT_PRIORITY)
-    if candidates:
-        sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
+    job_count += remote_files.enqueue(session, texts.to_fetch, source=SOURCE, priority=TEXT_PRIORITY)
+    if texts.candidates:
+        sightings.record(session, texts.candidates, source=SOURCE, state=SightingState.UNCHECKED)
     return PollReport(
-        True, len(polled.events), job_count, len(candidates), polled.error.reason if polled.error else None
+        True, len(polled.events), job_count, len(texts.candidates), polled.error.reason if polled.error else None
     )
 
 
 def _missed(leased: LeasedPoll, polled: EventList, reason: str) -> MissedSpan | None:
-    """Return the gap between the newest event seen before and the oldest one of this poll, outliers excluded.
+    """Return the gap between the newest event that earlier polls saw and the oldest event of this poll.
 
-    Return None if the two polls overlap.
+    Outliers are left out. Return None if the polls overlap.
     """
     usual = _usual(polled.times)
     if not polled.has_gap or leased.newest_seen_at is None or not usual:
@@ -256,16 +273,17 @@ def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
 
 
 def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[datetime]) -> bool:
-    """Return whether GitHub serves a list whose newest event is older than STALE_AFTER. GitHub sometimes does.
+    """Return whether GitHub serves a list whose newest event is older than STALE_AFTER.
 
-    `known` is the time of the newest event ever seen. It is used if GitHub only answers that nothing has changed.
+    `known` is the time of the newest event ever seen. It is used if GitHub only answers that the list has not changed.
+    `usual` are the times of the list's events without outliers.
     """
     newest = usual[-1] if usual else known
     return newest is not None and polled.at - newest > STALE_AFTER
 
 
 def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -> bool:
-    """Return whether an earlier list, or another source, showed something much newer than this list does."""
+    """Return whether an earlier list, or another source, has shown an event that is much newer than this list."""
     usual = _usual(polled.times)
     newest = usual[-1] if usual else known
     if newest is None:
@@ -276,11 +294,11 @@ def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -
 
 
 def _newest(before: datetime | None, times: Iterable[datetime | None], now: datetime) -> datetime | None:
-    # A time in the future comes from a wrong clock. It would hide every later delay.
+    # A time in the future comes from a wrong clock. If it were stored, it would hide every later delay.
     return max((at for at in [before, *times] if at is not None and at <= now), default=before)
 
 
-def _keep(state_dir: Path, found: Found, candidates: Sequence[Candidate]) -> None:
+def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
     """Save the results in the spool, because the database is unavailable and GitHub will not show them again."""
     spool.save(
         state_dir,
@@ -291,14 +309,14 @@ def _keep(state_dir: Path, found: Found, candidates: Sequence[Candidate]) -> Non
             "repositories": [
                 [name, repository_id, at.isoformat() if at else None] for name, repository_id, at in found.repositories
             ],
-            "candidates": [candidate_to_json(candidate) for candidate in candidates],
-            "files": [file.to_json() for file in found.texts_to_fetch],
+            "candidates": [candidate_to_json(candidate) for candidate in texts.candidates],
+            "files": [file.to_json() for file in texts.to_fetch],
         },
     )
 
 
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
-    """Poll once. If the interval is shorter than the scheduler's tick, poll again until the tick ends."""
+    """Poll the timeline. If its interval is shorter than the scheduler's tick, poll again until the tick ends."""
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
     canaries = partial(canary_texts.events, context.database, context.policy, context.detector.digester)
     total = PollReport()

@@ -1,26 +1,35 @@
-"""Extraction of all strings from decoded JSON, within limits. Pure."""
+"""Extraction of all strings from decoded JSON, within limits of depth and size."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_VALUES = 20_000
-"""Limit of the steps through one event: each value and each end of a list is one. Ordinary events need below 1,000."""
+"""Limit of the steps through one event: each value and each end of a list is a step. Ordinary events need fewer than
+1,000.
+"""
 MAX_LEVELS = 12
 TEXT_KEYS = ("body", "title", "description")
 _END = object()
 
 
-def strings_of(value: Mapping[str, Any], counts: Counter[str]) -> Iterator[str]:
-    """Yield every string inside the value. Yield the main texts first, so that line numbers match those of the body.
+class Texts(NamedTuple):
+    """The strings in a JSON value. `over` counts the limits that were reached, by name."""
 
-    Count a limit that is reached as `event_too_deep` or `event_too_large`.
+    strings: list[str]
+    over: Counter[str]
+
+
+def strings_of(value: Mapping[str, Any]) -> Texts:
+    """Return every string inside the value. The main text (such as an issue's body) comes first.
+
+    A line number in the joined strings is then also the line number in the main text. The limits are called
+    `event_too_deep` and `event_too_large`.
     """
-    for key in TEXT_KEYS:
-        if isinstance(value.get(key), str):
-            yield value[key]
+    strings = [value[key] for key in TEXT_KEYS if isinstance(value.get(key), str)]
+    over = Counter[str]()
     # Use iterators, so that a list of a million values costs no more than the limit allows.
     stack: list[Iterator[Any]] = [iter([part for key, part in value.items() if key not in TEXT_KEYS])]
     for _ in range(MAX_VALUES):
@@ -28,12 +37,13 @@ def strings_of(value: Mapping[str, Any], counts: Counter[str]) -> Iterator[str]:
         if part is _END:
             stack.pop()
             if not stack:
-                return
+                return Texts(strings, over)
         elif isinstance(part, str):
-            yield part
+            strings.append(part)
         elif isinstance(part, dict | list):
             if len(stack) < MAX_LEVELS:
                 stack.append(iter(part.values() if isinstance(part, dict) else part))
             else:
-                counts["event_too_deep"] += 1
-    counts["event_too_large"] += 1
+                over["event_too_deep"] += 1
+    over["event_too_large"] += 1
+    return Texts(strings, over)

@@ -73,13 +73,18 @@ def test_a_pack_is_received_as_it_was_sent(ends: tuple[socket.socket, socket.soc
 def test_an_answer_is_received_as_it_was_sent(ends: tuple[socket.socket, socket.socket]) -> None:
     finding = Finding(TOKEN, 0, 1, ("base64",), ("a.zip",), 3, 4)
     scan = PackScan(
-        [PackHit(OID, "blob", [finding])],
-        {OID: Location("a\udcff/b", OID, datetime.fromtimestamp(1000, UTC))},
-        Counter({"damaged": 2}),
-        [UnreadPackObject(OID, "tree", ("damaged",), "0" * 64, 7)],
-        [TokensBeyond(OID, "blob", TOKEN + b"\n" + TOKEN)],
-        {OID},
-        *(5, 6, False, True, True, True),
+        hits=[PackHit(OID, "blob", [finding])],
+        locations={OID: Location("a\udcff/b", OID, datetime.fromtimestamp(1000, UTC))},
+        unread=Counter({"damaged": 2}),
+        not_read=[UnreadPackObject(OID, "tree", ("damaged",), "0" * 64, 7)],
+        beyond=[TokensBeyond(OID, "blob", TOKEN + b"\n" + TOKEN)],
+        reached={OID},
+        objects=5,
+        bytes=6,
+        is_all_located=False,
+        is_over_limit=True,
+        is_cut_off=True,
+        is_damaged=True,
     )
     deferred = DeferredObject(OID, "blob", bytes(1000))
     pack_messages.send_deferred(ends[1], deferred)

@@ -29,7 +29,7 @@ from scanner.sources.batches.runner import ItemOutcome
 from scanner.sources.pushes.push import Push
 from scanner.sources.rescan.manual import queue_hours
 from scanner.sources.timeline import event_jobs
-from scanner.sources.timeline.events import Found, parse_event, read_event
+from scanner.sources.timeline.events import parse_event, read_events
 from tests.scanner.sources.archive.archiving import ARCHIVE, HOUR, Archive, event, packed, push
 from tests.scanner.sources.knowing import is_disabled, jobs_of, know, make_due
 
@@ -191,8 +191,7 @@ def test_an_hour_with_events_dropped_during_reading_counts_as_unread(
 def test_the_archive_queues_events_whose_jobs_were_dropped(reading: Archive) -> None:
     event_of = parse_event(push(1))
     assert event_of is not None
-    found = Found()
-    read_event(event_of, "https://github.com", found)
+    found = read_events([event_of], "https://github.com")
     with reading.database.write() as session:
         event_jobs.remember_events(session, [event_of])
         event_jobs.enqueue_found(session, found)

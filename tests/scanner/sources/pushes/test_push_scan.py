@@ -28,7 +28,7 @@ from scanner.sources.batches import runner as page_work
 from scanner.sources.pushes import scan as push_scan
 from scanner.sources.pushes.reading import read_push
 from scanner.sources.pushes.tips import decoded
-from scanner.sources.timeline.events import Found, parse_event, read_event
+from scanner.sources.timeline.events import parse_event, read_events
 from tests.scanner.sources.knowing import exposures
 from tests.scanner.sources.pushes.scanning import Bench, Make, Token, leaked, push
 from workers.sandbox.github import SandboxGitHub
@@ -326,9 +326,7 @@ def test_a_changed_wiki_is_read_and_its_repository_named(bench: Bench, workplace
         {"id": "1", "type": "GollumEvent", "repo": {"id": 1001, "name": "ana/app"}, "payload": {"pages": []}}
     )
     assert event is not None
-    found = Found()
-    read_event(event, bench.client.web_url, found)
-    bench.queue(*found.pushes)
+    bench.queue(*read_events([event], bench.client.web_url).pushes)
     bench.scan()
     assert bench.is_disabled(digest)
     (exposure,) = exposures(bench.database)

@@ -14,14 +14,13 @@ from scanner.sources.pushes.discovered import DiscoveredPush, queue_discovered
 from scanner.sources.recall import marks
 from scanner.sources.recall.marks import SAMPLE
 from scanner.sources.timeline.event_jobs import enqueue_found
-from scanner.sources.timeline.events import Found, parse_event, read_event
+from scanner.sources.timeline.events import Found, parse_event, read_events
 from workers.health.overview import overview
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 def event(repository_id: int, at: datetime) -> Found:
-    found = Found()
     parsed = parse_event(
         {
             "id": str(repository_id),
@@ -32,8 +31,7 @@ def event(repository_id: int, at: datetime) -> Found:
         }
     )
     assert parsed is not None
-    read_event(parsed, "https://github.example", found)
-    return found
+    return read_events([parsed], "https://github.example")
 
 
 def test_each_source_is_measured_by_the_others_and_the_status_shows_it(database: Database, tmp_path: Path) -> None:

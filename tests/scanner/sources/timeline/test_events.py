@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.detection import Detector, sha256_digest
-from scanner.sources.timeline.events import KNOWN_TYPES, Found, parse_event, read_event
+from scanner.sources.timeline.events import KNOWN_TYPES, Found, parse_event, read_events
 
 PAYLOADS = json.loads((Path(__file__).parents[3] / "data" / "event_payloads.json").read_text())
 WEB = "https://github.example"
@@ -35,9 +35,7 @@ def event(event_type: str, payload: Any, **changes: Any) -> dict[str, Any]:
 def read(value: dict[str, Any]) -> Found:
     parsed = parse_event(value)
     assert parsed is not None
-    found = Found()
-    read_event(parsed, WEB, found)
-    return found
+    return read_events([parsed], WEB)
 
 
 def type_name(key: str) -> str:
@@ -126,8 +124,7 @@ def test_a_push_whose_event_mentions_the_vendor_is_read_first(
     payload = {"ref": "main", "ref_type": "branch", "description": description}
     parsed = parse_event(event("CreateEvent", payload, repo={"id": 7, "name": name}))
     assert parsed is not None
-    found = Found(vendor="Replicate")
-    read_event(parsed, WEB, found)
+    found = read_events([parsed], WEB, vendor="Replicate")
     assert [push.likelihood for push in found.pushes] == [expected]
 
 
@@ -195,7 +192,5 @@ json_values = st.recursive(
 def test_no_event_crashes_the_reader(value: dict[str, Any]) -> None:
     parsed = parse_event(value)
     if parsed is not None:
-        found = Found()
-        read_event(parsed, WEB, found)
-        for document in found.documents:
+        for document in read_events([parsed], WEB).documents:
             assert isinstance(document.content, bytes)
