@@ -342,7 +342,7 @@ class ScanJob(Base):
     __table_args__ = (
         Index("ix_scan_jobs_kind_state_priority_next_attempt_at", "kind", "state", "priority", "next_attempt_at"),
         Index("ix_scan_jobs_state", "state"),
-        # For the lists of the console, in their order.
+        # Indexes for the console's lists of jobs, in the order of the lists.
         *(Index(f"ix_scan_jobs_{name}_id", name, "id") for name in ("kind", "source", "parent_id")),
         Index(
             "uq_scan_jobs_waiting_dedupe_key",

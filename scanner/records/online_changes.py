@@ -70,7 +70,7 @@ def fill_list_columns(engine: Engine) -> None:
 
 
 def build_indexes(indexes: Mapping[str, str], engine: Engine) -> None:
-    """Build the indexes that the next revision creates on SQLite."""
+    """Build indexes before the migration that creates the same indexes on SQLite."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         for name, definition in indexes.items():

@@ -13,7 +13,7 @@ _SCHEME = "canary:"
 
 
 def address(canary_id: int) -> str:
-    """Return the address by which a file of a job names the canary."""
+    """Return the address that a file in a job has to name the canary."""
     return f"{_SCHEME}{canary_id}"
 
 
@@ -26,7 +26,7 @@ def content(database: Database, policy: Policy, digester: Digester, url: str) ->
     """Make the canary's token, and return a file that contains it. Return None if the canary has ended.
 
     Raises:
-        Unavailable: The token store refuses the token. The file is tried again.
+        Unavailable: The token store refuses the token. The file is retried.
     """
     try:
         made = make(database, policy, digester, int(url.removeprefix(_SCHEME)))

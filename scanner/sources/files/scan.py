@@ -225,7 +225,7 @@ class _Reader:
                 content = self._fetched(file)
             except GitHubError as err:
                 return _not_fetched(file, err), ()
-            return self._scanned(file, content)
+            return (ItemOutcome(file), ()) if content is None else self._scanned(file, content)
 
     def _known_by_now(self, file: RemoteFile) -> Sequence[Any] | None:
         """Return the stored candidates of the content if this job or another one has already read it, else None."""
@@ -237,7 +237,8 @@ class _Reader:
         with self._database.read() as session:
             return known_hits(session, [file.key]).get(file.key)
 
-    def _fetched(self, file: RemoteFile) -> bytes:
+    def _fetched(self, file: RemoteFile) -> bytes | None:
+        """Return the file's content. Return None for a canary that has ended."""
         if canary_files.is_canary(file.url):
             return canary_files.content(self._database, self._policy, self._detector.digester, file.url)
         return fetch(self._github, file)

@@ -81,7 +81,7 @@ class Looks:
                     self.pushed.append(one)
 
     def _missing(self, page: Page) -> list[Waiting]:
-        """Return the list for repositories that the page does not contain. They need not be gone."""
+        """Return the list for repositories that are missing in the page. They may still be public."""
         if not page.is_whole:
             return self.unseen
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed

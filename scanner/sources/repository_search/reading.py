@@ -18,7 +18,7 @@ from scanner.sources.repository_search.windows import MAX_RESULTS, MIN_WIDTH, SH
 MAX_PASSES = 3
 """A span is read this often before missing repositories are left to a later look."""
 MAX_REST_PASSES = 2
-"""The same for the REST search, which has few requests."""
+"""The REST search, whose quota is small, reads a span at most this often."""
 SMALL_PAGE = 25
 """Results of a page after GitHub found a larger one too heavy. A small page costs as many points as a large one."""
 TOO_HEAVY = ("query_too_heavy", "query_failed")

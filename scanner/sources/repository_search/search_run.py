@@ -121,7 +121,7 @@ class SearchRun:
         if isinstance(self.error, BadCredential):
             return
         try:
-            # The REST search also serves while GraphQL fails: windows that are too late are in `behind`.
+            # Use the REST search even while GraphQL fails. Windows that are too late by then are in `behind`.
             self._catch_up(reading.read_by_rest)
         except RateLimited:
             self.counts["rest_quota_spent"] += 1
@@ -198,9 +198,9 @@ class SearchRun:
         self._looked_again(look, found.total, seen)
 
     def _looked_again(self, look: Look, total: int, seen: frozenset[int]) -> None:
-        """Store a later look. If it is the last one, record what is still missing as a gap.
+        """Store a later look. If it is the last one, record a gap if repositories are still missing.
 
-        GitHub counts more results than it shows, or the window has fewer results than usual.
+        Repositories are missing if GitHub counts more than it shows, or if the window has far fewer than usual.
         """
         self.again.append((look, total, seen))
         if look.look + 1 < len(LOOKS_AFTER) or total > MAX_RESULTS:
@@ -229,7 +229,7 @@ class SearchRun:
         if found.total > MAX_RESULTS:
             self._miss(window, found.short, "over_1000_results")
         elif now - window[1] < LOOKS_AFTER[-1]:
-            # The index may still add to it, as after a first look in time.
+            # The index may still add pushes to this window. So plan later looks, as after a first look in time.
             self.first.append((window, NOT_SAMPLED, found))
         elif is_thin:
             self._miss(window, expected - len(found.found), "index_incomplete")

@@ -244,7 +244,10 @@ class Plan:
         return self.rate * (window[1] - window[0] + 1)
 
     def expected_behind(self, window: Span, now: float) -> float:
-        """Return the same for a window to catch up on. The rate of a time long ago was not the present one."""
+        """Return the number of repositories that a window from `behind` should have.
+
+        For a window long ago, use `behind_rate`, because the present rate may differ from the rate at that time.
+        """
         is_old = now - window[1] > LONG_PAUSE_SECONDS
         return (self.behind_rate if is_old and self.behind_rate else self.rate) * (window[1] - window[0] + 1)
 
@@ -299,6 +302,9 @@ def is_fewer(total: int, usual: float) -> bool:
 
 
 def _smoothed(before: float, rate: float, *, is_thin: bool, steps: float = 1.0) -> float:
-    """Return the smoothed rate after a window. `steps`: the window counts like so many windows of usual width."""
+    """Return the smoothed rate after a window.
+
+    `steps` is the weight of the window: the number of windows of usual width that it is as wide as.
+    """
     weight = 1 - (1 - (_THIN_SMOOTHING if is_thin else _SMOOTHING)) ** steps
     return before + weight * (rate - before) if before else rate
