@@ -11,7 +11,7 @@ TEST_ROOT := $(shell if [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'NR == 2 
 	then echo /dev/shm; else echo $${TMPDIR:-/tmp}; fi)
 CODE := scanner workers notifications tests docs celeryconfig.py
 
-.PHONY: demo sandbox test check run bench attack-table fault-table quiet memory-table fuzz look lint format lock migration pins sbom clean
+.PHONY: demo sandbox test check run bench attack-table fault-table quiet outage memory-table fuzz look lint format lock migration pins sbom clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -24,6 +24,7 @@ help:
 	@echo "make attack-table   what each hostile input costs, into docs/security.md"
 	@echo "make fault-table    what the status says when a part fails, and how soon, into docs/operations.md: an hour"
 	@echo "make quiet  whether 30 minutes without a fault raise no problem"
+	@echo "make outage whether Redis and the logs stay small while Redis is away, and while nobody consumes: two hours"
 	@echo "make memory-table   memory and processor time of the idle service: r8scan run, and the services of compose"
 	@echo "make fuzz   every parser of hostile bytes, for MINUTES=10"
 	@echo "make look   pictures of the mails and the console, in tests/pictures"
@@ -73,6 +74,9 @@ fault-table: $(DEVELOPMENT)
 
 quiet: $(DEVELOPMENT)
 	$(BIN)/python -m tests.benchmarks.table_faults --only "no fault" --quiet-minutes 30
+
+outage: $(DEVELOPMENT)
+	$(BIN)/python -m tests.benchmarks.table_outage
 
 memory-table: $(DEVELOPMENT)
 	$(BIN)/python -m tests.benchmarks.table_memory

@@ -28,8 +28,10 @@ MAX_LINES = 50
 MAX_LINE_LENGTH = 2000
 """Characters of one line of a mail to the operator."""
 
-NewsKind = Literal["problem", "decision", "over", "test"]
-"""A problem began; a decision is waiting for the operator; a problem ended; a test that the operator requested."""
+NewsKind = Literal["problem", "decision", "over", "summary", "test"]
+"""A problem began; a decision is waiting for the operator; a problem ended; the incidents of a day; a test that the
+operator requested.
+"""
 
 
 class OperatorNotNotified(Exception):

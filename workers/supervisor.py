@@ -125,6 +125,11 @@ def locked(state_dir: Path) -> Iterator[None]:
         yield
 
 
+def _database_setting(settings: Settings) -> str:
+    """Return the setting that says where the database is: by default it is in the state folder."""
+    return "R8SCAN_STATE_DIR" if settings.is_default_database else "R8SCAN_DATABASE_URL"
+
+
 def prepare(settings: Settings) -> None:
     """Upgrade the database to this version.
 
@@ -143,12 +148,12 @@ def prepare(settings: Settings) -> None:
         finally:
             database.close()
     except DatabaseUnavailable as err:
-        raise CannotRun(f"{err}: set R8SCAN_DATABASE_URL") from err
+        raise CannotRun(f"{err}: set {_database_setting(settings)}") from err
     except Exception as err:
         if not is_unavailable(err):
             raise
         cause = "".join(str(getattr(err, "orig", err)).strip().splitlines()[:1]) or type(err).__name__
-        todo = "check R8SCAN_DATABASE_URL, that it is up, and that its disk has room"
+        todo = f"check {_database_setting(settings)}, that the database is up, and that its disk has room"
         raise CannotRun(f"the database cannot be opened ({cause}): {todo}") from err
     if before != after:
         _log.info("database upgraded", extra={"from_revision": before or "empty", "to_revision": after})

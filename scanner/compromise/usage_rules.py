@@ -128,7 +128,8 @@ def _spread(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
 def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
     """Match use from a network on the operator's list."""
     if rules.listed != RuleMode.OFF and hour.listed:
-        note = f"used {hour.listed} times within an hour from listed networks: {', '.join(hour.listed_networks)}"
+        times, networks = "once" if hour.listed == 1 else f"{hour.listed} times", ", ".join(hour.listed_networks)
+        note = f"used {times} within an hour from listed networks: {networks}"
         yield RuleHit(
             "usage_listed", rules.listed, note, {"listed": hour.listed, "networks": list(hour.listed_networks)}
         )

@@ -21,8 +21,8 @@ NO_OPERATOR = "no recipient: R8SCAN_OPERATOR_EMAIL is not set"
 MAIL_SERVER_DOWN = "no mail can be sent: "
 """Beginning of the error of a mail that waits because of the mail server, not because of its recipient."""
 DIGEST_SECONDS = 24 * 3600
-"""How long the operator's mail about undeliverable notifications collects more of them: one mail a day, not one for
-each owner."""
+"""The least time between two mails to the operator about undeliverable notifications. The first is sent at once; the
+next one collects those of a day, so that a thousand bouncing owners do not cause a thousand mails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +108,15 @@ def notify_operator(
 ) -> None:
     """Queue a mail to the operator. If the operator has no address, write a row that has failed.
 
-    Report undeliverable notifications in one separate mail a day, independent of `window`, so that they neither delay
-    urgent messages nor hide them.
+    Report undeliverable notifications in separate mails, at most one a day, so that they neither delay urgent messages
+    nor hide them.
     """
     if operator_email is None:
         _fail(session, incident_ids, Channel.OPERATOR, None, occasion, NO_OPERATOR)
         return
     domain = domain or domain_of(operator_email)
     if occasion == Occasion.UNDELIVERABLE:
-        _add_to_digest(session, incident_ids, operator_email, domain)
+        _add_to_digest(session, incident_ids, operator_email, window, domain)
     else:
         message = _Message(_merge_key(None, operator_email), operator_email, None, occasion, incident_ids)
         _add(session, Channel.OPERATOR, [message], window, domain)
@@ -179,13 +179,24 @@ def _add(session: Session, channel: Channel, messages: Sequence[_Message], windo
     _link(session, channel, subjects)
 
 
-def _add_to_digest(session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, domain: str) -> None:
-    """Add incidents to the operator's daily digest. A digest contains each incident at most once.
+def _add_to_digest(
+    session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, window: float, domain: str
+) -> None:
+    """Add incidents to the operator's digest, which contains each incident at most once. It is due `window` seconds from now, or a day
+    after the digest before it.
 
     Another recipient of the same incident may bounce days later, so the incident can appear in more than one digest.
     """
     message = _Message(f"digest:{operator_email}", operator_email, None, Occasion.UNDELIVERABLE, incident_ids)
-    digest_id = _pending(session, Channel.OPERATOR, [message], DIGEST_SECONDS, domain)[message.merge_key]
+    before = select(func.max(Notification.created_at), db_now()).where(
+        Notification.channel == Channel.OPERATOR,
+        Notification.merge_key == message.merge_key,
+        Notification.created_at > db_now(-DIGEST_SECONDS),
+    )
+    last, now = session.execute(before).one()
+    if last is not None:
+        window = max(window, DIGEST_SECONDS - (now - last).total_seconds())
+    digest_id = _pending(session, Channel.OPERATOR, [message], window, domain)[message.merge_key]
     subjects = [
         _Subject(digest_id, incident_id, str(digest_id), Occasion.UNDELIVERABLE)
         for incident_id in sorted(set(incident_ids))

@@ -14,12 +14,19 @@ from sqlalchemy.orm import Session
 from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report
 from scanner.records.models import Announcement, Exposure, Incident, Notification, NotificationSubject
-from scanner.records.states import Channel, Decision
+from scanner.records.states import Cause, Channel, Decision
 
 MAX_PLACES = 50
 """How many exposures the timeline lists. It gives only the number of the others."""
 MAX_PLACES_COUNTED = 10_000
 MAX_ENTRIES = 1000
+_CAUSES = {
+    Cause.PUBLIC_REPOSITORY: "because the token was found in public",
+    Cause.COMPROMISE_SIGNS: "because the token was reported, or a usage rule matched",
+    Cause.OPERATOR: "because an operator disabled the token",
+    Cause.CANARY: "because a canary token was found",
+}
+_CHANNELS = {Channel.STREAM: "by the Redis stream", Channel.WEBHOOK: "by webhook"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ def timeline(session: Session, incident: Incident) -> list[Moment]:
         *_token(incident),
         *_places(session, incident.id),
         *_reports(session, incident.id),
-        Moment(incident.detected_at, "r8scan", "incident opened", f"cause {incident.cause.replace('_', ' ')}"),
+        Moment(incident.detected_at, "r8scan", "incident opened", _CAUSES[incident.cause]),
         *_audit(session, incident.id),
         *_notifications(session, incident.id),
         *_announcements(session, incident.id),
@@ -75,7 +82,7 @@ def _places(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
         more = (
             f"{total - MAX_PLACES}" if total <= MAX_PLACES_COUNTED else f"more than {MAX_PLACES_COUNTED - MAX_PLACES:,}"
         )
-        yield Moment(last, "r8scan", "seen", f"{more} more places until then")
+        yield Moment(last, "r8scan", "seen", f"{more} more place{'s' if total - MAX_PLACES > 1 else ''} until then")
 
 
 def _reports(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
@@ -102,15 +109,17 @@ def _notifications(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]
     for row, occasion in session.execute(statement):
         if row.channel in (Channel.EMAIL, Channel.OPERATOR):
             to = row.recipient or "nobody: no address is known"
-            yield Moment(row.created_at, "r8scan", "mail queued", f"to {to} about {occasion.replace('_', ' ')}")
+            yield Moment(row.created_at, "r8scan", "mail queued", f"to {to} ({occasion.replace('_', ' ')})")
         elif row.sent_at is not None:
-            yield Moment(row.sent_at, "r8scan", "announced", f"by {row.channel}")
+            yield Moment(row.sent_at, "r8scan", "gateways notified", _CHANNELS[row.channel])
 
 
 def _announcements(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
     statement = select(Announcement).where(Announcement.incident_id == incident_id)
     for row in session.execute(statement).scalars():
-        yield Moment(row.announced_at, "r8scan", "listed for gateways", f"announcement {row.id}")
+        yield Moment(
+            row.announced_at, "r8scan", "listed for gateways", f"entry {row.id} of the list of disabled tokens"
+        )
 
 
 def _words(evidence: Mapping[str, Any]) -> str:

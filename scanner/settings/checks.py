@@ -6,8 +6,10 @@ import ipaddress
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator
+
+DEFAULT_SENDER = "r8scan <security@localhost.localdomain>"
+"""The sender of mails if none is set."""
 
 
 def check_http_url(value: str) -> str:
@@ -46,6 +48,10 @@ def check_smtp_url(value: str) -> str:
 
 def check_email(value: str) -> str:
     """Return the mail address, with or without a display name. Raises ValueError if the text is malformed."""
+    if value == DEFAULT_SENDER:
+        return value
+    from email_validator import EmailNotValidError, validate_email  # late: it takes as long as all other settings
+
     address = value.rpartition("<")[2].rstrip(">").strip() if value.rstrip().endswith(">") else value
     if any(ord(char) < 32 for char in value):
         raise ValueError("must be one line")

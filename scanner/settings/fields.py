@@ -14,6 +14,7 @@ from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat, parse_
 from scanner.records.database import parse_url
 from scanner.records.states import EnforceMode, RuleMode
 from scanner.settings.checks import (
+    DEFAULT_SENDER,
     Email,
     HttpUrl,
     ProxyNetworks,
@@ -60,7 +61,6 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
     )
 
     state_dir: Path = Field(default_factory=lambda: platformdirs.user_state_path("r8scan"))
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     smtp_url: SecretStr = SecretStr("")
     """`smtp://`, `smtp+starttls://` or `smtps://` with user and password, or `maildir:///path`. The default is a
     Maildir in the state folder."""
-    email_from: Email = "r8scan <security@localhost.localdomain>"
+    email_from: Email = DEFAULT_SENDER
     """The sender of all mails. Mails from the default are not trusted."""
     email_bounces_to: Email | None = None
     """The envelope sender, to which servers return undeliverable mails. The default is `email_from`."""
@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     """The secret that signs the messages to `operator_webhook_url`."""
     operator_slack_url: SecretStr | None = None
     """An incoming webhook of Slack, or of a service that accepts the same JSON."""
+    operator_summary_hours: int = Field(default=24, ge=0, le=168)
+    """Hours between two summaries of incidents to the operator. None is sent if there was no incident. 0: never."""
     sentry_dsn: SecretStr | None = None
     """Errors of the log are also sent to this address of Sentry. Needs the extra `sentry`."""
     traces_url: HttpUrl | None = None

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -30,12 +32,27 @@ _PLATFORM_DEFAULTS = {"state_dir": "the platform's user state folder"}
 
 def page() -> str:
     """Return the reference page of all settings as Markdown."""
-    return HEAD + "".join(_row(name, field) for name, field in Settings.model_fields.items())
+    meanings = _docstrings()
+    return HEAD + "".join(_row(name, field, meanings[name]) for name, field in Settings.model_fields.items())
 
 
-def _row(name: str, field: FieldInfo) -> str:
+def _docstrings() -> dict[str, str]:
+    """Return the docstring of each setting, by its name.
+
+    Pydantic could read them (`use_attribute_docstrings`), but would parse the module at the start of every command.
+    """
+    (definition,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(definition, ast.ClassDef)  # noqa: S101 - the source of a class
+    found: dict[str, str] = {}
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            found[field.target.id] = ast.literal_eval(below.value)
+    return found
+
+
+def _row(name: str, field: FieldInfo, meaning: str) -> str:
     mark = "*" if name.upper() in SECRETS else ""
-    cells = (_default(name, field), _values(field), field.description or "")
+    cells = (_default(name, field), _values(field), meaning)
     texts = " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells)
     return f"| `{PREFIX}{name.upper()}`{mark} | {texts} |\n"
 

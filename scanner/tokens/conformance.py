@@ -68,7 +68,9 @@ def check(
                 rule()
             except httpx.TransportError as err:
                 if number == 0:
-                    advice = f"{type(err).__name__}; correct the address, start the store, or look at the network"
+                    # Show the text only of this error, which comes from this machine alone.
+                    why = str(err).partition("] ")[2] if isinstance(err, httpx.ConnectError) else type(err).__name__
+                    advice = f"{why}; correct the address, start the store, or look at the network"
                     yield Rule("the store can be reached", False, advice)
                     return  # every other rule would fail for the same reason
                 yield Rule(name, False, f"it cannot be reached ({type(err).__name__})")

@@ -114,7 +114,7 @@ def test_unreachable_owners_are_reported_in_one_mail_a_day(database: Database) -
     digest = newest(database, "operator", OPERATOR)
     with database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
-    assert (row(database, digest).next_attempt_at - now).total_seconds() == pytest.approx(86_400, abs=30)
+    assert (row(database, digest).next_attempt_at - now).total_seconds() < 11, "the first is reported at once"
     assert facts_of(database, digest).tokens_total == 2
     make_due(database, digest)
     assert deliver(database, Post()).sent == 1

@@ -226,19 +226,30 @@ def test_every_recipient_of_an_account_gets_the_mail_once_even_if_others_fail(
     assert sorted(mailbox.recipients) == [people[0], people[2], people[3]]
     assert len({message["Message-ID"] for message in mailbox.messages}) == 3
     assert mailbox.connections == 2  # one connection for each run
-    digest = newest(database, "operator", OPERATOR)
-    assert seconds_until_next(database, digest) == pytest.approx(86_400, abs=60)
+    assert seconds_until_next(database, newest(database, "operator", OPERATOR)) < 11
 
 
-def test_an_account_without_an_address_is_reported_in_the_daily_mail(database: Database) -> None:
-    for _ in range(3):
+def test_the_first_undeliverable_owner_is_reported_at_once_and_the_next_ones_a_day_later(database: Database) -> None:
+    def report() -> uuid.UUID:
         incident_id = incident(database, [place()])
         with database.write() as session:
             outbox.notify_operator(session, [incident_id], Occasion.UNDELIVERABLE, OPERATOR, window=10)
-    with database.read() as session:
-        rows = session.execute(select(Notification).where(Notification.recipient == OPERATOR)).scalars().all()
-    assert len(rows) == 1
-    assert seconds_until_next(database, rows[0].id) == pytest.approx(86_400, abs=60)
+        return newest(database, "operator", OPERATOR)
+
+    first = report()
+    assert report() == first, "those of the first seconds are in the first mail"
+    assert seconds_until_next(database, first) < 11
+    make_due(database, first)
+    assert deliver(database, Post()).sent == 1
+    with database.write() as session:
+        session.execute(update(Notification).values(created_at=db_now(-3600)))
+    second = report()
+    assert second != first
+    assert report() == second
+    assert seconds_until_next(database, second) == pytest.approx(23 * 3600, abs=60)
+    with database.write() as session:
+        session.execute(update(Notification).values(created_at=db_now(-25 * 3600), state="sent"))
+    assert seconds_until_next(database, report()) < 11, "after a quiet day, the next one is reported at once"
 
 
 def test_a_shorter_window_brings_a_waiting_mail_forward(database: Database) -> None:

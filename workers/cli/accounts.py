@@ -8,11 +8,14 @@ import typer
 
 from scanner.records import retention
 from scanner.records.retention import AccountSelector
-from workers.cli import output
-from workers.cli.errors import UserError
+from workers.cli import output, words
+from workers.cli.errors import UserError, WrongUsage
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
+
+NAMES = {"api_tokens": "tokens", "audit": "audit_entries"}
+"""Words for the names of tables that would not be understood."""
 
 app = Group("Erase all data about an account.")
 
@@ -39,7 +42,7 @@ def erase(
     Example: r8scan accounts erase acme-weather --yes
     """
     if bool(name) == bool(account_id):
-        raise UserError("give the account's name, or --id")
+        raise WrongUsage("give the account's name, or --id")
     shown = output.plain(name or account_id)
     if not yes and not typer.confirm(f"Erase all data about {shown}? This cannot be undone"):
         raise UserError("nothing was erased")
@@ -49,4 +52,6 @@ def erase(
     if as_json:
         output.json_lines([dict(erased)])
     else:
-        typer.echo("erased: " + ", ".join(f"{count} {table}" for table, count in sorted(erased.items()) if count))
+        typer.echo(
+            "erased: " + ", ".join(words.amount(table, count) for table, count in sorted(erased.items()) if count)
+        )

@@ -120,16 +120,29 @@ def build() -> typer.Typer:
 
 
 def run() -> None:
-    """Run the command line. Print a known error as one line on standard error, and exit with status 1."""
+    """Run the command line. Print a known error as one line on standard error, and exit with status 1.
+
+    A wrong command line is one line too, with status 2.
+    """
     create_files_privately()
     try:
-        build()()
+        status = build()(standalone_mode=False)
+    except typer.TyperException as err:
+        if type(err).__name__ != "NoArgsIsHelpError":  # typer has printed the help
+            from workers.cli import wrong_usage
+
+            print(_last_line(wrong_usage.line(err)), file=sys.stderr)
+        raise SystemExit(err.exit_code) from None
+    except typer.Abort:
+        print("r8scan: stopped before anything was done", file=sys.stderr)
+        raise SystemExit(1) from None
     except Exception as err:  # noqa: BLE001 - it is printed, and the process ends
-        from workers.cli.errors import explain
+        from workers.cli.errors import WrongUsage, explain
 
         line = explain(err)
         print(_last_line(line) if line is not None else _traceback(), file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(2 if isinstance(err, WrongUsage) else 1) from None
+    raise SystemExit(status)
 
 
 def _traceback() -> str:

@@ -12,7 +12,7 @@ from scanner.records.states import JobState
 from scanner.sources.archive.hours import hours_between
 from scanner.sources.rescan.manual import queue_hours
 from workers.cli import jobs_watched, output, starting
-from workers.cli.errors import UserError
+from workers.cli.errors import UserError, WrongUsage
 from workers.cli.opening import opened_context
 from workers.context import Context
 from workers.health.problems import counted
@@ -35,7 +35,7 @@ def backfill(
 
     Example: r8scan backfill --from 2026-11-23T10 --to 2026-11-23T15
     """
-    with opened_context() as context:
+    with opened_context(creates_tables=True) as context:
         raise typer.Exit(_backfill(context, start, end, again=again, wait=wait, as_json=as_json))
 
 
@@ -46,7 +46,7 @@ def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool
     first, last = _hour(start), _hour(end) if end else datetime.now(UTC)
     hours = hours_between(first, last)
     if not hours or len(hours) > MAX_HOURS:
-        raise UserError(f"--from and --to must be 1 to {MAX_HOURS} hours apart, in this order")
+        raise WrongUsage(f"--from and --to must be 1 to {MAX_HOURS} hours apart, in this order")
     with context.database.write() as session:
         ids = queue_hours(session, hours, again=again)
     if not ids and not as_json:
@@ -70,8 +70,9 @@ def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool
         if as_json:
             output.json_lines([jobs_watched.summary(job)])
         else:
-            counts = ", ".join(f"{key} {value}" for key, value in job.counts.items())
-            typer.echo(f"{job.state}: {jobs_watched.target_text(job)}" + (f" ({counts})" if counts else ""))
+            typer.echo(jobs_watched.result_text(job))
+            for line in jobs_watched.unread_lines([job]):
+                typer.echo(line, err=True)
             if job.error:
                 typer.echo(output.plain(job.error), err=True)
         status = {JobState.DONE: 0, JobState.PARTIAL: 2}.get(job.state, 1)
@@ -83,8 +84,8 @@ def _hour(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text if len(text) != 13 else f"{text}:00")
     except ValueError as err:
-        raise UserError(f"{text} is not an hour: write it like 2026-11-23T10") from err
+        raise WrongUsage(f"{text} is not an hour: write it like 2026-11-23T10") from err
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     if not datetime(2011, 2, 12, tzinfo=UTC) <= at <= datetime.now(UTC) + timedelta(hours=1):
-        raise UserError(f"{text} is outside of the archive, which begins on 2011-02-12")
+        raise WrongUsage(f"{text} is outside of the archive, which begins on 2011-02-12")
     return at

@@ -9,9 +9,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scanner.compromise import brake, settling
+from scanner.records.models import db_now
 from workers.cli import output
 from workers.cli.errors import UserError
 from workers.cli.groups import Group
@@ -36,6 +38,7 @@ def status(as_json: JsonOption = False) -> None:
     """
     with opened_context() as context, context.database.read() as session:
         found, held, limit = brake.status(session), brake.held_reports(session), context.settings.brake_per_minute
+        now = session.execute(select(db_now())).scalar_one()
     if as_json:
         output.json_lines(
             [
@@ -54,8 +57,8 @@ def status(as_json: JsonOption = False) -> None:
         used = f"{found.disabled_last_minute} of {limit} disables of this minute are used"
         typer.echo(f"not holding: reports disable tokens at once; {used}")
     else:
-        since = output.plain(found.closed_at)
-        typer.echo(f"holding since {since}, reported tokens stay live: {output.plain(found.reason)}")
+        since = f"since {output.plain(found.closed_at)} ({output.ago(found.closed_at, now)})"
+        typer.echo(f"holding {since}, reported tokens stay live: {output.plain(found.reason)}")
     typer.echo(f"{counted(found.held, 'report is', 'reports are')} held")
     for one in held:
         typer.echo(output.plain(f"  {one}"))

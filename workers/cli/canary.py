@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from sqlalchemy import select
 
 from scanner.records import canaries
 from scanner.records.canary_models import Canary
+from scanner.records.models import db_now
 from scanner.records.states import CanaryWay
 from scanner.sources.canaries import planting, ways
 from workers.cli import output, starting
@@ -35,18 +37,28 @@ def list_canaries(
     """
     with opened_context() as context, context.database.read() as session:
         rows = canaries.listed(session, limit)
-        off = {way.value: reason for way in CanaryWay if (reason := ways.reason_off(context.settings, way))}
+        now = session.execute(select(db_now())).scalar_one()
+        off = {ways.WORDS[way]: reason for way in CanaryWay if (reason := ways.reason_off(context.settings, way))}
     if as_json:
         output.json_lines([_as_json(row) for row in rows])
         return
-    columns = ("id", "way", "planted", "state", "decision", "after", "source", "place or error")
+    columns = ("id", "planted in", "planted", "state", "decision", "after", "source", "place or error")
     cells = (
-        (row.id, row.way, row.planted_at, row.state, row.decision, _after(row), row.source, row.error or row.place)
+        (
+            row.id,
+            ways.WORDS[row.way],
+            output.ago(row.planted_at, now),
+            row.state,
+            row.decision,
+            _after(row),
+            row.source,
+            row.error or row.place,
+        )
         for row in rows
     )
     output.table("Canaries", columns, cells, empty="no canary was planted yet")
-    for way, reason in off.items():
-        typer.echo(output.plain(f"{way}: off, because {reason}"))
+    for place, reason in off.items():
+        typer.echo(output.plain(f"none is planted in {place}, because {reason}"))
 
 
 @app.command("plant")
@@ -58,9 +70,9 @@ def plant(
 
     Example: r8scan canary plant repository
     """
-    with opened_context() as context:
+    with opened_context(creates_tables=True) as context:
         if reason := ways.reason_off(context.settings, way):
-            raise UserError(f"canaries are not planted in the way {way}: {reason}")
+            raise UserError(f"no canary is planted in {ways.WORDS[way]}: {reason}")
         canary_id = planting.plant(context, way)
         if canary_id is None:
             raise UserError("another canary was planted in this second: wait for that one")

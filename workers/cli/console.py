@@ -39,7 +39,7 @@ def add(name: NameArgument, role: RoleOption = Role.VIEWER) -> None:
     with _known_errors():
         folded = users.folded_name(name)
         password_hash = users.hash_password(_password())
-        with opened_context() as context, context.database.write() as session:
+        with opened_context(creates_tables=True) as context, context.database.write() as session:
             users.add(session, folded, password_hash, role, who=operator_name())
     typer.echo(f"{folded} may sign in as {role}")
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import typer
 
 from scanner.records import schema
+from scanner.records.database import Database
+from scanner.settings import load_settings
 from workers.cli.groups import Group
-from workers.cli.opening import opened_context
+from workers.cli.opening import opened_database
 
 app = Group("The database's tables and their version.")
 
@@ -19,16 +23,16 @@ def upgrade() -> None:
 
     Example: R8SCAN_DATABASE_URL=postgresql://r8scan@db/r8scan r8scan db upgrade
     """
-    with opened_context(creates_tables=False) as context:
-        before, after = schema.upgrade(context.database)
+    with closing(Database(load_settings().database_url.get_secret_value())) as database:
+        before, after = schema.upgrade(database)
     typer.echo(f"already at revision {after}" if before == after else f"upgraded from {before or 'empty'} to {after}")
 
 
 @app.command()
 def current() -> None:
     """Show the revision of the database and the one that this version needs. Exit status 1 if they differ."""
-    with opened_context(creates_tables=False) as context:
-        found, wanted = schema.current_revision(context.database), schema.newest_revision()
+    with opened_database(load_settings()) as database:
+        found, wanted = schema.current_revision(database), schema.newest_revision()
     typer.echo(f"database: {found or 'empty'}, wanted: {wanted}")
     if found != wanted:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, timedelta
 
-from workers.cli.errors import UserError
+from workers.cli.errors import WrongUsage
 
 _DAYS_AGO = re.compile(r"(\d{1,4})d")
 
@@ -27,4 +27,4 @@ def day(text: str, option: str, *, now: datetime | None = None) -> str:
     try:
         return date.fromisoformat(word).isoformat()
     except ValueError:
-        raise UserError(f"{option} must be a day: 2026-11-01, today, yesterday or 7d") from None
+        raise WrongUsage(f"{option} must be a day: 2026-11-01, today, yesterday or 7d") from None

@@ -67,7 +67,7 @@ def checks(context: Context, *, send: bool) -> list[Check]:
     found = [
         Check("state folder", partial(machine.check_state_folder, settings.state_dir)),
         Check("disk", partial(machine.check_disk, settings)),
-        Check("database", lambda: machine.check_database(context.database)),
+        Check("database", partial(_check_database, context)),
         Check("redis", partial(machine.check_redis, settings)),
         *(
             Check(f"worker of {queue}", partial(round_trip.check_queue, queue, settings), ("redis",))
@@ -92,6 +92,23 @@ def checks(context: Context, *, send: bool) -> list[Check]:
             Check("gateways' stream", partial(outside.check_stream, settings.announce_redis_url.get_secret_value()))
         )
     return found
+
+
+def _check_database(context: Context) -> str:
+    from scanner.records.versions import WrongVersion
+    from workers.cli.errors import UserError
+    from workers.health.checks import machine
+    from workers.health.checks.check import Wrong
+
+    try:
+        database = context.database
+    except UserError as err:  # there is no database, and this command creates none
+        sentence, _, todo = str(err).partition("; ")
+        raise Wrong(sentence, todo) from err
+    except WrongVersion as err:
+        sentence, _, todo = str(err).partition(": ")
+        raise Wrong(sentence, todo) from err
+    return machine.check_database(database)
 
 
 def _channels(context: Context, *, send: bool) -> Iterator[Check]:

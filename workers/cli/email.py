@@ -31,7 +31,8 @@ def _identity() -> MailIdentity:
     with opened_context() as context:
         folder = context.settings.email_templates_dir
         if folder is not None and not folder.is_dir():
-            raise UserError(f"R8SCAN_EMAIL_TEMPLATES_DIR: {folder} is not a folder, so the built-in templates are used")
+            until = "until then, the built-in templates are used"
+            raise UserError(f"R8SCAN_EMAIL_TEMPLATES_DIR: {folder} is not a folder: correct it; {until}")
         return context.identity
 
 
@@ -89,7 +90,9 @@ def preview(
             (folder / f"{name}.eml").write_bytes(message.as_bytes())
             names.append(name)
     except OSError as err:
-        raise UserError(f"cannot write the previews: {err.strerror or err} ({err.filename or folder})") from err
+        raise UserError(
+            f"cannot write the previews: {err.strerror or err} ({err.filename or folder}): name another folder"
+        ) from err
     except Exception as err:
         raise UserError(f"a template fails: {reason_of(err)}; see `r8scan email check`") from err
     typer.echo(f"{len(names)} kinds of mail, each as .txt, .html and .eml, in {folder}")
@@ -131,14 +134,15 @@ def bounced(
 
     Example, in /etc/aliases: r8scan-bounces: "|/usr/local/bin/r8scan email bounced -"
     """
+    content = _content(file)
     try:
         with opened_context() as context:
-            bounce = read_bounce(_content(file))
+            bounce = read_bounce(content)
             outcome = bouncing.record(context.database, bounce, context.identity)
     except NotABounce as err:
         raise UserError(f"not recorded: {err}") from err
     except Exception as err:
-        if not is_unavailable(err):
+        if not (is_unavailable(err) or isinstance(err, UserError)):  # UserError: there is no database here
             raise
         typer.echo(f"r8scan: {explain(err)}", err=True)
         raise typer.Exit(TEMPORARY_FAILURE) from None

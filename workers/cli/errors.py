@@ -14,6 +14,10 @@ class UserError(Exception):
     """Raised for an error that the user can fix. The message is one line that says what is wrong and what to do."""
 
 
+class WrongUsage(UserError):
+    """An argument or option has a wrong value, or does not fit the others. The command exits with status 2."""
+
+
 def explain(err: BaseException) -> str | None:
     """Return the line to print, or None if the error is a bug in r8scan."""
     if isinstance(err, UserError):

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from workers.cli import incident_records, output
-from workers.cli.errors import UserError
+from workers.cli import incident_records, output, words
+from workers.cli.errors import WrongUsage
 from workers.web.console.queries import incidents as queries
 from workers.web.console.queries.incident_rows import Row
 from workers.web.console.queries.incidents import NO_MAIL, BadFilter, Filter
@@ -20,7 +20,7 @@ ROWS_PER_PAGE = 200
 MAX_COUNTED = 100_000
 MAX_PLACES = 10_000_000
 """Other programs read the number of places from the JSON, so it is exact."""
-COLUMNS = ("incident", "token", "account", "action", "detected", "disabled", "repository", "places", "mail")
+COLUMNS = ("incident", "token", "account", "action", "detected", "disabled", "where", "places", "mail")
 OPTIONAL = ("places", "disabled", "token", "account")
 """Columns that a narrow terminal does not show.
 
@@ -46,7 +46,7 @@ def filter_of(given: Mapping[str, str | None]) -> Filter:
     try:
         return Filter.from_query({name: str(value) for name, value in given.items() if value})
     except BadFilter as err:
-        raise UserError(str(err)) from err
+        raise WrongUsage(str(err)) from err
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> NewestInciden
 def cells(row: Row, now: datetime) -> Sequence[Any]:
     """Return the cells of a row, in the order of COLUMNS."""
     incident = row.incident
-    where = row.repository or row.where
+    where = words.place(row.first) if row.first is not None else "reported"
     return (
         str(incident.id)[:8],
         incident.hint,
@@ -92,7 +92,7 @@ def cells(row: Row, now: datetime) -> Sequence[Any]:
         incident.action,
         output.ago(incident.detected_at, now),
         output.ago(incident.disabled_at, now),
-        f"{where} and {row.places - 1} more" if row.places > 1 else where or "-",
+        f"{where} and {row.places - 1} more" if row.places > 1 else where,
         row.places,
         ", ".join(row.mails) or "-",
     )
@@ -106,4 +106,5 @@ def as_json(session: Session, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         yield {
             **incident_records.summary(incident, states[incident.id], row.places),
             "repository": row.repository or None,
+            "where": words.place(row.first) if row.first is not None else None,
         }

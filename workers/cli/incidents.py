@@ -20,9 +20,9 @@ from scanner.records.states import Cause, Decision, IncidentState
 from scanner.response import operator_actions
 from scanner.response.timeline import timeline
 from scanner.tokens.protocol import TokenRecord, TokenStore
-from workers.cli import incident_lists, incident_records, incidents_export, output
+from workers.cli import incident_lists, incident_records, incidents_export, output, words
 from workers.cli.days import day
-from workers.cli.errors import UserError
+from workers.cli.errors import UserError, WrongUsage
 from workers.cli.groups import Group
 from workers.cli.incident_lists import MailState
 from workers.cli.opening import opened_context
@@ -48,6 +48,8 @@ class GroupBy(StrEnum):
     action = "action"
 
 
+OUTSIDE = {GroupBy.repository: "(gists and other places outside of repositories)"}
+"""The name of the group of incidents without a value."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 IdArgument = Annotated[
     str, typer.Argument(metavar="INCIDENT", help="The incident's id, the beginning of it, or the hint of its token.")
@@ -62,7 +64,12 @@ def list_(
     show_all: Annotated[bool, typer.Option("--all", help="List all of them.")] = False,
     state: Annotated[IncidentState | None, typer.Option(help="Open or closed.")] = None,
     action: Annotated[Decision | None, typer.Option(metavar="ACTION", help=f"What was done: {ACTIONS}.")] = None,
-    cause: Annotated[Cause | None, typer.Option(metavar="CAUSE", help=f"Why the incident exists: {CAUSES}.")] = None,
+    cause: Annotated[
+        Cause | None,
+        typer.Option(
+            metavar="CAUSE", help=f"Why the incident exists: {CAUSES}. public_repository means any public place."
+        ),
+    ] = None,
     account: Annotated[str, typer.Option(help="The account's name or id.")] = "",
     repository: Annotated[str, typer.Option(help="OWNER/NAME of a repository that contains the token.")] = "",
     source: Annotated[str, typer.Option(help="The source that found a place, such as public_events.")] = "",
@@ -121,7 +128,8 @@ def top(
     if as_json:
         output.json_lines({by.value: value, "incidents": number} for value, number in found)
         return
-    output.table(f"Incidents by {by.value}", (by.value, "incidents"), found, empty="No incidents.")
+    rows = ((OUTSIDE.get(by, "-") if value is None else value, number) for value, number in found)
+    output.table(f"Incidents by {by.value}", (by.value, "incidents"), rows, empty="No incidents.")
 
 
 @app.command()
@@ -246,7 +254,7 @@ def _time(text: str, option: str) -> datetime | None:
     try:
         at = datetime.fromisoformat(text)
     except ValueError as err:
-        raise UserError(f"{option} must be a day or a time, such as 2026-11-01 or 2026-11-01T10:00") from err
+        raise WrongUsage(f"{option} must be a day or a time, such as 2026-11-01 or 2026-11-01T10:00") from err
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at
 
 
@@ -260,14 +268,14 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     except OSError as err:
-        raise UserError(f"cannot write {path} ({err.strerror})") from err
+        raise UserError(f"cannot write {path} ({err.strerror}): name another file with --output") from err
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as out:
         yield out
 
 
 def _print(session: Session, incident: Incident) -> None:
     out = output.console()
-    from workers.web.console.pages.incident import summary  # late: it imports the console's pages
+    from workers.web.console.pages.incident import short, summary  # late: it imports the console's pages
 
     (row,) = rows_of(session, [incident])
     out.print(summary(row), markup=False, style="bold", soft_wrap=True)
@@ -276,7 +284,7 @@ def _print(session: Session, incident: Incident) -> None:
         ("token", f"{incident.hint}  {incident.token_name}"),
         ("digest", incident.digest),
         ("account", incident.account_name),
-        ("cause", incident.cause),
+        ("cause", words.CAUSES[incident.cause]),
         ("action", incident.action),
         ("detected", incident.detected_at),
         ("disabled", incident.disabled_at),
@@ -285,24 +293,23 @@ def _print(session: Session, incident: Incident) -> None:
         out.print(f"  {label:<9} {output.plain(value)}", markup=False)
     places = incident.exposures
     rows = (
-        (e.kind, e.repository, e.path, e.line or None, (e.commit or "")[:10], e.published_at, e.seen_at, e.url)
+        (words.place(e), e.path, e.line or None, (e.commit or "")[:10] or None, e.published_at, e.seen_at, e.url)
         for e in places[:PLACES_SHOWN]
     )
     output.table(
         f"Places ({len(places)})",
-        ("kind", "repository", "path", "line", "commit", "public since", "seen", "address"),
+        ("where", "file or text", "line", "commit", "public since", "seen", "address"),
         rows,
         empty="No place is recorded.",
     )
     messages = incident_records.notifications(session, incident)
     output.table(
         "Notifications",
-        ("channel", "about", "to", "state", "attempts", "sent", "error"),
+        ("to", "about", "state", "attempts", "sent", "error"),
         (
             (
-                one.row.channel,
-                one.occasion,
-                one.row.recipient,
+                words.recipient(one.row),
+                one.occasion.replace("_", " "),
                 output.message_state(one.row.state),
                 one.row.attempts,
                 one.row.sent_at,
@@ -313,9 +320,12 @@ def _print(session: Session, incident: Incident) -> None:
         empty="No notification was sent.",
     )
     out.print("Timeline", style="bold italic")
-    for moment in timeline(session, incident):
+    moments = timeline(session, incident)
+    for moment in short(moments):
         who, detail = f" ({moment.who})" if moment.who else "", f": {moment.detail}" if moment.detail else ""
         # Print one line for each moment. In a table, a long detail would make the other columns one word wide.
         out.print(
             output.plain(f"  {output.plain(moment.at)}  {moment.what}{who}{detail}"), markup=False, soft_wrap=True
         )
+    if left_out := len(moments) - len(short(moments)):
+        out.print(f"  {counted(left_out, 'further line')} about places left out: --json has them", markup=False)

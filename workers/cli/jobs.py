@@ -15,9 +15,10 @@ from scanner.records.source_models import UnreadContent
 from scanner.records.states import JobState
 from scanner.settings import load_settings
 from workers.cli import jobs_watched, output
-from workers.cli.errors import UserError
+from workers.cli.errors import UserError, WrongUsage
 from workers.cli.groups import Group
 from workers.cli.opening import opened_database
+from workers.health.problems import counted
 from workers.web.console.queries import lists
 from workers.web.console.queries.incidents import BadFilter
 
@@ -85,7 +86,7 @@ def _newest(session: Session, values: dict[str, str], limit: int) -> list[ScanJo
         try:
             page = lists.job_list(session, {**values, "before": before})
         except BadFilter as err:
-            raise UserError(str(err)) from err
+            raise WrongUsage(str(err)) from err
         rows += page.rows
         before = page.older
         if len(rows) >= limit or not before:
@@ -93,34 +94,43 @@ def _newest(session: Session, values: dict[str, str], limit: int) -> list[ScanJo
 
 
 def _cells(job: ScanJob, now: datetime) -> tuple[Any, ...]:
-    found = jobs_watched.number_found([job]) if job.source == "rescan" else job.counts.get("known")
-    target = jobs_watched.target_text(job)
-    return job.id, job.kind, job.source, target, job.state, found, output.ago(job.created_at, now), job.error
+    found = None if job.state in jobs.OPEN_STATES else jobs_watched.number_found([job])
+    kind, target = job.kind.replace("_", " "), jobs_watched.target_text(job)
+    return job.id, kind, job.source, target, job.state, found, output.ago(job.created_at, now), job.error
 
 
 def _print(job: ScanJob, unread: list[UnreadContent], led_to: int) -> None:
     now = datetime.now(UTC)
-    typer.echo(f"job {job.id}: {job.kind} of {jobs_watched.target_text(job)}, asked for by {job.source}")
+    kind, target = job.kind.replace("_", " "), jobs_watched.target_text(job)
+    typer.echo(f"job {job.id}: {target}" + (f" ({kind})" if kind != target else "") + f", queued by {job.source}")
     is_open = job.state in jobs.OPEN_STATES
     typer.echo(f"  {'queued' if is_open else 'ended'} {output.ago(job.finished_at or job.created_at, now)}")
     typer.echo(
         f"  {jobs_watched.result_text(job)}" if not is_open else f"  {job.state}: {jobs_watched.phase_text(job)}"
     )
     if led_to:
-        typer.echo(f"  it led to {led_to:,} further jobs: r8scan jobs list --json | jq 'select(.parent == {job.id})'")
+        typer.echo(
+            f"  it led to {counted(led_to, 'further job')}: r8scan jobs list --json | jq 'select(.parent == {job.id})'"
+        )
     if job.error:
         typer.echo(f"  {output.plain(job.error)}")
-    if job.source == "rescan" and not is_open:
+    if not is_open:
         typer.echo(f"  {jobs_watched.found_text([job])}")
     reasons = {key: value for key, value in job.counts.items() if key.startswith("unread_") and value}
     for key, value in reasons.items():
         typer.echo(f"  not read: {value:,} × {key[7:].replace('_', ' ')}")
-    rows = ((_where(row), row.place.get("git_object"), row.reasons.replace("_", " ")) for row in unread)
+    rows = (
+        (_where(row), row.place.get("git_object"), row.reasons.replace("_", " ").replace(",", ", ")) for row in unread
+    )
     shown = list(rows)[:MAX_UNREAD_SHOWN]
     if shown:
         output.table("Not read", ("where", "object", "reason"), shown, empty="")
     if len(unread) > MAX_UNREAD_SHOWN:
         typer.echo(f"and {len(unread) - MAX_UNREAD_SHOWN} more: --json names them all")
+
+
+def _reasons(row: UnreadContent) -> str:
+    return row.reasons.replace("_", " ").replace(",", ", ")
 
 
 def _where(row: UnreadContent) -> str:

@@ -14,13 +14,17 @@ from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
 from scanner.records.states import JobKind
+from scanner.response.respond import NOT_RECORDED
 from scanner.sources.found_tokens import PREFIX, UNCOUNTED
-from workers.cli import output
+from workers.cli import output, words
 from workers.cli.errors import UserError
 from workers.health.problems import counted
 
 POLL_SECONDS = 0.5
-_NOT_SHOWN = (PREFIX, "unread_", "candidates")
+_NOT_SHOWN = (PREFIX, "unread_", "candidates", "known", "rung_", "band_", "may_miss_", NOT_RECORDED)
+"""Beginnings of counters that are not among the words for what was read: they have lines of their own, or only the
+metrics use them.
+"""
 INTERRUPTED = 130
 """The exit status that shells give to a command that Ctrl-C ended."""
 
@@ -90,10 +94,12 @@ def target_text(job: ScanJob) -> str:
     if job.kind == JobKind.PUSHES:
         pushes = target.get("pushes", [])
         return output.plain(pushes[0]["repository"]) if len(pushes) == 1 else f"{len(pushes)} pushes"
-    for key in ("repository", "owner", "gist", "hour"):
+    if "files" in target:
+        return counted(len(target["files"]), "file")
+    for key in ("repository", "owner", "hour"):
         if key in target:
             return output.plain(target[key])
-    return job.kind
+    return output.plain(f"gist {target['gist']}") if "gist" in target else job.kind.replace("_", " ")
 
 
 _DONE: Mapping[str, str] = {
@@ -114,13 +120,17 @@ _DONE: Mapping[str, str] = {
 def result_text(job: ScanJob) -> str:
     """Return the job's state, its target, and the number of things that it read, as one line."""
     read = {key: value for key, value in job.counts.items() if not key.startswith(_NOT_SHOWN) and value}
-    counts = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in read.items())
+    counts = ", ".join(words.amount(key, value) for key, value in read.items())
     return f"{job.state}: {target_text(job)}" + (f" ({counts})" if counts else "")
 
 
 def number_found(finished: Sequence[ScanJob]) -> int:
-    """Return the number of tokens that the jobs found. A token that two jobs found counts twice."""
-    return sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished for name in _DONE)
+    """Return the number of tokens that the jobs found. A token that two jobs found counts twice.
+
+    Jobs of rescans count tokens by what was done. Other jobs only count those that the token store knows.
+    """
+    counted_tokens = sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished for name in _DONE)
+    return counted_tokens or sum(int(job.counts.get("known", 0)) for job in finished)
 
 
 def found_text(finished: Sequence[ScanJob]) -> str:
@@ -130,7 +140,9 @@ def found_text(finished: Sequence[ScanJob]) -> str:
     more = " or more" if any(job.counts.get(f"{PREFIX}{UNCOUNTED}") for job in finished) else ""
     if not total:
         return "no token found"
-    parts = "; ".join(f"{number:,} {words}" for name, words in _DONE.items() if (number := numbers[name]))
+    if not any(numbers.values()):
+        return f"{counted(total, 'token')} found: see r8scan incidents list"
+    parts = "; ".join(f"{number:,} {done}" for name, done in _DONE.items() if (number := numbers[name]))
     return f"{counted(total, 'token')}{more} found: {parts}"
 
 
@@ -142,8 +154,8 @@ def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
     for job in finished:
         reasons = {key: value for key, value in job.counts.items() if key.startswith("unread_") and value}
         if reasons:
-            words = ", ".join(f"{value:,} × {key[7:].replace('_', ' ')}" for key, value in reasons.items())
-            yield f"not read in {target_text(job)}: {words}; see r8scan jobs show {job.id}"
+            named = ", ".join(f"{value:,} × {key[7:].replace('_', ' ')}" for key, value in reasons.items())
+            yield f"not read in {target_text(job)}: {named}; see r8scan jobs show {job.id}"
 
 
 def summary(job: ScanJob) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scanner.records.database import Database
+from scanner.records.database import Database, parse_url
 from scanner.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ MAX_EMPTY_BYTES = 64 << 10
 
 
 @contextmanager
-def opened_context(*, read_dotenv: bool = True, creates_tables: bool = True) -> Iterator[Context]:
+def opened_context(*, read_dotenv: bool = True, creates_tables: bool = False) -> Iterator[Context]:
     """Load the settings and yield a context, which opens database, token store and clients when they are first used.
 
     Args:
         read_dotenv: Also read `.env` in the working folder. Set it to False in commands that scan foreign folders.
-        creates_tables: Create the tables of an empty default database when the database is first used.
+        creates_tables: Create the default database and its tables if they are missing. Only a command that an operator
+            may run before the service was ever started sets it. Any other command would show an empty service if it is
+            run with other settings than the service; its first use of the database raises UserError.
 
     Raises:
         SettingsError: a setting is wrong.
     """
     from workers.cli.command_context import CommandContext  # late: importing it takes longer than most commands
-    from workers.context import Context
 
-    settings = load_settings(read_dotenv=read_dotenv)
-    context = CommandContext(settings) if creates_tables else Context(settings)
+    context = CommandContext(load_settings(read_dotenv=read_dotenv), creates_tables=creates_tables)
     try:
         yield context
     finally:
@@ -41,10 +41,36 @@ def opened_context(*, read_dotenv: bool = True, creates_tables: bool = True) -> 
 
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[Database]:
-    """Yield the database alone, for commands that need no client. An empty default database gets its tables."""
-    create_default_tables(settings)
+    """Yield the database alone, for commands that need no client and create nothing.
+
+    Raises:
+        UserError: the database is a file that does not exist.
+    """
+    require_database(settings)
     with closing(Database(settings.database_url.get_secret_value())) as database:
         yield database
+
+
+def require_database(settings: Settings) -> None:
+    """Raise UserError if the database is a file that does not exist. Opening the database would create the file."""
+    url = parse_url(settings.database_url.get_secret_value())
+    file = Path(str(url.database))
+    try:
+        if url.get_backend_name() != "sqlite" or file.exists():
+            return
+    except OSError:
+        return  # opening the database will give the reason
+    from workers.cli.errors import UserError  # late: a command without an error does not need it
+
+    if settings.is_default_database:
+        raise UserError(
+            f"there is no r8scan installation here: {file} does not exist; start r8scan run, or set R8SCAN_STATE_DIR"
+            " or R8SCAN_DATABASE_URL as they are set for the service"
+        )
+    raise UserError(
+        f"there is no database: {file} does not exist; correct R8SCAN_DATABASE_URL, or run r8scan db upgrade to"
+        " create it"
+    )
 
 
 def create_default_tables(settings: Settings) -> None:

@@ -56,7 +56,7 @@ def report(
     """
     reporter = operator_name()
     counts: Counter[str] = Counter()
-    with opened_context() as context:
+    with opened_context(creates_tables=True) as context:
         # Check the options first, because reading the file may take minutes.
         _new_reports([Subject("0" * 64)], sign, note, reporter, key)
 

@@ -18,9 +18,10 @@ from scanner.records.states import JobKind, JobState
 from scanner.settings import Settings, load_settings
 from scanner.sources.rescan.manual import queue
 from workers.cli import jobs_watched, output, starting
-from workers.cli.errors import UserError
+from workers.cli.errors import UserError, WrongUsage
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
+from workers.health.problems import counted
 
 SHOWN = 50
 
@@ -115,7 +116,7 @@ def url(
     try:
         target = parse_address(address, settings.github_web_url, settings.github_api_url)
     except ValueError as err:
-        raise UserError(str(err)) from err
+        raise WrongUsage(str(err)) from err
     _rescan(target, wait, as_json)
 
 
@@ -146,7 +147,9 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's 
         done = jobs.cancel_with_children(session, job_id)
     if not done:
         raise UserError(f"there is no job {job_id} that waits or runs: see r8scan rescan list")
-    typer.echo(f"cancelled job {job_id}" + (f" and {len(done) - 1}queued by it" if len(done) > 1 else ""))
+    typer.echo(
+        f"cancelled job {job_id}" + (f" and {counted(len(done) - 1, 'job')} that it queued" if len(done) > 1 else "")
+    )
 
 
 def _row(job: ScanJob, now: datetime) -> tuple[Any, ...]:
@@ -170,20 +173,20 @@ def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
     try:
         target = parse_address(text, settings.github_web_url, settings.github_api_url)
     except ValueError as err:
-        raise UserError(f"{text} cannot be understood: {todo}, or paste its address") from err
+        raise WrongUsage(f"{text} cannot be understood: {todo}, or paste its address") from err
     if target.kind not in kinds:
-        raise UserError(f"{text} is the address of another kind ({target.kind}): {todo}, or use r8scan rescan url")
+        raise WrongUsage(f"{text} is the address of another kind ({target.kind}): {todo}, or use r8scan rescan url")
     return target.name
 
 
 def _object_id(value: str) -> str:
     if not is_object_id(value.lower()):
-        raise UserError(f"{value} is not a commit's full id: write all 40 hex digits")
+        raise WrongUsage(f"{value} is not a commit's full id: write all 40 hex digits")
     return value.lower()
 
 
 def _rescan(target: Target, wait: bool, as_json: bool) -> None:
-    with opened_context() as context:
+    with opened_context(creates_tables=True) as context:
         raise typer.Exit(_queue_and_watch(context.database, context.settings, target, wait=wait, as_json=as_json))
 
 

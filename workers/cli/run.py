@@ -12,7 +12,7 @@ import typer
 
 from scanner.private_folders import NotOurs, check_trusted
 from scanner.settings import load_settings
-from workers.cli.errors import UserError
+from workers.cli.errors import UserError, WrongUsage
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
         raise UserError(f"{err}: start r8scan run in a folder of your own") from err
     roles = ROLES if only is None else tuple(part.strip() for part in only.split(","))
     if wrong := sorted(set(roles) - set(ROLES)):
-        raise UserError(f"--only: {', '.join(map(repr, wrong))} is none of {', '.join(ROLES)}")
+        raise WrongUsage(f"--only: {', '.join(map(repr, wrong))} is none of {', '.join(ROLES)}")
     settings = load_settings()
     Context(settings).check()
     configure_logging(settings)

@@ -31,7 +31,7 @@ def scan(
 
     Settings come from R8SCAN_* variables only, because a `.env` in a scanned folder cannot be trusted.
 
-    Exit status: 0 clean, 1 tokens found, 2 nothing found but not everything could be read.
+    Exit status: 0 clean, 1 tokens found, 2 nothing found but not everything could be read, or a wrong command line.
 
     Examples: r8scan scan . --history      git diff | r8scan scan -      r8scan scan app.apk --format json
     """

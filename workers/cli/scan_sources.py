@@ -18,7 +18,7 @@ from scanner.detection import Candidate, Detector, Digester, Place, redact, sha2
 from scanner.detection.git_formats import of_index
 from scanner.detection.git_repositories import common_dir, git_dir_of, is_bare
 from scanner.isolation import shared_pool
-from workers.cli.errors import UserError
+from workers.cli.errors import WrongUsage
 from workers.cli.scan_repositories import BUNDLES, Histories
 from workers.cli.scan_run import Progress, ScanRun
 from workers.cli.scan_streams import Readable, StreamRead, scan_stream
@@ -46,7 +46,7 @@ def scan_all(
     detector = Detector(_digester(), reader=shared_pool())
     for path in paths:
         if path != "-" and not os.path.lexists(path):
-            raise UserError(f"there is no {path}: name a file or folder that exists, or - for standard input")
+            raise WrongUsage(f"there is no {path}: name a file or folder that exists, or - for standard input")
     with progress() as shown:
         scan = _Scan(detector, shown, history, jobs)
         for path in paths:

@@ -7,17 +7,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
-from scanner.records.states import SightingState
-from scanner.settings import Settings, load_settings
-from workers.cli import output
+from scanner.records.states import CanaryWay, Channel, SightingState
+from scanner.settings import load_settings
+from scanner.sources.canaries import ways
+from workers.cli import output, words
 from workers.cli.opening import opened_database
 from workers.cli.output import message_state
 from workers.health.overview import overview
@@ -42,7 +41,6 @@ def status(
     """
     # Do not use `opened_context`. It imports all clients, which takes longer than reading the status.
     settings = load_settings()
-    _require_installation(settings)
     with opened_database(settings) as database:
 
         def look() -> Overview:
@@ -65,18 +63,6 @@ def status(
     raise typer.Exit(1 if found.problems else 0)
 
 
-def _require_installation(settings: Settings) -> None:
-    """Raise UserError if the default database does not exist. A status must not create an installation."""
-    file = Path(settings.default_database_url.removeprefix("sqlite:///"))
-    if settings.is_default_database and not file.exists():
-        from workers.cli.errors import UserError  # late: a status without an error does not need it
-
-        raise UserError(
-            f"there is no r8scan installation here: {file} does not exist; start r8scan run, or set R8SCAN_STATE_DIR"
-            " or R8SCAN_DATABASE_URL as they are set for the service"
-        )
-
-
 def as_json_object(found: Overview) -> dict[str, Any]:
     """Return the JSON object that `--json` prints."""
     said = dataclasses.asdict(verdict(found))
@@ -84,6 +70,8 @@ def as_json_object(found: Overview) -> dict[str, Any]:
 
 
 def _watch(look: Callable[[], Overview]) -> None:
+    from rich.live import Live  # late: only a watched status needs it
+
     with Live(_screen(look()), console=Console(highlight=False), screen=False, auto_refresh=False) as live:
         try:
             while True:
@@ -149,7 +137,7 @@ def _screen(found: Overview) -> RenderableType:
             _band_rows(found),
         ),
         _table("Queues", ("kind", "state", "jobs", "oldest"), _queue_rows(found)),
-        _table("Outbox", ("channel", "state", "messages", "oldest queued", "next try"), _outbox_rows(found)),
+        _table("Outbox", ("to", "state", "messages", "oldest queued", "next try"), _outbox_rows(found)),
     ]
     if found.rescans:
         rows = ((r.job, r.kind, r.target, r.state, r.phase, r.error) for r in found.rescans)
@@ -210,9 +198,19 @@ def _gaps(one: SourceRow) -> str | None:
     return ", ".join([*parts, *([f"{_span(behind)} to catch up on"] if behind else [])]) or None
 
 
+_GAPS = {
+    "no_overlap": "events between two lists",
+    "texts_no_overlap": "comments and issues between two lists",
+    "not_caught_up": "pushes that the source could not catch up on",
+    "over_1000_results": "pushes in search windows with more than 1,000 results",
+    "index_incomplete": "pushes that GitHub's search index did not show",
+    "page_fails": "gists on pages that could not be read",
+}
+"""What gaps have missed, by their reason."""
+
+
 def _words(reason: str) -> str:
-    known = {"no_overlap": "events between two lists", "texts_no_overlap": "comments and issues between two lists"}
-    return known.get(reason, reason.replace("_", " "))
+    return _GAPS.get(reason, reason.replace("_", " "))
 
 
 _HORIZONS = {"60": "1 min", "300": "5 min", "900": "15 min", "3600": "1 h", "86400": "1 day"}
@@ -257,7 +255,7 @@ def _canary_rows(found: Overview) -> Iterable[Sequence[Any]]:
             continue  # `r8scan canary list` shows the reason
         took, waits = _span(row.seconds), _span(row.waiting_seconds)
         yield (
-            row.way,
+            ways.WORDS[CanaryWay(row.way)],
             _ago(found.at, row.ended_at),
             took,
             row.source,
@@ -281,7 +279,7 @@ def _queue_rows(found: Overview) -> Iterable[Sequence[Any]]:
 def _outbox_rows(found: Overview) -> Iterable[Sequence[Any]]:
     for row in found.outbox:
         queued, following = output.ago(row.created_at, found.at), _next_try(found, row)
-        yield row.channel, message_state(row.state), row.rows, queued, following
+        yield words.RECIPIENTS[Channel(row.channel)], message_state(row.state), row.rows, queued, following
 
 
 def _next_try(found: Overview, row: OutboxRow) -> str | None:

@@ -16,7 +16,7 @@ from scanner.settings import load_settings
 from scanner.tokens import conformance
 from scanner.tokens.http import tls_context
 from workers.cli import output
-from workers.cli.errors import UserError
+from workers.cli.errors import UserError, WrongUsage
 from workers.cli.groups import Group
 from workers.health.problems import counted
 
@@ -41,9 +41,9 @@ def check(
     settings = load_settings()
     address = _address(url) if url else settings.token_store_url
     if not address:
-        raise UserError("give the store's address, or set R8SCAN_TOKEN_STORE_URL")
+        raise WrongUsage("give the store's address, or set R8SCAN_TOKEN_STORE_URL")
     if disable and not digest:
-        raise UserError("--disable needs --digest: which token may be disabled?")
+        raise WrongUsage("--disable needs --digest: which token may be disabled?")
     known = _digest(digest) if digest else None
     secret = settings.token_store_secret.get_secret_value() if settings.token_store_secret else None
     try:
@@ -76,15 +76,15 @@ def _address(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError as err:
-        raise UserError(f"{url} is no address ({err})") from err
+        raise WrongUsage(f"{url} is no address ({err})") from err
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{url} is no address of a store: write http://… or https://…")
+        raise WrongUsage(f"{url} is no address of a store: write http://… or https://…")
     return url
 
 
 def _digest(text: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise UserError("--digest must be 64 hex digits: the digest of a token, never the token itself")
+        raise WrongUsage("--digest must be 64 hex digits: the digest of a token, never the token itself")
     return text.lower()
 
 

@@ -26,11 +26,12 @@ from scanner.tokens.imports import BadRow, ImportedToken, read_rows, token_of
 from scanner.tokens.protocol import TokenRecord
 from scanner.tokens.registry import ImportRun
 from workers.cli import output
-from workers.cli.errors import UserError
+from workers.cli.errors import UserError, WrongUsage
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.context import Context
+from workers.health.problems import counted
 
 BATCH = 1000
 BAD_ROWS_SHOWN = 100
@@ -52,9 +53,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 @contextmanager
-def _sql_store() -> Iterator[Context]:
+def _sql_store(*, creates_tables: bool = False) -> Iterator[Context]:
     """Yield a context with the SQL token store. Raise UserError if the settings name a store behind HTTP."""
-    with opened_context() as context:
+    with opened_context(creates_tables=creates_tables) as context:
         if context.settings.token_store_url is not None:
             raise UserError(f"the tokens are in the store at {context.settings.token_store_url}: change them there")
         yield context
@@ -71,7 +72,7 @@ def import_(
 
     Example: r8scan tokens import tokens.csv
     """
-    with _sql_store() as context, _opened(file) as (stream, size):
+    with _sql_store(creates_tables=True) as context, _opened(file) as (stream, size):
         good, bad = _import_all(context.database, stream, context.settings, size)
         with context.database.write() as session:
             rechecked = sightings.make_due_after_import(session)
@@ -80,7 +81,7 @@ def import_(
             audit.record(session, "tokens_imported", evidence, who=operator_name())
     typer.echo(f"{good} imported, {bad} bad", err=bool(bad))
     if rechecked:
-        typer.echo(f"{rechecked} earlier sightings of these tokens will be looked up now")
+        typer.echo(f"{counted(rechecked, 'earlier sighting')} of these tokens will be looked up now")
     if bad:
         raise typer.Exit(1)
 
@@ -125,7 +126,7 @@ def add(
     """
     given = getpass.getpass("Token (not shown): ") if sys.stdin.isatty() else sys.stdin.readline(200)
     raw = given.strip()
-    with _sql_store() as context:
+    with _sql_store(creates_tables=True) as context:
         fields = {"token": raw, "email": email, "account": account, "name": name}
         try:
             token = token_of(fields, context.settings.digester())
@@ -163,7 +164,7 @@ def list_(
         try:
             wanted = token_conditions({"state": state or "", "account": account, "q": search})
         except BadFilter as err:
-            raise UserError(str(err)) from err
+            raise WrongUsage(str(err)) from err
         records = itertools.islice(sql.listed(session, *wanted), most)
         if as_json:
             output.json_lines(_json(record) for record in records)
@@ -190,6 +191,7 @@ def disable(
 
     Example: r8scan tokens disable --sha256 9f86d081…
     """
+    _require_one(token_id, sha256)
     with _sql_store() as context, context.database.write() as session:
         token = _wanted(session, token_id, sha256)
         done = operator_actions.disable_token(session, token, context.policy, who=operator_name())
@@ -208,6 +210,7 @@ def enable(
 
     Example: r8scan tokens enable 42 --reason "a test token, meant to be public"
     """
+    _require_one(token_id, sha256)
     with _sql_store() as context, context.database.write() as session:
         token = _wanted(session, token_id, sha256)
         done = operator_actions.enable_token(session, token.digest, who=operator_name(), reason=reason)
@@ -226,15 +229,19 @@ def protect(
 
     Example: r8scan tokens protect 42
     """
+    _require_one(token_id, sha256)
     with _sql_store() as context, context.database.write() as session:
         token = _wanted(session, token_id, sha256)
         operator_actions.protect_token(session, token.digest, protected=not off, who=operator_name())
     typer.echo(f"{'no longer protected' if off else 'protected'}: {token.digest}")
 
 
-def _wanted(session: Any, token_id: str, sha256: str) -> TokenRecord:
+def _require_one(token_id: str, sha256: str) -> None:
     if bool(token_id) == bool(sha256):
-        raise UserError("give either the token's id or --sha256 HEX")
+        raise WrongUsage("give either the token's id or --sha256 HEX")
+
+
+def _wanted(session: Any, token_id: str, sha256: str) -> TokenRecord:
     digest = sha256.lower() if sha256 else sql.digest_of_id(session, token_id)
     found = sql.look_up(session, [digest], lock=True) if digest else {}
     if digest not in found:
@@ -280,6 +287,6 @@ def _opened(file: str) -> Iterator[tuple[TextIO, int | None]]:
         stream = path.open(encoding="utf-8", errors="surrogateescape", newline="")
         size = path.stat().st_size
     except OSError as err:
-        raise UserError(f"cannot read {file} ({err.strerror})") from err
+        raise UserError(f"cannot read {file} ({err.strerror}): give its name, or - for standard input") from err
     with stream:
         yield stream, size

@@ -36,7 +36,7 @@ def usage(
     Example: r8scan usage access.jsonl
     """
     bad, taken, report_ids = BadLines(), 0, list[int]()
-    with opened_context() as context:
+    with opened_context(creates_tables=True) as context:
         listed = _listed(context)
         with opened(file) as stream:
             lines = numbered_lines(stream, MAX_LINE_LENGTH)

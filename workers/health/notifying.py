@@ -21,7 +21,7 @@ from scanner.records.models import db_now
 from scanner.settings import Settings
 from workers import outage
 from workers.context import Context
-from workers.health import summary
+from workers.health import incident_summary, summary
 from workers.health.claims import claim
 from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
@@ -39,7 +39,7 @@ They cannot begin while the service runs, so they are reported at its start and 
 """
 _LOOKOUT = "lookout"
 """The key of the row whose `last_at` is the time at which any process last looked for problems."""
-_NO_PROBLEMS = (_LOOKOUT, summary.ROW)
+_NO_PROBLEMS = (_LOOKOUT, summary.ROW, incident_summary.ROW)
 
 _log = logging.getLogger(__name__)
 
@@ -63,15 +63,16 @@ def _look_on(context: Context, stopped: threading.Event) -> None:
 
 
 def look_and_sum_up(context: Context) -> None:
-    """Notify the operator, and write the summary if a minute has passed.
+    """Notify the operator of problems and, once a day, of the incidents. Write the log's summary of each minute.
 
-    If another process has just looked for problems, leave the summary to it. It has already read the state, which takes
-    many queries.
+    If another process has just looked for problems, leave the summaries to it. It has already read the state, which
+    takes many queries.
     """
     if not context.operator_channels:
         summary.write_due(context.database, context.settings)
     elif found := look(context.database, context.settings, context.operator_channels):
         summary.write_due(context.database, context.settings, found)
+        incident_summary.send_due(context.database, context.settings.operator_summary_hours, context.operator_channels)
 
 
 def look(

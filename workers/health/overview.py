@@ -16,6 +16,7 @@ from workers.health import (
     broker_state,
     canaries,
     incidents,
+    limits,
     machine,
     messages,
     processes,
@@ -57,7 +58,7 @@ def read_rows(session: Session, settings: Settings) -> Overview:
     now = session.execute(select(db_now())).scalar_one()
     running = processes.read(session, now)
     polled = sources.read(session, settings, now)
-    read = reading.read(session, now)
+    read = reading.read(session)
     waiting = work.read(session, settings, now)
     sent = messages.read(session, now)
     planted = canaries.read(session, settings, now, min((one.started_at for one in running), default=now))
@@ -82,7 +83,7 @@ def read_rows(session: Session, settings: Settings) -> Overview:
         problems=[
             *machine.clock_problems(now),
             *polled.problems,
-            *read.problems,
+            *limits.problems(polled.budgets, read.rates, now),
             *waiting.problems,
             *sent.problems,
             *planted.problems,

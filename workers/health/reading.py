@@ -1,4 +1,4 @@
-"""The part of the status about reading pushes: the rate of git requests, GitHub's refusals, and bands of likelihood.
+"""The part of the status about reading pushes: the rate of git requests, and bands of likelihood.
 
 A band is a group of pushes that are about equally likely to contain a token.
 """
@@ -6,9 +6,7 @@ A band is a group of pushes that are about equally likely to contain a token.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -19,30 +17,22 @@ from scanner.records.source_models import ResourceRate
 from scanner.records.states import JobKind, JobState
 from scanner.sources.canaries.ways import SOURCE as CANARY
 from scanner.sources.pushes.likelihood import PRIORITIES
-from workers.health.problems import Kind, Problem
 from workers.health.rows import BandRow, RateRow
 
 HOURS = 24
-REFUSED_LATELY = timedelta(hours=1)
-"""A refusal is reported as a problem for this long."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingState:
-    """The part of an `Overview` about reading pushes, and the problems that it shows."""
+    """The part of an `Overview` about reading pushes."""
 
     rates: list[RateRow]
     bands: list[BandRow]
-    problems: list[Problem]
 
 
-def read(session: Session, now: datetime) -> ReadingState:
-    """Return the rates of requests, the bands, and a problem for each resource that GitHub refused lately.
-
-    `now` is the database's time.
-    """
-    rates = _rates(session)
-    return ReadingState(rates, _bands(session), list(_problems(rates, now)))
+def read(session: Session) -> ReadingState:
+    """Return the rates of requests and the bands."""
+    return ReadingState(_rates(session), _bands(session))
 
 
 def _rates(session: Session) -> list[RateRow]:
@@ -58,18 +48,6 @@ def _rates(session: Session) -> list[RateRow]:
         )
         for row in session.execute(statement).scalars()
     ]
-
-
-def _problems(rates: Sequence[RateRow], now: datetime) -> Iterator[Problem]:
-    for rate in rates:
-        if rate.refused_at is not None and now - rate.refused_at < REFUSED_LATELY:
-            sentence = f"GitHub limits {rate.resource} requests: pushes wait, and {rate.per_second:g} a second are read"
-            todo = (
-                "set R8SCAN_GITHUB_TOKEN or a GitHub App, because GitHub refuses anonymous requests first"
-                if rate.credential == "none"
-                else "nothing at first; if it continues, lower R8SCAN_GIT_MAX_RATE or ask GitHub for a higher limit"
-            )
-            yield Problem(Kind.REQUESTS_LIMITED, sentence, todo, rate.refused_at, rate.resource)
 
 
 def _bands(session: Session) -> list[BandRow]:

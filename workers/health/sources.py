@@ -22,8 +22,6 @@ from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import BudgetRow, CircuitRow, SourceRow
 
 HOURS = 24
-MIN_WAIT_SECONDS = 120.0
-"""A quota that is full again sooner, such as that of searches, is meant to be used up, and is not a problem."""
 MAX_BEHIND_SECONDS = 1800
 """If more seconds of pushes are still to be read, this is reported as a problem."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
@@ -80,7 +78,7 @@ def read(session: Session, settings: Settings, now: datetime) -> SourcesState:
             Problem(Kind.DROPPED, f"{name}: {number:,} {what} were dropped in 24 hours", "add workers", subject=name)
             for what, number in _dropped(tallied).items()
         ]
-    problems += [*_budget_problems(budgets, now), *_circuit_problems(circuits)]
+    problems += [*_budget_problems(budgets), *_circuit_problems(circuits)]
     return SourcesState(rows, budgets, circuits, problems)
 
 
@@ -142,7 +140,7 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
     why = "the credential's quota is not enough for all pushes" if is_short else "it catches up after a pause"
     sentence = f"{row.source}: {span(behind)} of pushes are not read yet, because {why}"
     todo = (
-        "give r8scan a credential that no other program uses; after a day, unread pushes are given up and counted"
+        "set R8SCAN_GITHUB_TOKEN to a token that only r8scan uses; after a day, unread pushes are given up and counted"
         if is_short
         else "nothing; the newest pushes are read first"
     )
@@ -236,16 +234,11 @@ def _budgets(session: Session, now: datetime) -> list[BudgetRow]:
     return found
 
 
-def _budget_problems(budgets: Sequence[BudgetRow], now: datetime) -> Iterator[Problem]:
+def _budget_problems(budgets: Sequence[BudgetRow]) -> Iterator[Problem]:
     for row in budgets:
         if row.resource == "credential" and row.blocked_until:
             sentence = f"GitHub rejects the credential {row.credential}"
             yield Problem(Kind.CREDENTIAL_REJECTED, sentence, "replace it", subject=row.credential)
-        wait = (row.resets_at - now).total_seconds() if row.resets_at else 0.0
-        if row.limit and row.remaining == 0 and wait > MIN_WAIT_SECONDS:
-            sentence = f"GitHub's quota {row.resource} of {row.credential} is used up: requests wait for {span(wait)}"
-            todo = "give r8scan a credential that no other program uses"
-            yield Problem(Kind.REQUESTS_LIMITED, sentence, todo, subject=f"{row.credential} {row.resource}")
 
 
 def _circuits(session: Session) -> list[CircuitRow]:

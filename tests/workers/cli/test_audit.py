@@ -32,6 +32,7 @@ def test_a_changed_entry_is_named_and_the_exit_status_is_1(r8scan: Run, tmp_path
 
 
 def test_the_audit_says_who_released_the_brake(r8scan: Run, tmp_path: Path) -> None:
+    assert r8scan("db", "upgrade").returncode == 0
     assert r8scan("audit", "list").stdout == "No entries of this kind.\n"
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     with database.write() as session:

@@ -14,10 +14,10 @@ def test_a_planted_canary_is_listed_and_a_way_that_is_off_is_explained(r8scan: R
     [row] = [json.loads(line) for line in r8scan("canary", "list", "--json").stdout.splitlines()]
     assert (row["id"], row["way"], row["state"], row["ended_at"]) == (1, "pushes", "planted", None)
     listed = r8scan("canary", "list").stdout
-    assert "repository: off, because R8SCAN_CANARY_REPOSITORY is not set" in listed
+    assert "none is planted in the public repository, because R8SCAN_CANARY_REPOSITORY is not set" in listed
     refused = r8scan("canary", "plant", "gist")
     assert refused.returncode == 1
-    assert refused.stderr == "r8scan: canaries are not planted in the way gist: R8SCAN_CANARY_GIST is not set\n"
+    assert refused.stderr == "r8scan: no canary is planted in the public gist: R8SCAN_CANARY_GIST is not set\n"
 
 
 def test_a_canary_in_public_needs_a_separate_credential(r8scan: Run) -> None:

@@ -20,8 +20,8 @@ def test_a_wrong_setting_is_reported_in_the_only_line(r8scan: Run) -> None:
 def test_the_advice_about_a_database_that_cannot_be_created_names_the_right_setting(r8scan: Run) -> None:
     done = r8scan("doctor", env={"R8SCAN_STATE_DIR": "/proc/x", "R8SCAN_GITHUB_API_URL": "http://127.0.0.1:1"})
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("WRONG  database:")]
-    assert "the database cannot be used (cannot create /proc/x/r8scan.db" in line
-    assert line.endswith("correct R8SCAN_DATABASE_URL, or R8SCAN_STATE_DIR, in which it is by default")
+    assert "there is no r8scan installation here: /proc/x/r8scan.db does not exist; start r8scan run, or set" in line
+    assert line.endswith("R8SCAN_STATE_DIR or R8SCAN_DATABASE_URL as they are set for the service")
 
 
 def test_doctor_prints_one_line_without_secrets_for_each_fault(r8scan: Run) -> None:

@@ -31,11 +31,17 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 TOKENS = 5
 
 
+HEADER = "email,account,name,token\n"
+"""An import without tokens."""
+NO_TABLES = "the database has no tables yet: run r8scan db upgrade"
+
+
 @pytest.fixture
 def leaked(r8scan: Run, tmp_path: Path) -> Run:
     """Leak five tokens of two accounts in two repositories, the last one five days ago. Return the function that runs
     r8scan.
     """
+    assert r8scan("db", "upgrade").returncode == 0
     assert r8scan("tokens", "list").stdout == "No tokens yet: r8scan tokens import FILE\n"
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     digests = [f"{number:064x}" for number in range(TOKENS)]
@@ -166,8 +172,9 @@ def test_times_and_days_are_words() -> None:
 
 def test_an_empty_default_database_gets_its_tables_and_no_other_does(r8scan: Run, tmp_path: Path) -> None:
     other = {"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/other.db"}
-    refused = r8scan("incidents", "list", env=other)
+    refused = r8scan("tokens", "import", "-", env=other)
     assert (refused.returncode, refused.stdout) == (1, "")
+    assert r8scan("tokens", "import", "-", stdin=HEADER).returncode == 0
     assert r8scan("incidents", "list").stdout == "No incidents.\n"
     made = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     assert current_revision(made) is not None
@@ -180,6 +187,9 @@ def test_a_default_database_without_tables_gets_them_too(r8scan: Run, tmp_path: 
     with closing(sqlite3.connect(tmp_path / "state" / "r8scan.db")) as begun:
         begun.execute("PRAGMA journal_mode = WAL")
     assert (tmp_path / "state" / "r8scan.db").stat().st_size > 0
+    reading = r8scan("incidents", "list")
+    assert (reading.returncode, reading.stderr) == (1, f"r8scan: {NO_TABLES}\n")
+    assert r8scan("tokens", "import", "-", stdin=HEADER).returncode == 0
     assert r8scan("incidents", "list").stdout == "No incidents.\n"
 
 

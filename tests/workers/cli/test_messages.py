@@ -49,10 +49,10 @@ def test_a_wrong_value_of_a_setting_is_reported_in_our_own_words(
 
 def test_a_state_folder_that_cannot_be_made_names_the_right_setting(r8scan: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = r8scan("incidents", "list", env={"R8SCAN_STATE_DIR": "/proc/x"})
+    done = r8scan("db", "upgrade", env={"R8SCAN_STATE_DIR": "/proc/x"})
     assert done.stderr.strip().endswith("check R8SCAN_STATE_DIR")
     database = {"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/file/x/r8scan.db"}
-    assert r8scan("incidents", "list", env=database).stderr.strip().endswith("check R8SCAN_DATABASE_URL")
+    assert r8scan("db", "upgrade", env=database).stderr.strip().endswith("check R8SCAN_DATABASE_URL")
 
 
 def test_the_check_of_a_store_names_the_file_that_it_cannot_read(r8scan: Run, tmp_path: Path) -> None:
@@ -81,7 +81,8 @@ def test_an_unavailable_store_is_reported_once(r8scan: Run) -> None:
     done = r8scan("store", "check", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        "BROKEN  the store can be reached: ConnectError; correct the address, start the store, or look at the network",
+        "BROKEN  the store can be reached: Connection refused; correct the address, start the store, or look at the"
+        " network",
         "1 rule is broken",
     ]
 
@@ -90,7 +91,8 @@ def test_a_missing_template_folder_is_reported_once(r8scan: Run, tmp_path: Path)
     done = r8scan("email", "check", env={"R8SCAN_EMAIL_TEMPLATES_DIR": str(tmp_path / "nope")})
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"r8scan: R8SCAN_EMAIL_TEMPLATES_DIR: {tmp_path}/nope is not a folder, so the built-in templates are used"
+        f"r8scan: R8SCAN_EMAIL_TEMPLATES_DIR: {tmp_path}/nope is not a folder: correct it; until then, the built-in"
+        " templates are used"
     ]
 
 
@@ -126,6 +128,16 @@ def test_a_database_that_is_newer_than_the_program_is_a_one_line_error_in_every_
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("r8scan: the database is newer than this program (9999, wanted ")
+    assert line.endswith("install the version that upgraded it")
+
+
+def test_the_doctor_says_that_a_database_is_newer(r8scan: Run, state: Database) -> None:
+    with state.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    settings = {"R8SCAN_GITHUB_API_URL": "http://127.0.0.1:1", "R8SCAN_GITHUB_WEB_URL": "http://127.0.0.1:1"}
+    lines = r8scan("doctor", env=settings).stdout.splitlines()
+    (line,) = [one for one in lines if "WRONG  database" in one]
+    assert "newer than this program" in line
     assert line.endswith("install the version that upgraded it")
 
 

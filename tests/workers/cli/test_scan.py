@@ -214,7 +214,7 @@ def test_a_path_that_does_not_exist_is_a_one_line_error(
 ) -> None:
     (tmp_path / "a").write_text("")
     result = r8scan("scan", *arguments)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert (
         result.stderr
         == "r8scan: there is no no-such-file: name a file or folder that exists, or - for standard input\n"

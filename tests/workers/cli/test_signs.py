@@ -78,7 +78,7 @@ def test_wrong_options_are_refused_before_anything_is_read(r8scan: Run, fresh_to
     token = with_tokens(r8scan, fresh_token, 1)[0]
     for arguments in (("--sign", "Not A Word"), ("--sign", "x", "--key", "k" * 300)):
         result = r8scan("report", "-", *arguments, stdin=token)
-        assert (result.returncode, result.stdout) == (1, "")
+        assert (result.returncode, result.stdout) == (2, "")
         assert "the report has a wrong" in result.stderr
     result = r8scan("report", token, "--sign", "x")
     assert (result.returncode, token[8:30] in result.stderr + result.stdout) == (1, False)

@@ -93,7 +93,9 @@ def test_an_incident_is_listed_and_shown(r8scan: Run, tmp_path: Path, fresh_toke
     assert first == "It was found in ana/app, and disabled. The mail to its owner is waiting."
     by_hint = r8scan("incidents", "show", hint_of(token.encode()), env={"COLUMNS": "110"})
     assert by_hint.stdout.splitlines()[0] == first
-    assert re.search(r"^  \S+ \S+Z  incident opened \(r8scan\): cause public repository$", by_hint.stdout, re.MULTILINE)
+    assert re.search(
+        r"^  \S+ \S+Z  incident opened \(r8scan\): because the token was found in public$", by_hint.stdout, re.MULTILINE
+    )
     unknown = r8scan("incidents", "show", "r8_xyz…1234")
     line = "r8scan: no incident is about a token with the hint r8_xyz…1234: see r8scan incidents list -q r8_xyz\n"
     assert unknown.stderr == line
@@ -121,7 +123,8 @@ def test_a_mistake_prints_one_line_that_says_what_to_do(r8scan: Run, tmp_path: P
     ]
     for arguments, env, wanted in cases:
         result = r8scan(*arguments, env=env)
-        assert result.returncode == 1, arguments
+        is_usage = wanted in ("--since must be a day", "--sha256", "OWNER/NAME", "https://", "64 hex digits")
+        assert result.returncode == (2 if is_usage else 1), arguments
         assert wanted in result.stderr, (arguments, result.stderr)
         assert len(result.stderr.strip().splitlines()) == 1, (arguments, result.stderr)
         assert "Traceback" not in result.stderr

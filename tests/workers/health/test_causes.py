@@ -15,7 +15,7 @@ from scanner.records.database import Database
 from scanner.records.health_models import Heartbeat
 from scanner.records.models import Notification, db_now
 from scanner.records.outbox import MAIL_SERVER_DOWN
-from scanner.records.source_models import BudgetState
+from scanner.records.source_models import BudgetState, ResourceRate
 from scanner.records.states import Channel, NotificationState
 from scanner.settings import load_settings
 from tests.servers import redis_server
@@ -77,6 +77,23 @@ def test_a_quota_that_is_used_up_for_long_is_named(
     found = named(database, Kind.REQUESTS_LIMITED)
     assert len(found) == number
     assert all("is used up: requests wait for 30 minutes" in one.sentence for one in found)
+
+
+def test_all_limits_of_github_are_one_problem_with_one_remedy(database: Database) -> None:
+    quota = {"credential": "none", "limit": 60, "remaining": 0, "reason": ""}
+    rate = {"per_second": 0.5, "asked": 0, "measured_per_second": 0.4, "refusals": 3}
+    times = dict.fromkeys(("next_slot_at", "window_began_at", "refused_at"), db_now())
+    with database.write() as session:
+        for resource, seconds in (("core", 1800), ("graphql", 2400)):
+            session.add(BudgetState(resource=resource, resets_at=db_now(seconds), updated_at=db_now(), **quota))
+        session.add(ResourceRate(credential="none", resource="git", **rate, **times))
+    (found,) = named(database, Kind.REQUESTS_LIMITED)
+    assert found.key == "requests_limited"
+    assert found.sentence == (
+        "GitHub's quotas core, graphql of anonymous requests are used up: requests wait for up to 40 minutes; GitHub"
+        " limits git requests: pushes wait, and 0.5 a second are read"
+    )
+    assert found.todo.startswith("set R8SCAN_GITHUB_TOKEN or a GitHub App")
 
 
 def test_a_clock_that_is_off_by_a_day_is_named(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

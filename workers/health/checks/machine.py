@@ -114,9 +114,12 @@ def check_disk(settings: Settings) -> str:
 
 
 def check_state_folder(folder: Path) -> str:
-    """Check that only this user can read the state folder, and that files can be written there."""
+    """Check that only this user can read the state folder, and that files can be written there. Do not create it."""
+    existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if existing != folder:
+            with tempfile.TemporaryDirectory(dir=existing, prefix="doctor-"):
+                return f"{folder} does not exist yet; r8scan run creates it"
         found = folder.stat()
         with tempfile.NamedTemporaryFile(dir=folder, prefix="doctor-") as file:
             file.write(b"r8scan")

@@ -63,7 +63,7 @@ def check_credential(context: Context, credential: App | str | None) -> str:
         sentence = f"{github.credential_label}: the quota of {' and '.join(empty)} is used up"
         raise Wrong(
             sentence,
-            "wait for the next hour, or give r8scan a credential that no other program uses",
+            "wait for the next hour, or set R8SCAN_GITHUB_TOKEN to a token that only r8scan uses",
         )
     parts = [f"{name} {left:,} of {limit:,} left" for name, (left, limit) in quotas.items()]
     scopes = "".join(char for char in response.headers.get("x-oauth-scopes", "") if char.isprintable())

@@ -69,6 +69,9 @@ def test_the_clock_is_compared_with_the_database_and_github(database: Database, 
 
 def test_a_state_folder_that_others_may_enter_or_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "own"
+    assert machine.check_state_folder(folder).endswith("own does not exist yet; r8scan run creates it")
+    assert list(tmp_path.iterdir()) == [], "a check creates nothing"
+    folder.mkdir(mode=0o700)
     assert "mode 0700" in machine.check_state_folder(folder)
     folder.chmod(0o750)
     with pytest.raises(Wrong, match=r"others may enter .*0750") as open_to_others:

@@ -88,7 +88,8 @@ def show(view: View) -> Response:
 def summary(row: Row) -> str:
     """Return a summary of the incident in a few sentences."""
     one = row.incident
-    where = f"in {row.repository}" if row.repository else "in public"
+    is_gist = row.first is not None and row.first.kind in ("gist", "gist_comment")
+    where = f"in {row.repository}" if row.repository else "in a public gist" if is_gist else "in public"
     found = f"It was found {where}" if row.places else "It was reported as compromised"
     more = f" and {row.more} place{'s' if row.places > 2 else ''}" if row.more else ""
     done = {

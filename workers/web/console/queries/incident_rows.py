@@ -33,6 +33,7 @@ class Row:
         where: The path or the kind of the first place.
         seconds: From the first known publication until the token was disabled.
         mails: The states of the mails to the owner.
+        first: The place that was found first; None for a token that was only reported.
     """
 
     incident: Incident
@@ -41,6 +42,7 @@ class Row:
     where: str
     seconds: float | None
     mails: tuple[str, ...]
+    first: Exposure | None = None
 
     @property
     def more(self) -> str:
@@ -67,6 +69,7 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
             where=(known.first.path or known.first.kind) if known.first else "",
             seconds=seconds,
             mails=tuple(sorted(mails[incident.id])),
+            first=known.first,
         )
         found.append(row)
     return found

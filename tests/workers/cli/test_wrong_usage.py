@@ -1,0 +1,59 @@
+"""A wrong command line is one line that says what is wrong and where to read more, with exit status 2."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+SIGN = "the option --sign is missing (the kind of evidence: abuse_report, stolen_laptop, …); see r8scan report --help"
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (("report", "/nope"), SIGN),
+        (
+            ("incidents", "show"),
+            "the argument INCIDENT is missing (the incident's id, the beginning of it, or the hint",
+        ),
+        (
+            ("incidents", "list", "--limit", "abc"),
+            "the option --limit must be a whole number; see r8scan incidents list",
+        ),
+        (
+            ("incidents", "list", "--limit", "0"),
+            "the option --limit must be 1 or more; see r8scan incidents list --help",
+        ),
+        (("run", "--processes", "99"), "the option --processes must be 64 or less; see r8scan run --help"),
+        (("incidents", "list", "--state", "x"), "the option --state cannot be x: write one of 'open', 'closed'; see"),
+        (("incidents", "list", "--action", "x"), "the option --action cannot be x: write one of 'disabled', 'already_"),
+        (("status", "--foo"), "no such option: --foo; see r8scan status --help"),
+        (("statsu",), "no such command 'statsu'. Did you mean 'status'?; see r8scan --help"),
+        (("rescan", "repo", "a/b", "c"), "got unexpected extra argument"),
+        (("scan", "/nope"), "there is no /nope: name a file or folder that exists"),
+        (("incidents", "list", "--since", "x"), "--since must be a day: 2026-11-01, today, yesterday or 7d"),
+        (("store", "check", "foo"), "foo is no address of a store: write http://… or https://…"),
+        (("rescan", "repo", "x"), "x cannot be understood: write OWNER/NAME, or paste its address"),
+        (("accounts", "erase"), "give the account's name, or --id"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(r8scan: Run, command: tuple[str, ...], line: str) -> None:
+    done = r8scan(*command)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"r8scan: {line}")
+
+
+def test_a_group_without_a_command_shows_its_help_and_nothing_else(r8scan: Run) -> None:
+    done = r8scan("brake")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "Usage: r8scan brake" in done.stdout
+
+
+def test_a_token_on_the_command_line_is_not_repeated(r8scan: Run) -> None:
+    token = f"r8_{'aB3' * 12}x"
+    done = r8scan("tokens", "list", "--state", token)
+    assert done.returncode == 2
+    assert token not in done.stderr

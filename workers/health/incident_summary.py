@@ -1,0 +1,101 @@
+"""The summary of incidents for the operator: one message a day, and none after a day without an incident.
+
+A row in the database records when the last summary was sent, so that only one process sends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from notifications.operator_channels import News, OperatorChannel, OperatorNotNotified
+from scanner.records.canaries import is_no_canary
+from scanner.records.database import Database
+from scanner.records.health_models import NotifiedProblem
+from scanner.records.models import Incident, Notification, db_now
+from scanner.records.states import Channel, NotificationState
+from workers.health.claims import claim
+from workers.health.incidents import disable_delays
+from workers.health.problems import counted, span
+
+ROW = "incident_summary"
+"""The key of the row, and its kind. `told_at`: the end of the time that the last summary covered."""
+RETRY_SECONDS = 600.0
+"""If no channel accepts the summary, it is sent again after this time."""
+MAX_SECONDS = 7 * 86400.0
+"""A summary after a longer pause covers only this time."""
+
+_log = logging.getLogger(__name__)
+
+
+def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]) -> bool:
+    """Send the summary if it is due. Return whether this process has sent one.
+
+    Args:
+        database: The database.
+        hours: Hours between two summaries; 0 for none.
+        channels: The channels to the operator.
+    """
+    if not hours or not channels:
+        return False
+    with database.write() as session:
+        if not claim(session, ROW, hours * 3600.0):
+            return False
+        now, covered = session.execute(
+            select(db_now(), NotifiedProblem.told_at).where(NotifiedProblem.key == ROW)
+        ).one()
+        since = max(covered or now - timedelta(hours=hours), now - timedelta(seconds=MAX_SECONDS))
+        news = _news(session, since, now)
+    if news is not None and not _send(news, channels):
+        with database.write() as session:
+            again_at = db_now(RETRY_SECONDS - hours * 3600.0)
+            session.execute(update(NotifiedProblem).where(NotifiedProblem.key == ROW).values(last_at=again_at))
+        return False
+    with database.write() as session:
+        session.execute(update(NotifiedProblem).where(NotifiedProblem.key == ROW).values(told_at=now))
+    return news is not None
+
+
+def _news(session: Session, since: datetime, now: datetime) -> News | None:
+    """Return the summary of the incidents that were detected since then, None if there are none."""
+    statement = (
+        select(Incident.action, func.count())
+        .where(Incident.detected_at > since, Incident.detected_at <= now, is_no_canary())
+        .group_by(Incident.action)
+        .order_by(func.count().desc(), Incident.action)
+    )
+    actions = {str(action): int(number) for action, number in session.execute(statement)}
+    if not actions:
+        return None
+    seconds = (now - since).total_seconds()
+    failed = session.execute(
+        select(func.count()).where(
+            Notification.channel == Channel.EMAIL,
+            Notification.state == NotificationState.FAILED,
+            Notification.created_at > since,
+        )
+    ).scalar_one()
+    parts = [f"{number:,} {action.replace('_', ' ')}" for action, number in actions.items()]
+    sentence = f"{counted(sum(actions.values()), 'incident')} in {span(seconds)}: {', '.join(parts)}"
+    if delays := disable_delays(session, seconds):
+        sentence += f"; half of the leaks were disabled within {span(statistics.median(delays))} of becoming public"
+    if failed:
+        sentence += f"; {counted(failed, 'mail')} to owners could not be delivered"
+    return News("summary", "incidents", sentence, f"see r8scan incidents list --since {since:%Y-%m-%d}")
+
+
+def _send(news: News, channels: Sequence[OperatorChannel]) -> bool:
+    """Send the summary on every channel. Return whether one accepted it."""
+    was_sent = False
+    for channel in channels:
+        try:
+            channel.notify([news])
+            was_sent = True
+        except OperatorNotNotified as err:
+            _log.error("the summary of incidents could not be sent by %s: %s", channel.name, err)
+    return was_sent
