@@ -15,7 +15,7 @@ from scanner.records.states import Decision
 from scanner.response.policy import Policy
 from scanner.settings import Settings
 from workers.cli import output, report_input
-from workers.cli.errors import UserError
+from workers.cli.errors import WrongUsage
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.cli.report_input import DIGEST_LINE, ReportInput
@@ -82,7 +82,7 @@ def _new_reports(subjects: Iterable[Subject], sign: str, note: str, reporter: st
     try:
         return [reports.new_report(subject, sign=sign, note=note, reporter=reporter, key=key) for subject in subjects]
     except BadReport as err:
-        raise UserError(f"the report {err}") from err
+        raise WrongUsage(f"the report {err}") from err
 
 
 def _print(counts: Counter[str], found: ReportInput, as_json: bool) -> None:
