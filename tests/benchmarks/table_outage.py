@@ -1,6 +1,6 @@
 """`make outage`: how much Redis and the logs of all processes grow while Redis is away, and while nobody consumes.
 
-The service is that of `table_faults`: real processes on PostgreSQL and Redis, and beat sends its ticks at the usual
+The service is that of `faulty_service`: real processes on PostgreSQL and Redis, and beat sends its ticks at the usual
 speed. Each outage lasts `--minutes`, an hour by default, and passes if Redis and the logs grow by less than a megabyte
 each. The growth is shown in four parts, because it must slow down: intervals between log lines grow, and a queue keeps
 100 messages.
@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.table_faults import Service, running, seconds_until
+from tests.benchmarks.faulty_service import Service, running
+from tests.benchmarks.table_faults import seconds_until
 
 MAX_BYTES = 1_000_000
 PARTS = 4
