@@ -182,8 +182,9 @@ def _add(session: Session, channel: Channel, messages: Sequence[_Message], windo
 def _add_to_digest(
     session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, window: float, domain: str
 ) -> None:
-    """Add incidents to the operator's digest, which contains each incident at most once. It is due `window` seconds from now, or a day
-    after the digest before it.
+    """Add incidents to the operator's digest, which contains each incident at most once.
+
+    The digest is due `window` seconds from now, or a day after the digest before it.
 
     Another recipient of the same incident may bounce days later, so the incident can appear in more than one digest.
     """
