@@ -42,7 +42,8 @@ class OperatorNotNotified(Exception):
 class News:
     """One item of a message to the operator.
 
-    `name` is the kind of the problem, `docs` the address of its documentation.
+    `kind` says why the item is sent. `name` is the name of the kind of problem, or `test`. `docs` is the address of the
+    problem's documentation.
     """
 
     kind: NewsKind

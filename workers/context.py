@@ -104,7 +104,11 @@ class Context:
 
     @cached_property
     def github_of_gists(self) -> GitHub:
-        """Return the client that lists gists. GitHub does not let an App list them, so it uses the personal token."""
+        """Return the client that lists gists.
+
+        GitHub does not let an App list them. So if an App and a personal token are both set, this client uses the
+        personal token. Otherwise it is the same client as `github`.
+        """
         return self._connected(self._token, 2) if self._app and self._token else self.github
 
     @cached_property

@@ -25,7 +25,7 @@ OPERATOR_OCCASIONS = (
 
 @dataclass(frozen=True, slots=True)
 class PlaceFacts:
-    """One public place of a token. If unknown, `line` is 0 and `published_at` is None."""
+    """One public place of a token. `line` is 0 if the line is unknown. `published_at` is None if the time is unknown."""
 
     kind: str
     url: str

@@ -124,8 +124,8 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
             found += _in_runs(runs_in(content, window, meter), meter, depth)
         found += _in_runs(long_runs(content, spots, meter), meter, depth)
     except LimitReachedError as stop:
-        # In each window, plain tokens are found first, before the limit can be reached. So plain tokens are missing
-        # only from the windows after the last one.
+        # In each window, plain tokens are found before a limit can be reached. So plain tokens are missing only after
+        # `done`, the end of the last window that was searched.
         meter.note_limit(stop)
         found.extend(_admitted(plain_tokens(content, done, len(content), meter), meter))
     if seen.codec is not None and depth >= meter.limits.depth:

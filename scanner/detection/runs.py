@@ -150,7 +150,7 @@ class Run(NamedTuple):
 def decoded_base64(raw: bytes) -> bytes:
     """Return the bytes that base64 of either alphabet encodes. Drop joints, and a single letter at the end."""
     if b"\\" in raw:
-        # A doubled backslash leaves one backslash. The translation below drops it.
+        # If the backslash of `\n` or `\r` is doubled, one backslash remains. The translation below drops it.
         raw = raw.replace(b"\\n", b"").replace(b"\\r", b"")
     letters = raw.partition(b"=")[0].translate(_FROM_URL, _NO_LETTERS)
     rest = len(letters) % 4
@@ -235,7 +235,10 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Return whether the letters after a `run` needle may be those of a token that is encoded twice in base64."""
+    """Return whether the base64 letters around the `run` needle at `start` may contain a token.
+
+    They may if they decode to base64 again, or to the prefix of a token in UTF-16. `lead` is the needle's `lead`.
+    """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
     return raw is not None and _nested_likely().match(decoded_base64(raw[0])) is not None

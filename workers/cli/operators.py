@@ -6,7 +6,10 @@ import getpass
 
 
 def operator_name() -> str:
-    """Return `operator:` and the system's user name, reduced to letters and digits."""
+    """Return `operator:` and the first 50 characters of the system's user name, or `operator` if there is none.
+
+    Each character that is not an ASCII letter or digit becomes `_`.
+    """
     try:
         name = getpass.getuser()
     except (OSError, KeyError):

@@ -148,7 +148,10 @@ def start(
     end: Callable[[], None] | None = None,
     then: Callable[[], None] | None = None,
 ) -> None:
-    """Start the heartbeat of this process. See `Heart` for the arguments."""
+    """Start the heartbeat of this process, which has the role `role` and consumes `queues`.
+
+    See `Heart` for `end` and `then`.
+    """
     global _current
     _current = Heart(settings, process(role, queues), end=end, then=then)
     _current.start()

@@ -75,7 +75,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("r8scan")
 
     def flush(self) -> None:
-        """Export all finished spans at once."""
+        """Export all finished spans now, and wait at most EXPORT_SECONDS."""
         self._provider.force_flush(EXPORT_SECONDS * 1000)
 
     def export(self, kind: str, incident_id: uuid.UUID, at: datetime) -> None:

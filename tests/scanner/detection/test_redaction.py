@@ -48,8 +48,8 @@ def test_a_token_is_masked_in_every_encoding_of_text(name: str, seed: int, befor
     except UnicodeDecodeError:
         return
     text = before + encoded + after
-    # Skip texts in which a token's prefix is right before the base64. The base64 then looks like the body of a second
-    # token, and redaction replaces it by the hint of that token.
+    # Skip texts in which `before` ends with a token's prefix. The encoded token then looks like the body of a second
+    # token, and redaction shows the hint of that token.
     assume(all(match[0] == token for match in plain_matches(text.encode("utf-8", "surrogatepass"))))
     masked = redact(text)
     assert token.decode() not in masked

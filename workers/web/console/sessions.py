@@ -1,7 +1,7 @@
 """Sessions of the console. They begin at sign-in and end by time-out, sign-out or a changed credential.
 
 The cookie contains a random secret and its signature. The signature is checked first, so that a forged cookie causes no
-query. The session's row contains only the secret's hash.
+query. The session's row stores a hash of the secret instead of the secret.
 """
 
 from __future__ import annotations

@@ -111,7 +111,10 @@ def cancel(view: View) -> Response:
 
 
 def retry(view: View) -> Response:
-    """Queue a failed or partial job again, as a new job."""
+    """Queue a failed, partial, cancelled or dropped job again, as a new job.
+
+    If a job with the same dedupe key waits already, make that job due now.
+    """
     with view.context.database.write() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:
