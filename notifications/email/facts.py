@@ -25,7 +25,10 @@ OPERATOR_OCCASIONS = (
 
 @dataclass(frozen=True, slots=True)
 class PlaceFacts:
-    """One public place of a token. `line` is 0 if the line is unknown. `published_at` is None if the time is unknown."""
+    """One public place of a token.
+
+    `line` is 0 if the line is unknown, and `published_at` None if the time is.
+    """
 
     kind: str
     url: str
