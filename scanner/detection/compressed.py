@@ -16,7 +16,7 @@ _STEP = 256 << 10
 # After more broken streams than this, the reader stops looking for the next stream. Each start allocates a
 # decompressor, so a file full of false stream headers must not cause one start per header.
 _MAX_RESTARTS = 100
-_SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|lz|zst|zstd|Z)$", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|lz|lzo|zst|zstd|Z)$", re.IGNORECASE)
 _SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
 
 
@@ -197,6 +197,11 @@ def lzip_members(container: Container) -> Iterator[Member]:
 def zstd_members(container: Container) -> Iterator[Member]:
     """Yield the content of a Zstandard file. A file that needs a window above 64 MB is counted as unsupported."""
     yield _member(container, decompressors.zstd_codec())
+
+
+def magicless_zstd_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a Zstandard frame without its magic number, with the same limit."""
+    yield _member(container, decompressors.magicless_zstd_codec())
 
 
 def _member(container: Container, codec: Codec) -> Member:

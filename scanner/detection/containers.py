@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scanner.detection.brotli_streams import is_brotli, is_firefox_cache
 from scanner.detection.embedded import holds_streams, is_binary
+from scanner.detection.headless_streams import is_magicless_zstd, is_rare_lzma
 from scanner.detection.members import Container, Member, Reader
 from scanner.detection.signatures import PROGRAM_STARTS, SIGNATURES, ContainerKind
 from scanner.detection.tar_files import is_tar_header
@@ -42,8 +43,10 @@ _FORMATS: dict[ContainerKind, _Format] = {
     "lzma": _Format("compressed", "lzma_members", streamed=True, compressed=True),
     "lzip": _Format("compressed", "lzip_members", streamed=True, compressed=True),
     "zstd": _Format("compressed", "zstd_members", streamed=True, compressed=True),
+    "magicless_zstd": _Format("compressed", "magicless_zstd_members", streamed=True, compressed=True),
     "lz4": _Format("lz_files", "lz4_members", streamed=True, compressed=True),
     "mozilla_lz4": _Format("lz_files", "mozilla_lz4_members", compressed=True),
+    "lzop": _Format("lz_files", "lzop_members", streamed=True, compressed=True),
     "snappy": _Format("lz_files", "snappy_members", streamed=True, compressed=True),
     "compress": _Format("lz_files", "compress_members", streamed=True, compressed=True),
     "pdf": _Format("pdf", "pdf_members"),
@@ -98,6 +101,10 @@ def container_kind(content: bytes) -> ContainerKind | None:
         return "firefox_cache"
     if is_brotli(content):
         return "brotli"
+    if is_rare_lzma(content):
+        return "lzma"
+    if is_magicless_zstd(content):
+        return "magicless_zstd"
     return "embedded" if holds_streams(content) else None
 
 

@@ -135,11 +135,12 @@ class _Stepped:
 class _Zstd(_Stepped):
     """A decompressor of one Zstandard frame (RFC 8878)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_magic: bool = True) -> None:
         import zstandard
 
         super().__init__()
-        self._inner = zstandard.ZstdDecompressor(max_window_size=MAX_DICTIONARY_BYTES).decompressobj()
+        form = zstandard.FORMAT_ZSTD1 if has_magic else zstandard.FORMAT_ZSTD1_MAGICLESS
+        self._inner = zstandard.ZstdDecompressor(max_window_size=MAX_DICTIONARY_BYTES, format=form).decompressobj()
 
     @property
     def eof(self) -> bool:
@@ -197,6 +198,7 @@ class _Brotli:
         import brotli
 
         self._inner = brotli.Decompressor()
+        self._is_drained = True
 
     @property
     def eof(self) -> bool:
@@ -208,10 +210,13 @@ class _Brotli:
 
     @property
     def needs_input(self) -> bool:
-        return bool(self._inner.can_accept_more_data())
+        # The library may hold back output although it accepts more input, so take all output first.
+        return self._is_drained and bool(self._inner.can_accept_more_data())
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        return bytes(self._inner.process(data, output_buffer_limit=max_length))
+        output = bytes(self._inner.process(data, output_buffer_limit=max_length))
+        self._is_drained = not output
+        return output
 
 
 class _Lzip:
@@ -317,6 +322,13 @@ def zstd_codec() -> Codec:
     import zstandard
 
     return Codec("zstd", _Zstd, (zstandard.ZstdError,), magic=b"\x28\xb5\x2f\xfd")
+
+
+def magicless_zstd_codec() -> Codec:
+    """Return the codec of one Zstandard frame without its magic number."""
+    import zstandard
+
+    return Codec("zstd", lambda: _Zstd(has_magic=False), (zstandard.ZstdError,))
 
 
 def raw_lzma(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Codec:

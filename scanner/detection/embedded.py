@@ -15,8 +15,10 @@ from scanner.detection import decompressors
 from scanner.detection.blosc_chunks import embedded_blosc_chunks, has_unread_filter, shuffled_sizes, unshuffled
 from scanner.detection.compressed import Inflated
 from scanner.detection.limits import Meter
+from scanner.detection.lz_files import lz4_members, snappy_members
 from scanner.detection.members import Container, Member, UnreadableError, read_up_to, readable, whole
 from scanner.detection.seven_zip_files import seven_zip_members
+from scanner.detection.zip_ends import is_local_header
 from scanner.detection.zip_files import zip_members
 
 if TYPE_CHECKING:
@@ -35,13 +37,19 @@ Random bytes after a magic number inflate to 64 bytes in one case of fifty, and 
 _MIN_BYTES_OF_DAMAGED_STREAM = 1024
 """An error after fewer bytes means that the magic number occurred by chance. It is not counted as damage."""
 
+_FIRST_TEXT_BYTES = 256
+_MAX_ZSTD_BLOCK = 128 << 10
 _MAX_GUESSES = 20_000
 """Magic numbers that are tested in one content. Each test inflates at most a few hundred bytes."""
 
 SCRIPT_STARTS = (b"#!", b"<?")
 _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
 _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
-_MAGICS = (*_ZLIB, b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", _SEVEN_ZIP, _RAR)
+_LZ4, _SNAPPY = b"\x04\x22\x4d\x18", b"\xff\x06\0\0sNaPpY"
+_MAGICS = (
+    *(*_ZLIB, b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"),
+    *(_SEVEN_ZIP, _RAR, _LZ4, _SNAPPY),
+)
 
 
 @cache
@@ -89,7 +97,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
         start, magic = found
         meter.enter()
         if magic == b"PK\x03\x04":
-            yield from zip_members(Container(container.name, content[start:], meter))
+            yield from zip_members(Container(container.name, content[start:], meter), is_part=True)
             break
         if magic == _RAR:
             raise UnreadableError("unsupported_container:rar")
@@ -99,12 +107,19 @@ def embedded_members(container: Container) -> Iterator[Member]:
         damaged = meter.unread["damaged"]
         expanded = meter.expanded
         tail = _Tail(content, start)
-        stream = _inflated(content, start, magic, container, tail)
-        yield from _with_shuffled(Member(f"stream at {start:#x}", stream), sizes, meter)
-        if meter.expanded - expanded < _MIN_BYTES_OF_DAMAGED_STREAM:
+        if magic in (_LZ4, _SNAPPY):
+            reader, unused = (lz4_members, len(_LZ4)) if magic == _LZ4 else (snappy_members, 0)
+            (member,) = reader(Container(container.name, tail, meter))
+            yield member._replace(name=f"stream at {start:#x}")
+        else:
+            stream = _inflated(content, start, magic, container, tail)
+            yield from _with_shuffled(Member(f"stream at {start:#x}", stream), sizes, meter)
+            unused = stream.unused
+        is_short = meter.expanded - expanded < _MIN_BYTES_OF_DAMAGED_STREAM
+        if is_short or (magic in _ZLIB and not _begins_with_text(content, start)):
             meter.unread["damaged"] = damaged
             meter.unread += type(meter.unread)()
-        at = max(start + 2, tail.at - stream.unused)
+        at = max(start + 2, tail.at - unused)
     if has_unread_filter(content):
         raise UnreadableError("unsupported_compression")
 
@@ -145,7 +160,8 @@ def _inflated(content: bytes, start: int, magic: bytes, container: Container, ta
     elif magic:
         codec = decompressors.xz_codec() if magic[0] == 0xFD else decompressors.zstd_codec()
     else:
-        codec = decompressors.deflate_codec()
+        # Text in an alphabet of links may end inside a run of base64, so an early end is no damage.
+        codec = decompressors.deflate_codec()._replace(closed=False)
     source = Container(container.name, tail or _Tail(content, start), container.meter)
     return Inflated(source, codec, single=True)
 
@@ -167,27 +183,50 @@ def _proven(content: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
 def _begins(content: bytes, at: int, magic: bytes) -> bool:
     head = content[at : at + 64]
     if magic == b"PK\x03\x04":
-        return len(head) >= 30 and head[4] < 100 and int.from_bytes(head[8:10], "little") in (0, 8, 9, 12, 14, 93, 95)
+        return is_local_header(content, at)
     if magic == _SEVEN_ZIP:
         return zlib.crc32(head[12:32]).to_bytes(4, "little") == head[8:12]
     if magic == _RAR:
         return _begins_rar(content[at : at + 160])
     if magic == b"BZh":
         return head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"
+    if magic == _LZ4:
+        # A version, and a size of blocks. All other bits of the two bytes are unassigned.
+        return len(head) > 6 and head[4] & 0xC2 == 0x40 and head[5] in (0x40, 0x50, 0x60, 0x70)
+    if magic == _SNAPPY:
+        return True
     if magic[0] == 0xFD:
         return zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
     if magic[0] == 0x28:
-        return _begins_zstd(head)
+        return _begins_zstd(content, at)
     # Test 64 bytes before copying more: most magic numbers that occur by chance are refuted there.
     return _inflates(head) is not False and bool(_inflates(content[at : at + 2 * _PROOF_BYTES]))
 
 
-def _begins_zstd(head: bytes) -> bool:
-    """Return whether `head` begins with a valid Zstandard frame header and a block of a known type (RFC 8878)."""
-    if len(head) < 12 or head[4] & 0x08:
+def _begins_zstd(content: bytes, at: int) -> bool:
+    """Return whether a frame without a dictionary begins, whose first block can be decompressed (RFC 8878).
+
+    Programs that read Zstandard compare with the magic number, so that machine code follows it.
+    """
+    head = content[at : at + 32]
+    if len(head) < 12 or head[4] & 0x0B:
         return False
-    size = 5 + (not head[4] & 0x20) + (0, 1, 2, 4)[head[4] & 3] + (head[4] >> 5 & 1, 2, 4, 8)[head[4] >> 6]
-    return head[size : size + 1] != b"" and head[size] >> 1 & 3 != 3
+    size = 5 + (not head[4] & 0x20) + (head[4] >> 5 & 1, 2, 4, 8)[head[4] >> 6]
+    block = int.from_bytes(head[size : size + 3], "little")
+    kind, length = block >> 1 & 3, block >> 3
+    if kind == 3 or length > _MAX_ZSTD_BLOCK:
+        return False
+    end = at + size + 3 + (1 if kind == 1 else length)
+    codec = decompressors.zstd_codec()
+    decompressor = codec.make()
+    try:
+        piece, data = b"", content[at:end]
+        while not piece and (data or not decompressor.needs_input):
+            piece, data = decompressor.decompress(data, _PROOF_BYTES), b""
+    except codec.errors as error:
+        # A frame with a large window is a frame, although it cannot be read.
+        return "memory" in str(error) and end <= len(content)
+    return True
 
 
 def _inflates(head: bytes) -> bool | None:
@@ -198,6 +237,16 @@ def _inflates(head: bytes) -> bool | None:
     except zlib.error:
         return False
     return True if inflater.eof or len(inflated) == _PROOF_BYTES else None
+
+
+def _begins_with_text(content: bytes, at: int) -> bool:
+    """Return whether a zlib stream begins with text.
+
+    Tables of numbers in fonts and models inflate to thousands of bytes by chance, and in pictures other data interrupts
+    a stream. Neither is damage, and neither inflates to text.
+    """
+    head = zlib.decompressobj().decompress(content[at : at + 2 * _PROOF_BYTES], _FIRST_TEXT_BYTES)
+    return not head.translate(None, _TEXT)
 
 
 def _is_raw_deflate(content: bytes) -> bool:

@@ -14,6 +14,7 @@ LINE_STARTS = frozenset((b"be", b"li", b"de"))
 MAX_BLOCK_BYTES = 16 << 20
 """Bytes of one block that are decoded. The rest of a longer block is not decoded."""
 
+_MAX_LINE = 90
 _UU_HEADER = regex.compile(rb"begin [0-7]{3,4} [^\r\n]{1,255}\r?\n")
 _UU_LINES = regex.compile(rb"(?:[!-`][ -`]{1,84}\r?\n)++")
 _PATCH_HEADER = regex.compile(rb"(?:literal|delta) [0-9]{1,12}\n")
@@ -21,11 +22,15 @@ _PATCH_LINES = regex.compile(rb"(?:[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,
 
 
 class EncodedLines(NamedTuple):
-    """A decoded block of lines. `end` is the offset in the content after the block's last line."""
+    """A decoded block. `end` is the offset in the content after the block's last letter.
+
+    If `is_cut`, the block was too long and only its beginning was decoded.
+    """
 
     decoded: bytes
     encoding: str
     end: int
+    is_cut: bool = False
 
 
 def lines_at(content: bytes, begin: int) -> EncodedLines | None:
@@ -39,7 +44,9 @@ def lines_at(content: bytes, begin: int) -> EncodedLines | None:
             continue
         block = lines.match(content, head.end(), head.end() + MAX_BLOCK_BYTES)
         if block is not None:
-            return EncodedLines(b"".join(decode(line) for line in block[0].splitlines()), name, block.end())
+            decoded = b"".join(decode(line) for line in block[0].splitlines())
+            is_cut = len(block[0]) > MAX_BLOCK_BYTES - _MAX_LINE
+            return EncodedLines(decoded, name, block.end(), is_cut=is_cut)
     return None
 
 

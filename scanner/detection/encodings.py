@@ -44,7 +44,7 @@ _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;]")
 _RECORD_START = re.compile(rb"[:S]")
 _RECORD_HEADER = 10
 """Letters of an S-record before the last byte of its address; in an Intel HEX record, there are seven."""
-_ADDRESS = re.compile(rb"0x[0-9a-f]{6,16}(?: <[^<>\n]{1,80}>)?:\t")
+_ADDRESS = re.compile(rb"0x[0-9a-f]{3,16}(?: <[^<>\n]{1,80}>)?:\t")
 _SPLIT_SPAN = 1024
 _SPLIT_LINES = 6
 """Largest distance, in bytes and in lines, between two string literals of one program, of which one has the prefix and

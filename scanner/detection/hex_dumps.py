@@ -82,10 +82,18 @@ class _Block:
                 yield Finding(match[0], self._places[match.start()], self._places[match.end() - 1] + 2, ("hex-list",))
 
 
+def line_start(content: bytes, start: int) -> int:
+    """Return where the line around `start` begins.
+
+    In a line longer than any line of a dump, the dump may begin anywhere before `start`.
+    """
+    newline = content.rfind(b"\n", max(0, start - MAX_LINE), start)
+    return newline + 1 if newline >= 0 or start < MAX_LINE else start - MAX_LINE // 2
+
+
 def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """Yield the tokens in the dump around a needle at `start`. At most `max_lines()` lines are read."""
-    # In a line longer than any line of a dump, the dump may begin anywhere before the needle.
-    line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1 or max(0, start - MAX_LINE // 2)
+    line = line_start(content, start)
     before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
     # The first letters of the token may be at the end of the previous line.
     begin = before if content[line - 1 : line] == b"\n" and line - before <= MAX_LINE else line

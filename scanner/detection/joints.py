@@ -29,6 +29,9 @@ _INLINE_TAG = (
     rb"</?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r|rPr"
     rb"|wbr)(?=[\s>/])[^<>]{0,300}+>"
 )
+_NEXT_CDATA = rb"\]\]>\s{0,80}+<!\[CDATA\["
+# `curl --trace-ascii` writes an offset before every 64 bytes.
+_NEXT_OF_TRACE = rb"\r?\n[0-9a-f]{4}:\ "
 _RTF_RUN = rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
 # The boundary between two events of a terminal recording (asciicast version 2).
 _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
@@ -48,8 +51,9 @@ JOINT = rb"""
       | =\r?\n
       | (?:\\+[rn])++(?:[ \t]*+)
       | \\\r?\n[ \t]*+
-      | %(escape)s | %(tag)s | %(rtf)s | %(event)s | %(cell)s | %(word)s
+      | %(escape)s | %(tag)s | %(cdata)s | %(rtf)s | %(event)s | %(cell)s | %(word)s
       | ["'`]\} | %(length)s
+      | %(trace)s
       | \r?\n[ \t]*+(?:(?:[>#*|+;-]|//|--)[ \t]*+)?+
       | \\*+["'`](?:(?:%(glue)s{1,120}+(?:[bBuUrRfF]{1,2}(?=\\*+["'`]))?+)?+\\*+["'`]){1,4}+
     )""" % {
@@ -57,6 +61,8 @@ JOINT = rb"""
     b"glue": _GLUE,
     b"escape": _ESCAPE_SEQUENCE,
     b"tag": _INLINE_TAG,
+    b"cdata": _NEXT_CDATA,
+    b"trace": _NEXT_OF_TRACE,
     b"rtf": _RTF_RUN,
     b"event": _NEXT_EVENT,
     b"cell": _NEXT_CELL,
@@ -122,13 +128,17 @@ JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + JOINTS + rb"))"
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
 
 
-# Escaped underscores of, in this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff. The last
-# pattern is the code of the underscore between two literals, as in `"r8" & Chr(95) & "…"`.
+# Escaped underscores of, in this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff,
+# expressions inside a string of PowerShell, shells, JavaScript and Kotlin, UTF-7. The last pattern is the code of the
+# underscore between two literals, as in `"r8" & Chr(95) & "…"`.
 _NAMED_UNDERSCORE = (
     rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
     rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+|\\+char(?:95|\"5F)(?:\{\}|[ ])?+"
     rb"|\\+0?95(?![0-9])|\\+0{0,4}5[fF](?:[ ]|(?![0-9A-Fa-f]))|\^\^5f|\\+u95\\*+(?:\?|'5f)"
     rb"|\\+(?:\(ul|\[u005F\])"
+    rb"|\$\((?:\[(?i:char)\][ ]?(?:95|0x5[fF])|printf[ ][\"']\\+(?:x5[fF]|0?137)[\"'])\)|\$'\\(?:x5[fF]|137|u005[fF])'"
+    rb"|\$\{[\"']_[\"']\}|\$\{(?:String\.fromCharCode\((?:95|0x5[fF])\)|95\.toChar\(\))\}"
+    rb"|\+AF8-?+"
     rb"|\\*+[\"'`][ ]?[.+&|,~]{1,2}[ ]?[A-Za-z][A-Za-z.]{1,22}\((?:95|0x5[fF])\)[ ]?[.+&|,~]{1,2}[ ]?\\*+[\"'`]"
 )
 _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
@@ -308,7 +318,7 @@ def joint_kind(joint: bytes) -> JointKind:
         return "utf-16"
     if joint[0] == ord("="):
         return "quoted-printable"
-    if (joint[0] == ord("<") and joint[1]) or joint[0] == ord("}"):
+    if (joint[0] == ord("<") and joint[1]) or joint[0] in b"}]":
         return "markup"
     if joint[-1:] == b"\r" or _STARTS_SEQUENCE.match(joint) is not None or (b'"o' in joint and b"\n[" in joint):
         return "terminal"

@@ -1,4 +1,4 @@
-"""Decoders of LZ4, LZF, Snappy and BloscLZ blocks. Their output is limited and charged to the meter."""
+"""Decoders of LZ4, LZF, LZO, Snappy and BloscLZ blocks. Their output is limited and charged to the meter."""
 
 from __future__ import annotations
 
@@ -131,6 +131,66 @@ def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
             output.copy(((control & 31) << 8) + block[at] + 1, length + 2)
             at += 1
     return bytes(output.content)
+
+
+def lzo_block(block: bytes, meter: Meter) -> bytes:
+    """Return the content of an LZO1X block; same errors as `lz4_block`.
+
+    The format: https://docs.kernel.org/staging/lzo.html. The meaning of a code below 16 depends on how many literals
+    the code before it had; four stands for four or more.
+    """
+    with _Output(meter) as output:
+        at, literals = 0, 0
+        if block[:1] > b"\x11":
+            at, literals = 1, block[0] - 17
+            output.append(block[at : at + literals])
+            at, literals = at + literals, min(literals, 4)
+        while at < len(block):
+            code = block[at]
+            at += 1
+            if code < 16 and literals == 0:
+                length, at = _lzo_length(block, at, code, 15)
+                if at + length + 3 > len(block):
+                    raise UnreadableError("damaged")
+                output.append(block[at : at + length + 3])
+                at, literals = at + length + 3, 4
+                continue
+            if 16 <= code < 64:
+                width = 31 if code >= 32 else 7
+                length, at = _lzo_length(block, at, code & width, width)
+                last = int.from_bytes(block[at : at + 2], "little")
+                at, distance = at + 2, (last >> 2) + 1
+                if code < 32:
+                    distance += ((code & 8) << 11) + 0x3FFF
+                    if distance == 0x4000:
+                        break  # the mark of the end
+            else:
+                length, distance, last = _lzo_near(code, block[at] if at < len(block) else 0, literals)
+                at += 1
+            output.copy(distance, length + 2)
+            literals = last & 3
+            output.append(block[at : at + literals])
+            at += literals
+    return bytes(output.content)
+
+
+def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int]:
+    """Return a length and the offset after it. A length of zero means that more bytes follow: zeros count 255."""
+    if length:
+        return length, at
+    begun = at
+    while at < len(block) and not block[at]:
+        at += 1
+    return most + 255 * (at - begun) + (block[at] if at < len(block) else 0), at + 1
+
+
+def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
+    """Return the length without two, the distance, and the bits of the next literals of a code of two bytes."""
+    if code >= 64:
+        return (code >> 5) - 1, (following << 3) + ((code >> 2) & 7) + 1, code
+    if literals == 4:
+        return 1, (following << 2) + (code >> 2) + 0x801, code
+    return 0, (following << 2) + (code >> 2) + 1, code
 
 
 def snappy_block(block: bytes, meter: Meter) -> bytes:

@@ -1,4 +1,4 @@
-"""Readers of files in LZ4, Snappy and `compress` (`.Z`) form, block by block."""
+"""Readers of files in LZ4, LZO, Snappy and `compress` (`.Z`) form, block by block."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 
 from scanner.detection.compressed import inner_name
 from scanner.detection.limits import Meter
-from scanner.detection.lz_blocks import lz4_block, snappy_block
+from scanner.detection.lz_blocks import lz4_block, lzo_block, snappy_block
 from scanner.detection.members import Container, Member, Readable, UnreadableError, read_up_to, readable, whole
 
 _LZ4_MAGIC = b"\x04\x22\x4d\x18"
 _MAX_LZ4_BLOCK = 4 << 20
 _LZ4_WINDOW = 64 << 10
+_MAX_LZO_BLOCK = 8 << 20
+_LZO_HEADER_CHECKSUM, _LZO_CONTENT_SUMS, _LZO_BLOCK_SUMS = 4, (0x1, 0x100), (0x2, 0x200)
+_LZO_EXTRA_FIELD, _LZO_FILTER, _LZO_NEWER = 0x40, 0x800, 0x940
 _MAX_SNAPPY_CHUNK = 65_536 + 4096
 _MOZILLA_HEADER = 12
 _LZW_CLEAR = 256
@@ -96,6 +99,46 @@ def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
 def _skip(stream: Readable, size: int) -> None:
     while size and (piece := stream.read(min(size, 1 << 16))):
         size -= len(piece)
+
+
+def lzop_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a file that the program `lzop` wrote."""
+    yield _stream_member(container, "lzo", _lzop_pieces)
+
+
+def _lzop_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
+    """Yield the blocks after the header, as `lzop.c` of https://www.lzop.org writes them."""
+    read_up_to(stream, 9)
+    is_newer = _number(stream, 2) >= _LZO_NEWER
+    # The versions of the library and of the program that is needed, the method, and the level.
+    read_up_to(stream, 6 if is_newer else 3)
+    flags = _number(stream, 4)
+    # A filter, the mode, and the time.
+    read_up_to(stream, (4 if flags & _LZO_FILTER else 0) + (12 if is_newer else 8))
+    read_up_to(stream, _number(stream, 1) + _LZO_HEADER_CHECKSUM)
+    if flags & _LZO_EXTRA_FIELD:
+        _skip(stream, _number(stream, 4) + 4)
+    while size := _number(stream, 4):
+        packed = _number(stream, 4)
+        if max(size, packed) > _MAX_LZO_BLOCK or packed > size:
+            raise UnreadableError("damaged")
+        sums = _LZO_CONTENT_SUMS + (_LZO_BLOCK_SUMS if packed < size else ())
+        read_up_to(stream, 4 * sum(bool(flags & one) for one in sums))
+        block = read_up_to(stream, packed)
+        meter.enter()
+        if packed == size:
+            meter.take(len(block))
+        yield block if packed == size else lzo_block(block, meter)
+        if len(block) < packed:
+            raise UnreadableError("damaged")
+
+
+def _number(stream: Readable, size: int) -> int:
+    """Return the next number of so many bytes. Raises UnreadableError if the file ends before."""
+    field = read_up_to(stream, size)
+    if len(field) < size:
+        raise UnreadableError("damaged")
+    return int.from_bytes(field, "big")
 
 
 def mozilla_lz4_members(container: Container) -> Iterator[Member]:

@@ -131,7 +131,8 @@ def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> 
         if len(found) > CROWDED:
             crowd = _crowd(automaton, found)
             crowded |= crowd
-            found = [hit for hit in found if automaton.needles[hit[0]].kind not in crowd]
+            listed = {at for at, needle in enumerate(automaton.needles) if needle.kind not in crowd}
+            found = [hit for hit in found if hit[0] in listed]
         hits += hits_of(automaton, found, content, begin, end)
     return hits, crowded
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from scanner.detection.number_dumps import OFFSETS
 from scanner.detection.token_formats import TokenFormat, active_formats, derived_from_formats
 
 Kind = Literal["token", "hex", "list", "wide", "base64", "wide_base64", "run", "stream"]
@@ -137,13 +138,14 @@ def _token_needles(prefix: bytes) -> list[Needle]:
 
 
 def _rarer_needles(prefix: bytes) -> list[Needle]:
-    """Return needles for escapes of Perl, PowerShell and Python, for LaTeX's underscore, and for bytes printed by Node.
+    """Return needles for escapes of Perl, PowerShell and Python, for the underscore in LaTeX, in an expression of a
+    shell and in UTF-7, and for bytes printed by Node.
 
     These needles share an automaton with the needles of streams. That automaton has room for only a few more needles.
     """
     before, underscore, _ = prefix.partition(b"_")
     texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
-    texts += [b"\\N{U+", before + b"{\\"] if underscore else [b"\\N{U+"]
+    texts += [b"\\N{U+", before + b"{\\", before + b"$", before + b"+AF8"] if underscore else [b"\\N{U+"]
     return [*(Needle(text, "token") for text in texts), Needle(b"%d,  %d" % (prefix[0], prefix[1]), "list")]
 
 
@@ -220,7 +222,8 @@ def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tu
 
 
 def _stream_needles() -> list[Needle]:
-    """Return needles for compressed streams in base64, for gzip encoded twice, for uuencode and for git's patches.
+    """Return needles for compressed streams in base64 and in hexadecimal digits, for gzip encoded twice, for uuencode,
+    for git's patches, and for the second line of dumps.
 
     In base64, the headers of zlib's rarer compression levels are also parts of ordinary words. Their needles therefore
     begin with a character that may precede a value.
@@ -237,6 +240,8 @@ def _stream_needles() -> list[Needle]:
     return [
         *(Needle(text, "stream") for text in texts),
         *(Needle(text, "stream", 1) for text in (b"\nliteral ", b"\ndelta ")),
+        *(Needle(text, "stream") for text in (b"1f8b08", b"789c")),
+        *(Needle(b"\n" + offset, "stream", 1) for offset in OFFSETS),
         # In base64, xz begins with a slash, or with an underscore in the alphabet of URLs. The needle has no first
         # letter, so that it finds both.
         Needle(b"Td6WF", "stream", -1),
@@ -300,4 +305,4 @@ def needle_groups() -> tuple[tuple[Needle, ...], ...]:
     texts = [needle for form, prefix in formats for needle in _token_needles(prefix) + _nested_needles(form)]
     encoded = [needle for _, prefix in formats for needle in _byte_needles(prefix) + _base64_needles(prefix)]
     rarer = [needle for _, prefix in formats for needle in _rarer_needles(prefix)]
-    return (*_groups(texts, 0), *_groups(encoded, 216), *_groups(_stream_needles() + rarer, 76))
+    return (*_groups(texts, 0), *_groups(encoded, 216), *_groups(_stream_needles() + rarer, 82))

@@ -6,9 +6,7 @@ length. The engine scans the decoded bytes.
 
 from __future__ import annotations
 
-import binascii
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import itemgetter
@@ -16,13 +14,15 @@ from typing import NamedTuple
 
 import regex
 
-from scanner.detection.containers import container_kind
-from scanner.detection.encoded_lines import LINE_STARTS, lines_at
+from scanner.detection.encoded_lines import LINE_STARTS, EncodedLines, lines_at
+from scanner.detection.encoded_streams import STREAM_STARTS, encoded_stream_at
 from scanner.detection.findings import Finding, Segments, wrapped
 from scanner.detection.limits import Meter
 from scanner.detection.matcher import DECODED, LONG_RUN, Window, is_run_at, run_start
 from scanner.detection.media import is_media
+from scanner.detection.number_dumps import begins_dump, dumps_at
 from scanner.detection.picture_runs import picture_at
+from scanner.detection.run_streams import BASE64_LETTERS, PROOF_BYTES, RUN_PIECE, begins_stream, decoded_base64
 from scanner.detection.token_formats import derived_from_formats, max_token_length, min_token_length
 from scanner.detection.token_patterns import plain_prefixes
 
@@ -37,21 +37,19 @@ _JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Za
 _RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
 _LETTER = re.compile(rb"[0-9A-Za-z+/_-]")
 _LETTERS_HERE = re.compile(rb"[0-9A-Za-z+/_-]*+")
-_PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
 _LINES = re.compile(rb"(?:[0-9A-Za-z+/_\-\r\n]++|\\++(?=[nr]))*+={0,2}")
 _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
-_LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _MAX_GAP = 24
 _MAX_GLUE = 64
 """How many letters of the same run may precede a stream. A needle further inside a run is a coincidence."""
-
-_PROOF_BYTES = 64
-"""Inflated bytes that prove a stream, unless it ends earlier. Random bytes rarely inflate to so many."""
 
 _NESTED_LOOK_STEPS = 300
 _RUN_STEPS = 2
 _INSIDE_STEPS = 200
 _INSIDE_SPAN = 4096
+_ENCODED_STEPS = 1_500
+_STEPS_PER_DUMP_LETTER = 10
+_DUMP_START = b"00"
 _HEAD_STEPS = 500
 _HEAD_STEPS_PER_LETTER = 20
 """Steps of ten nanoseconds charged for each letter that is examined, as measured on repeated needles."""
@@ -59,26 +57,11 @@ _HEAD_STEPS_PER_LETTER = 20
 _LONG_PROOF_BYTES = 512
 """Inflated bytes that prove a stream in a run that is longer than its head."""
 
-_MIN_STREAM_LENGTH = 24
-_OTHER_MAGICS = (
-    b"\x28\xb5\x2f\xfd",
-    b"\xfd7zXZ\0",
-    b"7z\xbc\xaf\x27\x1c",
-    b"\x04\x22\x4d\x18",
-    b"LZIP\x01",
-    *(b"BZh%d1AY&SY" % level for level in range(1, 10)),
-)
-_OTHER_STREAMS = frozenset(magic[:2] for magic in _OTHER_MAGICS)
-_ZIP_HEADER = 30
-_ZIP_METHODS = frozenset((0, 1, 6, 8, 9, 12, 14, 93, 95, 96, 98, 99))
-_MAX_ZIP_NAME_LENGTH = 1024
 _NESTED_LOOK = 96
 # This pattern matches backwards from its end, so that it fails immediately if no line break is near.
 _LINE_BEFORE = regex.compile(rb"(?r)[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}[0-9A-Za-z+/_-]{0,64}")
 _WIDE = rb"%c\x00"
-_FROM_URL = bytes.maketrans(b"-_", b"+/")
-_ALL_LETTERS = bytes(_LETTERS)
-_NO_LETTERS = bytes(byte for byte in range(256) if byte not in _LETTERS)
+_ALL_LETTERS = bytes(BASE64_LETTERS)
 
 
 @derived_from_formats
@@ -132,7 +115,7 @@ class Run(NamedTuple):
     def _segments(self) -> Segments:
         raw = self.raw
         pieces = []
-        for match in _PIECE.finditer(raw):
+        for match in RUN_PIECE.finditer(raw):
             begin, end = match.span()
             # The `n` or `r` of an escaped line break (`\n`, `\r`) is not part of the encoded text.
             if begin and raw[begin - 1] == 0x5C and raw[begin] in b"rn":
@@ -145,16 +128,6 @@ class Run(NamedTuple):
         first = finding.start * per_byte[0] // per_byte[1]
         last = max(first, -(-finding.end * per_byte[0] // per_byte[1]) - 1)
         return self.start + segments.origin(first), self.start + segments.origin(last) + 1
-
-
-def decoded_base64(raw: bytes) -> bytes:
-    """Return the bytes that base64 of either alphabet encodes. Drop joints, and a single letter at the end."""
-    if b"\\" in raw:
-        # If the backslash of `\n` or `\r` is doubled, one backslash remains. The translation below drops it.
-        raw = raw.replace(b"\\n", b"").replace(b"\\r", b"")
-    letters = raw.partition(b"=")[0].translate(_FROM_URL, _NO_LETTERS)
-    rest = len(letters) % 4
-    return binascii.a2b_base64(letters[:-1] if rest == 1 else letters + b"=" * (-rest % 4))
 
 
 def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
@@ -181,7 +154,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
             if raw is not None:
                 decoded = decoded_base64(raw[0])
                 meter.decode(len(decoded))
-                letters = _PIECE.match(raw[0])
+                letters = RUN_PIECE.match(raw[0])
                 decoded_until[begin % 4] = (
                     begin + (letters.end() if letters else 0) - _nested_letters(max_token_length())
                 )
@@ -189,17 +162,30 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
         elif start > covered or start <= glued_until:
             begin = start + needle.lead
             meter.spend(_INSIDE_STEPS)
-            lines = lines_at(content, begin) if content[begin : begin + 2] in LINE_STARTS else None
-            if lines is not None:
-                meter.decode(len(lines.decoded))
-                covered = lines.end
-                yield Run(lines.decoded, lines.encoding, begin, content[begin : lines.end])
-            elif content[begin : begin + 2] in LINE_STARTS:
+            start_of = content[begin : begin + 2]
+            if start_of in LINE_STARTS:
+                lines = lines_at(content, begin)
+                if lines is not None:
+                    covered = lines.end
+                    yield _paid_run(lines, content, begin, meter)
                 continue
-            elif _is_inside_run(content, begin):
+            if start_of == _DUMP_START:
+                for dump in dumps_at(content, begin):
+                    meter.spend(_STEPS_PER_DUMP_LETTER * (dump.end - begin))
+                    covered = dump.end
+                    yield _paid_run(dump, content, begin, meter)
+                continue
+            if _is_inside_run(content, begin):
                 # All further needles in the same line of letters are inside the run as well, so skip them.
                 line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
                 covered = line.end() if line is not None else begin
+                continue
+            if start_of in STREAM_STARTS:
+                meter.spend(_ENCODED_STEPS)
+                encoded = encoded_stream_at(content, begin, inflate=meter.limits.opens)
+                if encoded is not None:
+                    covered = encoded.end
+                    yield _paid_run(encoded, content, begin, meter)
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
@@ -208,6 +194,13 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
+
+
+def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> Run:
+    meter.decode(len(block.decoded))
+    if block.is_cut:
+        meter.note("member_size")
+    return Run(block.decoded, block.encoding, begin, content[begin : block.end])
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
@@ -230,7 +223,7 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
     begin = start
     while letters and begin and start - begin < _MAX_GAP:
         begin -= 1
-        letters -= content[begin] in _LETTERS
+        letters -= content[begin] in BASE64_LETTERS
     return begin
 
 
@@ -251,15 +244,19 @@ def stream_begins_at(content: bytes, begin: int) -> bool:
     """
     if content[begin : begin + 2] in LINE_STARTS:
         return lines_at(content, begin) is not None
+    if content[begin : begin + 2] == _DUMP_START:
+        return begins_dump(content, begin)
     if _is_inside_run(content, begin):
         return False
+    if content[begin : begin + 2] in STREAM_STARTS:
+        return encoded_stream_at(content, begin, inflate=True) is not None
     return any(_head_begins_stream(content, begin, letters) for letters in _HEAD_LETTERS)
 
 
 def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
     """Return whether the first `letters` letters of a run begin a stream, or None if they are too few to decide."""
     head = _RUN.match(content, begin, begin + letters)
-    return head is not None and _begins_stream(decoded_base64(head[0]), inflate=inflate)
+    return head is not None and begins_stream(decoded_base64(head[0]), inflate=inflate)
 
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
@@ -280,9 +277,9 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
         size = head.end() - begin if head is not None else 0
         meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * size)
         # A run that goes on after these letters may have megabytes. Require a stronger proof before decoding them.
-        proof = _LONG_PROOF_BYTES if size == letters else _PROOF_BYTES
+        proof = _LONG_PROOF_BYTES if size == letters else PROOF_BYTES
         opens = meter.limits.opens
-        begins = _begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
+        begins = begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
         if begins is not None or size < letters:
             break
     if not begins:
@@ -296,41 +293,6 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
     decoded = decoded_base64(whole[0])
     meter.decode(len(decoded))
     return Run(decoded, "base64", begin, whole[0])
-
-
-def _begins_stream(head: bytes, *, inflate: bool, proof: int = _PROOF_BYTES) -> bool | None:
-    """Return whether a compressed stream or archive begins in the decoded `head`, or None if it is too short to decide.
-
-    Args:
-        inflate: Whether to inflate the beginning of a zlib or gzip stream. If not, only its header is tested.
-        proof: The number of inflated bytes that prove a zlib or gzip stream, unless the stream ends earlier.
-    """
-    if head[:4] == b"H4sI":
-        letters = _PIECE.match(head)
-        inner = decoded_base64(letters[0]) if letters is not None else b""
-        return _begins_stream(inner, inflate=inflate, proof=proof)
-    if head[:4] == b"PK\x03\x04":
-        return _begins_zip(head)
-    if head[:3] == b"]\0\0":
-        return len(head) >= _MIN_STREAM_LENGTH and container_kind(head) == "lzma"
-    if head[:2] in _OTHER_STREAMS:
-        return len(head) >= _MIN_STREAM_LENGTH and head.startswith(_OTHER_MAGICS)
-    if len(head) < _MIN_STREAM_LENGTH or (head[:3] == b"\x1f\x8b\x08" and head[3] & 0xE0):
-        return False
-    if not inflate:
-        return True
-    try:
-        stream = zlib.decompressobj(47)
-        inflated = stream.decompress(head, proof)
-    except zlib.error:
-        return False
-    return stream.eof or len(inflated) == proof or None
-
-
-def _begins_zip(head: bytes) -> bool:
-    """Return whether `head` begins with a plausible local header: a known method, and a name of moderate length."""
-    method, name_size = int.from_bytes(head[8:10], "little"), int.from_bytes(head[26:28], "little")
-    return len(head) >= _ZIP_HEADER and method in _ZIP_METHODS and 0 < name_size <= _MAX_ZIP_NAME_LENGTH
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:

@@ -25,8 +25,10 @@ ContainerKind = Literal[
     "lzma",
     "lzip",
     "zstd",
+    "magicless_zstd",
     "lz4",
     "mozilla_lz4",
+    "lzop",
     "snappy",
     "compress",
     "7z",
@@ -121,11 +123,19 @@ def _is_arj(content: bytes) -> bool:
     return 30 <= size <= 2600 and zlib.crc32(header).to_bytes(4, "little") == content[4 + size : 8 + size]
 
 
+_SQUASHFS_STREAMS = (b"\1\0", b"\4\0", b"\6\0")
+
+
 def _is_squashfs(content: bytes) -> bool:
     """Return whether the block size and its logarithm in the header agree: https://dr-emann.github.io/squashfs/."""
     order: Literal["little", "big"] = "big" if content[:4] == b"sqsh" else "little"
     logarithm = int.from_bytes(content[22:24], order)
     return len(content) >= 96 and logarithm <= 20 and int.from_bytes(content[12:16], order) == 1 << logarithm
+
+
+def _holds_streams(content: bytes) -> bool:
+    """Return whether each block of a squashfs is a stream with a magic number: zlib, xz or Zstandard."""
+    return _is_squashfs(content) and content[20:22] in _SQUASHFS_STREAMS
 
 
 def _is_cab(content: bytes) -> bool:
@@ -174,6 +184,7 @@ _ALL = (
     Signature(b"LZIP\x01", "lzip"),
     Signature(b"\x28\xb5\x2f\xfd", "zstd"),
     Signature(b"\x04\x22\x4d\x18", "lz4"),
+    Signature(b"\x89LZO\0\r\n\x1a\n", "lzop"),
     Signature(b"mozLz40\0", "mozilla_lz4"),
     Signature(b"\xff\x06\0\0sNaPpY", "snappy"),
     Signature(b"\x1f\x9d", "compress", _is_compress),
@@ -211,11 +222,9 @@ _ALL = (
     _unsupported("rar", b"Rar!\x1a\x07\x01\0"),
     _unsupported("cab", b"MSCF", _is_cab),
     _unsupported("arj", b"\x60\xea", _is_arj),
-    _unsupported("lzop", b"\x89LZO\0\r\n\x1a\n"),
+    Signature(b"hsqs", "embedded", _holds_streams),
     _unsupported("squashfs", b"hsqs", _is_squashfs),
     _unsupported("squashfs", b"sqsh", _is_squashfs),
-    _unsupported("arrow", b"ARROW1\0\0"),
-    _unsupported("arrow", b"FEA1", lambda content: content[-4:] == b"FEA1"),
     _unsupported("parquet", b"PAR1", _is_parquet),
     _unsupported("xar", b"xar!\0"),
     _unsupported("orc", b"ORC", lambda content: content[-4:-1] == b"ORC"),
@@ -226,7 +235,7 @@ _ALL = (
     _unsupported("szdd", b"SZDD\x88\xf0\x27\x33"),
     _unsupported("chm", b"ITSF\x03\0\0\0"),
     _unsupported("blosc2", b"\x9e\xa8b2frame\0"),
-    _unsupported("swf_lzma", b"ZWS", lambda content: 13 <= content[3] < 60 and b"\0" in content[4:20]),
+    _unsupported("swf_lzma", b"ZWS", lambda content: b"\x0c" < content[3:4] < b"\x3c" and b"\0" in content[4:20]),
     _unsupported("wim", b"MSWIM\0\0\0"),
     _unsupported("lzfse", b"bvx2", lambda content: b"\0" in content[4:16]),
     _unsupported("pbzx", b"pbzx\0"),

@@ -31,7 +31,7 @@ _WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
 # What may follow a prefix alone: the end of the literal or of the line, or the place where a template or a format
 # string inserts the rest of the token.
 _LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
-_BREAK = rb"[%=&\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
+_BREAK = rb"[%=&$+\]\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
 
 MIN_LAST_PART = 12
 """Characters of the second of two literals. A shorter literal may be any word."""

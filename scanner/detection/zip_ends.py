@@ -8,15 +8,44 @@ from __future__ import annotations
 import struct
 
 _CENTRAL_MAGIC, _END_MAGIC, _END_64_MAGIC, _LOCATOR_MAGIC = b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+_LOCAL_MAGIC = b"PK\x03\x04"
+_LOCAL_SIZE = 30
 _CENTRAL_SIZE = 46
 _END = struct.Struct("<4sHHHHIIH")
 _END_64 = struct.Struct("<4sQHHIIQQQQ")
 _LOCATOR_SIZE = 20
 _UNKNOWN_32 = 0xFFFFFFFF
 
+_MAX_VERSION = 100
+_UNASSIGNED_FLAGS = 0xC780
+_METHODS = frozenset((*range(21), *range(93, 100)))
+_MAX_NAME_LENGTH = 1024
+_NAME_BYTES = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 MAX_END_DISTANCE = 80 << 10
 """Bytes between the end record of a zip and the end of the content: a comment of up to 64 kB, and the signature of a
 program."""
+
+
+def is_local_header(content: bytes, at: int) -> bool:
+    """Return whether the local header of a file begins at `at`, and not the same four bytes by chance.
+
+    Programs have the magic number as a constant. After it, a header has a known version and method, a possible date, no
+    unassigned flag, and a name of moderate length without control characters.
+    """
+    head = content[at : at + _LOCAL_SIZE + 1]
+    if len(head) <= _LOCAL_SIZE or not head.startswith(_LOCAL_MAGIC):
+        return False
+    version, flags, method, _, date = struct.unpack_from("<5H", head, 4)
+    name_size = int.from_bytes(head[26:28], "little")
+    name = content[at + _LOCAL_SIZE : at + _LOCAL_SIZE + name_size]
+    return (
+        version & 0xFF < _MAX_VERSION
+        and not flags & _UNASSIGNED_FLAGS
+        and method in _METHODS
+        and (not date or (1 <= date >> 5 & 15 <= 12 and date & 31 > 0))
+        and 0 < name_size <= _MAX_NAME_LENGTH
+        and not name.translate(None, _NAME_BYTES)
+    )
 
 
 def has_directory(content: bytes) -> bool:

@@ -24,7 +24,7 @@ from scanner.detection.members import (
     shown_name,
     whole,
 )
-from scanner.detection.zip_ends import directory
+from scanner.detection.zip_ends import directory, is_local_header
 
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
@@ -45,16 +45,21 @@ class _Entry(NamedTuple):
     checksum: int | None
 
 
-def zip_members(container: Container) -> Iterator[Member]:
+def zip_members(container: Container, *, is_part: bool = False) -> Iterator[Member]:
     """Yield every file of a zip.
 
     A damaged file is counted, and its readable text is still yielded. The files after it are yielded as well.
+
+    Args:
+        is_part: The content is the rest of a file of another format, which may hold files of a zip without a
+            directory. A missing directory is no damage then.
     """
     content = whole(container)
     archive = _Archive(container, content)
     found = directory(content)
     if found is None:
-        container.meter.note("damaged")
+        if not is_part:
+            container.meter.note("damaged")
         yield from archive.members_by_local_headers()
         return
     yield from archive.members_by_directory(*found)
@@ -119,7 +124,7 @@ class _Archive:
             flags, method, checksum, packed = fields[2], fields[3], fields[6], fields[7]
             name_size, extra_size = fields[9:]
             after = at + 4
-            if at not in self._begun:
+            if at not in self._begun and is_local_header(content, at):
                 self._meter.enter()
                 name = content[at + _LOCAL.size : at + _LOCAL.size + min(name_size, _MAX_NAME_BYTES)]
                 data = at + _LOCAL.size + name_size + extra_size

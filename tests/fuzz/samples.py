@@ -32,7 +32,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "embedded": ("embedded",),
     "files": ("Avro", "OLE", "event stream"),
     "dumps": ("Redis", "PostgreSQL"),
-    "lz": ("lz4", "Snappy", "compress", "lzip"),
+    "lz": ("lz4", "Snappy", "compress", "lzip", "Feather"),
     "brotli": ("Brotli", "WOFF2"),
     "blosc": ("Blosc", "shuffled"),
     "text_files": ("diagram", "PHP", "archive after", "7z after"),

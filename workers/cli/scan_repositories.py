@@ -31,7 +31,7 @@ class Histories:
         Args:
             git_dir: The git directory.
             shown_as: The name of the repository in the output.
-            is_given: Whether the user named this repository. If so, paths inside it are printed without its name.
+            is_given: Whether the user named this repository. If so, the paths of findings are printed without its name.
         """
         real = os.path.realpath(common_dir(git_dir))
         if real in self._seen:
@@ -60,9 +60,11 @@ class Histories:
         run.objects += found.objects
         run.bytes += found.bytes
         named = Counter[str]()
+        name = redact(str(shown_as))
         for part in found.parts:
             named[part.reason] += part.count
-            path = os.path.join(prefix, part.path) if part.path else redact(str(shown_as))
+            # Name the repository even if it was given: several may be, and a folder scan prints the same path.
+            path = os.path.join(name if name != os.curdir else "", part.path) if part.path else name
             run.add_not_read(NotRead(part.reason, path, part.count, part.git_object, part.commit))
         run.add_unread(str(shown_as), found.unread - named)
         shown.advance(0, found.bytes, len(found.candidates))

@@ -7,11 +7,13 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import brotli
+import zstandard
 
 Builder = Callable[[bytes], bytes]
 _PROSE = b"a line of a script that comes before the token\n" * 8
@@ -110,6 +112,93 @@ def seven_zip_after_a_program(content: bytes) -> bytes:
     return b"MZ" + bytes(600) + buffer.getvalue()
 
 
+def rare_lzma(content: bytes) -> bytes:
+    """Return a `.lzma` file with unusual properties and a dictionary of unusual size."""
+    chain = [{"id": lzma.FILTER_LZMA1, "lc": 1, "lp": 2, "pb": 3, "dict_size": 5000}]
+    return lzma.compress(content, lzma.FORMAT_ALONE, filters=chain)
+
+
+def magicless_zstandard(content: bytes) -> bytes:
+    form = zstandard.ZstdCompressionParameters(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+    return zstandard.ZstdCompressor(compression_params=form).compress(_PROSE + content)
+
+
+def _matches(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield literals, and the distance and length of the match after them, for a text that ends with the content.
+
+    The text has the content twice, first with gaps, so that nearly all of the second copy is written as matches.
+    """
+    text = b" ".join(content[at : at + 10] for at in range(0, len(content), 10)) + b"\n" + content
+    seen: dict[bytes, int] = {}
+    at = begun = 0
+    while at < len(text) - 12:
+        known = seen.get(text[at : at + 4], -1)
+        seen[text[at : at + 4]] = at
+        if known < 0 or at - known > 65_535:
+            at += 1
+            continue
+        length = 4
+        while length < 18 and text[known + length] == text[at + length] and at + length < len(text) - 5:
+            length += 1
+        yield text[begun:at], at - known, length
+        at += length
+        begun = at
+    yield text[begun:], 0, 4
+
+
+def arrow(content: bytes) -> bytes:
+    """Return the beginning of a Feather file with one column: Arrow compresses it to an LZ4 frame."""
+    block = b"".join(
+        _lz4_literals(literals, length - 4) + (distance.to_bytes(2, "little") if distance else b"")
+        for literals, distance, length in _matches(content)
+    )
+    frame = b"\x04\x22\x4d\x18\x60\x40\x82" + struct.pack("<I", len(block)) + block + bytes(4)
+    return b"ARROW1\0\0" + bytes(80) + struct.pack("<q", 1000) + frame + bytes(20) + b"ARROW1"
+
+
+def _lz4_literals(literals: bytes, match: int) -> bytes:
+    size = len(literals)
+    more = b"\xff" * ((size - 15) // 255) + bytes(((size - 15) % 255,)) if size >= 15 else b""
+    return bytes((min(size, 15) << 4 | match,)) + more + literals
+
+
+def embedded_snappy(content: bytes) -> bytes:
+    """Return a Snappy stream of one chunk after a header."""
+    block, size = b"", 0
+    for literals, distance, length in _matches(content):
+        block += b"\xf4" + (len(literals) - 1).to_bytes(2, "little") + literals if literals else b""
+        block += bytes(((length - 1) << 2 | 2,)) + distance.to_bytes(2, "little") if distance else b""
+        size += len(literals) + (length if distance else 0)
+    block = bytes((size & 127 | 128, size >> 7)) + block
+    chunk = b"\0" + (len(block) + 4).to_bytes(3, "little") + bytes(4) + block
+    return b"\x01DATA\0" * 20 + b"\xff\x06\0\0sNaPpY" + chunk
+
+
+def lzop(content: bytes) -> bytes:
+    """Return a file of the program `lzop` with one block and checksums of zero."""
+    block, size = bytearray(), 0
+    for literals, distance, length in _matches(content):
+        count = len(literals)
+        if not block:
+            block += bytes((17 + count,)) if count < 238 else b"\0" + _lzo_rest(count - 18)
+        elif count > 3:
+            block += bytes((count - 3,)) if count <= 18 else b"\0" + _lzo_rest(count - 18)
+        else:
+            block[-2] |= count
+        block += literals
+        if distance:
+            block += bytes((32 | length - 2,)) + ((distance - 1) << 2).to_bytes(2, "little")
+        size += count + (length if distance else 0)
+    block += b"\x11\0\0"
+    head = struct.pack(">HHHBBIIII", 0x1030, 0x20A0, 0x0940, 1, 5, 0x03000001, 0o100644, 0, 0) + b"\x05a.txt" + bytes(4)
+    return b"\x89LZO\0\r\n\x1a\n" + head + struct.pack(">III", size, len(block), 0) + bytes(block) + bytes(4)
+
+
+def _lzo_rest(size: int) -> bytes:
+    zeros, rest = divmod(size - 1, 255)
+    return bytes(zeros) + bytes((rest + 1,))
+
+
 STREAMS: dict[str, Builder] = {
     "Brotli": brotli_compressed,
     "Brotli in a recording of HTTP (HAR)": http_recording,
@@ -128,6 +217,11 @@ STREAMS: dict[str, Builder] = {
     ),
     "shuffled chunk of HDF5": shuffled_hdf5,
     "archive after a long script": installer,
+    "lzma, unusual properties": rare_lzma,
+    "Zstandard without its magic number": magicless_zstandard,
+    "Feather (Arrow), LZ4": arrow,
+    "embedded Snappy": embedded_snappy,
+    "lzop": lzop,
     "7z after a program": seven_zip_after_a_program,
 }
 """Builders of these files, by the file's name in the table of docs/detection.md."""

@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Callable
 
+import brotli
 import pytest
 
 from scanner.detection.containers import container_kind, members_of
@@ -105,3 +106,9 @@ def test_a_dictionary_above_64_mb_is_counted_as_unsupported(content: bytes) -> N
 def test_a_dictionary_of_64_mb_is_read() -> None:
     content = lzma.compress(TEXT, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 64 << 20}])
     assert read(content) == (TEXT, {})
+
+
+@pytest.mark.parametrize("size", [100_000, 300_000, 618_852, 1_000_001])
+def test_a_large_brotli_stream_is_read_to_its_end(size: int) -> None:
+    content = b"".join(b"%d: %x\n" % (number, number * 7919) for number in range(size // 12))
+    assert read(brotli.compress(content, quality=3)) == (content, {})

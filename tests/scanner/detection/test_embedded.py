@@ -5,17 +5,22 @@ damage.
 from __future__ import annotations
 
 import gzip
+import lzma
 import random
 import zlib
+from collections.abc import Callable
 
 import pytest
+import zstandard
 
 from scanner.detection import Detector, Document, Place, ScanResult, sha256_digest
 from scanner.detection.containers import container_kind
+from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.compression_builders import raw_deflated
 from tests.scanner.detection.container_builders import behind_a_header
 from tests.scanner.detection.document_builders import avro, compound_file
 from tests.scanner.detection.fuzz_targets import read_all
+from tests.scanner.detection.stream_builders import arrow, embedded_snappy
 from tests.scanner.detection.token_encoders import random_token
 
 TOKEN = random_token(random.Random(5))
@@ -87,6 +92,68 @@ def test_a_compound_file_with_one_repeated_sector_costs_no_more_than_its_size() 
     meter = read_all("ole", bytes(content))
     assert meter.expanded < len(content)
     assert meter.decoded < len(content) // 64
+
+
+CONSTANTS = b"\x7fELF\0\x04WEBP\x04WAVE\x04PK\x03\x04\x03xl/\0\0\0\x04&^[ \\t\\f]*#.*?coding[:=]" + bytes(64)
+"""What a program that recognises files holds: the magic number of zip as a constant between others."""
+
+
+def test_the_magic_number_of_zip_as_a_constant_hides_no_stream_and_is_not_counted() -> None:
+    assert scanned(CONSTANTS * 20).unread == {}
+    assert digests(CONSTANTS * 20 + zlib.compress(TEXT)) == {sha256_digest(TOKEN)}
+
+
+@pytest.mark.parametrize(
+    "code", [b"\x28\xb5\x2f\xfdA\xb8\x04\0\0\0\x85\xd2C\x884\x06", b"\x28\xb5\x2f\xfdt'\xc7E\xe4P*M\x18H\x8d}"]
+)
+def test_machine_code_that_compares_with_a_magic_number_is_not_counted(code: bytes) -> None:
+    content = b"\x7fELF\0" + (code + bytes(range(200))) * 9
+    assert scanned(content).unread == {}
+    assert digests(content + zlib.compress(TEXT)) == {sha256_digest(TOKEN)}
+
+
+def test_a_stream_that_inflates_to_numbers_by_chance_is_no_damage() -> None:
+    """A stored block of zeros, as in a table of a font, then bytes that are no block."""
+    table = b"x\x01\0\0\x40\xff\xbf" + bytes(0x4000) + b"\xff" * 100
+    assert scanned(b"\0\1\0\0" + bytes(50) + table).unread == {}
+
+
+def test_a_file_of_a_zip_inside_another_file_is_read_without_a_directory() -> None:
+    whole = zipped(TEXT)
+    content = b"\x01PAK\0" * 9 + whole[: whole.index(b"PK\x01\x02")] + bytes(100)
+    result = scanned(content)
+    assert ([found.digest for found in result.candidates], result.unread) == ([sha256_digest(TOKEN)], {})
+
+
+@pytest.mark.parametrize("build", [arrow, embedded_snappy])
+def test_every_frame_in_a_file_is_read(build: Callable[[bytes], bytes]) -> None:
+    tokens = [random_token(random.Random(seed)) for seed in range(3)]
+    content = b"".join(build(TEXT.replace(TOKEN, token)) for token in tokens)
+    assert not any(token in content for token in tokens)
+    assert scanned(content).unread == {}
+    assert digests(content) == {sha256_digest(token) for token in tokens}
+
+
+@pytest.mark.parametrize(
+    ("lc", "lp", "pb", "dictionary"), [(0, 0, 0, 1 << 12), (1, 2, 3, 5000), (4, 0, 4, 1 << 23), (3, 0, 2, 12_345_678)]
+)
+def test_lzma_with_unusual_properties_is_read(lc: int, lp: int, pb: int, dictionary: int) -> None:
+    chain = [{"id": lzma.FILTER_LZMA1, "lc": lc, "lp": lp, "pb": pb, "dict_size": dictionary}]
+    assert digests(lzma.compress(TEXT, lzma.FORMAT_ALONE, filters=chain)) == {sha256_digest(TOKEN)}
+
+
+@pytest.mark.parametrize("has_size", [False, True])
+def test_zstandard_without_its_magic_number_is_read(has_size: bool) -> None:
+    form = zstandard.ZstdCompressionParameters(format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=has_size)
+    packed = zstandard.ZstdCompressor(compression_params=form).compress(TEXT * 9)
+    assert digests(packed) == {sha256_digest(TOKEN)}
+    assert container_kind(packed) == "magicless_zstd"
+
+
+def test_bytes_that_begin_like_headless_streams_are_none() -> None:
+    chance = random.Random(4)
+    sparse = [bytes(byte if chance.random() < 0.3 else 0 for byte in chance.randbytes(400)) for _ in range(500)]
+    assert {container_kind(content) for content in sparse} == {None}
 
 
 @pytest.mark.parametrize(

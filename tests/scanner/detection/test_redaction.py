@@ -30,6 +30,9 @@ MAY_LOOK_COMPRESSED = {name for name in ENCODINGS if "base64" in name} | {
     "git binary patch",
     "uuencode",
     "zlib in a link (kroki, pako)",
+    "gzip in hex",
+    "zlib in hex",
+    *(name for name in ENCODINGS if "(od" in name or "(xxd -b" in name),
 }
 
 

@@ -4,14 +4,19 @@ cannot be read are named.
 
 from __future__ import annotations
 
+import lzma
+import random
 import struct
 import zlib
+from collections.abc import Callable
 
 import pytest
+import zstandard
 
-from scanner.detection import Detector, Document, Place
+from scanner.detection import Detector, Document, Place, sha256_digest
 from scanner.detection.containers import container_kind
 from tests.scanner.detection.container_builders import CONTAINERS
+from tests.scanner.detection.token_encoders import random_token
 
 
 def _arj() -> bytes:
@@ -19,17 +24,15 @@ def _arj() -> bytes:
     return b"\x60\xea" + struct.pack("<H", len(header)) + header + struct.pack("<I", zlib.crc32(header)) + bytes(60)
 
 
-def _squashfs() -> bytes:
-    return b"hsqs" + struct.pack("<IIIIHH", 1, 0, 1 << 17, 0, 1, 17) + bytes(200)
+def _squashfs(compression: int) -> bytes:
+    return b"hsqs" + struct.pack("<IIIIHH", 1, 0, 1 << 17, 0, compression, 17) + bytes(200)
 
 
 UNSUPPORTED = {
     "rar": b"Rar!\x1a\x07\x01\0" + bytes(50),
     "cab": b"MSCF" + bytes(20) + b"\x03\x01" + bytes(50),
     "arj": _arj(),
-    "lzop": b"\x89LZO\0\r\n\x1a\n" + bytes(50),
-    "squashfs": _squashfs(),
-    "arrow": b"ARROW1\0\0" + bytes(50),
+    "squashfs": _squashfs(5),
     "parquet": b"PAR1\x15\x04" + bytes(50) + b"PAR1",
     "xar": b"xar!\0\x1c\0\x01" + bytes(50),
 }
@@ -39,6 +42,14 @@ UNSUPPORTED = {
 def test_a_container_that_cannot_be_read_is_counted_by_its_name(name: str) -> None:
     result = Detector().scan(Document(UNSUPPORTED[name], Place("file", path="a.bin")))
     assert result.unread == {f"unsupported_container:{name}": 1}
+
+
+@pytest.mark.parametrize(("number", "compress"), [(1, zlib.compress), (4, lzma.compress), (6, zstandard.compress)])
+def test_the_blocks_of_a_squashfs_are_read(number: int, compress: Callable[[bytes], bytes]) -> None:
+    token = random_token(random.Random(number))
+    blocks = compress(b"a = 1\n" * 99) + compress(b"b = 2\n" * 99 + token + b"\n" + b"c = 3\n" * 99)
+    result = Detector().scan(Document(_squashfs(number) + blocks + bytes(4096), Place("file", path="a.bin")))
+    assert ([found.digest for found in result.candidates], result.unread) == ([sha256_digest(token)], {})
 
 
 @pytest.mark.parametrize(
@@ -83,6 +94,9 @@ AFTER_A_PROGRAM = (
     "archive after a long script",
     "PHP archive",
     "Blosc chunk",
+    "Zstandard without its magic number",
+    "Feather (Arrow), LZ4",
+    "embedded Snappy",
 )
 """Containers that begin with a program or text, so that their first bytes do not identify them."""
 

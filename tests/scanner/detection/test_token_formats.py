@@ -38,7 +38,7 @@ OTHERS = parse_formats(
     "sk_live_[0-9a-zA-Z]{24}, hf_[A-Za-z]{34}, acme-[a-f0-9]{32}, ghp_[0-9A-Za-z]{36}:crc32, glpat-[0-9A-Za-z_-]{20}"
 )
 
-NEEDLES_DIGEST = "b5d0ae3d0725a00e1b5bedd83315bedc7e2dcbaaedb553c4cb7dfb99606d24b0"
+NEEDLES_DIGEST = "01cb047befb6b256e1dac8e663dde72a04e565b4d93ac17089af7cec6e424e71"
 """SHA-256 of the needles of the default format, in their order. Measure the speed again before you change it."""
 
 HYPHEN_AFTER_WRAP = ("terminal recording, wrapped", "terminal recording, wrapped with the letter repeated")
@@ -105,7 +105,7 @@ def test_a_wrong_format_is_refused_in_one_line(text: str, reason: str, monkeypat
 
 
 def test_the_default_format_has_the_needles_that_were_tuned_for_it() -> None:
-    assert [len(group) for group in needle_groups()] == [64, 64, 44]
+    assert [len(group) for group in needle_groups()] == [64, 64, 50]
     assert (
         hashlib.sha256(repr([list(map(tuple, group)) for group in needle_groups()]).encode()).hexdigest()
         == NEEDLES_DIGEST

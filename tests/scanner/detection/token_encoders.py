@@ -16,6 +16,13 @@ from collections.abc import Callable
 import zstandard
 
 from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat
+from tests.scanner.detection.dump_tools import (
+    od_characters,
+    od_decimal_bytes,
+    od_octal_bytes,
+    od_octal_words,
+    xxd_binary,
+)
 
 Encoder = Callable[[bytes, random.Random], bytes]
 
@@ -165,6 +172,10 @@ def _binary_patch(text: bytes) -> bytes:
     return b"GIT binary patch\nliteral %d\n" % len(text) + b"".join(rows) + b"\nliteral 0\nHcmV?d00001\n\n"
 
 
+def _dump(tool: Callable[[bytes], str]) -> Encoder:
+    return lambda token, chance: b"\n" + tool(_text_noise(chance, 60) + token + b"\n" * 40).encode()
+
+
 ENCODINGS: dict[str, Encoder] = {
     "plain": lambda token, chance: token,
     "plain, glued to letters on both sides": lambda token, chance: b"KEY_abc" + token + b"XYZ_old",
@@ -308,6 +319,20 @@ ENCODINGS: dict[str, Encoder] = {
     ),
     "two halves appended": lambda token, chance: (
         b'strcpy(key, "' + token[: len(token) // 2] + b'");\nstrcat(key, "' + token[len(token) // 2 :] + b'");\n'
+    ),
+    "line of curl --trace-ascii inside": _cut_body(b"\n0040: "),
+    "CDATA section inside": _cut_body(b"]]><![CDATA["),
+    "$([char]95) inside a string (PowerShell)": _instead_of_underscores(b"$([char]95)"),
+    r"$'\x5f' between two words (shell)": _instead_of_underscores(b"$'\\x5f'"),
+    "characters in columns (od -c)": _dump(od_characters),
+    "octal bytes (od -b)": _dump(od_octal_bytes),
+    "octal words (od)": _dump(od_octal_words),
+    "decimal bytes (od -tu1)": _dump(od_decimal_bytes),
+    "UTF-7": _instead_of_underscores(b"+AF8-"),
+    "binary digits (xxd -b)": _dump(xxd_binary),
+    "gzip in hex": lambda token, chance: b"0x" + gzip.compress(_text_noise(chance, 60) + token, mtime=0).hex().encode(),
+    "zlib in hex": lambda token, chance: (
+        b"X'" + zlib.compress(_text_noise(chance, 60) + token, 6).hex().encode() + b"'"
     ),
     "last letter marked (Kryo)": lambda token, chance: b"\0" + token[:-1] + bytes((token[-1] | 0x80,)) + b"\0",
     "block length inside (GIF)": lambda token, chance: b"\xff" + token[:30] + b"\x0f" + token[30:] + b"\0",

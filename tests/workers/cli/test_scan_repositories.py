@@ -221,7 +221,7 @@ def test_pointers_to_large_files_are_named_in_folders_and_histories(r8scan: Run,
     history = scan(r8scan, "repo", "--history")
     named = [line for line in lines(history) if line.get("object")]
     oid = work.git("rev-parse", "HEAD:model.bin").strip()
-    assert named == [{"not_read": "lfs_pointer", "count": 1, "path": "model.bin", "object": oid, "commit": commit}]
+    assert named == [{"not_read": "lfs_pointer", "count": 1, "path": "repo/model.bin", "object": oid, "commit": commit}]
 
 
 def test_a_token_in_the_name_of_a_file_or_folder_is_found(r8scan: Run, tmp_path: Path, fresh_token: Token) -> None:

@@ -1,0 +1,61 @@
+"""The output of tools that dump bytes as characters and as octal, decimal and binary numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+_NAMES = {0: "\\0", 7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r"}
+
+
+def rows(data: bytes, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the bytes of each line."""
+    for at in range(0, len(data), size):
+        yield at, data[at : at + size]
+
+
+def _lines(data: bytes, offset: str, fields: Callable[[bytes], str]) -> str:
+    return "".join(f"{offset % at}{fields(row)}\n" for at, row in rows(data, 16)) + f"{offset % len(data)}\n"
+
+
+def _words(row: bytes, form: str) -> str:
+    return "".join(form % int.from_bytes(row[at : at + 2], "little") for at in range(0, len(row), 2))
+
+
+def _shown(byte: int) -> str:
+    return _NAMES.get(byte, chr(byte) if 32 <= byte < 127 else f"{byte:03o}")
+
+
+def od_characters(data: bytes) -> str:
+    """Return the output of `od -c`."""
+    return _lines(data, "%07o", lambda row: "".join(f"{_shown(byte):>4}" for byte in row))
+
+
+def od_octal_bytes(data: bytes) -> str:
+    """Return the output of `od -b`."""
+    return _lines(data, "%07o", lambda row: "".join(f" {byte:03o}" for byte in row))
+
+
+def od_octal_words(data: bytes) -> str:
+    """Return the output of `od` without options."""
+    return _lines(data, "%07o", lambda row: _words(row, " %06o"))
+
+
+def od_decimal_bytes(data: bytes) -> str:
+    """Return the output of `od -tu1`."""
+    return _lines(data, "%07o", lambda row: "".join(f" {byte:3}" for byte in row))
+
+
+def od_decimal_words(data: bytes) -> str:
+    """Return the output of `od -d`."""
+    return _lines(data, "%07o", lambda row: _words(row, " %5d"))
+
+
+def xxd_binary(data: bytes) -> str:
+    """Return the output of `xxd -b`."""
+    return "".join(
+        f"{at:08x}: {' '.join(f'{byte:08b}' for byte in row):<53}  {_text(row)}\n" for at, row in rows(data, 6)
+    )
+
+
+def _text(row: bytes) -> str:
+    return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
