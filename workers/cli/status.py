@@ -20,7 +20,7 @@ from workers.cli import output, words
 from workers.cli.opening import opened_database
 from workers.cli.output import message_state
 from workers.health.overview import overview
-from workers.health.problems import Kind, counted
+from workers.health.problems import DECISIONS, Kind, Problem, counted
 from workers.health.rows import IncidentRow, OutboxRow, Overview, SourceRow
 from workers.health.verdict import verdict
 
@@ -87,20 +87,21 @@ def _verdict(found: Overview) -> RenderableType:
     The default database depends on the state folder, so an operator in the wrong folder reads another one.
     """
     said = verdict(found)
-    style = "bold red" if not said.works else "yellow" if said.problems else "green"
+    style = "bold red" if not said.works else "yellow" if found.problems else "green"
     where = f"database: {found.configuration.database}   read at {output.plain(found.at)}"
     return Group(Text(output.plain(said.sentence), style=style), Text(output.plain(where)))
 
 
-def _problems(found: Overview) -> list[RenderableType]:
-    return [
-        Text(
-            f"! {output.plain(str(problem))}"
-            + (f" (began {output.ago(problem.since, found.at)})" if problem.since else ""),
-            style="red",
-        )
-        for problem in found.problems
-    ]
+def _problems(found: Overview) -> list[Text]:
+    """Return a line for each problem, then a line for each kind of decision that waits for a person."""
+    decisions = [one for one in found.problems if one.kind in DECISIONS]
+    others = [one for one in found.problems if one.kind not in DECISIONS]
+    return [_line("! ", one, found, "red") for one in others] + [_line("? ", one, found, "yellow") for one in decisions]
+
+
+def _line(mark: str, problem: Problem, found: Overview, style: str) -> Text:
+    began = f" (began {output.ago(problem.since, found.at)})" if problem.since else ""
+    return Text(f"{mark}{output.plain(str(problem))}{began}", style=style)
 
 
 def _times(found: Overview, one: IncidentRow) -> tuple[str | None, str | None]:

@@ -22,6 +22,7 @@ from scanner.settings import Settings
 from workers import outage
 from workers.context import Context
 from workers.health import incident_summary, summary
+from workers.health import problems as known
 from workers.health.claims import claim
 from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
@@ -30,7 +31,7 @@ from workers.health.rows import Overview
 LOOK_SECONDS = 30.0
 LASTING_SECONDS = 120.0
 """Problems shorter than this are not reported, for example a process that is being restarted."""
-DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS, Kind.OWNER_UNDELIVERABLE)
+DECISIONS = (*known.DECISIONS, Kind.OWNER_UNDELIVERABLE)
 """Problems that wait for the operator's decision. They are reported at once."""
 SETTINGS = (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET)
 """Problems of settings.

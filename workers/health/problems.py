@@ -59,6 +59,10 @@ class Kind(StrEnum):
     OPERATOR_NOT_SET = "operator_not_set"
 
 
+DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
+"""Problems that are decisions of a person. The verdict counts the waiting tokens, not these problems."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A problem of the service.

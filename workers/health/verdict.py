@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scanner.records.states import EnforceMode
-from workers.health.problems import Kind, counted, span
+from workers.health.problems import DECISIONS, Kind, counted, span
 from workers.health.processes import SILENT_SECONDS, has_consumer, is_alive
 from workers.health.rows import Overview
 from workers.queues import BEAT, WEB
@@ -41,7 +41,7 @@ class Verdict:
 
     Attributes:
         works: Whether new leaks are found and decided. Problems may still delay or hide a part of them.
-        problems: The number of known problems.
+        problems: The number of known problems, without the decisions that wait for a person.
         sentence: The verdict for people, without a final full stop.
     """
 
@@ -52,7 +52,7 @@ class Verdict:
 
 def verdict(found: Overview) -> Verdict:
     """Return the verdict. If the service does not work, the verdict's sentence contains the cause."""
-    number = len(found.problems)
+    number = sum(1 for one in found.problems if one.kind not in DECISIONS)
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")
     with_problems = f", with {counted(number, 'problem')}" if number else ""

@@ -355,6 +355,9 @@ def test_filtered_incidents_are_listed_with_the_number_of_others(r8scan: Run, st
     assert "1 of 2 shown" in done.stderr
     assert r8scan("incidents", "list", "--mail", "failed", "--json").stdout == ""
     assert r8scan("incidents", "list").stderr == ""
+    said = [line for line in r8scan("status").stdout.splitlines() if line[:2] in ("! ", "? ")]
+    assert said[-1].startswith("? 2 protected tokens were leaked and not disabled: "), "decisions follow the problems"
+    assert all(line.startswith("! ") for line in said[:-1])
 
 
 def test_a_pasted_address_is_accepted_in_place_of_a_name(r8scan: Run, state: Database) -> None:

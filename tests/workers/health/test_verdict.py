@@ -87,9 +87,8 @@ def test_a_service_with_problems_works_and_names_their_number_and_what_waits() -
     found.decisions = Decisions(flagged=3)
     said = verdict(found)
     assert said.works
-    assert (
-        said.sentence == "Working, with 2 problems: disabling, 1 of 2 sources polled, 3 tokens wait for your decision"
-    )
+    assert said.problems == 1, "a decision that waits is counted by its tokens"
+    assert said.sentence == "Working, with 1 problem: disabling, 1 of 2 sources polled, 3 tokens wait for your decision"
 
 
 def test_a_service_without_sources_does_not_work() -> None:

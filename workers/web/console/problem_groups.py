@@ -5,7 +5,7 @@ which the operator can act.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workers.health.problems import Kind, Problem
 
@@ -24,7 +24,26 @@ _MAILS = PageLink("/console/outbox?state=pending", "Messages that wait")
 _FAILED_MAILS = PageLink("/console/outbox?state=failed", "Failed messages")
 _JOBS = PageLink("/console/jobs", "Jobs")
 _CANARIES = PageLink("/console/sources#canaries", "Canaries")
+_PARTS = PageLink("/console/#parts", "Parts")
+_PROCESSES = PageLink("/console/#processes", "Processes")
+_OUTBOX = PageLink("/console/outbox", "Outbox")
 PAGES: dict[Kind, PageLink] = {
+    Kind.DATABASE_AWAY: _PARTS,
+    Kind.DATABASE_VERSION: _PARTS,
+    Kind.DATABASE_READ_ONLY: _PARTS,
+    Kind.REDIS_AWAY: _PARTS,
+    Kind.NOT_RUNNING: _PROCESSES,
+    Kind.PROCESS_SILENT: _PROCESSES,
+    Kind.QUEUE_WITHOUT_CONSUMER: _PROCESSES,
+    Kind.MIXED_VERSIONS: _PROCESSES,
+    Kind.CLOCK_OFF: _PROCESSES,
+    Kind.SPOOL_WAITS: _PARTS,
+    Kind.SPOOL_LOST: _JOBS,
+    Kind.DISK_FULL: _PARTS,
+    Kind.STORE_AWAY: _PARTS,
+    Kind.MAILS_GO_NOWHERE: _OUTBOX,
+    Kind.SENDER_NOT_SET: _OUTBOX,
+    Kind.OPERATOR_NOT_SET: PageLink("/console/outbox?channel=operator", "Messages to the operator"),
     Kind.MESSAGE_WAITS: _MAILS,
     Kind.MESSAGE_FAILED: _FAILED_MAILS,
     Kind.OWNER_UNDELIVERABLE: _FAILED_MAILS,
@@ -45,7 +64,24 @@ PAGES: dict[Kind, PageLink] = {
     Kind.CANARY_LATE: _CANARIES,
     Kind.CANARY_NOT_PLANTED: _CANARIES,
 }
-"""The page of the console on which a person sees a problem of this kind and can act."""
+"""The page of the console on which a person sees a problem of this kind and can act.
+
+Decisions have a card of their own on the first page.
+"""
+_CANARY = "see whether its source is polled, whether jobs wait, and whether the token store answers"
+ADVICE: dict[Kind, str] = {
+    Kind.DISABLING_WAITS: "bring the token store back: the disables are repeated until it answers",
+    Kind.STORE_AWAY: "bring the token store back: the tokens are looked up as soon as it answers",
+    Kind.MESSAGE_WAITS: "bring the mail server back: the messages are sent as soon as it accepts mails",
+    Kind.MESSAGE_FAILED: "correct what the error names, then try again",
+    Kind.OWNER_UNDELIVERABLE: (
+        "correct or add the address in the token store, then try again; or tell the owner in another way and close the"
+        " incident"
+    ),
+    Kind.CANARY_LOST: _CANARY,
+    Kind.CANARY_LATE: _CANARY,
+}
+"""Advice for problems whose own advice names a command, although a person of the console needs none."""
 TITLES = {
     Kind.REQUESTS_LIMITED: "GitHub limits requests",
     Kind.PROCESS_SILENT: "Processes are silent",
@@ -74,6 +110,7 @@ They are listed after the problems that stop the whole service.
 class ProblemGroup:
     """The problems of one kind. `page` is the page on which the operator can act, if a page helps."""
 
+    kind: Kind
     title: str
     problems: Sequence[Problem]
     page: PageLink
@@ -84,13 +121,19 @@ class ProblemGroup:
         return list(dict.fromkeys(one.todo for one in self.problems))
 
 
+def advised(problem: Problem) -> Problem:
+    """Return the problem with advice for a person in the console, who may not have a shell on the service's machine."""
+    is_command = "r8scan " in problem.todo
+    return replace(problem, todo=ADVICE[problem.kind]) if is_command and problem.kind in ADVICE else problem
+
+
 def grouped(problems: Sequence[Problem]) -> list[ProblemGroup]:
     """Return the problems in groups of one kind, the most urgent kind first."""
     by_kind: dict[Kind, list[Problem]] = {}
     for one in problems:
         by_kind.setdefault(one.kind, []).append(one)
     return [
-        ProblemGroup(TITLES.get(kind, _words(kind)), by_kind[kind], PAGES.get(kind, PageLink()))
+        ProblemGroup(kind, TITLES.get(kind, _words(kind)), by_kind[kind], PAGES.get(kind, PageLink()))
         for kind in sorted(by_kind, key=_rank)
     ]
 

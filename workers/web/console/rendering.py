@@ -106,13 +106,19 @@ def ago(at: datetime | None, now: datetime) -> Markup:
 def evidence(value: Any, now: datetime) -> Any:
     """Return a value of an audit entry for a page.
 
-    For a time, say how long ago it was. For any other value, return its text.
+    For a time, say how long ago it was. For a list or mapping, return its items. For any other value, return its text.
     """
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
             return ago(datetime.fromisoformat(value), now)
         except ValueError:
             return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{words(key)} {one}" for key, one in value.items() if one is not None)
+    if isinstance(value, list):
+        return ", ".join(str(one) for one in value)
     return str(value)
 
 

@@ -26,7 +26,7 @@ from scanner.tokens.protocol import StoreUnavailable
 from workers import outage
 from workers.context import Context
 from workers.health.overview import overview
-from workers.health.problems import Kind
+from workers.health.problems import DECISIONS
 from workers.health.rows import Overview
 from workers.web.bodies import BodyBudget
 from workers.web.console import rendering, sessions
@@ -58,8 +58,6 @@ READING = (
     "SET LOCAL random_page_cost = 1.1"
 )
 SIGN_IN = "/console/sign-in"
-DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
-"""Problems that wait for a decision. Pages show them separately."""
 _CANCELED = "57014"
 """https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 

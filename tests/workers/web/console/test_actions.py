@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import httpx
@@ -13,6 +14,7 @@ from scanner.records.database import Database
 from scanner.records.models import ApiToken, Incident, Notification, NotificationSubject, db_now
 from scanner.records.states import Channel, Decision, IncidentState, NotificationState, ReportState
 from tests.workers.web.console.conftest import newest_incident
+from tests.workers.web.console.test_pages import whole
 from workers.context import Context
 from workers.health.overview import overview
 
@@ -118,6 +120,8 @@ def test_the_brake_is_released_and_names_the_person(
     assert answer.headers["Location"] == "/console/decisions?said=released", answer.text
     kept = entry(own_database, "brake_released")
     assert (kept.who, kept.evidence["reason"]) == ("console:ana", "all are real")
+    page = whole(operator.get("/console/decisions").text)
+    assert re.search(r"Last decision: released by console:ana [\w ]+ , 9 reports: all are real", page)
     with own_database.read() as session:
         held = select(func.count()).where(Report.state == ReportState.HELD)
         assert session.execute(held).scalar_one() == 0

@@ -12,14 +12,16 @@ from sqlalchemy import delete, update
 
 from scanner.records.database import Database
 from scanner.records.health_models import Heartbeat
-from scanner.records.models import Exposure, Incident, Notification
+from scanner.records.models import Exposure, Incident, Notification, db_now
 from scanner.records.states import Cause, Decision, IncidentState, NotificationState
 from tests.workers.web.console.conftest import signed_in
 from tests.workers.web.console.test_pages import whole
 from workers.context import Context
-from workers.health.problems import Kind, Problem
+from workers.health.overview import overview
+from workers.health.problems import DECISIONS, Kind, Problem
+from workers.health.verdict import verdict
 from workers.queues import WEB
-from workers.web.console.problem_groups import PAGES, grouped
+from workers.web.console.problem_groups import ADVICE, PAGES, advised, grouped
 
 
 def first_page(client: httpx.Client) -> str:
@@ -76,7 +78,8 @@ def test_problems_with_one_cause_are_one_line_and_mails_that_wait_come_before_ra
     assert found[2].advice == ["wait"]
 
 
-def test_each_problem_links_to_a_page_that_exists(viewer: httpx.Client, own_database: Database) -> None:
+def test_each_kind_of_problem_links_to_a_page_that_exists(viewer: httpx.Client, own_database: Database) -> None:
+    assert set(PAGES) == set(Kind) - set(DECISIONS)
     for path in {page.path for page in PAGES.values()}:
         address, _, part = path.partition("#")
         page = viewer.get(address)
@@ -86,6 +89,43 @@ def test_each_problem_links_to_a_page_that_exists(viewer: httpx.Client, own_data
         late = datetime.now(UTC) - timedelta(hours=1)
         session.execute(update(Notification).values(state=NotificationState.FAILED, created_at=late))
     assert '<a href="/console/outbox?state=failed">Failed messages</a>' in viewer.get("/console/").text
+
+
+def test_the_verdict_of_the_console_and_of_the_status_is_the_same_and_counts_what_the_page_lists(
+    viewer: httpx.Client, context: Context
+) -> None:
+    page = first_page(viewer)
+    said = verdict(overview(context.database, context.settings))
+    assert said.problems > 0
+    assert f"Working, with {said.problems} problem" in page
+    assert f" {said.problems} problem{'s' if said.problems > 1 else ''} " in page.partition("as of")[2]
+    assert f"Now {said.problems} problems Incidents" in page
+
+
+def test_advice_in_the_console_names_no_command_where_a_person_can_act_without_one(
+    viewer: httpx.Client, own_database: Database
+) -> None:
+    for kind in ADVICE:
+        assert "r8scan " not in advised(Problem(kind, "it waits", "run r8scan store check")).todo, kind
+    late = {"created_at": db_now(-7200), "next_attempt_at": db_now(-3600)}
+    with own_database.write() as session:
+        session.execute(update(Incident).values(action=Decision.DISABLING, detected_at=db_now(-3600)))
+        session.execute(update(Notification).values(state=NotificationState.PENDING, **late))
+    page = viewer.get("/console/").text
+    problems = page.partition('aria-labelledby="problems"')[2].partition("</section>")[0]
+    assert "bring the token store back" in problems
+    assert "bring the mail server back" in problems
+    assert "r8scan " not in problems
+    assert "r8scan " not in page.partition("<h1")[2].partition("</h1>")[0]
+
+
+def test_a_silent_process_is_the_first_of_the_processes(viewer: httpx.Client, own_database: Database) -> None:
+    late = datetime.now(UTC) - timedelta(minutes=9)
+    with own_database.write() as session:
+        session.execute(update(Heartbeat).where(Heartbeat.role == "scanner").values(seen_at=late, started_at=late))
+    page = viewer.get("/console/").text
+    rows = whole(page.partition('id="processes"')[2].partition("</table>")[0])
+    assert "scanner silent 9 min ago" in rows.partition(" runs ")[0]
 
 
 def test_the_outbox_says_how_long_a_message_waits_and_since_when_it_is_due(

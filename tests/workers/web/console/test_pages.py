@@ -107,7 +107,7 @@ def test_the_first_page_says_what_is_disabled_what_is_wrong_and_what_waits(viewe
     page = whole(viewer.get("/console/").text)
     assert re.search(r"Working, with \d+ problems?: disabling, \d of \d sources polled, \d+ tokens wait", page)
     assert "holds 9 reports" in page
-    assert "2 protected tokens stand in public" in page
+    assert "2 protected tokens are public and still work" in page
     assert "Repositories with most incidents" in page
 
 
@@ -200,6 +200,24 @@ def test_sign_ins_do_not_hide_decisions_of_people_and_times_are_relative(
     assert "closed at 3 h ago" in shown
     for query in ("people=1&sign_ins=1", "people=1&what=console_signed_in", "who=console:ana"):
         assert "console signed in" in whole(viewer.get(f"/console/audit?{query}").text), query
+
+
+def test_the_audit_shows_no_empty_evidence_and_lists_as_their_items(
+    viewer: httpx.Client, own_database: Database
+) -> None:
+    with own_database.write() as session:
+        evidence = {
+            "closed_at": None,
+            "note": "",
+            "jobs": [4, 7],
+            "reports": {"disabled": 3, "held": None},
+            "dry": True,
+        }
+        audit.record(session, "brake_rejected", evidence, who="console:ana")
+    shown = whole(viewer.get("/console/audit?what=brake_rejected").text)
+    assert "jobs 4, 7, reports disabled 3, dry yes" in shown
+    assert "None" not in shown
+    assert "closed at" not in shown
 
 
 def test_names_of_states_and_counters_are_shown_as_words_that_a_reader_knows() -> None:

@@ -33,6 +33,7 @@ def show(view: View) -> Response:
         return view.page(
             "decisions.html",
             groups=brake.held_reports(session),
+            last=query.last_brake_decision(session),
             protected=query.open_with(session, Decision.PROTECTED),
             flagged=query.open_with(session, Decision.FLAGGED),
             used=brake.status(session).disabled_last_minute,

@@ -105,7 +105,7 @@ def summary(row: Row) -> str:
         Decision.REJECTED: "is live, because an operator rejected the report",
     }.get(one.action, "is no longer known to the token store")
     mails = {"sent": "Its owner was notified", "waiting": "The mail to its owner is waiting", "failed": "A mail failed"}
-    told = ". ".join(mails[state] for state in row.mails) or "Nobody was mailed"
+    told = ". ".join(mails[state] for state in row.mails) or "Its owner was not mailed"
     return f"{found}{more}, and {done}. {told}."
 
 

@@ -8,20 +8,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from scanner.records.states import Cause, JobState, NotificationState
-from workers.health.problems import Kind, counted
+from workers.health.problems import DECISIONS, Kind, counted
 from workers.health.processes import SILENT_SECONDS
 from workers.health.rows import Overview
 from workers.health.verdict import verdict
 from workers.queues import BEAT, WEB
 from workers.web.console import charts
 from workers.web.console.pages import sources
-from workers.web.console.problem_groups import grouped
+from workers.web.console.problem_groups import advised, grouped
 from workers.web.console.queries import incidents
 from workers.web.console.queries.incidents import Filter
-from workers.web.console.serving import DECISIONS, Console, View
+from workers.web.console.serving import Console, View
 
 NEWEST = 10
 NEWEST_REPORTED = 5
+MAX_PROCESSES = 50
+"""Silent processes come first, so that none of them is left out in a large installation."""
 MAX_AGE_SECONDS = 15.0
 """The page marks an overview that is older than this."""
 
@@ -35,7 +37,9 @@ def show(view: View) -> Response:
     """Render the first page."""
     found = view.console.overview.get()
     figures = view.console.figures.get()
-    problems = [one for one in found.problems if one.kind not in DECISIONS]
+    known = [advised(one) for one in found.problems]
+    problems = [one for one in known if one.kind not in DECISIONS]
+    processes = sorted(found.processes, key=lambda one: (one.silent_seconds <= SILENT_SECONDS, one.role, one.host))
     with view.reading() as session:
         # Show two lists. In a common list, one report of many tokens would leave no row for leaks.
         newest = incidents.page(session, Filter(cause=Cause.PUBLIC_REPOSITORY), rows=NEWEST)
@@ -45,15 +49,18 @@ def show(view: View) -> Response:
         failed = [row for row in found.outbox if row.state == NotificationState.FAILED]
         return view.page(
             "now.html",
-            verdict=verdict(replace(found, problems=problems)),
+            verdict=verdict(replace(found, problems=known)),
             groups=grouped(problems),
             found=found,
             age=(view.console.now() - found.at).total_seconds(),
             max_age=MAX_AGE_SECONDS,
             lights=lights(found),
+            processes=processes[:MAX_PROCESSES],
+            silent_after=SILENT_SECONDS,
             canary_problems=sources.canary_problems(found),
             recall_of=sources.shown_recall,
             figures=figures,
+            today=f"{view.console.now():%Y-%m-%d}",
             rows=newest.rows,
             reported=reported.rows,
             bars=charts.bars(figures.days, "Incidents a day"),
@@ -81,6 +88,7 @@ class Light:
 
 NO_WORKER = "no worker runs"
 PARTS = (
+    ("Database", (Kind.DATABASE_AWAY, Kind.DATABASE_VERSION, Kind.DATABASE_READ_ONLY)),
     ("Redis", (Kind.REDIS_AWAY,)),
     ("Workers", (Kind.PROCESS_SILENT, Kind.QUEUE_WITHOUT_CONSUMER, Kind.MIXED_VERSIONS, Kind.NOT_RUNNING)),
     ("GitHub", (Kind.CREDENTIAL_REJECTED, Kind.REQUESTS_LIMITED, Kind.HOST_FAILS)),
@@ -101,6 +109,7 @@ def lights(found: Overview) -> list[Light]:
     workers = [one for one in found.processes if one.role not in (WEB, BEAT) and one.silent_seconds <= SILENT_SECONDS]
     waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {
+        "Database": "answers",
         "Redis": "not measured" if messages is None else f"answers, {waiting}",
         "Workers": counted(len(workers), "worker runs", "workers run") if workers else NO_WORKER,
         "GitHub": "answers",
@@ -108,7 +117,7 @@ def lights(found: Overview) -> list[Light]:
         "Mail": found.configuration.mail_transport,
         "Disk and spool": f"{counted(found.spool_entries, 'entry', 'entries')} in the spool",
     }
-    shown = [Light("good", "Database", "answers")]
+    shown = []
     for name, kinds in PARTS:
         red = next((problem for problem in found.problems if problem.kind in kinds), None)
         tone = "bad" if red or known[name] == NO_WORKER else "" if known[name] == "not measured" else "good"

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scanner.compromise import brake
+from scanner.records.audit_models import AuditEntry
 from scanner.records.canaries import is_no_canary
 from scanner.records.compromise_models import Report
 from scanner.records.models import Incident, db_now
@@ -17,6 +18,8 @@ from workers.web.console.queries.incident_rows import Row, rows_of
 
 MAX_SHOWN = 50
 MAX_COUNTED = 1000
+BRAKE_DECISIONS = ("brake_released", "brake_rejected")
+"""Audit entries of decisions about all reports that the brake held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +79,11 @@ def _open_count(session: Session, action: Decision) -> int:
 
 def _now(session: Session) -> datetime:
     return session.execute(select(db_now())).scalar_one()
+
+
+def last_brake_decision(session: Session) -> AuditEntry | None:
+    """Return the audit entry of the newest decision about the brake, None if there was none."""
+    # Without "+ 0", PostgreSQL would read the audit backwards by its key until it finds one of the rare entries.
+    newest = select(func.max(AuditEntry.id + 0)).where(AuditEntry.what.in_(BRAKE_DECISIONS))
+    last_id = session.execute(newest).scalar()
+    return None if last_id is None else session.get(AuditEntry, last_id)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
@@ -15,7 +16,7 @@ from scanner.records import audit
 from scanner.records.audit_models import AuditEntry
 from scanner.records.models import Account, ApiToken, Notification, NotificationSubject, ScanJob
 from scanner.records.source_models import Gap
-from scanner.records.states import JobState, NotificationState
+from scanner.records.states import Channel, JobKind, JobState, NotificationState
 from workers.web.console.queries.incidents import BadFilter, prefix
 
 ROWS = 50
@@ -45,10 +46,11 @@ def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
     """Return a page of the jobs that match the state, kind and source in `values`."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(ScanJob.id, values)]
     if state := values.get("state"):
-        conditions.append(ScanJob.state == _member(JobState, state))
-    for name, column in (("kind", ScanJob.kind), ("source", ScanJob.source)):
-        if value := _text(values, name):
-            conditions.append(column == value)
+        conditions.append(ScanJob.state == _member(JobState, "state", state))
+    if kind := values.get("kind"):
+        conditions.append(ScanJob.kind == _member(JobKind, "kind of jobs", kind))
+    if source := _text(values, "source"):
+        conditions.append(ScanJob.source == source)
     if parent := values.get("parent"):
         conditions.append(ScanJob.parent_id == _number(parent))
     statement = select(ScanJob).where(*conditions).order_by(ScanJob.id.desc()).limit(ROWS + 1)
@@ -90,10 +92,11 @@ def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notifica
     """Return a page of the messages that match the state, channel and recipient in `values`."""
     conditions: list[ColumnElement[bool]] = [*_time_cursor(values)]
     if state := values.get("state"):
-        conditions.append(Notification.state == _member(NotificationState, state))
-    for name, column in (("channel", Notification.channel), ("recipient", Notification.recipient)):
-        if value := _text(values, name):
-            conditions.append(column == value)
+        conditions.append(Notification.state == _member(NotificationState, "state", state))
+    if channel := values.get("channel"):
+        conditions.append(Notification.channel == _member(Channel, "channel", channel))
+    if recipient := _text(values, "recipient"):
+        conditions.append(Notification.recipient == recipient)
     statement = (
         select(Notification)
         .where(*conditions)
@@ -255,11 +258,11 @@ def _uuid(text: str) -> uuid.UUID:
         raise BadFilter("an id is not understood: take it from the page of an incident") from None
 
 
-def _member(enum: type[JobState] | type[NotificationState], value: str) -> Any:
+def _member(enum: type[StrEnum], name: str, value: str) -> Any:
     try:
         return enum(value)
     except ValueError:
-        raise BadFilter(f"there is no state {value}") from None
+        raise BadFilter(f"there is no {name} {value[:MAX_TERM]}") from None
 
 
 def _text(values: Mapping[str, str], name: str) -> str:

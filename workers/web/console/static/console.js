@@ -9,6 +9,14 @@
   document.addEventListener("htmx:timeout", () => warn(true));
   document.addEventListener("htmx:responseError", () => warn(true));
   document.addEventListener("htmx:afterOnLoad", () => warn(false));
+  // What a person has unfolded stays unfolded when the page refreshes itself.
+  let unfolded = [];
+  document.addEventListener("htmx:beforeSwap", () => {
+    unfolded = [...document.querySelectorAll("details[open][id]")].map((one) => one.id);
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
+  });
   // A page that nobody looks at asks for nothing.
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (document.hidden) event.preventDefault();
