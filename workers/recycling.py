@@ -18,7 +18,7 @@ from pathlib import Path
 from workers import watchdog
 
 MAX_MEMORY_BYTES = 1024**3
-"""Resident memory above which a worker ends. An idle one has 120 MB, of which it shares two thirds."""
+"""Resident memory above which a worker ends. An idle worker has 120 MB. It shares two thirds of this memory."""
 MAX_AGE_SECONDS = 86400.0
 SPREAD_SECONDS = 7200
 """Processes that were started together end at different moments within this time, so that one is always there."""

@@ -47,8 +47,8 @@ _RECORD_HEADER = 10
 _ADDRESS = re.compile(rb"0x[0-9a-f]{3,16}(?: <[^<>\n]{1,80}>)?:\t")
 _SPLIT_SPAN = 1024
 _SPLIT_LINES = 6
-"""Largest distance, in bytes and in lines, between two string literals of one program, of which one has the prefix and
-the other has the rest of the token.
+"""Largest distance, in bytes and in lines, between two string literals of one program. One literal has the prefix of a
+token, and the other has the rest.
 """
 
 # A translation table that replaces every character outside the base64 alphabet by a space.
@@ -289,7 +289,7 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _is_after_address(content: bytes, start: int) -> bool:
-    """Return whether the line of `start` begins with an address, as in the output of GDB's command `x/8xb`."""
+    """Return whether the line around offset `start` begins with an address, as GDB's `x/8xb` prints it."""
     line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
     return _ADDRESS.match(content, line, start) is not None
 

@@ -28,9 +28,9 @@ MAX_ALTERNATES = 50
 """Alternate object folders of one repository. Alternates may name further alternates; git itself stops at a depth of
 five."""
 MAX_LOOSE_REFS = 5_000
-"""How many refs in files of their own are opened.
+"""Limit of the loose refs (refs in files of their own) that are opened.
 
-Of further files, only the names are read. There are few such files, because git packs refs regularly.
+Only the names of further loose refs are read. There are few loose refs, because git packs refs regularly.
 """
 MAX_REFS = 1_000_000
 MAX_REF_FOLDERS = 200_000

@@ -53,8 +53,8 @@ class Store:
 def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
     """Create a git directory that holds one store and nothing else, and remove it when the block ends.
 
-    Of a pack, the directory has only the `.pack` and the `.idx` file. A forged `.rev` file (reverse index) would make
-    git list some objects twice and leave out others.
+    If the store is a pack, the directory has only its `.pack` and `.idx` files. A forged `.rev` file (reverse index)
+    would make git list some objects twice and leave out others.
 
     Args:
         git_dir: A git directory that r8scan has made. Its configuration is copied, and the new directory is created

@@ -219,7 +219,10 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 
 
 def _group_start(content: bytes, start: int, letters: int) -> int:
-    """Return the offset of the base64 group of which `letters` letters are before `start`. Do not count line breaks."""
+    """Return the start of a base64 group: the offset that is `letters` base64 letters before `start`.
+
+    Other bytes, such as line breaks, are not counted. Look at no more than `_MAX_GAP` bytes.
+    """
     begin = start
     while letters and begin and start - begin < _MAX_GAP:
         begin -= 1

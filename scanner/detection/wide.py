@@ -64,7 +64,10 @@ def wide_codec(content: bytes) -> str | None:
 
 
 def wide_pieces(content: bytes, codec: str) -> Iterator[WidePiece]:
-    """Yield the document in pieces of 1 MB and 16 kB. Each piece begins 1 MB after the previous one."""
+    """Yield the document in overlapping pieces.
+
+    Each piece begins 1 MB after the previous one, and contains the first 16 kB of the next one as well.
+    """
     for start in range(0, len(content), _PIECE):
         raw = content[start : start + _PIECE + _OVERLAP]
         yield WidePiece(raw.decode(codec, "replace").encode("utf-8", "replace"), codec, start)

@@ -238,7 +238,7 @@ def next_page(github: GitHub, response: httpx.Response) -> str | None:
 
 
 def check_status(response: httpx.Response, body: bytes, credential_label: str) -> None:
-    """Raise the GitHubError for an answer's status. Return if the answer is a success.
+    """Raise the GitHubError for an answer's status, unless the answer is a success.
 
     A rate limit has status 403 or 429:
     https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api

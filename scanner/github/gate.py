@@ -124,7 +124,7 @@ class RequestGate:
         self._limiters = {"git": RateLimiter(credential, "git", git_rate, ledger)} if git_rate else {}
 
     def admit(self, host: str, resource: str, reserve: float = 0.0) -> None:
-        """Return if the request may be sent now. Wait first if the rate limiter asks for it.
+        """Check that the request may be sent. Wait for a slot if the resource has a rate limiter.
 
         Args:
             host: The request's host, with a port that is not the default one.

@@ -58,7 +58,7 @@ def parse_keys(value: Mapping[str, object]) -> dict[str, str]:
 
 
 def verify(pem: str, signature: str, body: bytes) -> None:
-    """Return if `signature` is a valid signature of the body by the key.
+    """Check that `signature` is a valid signature of the body by the key.
 
     Args:
         pem: The public key in PEM form.

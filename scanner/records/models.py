@@ -304,7 +304,7 @@ class NotificationSubject(Base):
     detected_at: Mapped[datetime | None]
     """A copy of the incident's column. A trigger writes it."""
     mail_state: Mapped[str | None] = mapped_column(String(16))
-    """`waiting`, `sent` or `failed`, as the state of the notification. A trigger writes it."""
+    """`sent` or `failed` if that is the notification's state, otherwise `waiting`. A trigger writes it."""
     notification: Mapped[Notification] = relationship(back_populates="subjects")
     incident: Mapped[Incident] = relationship()
 

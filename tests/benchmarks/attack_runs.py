@@ -229,8 +229,8 @@ def _case(service: Service, one: HostileInput, way: str, idle: dict[int, float])
         found = wait_for_tokens(service, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
         row.failure = "" if _ends(service) else f"work not ended after {IDLE_SECONDS:.0f} s"
         row.failure = row.failure or ("refused by an error of ours" if "HTTP 5" in answer else "")
-    # Clear the list of events, as GitHub's list moves on within seconds. Otherwise the service would read the next
-    # input together with this one.
+    # Clear the list of events, or the service would read the next input together with this one. GitHub's own list moves
+    # on within seconds as well.
     service.github.window.clear()
     seconds = time.monotonic() - began
     for pid, cost in watch.costs.by_pid.items():

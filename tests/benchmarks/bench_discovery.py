@@ -52,7 +52,7 @@ class Run:
     """Seconds from the push until it was queued, by repository."""
     by_source: Counter[str] = field(default_factory=Counter)
     new_read: int = 0
-    """Number of new repositories of which a push was read."""
+    """The number of new repositories from which a push was read."""
     leaks_known: int = 0
     found: list[float] = field(default_factory=list)
     used: dict[str, int] = field(default_factory=dict)

@@ -58,8 +58,8 @@ def _trimmed(node: Any) -> Any:
 
 
 def _plain(node: Any) -> Any:
-    """Return a copy of the node without descriptions and directives, also without those of its fields, values and
-    arguments.
+    """Return a copy of the node without descriptions and directives. Remove them from its fields, values and arguments
+    as well.
     """
     parts = {
         name: tuple(_plain(part) for part in listed)

@@ -99,7 +99,7 @@ def ago(at: datetime | None, now: datetime) -> str | None:
 
 
 def short_span(seconds: float) -> str:
-    """Return a length of time in the largest unit of which it contains at least two, for example "90 s" or "3 h"."""
+    """Return a duration in the largest unit that gives a value of at least two, for example "90 s" or "3 h"."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if abs(seconds) >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -146,7 +146,7 @@ class _Walk:
     database, which the reader of histories reads.
 
     `bare` lists repositories without a work tree. Their history is always read. `work_trees` lists repositories whose
-    git directory is `.git`, or is inside another git directory, as that of a submodule is.
+    git directory is `.git`, or is inside another git directory (submodules).
     """
 
     path: Path

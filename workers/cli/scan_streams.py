@@ -16,7 +16,7 @@ small."""
 
 
 class Readable(Protocol):
-    """A binary stream. Its `read` may return fewer bytes than requested before the end, as that of a pipe does."""
+    """A binary stream, such as a file or a pipe. `read` may return fewer bytes than requested before the end."""
 
     def read(self, size: int, /) -> bytes | None: ...
 

@@ -11,7 +11,7 @@ from scanner.records.models import db_now
 
 
 def claim(session: Session, key: str, seconds: float) -> bool:
-    """Return whether this process may do the work now, because no process has claimed it for `seconds`.
+    """Claim the work for this process. Return False if a process has claimed it within the last `seconds`.
 
     Args:
         session: A writing transaction.

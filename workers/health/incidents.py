@@ -53,7 +53,7 @@ def latest(session: Session) -> list[IncidentRow]:
 def percentile_95(ordered: Sequence[float]) -> float:
     """Return the smallest value that at least 95 % of the sorted values do not exceed.
 
-    It is one of the values, so it is never above the largest, as an extrapolation from a few values would be.
+    The result is one of the values. Extrapolation from a few values could give more than the largest value.
     """
     return ordered[math.ceil(0.95 * len(ordered)) - 1]
 

@@ -112,7 +112,7 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def span(seconds: float | timedelta | None) -> str:
-    """Return a duration in the largest unit of which it has at least two, for example "90 s" or "3 h"."""
+    """Return a duration in the largest unit that gives a value of at least two: "90 s", "3 minutes", "3 hours"."""
     if seconds is None:
         return "an unknown time"
     value = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds

@@ -1,6 +1,6 @@
 """The log's summary of each minute, and its lines about what operators did on the command line.
 
-Of the processes that look for problems, only one writes each summary. A row in the database records when the last
+Several processes look for problems, and one of them writes each summary. A row in the database records when the last
 summary was written, and which entries it contained. Commands have no log, so this module logs their audit entries.
 """
 

@@ -76,7 +76,7 @@ def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 def search(repositories: Sequence[Repository], query: str, github: SandboxGitHub) -> list[dict[str, Any]]:
     """Return the files of default branches that contain the query's first word, each with a text fragment around it.
 
-    Of the qualifiers, only `size:low..high` is supported.
+    `size:low..high` is the only supported qualifier.
     """
     word = next((part for part in query.split() if ":" not in part), "")
     sizes = re.search(r"size:(\d+)\.\.(\d+)", query)

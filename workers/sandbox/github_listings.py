@@ -43,7 +43,7 @@ def routes(answers: Answers) -> list[Route]:
 
 
 class Listings:
-    """Answers that are pages of a list."""
+    """Handlers that answer requests for lists, gists, public keys and tokens of Apps."""
 
     def __init__(self, answers: Answers) -> None:
         self._own = answers

@@ -41,8 +41,8 @@ class PackPlan:
     """The plan for reading one pack. The number of an entry is its position in `entries`.
 
     Attributes:
-        children: The numbers of the deltas, ordered by their base. Of the deltas of one base, those that are not a base
-            themselves come last.
+        children: The numbers of the deltas, ordered by their base. Among the deltas of one base, a delta that is itself
+            a base of other deltas comes before the others.
         starts: For each entry, the position of its first delta in `children`; then the length of `children`.
         rest: The numbers of the entries that git has to read.
         number: The number of the pack in the list of the process that scans the history.

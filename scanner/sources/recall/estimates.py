@@ -24,7 +24,7 @@ covariance of up to this share of the product of their means. Without this allow
 less than 2 % wide and claim more certainty than there is.
 """
 HORIZONS = (60, 300, 900, 3600, 86_400)
-"""For each of these times after a push (seconds), the share of marks is measured that the source has seen by then."""
+"""Times after a push, in seconds. For each time, measure the share of the marks that the source has seen by then."""
 MAX_MARK_AGE = 600.0
 """A push that a source showed more than this many seconds late is not a mark, because late pushes are not a fair
 sample.

@@ -1,7 +1,7 @@
 """Builders of hostile packs, bundles, trees and refs of git.
 
-An input that is delivered as `pack` is an answer of a git server. From an input that is delivered as `history`,
-`tests.hostile.repositories` makes a repository: it is a stream for `git fast-import`, or the size of trees to write.
+An input that is delivered as `pack` is an answer of a git server. An input that is delivered as `history` is a stream
+for `git fast-import`, or the size of trees to write. `tests.hostile.repositories` makes a repository from it.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """A cache that keeps the value that `load` returns for `seconds`.
+    """A cache of the value that `load` returns. A value is kept for `seconds`.
 
     While one thread loads a new value, other threads get the previous one.
     """

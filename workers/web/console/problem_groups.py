@@ -100,7 +100,7 @@ PEOPLE = (
     Kind.MESSAGE_FAILED,
     Kind.OWNER_UNDELIVERABLE,
 )
-"""Problems because of which a token stays live or a person is not notified.
+"""Problems that keep a token live, or keep a person from being notified.
 
 They are listed after the problems that stop the whole service.
 """

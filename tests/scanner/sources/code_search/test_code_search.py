@@ -1,5 +1,6 @@
-"""Code search finds leaks that the timeline never showed, states their line, reads each blob once, and survives any
-answer of GitHub.
+"""Code search finds leaks that the timeline never showed, and records the line of each leak.
+
+It reads each blob once, and no answer of GitHub makes it fail.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def test_the_budget_of_ten_requests_a_minute_is_never_exceeded(search: Search, s
         search.poll()
     for _ in range(10):
         search.poll()
-    # A new minute may begin during these polls, and a second budget with it.
+    # A new minute may begin during these polls. The polls then have the budgets of two minutes.
     assert sandbox.requests["search"] <= 2 * sandbox.search_limit
     assert sandbox.requests["search"] < search_polls(search)
 
