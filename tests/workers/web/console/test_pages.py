@@ -223,3 +223,9 @@ def test_the_audit_shows_no_empty_evidence_and_lists_as_their_items(
 def test_names_of_states_and_counters_are_shown_as_words_that_a_reader_knows() -> None:
     assert [words(name) for name in ("frozen", "already_disabled")] == ["in delivery", "already disabled"]
     assert words("windows_thin") == "search windows with far fewer results than usual"
+
+
+def test_the_list_shows_a_path_as_it_is(viewer: httpx.Client, context: Context) -> None:
+    with context.database.write() as session:
+        session.execute(text("UPDATE exposures SET path = 'my_file.py'"))
+    assert "my_file.py" in whole(viewer.get("/console/incidents").text)

@@ -30,7 +30,6 @@ class Row:
     Attributes:
         places: The number of places, counted up to one more than the limit of the query.
         repository: The repository of the first place, or an empty text.
-        where: The path or the kind of the first place.
         seconds: From the first known publication until the token was disabled.
         mails: The states of the mails to the owner.
         first: The place that was found first; None for a token that was only reported.
@@ -39,7 +38,6 @@ class Row:
     incident: Incident
     places: int
     repository: str
-    where: str
     seconds: float | None
     mails: tuple[str, ...]
     first: Exposure | None = None
@@ -66,7 +64,6 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
             incident=incident,
             places=known.number,
             repository=(known.first.repository or "") if known.first else "",
-            where=(known.first.path or known.first.kind) if known.first else "",
             seconds=seconds,
             mails=tuple(sorted(mails[incident.id])),
             first=known.first,
