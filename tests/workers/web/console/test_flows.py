@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Incident, Notification, NotificationSubject, ScanJob
-from scanner.records.source_models import BudgetState
+from scanner.records.source_models import SourceState
 from scanner.records.states import Cause, Decision, IncidentState, JobState, NotificationState, ReportState
 from tests.browser import LOOKS, chromium, window
 from tests.workers.web.console.conftest import PASSWORD, client_of, context_of, newest_incident, signed_in
@@ -238,17 +238,17 @@ def test_the_first_page_shows_new_incidents_and_says_if_it_cannot(browser: Brows
         cookie = signed_in(client, context, "vera").cookies["r8scan"]
         opened.add_cookies([{"name": "r8scan", "value": cookie, "url": str(client.base_url)}])
         with context.database.write() as session:
-            session.execute(update(BudgetState).values(remaining=0))
+            session.execute(update(SourceState).values(error="http_500"))
         page = opened.new_page()
         page.clock.install()
         page.goto("/console/")
-        page.get_by_text("All 3").click()
+        page.locator("#all-source_error summary").click()
         page.evaluate("document.documentElement.dataset.same = 'yes'")
         one = new_incident(context.database)
         page.clock.fast_forward(11_000)
         expect(page.locator(f"#i-{one}")).to_be_visible()
         expect(page.locator("#stale")).to_be_hidden()
-        expect(page.locator("details[open]"), "what was unfolded stays so").to_contain_text("is used up")
+        expect(page.locator("details[open]"), "what was unfolded stays so").to_contain_text("http_500")
         page.route("**/console/", lambda route: route.abort())
         page.clock.fast_forward(11_000)
         expect(page.get_by_role("alert")).to_contain_text("cannot be refreshed")
