@@ -28,7 +28,7 @@ REPORTS_PER_TRANSACTION = 200
 RECHECK_SECONDS = 6 * 3600
 """An unknown token is looked up again after this time."""
 ASK_AGAIN_SECONDS = 15
-"""A report is decided again this long after the token store was unavailable."""
+"""Time after which a report is decided again, if the token store was unavailable for the first decision."""
 UNDECIDED_STATES = (ReportState.RECEIVED, ReportState.UNKNOWN)
 UNSETTLED = {Decision.UNKNOWN: ReportState.UNKNOWN, Decision.HELD: ReportState.HELD}
 """Decisions after which a report is not settled, and the state that it has then."""

@@ -65,7 +65,7 @@ class DeepReader(Protocol):
     """The interface for reading contents in depth. Threads may share an implementation."""
 
     def prepare(self) -> None:
-        """Start the reader's process in the background, if it has one, so that the first content does not wait."""
+        """Start the reader's process in the background, if it has one. Then the first content does not wait for it."""
 
     def read(
         self,

@@ -163,17 +163,10 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
             begin = start + needle.lead
             meter.spend(_INSIDE_STEPS)
             start_of = content[begin : begin + 2]
-            if start_of in LINE_STARTS:
-                lines = lines_at(content, begin)
-                if lines is not None:
-                    covered = lines.end
-                    yield _paid_run(lines, content, begin, meter)
-                continue
-            if start_of == _DUMP_START:
-                for dump in dumps_at(content, begin):
-                    meter.spend(_STEPS_PER_DUMP_LETTER * (dump.end - begin))
-                    covered = dump.end
-                    yield _paid_run(dump, content, begin, meter)
+            if start_of in LINE_STARTS or start_of == _DUMP_START:
+                for block in _blocks_at(content, begin, meter):
+                    covered = block.end
+                    yield _paid_run(block, content, begin, meter)
                 continue
             if _is_inside_run(content, begin):
                 # All further needles in the same line of letters are inside the run as well, so skip them.
@@ -194,6 +187,21 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
+
+
+def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLines]:
+    """Yield the encoded lines, or the dumps, that begin at `begin`. Dumps cost work by their letters.
+
+    Raises:
+        LimitReachedError: a limit of the document is reached.
+    """
+    if content[begin : begin + 2] != _DUMP_START:
+        if (lines := lines_at(content, begin)) is not None:
+            yield lines
+        return
+    for dump in dumps_at(content, begin):
+        meter.spend(_STEPS_PER_DUMP_LETTER * (dump.end - begin))
+        yield dump
 
 
 def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> Run:

@@ -48,7 +48,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
     found: dict[str, TokenRecord] = {}
     ordered = sorted(digests)
     for start in range(0, len(ordered), DIGESTS_A_QUERY):
-        # Most digests are unknown. So first find the known digests, without their accounts.
+        # Most digests are unknown. So find the known ones by a query without a join, then read only their accounts.
         asked = ApiToken.digest.in_(ordered[start : start + DIGESTS_A_QUERY])
         matching = select(ApiToken.digest).where(asked)
         if lock:

@@ -62,7 +62,7 @@ class Run:
 
 
 def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], None]]:
-    """Return this many functions. Each does one hostile action: a push, comment, event, gist, pack or alert."""
+    """Return `count` functions. Each does one hostile action: a push, comment, event, gist, pack or alert."""
     small = inputs_for("file")
     kinds: list[Iterator[Callable[[], None]]] = [
         _each(small, lambda _, content: service.github.show(hostile_github.push({b"hostile": content}))),

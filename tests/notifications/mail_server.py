@@ -29,7 +29,7 @@ USER, PASSWORD = "mailer", "p@ss:word/1"
 
 @dataclass
 class Mailbox:
-    """The handler of a mail server: the mails that the server accepted, and the replies that a test has configured.
+    """The handler of a test's mail server. It keeps the accepted mails, and sends the replies that the test has set.
 
     `answers` has a reply by SMTP command, or by recipient for RCPT. Everything else is accepted.
     """

@@ -283,7 +283,7 @@ def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[date
 
 
 def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -> bool:
-    """Return whether an earlier list, or another source, has shown an event that is much newer than this list."""
+    """Return whether this list is much older than an event that an earlier list or another source has shown."""
     usual = _usual(polled.times)
     newest = usual[-1] if usual else known
     if newest is None:

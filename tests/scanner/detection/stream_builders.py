@@ -1,4 +1,4 @@
-"""Builders of files that contain compressed streams without a magic number, or far from the beginning."""
+"""Builders of files with compressed streams that have no magic number or begin far into the file."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class ChainCheck:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A request of a signed-in person, which the function of each page gets as its argument."""
+    """A request of a signed-in person. The function of each page takes it as its argument."""
 
     console: Console
     request: Request
