@@ -19,7 +19,7 @@ from notifications.email.transports import transport_for
 from notifications.gateways import AnnouncementChannel, StreamChannel, WebhookChannel
 from notifications.operator_channels import MailChannel, OperatorChannel, SlackChannel, WebhookOperatorChannel
 from scanner.detection import Detector
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.client import App, GitHub, connect
 from scanner.github.request_rate import RateBounds
 from scanner.isolation import shared_pool

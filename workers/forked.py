@@ -95,8 +95,8 @@ def import_everything() -> int:
         importlib.import_module(name)
     from sqlalchemy.orm import configure_mappers
 
-    from scanner.detection.base64_tokens import base64_forms
-    from scanner.detection.matcher import automata
+    from scanner.detection.encodings.base64_tokens import base64_forms
+    from scanner.detection.patterns.matcher import automata
 
     configure_mappers()
     automata()

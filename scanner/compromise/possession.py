@@ -17,7 +17,7 @@ from scanner.compromise import rates
 from scanner.compromise.networks import rate_keys
 from scanner.compromise.reports import BadReport, NewReport, idempotency_key, record_within, subject_of
 from scanner.detection import Digester
-from scanner.detection.token_formats import described_formats, is_token, mask_plain_tokens
+from scanner.detection.patterns.token_formats import described_formats, is_token, mask_plain_tokens
 from scanner.permalinks import is_permalink
 from scanner.records.database import Database
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from scanner.compromise.lines import numbered_lines
 from scanner.detection import Digester, redact
-from scanner.detection.token_formats import described_formats, hint_of, is_token
+from scanner.detection.patterns.token_formats import described_formats, hint_of, is_token
 from scanner.records import audit
 from scanner.records.columns import insert_or_nothing
 from scanner.records.compromise_models import Report

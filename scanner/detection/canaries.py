@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from scanner.detection.digests import Digester
-from scanner.detection.token_formats import active_formats, hint_of
+from scanner.detection.patterns.token_formats import active_formats, hint_of
 
 FILE_NAME = "canary.txt"
 _BLOB, _TREE, _COMMIT = 3, 2, 1

@@ -14,8 +14,7 @@ from typing import Protocol
 
 from scanner.detection.engine import all_findings
 from scanner.detection.findings import Finding, located
-from scanner.detection.limits import Limits, Meter
-from scanner.detection.pack_scanning import (
+from scanner.detection.git.pack_scanning import (
     OBJECT_NAME,
     DeferredObject,
     Look,
@@ -24,7 +23,8 @@ from scanner.detection.pack_scanning import (
     PackScan,
     scan_objects,
 )
-from scanner.detection.packs import LATE, PackObject, read_pack
+from scanner.detection.git.packs import LATE, PackObject, read_pack
+from scanner.detection.limits import Limits, Meter
 from scanner.detection.prefilter import fallback_tokens, plain_only
 
 QUICK_SECONDS = 0.2

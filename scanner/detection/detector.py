@@ -14,10 +14,10 @@ from scanner.detection.digests import Digester, sha256_digest
 from scanner.detection.documents import Candidate, Document, Place, is_lfs_pointer
 from scanner.detection.findings import Finding, located
 from scanner.detection.limits import Limits
-from scanner.detection.matcher import hit_offsets
+from scanner.detection.patterns.matcher import hit_offsets
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.detection.prefilter import CLEAN, PlainVerdict, fallback_tokens, plain_only
 from scanner.detection.redaction import redact
-from scanner.detection.token_formats import hint_of
 
 _NOWHERE = Place("other")
 _TIME_REASONS = frozenset((SPENT, "seconds", "reader_busy", "reader_deadline"))

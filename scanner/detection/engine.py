@@ -14,13 +14,8 @@ from typing import NamedTuple
 
 import regex
 
-from scanner.detection.containers import container_kind, is_compressed, is_streamed, members_of
-from scanner.detection.encodings import findings_of, plain_tokens
-from scanner.detection.findings import Finding, Segments, distinct, located, wrapped
-from scanner.detection.limits import LimitReachedError, Meter
-from scanner.detection.matcher import Window, may_hold, windows
-from scanner.detection.media import is_media, needs_opening
-from scanner.detection.members import (
+from scanner.detection.containers.media import is_media, needs_opening
+from scanner.detection.containers.members import (
     Chained,
     Container,
     Member,
@@ -29,9 +24,14 @@ from scanner.detection.members import (
     UnreadableError,
     read_up_to,
 )
-from scanner.detection.runs import Run, long_runs, run_spots, runs_in
-from scanner.detection.signatures import ContainerKind
-from scanner.detection.token_patterns import plain_prefixes
+from scanner.detection.containers.recognition import container_kind, is_compressed, is_streamed, members_of
+from scanner.detection.containers.signatures import ContainerKind
+from scanner.detection.encodings.recognition import findings_of, plain_tokens
+from scanner.detection.encodings.runs import Run, long_runs, run_spots, runs_in
+from scanner.detection.findings import Finding, Segments, distinct, located, wrapped
+from scanner.detection.limits import LimitReachedError, Meter
+from scanner.detection.patterns.matcher import Window, may_hold, windows
+from scanner.detection.patterns.token_patterns import plain_prefixes
 from scanner.detection.wide import wide_codec, wide_pieces
 
 _CARRY = 32 << 10

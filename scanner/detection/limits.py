@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scanner.detection.token_formats import has_right_checksum
+from scanner.detection.patterns.token_formats import has_right_checksum
 
 
 @dataclass(frozen=True, slots=True)

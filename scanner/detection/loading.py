@@ -6,7 +6,7 @@ import pkgutil
 from importlib import import_module
 
 import scanner.detection
-from scanner.detection.matcher import automata
+from scanner.detection.patterns.matcher import automata
 
 _LIBRARIES = ("bcj", "brotli", "bz2", "dulwich.pack", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
 """The libraries that decoders import at their first use."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from scanner.detection.containers import container_kind
+from scanner.detection.containers.recognition import container_kind
 from scanner.detection.detector import Detector
 from scanner.detection.documents import Candidate
 from scanner.detection.wide import wide_codec

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from scanner.detection.containers import container_kind
-from scanner.detection.encodings import ends_word, findings_at
+from scanner.detection.containers.picture_runs import PNG, Picture, picture_at
+from scanner.detection.containers.recognition import container_kind
+from scanner.detection.encodings.recognition import ends_word, findings_at
+from scanner.detection.encodings.runs import nested_is_likely_at, run_spots, stream_begins_at
 from scanner.detection.findings import Finding, distinct
-from scanner.detection.matcher import (
+from scanner.detection.patterns.matcher import (
     CROWDED,
     WINDOW,
     Hit,
@@ -26,10 +28,8 @@ from scanner.detection.matcher import (
     run_start,
     sampled_runs_in,
 )
-from scanner.detection.picture_runs import PNG, Picture, picture_at
-from scanner.detection.runs import nested_is_likely_at, run_spots, stream_begins_at
-from scanner.detection.token_formats import has_right_checksum
-from scanner.detection.token_patterns import plain_matches
+from scanner.detection.patterns.token_formats import has_right_checksum
+from scanner.detection.patterns.token_patterns import plain_matches
 from scanner.detection.wide import wide_codec
 
 MAX_LOOKS = 512

@@ -17,7 +17,7 @@ from scanner.detection.candidate_limits import OVER_LIMIT, CandidateLimits
 from scanner.detection.detector import Detector, ScanResult
 from scanner.detection.documents import Candidate
 from scanner.detection.findings import Finding
-from scanner.detection.pack_scanning import (
+from scanner.detection.git.pack_scanning import (
     MAX_CROWD,
     MAX_NOT_READ,
     OBJECT_NAME,
@@ -31,9 +31,9 @@ from scanner.detection.pack_scanning import (
     UnreadPackObject,
     scan_objects,
 )
-from scanner.detection.packs import LATE, PackLimits, PackObject, read_pack
+from scanner.detection.git.packs import LATE, PackLimits, PackObject, read_pack
+from scanner.detection.patterns.token_formats import is_token
 from scanner.detection.prefilter import plain_only
-from scanner.detection.token_formats import is_token
 
 IN_PROCESS = PackLimits(
     pack_bytes=4 << 20,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from scanner.detection.engine import UNOPENED, text_findings
 from scanner.detection.limits import Limits, Meter
-from scanner.detection.matcher import long_run_spots, may_hold
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.matcher import long_run_spots, may_hold
+from scanner.detection.patterns.token_formats import hint_of
 
 _LIMITS = Limits(
     depth=10,

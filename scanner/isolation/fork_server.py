@@ -18,10 +18,10 @@ import struct
 import sys
 
 from scanner.child_processes import die_with_parent
-from scanner.detection.base64_tokens import base64_forms
+from scanner.detection.encodings.base64_tokens import base64_forms
 from scanner.detection.limits import Limits
 from scanner.detection.loading import load_decoders
-from scanner.detection.token_formats import parse_formats, use_formats
+from scanner.detection.patterns.token_formats import parse_formats, use_formats
 from scanner.isolation import reader
 
 FORK, KILL, SLOW = b"f", b"k", b"s"

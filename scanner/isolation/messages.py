@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from scanner.detection.deep_reading import DeepReading
 from scanner.detection.findings import Finding
-from scanner.detection.token_formats import is_token
+from scanner.detection.patterns.token_formats import is_token
 
 MAX_CONTENT_BYTES = 256 << 20
 MAX_NAME_BYTES = 4096

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast, get_args
 
 from scanner.detection.findings import Finding
-from scanner.detection.pack_codec import ObjectType
-from scanner.detection.pack_locations import MAX_PATH, Location
-from scanner.detection.pack_scanning import (
+from scanner.detection.git.pack_codec import ObjectType
+from scanner.detection.git.pack_locations import MAX_PATH, Location
+from scanner.detection.git.pack_scanning import (
     MAX_BEYOND,
     MAX_NOT_READ,
     DeferredObject,
@@ -29,7 +29,7 @@ from scanner.detection.pack_scanning import (
     TokensBeyond,
     UnreadPackObject,
 )
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.isolation.messages import (
     MAX_ANSWER_BYTES,
     MAX_CONTENT_BYTES,

@@ -27,9 +27,9 @@ from typing import NamedTuple, TypeVar
 
 import scanner
 from scanner.detection.deep_reading import DeepReading
+from scanner.detection.git.pack_scanning import PackAnswer, PackRequest, PackScan
 from scanner.detection.limits import Limits
-from scanner.detection.pack_scanning import PackAnswer, PackRequest, PackScan
-from scanner.detection.token_formats import active_formats, written_formats
+from scanner.detection.patterns.token_formats import active_formats, written_formats
 from scanner.isolation import fork_server, messages, pack_messages
 
 DEFAULT_SIZE = 8

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scanner.detection.digests import Digester, hmac_sha256_digester, sha256_digest
-from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats
+from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats
 from scanner.records.database import parse_url
 from scanner.records.states import EnforceMode, RuleMode
 from scanner.settings.checks import (

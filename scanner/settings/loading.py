@@ -10,7 +10,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from scanner import private_folders
-from scanner.detection.token_formats import use_formats
+from scanner.detection.patterns.token_formats import use_formats
 from scanner.private_folders import NotOurs
 from scanner.settings.errors import SettingsError, one_line, reason
 from scanner.settings.fields import Settings

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from scanner.detection import Candidate, Place, PlaceKind, redact
 from scanner.detection.digests import Digester
-from scanner.detection.token_formats import hint_of, is_token
+from scanner.detection.patterns.token_formats import hint_of, is_token
 from scanner.github.urls import is_repository_name
 from scanner.records import tallies
 from scanner.records.database import Database

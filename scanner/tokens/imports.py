@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from email_validator import EmailNotValidError, validate_email
 
 from scanner.detection.digests import Digester
-from scanner.detection.token_formats import described_formats, hint_of, is_hint, is_token
+from scanner.detection.patterns.token_formats import described_formats, hint_of, is_hint, is_token
 
 MAX_LINE_LENGTH = 64 * 1024
 MAX_NAME_LENGTH = 255

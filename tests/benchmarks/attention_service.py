@@ -23,7 +23,7 @@ import httpx
 from sqlalchemy import select
 
 from scanner.detection.digests import sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records import schema
 from scanner.records.database import Database
 from scanner.records.models import ScanJob

@@ -27,7 +27,7 @@ from sqlalchemy import func, select
 import scanner.github.client
 from scanner.detection import Detector
 from scanner.detection.candidate_limits import MAX_DIGESTS
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.detection.prefilter import fallback_tokens
 from scanner.isolation import shared_pool
 from scanner.records import jobs, schema

@@ -22,8 +22,8 @@ from typing import Any
 import regex
 
 from scanner.detection import Detector
-from scanner.detection.matcher import automata, windows
-from scanner.detection.needles import needle_groups
+from scanner.detection.patterns.matcher import automata, windows
+from scanner.detection.patterns.needles import needle_groups
 from tests.benchmarks.corpora import small_documents, source_corpus
 
 PIECE = 8 << 20

@@ -28,8 +28,8 @@ from sqlalchemy import func, select
 from scanner.child_processes import start_child
 from scanner.detection import Detector
 from scanner.detection.digests import sha256_digest
-from scanner.detection.packs import PackLimits
-from scanner.detection.token_formats import hint_of
+from scanner.detection.git.packs import PackLimits
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.github.client import connect
 from scanner.records import schema
 from scanner.records.database import Database

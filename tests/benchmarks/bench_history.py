@@ -27,7 +27,7 @@ from tests.processes import family
 
 OURS = (
     "import sys, pathlib; from scanner.detection import Detector; "
-    "from scanner.detection.history import scan_history; "
+    "from scanner.detection.history.scan import scan_history; "
     "from scanner.isolation import shared_pool; "
     "h = scan_history(pathlib.Path(sys.argv[1]), Detector(reader=shared_pool()), readers=int(sys.argv[2])); "
     "print(h.objects, h.bytes, len(h.candidates), dict(h.unread))"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.bench_history import OURS, timed
-from tests.scanner.detection.pack_history.written import FIRST, empty_repository
-from tests.scanner.detection.test_packs import header, offset, plain, varint
+from tests.scanner.detection.git.test_packs import header, offset, plain, varint
+from tests.scanner.detection.history.pack_history.written import FIRST, empty_repository
 
 CONTENT = b"a line of text\n"
 

@@ -14,13 +14,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from scanner.detection.git_processes import Deadline, started
-from scanner.detection.git_repositories import opened
-from scanner.detection.history_reader import list_objects
-from scanner.detection.pack_codec import OBJECT_TYPES, object_id
-from scanner.detection.pack_history.families import plan_history
-from scanner.detection.pack_history.index import open_pack
-from scanner.detection.pack_history.reading import FamilyReader
+from scanner.detection.git.pack_codec import OBJECT_TYPES, object_id
+from scanner.detection.history.git_processes import Deadline, started
+from scanner.detection.history.git_repositories import opened
+from scanner.detection.history.history_reader import list_objects
+from scanner.detection.history.pack_history.families import plan_history
+from scanner.detection.history.pack_history.index import open_pack
+from scanner.detection.history.pack_history.reading import FamilyReader
 from tests.benchmarks.bench_history import git_dir
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scanner.detection import Detector, Document, Place, sha256_digest
-from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats, use_formats
+from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats, use_formats
 from tests.benchmarks import kingfisher
 from tests.scanner.detection.container_builders import CONTAINERS
 from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token

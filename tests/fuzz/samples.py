@@ -61,7 +61,7 @@ def needles() -> tuple[bytes, ...]:
     These are all needles (the beginnings of tokens for which the matcher searches), separators that may stand between
     two letters of a token, and parts and encodings of the sample token.
     """
-    from scanner.detection.needles import needle_groups
+    from scanner.detection.patterns.needles import needle_groups
 
     found = [needle.text for group in needle_groups() for needle in group]
     joints = [b'" + "', b"\\n", b"=\n", b"\xe2\x80\x8b", b"&#x72;", b"%72", b"\\u0072", b"\r\n", b"0x72, ", b"'", b"\\"]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from scanner.detection import Detector, redact, sha256_digest
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
-from scanner.detection.matcher import hit_offsets
+from scanner.detection.patterns.matcher import hit_offsets
 from scanner.github.client import GitHub, connect
 from tests.fuzz import samples
 from tests.fuzz.strategies import any_json, any_text, edited, joined, record
@@ -75,7 +75,7 @@ def redacted(content: bytes) -> None:
 
 def pack(content: bytes) -> None:
     """Check that a pack is read and scanned without an exception, with all its trees and commits."""
-    from scanner.detection.packs import PackLimits
+    from scanner.detection.git.packs import PackLimits
     from scanner.github.git_protocol import ReceivedPack
     from scanner.sources.pushes.objects import read_pack
     from scanner.sources.pushes.push import Push, ScanContext
@@ -90,8 +90,8 @@ def pack_in_reader(content: bytes) -> None:
     import socket
 
     from scanner.detection.deep_reading import InProcessReader
-    from scanner.detection.pack_scanning import PackRequest
-    from scanner.detection.packs import PackLimits
+    from scanner.detection.git.pack_scanning import PackRequest
+    from scanner.detection.git.packs import PackLimits
     from scanner.isolation import pack_messages
 
     limits = PackLimits(inflated_bytes=MAX_EXPANDED, object_bytes=1 << 20, held_bytes=1 << 20, objects=MAX_ENTRIES)
@@ -108,9 +108,9 @@ def pack_in_reader(content: bytes) -> None:
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
     """Check that each entry of an index is read once, left to git or given up. `files`: the pack and its index."""
-    from scanner.detection.pack_history.families import MAX_OBJECT_BYTES, plan_history
-    from scanner.detection.pack_history.index import UnusualPack, open_pack
-    from scanner.detection.pack_history.reading import FamilyReader
+    from scanner.detection.history.pack_history.families import MAX_OBJECT_BYTES, plan_history
+    from scanner.detection.history.pack_history.index import UnusualPack, open_pack
+    from scanner.detection.history.pack_history.reading import FamilyReader
 
     with tempfile.TemporaryDirectory() as folder:
         pack, index = Path(folder, "a.pack"), Path(folder, "a.idx")
@@ -155,7 +155,7 @@ def hostile_json(body: bytes) -> None:
 
 def delta(content: bytes) -> None:
     """Check that applying a delta yields an object below the size limit, or reports the delta as damaged."""
-    from scanner.detection.pack_codec import DamagedPack, apply_delta
+    from scanner.detection.git.pack_codec import DamagedPack, apply_delta
 
     try:
         made = apply_delta(samples.CONTENT * 4, content, 1 << 16)

@@ -105,9 +105,9 @@ def _redact(content: bytes) -> dict[str, Any]:
 
 def _read_pack(content: bytes) -> dict[str, Any]:
     from scanner.detection.deep_reading import InProcessReader
+    from scanner.detection.git.pack_scanning import PackRequest
+    from scanner.detection.git.packs import PackLimits
     from scanner.detection.limits import Limits
-    from scanner.detection.pack_scanning import PackRequest
-    from scanner.detection.packs import PackLimits
 
     reader = InProcessReader(Limits(), time.process_time)
     answer = reader.read_pack(content, PackRequest(PackLimits(), "sha1", (), 8.0))

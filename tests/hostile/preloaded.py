@@ -13,17 +13,17 @@ import zstandard
 
 import notifications.email.bounces
 import scanner.compromise.usage_records
-import scanner.detection.archives
-import scanner.detection.compressed
-import scanner.detection.git_packs
-import scanner.detection.packs
-import scanner.detection.pdf
-import scanner.detection.png_text
-import scanner.detection.sqlite_files
+import scanner.detection.containers.archives
+import scanner.detection.containers.compressed
+import scanner.detection.containers.git_packs
+import scanner.detection.containers.pdf
+import scanner.detection.containers.png_text
+import scanner.detection.containers.sqlite_files
+import scanner.detection.git.packs
 import scanner.sources.alerts
 import scanner.sources.timeline.events
 from scanner.detection import redact
-from scanner.detection.base64_tokens import base64_forms
+from scanner.detection.encodings.base64_tokens import base64_forms
 
 redact("cjhf" * 40)
 base64_forms()

@@ -21,7 +21,7 @@ from sqlalchemy import and_, func, or_, select
 
 from scanner.child_processes import start_child
 from scanner.detection.digests import sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records import schema, tallies
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, ScanJob, db_now

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 
 from notifications.email.transport import TransientFailure
 from scanner.detection import Candidate, Place, sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records.database import Database
 from scanner.records.models import Exposure, Notification, db_now
 from scanner.response.policy import Policy

@@ -23,7 +23,7 @@ from celeryconfig import task_queues, task_routes
 from scanner.compromise import reports
 from scanner.compromise.reports import Subject, new_report
 from scanner.detection import sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records import schema
 from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report

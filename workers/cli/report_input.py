@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from scanner.compromise import reports
 from scanner.compromise.reports import Subject
 from scanner.detection import Detector, Digester
-from scanner.detection.token_formats import is_token
+from scanner.detection.patterns.token_formats import is_token
 from scanner.isolation import shared_pool
 from workers.cli.errors import UserError
 from workers.cli.scan_streams import scan_stream

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from scanner.detection import Candidate, Detector, redact
-from scanner.detection.git_processes import GitError
-from scanner.detection.git_repositories import common_dir, git_dir_of, unbundled
-from scanner.detection.history import scan_history
+from scanner.detection.history.git_processes import GitError
+from scanner.detection.history.git_repositories import common_dir, git_dir_of, unbundled
+from scanner.detection.history.scan import scan_history
 from workers.cli.scan_run import NotRead, Progress, ScanRun
 
 MAX_GITMODULES = 1 << 20

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scanner.detection import Candidate, Detector, Digester, Place, redact, sha256_digest
-from scanner.detection.git_formats import of_index
-from scanner.detection.git_repositories import common_dir, git_dir_of, is_bare
+from scanner.detection.git.git_formats import of_index
+from scanner.detection.history.git_repositories import common_dir, git_dir_of, is_bare
 from scanner.isolation import shared_pool
 from workers.cli.errors import WrongUsage
 from workers.cli.scan_repositories import BUNDLES, Histories

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from scanner.detection.token_formats import active_formats
+from scanner.detection.patterns.token_formats import active_formats
 
 
 def random_token() -> str:

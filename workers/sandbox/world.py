@@ -18,7 +18,7 @@ import httpx
 
 from scanner.child_processes import start_child
 from scanner.detection.digests import sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records import schema
 from scanner.records.database import Database
 from scanner.tokens.imports import ImportedToken

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Detector
 from scanner.detection.canaries import packed
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.errors import Unavailable
 from scanner.github.git_protocol import ReceivedPack
 from scanner.records import jobs

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from scanner.detection import Candidate, Detector, Document, Place, redact
 from scanner.detection.budgets import SPENT, ScanBudget
 from scanner.detection.candidate_limits import CandidateLimits
-from scanner.detection.pack_codec import object_id
+from scanner.detection.git.pack_codec import object_id
 from scanner.github.client import GitHub, get_bytes
 from scanner.github.errors import GitHubError
 from scanner.records import jobs

@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from scanner.detection import redact
-from scanner.detection.pack_locations import Commit, parse_commit
-from scanner.detection.packs import PackLimits, read_pack
+from scanner.detection.git.pack_locations import Commit, parse_commit
+from scanner.detection.git.packs import PackLimits, read_pack
 from scanner.github import git_protocol
 from scanner.github.client import GitHub
 from scanner.github.errors import Malformed

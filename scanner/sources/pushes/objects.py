@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from scanner.detection import Candidate, Place, PlaceKind, redact
-from scanner.detection.pack_locations import Location
-from scanner.detection.pack_scanning import PackHit
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.pack_locations import Location
+from scanner.detection.git.pack_scanning import PackHit
+from scanner.detection.git.packs import PackLimits
 from scanner.detection.pushed_packs import scan_pack
 from scanner.github.git_protocol import ReceivedPack
 from scanner.github.urls import at_line, blob_url, commit_url, tag_url

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from scanner.detection import Detector, redact
 from scanner.detection.budgets import SPENT, ScanBudget
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.detection.pushed_packs import Known
 from scanner.github import git_protocol
 from scanner.github.addresses import is_object_id

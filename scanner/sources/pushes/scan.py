@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from scanner.detection import Candidate, Detector
 from scanner.detection.budgets import ScanBudget
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError
 from scanner.records import jobs

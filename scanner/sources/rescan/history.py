@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scanner.detection import Candidate, Place, PlaceKind
-from scanner.detection.git_processes import GitError
-from scanner.detection.history import UnreadPart, scan_history
+from scanner.detection.history.git_processes import GitError
+from scanner.detection.history.scan import UnreadPart, scan_history
 from scanner.detection.redaction import redact
 from scanner.github import mirrors
 from scanner.github.addresses import is_gist_id, is_object_id

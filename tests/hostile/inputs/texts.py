@@ -33,7 +33,7 @@ def text_streams() -> bytes:
 
 @hostile("matcher", "every needle of the matcher, repeated")
 def text_needles() -> bytes:
-    from scanner.detection.needles import needle_groups
+    from scanner.detection.patterns.needles import needle_groups
 
     needles = [needle.text for group in needle_groups() for needle in group]
     return b"".join(needle * 40 for needle in needles) * (2 * MIB // (40 * sum(map(len, needles))) + 1)
@@ -41,7 +41,7 @@ def text_needles() -> bytes:
 
 @hostile("matcher", "every needle of the matcher in random order")
 def text_needles_shuffled() -> bytes:
-    from scanner.detection.needles import needle_groups
+    from scanner.detection.patterns.needles import needle_groups
 
     chance = random.Random(1)
     needles = [needle.text for group in needle_groups() for needle in group]

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import MetaData, select
 
 from scanner.detection import sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records.database import Database
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun

@@ -15,7 +15,7 @@ from scanner.compromise import brake, reports
 from scanner.compromise.reports import NewReport, new_report, subject_of
 from scanner.compromise.settling import Settled, settle, settle_due
 from scanner.detection import Candidate, Place, sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database

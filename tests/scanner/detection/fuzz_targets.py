@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scanner.detection.containers import container_kind, members_of
+from scanner.detection.containers.members import Container, UnreadableError, readable
+from scanner.detection.containers.recognition import container_kind, members_of
+from scanner.detection.containers.signatures import ContainerKind
 from scanner.detection.limits import LimitReachedError, Limits, Meter
-from scanner.detection.members import Container, UnreadableError, readable
-from scanner.detection.signatures import ContainerKind
 from scanner.detection.wide import wide_codec, wide_pieces
 
 LIMITS = Limits(

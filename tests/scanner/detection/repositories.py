@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from scanner.detection import (
-    Detector,
-)
-from scanner.detection.history import HistoryScan, scan_history
+from scanner.detection import Detector
+from scanner.detection.history.scan import HistoryScan, scan_history
 
 Token = Callable[[], str]
 

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from scanner.detection import Detector, Document, Place, hmac_sha256_digester, sha256_digest
-from scanner.detection.containers import container_kind
-from scanner.detection.matcher import WINDOW
+from scanner.detection.containers.recognition import container_kind
+from scanner.detection.patterns.matcher import WINDOW
 from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 

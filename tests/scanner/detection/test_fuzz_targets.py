@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.detection.containers import container_kind
-from scanner.detection.signatures import SIGNATURES, ContainerKind
+from scanner.detection.containers.recognition import container_kind
+from scanner.detection.containers.signatures import SIGNATURES, ContainerKind
 from tests.scanner.detection.archive_builders import ar, cpio, cpio_in_octal, deb, rpm
 from tests.scanner.detection.container_builders import CONTAINERS
 from tests.scanner.detection.document_builders import pdf

@@ -23,8 +23,8 @@ from typing import Any
 import brotli
 import pytest
 
+from scanner.detection.containers.signatures import ContainerKind
 from scanner.detection.limits import Limits, Meter
-from scanner.detection.signatures import ContainerKind
 from tests.scanner.detection.archive_builders import ar, cpio, tarred
 from tests.scanner.detection.compression_builders import lz4_block, snappy_stream, unix_compressed, zstandard_compressed
 from tests.scanner.detection.document_builders import png, sqlite_database

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from scanner.detection.engine import all_findings
 from scanner.detection.findings import Finding
 from scanner.detection.limits import Limits, Meter
-from scanner.detection.matcher import WINDOW
-from scanner.detection.needles import needle_groups
+from scanner.detection.patterns.matcher import WINDOW
+from scanner.detection.patterns.needles import needle_groups
 from scanner.detection.prefilter import CLEAN, MAX_LOOKS, MAX_PLAIN_FINDINGS, plain_only
 from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token

@@ -14,24 +14,17 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from scanner.detection import (
-    Candidate,
-    Detector,
-    ScanBudget,
-    deep_reading,
-    pack_scanning,
-    pushed_packs,
-    sha256_digest,
-)
+from scanner.detection import Candidate, Detector, ScanBudget, deep_reading, pushed_packs, sha256_digest
 from scanner.detection.budgets import SPENT
 from scanner.detection.candidate_limits import OVER_LIMIT
 from scanner.detection.deep_reading import DeepReading, InProcessReader
+from scanner.detection.git import pack_scanning
+from scanner.detection.git.pack_codec import object_id
+from scanner.detection.git.pack_scanning import PackAnswer, PackRequest, PackScan
+from scanner.detection.git.packs import PackLimits
 from scanner.detection.limits import Limits
-from scanner.detection.pack_codec import object_id
-from scanner.detection.pack_scanning import PackAnswer, PackRequest, PackScan
-from scanner.detection.packs import PackLimits
 from scanner.detection.pushed_packs import Known, scan_pack
-from tests.scanner.detection.test_packs import delta, header, pack_of, plain, varint
+from tests.scanner.detection.git.test_packs import delta, header, pack_of, plain, varint
 from tests.scanner.detection.token_encoders import random_token
 
 CHANCE = random.Random(7)

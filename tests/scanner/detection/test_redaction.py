@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from scanner.detection import Detector, Document, Place, redact
 from scanner.detection.limits import Limits, Meter
-from scanner.detection.token_formats import hint_of
-from scanner.detection.token_patterns import plain_matches
+from scanner.detection.patterns.token_formats import hint_of
+from scanner.detection.patterns.token_patterns import plain_matches
 from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 

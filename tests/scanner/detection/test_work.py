@@ -12,7 +12,7 @@ import pytest
 
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
-from scanner.detection.needles import Needle, needle_groups
+from scanner.detection.patterns.needles import Needle, needle_groups
 from tests.scanner.detection.token_encoders import random_token
 
 NEEDLES = [needle for group in needle_groups() for needle in group]

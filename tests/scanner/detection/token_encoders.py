@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import zstandard
 
-from scanner.detection.token_formats import DEFAULT_FORMATS, TokenFormat
+from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, TokenFormat
 from tests.scanner.detection.dump_tools import (
     od_characters,
     od_decimal_bytes,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import RedirectResponse, Response
 
-from scanner.detection.packs import PackLimits, read_pack
+from scanner.detection.git.packs import PackLimits, read_pack
 from scanner.github import git_protocol
 from scanner.github.client import GitHub, connect, get_json
 from scanner.github.errors import BadCredential, Forbidden, GitHubError, Malformed, RateLimited, Unavailable

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from scanner.detection.findings import Finding
-from scanner.detection.pack_locations import Location
-from scanner.detection.pack_scanning import (
+from scanner.detection.git.pack_locations import Location
+from scanner.detection.git.pack_scanning import (
     DeferredObject,
     PackHit,
     PackRequest,
@@ -27,7 +27,7 @@ from scanner.detection.pack_scanning import (
     TokensBeyond,
     UnreadPackObject,
 )
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.isolation import messages, pack_messages
 from tests.scanner.detection.token_encoders import random_token
 

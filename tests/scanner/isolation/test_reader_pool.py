@@ -19,14 +19,14 @@ import pytest
 
 from scanner.detection import Detector, Document, Place
 from scanner.detection.deep_reading import DeepReading, InProcessReader
+from scanner.detection.git.pack_scanning import PackRequest
+from scanner.detection.git.packs import PackLimits
 from scanner.detection.limits import Limits
-from scanner.detection.pack_scanning import PackRequest
-from scanner.detection.packs import PackLimits
 from scanner.isolation import ReaderPool, ReadersUnavailable, messages, reader, reader_pool
 from tests.processes import children
 from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.container_builders import CONTAINERS
-from tests.scanner.detection.test_packs import pack_of, plain
+from tests.scanner.detection.git.test_packs import pack_of, plain
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 TOKEN = random_token(random.Random(23))

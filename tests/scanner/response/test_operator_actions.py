@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from scanner.compromise import reports, settling
 from scanner.detection import Candidate, Place, sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records import schema
 from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, func, select, update
 
 from scanner.detection import Candidate, Place, sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records import tallies
 from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database

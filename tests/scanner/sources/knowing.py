@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select, update
 
 from scanner.detection import sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Exposure, ScanJob, db_now
 from scanner.records.source_models import SourceState

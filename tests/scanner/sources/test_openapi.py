@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.responses import Response
 
 from scanner.detection import Detector
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.addresses import Target
 from scanner.github.client import App, GitHub, connect, get_json
 from scanner.github.errors import GitHubError

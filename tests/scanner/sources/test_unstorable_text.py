@@ -16,7 +16,7 @@ import respx
 from starlette.responses import Response
 
 from scanner.detection import Detector, sha256_digest
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.client import GitHub, connect
 from scanner.records import jobs
 from scanner.records.database import Database

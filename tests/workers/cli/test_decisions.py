@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import update
 
 from scanner.detection import Candidate, Place, sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records.database import Database
 from scanner.records.models import Notification
 from scanner.response.policy import Policy

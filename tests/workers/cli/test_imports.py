@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scanner.detection import sha256_digest
-from scanner.detection.token_formats import DEFAULT_FORMATS, active_formats
+from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, active_formats
 from scanner.records.database import Database
 from scanner.records.schema import upgrade
 from scanner.settings import SettingsError, load_settings

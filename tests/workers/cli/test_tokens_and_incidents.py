@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scanner.detection import Candidate, Place, sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records.database import Database
 from scanner.response.policy import Policy
 from scanner.response.respond import respond

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from scanner.compromise import settling
 from scanner.detection import sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report, UsageHour
 from scanner.records.database import Database

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from scanner.detection import Detector, budgets, candidate_limits
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.records import jobs, tallies, time_limits
 from scanner.records.database import Database

@@ -13,9 +13,9 @@ from sqlalchemy import select
 
 from scanner.detection import Detector, Place, pushed_packs
 from scanner.detection.deep_reading import DeepReading, InProcessReader
+from scanner.detection.git.pack_scanning import PackAnswer, PackRequest, PackScan
+from scanner.detection.git.packs import PackLimits
 from scanner.detection.limits import Limits
-from scanner.detection.pack_scanning import PackAnswer, PackRequest, PackScan
-from scanner.detection.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.records import jobs
 from scanner.records.database import Database

@@ -19,7 +19,7 @@ from scanner.compromise.settling import settle
 from scanner.detection import Detector
 from scanner.detection.canaries import fresh_canary, packed
 from scanner.detection.digests import sha256_digest
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.client import GitHub, connect
 from scanner.records import canaries
 from scanner.records.audit_models import AuditEntry

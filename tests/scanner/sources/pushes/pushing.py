@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from scanner.detection import Detector, sha256_digest
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.reading import read_push

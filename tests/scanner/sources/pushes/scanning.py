@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import select, update
 
 from scanner.detection import Detector, sha256_digest
-from scanner.detection.packs import PackLimits
-from scanner.detection.token_formats import hint_of
+from scanner.detection.git.packs import PackLimits
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.github.client import GitHub
 from scanner.records import jobs
 from scanner.records.database import Database

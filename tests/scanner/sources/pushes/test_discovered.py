@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scanner.detection import Detector
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.records.database import Database
 from scanner.records.models import Account

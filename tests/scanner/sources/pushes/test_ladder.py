@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from scanner.detection import Detector, sha256_digest
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github import git_protocol
 from scanner.github.client import GitHub, connect
 from scanner.sources.pushes.push import Push, PushReading

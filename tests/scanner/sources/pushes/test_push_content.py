@@ -10,7 +10,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from scanner.detection import redact
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.tips import RememberedTips, Tip

@@ -9,7 +9,7 @@ import os
 import pytest
 from starlette.responses import Response
 
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.client import GitHub
 from scanner.github.errors import GitHubError, NotFound, RateLimited, Unavailable
 from scanner.github.git_protocol import pkt_line

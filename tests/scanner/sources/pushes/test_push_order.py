@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from scanner.detection import Detector, Place
-from scanner.detection.packs import PackLimits
+from scanner.detection.git.packs import PackLimits
 from scanner.github.addresses import Target
 from scanner.github.client import GitHub
 from scanner.github.errors import RateLimited

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlalchemy import select
 
 from scanner.detection import sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.github.addresses import Target
 from scanner.records import jobs
 from scanner.records.database import Database

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from scanner.detection import Detector, sha256_digest
-from scanner.detection.token_formats import hint_of
+from scanner.detection.patterns.token_formats import hint_of
 from scanner.github.addresses import Target
 from scanner.github.client import GitHub
 from scanner.records import unread_contents

@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from starlette.responses import Response
 
 from scanner.detection import Detector
-from scanner.detection.history import scan_history
+from scanner.detection.history.scan import scan_history
 from scanner.github import mirrors
 from scanner.github.addresses import Target
 from scanner.github.client import GitHub, get_json

@@ -1,0 +1,62 @@
+"""Readers of files that have compressed data in base64 in fields of known names: draw.io diagrams, HTTP recordings."""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterator
+
+import regex
+
+from scanner.detection.containers.brotli_streams import is_brotli
+from scanner.detection.containers.compressed import Inflated, raw_deflate
+from scanner.detection.containers.decompressors import brotli_codec
+from scanner.detection.containers.members import Container, Member, whole
+
+_HEAD_BYTES = 4096
+# In a picture that draw.io exported, the diagram is the value of an attribute, so its angle brackets are escaped.
+_DIAGRAM = regex.compile(rb"(?:<|&lt;)diagram(?:[ ][^<>]{0,300}?)?(?:>|&gt;)([0-9A-Za-z+/]{20,}+)={0,2}(?:<|&lt;)")
+_FIELD = b'"encoding":'
+_VALUES = (b' "base64"', b'"base64"')
+_BODY = regex.compile(rb'"(?:text|body|content|data|response)": ?"([0-9A-Za-z+/]{20,}+)={0,2}"')
+
+
+def has_diagram(content: bytes) -> bool:
+    """Return whether the content is a draw.io file, or a picture that draw.io exported together with its diagram."""
+    return b"diagram" in content[:_HEAD_BYTES] and b"mxfile" in content[:_HEAD_BYTES]
+
+
+def has_http_bodies(content: bytes) -> bool:
+    """Return whether a JSON file has a field that gives base64 as the encoding of an HTTP body."""
+    at = content.find(_FIELD)
+    while at >= 0:
+        at += len(_FIELD)
+        if content.startswith(_VALUES, at):
+            return True
+        at = content.find(_FIELD, at)
+    return False
+
+
+def diagram_members(container: Container) -> Iterator[Member]:
+    """Yield each diagram of a draw.io file. A diagram is percent-encoded text, compressed by deflate, in base64."""
+    for match in _DIAGRAM.finditer(whole(container)):
+        stream = Container("diagram", _decoded(match[1]), container.meter)
+        container.meter.enter()
+        yield Member("diagram", raw_deflate(stream))
+
+
+def http_body_members(container: Container) -> Iterator[Member]:
+    """Yield the Brotli bodies of an HTTP recording (HAR, nock).
+
+    The matcher finds bodies in other compressions, because it searches for the base64 of their first bytes.
+    """
+    for match in _BODY.finditer(whole(container)):
+        decoded = _decoded(match[1])
+        container.meter.decode(len(decoded))
+        if is_brotli(decoded):
+            container.meter.enter()
+            yield Member("body", Inflated(Container("body", decoded, container.meter), brotli_codec()))
+
+
+def _decoded(letters: bytes) -> bytes:
+    rest = len(letters) % 4
+    return binascii.a2b_base64(letters[:-1] if rest == 1 else letters + b"=" * (-rest % 4))

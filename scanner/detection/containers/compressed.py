@@ -1,0 +1,218 @@
+"""Readers of files that are one compressed stream: gzip, zlib, bzip2, xz, lzma, lzip, Zstandard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from scanner.detection.containers import decompressors
+from scanner.detection.containers.decompressors import BrokenStreamError, Codec, Decompressor
+from scanner.detection.containers.members import Container, Member, Readable, UnreadableError, readable
+
+# The first read is small, so that an archive of many tiny files does not copy a whole chunk for each of them.
+_FIRST_CHUNK = 4 << 10
+_CHUNK = 64 << 10
+_STEP = 256 << 10
+# After more broken streams than this, the reader stops looking for the next stream. Each start allocates a
+# decompressor, so a file full of false stream headers must not cause one start per header.
+_MAX_RESTARTS = 100
+_SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|lz|lzo|zst|zstd|Z)$", re.IGNORECASE)
+_SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
+
+
+class Inflated:
+    """A reader of the decompressed bytes of a source. It charges the meter for each piece that it decompresses.
+
+    It reads consecutive streams one after the other and skips padding and foreign bytes between them. If a stream is
+    damaged or truncated, the reader returns the output up to the error and counts the damage. It then continues with
+    the next stream whose magic number it finds.
+    """
+
+    def __init__(self, container: Container, codec: Codec, *, single: bool = False) -> None:
+        """Decompress `container.source` with `codec`. With `single`, ignore everything after the first stream."""
+        self._source: Readable = readable(container.source)
+        self._meter = container.meter
+        self._codec = codec
+        self._single = single or not codec.magic
+        self._current: Decompressor | None = codec.make()
+        self._pending = b""
+        self._chunk = _FIRST_CHUNK
+        self._stream_input: bytes | None = b""
+        self._stream_output = 0
+        self._restarts = 0
+        self._certain = True
+        self._ended = False
+        self._ready = memoryview(b"")
+
+    @property
+    def unused(self) -> int:
+        """The number of bytes that were taken from the source but are not part of the stream."""
+        return len(self._pending)
+
+    def read(self, size: int, /) -> bytes:
+        pieces: list[bytes] = []
+        missing = size
+        while missing > 0:
+            if not self._ready:
+                if self._ended:
+                    break
+                # Decompress a large piece even if the caller wants few bytes: each call copies the remaining input.
+                piece = self._more()
+                self._ready = memoryview(piece)
+                self._meter.take(len(piece))
+                continue
+            pieces.append(bytes(self._ready[:missing]))
+            self._ready = self._ready[missing:]
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def _more(self) -> bytes:
+        if self._current is None:
+            self._find_stream()
+            return b""
+        data = b""
+        if self._current.needs_input:
+            data = self._pending or self._source.read(self._chunk)
+            self._chunk = min(self._chunk * 2, _CHUNK)
+            self._pending = b""
+            if not data:
+                self._ended = True
+                if self._codec.closed:
+                    self._count_damage()
+                return b""
+        try:
+            piece = self._current.decompress(data, _STEP)
+        except BrokenStreamError as error:
+            return self._broken(data, error.output)
+        except self._codec.errors as error:
+            if "limit" in str(error) or "too much memory" in str(error):
+                self._ended = True
+                raise UnreadableError("unsupported_compression") from error
+            return self._broken(data, self._replayed(data))
+        self._stream_output += len(piece)
+        if self._stream_input is not None:
+            self._stream_input = self._stream_input + data if len(self._stream_input) < _CHUNK else None
+        if self._current.eof:
+            self._pending = self._current.unused_data
+            self._current = None
+            self._ended = self._single
+            self._certain = True
+        return piece
+
+    def _replayed(self, data: bytes) -> bytes:
+        if self._stream_input is None:
+            return b""
+        return decompressors.output_of_replay(self._codec, self._stream_input + data, self._stream_output)
+
+    def _broken(self, data: bytes, output: bytes) -> bytes:
+        """End the current stream after an error, and return `output`, the last bytes of that stream."""
+        self._stream_output += len(output)
+        self._count_damage()
+        self._current = None
+        self._restarts += 1
+        self._certain = False
+        # Skip the magic number of the stream that failed, so that it is not found again.
+        first = self._stream_input == b""
+        self._pending = data[len(self._codec.magic) :] if first else data
+        self._ended = self._single or self._restarts > _MAX_RESTARTS
+        return output
+
+    def _count_damage(self) -> None:
+        # A magic number in the middle of foreign bytes may be a coincidence. A supposed stream there counts as damaged
+        # only if it produced output.
+        if self._certain or self._stream_output:
+            self._meter.note("damaged")
+
+    def _find_stream(self) -> None:
+        """Skip all bytes before the next magic number, and begin a stream there."""
+        magic = self._codec.magic
+        data = self._pending
+        while True:
+            data = data.lstrip(b"\0") if self._certain else data
+            if len(data) < len(magic):
+                more = self._source.read(_CHUNK)
+                if not more:
+                    self._ended = True
+                    return
+                data += more
+                continue
+            at = data.find(magic)
+            if at >= 0:
+                break
+            self._certain = False
+            data = data[-len(magic) + 1 :]
+            more = self._source.read(_CHUNK)
+            if not more:
+                self._ended = True
+                return
+            data += more
+        self._certain = self._certain and at == 0
+        self._pending = data[at:]
+        self._meter.enter()
+        self._current = self._codec.make()
+        self._stream_input = b""
+        self._stream_output = 0
+
+
+def gzip_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a gzip file."""
+    yield _member(container, decompressors.gzip_codec())
+
+
+def raw_deflate(container: Container) -> Readable:
+    """Return the content of a deflate stream without a header. Bytes after the stream are ignored."""
+    return Inflated(container, decompressors.deflate_codec(), single=True)
+
+
+def zlib_stream(container: Container) -> Readable:
+    """Return the content of one zlib stream. Bytes after the stream are ignored."""
+    return Inflated(container, decompressors.zlib_codec(), single=True)
+
+
+def zlib_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a bare zlib stream, for example a loose git object."""
+    yield _member(container, decompressors.zlib_codec())
+
+
+def bzip2_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a bzip2 file."""
+    yield _member(container, decompressors.bzip2_codec())
+
+
+def xz_members(container: Container) -> Iterator[Member]:
+    """Yield the content of an xz file. A file that needs a dictionary above 64 MB is counted as unsupported."""
+    yield _member(container, decompressors.xz_codec())
+
+
+def lzma_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a `.lzma` file. A file that needs a dictionary above 64 MB is counted as unsupported."""
+    yield _member(container, decompressors.lzma_codec())
+
+
+def lzip_members(container: Container) -> Iterator[Member]:
+    """Yield the content of an lzip file. A file that needs a dictionary above 64 MB is counted as unsupported."""
+    yield _member(container, decompressors.lzip_codec())
+
+
+def zstd_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a Zstandard file. A file that needs a window above 64 MB is counted as unsupported."""
+    yield _member(container, decompressors.zstd_codec())
+
+
+def magicless_zstd_members(container: Container) -> Iterator[Member]:
+    """Yield the content of a Zstandard frame without its magic number, with the same limit."""
+    yield _member(container, decompressors.magicless_zstd_codec())
+
+
+def _member(container: Container, codec: Codec) -> Member:
+    container.meter.enter()
+    return Member(inner_name(container.name), Inflated(container, codec), encoding=codec.name)
+
+
+def inner_name(name: str) -> str:
+    """Return the name of a decompressed file: `a.txt` for `a.txt.gz`, `a.tar` for `a.tgz`, else `content`."""
+    for suffix, instead in ((_SUFFIX, ""), (_SHORT_TAR, ".tar")):
+        inner = suffix.sub(instead, name)
+        if inner not in (name, ""):
+            return inner
+    return "content"

@@ -1,0 +1,87 @@
+"""Readers of the compressed values in dumps of databases: Redis (`dump.rdb`) and PostgreSQL (`pg_dump -Fc`).
+
+Both formats store short values uncompressed, so a search of the dump's own bytes finds these. The readers therefore
+look for compressed values only and do not parse the types of rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from scanner.detection.containers.lz_blocks import lzf_block
+from scanner.detection.containers.members import Container, Member, UnreadableError, whole
+
+_LZF = b"\xc3"
+# Redis compresses only strings of more than 20 bytes, and only if that saves at least 4 bytes.
+_MIN_LZF_BYTES = 20
+_MAX_LZF_RATIO = 264
+# Testing whether a string begins at an offset costs as much as decoding this many LZF codes.
+_STEPS_PER_START = 16
+# The first chunk of a table: the sign byte of the length, four bytes of the length, and the start of a stream in zlib,
+# Zstandard or LZ4.
+_FIRST_CHUNK = re.compile(rb"\0(.{4})(?=x[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd|\x04\x22\x4d\x18)", re.DOTALL)
+
+
+def redis_members(container: Container) -> Iterator[Member]:
+    """Yield the decompressed LZF strings of a Redis dump.
+
+    An LZF string begins with the byte 0xC3, its compressed length and its plain length:
+    https://rdb.fnordig.de/file_format.html. Bytes that do not decode to exactly the plain length are no LZF string and
+    are skipped.
+    """
+    content = whole(container)
+    at = content.find(_LZF)
+    while at >= 0:
+        packed, begin = _length(content, at + 1)
+        plain, begin = _length(content, begin)
+        if packed + 4 <= plain <= packed * _MAX_LZF_RATIO and plain > _MIN_LZF_BYTES and begin + packed <= len(content):
+            container.meter.step(_STEPS_PER_START)
+            try:
+                value = lzf_block(content, container.meter, begin, begin + packed)
+            except UnreadableError:
+                value = b""
+            if len(value) == plain:
+                container.meter.enter()
+                yield Member("value", value, encoding="lzf")
+                at = begin + packed - 1
+        at = content.find(_LZF, at + 1)
+
+
+def _length(content: bytes, at: int) -> tuple[int, int]:
+    """Read a length in Redis encoding at an offset. Return the length, 0 if there is none, and the offset after it."""
+    first = content[at : at + 1]
+    if not first or first[0] >= 0xC0:
+        return 0, at + 1
+    kind = first[0] >> 6
+    if kind == 0:
+        return first[0], at + 1
+    if kind == 1:
+        return int.from_bytes(content[at : at + 2], "big") & 0x3FFF, at + 2
+    size = 4 if first[0] == 0x80 else 8
+    return int.from_bytes(content[at + 1 : at + 1 + size], "big"), at + 1 + size
+
+
+def postgresql_members(container: Container) -> Iterator[Member]:
+    """Yield the compressed data of each table, joined from its chunks."""
+    content = whole(container)
+    match = _FIRST_CHUNK.search(content)
+    while match:
+        chunks, at = _chunks(content, match.start())
+        if chunks:
+            container.meter.enter()
+            yield Member("data", b"".join(chunks))
+        match = _FIRST_CHUNK.search(content, max(at, match.start() + 1))
+
+
+def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
+    """Return the data of the chunks from an offset up to the chunk of length zero, and the offset after them."""
+    chunks: list[bytes] = []
+    while at + 5 <= len(content) and content[at] == 0:
+        size = int.from_bytes(content[at + 1 : at + 5], "little")
+        at += 5
+        if size == 0 or at + size > len(content):
+            break
+        chunks.append(content[at : at + size])
+        at += size
+    return chunks, at

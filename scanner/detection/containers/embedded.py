@@ -1,0 +1,284 @@
+"""Carver of compressed streams and zip archives from files of unknown format.
+
+Programs, caches, game archives, scientific data and version control systems store compressed parts in formats of their
+own. A magic number of a few bytes also occurs by chance. Therefore a stream is accepted only if its beginning is valid.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING
+
+from scanner.detection.containers import decompressors
+from scanner.detection.containers.blosc_chunks import (
+    embedded_blosc_chunks,
+    has_unread_filter,
+    shuffled_sizes,
+    unshuffled,
+)
+from scanner.detection.containers.compressed import Inflated
+from scanner.detection.containers.lz_files import lz4_members, snappy_members
+from scanner.detection.containers.members import Container, Member, UnreadableError, read_up_to, readable, whole
+from scanner.detection.containers.seven_zip_files import seven_zip_members
+from scanner.detection.containers.zip_ends import is_local_header
+from scanner.detection.containers.zip_files import zip_members
+from scanner.detection.limits import Meter
+
+if TYPE_CHECKING:
+    from ahocorasick_rs import BytesAhoCorasick
+
+HEAD_BYTES = 4096
+"""A control character in this many first bytes shows that a content is binary, not text."""
+
+_TEXT = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r\x1b"
+_PROOF_BYTES = 1024
+"""A stream is accepted if it inflates to this many bytes, or if it ends earlier with a correct checksum.
+
+Random bytes after a magic number inflate to 64 bytes in one case of fifty, and practically never to this many.
+"""
+
+_MIN_BYTES_OF_DAMAGED_STREAM = 1024
+"""An error after fewer bytes means that the magic number occurred by chance. It is not counted as damage."""
+
+_FIRST_TEXT_BYTES = 256
+_MAX_ZSTD_BLOCK = 128 << 10
+_MAX_GUESSES = 20_000
+"""Magic numbers that are tested in one content. Each test inflates at most a few hundred bytes."""
+
+SCRIPT_STARTS = (b"#!", b"<?")
+_SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
+_ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
+_LZ4, _SNAPPY = b"\x04\x22\x4d\x18", b"\xff\x06\0\0sNaPpY"
+_MAGICS = (
+    *(*_ZLIB, b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"),
+    *(_SEVEN_ZIP, _RAR, _LZ4, _SNAPPY),
+)
+
+
+@cache
+def _automaton() -> BytesAhoCorasick:
+    from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
+    return BytesAhoCorasick(list(_MAGICS), matchkind=MatchKind.LeftmostFirst)
+
+
+def holds_streams(content: bytes) -> bool:
+    """Return whether a binary content contains a stream that `embedded_members` can read.
+
+    The work is linear in the content's size.
+    """
+    return _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
+
+
+def is_binary(content: bytes) -> bool:
+    """Return whether control characters show that the content is not text."""
+    head = content[:HEAD_BYTES]
+    # An installer is a long script with an archive after it, so test the end of a script as well.
+    return bool(head.translate(None, _TEXT)) or (
+        head[:2] in SCRIPT_STARTS and bool(content[-HEAD_BYTES:].translate(None, _TEXT))
+    )
+
+
+def embedded_members(container: Container) -> Iterator[Member]:
+    """Yield each compressed stream in a binary content, named by its offset.
+
+    If the content has a zip or 7z archive, yield the members of the first archive and end.
+
+    Raises:
+        UnreadableError: the content has a RAR archive, or HDF5 data in a compression that cannot be read.
+        LimitReachedError: the document has used up a limit.
+    """
+    content, meter = whole(container), container.meter
+    if _is_raw_deflate(content):
+        meter.enter()
+        yield Member(container.name, _inflated(content, 0, b"", container))
+        return
+    yield from embedded_blosc_chunks(container)
+    sizes = shuffled_sizes(content)
+    at = 0
+    while (found := next(_proven(content, at), None)) is not None:
+        start, magic = found
+        meter.enter()
+        if magic == b"PK\x03\x04":
+            yield from zip_members(Container(container.name, content[start:], meter), is_part=True)
+            break
+        if magic == _RAR:
+            raise UnreadableError("unsupported_container:rar")
+        if magic == _SEVEN_ZIP:
+            yield from seven_zip_members(Container(container.name, content[start:], meter))
+            break
+        damaged = meter.unread["damaged"]
+        expanded = meter.expanded
+        tail = _Tail(content, start)
+        if magic in (_LZ4, _SNAPPY):
+            reader, unused = (lz4_members, len(_LZ4)) if magic == _LZ4 else (snappy_members, 0)
+            (member,) = reader(Container(container.name, tail, meter))
+            yield member._replace(name=f"stream at {start:#x}")
+        else:
+            stream = _inflated(content, start, magic, container, tail)
+            yield from _with_shuffled(Member(f"stream at {start:#x}", stream), sizes, meter)
+            unused = stream.unused
+        is_short = meter.expanded - expanded < _MIN_BYTES_OF_DAMAGED_STREAM
+        if is_short or (magic in _ZLIB and not _begins_with_text(content, start)):
+            meter.unread["damaged"] = damaged
+            meter.unread += type(meter.unread)()
+        at = max(start + 2, tail.at - unused)
+    if has_unread_filter(content):
+        raise UnreadableError("unsupported_compression")
+
+
+def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
+    """Yield an HDF5 stream as it is, then once for each element size, with the shuffle filter for that size undone."""
+    if not sizes:
+        yield member
+        return
+    content = read_up_to(readable(member.source), meter.limits.member_bytes)
+    yield member._replace(source=content)
+    for size in sizes:
+        if len(content) % size == 0:
+            meter.take(len(content))
+            yield member._replace(source=unshuffled(content, size))
+
+
+class _Tail:
+    """A reader of a content's bytes from the offset `at` to the end. It copies only the bytes that are read."""
+
+    def __init__(self, content: bytes, at: int) -> None:
+        self._content = memoryview(content)
+        self.at = at
+
+    def read(self, size: int, /) -> bytes:
+        piece = bytes(self._content[self.at : self.at + size])
+        self.at += len(piece)
+        return piece
+
+
+def _inflated(content: bytes, start: int, magic: bytes, container: Container, tail: _Tail | None = None) -> Inflated:
+    if magic in _ZLIB:
+        codec = decompressors.zlib_codec()
+    elif magic == b"\x1f\x8b\x08":
+        codec = decompressors.gzip_codec()
+    elif magic == b"BZh":
+        codec = decompressors.bzip2_codec()
+    elif magic:
+        codec = decompressors.xz_codec() if magic[0] == 0xFD else decompressors.zstd_codec()
+    else:
+        # Text in an alphabet of links may end inside a run of base64, so an early end is no damage.
+        codec = decompressors.deflate_codec()._replace(closed=False)
+    source = Container(container.name, tail or _Tail(content, start), container.meter)
+    return Inflated(source, codec, single=True)
+
+
+def _proven(content: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the magic number of each stream in `content[begin:]` whose beginning is valid."""
+    view = memoryview(content)
+    guesses = 0
+    for base in range(begin, len(content), 1 << 20):
+        # Search each MiB together with the first five bytes of the next, because a magic number has up to six bytes.
+        for index, start, _ in _automaton().find_matches_as_indexes(view[base : base + (1 << 20) + 5]):
+            guesses += 1
+            if guesses > _MAX_GUESSES:
+                return
+            if _begins(content, base + start, _MAGICS[index]):
+                yield base + start, _MAGICS[index]
+
+
+def _begins(content: bytes, at: int, magic: bytes) -> bool:
+    head = content[at : at + 64]
+    if magic == b"PK\x03\x04":
+        return is_local_header(content, at)
+    if magic == _SEVEN_ZIP:
+        return zlib.crc32(head[12:32]).to_bytes(4, "little") == head[8:12]
+    if magic == _RAR:
+        return _begins_rar(content[at : at + 160])
+    if magic == b"BZh":
+        return head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"
+    if magic == _LZ4:
+        # A version, and a size of blocks. All other bits of the two bytes are unassigned.
+        return len(head) > 6 and head[4] & 0xC2 == 0x40 and head[5] in (0x40, 0x50, 0x60, 0x70)
+    if magic == _SNAPPY:
+        return True
+    if magic[0] == 0xFD:
+        return zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
+    if magic[0] == 0x28:
+        return _begins_zstd(content, at)
+    # Test 64 bytes before copying more: most magic numbers that occur by chance are refuted there.
+    return _inflates(head) is not False and bool(_inflates(content[at : at + 2 * _PROOF_BYTES]))
+
+
+def _begins_zstd(content: bytes, at: int) -> bool:
+    """Return whether a frame without a dictionary begins, whose first block can be decompressed (RFC 8878).
+
+    Programs that read Zstandard compare with the magic number, so that machine code follows it.
+    """
+    head = content[at : at + 32]
+    if len(head) < 12 or head[4] & 0x0B:
+        return False
+    size = 5 + (not head[4] & 0x20) + (head[4] >> 5 & 1, 2, 4, 8)[head[4] >> 6]
+    block = int.from_bytes(head[size : size + 3], "little")
+    kind, length = block >> 1 & 3, block >> 3
+    if kind == 3 or length > _MAX_ZSTD_BLOCK:
+        return False
+    end = at + size + 3 + (1 if kind == 1 else length)
+    codec = decompressors.zstd_codec()
+    decompressor = codec.make()
+    try:
+        piece, data = b"", content[at:end]
+        while not piece and (data or not decompressor.needs_input):
+            piece, data = decompressor.decompress(data, _PROOF_BYTES), b""
+    except codec.errors as error:
+        # A frame with a large window is a frame, although it cannot be read.
+        return "memory" in str(error) and end <= len(content)
+    return True
+
+
+def _inflates(head: bytes) -> bool | None:
+    """Return whether `head` begins with a zlib or gzip stream, or None if `head` is too short to decide."""
+    inflater = zlib.decompressobj(47)
+    try:
+        inflated = inflater.decompress(head, _PROOF_BYTES)
+    except zlib.error:
+        return False
+    return True if inflater.eof or len(inflated) == _PROOF_BYTES else None
+
+
+def _begins_with_text(content: bytes, at: int) -> bool:
+    """Return whether a zlib stream begins with text.
+
+    Tables of numbers in fonts and models inflate to thousands of bytes by chance, and in pictures other data interrupts
+    a stream. Neither is damage, and neither inflates to text.
+    """
+    head = zlib.decompressobj().decompress(content[at : at + 2 * _PROOF_BYTES], _FIRST_TEXT_BYTES)
+    return not head.translate(None, _TEXT)
+
+
+def _is_raw_deflate(content: bytes) -> bool:
+    """Return whether the whole content is one deflate stream, without a header, that contains text."""
+    if len(content) < 16 or content[0] & 6 not in (2, 4):
+        return False
+    inflater = zlib.decompressobj(-15)
+    try:
+        text = inflater.decompress(content[:HEAD_BYTES], HEAD_BYTES)
+    except zlib.error:
+        return False
+    is_text = not text.translate(None, _TEXT)
+    return is_text and (len(text) >= 256 or (inflater.eof and not inflater.unused_data and len(text) > 39))
+
+
+def _begins_rar(head: bytes) -> bool:
+    """Return whether `head` begins with the RAR magic number and a header with a correct checksum.
+
+    Programs that read RAR files contain the magic number, so it alone proves nothing.
+    """
+    if head[6:7] == b"\0":
+        # In version 4, the low half of the checksum precedes the eleven bytes that it covers.
+        return head[9:10] == b"\x73" and zlib.crc32(head[9:20]) & 0xFFFF == int.from_bytes(head[7:9], "little")
+    # In version 5, the checksum precedes the header. The header's first byte is the size of the rest of the header.
+    size = head[12] if len(head) > 12 else 0
+    return (
+        head[6:8] == b"\x01\0"
+        and 0 < size < 0x80
+        and zlib.crc32(head[12 : 13 + size]) == int.from_bytes(head[8:12], "little")
+    )

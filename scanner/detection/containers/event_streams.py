@@ -1,0 +1,50 @@
+"""Reader of saved event streams (`text/event-stream`). Chat models send their text in events of a few letters each."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from scanner.detection.containers.members import Container, Member, whole
+
+_MAX_DEPTH = 8
+_MAX_EVENT_BYTES = 1 << 20
+
+
+def event_stream_members(container: Container) -> Iterator[Member]:
+    """Yield one member for each JSON field: the strings that the field has in all events, joined.
+
+    Raises:
+        LimitReachedError: the document has used up a limit.
+    """
+    texts: dict[str, list[str]] = defaultdict(list)
+    meter = container.meter
+    for line in whole(container).splitlines():
+        if not line.startswith(b"data:") or len(line) > _MAX_EVENT_BYTES:
+            continue
+        meter.step(1)
+        try:
+            event = json.loads(line[5:])
+        except (ValueError, RecursionError):
+            continue
+        for path, text in _strings(event, "", 0):
+            texts[path].append(text)
+    for path, pieces in texts.items():
+        if len(pieces) > 1:
+            joined = "".join(pieces).encode("utf-8", "surrogatepass")
+            meter.enter()
+            meter.take(len(joined))
+            yield Member(path, joined)
+
+
+def _strings(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif depth < _MAX_DEPTH and isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _strings(inner, f"{path}.{key}" if path else key, depth + 1)
+    elif depth < _MAX_DEPTH and isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner, path, depth + 1)

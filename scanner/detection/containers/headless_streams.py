@@ -1,0 +1,48 @@
+"""Recognition of files that are one compressed stream without a magic number: rare `.lzma`, Zstandard without magic."""
+
+from __future__ import annotations
+
+from scanner.detection.containers.decompressors import Codec, lzma_codec, magicless_zstd_codec
+
+_HEAD_BYTES = 4096
+_MIN_TEXT = 64
+"""Bytes of text that prove a stream. Fewer prove it if the stream ends with them."""
+_MIN_WHOLE_TEXT = 24
+_MAX_BLOCK = 128 << 10
+_TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
+
+
+def is_rare_lzma(content: bytes) -> bool:
+    """Return whether the content is a `.lzma` file of text with unusual properties or an unusual dictionary.
+
+    The header has 13 bytes: properties, the size of the dictionary, the size of the content. The first byte of the
+    stream is zero: https://github.com/tukaani-project/xz/blob/master/doc/lzma-file-format.txt
+    """
+    size = content[5:13]
+    if len(content) < 18 or content[0] >= 225 or content[13] or not (size == b"\xff" * 8 or size[5:] == bytes(3)):
+        return False
+    return _holds_text(content[:_HEAD_BYTES], lzma_codec())
+
+
+def is_magicless_zstd(content: bytes) -> bool:
+    """Return whether the content is a Zstandard frame of text without its magic number (RFC 8878)."""
+    if len(content) < 16 or content[0] & 0x08:
+        return False
+    has_window, id_size, size_code = not content[0] & 0x20, (0, 1, 2, 4)[content[0] & 3], content[0] >> 6
+    at = 1 + has_window + id_size + (0 if has_window else 1, 2, 4, 8)[size_code]
+    block = int.from_bytes(content[at : at + 3], "little")
+    is_compressed, size = block >> 1 & 3 == 2, block >> 3
+    end = at + 3 + size
+    if id_size or not is_compressed or not size <= _MAX_BLOCK or end > len(content):
+        return False
+    # The library returns no output before the end of the block.
+    return _holds_text(content[:end], magicless_zstd_codec())
+
+
+def _holds_text(head: bytes, codec: Codec) -> bool:
+    try:
+        decompressor = codec.make()
+        text = decompressor.decompress(head, _HEAD_BYTES)
+    except codec.errors:
+        return False
+    return len(text) >= (_MIN_WHOLE_TEXT if decompressor.eof else _MIN_TEXT) and not text.translate(None, _TEXT)

@@ -1,0 +1,287 @@
+"""Reader of SQLite databases. It parses the pages itself and runs no SQL.
+
+The format: https://www.sqlite.org/fileformat2.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from scanner.detection.containers.members import Container, Member, UnreadableError, shown_name, whole
+from scanner.detection.limits import Meter
+from scanner.detection.patterns.token_formats import min_token_length
+
+SIGNATURE = b"SQLite format 3\0"
+
+# The texts of a table are joined to members of about this many bytes, because each member has a fixed cost.
+_BATCH_BYTES = 1 << 20
+# Freed cells may still refer to overflow pages that are in use again, so a page may be read more than once. This limit
+# keeps the work linear if many cells refer to the same overflow pages.
+_MAX_READS_OF_OVERFLOW_PAGE = 4
+
+_INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
+_INTERIOR = (_INTERIOR_INDEX, _INTERIOR_TABLE)
+_ENCODINGS = {2: "utf-16-le", 3: "utf-16-be"}
+
+
+class _Value(NamedTuple):
+    """A text or blob of a record. Texts are in UTF-8."""
+
+    is_text: bool
+    content: bytes
+
+
+class _Page(NamedTuple):
+    """A b-tree page: its kind, its offset in the file, the file offsets of its cells, and its last child's number."""
+
+    kind: int
+    start: int
+    cells: list[int]
+    right_child: int
+
+
+def sqlite_members(container: Container) -> Iterator[Member]:
+    """Yield the texts of every table, about 1 MB per member and one value per line.
+
+    Each long or binary value is a member of its own.
+
+    Every b-tree page is read once. This includes pages that no table owns any more: they hold deleted rows.
+    """
+    database = _Database(whole(container), container.meter)
+    owners = database.owners()
+    pages_of: dict[str, list[int]] = {}
+    for number, owner in owners.items():
+        if owner is not None:
+            pages_of.setdefault(owner, []).append(number)
+    for name, numbers in pages_of.items():
+        container.meter.enter()
+        yield from _members_of(name, database.values(numbers), container.meter)
+    damaged = database.damaged
+    free = [number for number in range(1, database.page_count + 1) if number not in owners]
+    yield from _members_of("free pages", database.values(free), container.meter)
+    if damaged:
+        raise UnreadableError("damaged")
+
+
+def _members_of(name: str, values: Iterator[_Value], meter: Meter) -> Iterator[Member]:
+    gathered: list[bytes] = []
+    size = 0
+    for value in values:
+        if len(value.content) < min_token_length():
+            continue
+        meter.take(len(value.content))
+        if not value.is_text or len(value.content) > _BATCH_BYTES:
+            yield Member(name, value.content)
+            continue
+        gathered.append(value.content)
+        size += len(value.content)
+        if size > _BATCH_BYTES:
+            yield Member(name, b"\n".join(gathered))
+            gathered, size = [], 0
+    if gathered:
+        yield Member(name, b"\n".join(gathered))
+
+
+class _Database:
+    """The pages of a database file."""
+
+    def __init__(self, content: bytes, meter: Meter) -> None:
+        if len(content) < 100:
+            raise UnreadableError("damaged")
+        size = int.from_bytes(content[16:18], "big")
+        self.page_size = 65536 if size == 1 else size
+        if self.page_size < 512 or self.page_size & (self.page_size - 1):
+            raise UnreadableError("damaged")
+        self.usable = self.page_size - content[20]
+        if self.usable < 480:
+            raise UnreadableError("damaged")
+        self.page_count = -(-len(content) // self.page_size)
+        declared = int.from_bytes(content[28:32], "big")
+        # The declared count is valid only if the last writer of the file also wrote it (section 1.3.7 of the format).
+        is_current = content[24:28] == content[92:96]
+        self.damaged = (is_current and declared > self.page_count) or len(content) % self.page_size != 0
+        self.encoding = _ENCODINGS.get(int.from_bytes(content[56:60], "big"), "utf-8")
+        self.has_pointer_map = content[52:56] != bytes(4)
+        self._content = content
+        self._meter = meter
+        self._reads = bytearray(self.page_count + 1)
+
+    def owners(self) -> dict[int, str | None]:
+        """Return the name of the table that each page belongs to, by page number. Pages of a tree are in tree order.
+
+        The name is None for pages of ordinary indexes, which repeat content of the tables, and for pointer maps.
+        """
+        owners: dict[int, str | None] = {}
+        schema = self._tree(1, "sqlite_schema", owners)
+        roots: list[tuple[int, str | None]] = []
+        for number in schema:
+            page = self.page(number)
+            for cell in page.cells if page and page.kind == _LEAF_TABLE else ():
+                self._meter.enter()
+                root = self._schema_row(page.kind if page else 0, cell)
+                if root is not None:
+                    roots.append(root)
+            if len(roots) > self._meter.limits.entries:
+                raise UnreadableError("entries")
+        for root_page, name in roots:
+            if root_page not in owners:
+                self._tree(root_page, name, owners)
+        if self.has_pointer_map:
+            for number in range(2, self.page_count + 1, self.usable // 5 + 1):
+                owners.setdefault(number, None)
+        return owners
+
+    def _tree(self, root: int, name: str | None, owners: dict[int, str | None]) -> list[int]:
+        """Record the table `name` in `owners` for each page of a tree. Return the page numbers, level by level."""
+        numbers: list[int] = []
+        level = [root]
+        while level:
+            below: list[int] = []
+            for number in level:
+                if number in owners or not 0 < number <= self.page_count:
+                    self.damaged = True
+                    continue
+                owners[number] = name
+                numbers.append(number)
+                page = self.page(number)
+                if page is None:
+                    self.damaged = True
+                    continue
+                if page.kind not in _INTERIOR:
+                    continue
+                below += [int.from_bytes(self._content[cell : cell + 4], "big") for cell in page.cells]
+                below.append(page.right_child)
+            level = below
+        return numbers
+
+    def _schema_row(self, kind: int, cell: int) -> tuple[int, str | None] | None:
+        """Return the root page and the name that one row of sqlite_schema gives (type, name, tbl_name, rootpage, sql).
+
+        Return None if the row has no root page. The name is None for an index.
+        """
+        columns = self._columns(self._payload(kind, cell)[0])
+        if len(columns) < 4:
+            return None
+        texts = [self._text(content).decode("utf-8", "replace") for _, content in columns[:3]]
+        root = int.from_bytes(columns[3][1], "big")
+        if root == 0:
+            return None
+        return root, None if texts[0] == "index" else shown_name(texts[1]) or "table"
+
+    def page(self, number: int) -> _Page | None:
+        """Return the b-tree page with this number, or None if the page is of another kind."""
+        start = (number - 1) * self.page_size
+        header = start + (100 if number == 1 else 0)
+        content = self._content
+        if header + 12 > len(content):
+            return None
+        kind = content[header]
+        if kind not in (_INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE):
+            return None
+        array = header + (12 if kind in _INTERIOR else 8)
+        count = int.from_bytes(content[header + 3 : header + 5], "big")
+        if array + 2 * count > start + self.usable:
+            return None
+        end = min(start + self.usable, len(content))
+        cells = [
+            start + int.from_bytes(content[at : at + 2], "big") for at in range(array, min(array + 2 * count, end), 2)
+        ]
+        # A freed page may be overwritten in part. Skip cells that are invalid.
+        cells = [cell for cell in dict.fromkeys(cells) if array + 2 * count <= cell < end - 3]
+        return _Page(kind, start, cells, int.from_bytes(content[header + 8 : header + 12], "big"))
+
+    def values(self, numbers: list[int]) -> Iterator[_Value]:
+        """Yield the texts and blobs of the pages' records, page by page."""
+        for number in numbers:
+            page = self.page(number)
+            self._meter.take(0)
+            if page is None or page.kind == _INTERIOR_TABLE:
+                continue
+            # Cells do not overlap in a valid page. If they do, read no more bytes than the page has.
+            room = self.usable
+            self._meter.step(len(page.cells))
+            for cell in page.cells:
+                payload, on_page = self._payload(page.kind, cell)
+                room -= on_page
+                if room < 0:
+                    self.damaged = True
+                    break
+                if not _has_long_value(payload):
+                    continue
+                for serial, content in self._columns(payload):
+                    if serial >= 12:
+                        is_text = serial % 2 == 1
+                        yield _Value(is_text, self._text(content) if is_text else content)
+
+    def _text(self, content: bytes) -> bytes:
+        if self.encoding == "utf-8":
+            return content
+        return content.decode(self.encoding, "replace").encode("utf-8", "replace")
+
+    def _payload(self, kind: int, cell: int) -> tuple[bytes, int]:
+        """Return the record of a cell, joined with its overflow pages, and the size of the part on the page itself."""
+        content, usable = self._content, self.usable
+        size, at = self._varint(cell + 4 if kind == _INTERIOR_INDEX else cell)
+        if kind == _LEAF_TABLE:
+            _, at = self._varint(at)
+        most = usable - 35 if kind == _LEAF_TABLE else (usable - 12) * 64 // 255 - 23
+        if size <= most:
+            return content[at : at + size], size
+        least = (usable - 12) * 32 // 255 - 23
+        local = least + (size - least) % (usable - 4)
+        local = local if local <= most else least
+        pieces = [content[at : at + local]]
+        following = int.from_bytes(content[at + local : at + local + 4], "big")
+        left = size - local
+        while left > 0 and following:
+            if following > self.page_count or self._reads[following] >= _MAX_READS_OF_OVERFLOW_PAGE:
+                self.damaged = True
+                break
+            self._reads[following] += 1
+            start = (following - 1) * self.page_size
+            pieces.append(content[start + 4 : start + min(usable, left + 4)])
+            left -= usable - 4
+            following = int.from_bytes(content[start : start + 4], "big")
+        return b"".join(pieces), local
+
+    def _columns(self, record: bytes) -> list[tuple[int, bytes]]:
+        """Return the serial type and the bytes of each column of a record."""
+        header_size, at = _varint(record, 0)
+        begin = header_size
+        columns: list[tuple[int, bytes]] = []
+        while at < min(header_size, len(record)) and begin <= len(record):
+            serial, at = _varint(record, at)
+            size = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[serial] if serial < 12 else (serial - 12) // 2
+            columns.append((serial, record[begin : begin + size]))
+            begin += size
+        self._meter.step(len(columns))
+        return columns
+
+    def _varint(self, at: int) -> tuple[int, int]:
+        return _varint(self._content, at)
+
+
+def _has_long_value(record: bytes) -> bool:
+    """Return whether a record may hold a value as long as a token. Only the bytes of the record's header are read."""
+    if len(record) < min_token_length():
+        return False
+    size, at = _varint(record, 0)
+    return max(record[at:size], default=0) >= 12 + 2 * min_token_length()
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the variable-length integer at an offset, and the offset after it.
+
+    If the integer is truncated, that offset is the end of the data.
+    """
+    value = 0
+    for _ in range(8):
+        if at >= len(data):
+            return value, at
+        byte = data[at]
+        at += 1
+        value = (value << 7) | (byte & 127)
+        if byte < 128:
+            return value, at
+    return (value << 8) | (data[at] if at < len(data) else 0), at + 1

@@ -1,0 +1,217 @@
+"""Search for tokens that are encoded once in base64.
+
+There is one pattern for each alignment: the token may begin at the first, second or third byte of a base64 group. The
+pattern allows joints (such as line breaks and quotes) between any two letters.
+
+Only a few base64 letters can encode alphanumeric bytes. A match is therefore nearly always a token. If no token follows
+the encoded prefix, the pattern fails within eight letters. The module `runs` decodes longer base64 and nested base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import regex
+
+from scanner.detection.findings import Finding
+from scanner.detection.limits import Meter
+from scanner.detection.patterns.joints import CALLED_JOINTS, JOINTS_DEFINITION
+from scanner.detection.patterns.needles import encoded_needles
+from scanner.detection.patterns.token_formats import derived_from_formats
+from scanner.detection.patterns.token_patterns import TokenPatterns, token_patterns
+
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_URL_ALPHABET = _ALPHABET[:62] + b"-_"
+_LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
+_MAX_LENGTH = 4096
+LOOK_STEPS = 2000
+"""Steps charged for matching one form at one place.
+
+Matching takes up to 40 µs: as long as for a token if the pattern fails at its last letters.
+"""
+
+_LETTER = rb"[0-9A-Za-z+/_-]"
+_NO_LETTER = rb"[^0-9A-Za-z+/_-]"
+_BREAK = rb"(?:\r?\n|(?:\\r)?\\n)\+?"
+"""A line break inside base64, plain or escaped as in JSON. In a patch, a plus sign begins the next line."""
+_PLAIN_BREAK = rb"(?:" + _BREAK + rb"(?=[0-9A-Za-z]))"
+
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
+
+
+def _letter(indexes: set[int]) -> bytes:
+    letters = {alphabet[index] for index in indexes for alphabet in (_ALPHABET, _URL_ALPHABET)}
+    return CALLED_JOINTS + rb"(?P<unit>[" + regex.escape(bytes(sorted(letters)), special_only=False) + rb"])"
+
+
+class _Body:
+    """Patterns of the base64 letters that can encode the bytes of one alphabet.
+
+    Four letters encode a group of three bytes, so each position in the group has a pattern of its own.
+    """
+
+    def __init__(self, alphabet: bytes) -> None:
+        self._bytes = frozenset(alphabet)
+        # The possible values of the top two bits of a byte: 1 for letters, 0 for digits. The third base64 letter of a
+        # group encodes these bits of the group's third byte.
+        self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
+
+    def first(self) -> bytes:
+        """Return the pattern of the first letter of a group."""
+        return _letter({byte >> 2 for byte in self._bytes})
+
+    def second_alone(self) -> bytes:
+        """Return the pattern of the second letter of a group whose first byte is the token's last byte.
+
+        The last four bits of that letter do not belong to the token.
+        """
+        return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
+
+    def second_and_third(self, tops: Iterable[int]) -> bytes:
+        """Return the pattern of the second and third letter of a group.
+
+        Args:
+            tops: The possible values of the top two bits of the group's third byte. The third letter encodes them.
+        """
+        lower: dict[frozenset[int], list[int]] = {}
+        for upper in sorted({byte >> 4 for byte in self._bytes}):
+            lower.setdefault(frozenset(byte & 15 for byte in self._bytes if byte >> 4 == upper), []).append(upper)
+        ways = []
+        for endings, uppers in lower.items():
+            second = {(low << 4) | upper for low in range(4) for upper in uppers}
+            third = {(ending << 2) | top for ending in endings for top in tops}
+            ways.append(_letter(second) + _letter(third))
+        return rb"(?:" + rb"|".join(ways) + rb")"
+
+    def fourth(self, top: int) -> bytes:
+        """Return the pattern of the last letter of a group whose third letter ends with the bits `top`."""
+        return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
+
+    def tail(self) -> bytes:
+        """Return the pattern of the second to fourth letter of a group."""
+        ways = [self.second_and_third((top,)) + self.fourth(top) for top in self.tops]
+        return rb"(?:" + rb"|".join(ways) + rb")"
+
+    def last_tail(self, before: int) -> bytes:
+        """Return the pattern of the third and fourth letter of a group.
+
+        Args:
+            before: The second byte of the group, which is the last byte of the token's prefix.
+        """
+        ways = [_letter({((before & 15) << 2) | top}) + self.fourth(top) for top in self.tops]
+        return rb"(?:" + rb"|".join(ways) + rb")"
+
+
+def _encoded(letters: bytes) -> bytes:
+    return CALLED_JOINTS.join(rb"(?P<unit>%c)" % letter for letter in letters)
+
+
+def _likely(needle: bytes, following: bytes) -> bytes:
+    """Return a quick pattern of a needle, and of letters after it that may belong to a token.
+
+    The pattern compares some letters, and also the letters after a line break, which is the most frequent joint. It
+    accepts every other joint, in the needle and in the next three lines of at most eleven letters. No joint begins with
+    a base64 letter.
+
+    Args:
+        needle: The base64 letters that depend only on the token's prefix.
+        following: The pattern of the next letters, with joints.
+    """
+    letters = following.replace(CALLED_JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")
+    another = rb"(?!%b)%b" % (_PLAIN_BREAK, _NO_LETTER)
+    line = rb"\n?+%b{1,11}+|%b%b{1,11}+" % (_LETTER, _PLAIN_BREAK, _LETTER)
+    pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
+    for letter in reversed(needle[1:]):
+        pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
+    # Only the first letter is consumed, so that `finditer` finds overlapping matches.
+    return rb"%b(?=%b)" % (needle[:1], pattern)
+
+
+@dataclass(frozen=True)
+class Base64Form:
+    """The base64 of a token of one format at one alignment.
+
+    Attributes:
+        needle: The base64 letters that depend only on the token's prefix.
+        token: The pattern of the decoded token.
+        pattern: The pattern of the whole encoded token, with joints. It captures each letter as `unit`.
+        lead: Letters to put before the needle when it is decoded, to complete its first group. The content has other
+            letters there, because they also encode the bytes before the token.
+        likely: A quick pattern that finds where `pattern` may match. It is tried first, because in pictures the needle
+            often occurs by chance, also across a line break. `re` is three times as fast here as `regex`.
+    """
+
+    needle: bytes
+    token: regex.Pattern[bytes]
+    pattern: regex.Pattern[bytes]
+    lead: bytes
+    likely: re.Pattern[bytes]
+
+
+def _form(patterns: TokenPatterns, alignment: int) -> Base64Form:
+    prefix, body = patterns.form.prefix.encode(), _Body(patterns.form.alphabet.encode())
+    shared = (alignment + len(prefix)) % 3
+    rest_of_group = (b"", body.tail(), body.last_tail(prefix[-1]))[shared]
+    groups, left = divmod(patterns.form.body_length - (0, 2, 1)[shared], 3)
+    ends = (b"", body.first() + body.second_alone(), body.first() + body.second_and_third(range(4)))
+    needle = encoded_needles(prefix)[alignment][0]
+    group = body.first() + body.tail()
+    encoded = _encoded(needle) + rest_of_group + rb"(?:" + group + rb"){%d}" % groups + ends[left]
+    pattern = regex.compile(JOINTS_DEFINITION + encoded, regex.VERBOSE)
+    likely = _likely(needle, rest_of_group + group + group)
+    lead = base64.b64encode(bytes(alignment) + prefix)[: alignment + (alignment > 0)]
+    return Base64Form(needle, patterns.plain, pattern, lead, re.compile(likely))
+
+
+@functools.cache
+def _forms_of(patterns: TokenPatterns) -> tuple[Base64Form, ...]:
+    return tuple(_form(patterns, alignment) for alignment in range(3))
+
+
+@derived_from_formats
+def base64_forms() -> tuple[Base64Form, ...]:
+    """Return a `Base64Form` for each active token format at each alignment."""
+    return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
+
+
+def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
+    """Yield the tokens whose base64 needle (the encoded prefix) begins at `start`."""
+    for form in base64_forms():
+        if form.likely.match(content, start) is None:
+            continue
+        match = form.pattern.match(content, start, start + _MAX_LENGTH)
+        if match is not None:
+            yield from _finding(match, form)
+
+
+def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    """Yield the tokens whose base64 needle (the encoded prefix) begins in `content[begin:end]`.
+
+    Raises:
+        LimitReachedError: the document has used up its limit on work.
+    """
+    for form in base64_forms():
+        for start in form.likely.finditer(content, begin, min(len(content), end + _MAX_LENGTH)):
+            if start.start() >= end:
+                break
+            meter.spend(LOOK_STEPS)
+            match = form.pattern.match(content, start.start(), start.start() + _MAX_LENGTH)
+            if match is not None:
+                yield from _finding(match, form)
+
+
+def _finding(match: regex.Match[bytes], form: Base64Form) -> Iterator[Finding]:
+    letters = form.lead + b"".join(match.captures("unit"))
+    token = form.token.search(binascii.a2b_base64(letters.translate(_FROM_URL) + b"=" * (-len(letters) % 4)))
+    if token is None:
+        return
+    start = match.start()
+    # The letter before the needle encodes some bits of the token's first byte, so it belongs to the encoded token.
+    if form.lead and start and match.string[start - 1] in _LETTERS:
+        start -= 1
+    yield Finding(token[0], start, match.end(), ("base64",))

@@ -1,0 +1,60 @@
+"""Compressed streams in hexadecimal digits."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+import regex
+
+from scanner.detection.encodings.encoded_lines import EncodedLines
+
+STREAM_STARTS = frozenset((b"1f", b"78"))
+"""The first two bytes of the streams below. No compressed stream in base64 begins with these bytes."""
+MAX_STREAM_BYTES = 16 << 20
+"""Bytes of one stream that are decoded. The rest of a longer stream is not decoded."""
+_MIN_BYTES = 33
+"""A SHA-256 hash has one byte less. Letters at random cannot be compressed, so a token of 24 letters needs as many."""
+_HEAD_LETTERS = 1024
+_PROOF_BYTES = 512
+"""Bytes that a stream must inflate to, unless it ends before. Text proves itself with fewer."""
+_MIN_TEXT = 64
+_TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
+
+_HEX = regex.compile(
+    rb"(?:(?:[0-9A-Fa-f]{2})++|(?:\r?\n[ \t]*+|\\\r?\n|\\+[nr]|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Fa-f]{2}))++"
+)
+_ESCAPED_BREAK = re.compile(rb"\\+[nr]")
+_NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdefABCDEF")
+
+
+def encoded_stream_at(content: bytes, begin: int, *, inflate: bool) -> EncodedLines | None:
+    """Return the stream that begins at `begin`, or None. The work is linear in its size.
+
+    Args:
+        inflate: Inflate the first bytes to prove that a stream begins. Without it, only the length is tested.
+    """
+    head = _HEX.match(content, begin, begin + _HEAD_LETTERS)
+    digits = _digits(head[0]) if head is not None else b""
+    if len(digits) < 2 * _MIN_BYTES or (inflate and not _begins_stream(bytes.fromhex(digits.decode()))):
+        return None
+    whole = _HEX.match(content, begin, begin + 2 * MAX_STREAM_BYTES)
+    if whole is None:
+        return None
+    is_cut = whole.end() == begin + 2 * MAX_STREAM_BYTES
+    return EncodedLines(bytes.fromhex(_digits(whole[0]).decode()), "hex", whole.end(), is_cut=is_cut)
+
+
+def _digits(letters: bytes) -> bytes:
+    digits = _ESCAPED_BREAK.sub(b"", letters).translate(None, _NO_DIGITS)
+    return digits[: len(digits) // 2 * 2]
+
+
+def _begins_stream(head: bytes) -> bool:
+    inflater = zlib.decompressobj(47)
+    try:
+        output = inflater.decompress(head, _PROOF_BYTES)
+    except zlib.error:
+        return False
+    is_text = len(output) >= _MIN_TEXT and not output.translate(None, _TEXT)
+    return inflater.eof or len(output) == _PROOF_BYTES or is_text

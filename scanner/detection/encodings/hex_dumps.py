@@ -1,0 +1,183 @@
+"""Search for tokens in hex dumps, where offsets and a text column separate the bytes of two lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import regex
+
+from scanner.detection.findings import Finding
+from scanner.detection.limits import Meter
+from scanner.detection.patterns.token_formats import derived_from_formats, max_token_length
+from scanner.detection.patterns.token_patterns import Match, plain_matches
+
+MAX_LINE = 256
+"""Letters that are read of one line. Dumps have 16 or 32 bytes per line, and `xxd -p` has 30."""
+
+LINE_STEPS = 600
+"""Steps charged per line: up to six microseconds."""
+
+_DIGITS = rb"[0-9A-Fa-f]"
+_OFFSET = (
+    rb"(?:(?:0x)?(?P<offset>%(d)s{4,16}):[ \t]+"
+    rb"|[|\xe2\x94\x82]{1,3}(?P<boxed>%(d)s{8})[|\xe2\x94\x82]{1,3}[ \t]+"
+    rb"|(?:%(d)s{8}`)?(?:0x)?(?P<wide>%(d)s{6,16})[ \t]+"
+    rb"|(?P<short>%(d)s{4,5})(?:[ \t]{2,}|\t|[ ]-[ ]|[ ](?=%(d)s{8}[ ]))"
+    rb"|:(?P<record>%(d)s{2})(?P<address>%(d)s{4})00"
+    rb"|S(?P<type>[123])(?P<srecord>%(d)s{2})(?:(?<=1..)%(d)s{4}|(?<=2..)%(d)s{6}|(?<=3..)%(d)s{8}))"
+) % {b"d": _DIGITS}
+# Two spaces, a hyphen or a thin vertical line separate the halves of a line. Three or more spaces, or other
+# characters, end the bytes of the line.
+_BYTES = rb"(?P<bytes>(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:])?)++)"
+_LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
+# In logs, other text precedes the offset.
+_LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
+_FEW_DIGITS = 12
+_PAIR = re.compile(_DIGITS + rb"{2}")
+_WORDS = tuple(
+    (size // 2, regex.compile(rb"(?:(?:0x)?%b{%d}[ \t]++)*+(?:(?:0x)?%b{%d})?+" % (_DIGITS, size, _DIGITS, size)))
+    for size in (4, 8, 16)
+)
+"""The bytes per word, and the pattern of a line of such words: of 16, 32 and 64 bits."""
+
+
+@derived_from_formats
+def max_lines() -> int:
+    """Return how many lines are read after a needle: enough for a dump with at least eight bytes per line."""
+    return max_token_length() // 8 + 7
+
+
+class _Block:
+    """Consecutive lines of one dump: the bytes that they show, and the offset in the content of each byte."""
+
+    def __init__(self) -> None:
+        self._digits: list[bytes] = []
+        self._words: list[bytes] = []
+        self._places: list[int] = []
+
+    def add(self, line: Match, size: int) -> None:
+        """Add the bytes of a line, at most `size` of them."""
+        first = line.start("bytes")
+        pairs = [(pair[0], first + pair.start()) for pair in _PAIR.finditer(line["bytes"])][:size]
+        here = [pair for pair, _ in pairs]
+        self._places += [place for _, place in pairs]
+        end = (pairs[-1][1] + 2 - first) if pairs else 0
+        digits = line["bytes"][:end]
+        self._digits += here
+        size = next((count for count, words in _WORDS if words.fullmatch(digits)), 1)
+        for at in range(0, len(here), size):
+            self._words += reversed(here[at : at + size])
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the tokens in the bytes.
+
+        Search again with the bytes of each word reversed: `od -x`, `xxd -e` and debuggers print little-endian words.
+        """
+        orders = [self._digits]
+        if self._words != self._digits:
+            orders.append(self._words)
+        for pairs in orders:
+            for match in plain_matches(bytes.fromhex(b"".join(pairs).decode("ascii"))):
+                yield Finding(match[0], self._places[match.start()], self._places[match.end() - 1] + 2, ("hex-list",))
+
+
+def line_start(content: bytes, start: int) -> int:
+    """Return where the line around `start` begins.
+
+    In a line longer than any line of a dump, the dump may begin anywhere before `start`.
+    """
+    newline = content.rfind(b"\n", max(0, start - MAX_LINE), start)
+    return newline + 1 if newline >= 0 or start < MAX_LINE else start - MAX_LINE // 2
+
+
+def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
+    """Yield the tokens in the dump around a needle at `start`. At most `max_lines()` lines are read."""
+    line = line_start(content, start)
+    before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
+    # The first letters of the token may be at the end of the previous line.
+    begin = before if content[line - 1 : line] == b"\n" and line - before <= MAX_LINE else line
+    following = _line_at(content, line, min(len(content), line + MAX_LINE))
+    if following is None or len(following["bytes"]) < _FEW_DIGITS:
+        return
+    count = max_lines()
+    yield from _found(_lines(content, max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count, count))
+
+
+def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    """Yield the tokens in every dump that begins in `content[begin:end]`.
+
+    Raises:
+        LimitReachedError: the document has used up its limit on work.
+    """
+    first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
+    yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
+
+
+def _paid(lines: Iterator[Match | None], meter: Meter) -> Iterator[Match | None]:
+    for line in lines:
+        meter.spend(LINE_STEPS)
+        yield line
+
+
+def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[Match | None]:
+    """Yield each parsed line from `begin` on, None for a line that is not part of a dump."""
+    at, end = begin, min(end, len(content))
+    while at < end and count != 0:
+        yield _line_at(content, at, min(at + MAX_LINE, end))
+        newline = content.find(b"\n", at, end)
+        at = newline + 1 if newline >= 0 else end
+        count = count - 1 if count is not None else None
+
+
+def _line_at(content: bytes, at: int, end: int) -> Match | None:
+    newline = content.find(b"\n", at, end)
+    end = newline if newline >= 0 else end
+    line = _LINE.match(content, at, end)
+    if line is not None and line.end("bytes") == end:
+        return line
+    inside = _LINE_INSIDE.finditer(content, at, end)
+    return max((*inside, *([] if line is None else [line])), key=_byte_letters, default=None)
+
+
+def _byte_letters(line: Match) -> int:
+    return len(line["bytes"])
+
+
+def _found(lines: Iterator[Match | None]) -> Iterator[Finding]:
+    block = _Block()
+    last: Match | None = None
+    for line in lines:
+        if last is not None:
+            block.add(last, _size(last, line))
+        if line is None and last is not None:
+            yield from block.findings()
+            block = _Block()
+        last = line
+    if last is not None:
+        block.add(last, MAX_LINE)
+    yield from block.findings()
+
+
+def _size(line: Match, following: Match | None) -> int:
+    """Return the number of bytes in a line, computed from the offset of the next line.
+
+    The digits in the line are not counted, because its text column may look like further bytes.
+    """
+    if line["record"] is not None:
+        return int(line["record"], 16)
+    if line["srecord"] is not None:
+        # The count includes the address and a checksum of one byte. The address has one byte more than the number of
+        # the record's type: type 1 has an address of two bytes.
+        return max(0, int(line["srecord"], 16) - int(line["type"]) - 2)
+    begin, end = _offset(line), _offset(following) if following is not None else b""
+    # `od` writes offsets of seven octal digits, and `hexdump` writes offsets of seven hexadecimal digits. Neither of
+    # these outputs has a text column.
+    if not begin or not end or len(begin) == 7:
+        return MAX_LINE
+    size = int(end, 16) - int(begin, 16)
+    return size if 0 < size <= MAX_LINE else MAX_LINE
+
+
+def _offset(line: Match) -> bytes:
+    return line["offset"] or line["boxed"] or line["wide"] or line["short"] or b""

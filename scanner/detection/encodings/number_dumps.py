@@ -1,0 +1,102 @@
+"""Decoder of dumps that show each byte as a character or as an octal, decimal or binary number: `od` and `xxd -b`.
+
+The offset of the second line is the needle. So a dump is found from its beginning, whatever it contains.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from scanner.detection.encodings.encoded_lines import EncodedLines
+
+OFFSETS = (b"0000020 ", b"00000006:")
+"""The second offset in the dumps of `od` and `xxd -b`."""
+MAX_DUMP_BYTES = 16 << 20
+"""Letters of one dump that are decoded. The rest of a longer dump is not decoded."""
+
+_MAX_LINE = 256
+_FIELD = 4
+"""Columns of a character in the output of `od -c`."""
+_LINE = re.compile(rb"[0-9A-Fa-f]{7,8}:?(?=[ \t])")
+_FIRST_LINE = re.compile(rb"0{7,8}:?[ \t]")
+_END = re.compile(rb"(?:[0-9A-Fa-f]{7,8}|\*)[ \t\r]*+$")
+_Parser = Callable[[bytes], bytes]
+
+
+class _Numbers(NamedTuple):
+    """How a kind of dump writes numbers: their pattern, their base, and the bytes that each stands for.
+
+    Words are little-endian, as on nearly all machines.
+    """
+
+    field: re.Pattern[bytes]
+    base: int
+    size: int = 1
+
+    def bytes_of(self, line: bytes) -> bytes:
+        """Return the bytes of a line without its offset."""
+        found = b""
+        for field in line.split():
+            value = int(field, self.base) if self.field.fullmatch(field) else -1
+            if value < 0 or value >> 8 * self.size:
+                break
+            found += value.to_bytes(self.size, "little")
+        return found
+
+
+def _characters(line: bytes) -> bytes:
+    """Return the characters of a line of `od -c` or `od -a` without its offset."""
+    fields = (line[at : at + _FIELD].strip() for at in range(0, len(line.rstrip(b"\r")), _FIELD))
+    # An escape or a name of several letters, such as `\n` or `nul`, is no character of a token.
+    return bytes(field[0] if len(field) == 1 else 0 if field else 0x20 for field in fields)
+
+
+_PARSERS: tuple[_Parser, ...] = (
+    _characters,
+    _Numbers(re.compile(rb"[0-3][0-7]{2}"), 8).bytes_of,
+    _Numbers(re.compile(rb"[01][0-7]{5}"), 8, 2).bytes_of,
+    _Numbers(re.compile(rb"[0-9]{1,3}"), 10).bytes_of,
+    _Numbers(re.compile(rb"[0-9]{1,5}"), 10, 2).bytes_of,
+    _Numbers(re.compile(rb"[01]{8}"), 2).bytes_of,
+)
+
+
+def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
+    """Yield the decoded dump whose second line begins at `second`, once for each way in which its numbers can be read.
+
+    Digits may be octal or decimal. The work is linear in the dump's size.
+    """
+    begin = content.rfind(b"\n", max(0, second - 1 - _MAX_LINE), second - 1) + 1
+    head = _FIRST_LINE.match(content, begin, second)
+    if head is None or second - begin > _MAX_LINE:
+        return
+    size = 6 if content.startswith(OFFSETS[1], second) else 16
+    first = content[head.end() - 1 : second - 1]
+    for parse in _PARSERS:
+        if len(parse(first)) == size:
+            yield _decoded(content, begin, parse)
+
+
+def begins_dump(content: bytes, second: int) -> bool:
+    """Return whether the second line of a dump begins at `second`."""
+    begin = content.rfind(b"\n", max(0, second - 1 - _MAX_LINE), second - 1) + 1
+    head = _FIRST_LINE.match(content, begin, second)
+    return head is not None and any(len(parse(content[head.end() - 1 : second - 1])) in (6, 16) for parse in _PARSERS)
+
+
+def _decoded(content: bytes, begin: int, parse: _Parser) -> EncodedLines:
+    pieces: list[bytes] = []
+    at, last = begin, min(len(content), begin + MAX_DUMP_BYTES)
+    while at < last:
+        newline = content.find(b"\n", at, min(last, at + _MAX_LINE))
+        end = newline if newline >= 0 else min(last, at + _MAX_LINE)
+        line = content[at:end]
+        offset = _LINE.match(line)
+        if offset is None and _END.match(line) is None:
+            break
+        # An asterisk stands for repeated lines.
+        pieces.append(parse(line[offset.end() :]) if offset is not None else b"\0")
+        at = end + 1
+    return EncodedLines(b"".join(pieces), "number-list", min(at, len(content)), is_cut=at >= begin + MAX_DUMP_BYTES)

@@ -1,0 +1,380 @@
+"""Recognition of encoded tokens in text: decides whether a token begins at a hit of the matcher, and in which encoding.
+
+The modules `engine` and `runs` open containers and decode long runs of base64 and hex. This module does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from scanner.detection.encodings.base64_tokens import base64_findings_at, base64_findings_in
+from scanner.detection.encodings.hex_dumps import MAX_LINE, dump_findings_at, dump_findings_in
+from scanner.detection.findings import Finding
+from scanner.detection.limits import Meter
+from scanner.detection.patterns.joints import joint_kind, unit_kind, unit_value
+from scanner.detection.patterns.matcher import DECODED, Hit, Window
+from scanner.detection.patterns.needles import Kind, plain_needle
+from scanner.detection.patterns.token_formats import TokenFormat, derived_from_formats
+from scanner.detection.patterns.token_patterns import Match, Pattern, TokenPatterns, token_patterns
+
+MAX_WRAPS = 2
+"""Line breaks inside one token. A wrapped token has at most this many. A column of short words has more."""
+
+LOOK_STEPS: dict[Kind, int] = {
+    "token": 1000,
+    "hex": 3000,
+    "list": 3000,
+    "wide": 150,
+    "base64": 1500,
+    "wide_base64": 1500,
+    "run": 300,
+    "stream": 100,
+}
+"""Steps charged for one look at a hit of each kind, ten nanoseconds each, as measured on repeated needles."""
+
+_SEARCH_STEPS = 8
+"""Steps charged per byte of a window that patterns search.
+
+In a window with many needles, the patterns fail quickly, in C.
+"""
+
+_DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;]")
+
+_RECORD_START = re.compile(rb"[:S]")
+_RECORD_HEADER = 10
+"""Letters of an S-record before the last byte of its address; in an Intel HEX record, there are seven."""
+_ADDRESS = re.compile(rb"0x[0-9a-f]{3,16}(?: <[^<>\n]{1,80}>)?:\t")
+_SPLIT_SPAN = 1024
+_SPLIT_LINES = 6
+"""Largest distance, in bytes and in lines, between two string literals of one program. One literal has the prefix of a
+token, and the other has the rest.
+"""
+
+# A translation table that replaces every character outside the base64 alphabet by a space.
+_WORDS_ONLY = bytes(
+    byte if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/_-") else 32 for byte in range(256)
+)
+
+MAX_ENCODED_BYTES = 4096
+"""Bytes from the first to the last letter of an encoded token. A token whose letters are all escaped and on lines of
+their own is shorter. The limit keeps the work per hit constant."""
+
+
+@derived_from_formats
+def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
+    """Return, for each plain needle (the first bytes of a prefix), the patterns of the tokens that begin with it."""
+    found: dict[bytes, tuple[Pattern, ...]] = {}
+    for patterns in token_patterns():
+        needle = plain_needle(patterns.form.prefix.encode())
+        found[needle] = (*found.get(needle, ()), patterns.plain)
+    return found
+
+
+def ends_word(content: bytes, start: int) -> bool:
+    """Return whether markup after the letter at `start` shows that no token begins with that letter."""
+    return all(match(content, start + 1) for match in _ends_of_words())
+
+
+@derived_from_formats
+def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
+    return tuple(patterns.end_of_word.match for patterns in token_patterns())
+
+
+def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
+    """Yield every token that begins at one of the window's hits.
+
+    Plain tokens come first. The search for them is not charged to the meter. Hits of the needle kinds `run` and
+    `stream` are ignored here; the module `runs` handles them.
+
+    Raises:
+        LimitReachedError: the document has used up its limit on work.
+    """
+    if "token" in window.crowded:
+        yield from plain_tokens(content, window.begin, window.end, meter)
+    others: list[Hit] = []
+    plain_patterns, formats = _plain_patterns(), len(token_patterns())
+    for start, needle in window.hits:
+        is_plain = False
+        for pattern in plain_patterns.get(needle.text, ()):
+            match = pattern.match(content, start)
+            if match is not None:
+                is_plain = True
+                yield Finding(match[0], start, match.end())
+        if not is_plain and needle.kind not in DECODED:
+            others.append((start, needle))
+    for start, needle in others:
+        meter.spend(LOOK_STEPS[needle.kind] * formats)
+        yield from findings_at(content, start, needle.kind)
+    for kind in sorted(window.crowded - DECODED):
+        yield from _searched(content, kind, window.begin, window.end, meter)
+
+
+def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    """Yield the plain tokens that start in `content[begin:end]`, in linear time for any content.
+
+    If the document has reached its limit of tokens, only count the tokens, which is several times faster.
+    """
+    for patterns in token_patterns():
+        if meter.full:
+            last = min(len(content), end + patterns.form.length - 1)
+            meter.turn_away(patterns.plain.findall(content, begin, last))
+            continue
+        for match in starting_in(patterns.plain, content, begin, end):
+            yield Finding(match[0], match.start(), match.end())
+
+
+def _token_at(content: bytes, start: int) -> Iterator[Finding]:
+    """Yield the tokens whose first letter, plain or escaped, is at `start`."""
+    for patterns in token_patterns():
+        if patterns.end_of_word.match(content, start + 1):
+            continue
+        match = patterns.plain.match(content, start)
+        if match is not None:
+            yield Finding(match[0], start, match.end())
+            continue
+        match = patterns.units.match(content, start, start + MAX_ENCODED_BYTES)
+        if match is not None:
+            finding = _units_finding(match, patterns)
+            if finding is not None:
+                yield finding
+            continue
+        yield from _decimal_escapes(content, start, patterns)
+        yield from _split_literal(content, start, patterns)
+        yield from _marked_end(content, start, patterns)
+
+
+def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
+    match = patterns.decimal_escapes.match(content, start, start + MAX_ENCODED_BYTES)
+    if match is not None:
+        codes = [unit[0] if len(unit) == 1 else int(unit.lstrip(b"\\")) for unit in match.captures("unit")]
+        if max(codes) < 128:
+            yield from _checked(bytes(codes), match, patterns, "decimal-escape")
+
+
+def _split_literal(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
+    """Yield the token whose beginning is a string literal at `start` and whose rest is another literal nearby."""
+    form, part = patterns.form, b""
+    first = patterns.lone_prefix.match(content, start)
+    if first is None:
+        first = patterns.first_part.match(content, start)
+        if first is None:
+            return
+        part = first["part"]
+    rest = _word_near(content, start, first.end(), form, form.body_length - len(part), quoted=bool(part))
+    if rest is not None:
+        token = form.prefix.encode() + part + content[rest : rest + form.body_length - len(part)]
+        begin, end = min(start, rest), max(first.end(), rest + form.body_length - len(part))
+        yield Finding(token, begin, end, ("split-literal",))
+
+
+def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: int, *, quoted: bool) -> int | None:
+    """Return the offset of a word that may be the rest of a token whose beginning is `content[start:end]`, or None.
+
+    Search the lines after `end` first, then the lines before `start`.
+
+    Args:
+        form: The token's format. All letters of the word must be in its alphabet.
+        length: The number of letters of the word.
+        quoted: Whether the word must be a whole string literal.
+    """
+    spans = ((end - quoted, min(len(content), end + _SPLIT_SPAN)), (max(0, start - _SPLIT_SPAN), start))
+    for is_before, (begin, stop) in enumerate(spans):
+        words = content[begin:stop].translate(_WORDS_ONLY).split()
+        for word in reversed(words) if is_before else words:
+            if len(word) != length or not form.may_contain(word):
+                continue
+            at = content.rfind(word, begin, stop) if is_before else content.find(word, begin, stop)
+            gap = (at + length, start) if is_before else (end, at)
+            around = content[at - 1 : at] + content[at + length : at + length + 1].replace(b"\\", b'"')
+            is_literal = not around.strip(b"\"'`") if quoted else around[1:] != b"="
+            if is_literal and content.count(b"\n", *gap) <= _SPLIT_LINES:
+                return at
+    return None
+
+
+def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
+    """Yield the token whose last letter has its high bit set, as in ASCII strings that the serializer Kryo writes."""
+    match = patterns.marked_end.match(content, start)
+    if match is not None:
+        yield from _checked(match[0][:-1] + bytes((match[0][-1] & 0x7F,)), match, patterns, "kryo")
+
+
+def findings_at(content: bytes, start: int, kind: Kind) -> Iterator[Finding]:
+    """Yield every token at a hit of a kind other than `run` and `stream`.
+
+    Read at most MAX_ENCODED_BYTES for each token.
+    """
+    return _LOOKS[kind](content, start)
+
+
+def _units_finding(match: Match, patterns: TokenPatterns) -> Finding | None:
+    units, joints = match.captures("unit"), match.captures("joint")
+    token = bytes(map(unit_value, units))
+    kinds = [joint_kind(joint) for joint in joints]
+    if not patterns.plain.fullmatch(token) or kinds.count("wrapped") > MAX_WRAPS:
+        return None
+    escaped = max(units, key=len)
+    name = unit_kind(escaped) if len(escaped) > 1 else (kinds[0] if kinds else "plain")
+    return Finding(token, match.start(), match.end(), (name,))
+
+
+def starting_in(pattern: Pattern, content: bytes, begin: int, end: int) -> Iterable[Match]:
+    """Yield every match that starts in `content[begin:end]`, including overlapping matches."""
+    for match in pattern.finditer(content, begin, min(len(content), end + MAX_ENCODED_BYTES), overlapped=True):
+        if match.start() >= end:
+            return
+        yield match
+
+
+def _hex_at(content: bytes, start: int) -> Iterator[Finding]:
+    is_found = False
+    for patterns in token_patterns():
+        match = patterns.hexadecimal.match(content, start)
+        if match is not None:
+            is_found = True
+            yield from _hex_finding(match, patterns)
+    if not is_found:
+        yield from dump_findings_at(content, start)
+
+
+def _hex_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
+    return _checked(bytes.fromhex(match[0].decode("ascii")), match, patterns, "hex")
+
+
+def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str) -> Iterator[Finding]:
+    """Yield the match if it is a token.
+
+    The patterns of encoded tokens accept every letter and digit, so check the decoded token here.
+    """
+    if patterns.plain.fullmatch(token):
+        yield Finding(token, match.start(), match.end(), (encoding,))
+
+
+def _list_at(content: bytes, start: int) -> Iterator[Finding]:
+    # A needle that begins with zeros is the end of the header of an S-record or Intel HEX record. Tables of numbers
+    # also have such digits, so require the first letter of a record.
+    if content.startswith(b"00", start) and not _RECORD_START.search(content, max(0, start - _RECORD_HEADER), start):
+        return
+    number = _DECIMAL_START.match(content, start)
+    if number is not None:
+        for patterns in token_patterns():
+            match = patterns.decimal_list.match(content, start, start + MAX_ENCODED_BYTES)
+            if match is not None:
+                yield from _decimal_list_finding(match, patterns)
+        if len(number[0]) == 4:
+            # Three digits and a separator cannot be a hexadecimal byte.
+            return
+    wide = False
+    for patterns in token_patterns():
+        match = patterns.wide_hex_list.match(content, start, start + MAX_ENCODED_BYTES)
+        if match is not None:
+            wide = True
+            yield from _hex_list_finding(match, patterns)
+    if wide:
+        return
+    matches = [
+        (match, patterns)
+        for patterns in token_patterns()
+        if (match := patterns.hex_list.match(content, start, start + MAX_ENCODED_BYTES)) is not None
+    ]
+    # In a match with a line break, digits may be an offset or the text column of a dump. Read it as a dump first.
+    is_list = content.startswith(b"0x", start) and not _is_after_address(content, start)
+    may_be_dump = not is_list and (not matches or any(b"\n" in match[0] for match, _ in matches))
+    found = list(dump_findings_at(content, start)) if may_be_dump else []
+    yield from found
+    if not found:
+        for match, patterns in matches:
+            yield from _hex_list_finding(match, patterns)
+
+
+def _is_after_address(content: bytes, start: int) -> bool:
+    """Return whether the line around offset `start` begins with an address, as GDB's `x/8xb` prints it."""
+    line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
+    return _ADDRESS.match(content, line, start) is not None
+
+
+def _hex_list_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
+    body = bytes(int(unit, 16) for unit in match.captures("unit"))
+    return _checked(patterns.form.prefix.encode() + body, match, patterns, "hex-list")
+
+
+def _decimal_list_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
+    body = bytes(int(unit) for unit in match.captures("unit"))
+    return _checked(patterns.form.prefix.encode() + body, match, patterns, "decimal-list")
+
+
+def _wide_at(content: bytes, start: int) -> Iterator[Finding]:
+    for pattern, step, name in _wide_patterns():
+        match = pattern.match(content, start)
+        if match is not None:
+            yield Finding(match[0][::step], start, match.end(), (name,))
+
+
+@derived_from_formats
+def _wide_patterns() -> tuple[tuple[Pattern, int, str], ...]:
+    """Return the patterns of tokens in UTF-16 and UTF-32, each with the bytes per character and the encoding's name."""
+    return tuple(
+        wide for patterns in token_patterns() for wide in ((patterns.utf16, 2, "utf-16"), (patterns.utf32, 4, "utf-32"))
+    )
+
+
+def _wide_base64_at(content: bytes, start: int) -> Iterator[Finding]:
+    narrow = content[start : start + MAX_ENCODED_BYTES : 2]
+    for finding in base64_findings_at(narrow, 0):
+        yield finding._replace(start=start, end=start + 2 * finding.end, encoding=("utf-16", "base64"))
+
+
+_LOOKS = {
+    "token": _token_at,
+    "hex": _hex_at,
+    "list": _list_at,
+    "wide": _wide_at,
+    "base64": base64_findings_at,
+    "wide_base64": _wide_base64_at,
+}
+
+
+def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    """Search a window with very many hits of one kind for tokens of that kind.
+
+    The patterns search the whole window in C, which is faster than a look at each hit.
+    """
+    meter.spend(_SEARCH_STEPS * (end - begin) * len(token_patterns()))
+    if kind == "token":
+        yield from _searched_escapes(content, begin, end, meter)
+    elif kind == "hex":
+        for patterns in token_patterns():
+            for match in starting_in(patterns.hexadecimal, content, begin, end):
+                yield from _hex_finding(match, patterns)
+        yield from dump_findings_in(content, begin, end, meter)
+    elif kind == "list":
+        for patterns in token_patterns():
+            for pattern in (patterns.hex_list, patterns.wide_hex_list):
+                for match in starting_in(pattern, content, begin, end):
+                    yield from _hex_list_finding(match, patterns)
+            for match in starting_in(patterns.decimal_list, content, begin, end):
+                yield from _decimal_list_finding(match, patterns)
+        yield from dump_findings_in(content, begin, end, meter)
+    elif kind == "wide":
+        for pattern, step, name in _wide_patterns():
+            for match in starting_in(pattern, content, begin, end):
+                yield Finding(match[0][::step], match.start(), match.end(), (name,))
+    elif kind == "base64":
+        yield from base64_findings_in(content, begin, end, meter)
+    elif kind == "wide_base64":
+        for first in (begin, begin + 1):
+            narrow = content[first : end + MAX_ENCODED_BYTES : 2]
+            for finding in base64_findings_in(narrow, 0, (end - first + 1) // 2, meter):
+                start, stop = first + 2 * finding.start, first + 2 * finding.end
+                yield finding._replace(start=start, end=stop, encoding=("utf-16", "base64"))
+
+
+def _searched_escapes(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
+    for patterns in token_patterns():
+        for match in starting_in(patterns.escaped, content, begin, end):
+            meter.spend(LOOK_STEPS["token"])
+            units = patterns.units.match(content, match.start(), match.start() + MAX_ENCODED_BYTES)
+            finding = _units_finding(units, patterns) if units is not None else None
+            if finding is not None:
+                yield finding

@@ -1,0 +1,381 @@
+"""Search for runs: texts of base64 or hex letters that may encode more than one plain token.
+
+A needle finds each run that begins with nested base64 or with a compressed stream. Other runs are found by their
+length. The engine scans the decoded bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import itemgetter
+from typing import NamedTuple
+
+import regex
+
+from scanner.detection.containers.media import is_media
+from scanner.detection.containers.picture_runs import picture_at
+from scanner.detection.encodings.encoded_lines import LINE_STARTS, EncodedLines, lines_at
+from scanner.detection.encodings.encoded_streams import STREAM_STARTS, encoded_stream_at
+from scanner.detection.encodings.number_dumps import begins_dump, dumps_at
+from scanner.detection.encodings.run_streams import (
+    BASE64_LETTERS,
+    PROOF_BYTES,
+    RUN_PIECE,
+    begins_stream,
+    decoded_base64,
+)
+from scanner.detection.findings import Finding, Segments, wrapped
+from scanner.detection.limits import Meter
+from scanner.detection.patterns.matcher import DECODED, LONG_RUN, Window, is_run_at, run_start
+from scanner.detection.patterns.token_formats import derived_from_formats, max_token_length, min_token_length
+from scanner.detection.patterns.token_patterns import plain_prefixes
+
+NESTED_SPAN = 512
+"""Bytes decoded after a needle of nested base64: 76 letters for a token of 40 bytes, and room for line breaks."""
+
+# To test whether a run is a stream, first 160 of its letters are decoded, and 4096 only if 160 are too few to decide.
+_HEAD_LETTERS = (160, 4096)
+_ALL_SHIFTS = 4096
+_MIN_LINE_LENGTH = 44
+_JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Za-z+/])"
+_RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
+_LETTER = re.compile(rb"[0-9A-Za-z+/_-]")
+_LETTERS_HERE = re.compile(rb"[0-9A-Za-z+/_-]*+")
+_LINES = re.compile(rb"(?:[0-9A-Za-z+/_\-\r\n]++|\\++(?=[nr]))*+={0,2}")
+_HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
+_MAX_GAP = 24
+_MAX_GLUE = 64
+"""How many letters of the same run may precede a stream. A needle further inside a run is a coincidence."""
+
+_NESTED_LOOK_STEPS = 300
+_RUN_STEPS = 2
+_INSIDE_STEPS = 200
+_INSIDE_SPAN = 4096
+_ENCODED_STEPS = 1_500
+_STEPS_PER_DUMP_LETTER = 10
+_DUMP_START = b"00"
+_HEAD_STEPS = 500
+_HEAD_STEPS_PER_LETTER = 20
+"""Steps of ten nanoseconds charged for each letter that is examined, as measured on repeated needles."""
+
+_LONG_PROOF_BYTES = 512
+"""Inflated bytes that prove a stream in a run that is longer than its head."""
+
+_NESTED_LOOK = 96
+# This pattern matches backwards from its end, so that it fails immediately if no line break is near.
+_LINE_BEFORE = regex.compile(rb"(?r)[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}[0-9A-Za-z+/_-]{0,64}")
+_WIDE = rb"%c\x00"
+_ALL_LETTERS = bytes(BASE64_LETTERS)
+
+
+@derived_from_formats
+def min_run_length() -> int:
+    """Return the number of base64 letters that encode the shortest token."""
+    return -(-4 * min_token_length() // 3)
+
+
+def _nested_letters(length: int) -> int:
+    """Return the number of letters of a token of `length` bytes that is encoded twice in base64, in whole groups."""
+    for _ in range(2):
+        length = 4 * -(-(length + 2) // 3)
+    return length
+
+
+@derived_from_formats
+def _min_run() -> re.Pattern[bytes]:
+    return re.compile(rb"[0-9A-Za-z+/_-]{%d}" % min_run_length())
+
+
+@derived_from_formats
+def _short_run() -> re.Pattern[bytes]:
+    return re.compile(rb"[0-9A-Za-z+/_-]{%d,}+" % min_run_length())
+
+
+@derived_from_formats
+def _nested_likely() -> regex.Pattern[bytes]:
+    """Return a pattern that matches a decoded run which is base64 again or begins with a token in UTF-16."""
+    wide = b"|".join(b"".join(_WIDE % byte for byte in prefix[:3]) for prefix in plain_prefixes())
+    return regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|" + wide + rb")")
+
+
+class Run(NamedTuple):
+    """A decoded run. `raw` has its encoded bytes, which begin at `start` in the content."""
+
+    decoded: bytes
+    encoding: str
+    start: int
+    raw: bytes
+
+    def outside(self, inner: list[Finding]) -> Iterator[Finding]:
+        """Yield the findings in the decoded bytes, with spans in the content and with this run's encoding added."""
+        segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
+        for finding in inner:
+            if segments is None or finding.members:
+                start, end = self.start, self.start + len(self.raw)
+            else:
+                start, end = self._span(segments, finding)
+            yield finding._replace(start=start, end=end, encoding=wrapped((self.encoding,), finding.encoding))
+
+    def _segments(self) -> Segments:
+        raw = self.raw
+        pieces = []
+        for match in RUN_PIECE.finditer(raw):
+            begin, end = match.span()
+            # The `n` or `r` of an escaped line break (`\n`, `\r`) is not part of the encoded text.
+            if begin and raw[begin - 1] == 0x5C and raw[begin] in b"rn":
+                begin += 1
+            pieces.append((begin, end))
+        return Segments(pieces)
+
+    def _span(self, segments: Segments, finding: Finding) -> tuple[int, int]:
+        per_byte = (2, 1) if self.encoding == "hex" else (4, 3)
+        first = finding.start * per_byte[0] // per_byte[1]
+        last = max(first, -(-finding.end * per_byte[0] // per_byte[1]) - 1)
+        return self.start + segments.origin(first), self.start + segments.origin(last) + 1
+
+
+def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
+    """Yield the decoded runs at the `run` and `stream` needles of a window.
+
+    Raises:
+        LimitReachedError: a limit of the document is reached.
+    """
+    hits = sorted((hit for hit in window.hits if hit[1].kind in DECODED), key=itemgetter(0))
+    if "run" in window.crowded:
+        yield from _crowded_runs(content, window, meter)
+    covered = glued_until = -1
+    # For each alignment of the groups (offset modulo four): the offset up to which the content was already decoded.
+    decoded_until = [-1] * 4
+    for start, needle in hits:
+        if needle.kind == "run":
+            begin = _group_start(content, start, -needle.lead)
+            if begin < decoded_until[begin % 4]:
+                continue
+            meter.spend(_NESTED_LOOK_STEPS)
+            if not nested_is_likely_at(content, start, needle.lead):
+                continue
+            raw = _RUN.match(content, begin, begin + NESTED_SPAN)
+            if raw is not None:
+                decoded = decoded_base64(raw[0])
+                meter.decode(len(decoded))
+                letters = RUN_PIECE.match(raw[0])
+                decoded_until[begin % 4] = (
+                    begin + (letters.end() if letters else 0) - _nested_letters(max_token_length())
+                )
+                yield Run(decoded, "base64", begin, raw[0])
+        elif start > covered or start <= glued_until:
+            begin = start + needle.lead
+            meter.spend(_INSIDE_STEPS)
+            start_of = content[begin : begin + 2]
+            if start_of in LINE_STARTS or start_of == _DUMP_START:
+                for block in _blocks_at(content, begin, meter):
+                    covered = block.end
+                    yield _paid_run(block, content, begin, meter)
+                continue
+            if _is_inside_run(content, begin):
+                # All further needles in the same line of letters are inside the run as well, so skip them.
+                line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
+                covered = line.end() if line is not None else begin
+                continue
+            if start_of in STREAM_STARTS:
+                meter.spend(_ENCODED_STEPS)
+                encoded = encoded_stream_at(content, begin, inflate=meter.limits.opens)
+                if encoded is not None:
+                    covered = encoded.end
+                    yield _paid_run(encoded, content, begin, meter)
+                continue
+            run = _stream_run(content, begin, meter)
+            if run is not None:
+                # The letters before a real stream may look like a stream by chance, so test the needles close behind
+                # this one as well.
+                glued_until = begin + _MAX_GLUE if start > covered else glued_until
+                covered = begin + len(run.raw)
+                yield run
+
+
+def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLines]:
+    """Yield the encoded lines, or the dumps, that begin at `begin`. Dumps cost work by their letters.
+
+    Raises:
+        LimitReachedError: a limit of the document is reached.
+    """
+    if content[begin : begin + 2] != _DUMP_START:
+        if (lines := lines_at(content, begin)) is not None:
+            yield lines
+        return
+    for dump in dumps_at(content, begin):
+        meter.spend(_STEPS_PER_DUMP_LETTER * (dump.end - begin))
+        yield dump
+
+
+def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> Run:
+    meter.decode(len(block.decoded))
+    if block.is_cut:
+        meter.note("member_size")
+    return Run(block.decoded, block.encoding, begin, content[begin : block.end])
+
+
+def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
+    """Yield every run of a window with many `run` needles, decoded once for each alignment of its groups."""
+    begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
+    meter.spend(_RUN_STEPS * (end - begin))
+    for match in _RUN.finditer(content, begin, end):
+        raw = match[0]
+        if len(raw) < _nested_letters(min_token_length()) - 4:
+            continue
+        for phase in islice(_LETTER.finditer(raw), 4):
+            part = raw[phase.start() :]
+            decoded = decoded_base64(part)
+            meter.decode(len(decoded))
+            yield Run(decoded, "base64", match.start() + phase.start(), part)
+
+
+def _group_start(content: bytes, start: int, letters: int) -> int:
+    """Return the start of a base64 group: the offset that is `letters` base64 letters before `start`.
+
+    Other bytes, such as line breaks, are not counted. Look at no more than `_MAX_GAP` bytes.
+    """
+    begin = start
+    while letters and begin and start - begin < _MAX_GAP:
+        begin -= 1
+        letters -= content[begin] in BASE64_LETTERS
+    return begin
+
+
+def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
+    """Return whether the base64 letters around the `run` needle at `start` may contain a token.
+
+    They may if they decode to base64 again, or to the prefix of a token in UTF-16. `lead` is the needle's `lead`.
+    """
+    begin = _group_start(content, start, -lead)
+    raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
+    return raw is not None and _nested_likely().match(decoded_base64(raw[0])) is not None
+
+
+def stream_begins_at(content: bytes, begin: int) -> bool:
+    """Return whether a compressed stream in base64, uuencode or a git patch begins at `begin`.
+
+    For base64, a run must begin there, and its decoded bytes must begin with a valid stream.
+    """
+    if content[begin : begin + 2] in LINE_STARTS:
+        return lines_at(content, begin) is not None
+    if content[begin : begin + 2] == _DUMP_START:
+        return begins_dump(content, begin)
+    if _is_inside_run(content, begin):
+        return False
+    if content[begin : begin + 2] in STREAM_STARTS:
+        return encoded_stream_at(content, begin, inflate=True) is not None
+    return any(_head_begins_stream(content, begin, letters) for letters in _HEAD_LETTERS)
+
+
+def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
+    """Return whether the first `letters` letters of a run begin a stream, or None if they are too few to decide."""
+    head = _RUN.match(content, begin, begin + letters)
+    return head is not None and begins_stream(decoded_base64(head[0]), inflate=inflate)
+
+
+def _is_inside_run(content: bytes, begin: int) -> bool:
+    """Return whether a run of base64 began long before `begin`, on the same line or on the previous line."""
+    before = content[max(0, begin - _MAX_GLUE) : begin]
+    if len(before) == _MAX_GLUE and not before.translate(None, _ALL_LETTERS):
+        return True
+    if b"\n" not in before and b"\\" not in before:
+        return False
+    return _LINE_BEFORE.match(content, max(0, begin - _MAX_GLUE - 2 * _MIN_LINE_LENGTH), begin) is not None
+
+
+def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
+    """Return the run at a needle if it is a compressed stream in base64, else None."""
+    begins: bool | None = None
+    for letters in _HEAD_LETTERS:
+        head = _RUN.match(content, begin, begin + letters)
+        size = head.end() - begin if head is not None else 0
+        meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * size)
+        # A run that goes on after these letters may have megabytes. Require a stronger proof before decoding them.
+        proof = _LONG_PROOF_BYTES if size == letters else PROOF_BYTES
+        opens = meter.limits.opens
+        begins = begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
+        if begins is not None or size < letters:
+            break
+    if not begins:
+        return None
+    most = meter.limits.member_bytes
+    whole = _RUN.match(content, begin, begin + most)
+    if whole is None:
+        return None
+    if whole.end() == begin + most:
+        meter.note("member_size")
+    decoded = decoded_base64(whole[0])
+    meter.decode(len(decoded))
+    return Run(decoded, "base64", begin, whole[0])
+
+
+def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
+    """Yield the decoded runs of base64 or hex at `spots` that have at least `min_run_length()` letters.
+
+    Raises:
+        LimitReachedError: a limit of the document is reached.
+    """
+    covered = -1
+    for spot in spots:
+        if spot < covered or not (is_run_at(content, spot) or _min_run().match(content, spot)):
+            continue
+        begin = run_start(content, max(covered, 0), spot)
+        while begin < spot and content[begin] in b"\r\n":
+            begin += 1
+        picture = picture_at(content, begin)
+        if picture is not None:
+            covered = picture.end
+            meter.decode(len(picture.texts))
+            yield Run(picture.texts, "base64", begin, content[begin:covered])
+            continue
+        after = _LINES.match(content, spot)
+        end = covered = after.end() if after is not None else spot
+        while begin < end and content[begin] in b"\r\n":
+            begin += 1
+        if end - begin >= min_run_length() and _in_long_lines(content, begin, end):
+            yield from _decoded_pieces(content, begin, end, meter)
+
+
+def run_spots(content: bytes) -> list[int]:
+    """Return the offsets of runs of at least `min_run_length()` letters. For long runs only, the matcher is faster."""
+    return [match.start() for match in _short_run().finditer(content)]
+
+
+def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
+    """Return whether a run's lines have more than 44 letters on average, unlike the lines of a list of words."""
+    breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
+    return breaks * _MIN_LINE_LENGTH < end - begin
+
+
+def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
+    """Decode a run in overlapping pieces that fit into memory, and yield each piece as a `Run`."""
+    most = meter.limits.member_bytes // 4 * 4
+    for at in range(begin, end, most):
+        raw = content[at : min(end, at + most + 4 * LONG_RUN)]
+        if _HEX_RUN.fullmatch(raw):
+            digits = b"".join(raw.split())
+            decoded = bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
+            meter.decode(len(decoded))
+            yield Run(decoded, "hex", at, raw)
+            continue
+        for shift in _shifts(raw):
+            shifted = raw[shift:] if shift else raw
+            decoded = decoded_base64(shifted)
+            meter.decode(len(decoded))
+            yield Run(decoded, "base64", at + shift, shifted)
+            if is_media(decoded):
+                # The magic number of a picture or font proves the alignment of the groups. Try no other alignment.
+                break
+
+
+def _shifts(raw: bytes) -> Iterable[int]:
+    """Return the possible numbers of letters before the encoded data, 0 to 3. Such letters shift the groups of four."""
+    if len(raw) <= _ALL_SHIFTS:
+        return range(4)
+    if not raw.rstrip(b"\r\n").endswith(b"="):
+        return (0,)
+    breaks = sum(map(raw.count, (b"\r", b"\n"))) + 2 * sum(map(raw.count, (b"\\r", b"\\n")))
+    return (0, shift) if (shift := (len(raw) - breaks) % 4) else (0,)

@@ -1,0 +1,316 @@
+"""Scan of the objects of one pack: finds tokens, and the paths and commits of the objects that contain them.
+
+A pack is scanned either in the process that received it, with candidates as the results, or in a confined process, with
+raw findings as the results. The caller passes the function that scans one object. This module starts no process and
+uses no network.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from scanner.detection.candidate_limits import MAX_CANDIDATES, OVER_LIMIT, CandidateLimits
+from scanner.detection.documents import is_lfs_pointer
+from scanner.detection.findings import Finding
+from scanner.detection.git.pack_codec import ObjectType
+from scanner.detection.git.pack_locations import Location, locate, parse_commit, tree_entries
+from scanner.detection.git.packs import OBJECT_COST, PackLimits, PackObject, PackReading
+
+T = TypeVar("T")
+
+OBJECT_NAME = "document"
+"""The name of an object in container paths, because its own path is not known while it is read."""
+MAX_CROWD = 64
+"""Objects with more findings than this come last, so that a flood of findings in one object does not hide a leak in
+another.
+"""
+MAX_BEYOND = 40_000
+"""Tokens of one pack beyond the limits of candidates that are still looked up. Each takes 41 bytes."""
+MAX_NOT_READ = 100
+"""Unread objects of one pack that are recorded one by one. Further ones are only counted."""
+POSTPONED_BYTES = 48 << 20
+"""Limit of the bytes of objects that wait in memory until all others were scanned.
+
+Further objects are opened at once.
+"""
+KEPT_BYTES = 64 << 20
+"""Bytes of the trees and commits of one pack that are kept in memory to find paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Generic[T]):
+    """The result of scanning one object.
+
+    Attributes:
+        found: The findings or candidates.
+        unread: Counts of what was not read, by reason.
+        content_digest: The content's SHA-256 in hex if a part of the object was not read, else empty.
+        is_deferred: Whether a separate reader will read the object later. Its place is then needed as well.
+        is_postponed: Whether the object has to be opened, after all other objects were scanned.
+    """
+
+    found: Sequence[T] = ()
+    unread: Mapping[str, int] = field(default_factory=dict)
+    content_digest: str = ""
+    is_deferred: bool = False
+    is_postponed: bool = False
+
+
+@dataclass(slots=True)
+class PackHit(Generic[T]):
+    """An object with findings.
+
+    `is_confirmed` means that the token store knows each of these tokens, so no limit on candidates applies to them.
+    """
+
+    oid: str
+    type: ObjectType
+    found: list[T]
+    is_confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokensBeyond:
+    """The tokens of one object that were found after the limit on candidates was reached, joined by line feeds."""
+
+    oid: str
+    type: ObjectType
+    tokens: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadPackObject:
+    """An object that was not read completely.
+
+    Attributes:
+        oid: The object's id, or empty for the pack itself.
+        digest: The content's SHA-256 in hex.
+        size: The content's size in bytes.
+    """
+
+    oid: str
+    type: ObjectType
+    reasons: tuple[str, ...]
+    digest: str
+    size: int
+
+
+@dataclass(slots=True)
+class PackScan(Generic[T]):
+    """The result of scanning the objects of one pack.
+
+    Attributes:
+        hits: The objects with findings, those with few findings first.
+        locations: Path and commit of objects, by object id.
+        unread: Counts of what was not read, by reason.
+        not_read: The first MAX_NOT_READ objects that were not read completely.
+        beyond: Tokens that were found after the limit on candidates was reached. The token store may know some of them.
+        reached: The ids of the wanted objects that the pack contains.
+        objects: The number of objects that were scanned.
+        bytes: The inflated bytes that were scanned.
+        is_all_located: Whether all trees were searched for paths. If so, an object without a location is in no tree.
+        is_over_limit: Whether a limit was reached. If so, several requests to the server for fewer objects each would
+            return more objects.
+        is_cut_off: Whether the pack is truncated.
+        is_damaged: Whether the pack is corrupt. The transfer may have damaged it.
+        unknown: The number of tokens in `beyond` that the token store did not know.
+    """
+
+    hits: list[PackHit[T]] = field(default_factory=list)
+    locations: dict[str, Location] = field(default_factory=dict)
+    unread: Counter[str] = field(default_factory=Counter)
+    not_read: list[UnreadPackObject] = field(default_factory=list)
+    beyond: list[TokensBeyond] = field(default_factory=list)
+    reached: set[str] = field(default_factory=set)
+    objects: int = 0
+    bytes: int = 0
+    is_all_located: bool = True
+    is_over_limit: bool = False
+    is_cut_off: bool = False
+    is_damaged: bool = False
+    unknown: int = 0
+
+
+def scan_objects(
+    pack: PackReading,
+    look: Callable[[PackObject, bytes], Look[T] | None],
+    key: Callable[[T], Hashable],
+    wants: Collection[str],
+    open_object: Callable[[PackObject, bytes], Look[T] | None] | None = None,
+    *,
+    token_of: Callable[[T], bytes] | None = None,
+) -> PackScan[T]:
+    """Scan every object of a pack, then find the places of the objects with findings.
+
+    Args:
+        pack: The pack. Its iteration must not have begun.
+        look: Scans one object, and returns None if nothing was found and everything was read. Its second argument is
+            the object's content, or the joined names of the entries for a tree.
+        key: Returns the same value for all findings of one token.
+        wants: Object ids. `PackScan.reached` lists the ids that the pack contains.
+        open_object: Scans an object that `look` marked as postponed. These objects are scanned last, so that a costly
+            object does not hide a plain token in another object.
+        token_of: Returns the token of a finding. If this function is given, tokens after the limit on candidates are
+            returned in `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
+    """
+    scanner = _Scanner[T](key, wants, token_of)
+    postponed: list[tuple[PackObject, bytes]] = []
+    room = POSTPONED_BYTES
+    for item in pack:
+        content = _names(item) if item.type == "tree" else item.content
+        scanner.begin(item, content)
+        seen = look(item, content)
+        if seen is not None and seen.is_postponed and open_object is not None:
+            if len(content) <= room:
+                room -= len(content) + OBJECT_COST
+                postponed.append((item, content))
+                continue
+            seen = open_object(item, content)
+        if seen is not None:
+            scanner.add(item, seen, len(content))
+    postponed.reverse()
+    while postponed and open_object is not None:
+        item, content = postponed.pop()
+        if (seen := open_object(item, content)) is not None:
+            scanner.add(item, seen, len(content))
+    return scanner.close(pack)
+
+
+class _Scanner(Generic[T]):
+    """The collector of the results for the objects of one pack. It applies the limits on candidates."""
+
+    def __init__(
+        self, key: Callable[[T], Hashable], wants: Collection[str], token_of: Callable[[T], bytes] | None
+    ) -> None:
+        self._key, self._wants, self._token_of = key, wants, token_of
+        self._room_beyond = 0 if token_of is None else MAX_BEYOND
+        self._scan = PackScan[T]()
+        self._limits = CandidateLimits()
+        self._crowded: list[PackHit[T]] = []
+        self._room = MAX_CANDIDATES
+        self._wanted: set[str] = set()
+        self._kept: list[PackObject] = []
+        self._kept_bytes = 0
+
+    def begin(self, item: PackObject, content: bytes) -> None:
+        """Count an object. Keep a tree or commit in memory, to find paths and commits at the end."""
+        scan = self._scan
+        scan.objects += 1
+        scan.bytes += len(content)
+        if item.oid in self._wants:
+            scan.reached.add(item.oid)
+        if item.type in ("commit", "tree"):
+            self._kept_bytes += len(item.content)
+            if self._kept_bytes <= KEPT_BYTES:
+                self._kept.append(item)
+        if item.type == "blob" and is_lfs_pointer(content):
+            scan.unread["lfs_pointer"] += 1
+
+    def add(self, item: PackObject, seen: Look[T], size: int) -> None:
+        """Add the result of scanning one object of `size` bytes. Objects with many findings are added last."""
+        scan = self._scan
+        self._wanted.add(item.oid)
+        if item.type == "commit" and (commit := parse_commit(item)):
+            scan.locations[item.oid] = Location("", item.oid, commit.committed_at)
+        scan.unread.update(seen.unread)
+        if seen.content_digest and len(scan.not_read) < MAX_NOT_READ:
+            reasons = tuple(sorted(seen.unread))
+            scan.not_read.append(UnreadPackObject(item.oid, item.type, reasons, seen.content_digest, size))
+        if len(seen.found) > MAX_CROWD:
+            self._crowded.append(PackHit(item.oid, item.type, list(seen.found[: self._room])))
+            self._set_aside(item.oid, item.type, seen.found[self._room :])
+            self._room -= len(self._crowded[-1].found)
+        elif taken := self._admitted(item.oid, item.type, seen.found):
+            scan.hits.append(PackHit(item.oid, item.type, taken))
+
+    def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
+        """Return the findings that are within the limits, and set the findings of further tokens aside."""
+        taken: list[T] = []
+        beyond: list[T] = []
+        for one in found:
+            key = self._key(one)
+            if not self._limits.has_room_for(key):
+                beyond.append(one)
+            elif self._limits.admits(key):
+                taken.append(one)
+        self._set_aside(oid, object_type, beyond)
+        return taken
+
+    def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
+        """Keep tokens for a later request to the token store. Count the tokens for which there is no room."""
+        kept = found[: self._room_beyond]
+        if kept and self._token_of is not None:
+            self._room_beyond -= len(kept)
+            self._scan.beyond.append(TokensBeyond(oid, object_type, b"\n".join(map(self._token_of, kept))))
+        self._scan.unread[OVER_LIMIT] += len(found) - len(kept)
+
+    def close(self, pack: PackReading) -> PackScan[T]:
+        """Find the places of the objects with findings, and return the result."""
+        scan = self._scan
+        for hit in self._crowded:
+            hit.found = self._admitted(hit.oid, hit.type, hit.found)
+            if hit.found:
+                scan.hits.append(hit)
+        scan.locations.update(locate(self._kept, self._wanted - scan.locations.keys()))
+        scan.is_all_located = self._kept_bytes <= KEPT_BYTES
+        scan.unread.update(self._limits.over)
+        scan.unread.update(pack.unread)
+        scan.unread = +scan.unread
+        scan.is_over_limit, scan.is_damaged = pack.is_over_limit, pack.is_damaged
+        scan.is_cut_off = bool(pack.unread["pack_truncated"])
+        return scan
+
+
+def _names(tree: PackObject) -> bytes:
+    names = (name for _, name, _ in tree_entries(tree.content, len(tree.oid) // 2))
+    return "\n".join(names).encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class PackRequest:
+    """A request to a reader to scan a pack.
+
+    Attributes:
+        limits: What the pack may cost.
+        hash_name: `sha1` or `sha256`.
+        wants: Object ids. `PackScan.reached` lists the ids that the pack contains.
+        seconds: Processor seconds that the reader may spend on the pack.
+        opens: Whether the reader may open objects. If not, it finds plain tokens only and defers every object that has
+            to be opened.
+        keeps_beyond: Whether to return tokens that are found after the limit on candidates was reached.
+    """
+
+    limits: PackLimits
+    hash_name: str
+    wants: tuple[str, ...]
+    seconds: float
+    opens: bool = True
+    keeps_beyond: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredObject:
+    """An object of a pack that a separate reader has to read."""
+
+    oid: str
+    type: ObjectType
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PackAnswer:
+    """A reader's answer to a `PackRequest`.
+
+    Attributes:
+        deferred: The objects that separate readers have to read.
+        seconds: Processor seconds that the reader spent.
+        failure: Why the pack could not be scanned; empty on success.
+    """
+
+    scan: PackScan[Finding]
+    deferred: tuple[DeferredObject, ...] = ()
+    seconds: float = 0.0
+    failure: str = ""

@@ -1,0 +1,360 @@
+"""A reader of a whole git object database. It reads each object once, in pack order, and passes it to the detector.
+
+Several `git cat-file --batch` processes share the objects, because inflating is the bottleneck. Their output is parsed
+and searched in blocks of some megabytes. Only objects with a hit, and blobs that may be containers or UTF-16, are
+scanned one by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import IO
+
+from scanner.detection.containers.embedded import HEAD_BYTES, is_binary
+from scanner.detection.containers.recognition import container_kind
+from scanner.detection.detector import Detector, ScanResult
+from scanner.detection.documents import is_lfs_pointer
+from scanner.detection.git.pack_codec import ObjectType
+from scanner.detection.history.git_processes import Deadline, killed_at, lines, started
+from scanner.detection.history.history_results import HistoryShard
+from scanner.detection.pieces import PIECE, scan_pieces
+from scanner.detection.wide import wide_codec
+
+BLOCK = 4 << 20
+PIPE_BYTES = 1 << 20
+MAX_RESTARTS = 200
+FEED = 2048
+
+MAX_HEAD = 200
+"""Bytes of the header line before a content: id, type and size."""
+COMMIT = 2
+"""The number of the type commit in an `ObjectList`."""
+
+_TYPES: tuple[ObjectType, ...] = ("blob", "tree", "commit", "tag")
+
+
+@dataclass(slots=True)
+class ObjectList:
+    """A list of objects in pack order.
+
+    Attributes:
+        oids: The ids, concatenated.
+        types: One byte per object: 0 blob, 1 tree, 2 commit, 3 tag.
+        sizes: The objects' sizes in bytes.
+        hash_bytes: Bytes of an object id.
+        unreadable: The number of further objects that git could not describe, or that are not of the wanted type.
+    """
+
+    oids: bytearray = field(default_factory=bytearray)
+    types: bytearray = field(default_factory=bytearray)
+    sizes: array[int] = field(default_factory=lambda: array("Q"))
+    hash_bytes: int = 20
+    unreadable: int = 0
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+    def oid(self, index: int) -> str:
+        return self.oids[index * self.hash_bytes : (index + 1) * self.hash_bytes].hex()
+
+    def type(self, index: int) -> ObjectType:
+        return _TYPES[self.types[index]]
+
+    def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
+        """Drop the largest objects, so that the others have at most `most` bytes. Return their ids and types."""
+        if sum(self.sizes) <= most:
+            return []
+        order = sorted(range(len(self)), key=self.sizes.__getitem__)
+        kept = bisect_right(list(accumulate(self.sizes[at] for at in order)), most)
+        dropped = [(self.oid(at), self.type(at)) for at in order[kept:]]
+        rest = sorted(order[:kept])
+        self.oids = bytearray().join(self.oids[at * self.hash_bytes : (at + 1) * self.hash_bytes] for at in rest)
+        self.types = bytearray(self.types[at] for at in rest)
+        self.sizes = array("Q", (self.sizes[at] for at in rest))
+        return dropped
+
+
+def list_objects(
+    git_dir: Path, deadline: Deadline, *, oids: Sequence[str] | None = None, only: int | None = None
+) -> ObjectList:
+    """Return the objects of the database, including objects that no ref reaches.
+
+    Args:
+        git_dir: The git directory.
+        deadline: When git is stopped.
+        oids: List these objects instead of all.
+        only: List only objects of this type; see `ObjectList`.
+
+    Raises:
+        GitError: git cannot list the objects.
+    """
+    listed = ObjectList()
+    index = {name.encode(): number for number, name in enumerate(_TYPES) if only in (None, number)}
+    arguments = ["cat-file", "--buffer", "--batch-check=%(objectname) %(objecttype) %(objectsize)"]
+    arguments += ["--batch-all-objects", "--unordered"] if oids is None else []
+    for line in lines(git_dir, arguments, deadline, stdin="".join(f"{oid}\n" for oid in oids or ()).encode()):
+        parts = line.split(b" ")
+        if len(parts) == 3 and parts[1] in index:
+            listed.oids += bytes.fromhex(parts[0].decode("ascii"))
+            listed.types.append(index[parts[1]])
+            listed.sizes.append(int(parts[2]))
+        else:
+            listed.unreadable += 1
+    if listed.types:
+        listed.hash_bytes = len(listed.oids) // len(listed.types)
+    return listed
+
+
+def read_objects(
+    git_dir: Path,
+    listed: ObjectList,
+    detector: Detector,
+    *,
+    readers: int,
+    on_progress: Callable[[int, int], None],
+    deadline: Deadline,
+) -> HistoryShard:
+    """Read and scan all listed objects with `readers` git processes at the same time.
+
+    At the deadline, count the remaining objects as unread, with the deadline's reason.
+    """
+    bounds = _bounds(listed, readers)
+    shards = [HistoryShard() for _ in bounds]
+    failures: list[BaseException] = []
+
+    def work(shard: HistoryShard, first: int, last: int) -> None:
+        try:
+            _read_shard(git_dir, listed, first, last, detector, shard, deadline)
+        except BaseException as err:  # noqa: BLE001 - raised again by the thread that waits
+            failures.append(err)
+            deadline.cancel()
+
+    threads = [
+        threading.Thread(target=work, args=(shard, first, last), name="history-reader", daemon=True)
+        for shard, (first, last) in zip(shards, bounds, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.2)
+            on_progress(sum(shard.objects for shard in shards), len(listed))
+    if failures:
+        raise failures[0]
+    total = HistoryShard()
+    for shard in shards:
+        total.add(shard)
+    return total
+
+
+def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
+    """Divide the objects into ranges with about the same number of bytes. Return the first index and the end of each.
+
+    Objects that are neighbours in a pack stay together, because they share delta bases.
+    """
+    bounds: list[tuple[int, int]] = []
+    total, first, seen = sum(listed.sizes), 0, 0
+    for index, size in enumerate(listed.sizes):
+        seen += size + 64
+        if seen * readers >= (len(bounds) + 1) * (total + 64 * len(listed)) or index + 1 == len(listed):
+            bounds.append((first, index + 1))
+            first = index + 1
+    return [(low, high) for low, high in bounds if high > low]
+
+
+def _read_shard(
+    git_dir: Path,
+    listed: ObjectList,
+    first: int,
+    last: int,
+    detector: Detector,
+    shard: HistoryShard,
+    deadline: Deadline,
+) -> None:
+    """Read the objects from index `first` up to, but not including, `last`. Add the results to `shard`.
+
+    If git exits at a damaged object, continue after that object.
+    """
+    restarts = 0
+    while first < last and not deadline.is_over:
+        first = _read_range(git_dir, listed, first, last, detector, shard, deadline)
+        if first < last and not deadline.is_over:
+            shard.note(listed.oid(first), listed.type(first), "object_damaged")
+            first += 1
+            restarts += 1
+            if restarts > MAX_RESTARTS:
+                shard.unread["object_damaged"] += last - first
+                return
+    if first < last:
+        shard.unread[deadline.reason] += last - first
+
+
+def _read_range(
+    git_dir: Path,
+    listed: ObjectList,
+    first: int,
+    last: int,
+    detector: Detector,
+    shard: HistoryShard,
+    deadline: Deadline,
+) -> int:
+    """Read objects until the end of the range or of git's output.
+
+    Return the index of the first object that was not read.
+    """
+    arguments = ["cat-file", "--batch", "--buffer"]
+    with started(git_dir, arguments) as child, killed_at(deadline, child):
+        assert child.stdin is not None  # noqa: S101 - it was asked for
+        assert child.stdout is not None  # noqa: S101 - it was asked for
+        output = child.stdout.fileno()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        feeder = threading.Thread(target=_feed, args=(child.stdin, listed, first, last), daemon=True)
+        feeder.start()
+        parser = _Parser(listed, first, last, detector, shard, _Blocks(output))
+        while parser.index < last and not deadline.is_over:
+            if not parser.step():
+                break
+        child.kill()
+        feeder.join()
+        return parser.index
+
+
+def _feed(stdin: IO[bytes], listed: ObjectList, first: int, last: int) -> None:
+    descriptor = stdin.fileno()
+    with contextlib.suppress(OSError):
+        for start in range(first, last, FEED):
+            ids = "".join(f"{listed.oid(index)}\n" for index in range(start, min(start + FEED, last))).encode()
+            view = memoryview(ids)
+            while view:
+                view = view[os.write(descriptor, view) :]
+    with contextlib.suppress(OSError):
+        stdin.close()
+
+
+class _Blocks:
+    """A reader of the pipe from git in large blocks."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = bytearray(BLOCK)
+
+    def read(self, size: int = 0) -> bytes:
+        """Return up to `size` bytes, or one block by default. Return fewer bytes only at the end."""
+        size = size or BLOCK
+        if size > len(self._buffer):
+            self._buffer = bytearray(size)
+        view, filled = memoryview(self._buffer), 0
+        while filled < size:
+            count = os.readv(self._descriptor, [view[filled:size]])
+            if not count:
+                break
+            filled += count
+        return bytes(view[:filled])
+
+
+class _Parser:
+    """The parser of git's output. It scans the objects. `index` is the index of the next object."""
+
+    def __init__(
+        self, listed: ObjectList, first: int, last: int, detector: Detector, shard: HistoryShard, blocks: _Blocks
+    ) -> None:
+        self._listed, self._last, self._detector, self._shard, self._blocks = listed, last, detector, shard, blocks
+        self.index = first
+        self._data = b""
+
+    def step(self) -> bool:
+        """Read and scan one more block. Return False at the end of git's output."""
+        block = self._blocks.read()
+        if not block:
+            return False
+        data = self._data + block if self._data else block
+        suspects = self._detector.suspects(data)
+        position, at = 0, 0
+        listed, shard = self._listed, self._shard
+        sizes, types = listed.sizes, listed.types
+        find, size_of_data = data.find, len(data)
+        while self.index < self._last:
+            newline = find(b"\n", position, position + MAX_HEAD)
+            if newline < 0:
+                if size_of_data - position >= MAX_HEAD:
+                    return False  # the output does not match the requested ids
+                break
+            size = sizes[self.index]
+            if data[newline - 7 : newline] == b"missing":
+                shard.note(listed.oid(self.index), listed.type(self.index), "object_missing")
+                self.index += 1
+                position = newline + 1
+                continue
+            start = newline + 1
+            end = start + size
+            if end >= size_of_data:
+                if size > PIECE:
+                    return self._large(data[start:], size)
+                break
+            at = bisect_left(suspects, start, at)
+            if (at < len(suspects) and suspects[at] < end) or (
+                types[self.index] == 0 and size > 3 and self._is_special(data, start, end)
+            ):
+                self._look_at(data[start:end])
+            shard.objects += 1
+            shard.bytes += size
+            self.index += 1
+            position = end + 1
+        self._data = data[position:]
+        return True
+
+    def _is_special(self, data: bytes, start: int, end: int) -> bool:
+        """Return whether a blob without a hit must be scanned, because it may be a container or UTF-16.
+
+        If the blob is an LFS pointer, count it as unread.
+        """
+        if end - start <= 600:
+            probe = data[start:end]
+            if is_lfs_pointer(probe):
+                self._shard.note(*self._object(), "lfs_pointer")
+        else:
+            # In a text, only the beginning and the end can show that it is a container. In a binary content, a
+            # compressed stream may begin anywhere.
+            probe = data[start : min(start + HEAD_BYTES, end)]
+            probe = data[start:end] if is_binary(probe) else probe + data[end - 22 : end]
+        return container_kind(probe) is not None or wide_codec(probe) is not None
+
+    def _object(self) -> tuple[str, ObjectType]:
+        return self._listed.oid(self.index), self._listed.type(self.index)
+
+    def _look_at(self, content: bytes) -> None:
+        result = self._detector.scan_bytes(content)
+        if result is not None:
+            oid, name = self._object()
+            self._shard.take_content(oid, name, content, result)
+
+    def _large(self, head: bytes, size: int) -> bool:
+        """Scan an object that is larger than a piece. Return False if git's output ended inside it."""
+        left = size - len(head)
+
+        def read(most: int) -> bytes:
+            nonlocal left
+            more = self._blocks.read(min(most, left)) if left else b""
+            left -= len(more)
+            return more
+
+        pieces = scan_pieces(self._detector, head, read)
+        if left:
+            return False
+        self._blocks.read(1)  # the newline after the content
+        self._shard.take(*self._object(), ScanResult(tuple(pieces.candidates), pieces.unread, size))
+        self._shard.objects += 1
+        self._shard.bytes += size
+        self.index += 1
+        self._data = b""
+        return True

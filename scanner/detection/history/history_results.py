@@ -1,0 +1,99 @@
+"""The results of reading a history: objects with candidates, unread objects, and counts."""
+
+from __future__ import annotations
+
+import builtins
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scanner.detection.detector import ScanResult
+from scanner.detection.git.pack_codec import ObjectType, object_id
+
+MAX_NAMED = 10_000
+"""Unread objects of one reader that are named. Further ones are only counted."""
+
+SHA1_DIGITS = 40
+
+
+@dataclass(slots=True)
+class ObjectHit:
+    """An object with candidates, whose places are not known yet."""
+
+    oid: str
+    type: str
+    result: ScanResult
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadHistoryObject:
+    """An object that was not read completely."""
+
+    oid: str
+    type: str
+    reason: str
+    count: int
+
+
+@dataclass(slots=True)
+class HistoryShard:
+    """The result of one reader.
+
+    Attributes:
+        hits: The objects with candidates.
+        unread: Counts of what was not read, by reason.
+        named: The objects that were not read completely, at most MAX_NAMED.
+        objects: The number of objects that were read.
+        bytes: Inflated bytes of these objects.
+    """
+
+    hits: list[ObjectHit] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    named: list[UnreadHistoryObject] = field(default_factory=list)
+    objects: int = 0
+    bytes: int = 0
+
+    def note(self, oid: str, object_type: str, reason: str, count: int = 1) -> None:
+        """Count and name an object that was not read completely."""
+        self.unread[reason] += count
+        if len(self.named) < MAX_NAMED:
+            self.named.append(UnreadHistoryObject(oid, object_type, reason, count))
+
+    def take(self, oid: str, object_type: str, result: ScanResult) -> None:
+        """Add the result of scanning an object."""
+        self.take_unread(oid, object_type, result.unread)
+        if result.candidates:
+            self.hits.append(ObjectHit(oid, object_type, result))
+
+    def take_content(self, oid: str, object_type: ObjectType, content: builtins.bytes, result: ScanResult) -> None:
+        """Add the result of scanning an object's content.
+
+        The id names the place of the candidates. If there are candidates and the content does not have this id, count
+        the object as damaged.
+        """
+        self.take(oid, object_type, result)
+        name = "sha1" if len(oid) == SHA1_DIGITS else "sha256"
+        if result.candidates and object_id(object_type, content, name) != oid:
+            self.note(oid, object_type, "object_damaged")
+
+    def take_unread(self, oid: str, object_type: str, unread: Mapping[str, int]) -> None:
+        """Count and name the unread parts of an object."""
+        for reason, count in unread.items():
+            self.note(oid, object_type, reason, count)
+
+    def add(self, other: HistoryShard) -> None:
+        """Add the result of another reader."""
+        self.hits += other.hits
+        self.unread.update(other.unread)
+        self.named += other.named[: max(MAX_NAMED - len(self.named), 0)]
+        self.objects += other.objects
+        self.bytes += other.bytes
+
+    def drop_copies(self) -> None:
+        """Drop repeated results for one object, which may be stored in several packs."""
+        self.hits = list({(hit.oid, hit.result.candidates): hit for hit in reversed(self.hits)}.values())[::-1]
+        named = list(dict.fromkeys(self.named))
+        if len(named) < len(self.named):
+            for item, times in Counter(self.named).items():
+                self.unread[item.reason] -= (times - 1) * item.count
+            self.named = named

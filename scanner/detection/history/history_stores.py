@@ -1,0 +1,130 @@
+"""The scan of all stores of a repository. A store is a pack or a folder of loose objects.
+
+The pack reader reads large packs, and git reads everything else. Each store is read separately, so an object is read
+as often as it is stored. Equal results for one object are reported once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from scanner.detection.detector import Detector
+from scanner.detection.history.git_processes import Deadline, GitError
+from scanner.detection.history.git_repositories import Repository
+from scanner.detection.history.history_budget import HistoryBudget
+from scanner.detection.history.history_reader import ObjectList, list_objects, read_objects
+from scanner.detection.history.history_results import HistoryShard
+from scanner.detection.history.object_stores import Store, shown_alone, stored_objects
+from scanner.detection.history.pack_history.readers import PacksRead, needs_pack_reader, read_packs
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The part of a store that git has to read. `oids` are the joined ids of the objects, or empty for all objects."""
+
+    store: Store
+    oids: bytes = b""
+
+    @property
+    def names(self) -> list[str] | None:
+        size = self.store.hash_bytes
+        return [self.oids[at : at + size].hex() for at in range(0, len(self.oids), size)] or None
+
+    @property
+    def count(self) -> int:
+        """The number of objects, or 1 if the number is not known."""
+        return max(len(self.oids) // self.store.hash_bytes, 1)
+
+
+def read_stores(
+    repository: Repository,
+    detector: Detector,
+    *,
+    readers: int,
+    on_progress: Callable[[int, int], None],
+    deadline: Deadline,
+) -> HistoryShard:
+    """Read and scan every object of every store.
+
+    Args:
+        repository: The repository.
+        detector: Scans the objects that need a closer look.
+        readers: The number of processes that read at the same time.
+        on_progress: Called with the number of objects that were read and the number of objects known so far.
+        deadline: When reading ends. The remaining objects are then counted as unread, with the deadline's reason.
+
+    Raises:
+        GitError: git cannot list the objects of a store, and no object of any store was read.
+    """
+    packs = [store for store in repository.stores if store.is_pack]
+    budget = HistoryBudget(sum(pack.size for pack in packs))
+    read: PacksRead | None = None
+    if needs_pack_reader(packs):
+        read = read_packs(packs, detector, budget, readers=readers, on_progress=on_progress, deadline=deadline)
+    total = read.shard if read is not None else HistoryShard()
+    known = read.total if read is not None else 0
+    failures: list[GitError] = []
+    for part in _parts(repository.stores, packs, read):
+        if deadline.is_over:
+            total.unread[deadline.reason] += part.count
+            continue
+        report = _shifted(on_progress, total.objects, max(total.objects, known))
+        try:
+            total.add(
+                _read_part(repository, part, detector, budget, readers=readers, on_progress=report, deadline=deadline)
+            )
+        except GitError as err:
+            failures.append(err)
+            total.unread["objects_not_listed"] += stored_objects(part.store)
+    if failures and not total.objects:
+        raise failures[0]
+    total.drop_copies()
+    return total
+
+
+def _shifted(on_progress: Callable[[int, int], None], done: int, known: int) -> Callable[[int, int], None]:
+    return lambda count, total: on_progress(done + count, known + total)
+
+
+def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> Iterator[_Part]:
+    """Yield the parts of the stores that the pack reader did not read, so that git has to read them."""
+    for number, pack in enumerate(packs):
+        if read is None:
+            yield _Part(pack)
+        elif number in read.rest:
+            yield _Part(pack, read.rest[number])
+    yield from (_Part(store) for store in stores if not store.is_pack)
+
+
+def _read_part(
+    repository: Repository,
+    part: _Part,
+    detector: Detector,
+    budget: HistoryBudget,
+    *,
+    readers: int,
+    on_progress: Callable[[int, int], None],
+    deadline: Deadline,
+) -> HistoryShard:
+    with shown_alone(repository.git_dir, part.store) as git_dir:
+        try:
+            listed = list_objects(git_dir, deadline, oids=part.names)
+        except GitError:
+            if not deadline.is_over:
+                raise
+            return HistoryShard(unread=Counter({deadline.reason: part.count}))
+        over = listed.drop_largest(budget.left)
+        budget.take(sum(listed.sizes))
+        shard = read_objects(git_dir, listed, detector, readers=readers, on_progress=on_progress, deadline=deadline)
+    for oid, name in over:
+        shard.note(oid, name, "inflated_over_limit")
+    shard.unread["object_damaged"] += listed.unreadable
+    if not part.oids and _is_empty(listed) and not over:
+        shard.unread["objects_not_listed"] += stored_objects(part.store)
+    return shard
+
+
+def _is_empty(listed: ObjectList) -> bool:
+    return not len(listed) and not listed.unreadable

@@ -1,0 +1,375 @@
+"""The places of objects in a history. A place is the oldest commit that contains an object, and the path in it.
+
+Commits are visited oldest first, and each tree is read at most once. The work is therefore linear in the number of
+distinct trees, however many paths lead to them. The first commit that contains a tree introduced the tree's entries.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+from scanner.detection.history.git_processes import Deadline, GitError, killed_at, lines, started
+from scanner.detection.history.git_repositories import Repository
+from scanner.detection.history.history_reader import COMMIT, list_objects
+
+MAX_TREES = 3_000_000
+"""Distinct trees of one history. Each takes about 100 bytes of memory."""
+MAX_TREE_BYTES = 8 << 30
+"""Inflated bytes of trees and commits. A tree of 30 entries has about 1 kB."""
+MAX_ONE_OBJECT = 32 << 20
+"""Bytes of one tree or commit. A larger object is skipped, because it would have to be held in memory."""
+MAX_DEPTH = 4_096
+"""Nested folders. This is git's own default of `core.maxTreeDepth`."""
+MAX_PATH = 4_096
+"""Characters of a path, the longest that Linux opens. A longer path is cut at its beginning."""
+MAX_RESTARTS = 20
+"""Times that git may exit at a damaged object before the search for places ends."""
+
+MAX_ENTRIES_A_ROUND = 1_000_000
+"""Tree entries in memory while the commits of one round are searched. Each takes about 150 bytes."""
+
+_COMMITS_A_ROUND = 512
+_IDS_A_REQUEST = 512
+"""Object ids per request. This many ids fit into a pipe, so git and this process cannot wait for each other forever."""
+MAX_HEAD = 200
+"""Bytes of the header line before a content: id, type and size."""
+
+_CUT_OFF = b"(cut off)"
+"""The content of an object whose output git did not finish. It is compared by identity."""
+_SUBMODULE = b"160000"
+_FOLDER_MODE = b"40000 "
+_TREE_MODES = (b"40000", b"040000")
+_TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPlace:
+    """An object's path, and the commit that introduced it. In the path, surrogates stand for bytes that are not UTF-8.
+
+    A value is None if it is not known.
+    """
+
+    path: str | None
+    commit: str | None
+
+
+@dataclass(slots=True)
+class ObjectPlaces:
+    """The places of objects by id. `is_complete` says whether the whole history was searched."""
+
+    found: dict[str, ObjectPlace] = field(default_factory=dict)
+    is_complete: bool = True
+
+
+_Entry = tuple[bytes, bytes, bool]
+"""Name and object id of a tree entry, and whether it is a folder that no earlier round visited."""
+
+_NO_ENTRIES: Sequence[_Entry] = ()
+
+
+class _Folder(NamedTuple):
+    """A folder on the path to an object. The names are joined to a path only if a wanted object is found."""
+
+    name: bytes
+    parent: _Folder | None
+
+
+def locate(
+    repository: Repository,
+    wanted: Collection[str],
+    deadline: Deadline,
+    on_found: Callable[[str, ObjectPlace], None] = lambda *_: None,
+) -> ObjectPlaces:
+    """Return the places of the wanted blobs and trees.
+
+    Search the commits that refs reach first, then the other commits.
+
+    Args:
+        repository: The repository.
+        wanted: Object ids.
+        deadline: When the search ends.
+        on_found: Called with an object's id and place, as soon as the place is known.
+    """
+    walk = _Walk(wanted, len(next(iter(wanted), "")) // 2, on_found)
+    git_dir = repository.git_dir
+    with _Objects(git_dir, deadline) as objects:
+        try:
+            for commits in (_reached(repository, walk.places, deadline), _listed(git_dir, objects, deadline)):
+                while not walk.is_done and (some := list(islice(commits, _COMMITS_A_ROUND))):
+                    walk.visit(some, objects)
+        except (_GaveUp, GitError):
+            walk.places.is_complete = False
+    return walk.places
+
+
+class _GaveUp(Exception):
+    """A limit or the deadline is reached, so the search for places ends."""
+
+
+def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -> Iterator[tuple[str, str]]:
+    """Yield (commit id, tree id) of each commit that refs reach, parents before children and otherwise by date."""
+    tips = {oid for _, oid in repository.refs if oid}
+    if not tips:
+        return
+    arguments = ["rev-list", "--reverse", "--date-order", "--ignore-missing", "--stdin", "--format=%T"]
+    commit = ""
+    try:
+        for line in lines(repository.git_dir, arguments, deadline, stdin=b"\n".join(sorted(tips)) + b"\n"):
+            text = line.decode("ascii", "replace")
+            if text.startswith("commit "):
+                commit = text[7:]
+            else:
+                yield commit, text
+    except GitError:
+        # A parent is missing or damaged. The list of all objects still has the commits, in another order.
+        places.is_complete = places.is_complete and not deadline.is_over
+
+
+def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tuple[str, str]]:
+    """Yield (commit id, tree id) of every commit of the database.
+
+    Begin at the end of the packs, because git stores the newest commits first.
+
+    Raises:
+        GitError: git cannot list the commits.
+    """
+    listed = list_objects(git_dir, deadline, only=COMMIT)
+    numbers = (number for number in range(len(listed) - 1, -1, -1) if listed.types[number] == COMMIT)
+    while some := [listed.oid(number) for number in islice(numbers, _IDS_A_REQUEST)]:
+        contents = zip(some, objects.read(some), strict=True)
+        trees = [(oid, _TREE.match(content)) for oid, content in contents if content is not None]
+        yield from ((oid, tree[1].decode("ascii")) for oid, tree in trees if tree)
+
+
+class _Walk:
+    """A walk over commits in rounds of some hundred commits.
+
+    The new trees of a round are read level by level, many at a time, each once. A tree may be new in several commits of
+    a round, at several depths. The commit that introduced the tree is determined afterwards, in memory, and only if the
+    round contains a wanted object.
+    """
+
+    def __init__(self, wanted: Iterable[str], hash_bytes: int, on_found: Callable[[str, ObjectPlace], None]) -> None:
+        self.places = ObjectPlaces()
+        self._on_found = on_found
+        self._missing = {bytes.fromhex(oid) for oid in wanted}
+        self._seen: set[bytes] = set()
+        self._read = 0
+        self._is_useful = False
+        # The last alternative matches all bytes from the first damaged entry on, as one match with empty groups.
+        # Without it, the search would begin again at each of these bytes, in quadratic time.
+        self._entries = re.compile(rb"([0-7]{5,6}) ([^\0]++)\0(.{%d})|.++" % hash_bytes, re.DOTALL)
+        self._ids = re.compile(rb"[0-7]{5,6} [^\0]++\0(.{%d})|.++" % hash_bytes, re.DOTALL)
+
+    @property
+    def is_done(self) -> bool:
+        return not self._missing
+
+    def visit(self, commits: Sequence[tuple[str, str]], objects: _Objects) -> None:
+        """Search the trees of some commits for wanted objects, and record the places of the objects found.
+
+        Args:
+            commits: Commit id and tree id of each commit, oldest first.
+            objects: Reads the trees.
+
+        Raises:
+            _GaveUp: a limit is reached. The places in trees that were read before are recorded.
+        """
+        roots: dict[bytes, str] = {}
+        for commit, tree in commits:
+            oid = bytes.fromhex(tree)
+            if oid not in self._seen:
+                roots.setdefault(oid, commit)
+        fresh = dict.fromkeys(roots, _NO_ENTRIES)
+        self._is_useful = False
+        try:
+            self._read_all(fresh, objects)
+        finally:
+            self._place_all(roots, fresh)
+            self._seen.update(fresh)
+
+    def _read_all(self, fresh: dict[bytes, Sequence[_Entry]], objects: _Objects) -> None:
+        """Read the trees in `fresh` and all new trees below them. Set each tree's relevant entries in `fresh`."""
+        level, kept = list(fresh), 0
+        for _ in range(MAX_DEPTH):
+            following: list[bytes] = []
+            for tree, content in zip(level, objects.read([oid.hex() for oid in level]), strict=True):
+                self._read += 1
+                if self._read > MAX_TREES or kept > MAX_ENTRIES_A_ROUND:
+                    raise _GaveUp
+                entries = self._entries_of(content)
+                if not entries:
+                    continue
+                fresh[tree] = entries
+                kept += len(entries)
+                for _, oid, is_folder in entries:
+                    if is_folder and oid not in fresh:
+                        fresh[oid] = _NO_ENTRIES
+                        following.append(oid)
+            level = following
+            if not level:
+                return
+        self.places.is_complete = False
+
+    def _entries_of(self, content: bytes | None) -> list[_Entry]:
+        """Return the entries of a tree that are wanted objects, or folders that no earlier round visited."""
+        if content is None:
+            self.places.is_complete = False
+            return []
+        seen, missing = self._seen, self._missing
+        ids = self._ids.findall(content)
+        if ids and not ids[-1]:
+            self.places.is_complete = False
+        if missing.isdisjoint(ids):
+            # Nearly all trees have no wanted entry. Most of these trees have no folder either: one search in C tells.
+            if _FOLDER_MODE not in content:
+                return []
+            return [
+                (name, oid, True)
+                for mode, name, oid in self._entries.findall(content)
+                if mode in _TREE_MODES and oid not in seen
+            ]
+        self._is_useful = True
+        return [
+            (name, oid, mode in _TREE_MODES and oid not in seen)
+            for mode, name, oid in self._entries.findall(content)
+            if (mode in _TREE_MODES and oid not in seen) or (oid in missing and mode != _SUBMODULE)
+        ]
+
+    def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, Sequence[_Entry]]) -> None:
+        """Walk the new trees in memory, commit by commit, and record the places of the wanted objects."""
+        missing = self._missing
+        if not self._is_useful and missing.isdisjoint(fresh):
+            return
+        visited: set[bytes] = set()
+        for root, commit in roots.items():
+            if root in visited:
+                continue
+            visited.add(root)
+            self._place(root, None, commit)
+            waiting: deque[tuple[bytes, _Folder | None]] = deque([(root, None)])
+            while waiting and missing:
+                tree, folder = waiting.popleft()
+                for name, oid, _ in fresh[tree]:
+                    here = _Folder(name, folder)
+                    self._place(oid, here, commit)
+                    if oid in fresh and oid not in visited:
+                        visited.add(oid)
+                        waiting.append((oid, here))
+
+    def _place(self, oid: bytes, folder: _Folder | None, commit: str) -> None:
+        if oid in self._missing:
+            self._missing.discard(oid)
+            place = self.places.found[oid.hex()] = ObjectPlace(_path(folder), commit)
+            self._on_found(oid.hex(), place)
+
+
+def _path(folder: _Folder | None) -> str:
+    """Return the whole path of a file or folder, or the end of the path if the path is too long."""
+    names: list[str] = []
+    length = 0
+    while folder is not None:
+        names.append(os.fsdecode(folder.name))
+        length += len(names[-1]) + 1
+        if length > MAX_PATH:
+            names[-1] = names[-1][length - MAX_PATH :]
+            names.append("…")
+            break
+        folder = folder.parent
+    return "/".join(reversed(names))
+
+
+class _Objects:
+    """A reader of objects by id. It uses one `git cat-file --batch` process, and restarts the process if it exits."""
+
+    def __init__(self, git_dir: Path, deadline: Deadline) -> None:
+        self._git_dir, self._deadline = git_dir, deadline
+        self._stack = ExitStack()
+        self._restarts = -1
+        self._bytes = 0
+        self._input: IO[bytes] | None = None
+        self._output: io.BufferedReader | None = None
+
+    def __enter__(self) -> _Objects:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def read(self, oids: Sequence[str]) -> Iterator[bytes | None]:
+        """Yield the content of each object, or None for an object that cannot be read, in the order of the ids.
+
+        Exhaust the generator before the next call.
+        """
+        for start in range(0, len(oids), _IDS_A_REQUEST):
+            asked = oids[start : start + _IDS_A_REQUEST]
+            while asked:
+                if self._output is None:
+                    self._start()
+                answered = 0
+                for content in self._answers(asked):
+                    answered += 1
+                    yield content
+                asked = asked[answered:]
+                if asked:  # git died while it read the first of them
+                    self._output = None
+                    yield None
+                    asked = asked[1:]
+
+    def _start(self) -> None:
+        self._restarts += 1
+        self._stack.close()
+        if self._restarts > MAX_RESTARTS or self._deadline.is_over:
+            raise _GaveUp
+        child = self._stack.enter_context(started(self._git_dir, ["cat-file", "--batch"]))
+        self._stack.enter_context(killed_at(self._deadline, child))
+        raw = cast(io.RawIOBase, child.stdout)  # an unbuffered pipe is a RawIOBase
+        self._input, self._output = child.stdin, io.BufferedReader(raw, 1 << 18)
+        self._stack.callback(self._output.close)
+
+    def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:
+        """Yield the contents that git returns, in the order of the ids, until git exits."""
+        assert self._input is not None  # noqa: S101 - it was started
+        assert self._output is not None  # noqa: S101 - it was started
+        try:
+            self._input.write("".join(f"{oid}\n" for oid in oids).encode())
+        except BrokenPipeError:
+            return
+        for _ in oids:
+            head = self._output.readline(MAX_HEAD).split()
+            if len(head) != 3:
+                if not head or head[-1] not in (b"missing", b"ambiguous"):
+                    return
+                yield None
+                continue
+            size = int(head[2])
+            self._bytes += size
+            if self._bytes > MAX_TREE_BYTES:
+                raise _GaveUp
+            content = self._content(size)
+            if content is _CUT_OFF:
+                return
+            yield content
+
+    def _content(self, size: int) -> bytes | None:
+        """Read and return a content of `size` bytes, without the newline after it.
+
+        Return None if the content is too large, and `_CUT_OFF` if git exited before the end of the content.
+        """
+        assert self._output is not None  # noqa: S101 - it was started
+        if size > MAX_ONE_OBJECT:
+            left = size + 1
+            while left and (part := self._output.read(min(left, 1 << 20))):
+                left -= len(part)
+            return _CUT_OFF if left else None
+        content = self._output.read(size + 1)
+        return content[:-1] if len(content) == size + 1 else _CUT_OFF

@@ -1,0 +1,124 @@
+"""The stores of a repository: each of its packs, and each folder of loose objects.
+
+Git looks up an object by its id and takes it from the first store that lists the id. The index of a hostile repository
+may give the id of one object to another object, so each store is read separately.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from scanner.detection.git import git_formats
+
+MAX_PLAIN_INDEX_BYTES = 16 << 20
+"""Indexes that are checked here. The pack reader checks larger ones."""
+
+_MAGIC = b"\xfftOc\0\0\0\2"
+_IDS_AT = len(_MAGIC) + 256 * 4
+_LARGE = 0x80
+_PACK_HEAD = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A pack, or a folder of loose objects.
+
+    Attributes:
+        path: The `.pack` file, whose index is beside it, or the folder that holds the fan-out folders.
+        hash_bytes: Bytes of an object id.
+        size: Bytes of the pack; 0 for a folder.
+    """
+
+    path: Path
+    hash_bytes: int
+    size: int = 0
+
+    @property
+    def is_pack(self) -> bool:
+        return self.path.name.endswith(".pack")
+
+    @property
+    def index(self) -> Path:
+        return self.path.with_suffix(".idx")
+
+
+@contextmanager
+def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
+    """Create a git directory that holds one store and nothing else, and remove it when the block ends.
+
+    If the store is a pack, the directory has only its `.pack` and `.idx` files. A forged `.rev` file (reverse index)
+    would make git list some objects twice and leave out others.
+
+    Args:
+        git_dir: A git directory that r8scan has made. Its configuration is copied, and the new directory is created
+            inside it.
+        store: The store.
+    """
+    with tempfile.TemporaryDirectory(prefix="store-", dir=git_dir) as folder:
+        shown = Path(folder)
+        (shown / "refs").mkdir()
+        (shown / "HEAD").write_bytes((git_dir / "HEAD").read_bytes())
+        (shown / "config").write_bytes((git_dir / "config").read_bytes())
+        objects = shown / "objects"
+        (objects / "pack").mkdir(parents=True)
+        if store.is_pack:
+            (objects / "pack" / "pack-1.pack").symlink_to(store.path.absolute())
+            (objects / "pack" / "pack-1.idx").symlink_to(store.index.absolute())
+        else:
+            for name in os.listdir(store.path):
+                if git_formats.is_fanout(name):
+                    (objects / name).symlink_to((store.path / name).absolute())
+        yield shown
+
+
+def stored_objects(store: Store) -> int:
+    """Return the number of loose objects in a store that is a folder, and 1 for a pack."""
+    if store.is_pack:
+        return 1
+    folders = [store.path / name for name in os.listdir(store.path) if git_formats.is_fanout(name)]
+    names = (name for folder in folders for name in os.listdir(folder))
+    return sum(git_formats.of_loose_object(name) == store.hash_bytes for name in names)
+
+
+def has_plain_index(store: Store) -> bool:
+    """Return whether the index of a pack lists each id and each offset once, in the format that git writes.
+
+    In such a pack, git finds each entry by its id. Otherwise only the pack reader can find every entry.
+    """
+    try:
+        content = _small_file(store.index)
+    except OSError:
+        return False
+    count = int.from_bytes(content[_IDS_AT - 4 : _IDS_AT])
+    size = store.hash_bytes
+    crcs_at = _IDS_AT + count * size
+    offsets_at = crcs_at + 4 * count
+    if not content.startswith(_MAGIC) or len(content) != offsets_at + 4 * count + 2 * size:
+        return False
+    ids = (content[at : at + size] for at in range(_IDS_AT, crcs_at, size))
+    offsets = {content[at : at + 4] for at in range(offsets_at, offsets_at + 4 * count, 4)}
+    return (
+        len(offsets) == count
+        and min(offsets, default=b"") == _PACK_HEAD.to_bytes(4)
+        and max(offsets, default=b"")[0] < _LARGE
+        and all(one < other for one, other in pairwise(ids))
+    )
+
+
+def _small_file(path: Path) -> bytes:
+    """Return the content of a regular file, or an empty content if the file is too large or not regular.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        state = os.fstat(file.fileno())
+        is_small = stat.S_ISREG(state.st_mode) and state.st_size <= MAX_PLAIN_INDEX_BYTES
+        return file.read(MAX_PLAIN_INDEX_BYTES) if is_small else b""

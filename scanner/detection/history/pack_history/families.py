@@ -1,0 +1,206 @@
+"""The division of a repository's packs into delta families and units.
+
+A delta family is a base object and all objects of the same pack that can be built from it by deltas. Families are
+combined into units of similar work, which the worker processes take one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.detection.git.pack_codec import OBJECT_TYPES
+from scanner.detection.history.pack_history.index import Array, Entries, PackFile, Signed
+
+Weights = npt.NDArray[np.float32]
+
+MAX_OBJECT_BYTES = 32 << 20
+"""The largest object that this reader makes. Git reads larger objects and their deltas."""
+UNITS = 64
+"""Units that a repository is divided into, if its families are small enough."""
+MIN_UNIT_BYTES = 16 << 20
+OBJECT_COST = 2048
+"""Bytes added to the size of each object in the weight of a unit, because each object takes some microseconds."""
+
+_SLICE = 1 << 20
+"""Entries that numpy works on at a time, because numpy needs 8 bytes or more of memory for each of these entries."""
+_MAX_ROUNDS = 13
+"""Rounds that follow deltas to their bases.
+
+Each round goes twice as far as the one before. A chain of more than 8,192 deltas is left to git.
+"""
+
+
+@dataclass(slots=True)
+class PackPlan:
+    """The plan for reading one pack. The number of an entry is its position in `entries`.
+
+    Attributes:
+        children: The numbers of the deltas, ordered by their base. Among the deltas of one base, a delta that is itself
+            a base of other deltas comes before the others.
+        starts: For each entry, the position of its first delta in `children`; then the length of `children`.
+        rest: The numbers of the entries that git has to read.
+        number: The number of the pack in the list of the process that scans the history.
+    """
+
+    file: PackFile
+    entries: Entries
+    children: Array
+    starts: Array
+    rest: npt.NDArray[np.int64]
+    number: int = 0
+
+    def oid(self, number: int) -> bytes:
+        """Return the id of an entry's object."""
+        return bytes(self.file.ids[self.entries.id_rows[number]].data)
+
+    def oids(self, numbers: npt.NDArray[np.integer]) -> bytes:
+        """Return the joined ids of the objects of many entries."""
+        return bytes(self.file.ids[self.entries.id_rows[numbers]].data)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Families of one pack that one worker reads at a time.
+
+    Attributes:
+        roots: The entry numbers of the families' base objects.
+        weight: The estimated work in bytes.
+    """
+
+    plan: PackPlan
+    roots: npt.NDArray[np.uint32]
+    weight: int
+
+
+@dataclass(slots=True)
+class HistoryPlan:
+    """The plan for reading all packs of a repository.
+
+    `units` are sorted by weight, heaviest first. `objects` is the number of objects in the units.
+    """
+
+    packs: list[PackPlan] = field(default_factory=list)
+    units: list[Unit] = field(default_factory=list)
+    objects: int = 0
+
+
+def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
+    """Return the plan for reading every entry of every pack.
+
+    If an id is in several packs, read it from each of them, because a forged index may give the id to another object.
+    """
+    history = HistoryPlan()
+    families: list[tuple[PackPlan, npt.NDArray[np.uint32], Weights]] = []
+    for number, (file, entries) in enumerate(opened):
+        is_rooted, roots, weights = _families(entries)
+        children, starts = _children(entries.bases)
+        entries.bases = np.empty(0, np.int32)  # no longer needed: `children` replaces them
+        plan = PackPlan(file, entries, children, starts, np.flatnonzero(~is_rooted), number)
+        history.packs.append(plan)
+        history.objects += len(is_rooted) - len(plan.rest)
+        families.append((plan, roots, weights))
+    total = sum(int(weights.sum(dtype=np.float64)) for _, _, weights in families)
+    target = max(total // UNITS, MIN_UNIT_BYTES)
+    for plan, roots, weights in families:
+        history.units += _units(plan, roots, weights, target)
+    history.units.sort(key=lambda unit: -unit.weight)
+    return history
+
+
+def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32], Weights]:
+    """Return whether each entry's object can be built, the entry numbers of all families' roots, and their weights.
+
+    The weight of a family is its estimated work in bytes. The estimate assumes that the object of each delta is as
+    large as the family's root.
+    """
+    roots = _roots(entries.bases)
+    is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
+    is_base &= entries.sizes <= MAX_OBJECT_BYTES
+    is_rooted = _taken(is_base, roots)
+    members = np.zeros(len(roots), np.uint32)
+    for part in _slices(len(roots)):
+        np.add.at(members, roots[part][is_rooted[part]], 1)
+    del roots
+    numbers = np.concatenate(
+        [(part.start + np.flatnonzero(members[part])).astype(np.uint32) for part in _slices(len(members))]
+        or [np.empty(0, np.uint32)]
+    )
+    weights = _taken(members, numbers).astype(np.float32)
+    weights *= _taken(entries.sizes, numbers) + np.float32(OBJECT_COST)
+    return is_rooted, numbers, weights
+
+
+def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
+    """Return, for each entry, the number of the entry at the end of the entry's chain of bases.
+
+    For a chain that is too long or has no end, the returned number is that of a delta.
+    """
+    roots = np.arange(len(bases), dtype=np.uint32)
+    np.copyto(roots, bases.view(np.uint32), where=bases >= 0)
+    for _ in range(_MAX_ROUNDS):
+        following = _taken(roots, roots)
+        if np.array_equal(following, roots):
+            break
+        roots = following
+    return roots
+
+
+def _children(bases: Signed) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """Return `PackPlan.children` and `PackPlan.starts`.
+
+    A worker takes the deltas of a base from the end of the list. It first takes deltas that are no base themselves, so
+    that the base can be freed before a long chain is followed.
+    """
+    count = len(bases)
+    starts = np.zeros(count + 1, np.uint32)
+    for part in _slices(count):
+        np.add.at(starts, bases[part][bases[part] >= 0] + 1, 1)
+    is_base = starts[1:] > 0
+    np.cumsum(starts, out=starts)
+    children = np.empty(int(starts[-1]), np.uint32)
+    for part in _slices(count):
+        # All deltas of the bases in this part, in order of their numbers.
+        deltas = np.flatnonzero((bases >= part.start) & (bases < part.stop))
+        is_last = ~is_base[deltas]
+        order = np.argsort(bases[deltas].astype(np.int64) * 2 + is_last, kind="stable")
+        children[starts[part.start] : starts[part.stop]] = deltas[order]
+    return children, starts
+
+
+def _slices(count: int) -> list[slice]:
+    return [slice(first, min(first + _SLICE, count)) for first in range(0, count, _SLICE)]
+
+
+def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
+    """Return `values[numbers]`. Compute it in slices, because numpy would convert all numbers to 64 bits at once."""
+    taken = np.empty(len(numbers), values.dtype)
+    for part in _slices(len(numbers)):
+        taken[part] = values[numbers[part]]
+    return taken
+
+
+def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Weights, target: int) -> list[Unit]:
+    """Return units of about the target weight. Families that are neighbours in the pack stay together.
+
+    A family above the target weight is a unit of its own.
+    """
+    is_large = weights >= target
+    units = [Unit(plan, roots[row : row + 1], int(weights[row])) for row in np.flatnonzero(is_large).tolist()]
+    if units:
+        roots, weights = roots[~is_large], weights[~is_large]
+    bounds, done = [0], 0.0
+    for part in _slices(len(weights)):
+        sums = done + np.cumsum(weights[part], dtype=np.float64)
+        ends = np.arange((done // target + 1) * target, sums[-1], target)
+        bounds += (part.start + np.searchsorted(sums, ends)).tolist()
+        done = float(sums[-1])
+    for first, last in pairwise([*bounds, len(weights)]):
+        if last > first:
+            units.append(Unit(plan, roots[first:last], int(weights[first:last].sum(dtype=np.float64))))
+    return units

@@ -1,0 +1,229 @@
+"""The protocol between the process that scans a history and the processes that read its packs.
+
+The scanning process does not trust the other processes, because a hostile pack may have taken one over. The size of
+each message is limited, and each field is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from scanner.detection.git.pack_codec import OBJECT_TYPES
+
+MAX_IDS_BYTES = 1 << 30
+MAX_CONTENT_BYTES = 32 << 20
+
+FORK, IDS = b"f", b"i"
+"""Commands to the server. FORK carries the worker's end of a socket. IDS asks for the ids of a unit's objects."""
+COMMAND = struct.Struct("<cI")
+PLAN = struct.Struct("<?BQQQQQ")
+UNIT = struct.Struct("<IQ")
+"""The number of a unit, and the budget for its deltas."""
+_WEIGHT = struct.Struct("<Q")
+_FRAME = struct.Struct("<cB32sQ")
+_COUNTS = struct.Struct("<QQ")
+_PACK = struct.Struct("<I")
+
+SUSPECT, POINTER, DAMAGED, OVER, GIT, COUNTS, DONE = b"s", b"p", b"x", b"o", b"g", b"c", b"d"
+
+NOTES = {POINTER: "lfs_pointer", DAMAGED: "object_damaged", OVER: "inflated_over_limit"}
+"""Messages that name an object that was not read, and their reasons."""
+
+WHOLE_PACK = bytes(32)
+"""Used instead of an id, it means every object of the pack. No object has this id."""
+
+_MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, DONE: _COUNTS.size} | dict.fromkeys(
+    NOTES, 0
+)
+"""The largest payload of each message."""
+
+
+class BadMessage(Exception):
+    """A message is invalid. Its sender has failed, or a hostile pack has taken over the sender."""
+
+
+class Plan(NamedTuple):
+    """The server's plan: the units that its workers will read, and the objects that git has to read.
+
+    Attributes:
+        is_usable: Whether this reader can read the packs at all.
+        hash_bytes: Bytes of an object id.
+        weights: The estimated work on each unit in bytes.
+        objects: The number of objects in the units.
+        rest: The records of the objects that git has to read; see `record`.
+        damaged_packs: The number of packs with bytes that their index does not list.
+        damaged_objects: The number of objects that neither this reader nor git can read.
+    """
+
+    is_usable: bool
+    hash_bytes: int = 20
+    weights: tuple[int, ...] = ()
+    objects: int = 0
+    rest: bytes = b""
+    damaged_packs: int = 0
+    damaged_objects: int = 0
+
+
+class Frame(NamedTuple):
+    """A message of a worker.
+
+    SUSPECT has the kind, id and content of an object that needs a closer look. POINTER, DAMAGED and OVER have the kind
+    and id of an object that was not read. GIT has the records of objects that git has to read. COUNTS has the numbers
+    of objects and bytes that were read since the last COUNTS. DONE ends a unit. It has the rest of the unit's budget,
+    and the number of gaps, which are places in the pack with bytes that the index does not list.
+    """
+
+    operation: bytes
+    kind: int = 0
+    oid: bytes = b""
+    payload: bytes = b""
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Return the numbers of objects and bytes in a COUNTS message, or the budget left and the gaps in a DONE."""
+        one, other = _COUNTS.unpack(self.payload)
+        return one, other
+
+
+def record(pack: int, oid: bytes) -> bytes:
+    """Return a record of an object that git has to read: the number of its pack, and its id or WHOLE_PACK."""
+    return _PACK.pack(pack) + oid
+
+
+def records(payload: bytes | bytearray, hash_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the number of the pack, and the id, of each record."""
+    for at in range(0, len(payload), record_bytes(hash_bytes)):
+        (pack,) = _PACK.unpack_from(payload, at)
+        yield pack, bytes(payload[at + _PACK.size : at + record_bytes(hash_bytes)])
+
+
+def record_bytes(hash_bytes: int) -> int:
+    """Return the size of a record in bytes."""
+    return _PACK.size + hash_bytes
+
+
+def counts_frame(objects: int, size: int) -> Frame:
+    """Return a COUNTS message: the number of objects that were read, and their size in bytes."""
+    return Frame(COUNTS, payload=_COUNTS.pack(objects, size))
+
+
+def done_frame(left: int, gaps: int) -> Frame:
+    """Return a DONE message: the bytes left of the unit's budget, and the number of gaps in the pack."""
+    return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
+
+
+def send_plan(connection: socket.socket, plan: Plan) -> None:
+    """Send the plan.
+
+    Raises:
+        OSError: the other end of the socket is closed.
+    """
+    numbers = (plan.objects, len(plan.weights), len(plan.rest), plan.damaged_packs, plan.damaged_objects)
+    connection.sendall(PLAN.pack(plan.is_usable, plan.hash_bytes, *numbers))
+    connection.sendall(b"".join(map(_WEIGHT.pack, plan.weights)) + plan.rest)
+
+
+def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
+    """Receive the plan.
+
+    Args:
+        connection: The control socket.
+        wait: See `receive_frame`.
+
+    Raises:
+        BadMessage: the server process has ended, or sent something that is not a plan.
+    """
+    raw = receive(connection, PLAN.size, wait)
+    try:
+        is_usable, hash_bytes, objects, units, size, damaged_packs, damaged_objects = PLAN.unpack(raw)
+    except struct.error as err:
+        raise BadMessage("the server has ended") from err
+    if hash_bytes not in (20, 32) or max(units * _WEIGHT.size, size) > MAX_IDS_BYTES:
+        raise BadMessage("no plan")
+    if size % record_bytes(hash_bytes):
+        raise BadMessage("no plan")
+    body = receive(connection, units * _WEIGHT.size + size, wait)
+    if len(body) != units * _WEIGHT.size + size:
+        raise BadMessage("the server has ended")
+    weights = tuple(weight for (weight,) in _WEIGHT.iter_unpack(body[: units * _WEIGHT.size]))
+    rest = body[units * _WEIGHT.size :]
+    return Plan(is_usable, hash_bytes, weights, objects, rest, damaged_packs, damaged_objects)
+
+
+def send_frame(connection: socket.socket, frame: Frame) -> None:
+    """Send a message of a worker.
+
+    Raises:
+        OSError: the other end of the socket is closed.
+    """
+    head = _FRAME.pack(frame.operation, frame.kind, frame.oid, len(frame.payload))
+    if len(frame.payload) < 1 << 16:
+        connection.sendall(head + frame.payload)
+    else:
+        connection.sendall(head)
+        connection.sendall(frame.payload)
+
+
+def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[], None]) -> Frame:
+    """Receive a message of a worker.
+
+    Args:
+        connection: The socket.
+        hash_bytes: The size of an id.
+        wait: Called repeatedly until something can be received. It may raise an exception to give up.
+
+    Raises:
+        BadMessage: the worker has ended, or sent something that is not a message.
+    """
+    raw = receive(connection, _FRAME.size, wait)
+    if len(raw) < _FRAME.size:
+        raise BadMessage("the worker has ended")
+    operation, kind, oid, size = _FRAME.unpack(raw)
+    most = _MOST.get(operation)
+    if most is None or size > most:
+        raise BadMessage("no message")
+    if (operation == SUSPECT or operation in NOTES) and kind not in OBJECT_TYPES:
+        raise BadMessage("no object")
+    if (operation == GIT and size % record_bytes(hash_bytes)) or (operation in (COUNTS, DONE) and size != most):
+        raise BadMessage("no message")
+    payload = receive(connection, size, wait)
+    if len(payload) != size:
+        raise BadMessage("the worker has ended")
+    return Frame(operation, kind, oid[:hash_bytes], payload)
+
+
+def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> bytes:
+    """Receive and return `size` bytes, or fewer if the other end was closed.
+
+    Args:
+        connection: The socket. If it has a time-out, `wait` is called after each time-out.
+        size: The number of bytes.
+        wait: See `receive_frame`.
+    """
+    buffer = bytearray(min(size, 1 << 20))
+    filled = 0
+    while filled < size:
+        if filled == len(buffer):
+            # Allocate memory as the bytes arrive, because the declared size may be false.
+            buffer.extend(bytes(min(size - filled, max(filled, 1 << 20))))
+        try:
+            count = connection.recv_into(memoryview(buffer)[filled:])
+        except TimeoutError:
+            wait()
+            continue
+        except ConnectionError:
+            break
+        if not count:
+            break
+        filled += count
+    return bytes(memoryview(buffer)[:filled])
+
+
+def close(connection: socket.socket) -> None:
+    """Close a socket whose other end may already be closed."""
+    with contextlib.suppress(OSError):
+        connection.close()

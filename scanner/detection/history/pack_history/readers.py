@@ -1,0 +1,342 @@
+"""The scan of a repository's packs: starts the processes that read the packs, and scans the objects that they send.
+
+The result names the objects that these processes cannot read, so that git can read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import scanner
+from scanner.child_processes import start_child
+from scanner.detection.detector import Detector
+from scanner.detection.git.pack_codec import OBJECT_TYPES
+from scanner.detection.history.git_processes import Deadline
+from scanner.detection.history.history_budget import HistoryBudget
+from scanner.detection.history.history_results import HistoryShard
+from scanner.detection.history.object_stores import Store, has_plain_index
+from scanner.detection.history.pack_history import messages
+from scanner.detection.history.pack_history.messages import BadMessage, Plan
+from scanner.detection.patterns.token_formats import active_formats, written_formats
+
+MIN_PACK_BYTES = 8 << 20
+"""Git reads smaller packs just as fast, because the processes of this reader take 0.3 seconds to start."""
+MAX_GIT_PACKS = 8
+"""Packs of a small repository that git reads. Git needs some 30 milliseconds for each pack."""
+MAX_DEATHS = 16
+"""Workers that may die before git reads the units that are left."""
+LOOK_SECONDS = 0.2
+END_SECONDS = 1.0
+"""Seconds that the server and its workers have to end by themselves."""
+
+_ROOT = str(Path(scanner.__file__).parent.parent)
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[2]);"
+    "from scanner.detection.history.pack_history.server import main;"
+    "main(int(sys.argv[1]), sys.argv[3], sys.argv[4])"
+)
+
+_log = logging.getLogger(__name__)
+
+
+class _Ended(Exception):
+    """The deadline has passed, or another thread has failed."""
+
+
+@dataclass(slots=True)
+class PacksRead:
+    """The result of reading packs.
+
+    Attributes:
+        shard: The findings in the objects, and counts.
+        rest: The joined ids of the objects that git has to read, by the number of their pack. Empty bytes mean all
+            objects of the pack.
+        total: The number of objects in the packs that were read.
+    """
+
+    shard: HistoryShard = field(default_factory=HistoryShard)
+    rest: dict[int, bytes] = field(default_factory=dict)
+    total: int = 0
+
+
+def needs_pack_reader(packs: Sequence[Store]) -> bool:
+    """Return whether this reader, and not git, has to read the packs.
+
+    This reader is faster for large packs and for many packs. Git cannot read all entries of a pack without a plain
+    index.
+    """
+    return bool(packs) and (
+        sum(pack.size for pack in packs) >= MIN_PACK_BYTES
+        or len(packs) > MAX_GIT_PACKS
+        or not all(map(has_plain_index, packs))
+    )
+
+
+def read_packs(
+    packs: Sequence[Store],
+    detector: Detector,
+    budget: HistoryBudget,
+    *,
+    readers: int,
+    on_progress: Callable[[int, int], None],
+    deadline: Deadline,
+) -> PacksRead | None:
+    """Read and scan every entry of the packs, each once. Return None if git has to read all of them.
+
+    Args:
+        packs: Packs with ids of one length.
+        detector: Scans the objects that need a closer look.
+        budget: The budget for deltas of the whole history.
+        readers: The number of worker processes.
+        on_progress: Called with the number of objects that were read and the number of all objects.
+        deadline: When reading ends. The remaining objects are then counted as unread, with the deadline's reason.
+    """
+    if deadline.is_over:
+        return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
+    with _server(packs) as server:
+        detector.reader.prepare()
+        try:
+            plan = server.plan(deadline)
+        except BadMessage:
+            return None
+        except _Ended:
+            return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
+        if not plan.is_usable:
+            return None
+        reading = _Reading(server, plan, detector, budget, deadline)
+        threads = [
+            threading.Thread(target=reading.work, name="pack-reader", daemon=True)
+            for _ in range(min(readers, len(plan.weights)))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(LOOK_SECONDS)
+                on_progress(reading.seen, plan.objects)
+        if reading.failures:
+            raise reading.failures[0]
+        return reading.result()
+
+
+class _Server:
+    """The connection to the server process through its control socket. Safe to share between threads."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        self._process, self._control = process, control
+        self._lock = threading.Lock()
+
+    def plan(self, deadline: Deadline) -> Plan:
+        """Return the server's plan.
+
+        Raises:
+            BadMessage: the server has ended.
+            _Ended: the deadline has passed.
+        """
+        return messages.receive_plan(self._control, lambda: _go_on(deadline))
+
+    def fork(self) -> socket.socket:
+        """Start a worker, and return the connection to it.
+
+        Raises:
+            OSError: the server has died.
+        """
+        ours, theirs = socket.socketpair()
+        ours.settimeout(LOOK_SECONDS)
+        try:
+            with theirs, self._lock:
+                socket.send_fds(self._control, [messages.COMMAND.pack(messages.FORK, 0)], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            raise
+        return ours
+
+    def objects_of(self, unit: int, deadline: Deadline) -> Plan:
+        """Return the objects of a unit in the `rest` or `damaged_objects` of a plan.
+
+        Raises:
+            OSError, BadMessage: the server has died.
+            _Ended: the deadline has passed.
+        """
+        with self._lock:
+            self._control.sendall(messages.COMMAND.pack(messages.IDS, unit))
+            return messages.receive_plan(self._control, lambda: _go_on(deadline))
+
+
+@contextmanager
+def _server(packs: Sequence[Store]) -> Iterator[_Server]:
+    """Start the server process, and end it and its workers when the block ends."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(LOOK_SECONDS)
+    with ours, tempfile.NamedTemporaryFile("w", prefix="r8scan-packs-") as listed:
+        json.dump([str(pack.path) for pack in packs], listed)
+        listed.flush()
+        with theirs:
+            arguments = [str(theirs.fileno()), _ROOT, written_formats(active_formats()), listed.name]
+            process = start_child(
+                [sys.executable, "-I", "-c", _PROGRAM, *arguments],
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+                own_group=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        try:
+            yield _Server(process, ours)
+        finally:
+            ours.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
+            with contextlib.suppress(ProcessLookupError):  # the server and its workers have ended
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _go_on(deadline: Deadline) -> None:
+    if deadline.is_over:
+        raise _Ended
+
+
+class _Reading:
+    """The state of reading the packs, which the threads share: the units that are left, and the results."""
+
+    def __init__(
+        self, server: _Server, plan: Plan, detector: Detector, budget: HistoryBudget, deadline: Deadline
+    ) -> None:
+        self._server, self._plan, self._detector = server, plan, detector
+        self._budget, self._deadline = budget, deadline
+        budget.reserve(plan.weights)
+        self._units = iter(range(len(plan.weights)))
+        self._lock = threading.Lock()
+        self._shard = HistoryShard()
+        self._shard.unread.update(pack_index_damaged=plan.damaged_packs, object_damaged=plan.damaged_objects)
+        self._for_git = bytearray(plan.rest)
+        self._deaths = 0
+        self._is_lost = False
+        self.seen = 0
+        self.failures: list[BaseException] = []
+
+    def result(self) -> PacksRead | None:
+        """Return the results of all threads, or None if the server has died and git has to read everything."""
+        if self._is_lost:
+            return None
+        rest: dict[int, bytearray] = {}
+        given = 0
+        for pack, oid in messages.records(self._for_git, self._plan.hash_bytes):
+            is_whole = not any(oid)
+            given += not is_whole
+            rest.setdefault(pack, bytearray()).extend(b"" if is_whole else oid)
+        total = self._plan.objects + len(self._plan.rest) // messages.record_bytes(self._plan.hash_bytes)
+        left = total - self._shard.objects - given - self._shard.unread["inflated_over_limit"]
+        if self._deadline.is_over and left > 0:
+            self._shard.unread[self._deadline.reason] += left
+        return PacksRead(self._shard, {pack: bytes(oids) for pack, oids in rest.items()}, total)
+
+    def work(self) -> None:
+        """Read units until none is left. If the worker dies, start another. Each thread runs this method."""
+        try:
+            while not self._deadline.is_over and self._work_until_death():
+                continue
+        except _Ended:
+            return
+        except (BadMessage, OSError):
+            self._is_lost = True
+        except BaseException as err:  # noqa: BLE001 - raised again by the thread that waits
+            self.failures.append(err)
+            self._deadline.cancel()
+
+    def _work_until_death(self) -> bool:
+        """Read units with one worker. Return False if no unit is left, and True if the worker has died."""
+        with self._server.fork() as connection:
+            while (unit := self._next()) is not None:
+                shard, for_git = HistoryShard(), bytearray()
+                try:
+                    connection.sendall(messages.UNIT.pack(unit, self._budget.grant(unit)))
+                    self._budget.settle(unit, self._read_unit(connection, shard, for_git))
+                except _Ended:
+                    self._merge(shard, for_git)
+                    raise
+                except (BadMessage, OSError):
+                    self._budget.fail(unit)
+                    self._leave_to_git(unit)
+                    return True
+                self._merge(shard, for_git)
+        return False
+
+    def _next(self) -> int | None:
+        with self._lock:
+            return next(self._units, None)
+
+    def _read_unit(self, connection: socket.socket, shard: HistoryShard, for_git: bytearray) -> int:
+        """Receive a worker's messages about one unit, and scan the suspect contents.
+
+        Add the results to `shard`, and the records of the objects that git has to read to `for_git`. Return the bytes
+        that are left of the unit's budget.
+
+        Raises:
+            BadMessage: the worker has died.
+            _Ended: the deadline has passed.
+        """
+        size = self._plan.hash_bytes
+        while True:
+            frame = messages.receive_frame(connection, size, lambda: _go_on(self._deadline))
+            oid, name = frame.oid.hex(), OBJECT_TYPES.get(frame.kind, "blob")
+            if frame.operation == messages.SUSPECT:
+                result = self._detector.scan_bytes(frame.payload)
+                if result is not None:
+                    shard.take_content(oid, name, frame.payload, result)
+                _go_on(self._deadline)
+            elif frame.operation in messages.NOTES:
+                shard.note(oid, name, messages.NOTES[frame.operation])
+            elif frame.operation == messages.GIT:
+                for_git += frame.payload
+            elif frame.operation == messages.COUNTS:
+                objects, count = frame.counts
+                shard.objects += objects
+                shard.bytes += count
+                self._advance(objects)
+            else:
+                left, gaps = frame.counts
+                shard.unread["pack_index_damaged"] += min(gaps, 1)
+                return left
+
+    def _advance(self, objects: int) -> None:
+        with self._lock:
+            self.seen += objects
+
+    def _merge(self, shard: HistoryShard, for_git: bytearray) -> None:
+        with self._lock:
+            self._shard.add(shard)
+            self._for_git += for_git
+
+    def _leave_to_git(self, unit: int) -> None:
+        """Let git read a unit whose worker has died. After too many deaths, let git read all other units as well.
+
+        Raises:
+            OSError, BadMessage: the server has died as well.
+            _Ended: the deadline has passed.
+        """
+        with self._lock:
+            self._deaths += 1
+            is_over = self._deaths >= MAX_DEATHS
+        _log.warning("a process that read packs has died; git reads its objects", extra={"unit": unit})
+        next_unit: int | None = unit
+        while next_unit is not None:
+            objects = self._server.objects_of(next_unit, self._deadline)
+            shard = HistoryShard(unread=Counter(object_damaged=objects.damaged_objects))
+            self._merge(shard, bytearray(objects.rest))
+            next_unit = self._next() if is_over else None

@@ -1,0 +1,197 @@
+"""The process that plans the reading of a repository's packs, and forks the workers that read them.
+
+This process has no threads and little memory, because it was started for this purpose, so it can fork. It opens the
+packs and nothing else. If a pack is truncated while it is mapped, the kernel kills the worker that reads the missing
+part, and no other process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+from array import array
+from collections.abc import Iterable
+from pathlib import Path
+
+from scanner.child_processes import die_with_parent
+from scanner.confinement import HISTORY_CPU_SECONDS, confine, confine_to_reading
+from scanner.detection.history.pack_history import messages
+from scanner.detection.history.pack_history.families import HistoryPlan, PackPlan, Unit, plan_history
+from scanner.detection.history.pack_history.index import FIRST, Entries, PackFile, UnusualPack, open_pack
+from scanner.detection.history.pack_history.messages import (
+    DAMAGED,
+    GIT,
+    OVER,
+    POINTER,
+    SUSPECT,
+    UNIT,
+    WHOLE_PACK,
+    Frame,
+    Plan,
+)
+from scanner.detection.history.pack_history.reading import FamilyReader
+from scanner.detection.history.pack_history.search import BLOB, Search
+from scanner.detection.loading import load_decoders
+from scanner.detection.patterns.token_formats import parse_formats, use_formats
+
+MEMORY_BYTES = 400 << 20
+"""Limit of the server's memory and of each worker's. Mapped packs need no memory of their own and are not counted."""
+COUNT_EVERY = 4096
+"""A worker reports its progress after each of this many objects."""
+
+
+def main(descriptor: int, formats: str, listed: str) -> None:
+    """Serve the control socket until its other end is closed.
+
+    Args:
+        descriptor: The control socket.
+        formats: The token formats to look for, as text for `parse_formats`.
+        listed: The path of a JSON file with the paths of the packs.
+    """
+    use_formats(parse_formats(formats))
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    confine_to_reading(MEMORY_BYTES)
+    control = socket.socket(fileno=descriptor)
+    with contextlib.suppress(OSError):
+        try:
+            history, plan = _planned([Path(pack) for pack in json.loads(Path(listed).read_bytes())])
+        except MemoryError:
+            messages.send_plan(control, Plan(False))
+            return
+        load_decoders()
+        gc.collect()
+        gc.freeze()
+        messages.send_plan(control, plan)
+        del plan
+        workers: list[int] = []
+        _serve(control, history, workers)
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+            os.waitpid(worker, 0)
+
+
+def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
+    opened: list[tuple[PackFile, Entries]] = []
+    numbers: list[int] = []
+    unusual: list[int] = []
+    for number, pack in enumerate(packs):
+        try:
+            file, entries = open_pack(pack, pack.with_suffix(".idx"))
+        except (UnusualPack, OSError):
+            unusual.append(number)
+            continue
+        opened.append((file, entries))
+        numbers.append(number)
+    hash_bytes = opened[0][0].hash_bytes if opened else 20
+    rest = bytearray().join(messages.record(number, WHOLE_PACK[:hash_bytes]) for number in unusual)
+    history = plan_history(opened)
+    damaged = 0
+    for one, number in zip(history.packs, numbers, strict=True):
+        one.number = number
+        if one.file.has_sorted_ids:
+            rest += _records(one, one.rest)
+        else:
+            damaged += len(one.rest)
+    is_usable = all(file.hash_bytes == hash_bytes for file, _ in opened)
+    weights = tuple(unit.weight for unit in history.units)
+    gaps = sum(int(entries.offsets[0]) != FIRST for _, entries in opened)
+    return history, Plan(is_usable, hash_bytes, weights, history.objects, bytes(rest), gaps, damaged)
+
+
+def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
+    """Return the joined records of those entries of a pack that git has to read."""
+    return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
+
+
+def _serve(control: socket.socket, history: HistoryPlan, workers: list[int]) -> None:
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, messages.COMMAND.size, 1)
+        if len(message) < messages.COMMAND.size:
+            return
+        command, number = messages.COMMAND.unpack(message)
+        if command == messages.FORK and descriptors:
+            workers.append(_fork(control, socket.socket(fileno=descriptors[0]), history))
+        elif command == messages.IDS and number < len(history.units):
+            plan, entries = history.units[number].plan, _entries_of(history.units[number])
+            if plan.file.has_sorted_ids:
+                answer = Plan(True, plan.file.hash_bytes, rest=_records(plan, entries))
+            else:
+                answer = Plan(True, plan.file.hash_bytes, damaged_objects=len(entries))
+            messages.send_plan(control, answer)
+
+
+def _entries_of(unit: Unit) -> array[int]:
+    """Return the numbers of all entries of a unit."""
+    plan = unit.plan
+    stack: list[int] = unit.roots.tolist()
+    numbers = array("I")
+    while stack:
+        number = stack.pop()
+        numbers.append(number)
+        stack += plan.children[plan.starts[number] : plan.starts[number + 1]].tolist()
+    return numbers
+
+
+def _fork(control: socket.socket, connection: socket.socket, history: HistoryPlan) -> int:
+    """Start a worker, and return its process id."""
+    server = os.getpid()
+    if process := os.fork():
+        connection.close()
+        return process
+    status = 1
+    try:
+        die_with_parent(server)
+        control.close()
+        confine(MEMORY_BYTES, HISTORY_CPU_SECONDS)
+        with contextlib.suppress(OSError):
+            _work(connection, history)
+            status = 0
+    finally:
+        os._exit(status)
+
+
+def _work(connection: socket.socket, history: HistoryPlan) -> None:
+    """Read each unit that the scanning process asks for, until that process closes the connection."""
+    gc.disable()  # the objects of a unit form no reference cycles, and looking for cycles takes a tenth of the time
+    while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
+        number, budget = UNIT.unpack(raw)
+        if number >= len(history.units):
+            return
+        _read_unit(connection, history.units[number], budget)
+        gc.collect()
+
+
+def _read_unit(connection: socket.socket, unit: Unit, budget: int) -> None:
+    plan = unit.plan
+    objects = size = 0
+
+    def send(operation: bytes, number: int, kind: int, content: bytes = b"") -> None:
+        messages.send_frame(connection, Frame(operation, kind, plan.oid(number), content))
+
+    search = Search(
+        lambda number, kind, content: send(SUSPECT, number, kind, content), lambda number: send(POINTER, number, BLOB)
+    )
+    reader = FamilyReader(unit, budget)
+    for number, kind, content in reader.objects():
+        search.take(number, kind, content)
+        if search.objects - objects >= COUNT_EVERY:
+            messages.send_frame(connection, messages.counts_frame(search.objects - objects, search.bytes - size))
+            objects, size = search.objects, search.bytes
+    search.flush()
+    messages.send_frame(connection, messages.counts_frame(search.objects - objects, search.bytes - size))
+    for number, kind in reader.over_budget:
+        send(OVER, number, kind)
+    if plan.file.has_sorted_ids:
+        records = _records(plan, (number for number, _ in reader.for_git))
+        messages.send_frame(connection, Frame(GIT, payload=records))
+    else:
+        # Git cannot read these objects, because it looks up objects by id, and the ids in this index are not unique.
+        for number, kind in reader.for_git:
+            send(DAMAGED, number, kind)
+    messages.send_frame(connection, messages.done_frame(reader.left, reader.gaps))

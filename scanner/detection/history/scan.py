@@ -1,0 +1,135 @@
+"""Scan of all objects in a git repository, including objects that no ref reaches, and the places of its findings.
+
+Commits and paths are looked up only for objects with findings and for objects that were not read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scanner.detection.detector import Detector
+from scanner.detection.documents import Candidate, Document, Place, PlaceKind
+from scanner.detection.history.git_processes import DEFAULT_SECONDS, Deadline
+from scanner.detection.history.git_repositories import Repository, opened
+from scanner.detection.history.history_results import ObjectHit, UnreadHistoryObject
+from scanner.detection.history.history_stores import read_stores
+from scanner.detection.history.object_places import ObjectPlace, ObjectPlaces
+from scanner.detection.history.place_process import locate
+from scanner.detection.redaction import redact
+
+_KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "commit", "tag": "tag"}
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadPart:
+    """An object that was not read completely.
+
+    Attributes:
+        reason: Why a part of the object was not read.
+        count: The number of parts that were not read for this reason.
+        git_object: The object's id.
+        path: The redacted path of the file, if known.
+        commit: The id of a commit that contains the object, if known.
+    """
+
+    reason: str
+    count: int
+    git_object: str
+    kind: PlaceKind
+    path: str | None
+    commit: str | None
+
+
+@dataclass(slots=True)
+class HistoryScan:
+    """The result of scanning a history.
+
+    Attributes:
+        candidates: The candidates. Their places have path, commit and object id; the caller adds URL and repository.
+        unread: Counts of what was not read, by reason.
+        parts: The unread objects whose ids are known.
+        objects: The number of objects that were read.
+        bytes: Inflated bytes of the objects that were read.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    parts: list[UnreadPart] = field(default_factory=list)
+    objects: int = 0
+    bytes: int = 0
+
+
+_NOWHERE = ObjectPlace(None, None)
+
+
+def scan_history(
+    git_dir: Path,
+    detector: Detector,
+    *,
+    readers: int = 2,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+    stop: threading.Event | None = None,
+    seconds: float = DEFAULT_SECONDS,
+) -> HistoryScan:
+    """Scan blobs, trees (names of files), commits (messages, authors), tags, notes, and names of refs.
+
+    Objects that remain when `seconds` have passed or `stop` is set are counted as unread.
+
+    Args:
+        readers: The number of processes that read objects.
+        on_progress: Called with the number of objects that were read and the number of objects known so far.
+
+    Raises:
+        GitError: `git_dir` is not a readable repository.
+    """
+    history = HistoryScan()
+    deadline = Deadline(seconds, stop)
+    with opened(git_dir) as repository:
+        history.unread.update(repository.unread)
+        read = read_stores(repository, detector, readers=readers, on_progress=on_progress, deadline=deadline)
+        history.unread.update(read.unread)
+        history.objects, history.bytes = read.objects, read.bytes
+        placed = ("blob", "tree")
+        wanted = {hit.oid for hit in read.hits if hit.type in placed}
+        wanted |= {item.oid for item in read.named if item.type in placed}
+        places = ObjectPlaces()
+        if wanted:
+            places = locate(repository, wanted, deadline)
+        history.unread["places_not_found"] += 0 if places.is_complete else len(wanted) - len(places.found)
+        for hit in read.hits:
+            where = places.found.get(hit.oid, _NOWHERE)
+            history.candidates.extend(_placed(candidate, hit, where) for candidate in hit.result.candidates)
+        history.parts.extend(_named(item, places.found.get(item.oid, _NOWHERE)) for item in read.named)
+        history.candidates.extend(_ref_names(repository, detector))
+    history.unread = +history.unread
+    return history
+
+
+def _placed(candidate: Candidate, hit: ObjectHit, where: ObjectPlace) -> Candidate:
+    place = Place(
+        kind=_KINDS[hit.type],
+        path=redact(where.path) if where.path is not None else None,
+        commit=hit.oid if hit.type == "commit" else where.commit,
+        git_object=hit.oid,
+    )
+    # A line number in a tree object has no meaning.
+    return replace(candidate, place=place, line=0 if hit.type == "tree" else candidate.line)
+
+
+def _named(item: UnreadHistoryObject, where: ObjectPlace) -> UnreadPart:
+    path = redact(where.path) if where.path is not None else None
+    commit = item.oid if item.type == "commit" else where.commit
+    return UnreadPart(item.reason, item.count, item.oid, _KINDS[item.type], path, commit)
+
+
+def _ref_names(repository: Repository, detector: Detector) -> Iterator[Candidate]:
+    names = [name for name, _ in repository.refs]
+    if not names or detector.scan_bytes(b"\n".join(names)) is None:
+        return
+    for name in names:
+        place = Place("ref_name", ref=name.decode("utf-8", "surrogateescape"))
+        yield from detector.scan(Document(name, place)).candidates

@@ -1,0 +1,333 @@
+"""Patterns of tokens whose characters are escaped, or interrupted by joints such as line breaks and quotes.
+
+The module `encodings` decides whether a match is a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import regex
+
+from scanner.detection.patterns.token_formats import LETTERS_AND_DIGITS, TokenFormat
+
+HEX_ALNUM = rb"(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])"
+DECIMAL_ALNUM = rb"(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|90|9[7-9]|1[01][0-9]|12[0-2])"
+TAG_ALNUM = rb"(?:\x80[\xb0-\xb9]|\x81[\x81-\x9a\xa1-\xba])"
+OCTAL_ALNUM = rb"(?:06[0-7]|07[01]|1(?:0[1-7]|[12][0-7]|3[0-2]|4[1-7]|[56][0-7]|7[0-2]))"
+
+_ZERO_WIDTH = (
+    rb"\xe2\x80[\x8b-\x8f]|\xe2\x81[\xa0-\xa4]|\xef\xbb\xbf|\xc2\xad"
+    rb"|\xcd\x8f|\xef\xb8[\x80-\x8f]"
+    rb"|&(?:shy|ZeroWidthSpace|zwnj|zwj|\#8203|\#x200[bB]);|\\+u200[bBcCdD]|\\+ufeff|\\+u00ad"
+)
+# Terminal control sequences such as colours (ECMA-48), raw or escaped in a string.
+_ESCAPE_SEQUENCE = rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33))(?:\[[0-9:;?]{0,40}+[A-Za-z]|\][^\x07\x1b\n]{0,80}+\x07)"
+# Only elements that can format a part of a word. The tags of other elements, such as paragraphs, end a word.
+_INLINE_TAG = (
+    rb"</?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r|rPr"
+    rb"|wbr)(?=[\s>/])[^<>]{0,300}+>"
+)
+_NEXT_CDATA = rb"\]\]>\s{0,80}+<!\[CDATA\["
+# `curl --trace-ascii` writes an offset before every 64 bytes.
+_NEXT_OF_TRACE = rb"\r?\n[0-9a-f]{4}:\ "
+_RTF_RUN = rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
+# The boundary between two events of a terminal recording (asciicast version 2).
+_NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
+# To wrap a line, a terminal writes the first letter of the next line, or a space, and returns to the first column. Then
+# it writes the next line.
+_TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
+_NEXT_CELL = rb"[\ \t]{0,40}+\|[\ \t]*+\r?\n[\ \t]*+\|(?:[\ \t]{0,40}+\|){0,8}+[\ \t]{0,40}+"
+# Lengths that formats write between pieces of a text: blocks of GIF, packed words of Cap'n Proto, records of Excel 97.
+_LENGTH_BYTE = rb"(?:[\x01-\x08\x0e-\x1a]|\x3c\x00(?s:.){2}[\x00\x01])(?=[0-9A-Za-z_])"
+_NEXT_ENCODED_WORD = rb"\?=\s{1,4}+=\?[0-9A-Za-z-]{1,40}+\?[BbQq]\?"
+# Accept an underscore only at the end of a line, where Visual Basic uses it to continue the line. Elsewhere it may
+# belong to the token.
+_GLUE = rb"(?:[\s+.&,~|()<>\[\]{}$]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
+JOINT = rb"""
+    (?: %(zero)s
+      | \\+(?:x00|u0000)(?![0-9A-Fa-f]{2})
+      | =\r?\n
+      | (?:\\+[rn])++(?:[ \t]*+)
+      | \\\r?\n[ \t]*+
+      | %(escape)s | %(tag)s | %(cdata)s | %(rtf)s | %(event)s | %(cell)s | %(word)s
+      | ["'`]\} | %(length)s
+      | %(trace)s
+      | \r?\n[ \t]*+(?:(?:[>#*|+;-]|//|--)[ \t]*+)?+
+      | \\*+["'`](?:(?:%(glue)s{1,120}+(?:[bBuUrRfF]{1,2}(?=\\*+["'`]))?+)?+\\*+["'`]){1,4}+
+    )""" % {
+    b"zero": _ZERO_WIDTH,
+    b"glue": _GLUE,
+    b"escape": _ESCAPE_SEQUENCE,
+    b"tag": _INLINE_TAG,
+    b"cdata": _NEXT_CDATA,
+    b"trace": _NEXT_OF_TRACE,
+    b"rtf": _RTF_RUN,
+    b"event": _NEXT_EVENT,
+    b"cell": _NEXT_CELL,
+    b"word": _NEXT_ENCODED_WORD,
+    b"length": _LENGTH_BYTE,
+}
+"""A joint: characters that may separate two letters of one token.
+
+Zero-width characters, the escaped zeros of UTF-16, soft line breaks (in mail, in editors, inside JSON strings), a
+backslash before a line break, colours and markup, the edge of a terminal or of a table's cell, and the end of one
+string literal up to the beginning of the next.
+"""
+
+
+def end_of_word_expression(form: TokenFormat) -> bytes:
+    """Return a pattern of markup after the first letter of a prefix that shows that no token begins with the letter.
+
+    The pattern matches a tag that cannot be inside a word, and tags before a letter that is not the prefix's second
+    letter. In HTML, such markup follows nearly every word before a closing tag. `units_expression` would take ten times
+    as long to reject these words.
+    """
+    if len(form.prefix) < 2:
+        return rb"(?!)"
+    second = regex.escape(form.prefix[1].encode(), special_only=True)
+    other = rb"(?!%b)[0-9A-Za-z](?!\r)|[ ][0-9A-Za-z]" % second
+    return rb"(?!%b)<(?!\x00)|(?:<[^<>]{0,320}+>){1,5}+(?:%b)" % (_INLINE_TAG, other)
+
+
+def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:
+    """Return the pattern of one letter's escapes.
+
+    Args:
+        hexadecimal: The pattern of the letter's code in hexadecimal digits.
+        decimal: The pattern of the code in decimal digits.
+        octal: The pattern of the code in octal digits.
+        tag: The pattern of the last two bytes, in UTF-8, of the letter's tag character (U+E0000 to U+E007F).
+    """
+    return rb"""(?:
+        %%(?:25)*+ (?:u00)?+ %(hex)s | = %(hex)s
+      | \\+x(?:00)?+ %(hex)s | \\+u++00 %(hex)s | (?:\\+[ux]|`u)\{0*+ %(hex)s \} | \\+U000000 %(hex)s
+      | \\+ %(oct)s | \\+o(?:%(oct)s|\{0*+ %(oct)s \})
+      | \\+N\{U\+0*+ %(hex)s \} | \\+(?:00){1,2}+ %(hex)s [ ]?+ | \\+' %(hex)s
+      | _x00 %(hex)s _ | %(tag)s
+      | &(?:amp;)*+\#[xX]0*+ %(hex)s ;?+ | &(?:amp;)*+\#0*+ %(dec)s (?![0-9]);?+
+    )""" % {
+        b"hex": hexadecimal,
+        b"dec": decimal,
+        b"oct": octal,
+        b"tag": rb"\xf3\xa0" + tag,
+    }
+
+
+JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,5}+"
+CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
+"""JOINTS for a pattern that begins with JOINTS_DEFINITION.
+
+With a copy of JOINTS before each of its letters, a pattern takes `regex` 0.2 seconds to compile. The lookahead avoids
+the call before a letter. Where a match often fails at a joint, JOINTS is faster.
+"""
+JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + JOINTS + rb"))"
+# At the beginning of a continued line, a hyphen usually marks a list item or a comment, so it is part of the joint. In
+# a token format with hyphens, the hyphen may belong to the token.
+_JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
+
+
+# Escaped underscores of, in this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff,
+# expressions inside a string of PowerShell, shells, JavaScript and Kotlin, UTF-7. The last pattern is the code of the
+# underscore between two literals, as in `"r8" & Chr(95) & "…"`.
+_NAMED_UNDERSCORE = (
+    rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
+    rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+|\\+char(?:95|\"5F)(?:\{\}|[ ])?+"
+    rb"|\\+0?95(?![0-9])|\\+0{0,4}5[fF](?:[ ]|(?![0-9A-Fa-f]))|\^\^5f|\\+u95\\*+(?:\?|'5f)"
+    rb"|\\+(?:\(ul|\[u005F\])"
+    rb"|\$\((?:\[(?i:char)\][ ]?(?:95|0x5[fF])|printf[ ][\"']\\+(?:x5[fF]|0?137)[\"'])\)|\$'\\(?:x5[fF]|137|u005[fF])'"
+    rb"|\$\{[\"']_[\"']\}|\$\{(?:String\.fromCharCode\((?:95|0x5[fF])\)|95\.toChar\(\))\}"
+    rb"|\+AF8-?+"
+    rb"|\\*+[\"'`][ ]?[.+&|,~]{1,2}[ ]?[A-Za-z][A-Za-z.]{1,22}\((?:95|0x5[fF])\)[ ]?[.+&|,~]{1,2}[ ]?\\*+[\"'`]"
+)
+_IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
+
+
+def units_expression(form: TokenFormat) -> bytes:
+    """Return a pattern, for `regex.VERBOSE`, of a token whose letters may be escaped and separated by joints.
+
+    The pattern accepts every letter and digit in the body. The caller has to check the captured letters, the group
+    `unit`, against the token format.
+    """
+    joints = _JOINTS_WITHOUT_HYPHEN if "-" in form.prefix + form.alphabet else JOINTS
+    prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)
+    others = _other_letters(form)
+    plain = rb"[0-9A-Za-z" + others.encode() + rb"]"
+    written = (
+        plain
+        + rb"|"
+        + _escaped(*body_codes(form), _alternatives(TAG_ALNUM, map(_tag_code, others)))
+        + (rb"|\\+[_-]" if others else b"")
+    )
+    return prefix + rb"[\ ]{0,2}+(?:" + joints + rb"(?P<unit>" + written + rb")){%d}" % form.body_length
+
+
+def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
+    """Return patterns of the code of a character in a token's body: in hexadecimal, decimal and octal digits.
+
+    The patterns accept every letter and digit, even if the format's alphabet is smaller.
+    """
+    others = _other_letters(form)
+    return (
+        _alternatives(HEX_ALNUM, map(hex_code, others)),
+        _alternatives(DECIMAL_ALNUM, map(decimal_code, others)),
+        _alternatives(OCTAL_ALNUM, map(_octal_code, others)),
+    )
+
+
+def _other_letters(form: TokenFormat) -> str:
+    """Return the characters of the body that are neither letters nor digits."""
+    return "".join(letter for letter in form.alphabet if letter not in LETTERS_AND_DIGITS)
+
+
+def hex_code(letter: str) -> bytes:
+    """Return a pattern of a character's code in hexadecimal digits of either case."""
+    return b"".join(
+        b"[%c%c]" % (digit, digit - 32) if digit > 0x60 else b"%c" % digit for digit in b"%02x" % ord(letter)
+    )
+
+
+def decimal_code(letter: str) -> bytes:
+    """Return a character's code in decimal digits."""
+    return b"%d" % ord(letter)
+
+
+def _octal_code(letter: str) -> bytes:
+    digits = b"%o" % ord(letter)
+    return digits if len(digits) == 3 else b"0?" + digits
+
+
+def _tag_code(letter: str) -> bytes:
+    """Return a pattern of the last two bytes, in UTF-8, of the tag character of a letter."""
+    return rb"\x%02x\x%02x" % (0x80 | ord(letter) >> 6, 0x80 | ord(letter) & 0x3F)
+
+
+def decimal_units_expression(form: TokenFormat) -> bytes:
+    """Return a pattern of a token with decimal escapes, as in Lua. Most other languages read such digits as octal."""
+    prefix = b"".join(
+        rb"(?P<unit>%c|\\++(?:%03d|%d(?![0-9])))" % (ord(letter), ord(letter), ord(letter)) for letter in form.prefix
+    )
+    body = form.character_class.encode() + rb"|\\++(?:[0-9]{3}|[0-9]{1,2}(?![0-9]))"
+    return prefix + rb"(?:(?P<unit>" + body + rb")){%d}" % form.body_length
+
+
+def _written(letter: str) -> bytes:
+    """Return a pattern of one character of a prefix, plain or escaped."""
+    written = (
+        letter.encode()
+        + rb"|"
+        + _escaped(hex_code(letter), decimal_code(letter), _octal_code(letter), _tag_code(letter))
+    )
+    return written + {"_": rb"|" + _NAMED_UNDERSCORE, "-": rb"|\\+-"}.get(letter, b"")
+
+
+def _alternatives(pattern: bytes, others: Iterable[bytes]) -> bytes:
+    more = b"|".join(others)
+    return rb"(?:" + pattern + rb"|" + more + rb")" if more else pattern
+
+
+_OCTAL_DIGITS = regex.compile(rb"[0-7]{1,3}")
+
+
+def unit_value(unit: bytes) -> int:
+    """Return the ASCII code that one unit, plain or escaped, stands for."""
+    if len(unit) == 1:
+        return unit[0]
+    if unit[0] == 0xF3:  # tag characters: the code point's last seven bits
+        return (unit[2] & 1) << 6 | unit[3] & 0x3F
+    if _IS_NAMED_UNDERSCORE.fullmatch(unit):
+        return ord("_")
+    if unit[0] == ord("&"):
+        number = unit[unit.rindex(b"#") + 1 :].rstrip(b";")
+        return int(number[1:], 16) if number[:1] in b"xX" else int(number)
+    body = unit.strip(b"\\_;{} ")
+    if body == b"-":
+        return ord("-")
+    if unit[0] == ord("\\") and (body[0] == ord("o") or _OCTAL_DIGITS.fullmatch(body)):
+        return int(body.lstrip(b"o{"), 8)
+    return int(body[-2:], 16)
+
+
+UnitKind = Literal[
+    "percent",
+    "quoted-printable",
+    "html-entity",
+    "hex-escape",
+    "unicode-escape",
+    "octal-escape",
+    "decimal-escape",
+    "clixml",
+    "css-escape",
+    "rtf-escape",
+    "tag-characters",
+    "named-character",
+    "backslash",
+]
+
+
+def unit_kind(unit: bytes) -> UnitKind:
+    """Return the name of the escape in which `unit` is written.
+
+    A unit of one byte is not escaped and must not be passed.
+    """
+    if unit[0] == ord("%"):
+        return "percent"
+    if unit[0] == ord("="):
+        return "quoted-printable"
+    if unit[0] == ord("&"):
+        return "html-entity"
+    if unit[0] == 0xF3:
+        return "tag-characters"
+    if unit[0] == ord("_"):
+        return "clixml"
+    body = unit.lstrip(b"\\")
+    if body in (b"95", b"095"):
+        return "decimal-escape"
+    if body in (b"_", b"-"):
+        return "backslash"
+    if body[:1] == b"x":
+        return "hex-escape"
+    if body[:1] in (b"u", b"U", b"`") and body[:3] != b"u95":
+        return "unicode-escape"
+    if body[:1] in (b"'", b"u"):
+        return "rtf-escape"
+    if body[:1] == b"o" or _OCTAL_DIGITS.fullmatch(body):
+        return "octal-escape"
+    return "css-escape" if body[:1].isdigit() else "named-character"
+
+
+_STARTS_SEQUENCE = regex.compile(rb"\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|[ ]\\+r$")
+JointKind = Literal[
+    "utf-16",
+    "zero-width",
+    "quoted-printable",
+    "continuation",
+    "concatenation",
+    "markup",
+    "terminal",
+    "encoded-word",
+    "length",
+    "wrapped",
+]
+
+
+def joint_kind(joint: bytes) -> JointKind:
+    """Return the kind of a joint, the bytes between two letters of a token. The first matching rule decides."""
+    if joint.lstrip(b"\\")[:5] in (b"x00", b"u0000"):
+        return "utf-16"
+    if joint[0] == ord("="):
+        return "quoted-printable"
+    if (joint[0] == ord("<") and joint[1]) or joint[0] in b"}]":
+        return "markup"
+    if joint[-1:] == b"\r" or _STARTS_SEQUENCE.match(joint) is not None or (b'"o' in joint and b"\n[" in joint):
+        return "terminal"
+    if (joint[0] < 0x1B and joint[0] not in b"\t\n\r") or (joint[0] == 0x3C and joint[1] == 0):
+        return "length"
+    if joint[:2] == b"?=":
+        return "encoded-word"
+    if joint[0] >= 0x80 or joint[0] == ord("&") or joint.lstrip(b"\\")[:1] == b"u":
+        return "zero-width"
+    if any(quote in joint for quote in (b'"', b"'", b"`")):
+        return "concatenation"
+    return "continuation" if joint[:2] in (b"\\\n", b"\\\r") else "wrapped"

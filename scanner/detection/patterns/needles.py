@@ -1,0 +1,308 @@
+"""The needles: byte strings that show where a token may begin in each encoding. `matcher` searches for them.
+
+The needles are derived from the prefix of each token format, such as `r8_`. Base64 encodes groups of three bytes, so an
+encoded prefix has one of three forms, depending on its position in a group. Each form has three forms again if it is
+encoded a second time, which makes nine. The other needles are the prefix in lists of hexadecimal or decimal numbers,
+escapes of its first letter, and its first letters followed by a joint or an escape.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from scanner.detection.encodings.number_dumps import OFFSETS
+from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
+
+Kind = Literal["token", "hex", "list", "wide", "base64", "wide_base64", "run", "stream"]
+
+MAX_GROUP_NEEDLES = 64
+"""Needles that one automaton can search with vector instructions."""
+_PLAIN_BYTES = 4
+_AFTER_LETTERS = (
+    b"%",
+    b"\\",
+    b"&",
+    b"=",
+    b'"',
+    b"'",
+    b"`",
+    b"\n",
+    b"\r",
+    b"<",
+    b"\xe2",
+    b"\xc2",
+    b"\xef",
+    b"\xcd",
+    b"\x1b",
+)
+"""The first bytes of a joint or an escape."""
+
+# Templates of hex dumps. {0}, {1} and {2} are the hexadecimal codes of the prefix's first three letters. {3} is the
+# first digit of {2}. Some templates contain the gap between two groups of bytes, or the last digit of a line's offset.
+_LISTS: tuple[str, ...] = (
+    "{0},00,{1}",
+    "{0},{1},{3}",
+    "0x{0}",
+    "{0} {1} {3}",
+    "{0}  {1} {3}",
+    "{0} {1}  {3}",
+    "{0}:{1}:{3}",
+    "{0}{1} {3}",
+)
+_LISTS += ("{0}-{1}-{3}", "{0} {1}{2}", "{0}\n {1} {3}", "{0} {1}\n {3}", "0   {1} {3}", "0   {2} ")
+_LOWER_LISTS: tuple[str, ...] = ("{0}\n{1}{2}", "{0}{1}\n{2}", " {1}{2}", ": {1} {2}", ": {2}", ":  {2}")
+_LOWER_LISTS += ("0 {1} {2}", "0 {2} ", "0  {1} {2}", "0  {2} ")
+# Little-endian words, as `od -x`, `hexdump`, `xxd -e` and debuggers write them.
+_LOWER_LISTS += (" {1}{0}", "{2}{1} ", "{2}{1}\n", "{2}{1}{0}")
+_UPPER_LISTS = ("00{1}{2}", "00{2}")
+_DECIMAL_LISTS = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{0},"')
+
+
+class Needle(NamedTuple):
+    """One needle.
+
+    Attributes:
+        text: The bytes to search for.
+        kind: Selects how a hit is examined.
+        lead: For the kinds `run` and `stream`, the offset from the start of the hit to a base64 group or header.
+    """
+
+    text: bytes
+    kind: Kind
+    lead: int = 0
+
+
+def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
+    """Return the base64 letters that are the same in every encoded text that contains one of the cores.
+
+    Args:
+        cores: Byte strings, all of the same length.
+
+    Returns:
+        For each of the three alignments: the letters, and the position (0 to 3) of the first letter in its group.
+    """
+    found = []
+    for alignment in range(3):
+        first = -(-8 * alignment // 6)
+        last = 8 * (alignment + len(cores[0])) // 6
+        texts = [base64.b64encode(bytes(alignment) + core + bytes(3))[first:last] for core in cores]
+        same = 0
+        while same < len(texts[0]) and len({text[same] for text in texts}) == 1:
+            same += 1
+        found.append((texts[0][:same], first % 4))
+    return found
+
+
+def plain_needle(prefix: bytes) -> bytes:
+    """Return the needle of a plain prefix.
+
+    The needle has at most four bytes, because joints and escapes can interrupt a longer one more often.
+    """
+    return prefix[:_PLAIN_BYTES]
+
+
+def _token_needles(prefix: bytes) -> list[Needle]:
+    """Return needles for the plain prefix, for its escaped first letter, and for its first letters before a joint or
+    escape.
+    """
+    first, second, plain = prefix[:1], prefix[1:2], plain_needle(prefix)
+    texts = [plain]
+    texts += [plain[:cut] + start for cut in range(2, len(plain)) for start in _AFTER_LETTERS]
+    texts += [first + b"\n" + prefix[1:3], first + b"\r\n" + prefix[1:3]]
+    texts += [first + end + second for end in (b"=\n", b"=\r\n", b"\\\n")]
+    texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
+    # UTF-16 and UTF-32 text as `repr` and JSON show it: with escaped zeros between the letters.
+    texts += [first + b"\\x00", first + b"\\u0000"]
+    for one, two in _in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
+        escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")
+        texts += [escape % one for escape in escapes]
+        texts.append(b"=%b=%b" % (one, two))
+    texts += [
+        b"\\%o" % first[0],
+        b"&#%d" % first[0],
+        b"\\%d\\" % first[0],
+        b"\\%03d\\" % first[0],
+        b"\\x00%02x" % first[0],
+    ]
+    # Needles for arrays of characters, terminal recordings, colours, markup, grapheme joiners and tag characters.
+    texts += [first + between + second for between in (b"','", b"', '", b'","', b'", "')]
+    texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
+    texts.append(chr(0xE0000 | first[0]).encode() + b"\xf3")
+    # PowerShell's CLIXML escapes underscores.
+    escaped = prefix[: prefix.find(b"_") + 1] + b"x005F"
+    texts += [] if escaped.startswith((plain, b"x")) else [escaped]
+    return [Needle(text, "token") for text in texts]
+
+
+def _rarer_needles(prefix: bytes) -> list[Needle]:
+    """Return needles for escapes of Perl, PowerShell and Python, for the underscore in LaTeX, in an expression of a
+    shell and in UTF-7, and for bytes printed by Node.
+
+    These needles share an automaton with the needles of streams. That automaton has room for only a few more needles.
+    """
+    before, underscore, _ = prefix.partition(b"_")
+    texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
+    texts += [b"\\N{U+", before + b"{\\", before + b"$", before + b"+AF8"] if underscore else [b"\\N{U+"]
+    return [*(Needle(text, "token") for text in texts), Needle(b"%d,  %d" % (prefix[0], prefix[1]), "list")]
+
+
+def _in_both_cases(*digits: bytes) -> list[tuple[bytes, ...]]:
+    return list(dict.fromkeys((digits, tuple(map(bytes.upper, digits)))))
+
+
+def _byte_needles(prefix: bytes) -> list[Needle]:
+    lower = tuple(b"%02x" % byte for byte in prefix[:3])
+    cases = _in_both_cases(*lower)
+    needles = [Needle(b"".join(digits), "hex") for digits in cases]
+    # `xxd` and similar programs write lower-case digits, Intel HEX writes upper-case digits. Use the templates in
+    # _LISTS with both.
+    texts = [template.format(*_texts(digits)) for template in _LISTS for digits in cases]
+    texts += [template.format(*_texts(lower)) for template in _LOWER_LISTS]
+    texts += [template.format(*_texts(cases[-1])) for template in _UPPER_LISTS]
+    texts += [template.format(*prefix[:2], str(prefix[2])[0]) for template in _DECIMAL_LISTS]
+    needles += [Needle(text.encode(), "list") for text in dict.fromkeys(texts)]
+    one, two, three = (prefix[at : at + 1] for at in range(3))
+    needles += [Needle(one + b"\0" + two + b"\0" + three, "wide"), Needle(one + b"\0\0\0" + two, "wide")]
+    needles += [Needle(b"\0".join(bytes([byte]) for byte in text), "wide_base64") for text in _base64_texts(prefix)]
+    return needles
+
+
+def _texts(digits: tuple[bytes, ...]) -> tuple[str, ...]:
+    return (*(pair.decode() for pair in digits), digits[2][:1].decode())
+
+
+def _base64_texts(prefix: bytes) -> list[bytes]:
+    """Return, for each alignment, the first three base64 letters that the prefix determines."""
+    return [text[:3] for text, _ in encoded_needles(prefix[:3])]
+
+
+def _base64_needles(prefix: bytes) -> list[Needle]:
+    plain = _base64_texts(prefix)
+    texts = [*plain]
+    for text in plain:
+        texts += [text[:cut] + gap + text[cut:] for gap in (b"\n", b"\r\n") for cut in (1, 2)]
+    # Inside JSON strings, line breaks are escaped. Encoders break lines only between groups of four letters. The second
+    # and the third form span the end of a group, so a line break may be inside these two forms.
+    _, second, third = plain
+    for gap in (b"\\n", b"\\r\\n"):
+        texts += [third[:1] + gap + third[1:], second[:2] + gap + second[2:]]
+    return [Needle(text, "base64") for text in texts]
+
+
+def _nested_needles(form: TokenFormat) -> list[Needle]:
+    prefix = form.prefix.encode()
+    cores = [core for alignment in range(3) for core in _base64_cores(prefix, form.alphabet.encode(), alignment)]
+    cores.append((b"\0".join(prefix[at : at + 1] for at in range(3)),))
+    needles = {text: -place for core in cores for text, place in encoded_needles(*core)}
+    return [Needle(text, "run", lead) for text, lead in needles.items()]
+
+
+def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
+    """Yield groups of strings of four base64 letters.
+
+    At this alignment, the base64 of every token begins with one of these strings. There is one string if the prefix
+    determines four letters. A shorter prefix determines three letters, and the fourth depends on the first letter of
+    the body. The strings of one group differ only in the lower four bits of their last byte, so that they still have
+    most letters in common when they are encoded again.
+    """
+    known = encoded_needles(prefix[:4])[alignment][0]
+    if len(known) >= 4:
+        yield (known[:4],)
+        return
+    first = -(-8 * alignment // 6)
+    groups: dict[int, set[bytes]] = {}
+    for letter in alphabet:
+        text = base64.b64encode(bytes(alignment) + prefix + bytes([letter]) + bytes(3))[first : first + 4]
+        groups.setdefault(text[3] >> 4, set()).add(text)
+    for texts in groups.values():
+        yield tuple(sorted(texts))
+
+
+def _stream_needles() -> list[Needle]:
+    """Return needles for compressed streams in base64 and in hexadecimal digits, for gzip encoded twice, for uuencode,
+    for git's patches, and for the second line of dumps.
+
+    In base64, the headers of zlib's rarer compression levels are also parts of ordinary words. Their needles therefore
+    begin with a character that may precede a value.
+    """
+    magics = (
+        b"\x1f\x8b\x08",
+        b"H4sI",
+        b"PK\x03\x04",
+        b"7z\xbc\xaf",
+        b"\x04\x22\x4d\x18",
+    )
+    texts = [encoded_needles(magic)[0][0] for magic in magics]
+    texts += [b"KLUv", b"XQAA", b"TFpJUA", b"Qlpo", b"eJw", b"eJx", b"eJy", b"eJz", b"begin 6", b"begin 7"]
+    return [
+        *(Needle(text, "stream") for text in texts),
+        *(Needle(text, "stream", 1) for text in (b"\nliteral ", b"\ndelta ")),
+        *(Needle(text, "stream") for text in (b"1f8b08", b"789c")),
+        *(Needle(b"\n" + offset, "stream", 1) for offset in OFFSETS),
+        # In base64, xz begins with a slash, or with an underscore in the alphabet of URLs. The needle has no first
+        # letter, so that it finds both.
+        Needle(b"Td6WF", "stream", -1),
+        *(
+            Needle(before + b"e" + header, "stream", 1)
+            for header in (b"N", b"A", b"F")
+            for before in (b'"', b"'", b" ", b"=", b"\n", b"/", b":")
+        ),
+    ]
+
+
+def _ordered(needles: list[Needle], seed: int) -> tuple[Needle, ...]:
+    return tuple(sorted(needles, key=lambda needle: zlib.crc32(needle.text, seed)))
+
+
+class _Group:
+    """The needles of one automaton.
+
+    No needle of a group begins with another needle of it, because the automaton reports only one hit per offset.
+    """
+
+    def __init__(self) -> None:
+        self.needles: list[Needle] = []
+        self._texts: set[bytes] = set()
+        self._beginnings: set[bytes] = set()
+
+    def takes(self, needle: Needle) -> bool:
+        """Add the needle if the group has room for it. Return whether it was added."""
+        beginnings = {needle.text[:end] for end in range(1, len(needle.text) + 1)}
+        if (
+            len(self.needles) == MAX_GROUP_NEEDLES
+            or needle.text in self._beginnings
+            or not beginnings.isdisjoint(self._texts)
+        ):
+            return False
+        self.needles.append(needle)
+        self._texts.add(needle.text)
+        self._beginnings |= beginnings
+        return True
+
+
+def _groups(needles: list[Needle], seed: int) -> Iterator[tuple[Needle, ...]]:
+    groups: list[_Group] = []
+    for needle in dict.fromkeys(needles):
+        if not any(group.takes(needle) for group in groups):
+            groups.append(_Group())
+            groups[-1].takes(needle)
+    for group in groups:
+        yield _ordered(group.needles, seed)
+
+
+@derived_from_formats
+def needle_groups() -> tuple[tuple[Needle, ...], ...]:
+    """Return the needles of the active token formats, one group per automaton.
+
+    An automaton with up to 64 needles uses vector instructions. The order of the needles decides which needles share a
+    bucket of the vector search, which changes the speed by a factor of two. For the default format, the seeds and the
+    groups are the fastest of some dozens that were measured on real source code (`bench_detection --tune`).
+    """
+    formats = [(form, form.prefix.encode()) for form in active_formats()]
+    texts = [needle for form, prefix in formats for needle in _token_needles(prefix) + _nested_needles(form)]
+    encoded = [needle for _, prefix in formats for needle in _byte_needles(prefix) + _base64_needles(prefix)]
+    rarer = [needle for _, prefix in formats for needle in _rarer_needles(prefix)]
+    return (*_groups(texts, 0), *_groups(encoded, 216), *_groups(_stream_needles() + rarer, 82))

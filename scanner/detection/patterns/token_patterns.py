@@ -1,0 +1,164 @@
+"""The exact patterns of a token in each encoding, built from the active token formats.
+
+The module `encodings` decides whether a match is a token.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+import regex
+
+from scanner.detection.patterns.joints import (
+    body_codes,
+    decimal_code,
+    decimal_units_expression,
+    end_of_word_expression,
+    hex_code,
+    units_expression,
+)
+from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
+
+# The separators of two hexadecimal numbers: punctuation, casts of Java, and directives of an assembler.
+_GAP = rb"(?:[\s,:;\"'-]{0,40}+|,\\\r?\n[ \t]*+)(?:\.?(?:byte|BYTE|db|DB)[ \t]++)?+(?:\(byte\)[ ]?)?+(?:0[xX])?+"
+_COMMA = rb"(?:[\s,;]{1,40}+|,\s{0,40}+\"[0-9]{1,4}\":[ ]?+)"
+# The separators in a list of UTF-16 bytes, as in exports of the Windows registry: `72,00,38,00`. A backslash is at the
+# end of each line.
+_WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
+# What may follow a prefix alone: the end of the literal or of the line, or the place where a template or a format
+# string inserts the rest of the token.
+_LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
+_BREAK = rb"[%=&$+\]\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
+
+MIN_LAST_PART = 12
+"""Characters of the second of two literals. A shorter literal may be any word."""
+
+Pattern: TypeAlias = regex.Pattern[bytes]
+Match: TypeAlias = regex.Match[bytes]
+
+
+class TokenPatterns(NamedTuple):
+    """The patterns of one token format.
+
+    Attributes:
+        plain: The token without any encoding.
+        units: The token with escaped characters, and with joints between any two characters. Each character is captured
+            as `unit` and each joint as `joint`.
+        end_of_word: Markup after the first letter which shows that the letter begins no token. It is compiled by `re`,
+            because HTML has much such markup and `re` starts faster than `regex`.
+        hexadecimal: The token in hexadecimal digits without anything between them.
+        hex_list: The token as hexadecimal numbers with separators. Each number of the body is captured as `unit`.
+        decimal_list: The token as decimal numbers with separators. Each number of the body is captured as `unit`.
+        utf16: The token in big-endian UTF-16 without its first zero byte. This also matches little-endian UTF-16
+            without its last zero byte.
+        utf32: The token in UTF-32, without its first or last three zero bytes.
+        decimal_escapes: The token with decimal escapes of any characters. Each character is captured as `unit`.
+        wide_hex_list: The token in UTF-16 as hexadecimal bytes. Each letter of the body is captured as `unit`.
+        lone_prefix: The prefix alone at the end of a string literal.
+        first_part: The prefix and at least four characters of the body at the end of a string literal. The characters
+            of the body are captured as `part`.
+        marked_end: The token with the high bit of its last letter set. The next byte must not continue the UTF-8
+            character that such a letter could begin.
+        escaped: The beginning of a token that is not plain, to search windows with very many hits.
+    """
+
+    form: TokenFormat
+    plain: Pattern
+    units: Pattern
+    end_of_word: re.Pattern[bytes]
+    hexadecimal: Pattern
+    hex_list: Pattern
+    decimal_list: Pattern
+    utf16: Pattern
+    utf32: Pattern
+    decimal_escapes: Pattern
+    wide_hex_list: Pattern
+    lone_prefix: Pattern
+    first_part: Pattern
+    marked_end: Pattern
+    escaped: Pattern
+
+
+@functools.cache
+def _patterns_of(form: TokenFormat) -> TokenPatterns:
+    prefix, count = form.prefix, rb"{%d}" % form.body_length
+    letters = form.character_class.encode()
+    hex_body, decimal_body, _ = body_codes(form)
+    hex_list = _GAP.join(map(hex_code, prefix)) + rb"(?:" + _GAP + rb"(?P<unit>" + hex_body + rb"))"
+    decimal_list = _COMMA.join(map(decimal_code, prefix))
+    decimal_list += rb"(?:" + _COMMA + rb"(?P<unit>" + decimal_body + rb")(?![0-9]))"
+    return TokenPatterns(
+        form=form,
+        plain=regex.compile(form.expression.encode()),
+        units=regex.compile(units_expression(form), regex.VERBOSE),
+        end_of_word=re.compile(end_of_word_expression(form)),
+        hexadecimal=regex.compile(b"".join(map(hex_code, prefix)) + hex_body + count),
+        hex_list=regex.compile(rb"(?:0x)?" + hex_list + count),
+        decimal_list=regex.compile(decimal_list + count),
+        utf16=regex.compile(rb"\x00".join(map(_escape, prefix)) + rb"(?:\x00" + letters + rb")" + count),
+        utf32=regex.compile(rb"\x00{3}".join(map(_escape, prefix)) + rb"(?:\x00{3}" + letters + rb")" + count),
+        decimal_escapes=regex.compile(decimal_units_expression(form)),
+        wide_hex_list=regex.compile(
+            _WIDE_GAP.join(map(hex_code, prefix)) + rb"(?:" + _WIDE_GAP + rb"(?P<unit>" + hex_body + rb"))" + count
+        ),
+        lone_prefix=regex.compile(_escape(prefix) + rb"(?:" + _LITERAL_END + rb")"),
+        first_part=regex.compile(
+            _escape(prefix) + rb"(?P<part>" + letters + rb"{4,%d}+)\\*+[\"'`]" % (form.body_length - MIN_LAST_PART)
+        ),
+        marked_end=regex.compile(
+            _escape(prefix) + letters + rb"{%d}[\xad-\xfa](?![\x80-\xbf])" % (form.body_length - 1)
+        ),
+        escaped=_escaped_start(form),
+    )
+
+
+def _escaped_start(form: TokenFormat) -> Pattern:
+    first = form.prefix[0]
+    partial = b""
+    for letter in reversed(form.prefix[1:-1]):
+        partial = rb"(?:" + _escape(letter) + partial + rb")?"
+    return regex.compile(
+        _escape(form.prefix)
+        + form.character_class.encode()
+        + rb"{0,%d}+" % (form.body_length - 1)
+        + _BREAK
+        + rb"|"
+        + _escape(first)
+        + partial
+        + _BREAK
+        + rb"|"
+        + _escape(form.prefix)
+        + rb"[ ]|"
+        + _escape(form.prefix.partition("_")[0])
+        + rb"_x005[fF]_|(?:%(?:25)*+(?:u00)?+|=|\\(?:x\{?(?:00)?|u\{?0*+|U0+|N\{U\+(?:00)?|0000|')|`u\{|&\#[xX]|_x00)"
+        + hex_code(first)
+        + rb"|&\#0*+"
+        + decimal_code(first)
+        + rb"|\\(?:o\{?%o|%o|%d)" % (ord(first), ord(first), ord(first))
+        + rb"|\xf3\xa0\x%02x\x%02x" % (0x80 | ord(first) >> 6, 0x80 | ord(first) & 0x3F)
+    )
+
+
+def _escape(text: str) -> bytes:
+    return regex.escape(text.encode(), special_only=True)
+
+
+@derived_from_formats
+def token_patterns() -> tuple[TokenPatterns, ...]:
+    """Return the patterns of each active format. The patterns are compiled at the first call."""
+    return tuple(map(_patterns_of, active_formats()))
+
+
+@derived_from_formats
+def plain_prefixes() -> tuple[bytes, ...]:
+    """Return the prefix of each active format."""
+    return tuple(form.prefix.encode() for form in active_formats())
+
+
+def plain_matches(content: bytes) -> Iterator[Match]:
+    """Yield every plain token in the content, format by format. Tokens of one format do not overlap."""
+    for patterns in token_patterns():
+        yield from patterns.plain.finditer(content)
