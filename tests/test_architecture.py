@@ -71,6 +71,15 @@ MAY_IMPORT = {
     },
 }
 
+# The packages of detection that each package of detection may import. The modules beside them may import all of them.
+MAY_IMPORT_IN_DETECTION = {
+    "patterns": set(),
+    "git": set(),
+    "containers": {"git", "patterns"},
+    "encodings": {"containers", "patterns"},
+    "history": {"containers", "git", "patterns"},
+}
+
 
 def package_of(module: str) -> str | None:
     return next((package for package in MAY_IMPORT if module == package or module.startswith(f"{package}.")), None)
@@ -106,6 +115,16 @@ def test_a_module_imports_only_packages_below_its_own() -> None:
         assert used <= MAY_IMPORT[package], path
         if package != "workers":
             assert not [module for module in imports_of(path) if module.split(".")[0] in ("celery", "kombu")], path
+
+
+def test_a_package_of_detection_imports_only_packages_of_detection_below_its_own() -> None:
+    detection = ROOT / "scanner" / "detection"
+    assert {path.parent.name for path in detection.glob("*/__init__.py")} == MAY_IMPORT_IN_DETECTION.keys()
+    for package, may_import in MAY_IMPORT_IN_DETECTION.items():
+        for path in sorted((detection / package).rglob("*.py")):
+            parts = [module.split(".") for module in imports_of(path) if module.startswith("scanner.detection.")]
+            used = {part[2] for part in parts if part[2] in MAY_IMPORT_IN_DETECTION}
+            assert used - {package} <= may_import, path
 
 
 def test_only_these_modules_know_which_kind_of_token_store_there_is() -> None:

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from scanner.detection.encodings.encoded_lines import EncodedLines
+from scanner.detection.patterns.needles import DUMP_OFFSETS
 
-OFFSETS = (b"0000020 ", b"00000006:")
-"""The second offset in the dumps of `od` and `xxd -b`."""
 MAX_DUMP_BYTES = 16 << 20
 """Letters of one dump that are decoded. The rest of a longer dump is not decoded."""
 
@@ -72,7 +71,7 @@ def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
     head = _FIRST_LINE.match(content, begin, second)
     if head is None or second - begin > _MAX_LINE:
         return
-    size = 6 if content.startswith(OFFSETS[1], second) else 16
+    size = 6 if content.startswith(DUMP_OFFSETS[1], second) else 16
     first = content[head.end() - 1 : second - 1]
     for parse in _PARSERS:
         if len(parse(first)) == size:

@@ -13,13 +13,14 @@ import zlib
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from scanner.detection.encodings.number_dumps import OFFSETS
 from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
 
 Kind = Literal["token", "hex", "list", "wide", "base64", "wide_base64", "run", "stream"]
 
 MAX_GROUP_NEEDLES = 64
 """Needles that one automaton can search with vector instructions."""
+DUMP_OFFSETS = (b"0000020 ", b"00000006:")
+"""The second offset in the dumps of `od` and `xxd -b`."""
 _PLAIN_BYTES = 4
 _AFTER_LETTERS = (
     b"%",
@@ -241,7 +242,7 @@ def _stream_needles() -> list[Needle]:
         *(Needle(text, "stream") for text in texts),
         *(Needle(text, "stream", 1) for text in (b"\nliteral ", b"\ndelta ")),
         *(Needle(text, "stream") for text in (b"1f8b08", b"789c")),
-        *(Needle(b"\n" + offset, "stream", 1) for offset in OFFSETS),
+        *(Needle(b"\n" + offset, "stream", 1) for offset in DUMP_OFFSETS),
         # In base64, xz begins with a slash, or with an underscore in the alphabet of URLs. The needle has no first
         # letter, so that it finds both.
         Needle(b"Td6WF", "stream", -1),
