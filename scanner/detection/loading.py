@@ -5,7 +5,8 @@ from __future__ import annotations
 import pkgutil
 from importlib import import_module
 
-import scanner.detection
+from scanner import detection
+from scanner.detection import containers, encodings, git, patterns
 from scanner.detection.patterns.matcher import automata
 
 _LIBRARIES = ("bcj", "brotli", "bz2", "dulwich.pack", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
@@ -15,8 +16,9 @@ _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii",
 
 def load_decoders() -> None:
     """Load every decoder with its libraries and codecs, and build the automata for the active token formats."""
-    for decoder in pkgutil.iter_modules(scanner.detection.__path__):
-        import_module(f"scanner.detection.{decoder.name}")
+    for package in (detection, containers, encodings, git, patterns):
+        for found in pkgutil.iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{found.name}")
     for module in _LIBRARIES:
         import_module(module)
     for codec in _CODECS:

@@ -128,5 +128,5 @@ def members_of(kind: ContainerKind, container: Container) -> Iterator[Member]:
     """
     chosen = _FORMATS[kind]
     # Import the library when the first container of its kind is opened: most contents are not containers.
-    reader: Reader = getattr(import_module(f"scanner.detection.{chosen.module}"), chosen.reader)
+    reader: Reader = getattr(import_module(f"{__package__}.{chosen.module}"), chosen.reader)
     return reader(container)
