@@ -21,8 +21,8 @@ PAGE_ROWS = 50
 MAX_COUNTED = 1000
 """A list shows its exact length up to this number."""
 MAX_COUNTED_BY_LOOKUP = 100
-"""The same limit for filters that the database has to test incident by incident, although many incidents may not
-match.
+"""The same limit for searches and for filters that use several tables. For these, the database tests one incident after
+the other, and few may match.
 """
 MAX_BULK = 10_000
 """Incidents that one bulk action may change."""
@@ -156,8 +156,9 @@ def page(
 
 def most_counted(criteria: Filter) -> int:
     """Return the number up to which the page of this filter's list counts the matching incidents."""
+    is_search = bool(criteria.q) and not _is_repository(criteria.q)
     is_looked_up = bool(_direct_conditions(criteria)) and bool(_looked_up(criteria, _OF_INCIDENTS))
-    return MAX_COUNTED_BY_LOOKUP if is_looked_up else MAX_COUNTED
+    return MAX_COUNTED_BY_LOOKUP if is_search or is_looked_up else MAX_COUNTED
 
 
 def count(session: Session, criteria: Filter, limit: int = MAX_COUNTED) -> int:
