@@ -10,7 +10,7 @@ from functools import cached_property
 from scanner.records import versions
 from scanner.records.database import Database
 from scanner.settings import Settings
-from workers.cli.opening import create_default_tables, require_database
+from workers.cli.default_database import create_default_tables, require_database
 from workers.context import Context
 
 

@@ -27,7 +27,7 @@ def serve(
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """
     from workers import memory, observing, watchdog
-    from workers.cli.opening import create_default_tables
+    from workers.cli.default_database import create_default_tables
     from workers.context import current_context
     from workers.health import heartbeats, notifying
     from workers.logs import configure_logging

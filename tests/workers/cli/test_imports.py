@@ -70,6 +70,7 @@ def test_a_command_imports_no_other_command(tmp_path: Path, command: tuple[str, 
     allowed = {f"workers.cli.{name}" for name in command if name.isalpha()}
     shared = {
         "workers.cli.app",
+        "workers.cli.default_database",
         "workers.cli.groups",
         "workers.cli.opening",
         "workers.cli.output",

@@ -1,0 +1,66 @@
+"""The check that a command's database exists, and the creation of the default database and its tables."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from scanner.records.database import Database, parse_url
+from scanner.settings import Settings
+
+MAX_EMPTY_BYTES = 64 << 10
+"""A SQLite file of at least this size has tables, so it need not be opened to find that out."""
+
+
+def require_database(settings: Settings) -> None:
+    """Raise UserError if the database is a file that does not exist. Opening the database would create the file."""
+    url = parse_url(settings.database_url.get_secret_value())
+    file = Path(str(url.database))
+    try:
+        if url.get_backend_name() != "sqlite" or file.exists():
+            return
+    except OSError:
+        return  # opening the database will give the reason
+    from workers.cli.errors import UserError  # late: a command without an error does not need it
+
+    if settings.is_default_database:
+        raise UserError(
+            f"there is no r8scan installation here: {file} does not exist; start r8scan run, or set R8SCAN_STATE_DIR"
+            " or R8SCAN_DATABASE_URL as they are set for the service"
+        )
+    raise UserError(
+        f"there is no database: {file} does not exist; correct R8SCAN_DATABASE_URL, or run r8scan db upgrade to"
+        " create it"
+    )
+
+
+def create_default_tables(settings: Settings) -> None:
+    """Create the tables if the database is the default one in the state folder and has none.
+
+    A database that R8SCAN_DATABASE_URL names is left alone, because a typing error there must not create a new one.
+    Tables of another version are left alone as well: `r8scan db upgrade` and `r8scan run` upgrade them.
+    """
+    if not settings.is_default_database:
+        return
+    file = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
+    if not _is_empty(file):
+        return
+    from scanner.records import schema  # late: alembic is needed only here
+
+    with closing(Database(settings.database_url.get_secret_value())) as database:
+        schema.upgrade(database)
+
+
+def _is_empty(file: Path) -> bool:
+    """Return whether the file is missing, or is a database without a table, which an interrupted first start leaves."""
+    import sqlite3
+
+    try:
+        if not file.exists() or not (size := file.stat().st_size):
+            return True
+        if size > MAX_EMPTY_BYTES:
+            return False
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
+    except (OSError, sqlite3.Error):
+        return False  # opening the database will give the reason
