@@ -23,7 +23,7 @@ from scanner.detection.patterns.matcher import (
     hits_of,
     is_plainly_empty,
     is_run_at,
-    longest_needle,
+    longest_core,
     may_hold,
     run_start,
     sampled_runs_in,
@@ -49,7 +49,7 @@ a reader."""
 MAX_FALLBACK_TOKENS = 1000
 """Distinct plain tokens that are returned from a content that could not be read in depth."""
 
-Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits"]
+Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits", "not_examined"]
 
 
 class PlainVerdict(NamedTuple):
@@ -69,6 +69,8 @@ class PlainVerdict(NamedTuple):
 
 
 CLEAN = PlainVerdict()
+NOT_EXAMINED = PlainVerdict(reason="not_examined")
+"""The verdict on a content that is given to a reader at once."""
 
 
 def plain_only(content: bytes) -> PlainVerdict:
@@ -97,15 +99,16 @@ def plain_only(content: bytes) -> PlainVerdict:
                 covered = picture.end
                 looks -= picture.chunks
         end = min(begin + WINDOW, size)
-        part = content if view is None else view[begin : end + longest_needle() - 1]
+        part = content if view is None else view[begin : end + longest_core() - 1]
         for automaton in automata():
             found = automaton.find(part)
             if not found:
                 continue
-            looks -= len(found)
+            hits = hits_of(automaton, found, content, begin, end) if len(found) <= CROWDED else ()
+            looks -= len(hits)
             if len(found) > CROWDED or looks < 0:
                 return PlainVerdict(reason="many_hits")
-            for hit in hits_of(automaton, found, content, begin, end):
+            for hit in hits:
                 tokens = _tokens_at(content, hit)
                 if tokens is None:
                     return PlainVerdict(reason="encoded")

@@ -14,7 +14,6 @@ import shutil
 import statistics
 import subprocess
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ import regex
 
 from scanner.detection import Detector
 from scanner.detection.patterns.matcher import automata, windows
-from scanner.detection.patterns.needles import needle_groups
+from scanner.detection.patterns.needles import core_groups, needles
+from tests.benchmarks.core_order import Sample, fastest_order
 from tests.benchmarks.corpora import small_documents, source_corpus
 
 PIECE = 8 << 20
@@ -69,43 +69,36 @@ def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
         library: Any = importlib.import_module("hyperscan")
     except ImportError:
         return None
-    needles = [needle.text for group in needle_groups() for needle in group]
+    texts = [needle.text for needle in needles()]
     compiled = library.Database(mode=library.HS_MODE_BLOCK)
     compiled.compile(
-        expressions=[b"".join(b"\\x%02x" % byte for byte in needle) for needle in needles],
-        ids=list(range(len(needles))),
-        elements=len(needles),
-        flags=[library.HS_FLAG_SOM_LEFTMOST] * len(needles),
+        expressions=[b"".join(b"\\x%02x" % byte for byte in text) for text in texts],
+        ids=list(range(len(texts))),
+        elements=len(texts),
+        flags=[library.HS_FLAG_SOM_LEFTMOST] * len(texts),
     )
     return lambda: [compiled.scan(piece, match_event_handler=lambda *_: None) for piece in pieces]
 
 
-def tune(pieces: list[bytes], seeds: int = 60) -> None:
-    """Print for each group of needles the seed whose order of the needles makes the automaton fastest."""
-    from ahocorasick_rs import BytesAhoCorasick, MatchKind
-
-    for number, group in enumerate(needle_groups()):
-        found: list[tuple[float, int]] = []
-        for seed in range(seeds):
-            texts = [text for _, text in sorted((zlib.crc32(needle.text, seed), needle.text) for needle in group)]
-            find = BytesAhoCorasick(texts, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
-            begin = time.perf_counter()
-            for piece in pieces:
-                view = memoryview(piece)
-                for at in range(0, len(piece), 256 << 10):
-                    find(view[at : at + (256 << 10)])
-            found.append((time.perf_counter() - begin, seed))
-        print(f"group {number}, {len(group)} needles: seed {min(found)[1]}")
+def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
+    """Print the order of the cores in which the search for them is fastest in source code like `content`."""
+    sample = Sample(content)
+    cores = [core.text for group in core_groups() for core in group]
+    tries = [fastest_order(cores, sample, steps, seed) for seed in range(seeds)]
+    best = min(tries, key=lambda groups: sum(map(sample.cost, groups)))
+    for group in best:
+        print(f"{len(group)} cores; {sample.cost(group):.3%} of all places need a closer look")
+    print([core for group in best for core in group])
 
 
 def main() -> None:
     """Measure every program, and print its speed and its share of the prefilter's speed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="64 MB and fewer rounds")
-    parser.add_argument("--tune", action="store_true", help="the best order of each group's needles, and nothing else")
+    parser.add_argument("--tune", action="store_true", help="the best order of the cores, and nothing else")
     options = parser.parse_args()
     if options.tune:
-        tune(_pieces(source_corpus(64 << 20)))
+        tune(source_corpus(64 << 20).read_bytes())
         return
     quick = options.quick
     size, rounds = (64 << 20, 3) if quick else (512 << 20, ROUNDS)

@@ -61,9 +61,9 @@ def needles() -> tuple[bytes, ...]:
     These are all needles (the beginnings of tokens for which the matcher searches), separators that may stand between
     two letters of a token, and parts and encodings of the sample token.
     """
-    from scanner.detection.patterns.needles import needle_groups
+    from scanner.detection.patterns.needles import needles as all_needles
 
-    found = [needle.text for group in needle_groups() for needle in group]
+    found = [needle.text for needle in all_needles()]
     joints = [b'" + "', b"\\n", b"=\n", b"\xe2\x80\x8b", b"&#x72;", b"%72", b"\\u0072", b"\r\n", b"0x72, ", b"'", b"\\"]
     return (*found, *joints, TOKEN, TOKEN[:20], base64.b64encode(TOKEN), base64.b64encode(gzip.compress(CONTENT)))
 

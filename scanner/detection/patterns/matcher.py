@@ -1,7 +1,7 @@
 """The matcher: finds the few offsets in a content that need a closer look. It does not decide what is a token.
 
-Aho-Corasick automata search for all needles, with vector instructions and without the interpreter's lock, in windows
-that fit into the processor's cache. The automata are built once per process, at the first use.
+Aho-Corasick automata search for the cores of all needles, with vector instructions and without the interpreter's lock,
+in windows that fit into the processor's cache. The automata are built once per process, at the first use.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
 from operator import itemgetter
 from typing import NamedTuple
 
-from scanner.detection.patterns.needles import Kind, Needle, needle_groups
+from scanner.detection.patterns.needles import Core, Kind, Needle, core_groups, needles
 from scanner.detection.patterns.token_formats import derived_from_formats, min_token_length
 
 WINDOW = 256 << 10
@@ -45,20 +44,22 @@ _ESCAPED_BREAKS = (b"\\n", b"\\r")
 _NO_BREAK = re.compile(rb"\\(?![nr\\])")
 _BACK_BYTES = 2 * RUN_STRIDE * RUN_SAMPLES
 _RUN_MARK = bytes(RUN_SAMPLES)
+_COARSE_STRIDE = 2 * RUN_STRIDE
+_COARSE_MARK = bytes(RUN_SAMPLES // 2)
 _BETWEEN_SPOTS = RUN_SAMPLES * RUN_STRIDE
 
 
 class Automaton(NamedTuple):
-    """An automaton that searches for a group of needles.
+    """An automaton that searches for a group of cores.
 
     Attributes:
-        find: Returns the hits in a content as (needle index, start, end).
-        hiding: The indexes of needles whose hit may cover the beginning of another needle's hit.
-        longest: The length of the longest needle in bytes.
+        find: Returns the occurrences of cores in a content as (core index, start, end).
+        hiding: The indexes of cores whose occurrence may cover the beginning of another core.
+        longest: The length of the longest core in bytes.
     """
 
     find: _Find
-    needles: tuple[Needle, ...]
+    cores: tuple[Core, ...]
     hiding: frozenset[int]
     longest: int
 
@@ -67,8 +68,9 @@ class Window(NamedTuple):
     """The result of searching `content[begin:end]`.
 
     Attributes:
-        hits: The hits that start in the window, in any order, without hits of the kinds in `crowded`.
-        crowded: The needle kinds that have too many hits to look at one by one.
+        hits: The hits whose core starts in the window, in any order, without hits of the kinds in `crowded`.
+        crowded: The needle kinds that have too many hits to look at one by one. If there are any, `begin` is early
+            enough for each needle whose core starts in the window.
         run_spots: Offsets in the content that may be inside long runs of base64, in ascending order.
     """
 
@@ -81,20 +83,19 @@ class Window(NamedTuple):
 
 @derived_from_formats
 def automata() -> tuple[Automaton, ...]:
-    """Return the automata of this process, in the order of `needle_groups()`."""
-    return tuple(map(_automaton, needle_groups()))
+    """Return the automata of this process, in the order of `core_groups()`."""
+    return tuple(map(_automaton, core_groups()))
 
 
-@cache
-def _automaton(needles: tuple[Needle, ...]) -> Automaton:
+def _automaton(cores: tuple[Core, ...]) -> Automaton:
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
-    texts = [needle.text for needle in needles]
+    texts = [core.text for core in cores]
     # The default kind of match is thirty times slower. With LeftmostFirst, hits never overlap, so `_hidden` looks for
     # hits that another hit covers.
     built = BytesAhoCorasick(texts, matchkind=MatchKind.LeftmostFirst)
     hiding = frozenset(at for at, text in enumerate(texts) if any(_may_hide(text, other) for other in texts))
-    return Automaton(built.find_matches_as_indexes, needles, hiding, max(map(len, texts)))
+    return Automaton(built.find_matches_as_indexes, cores, hiding, max(map(len, texts)))
 
 
 def _may_hide(text: bytes, other: bytes) -> bool:
@@ -112,12 +113,12 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
     view = memoryview(content) if size > WINDOW else None
     for begin in range(0, size, WINDOW):
         end = min(begin + WINDOW, size)
-        part = content if view is None else view[begin : end + longest_needle() - 1]
+        part = content if view is None else view[begin : end + longest_core() - 1]
         hits, crowded = _hits_in(content, part, begin, end)
         # Sample the window after the automata have read it into the processor's cache.
         run_spots = list(sampled_runs_in(content, begin)) if with_run_spots else []
         if hits or crowded or run_spots:
-            yield Window(begin, end, hits, crowded, run_spots)
+            yield Window(max(0, begin - longest_needle()) if crowded else begin, end, hits, crowded, run_spots)
 
 
 def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> tuple[list[Hit], frozenset[Kind]]:
@@ -131,74 +132,104 @@ def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> 
         if len(found) > CROWDED:
             crowd = _crowd(automaton, found)
             crowded |= crowd
-            listed = {at for at, needle in enumerate(automaton.needles) if needle.kind not in crowd}
-            found = [hit for hit in found if hit[0] in listed]
+            listed = {at for at, core in enumerate(automaton.cores) if not _kinds(core) <= crowd}
+            found = [one for one in found if one[0] in listed]
         hits += hits_of(automaton, found, content, begin, end)
-    return hits, crowded
+    return [hit for hit in hits if hit[1].kind not in crowded] if crowded else hits, crowded
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
-    """Return the hits that start in `content[begin:end]`, including hits that another hit covers.
+    """Return the hits whose core starts in `content[begin:end]`, including cores that another core covers.
 
     Args:
         automaton: The automaton that searched the window.
-        found: The automaton's hits as (needle index, start, end), with offsets relative to `begin`.
+        found: The cores that it found as (core index, start, end), with offsets relative to `begin`.
         content: The whole content.
         begin: Start of the window.
         end: End of the window.
     """
-    _, needles, hiding, _ = automaton
+    _, cores, hiding, _ = automaton
     limit = end - begin
-    hits = [(start + begin, needles[at]) for at, start, _ in found if start < limit]
+    hits: list[Hit] = []
     for at, start, stop in found:
+        core = cores[at]
+        if start >= limit:
+            pass
+        elif core.needle is not None:
+            hits.append((begin + start, core.needle))
+        else:
+            hits += _needles_around(core, content, begin + start)
         if at in hiding:
             hits += _hidden(content, begin + start, begin + stop, automaton)
     return hits
 
 
+def _needles_around(core: Core, content: bytes, at: int) -> Iterator[Hit]:
+    """Yield the hits of the needles that contain the core at offset `at` of the content."""
+    for ahead, length, needles_of in core.views:
+        start = at - ahead
+        if start >= 0 and (found := needles_of.get(content[start : start + length])) is not None:
+            needle, needle_ahead = found
+            yield at - needle_ahead, needle
+
+
+def _kinds(core: Core) -> frozenset[Kind]:
+    """Return the kinds of the needles that contain a core."""
+    if core.needle is not None:
+        return frozenset((core.needle.kind,))
+    return frozenset(needle.kind for view in core.views for needle, _ in view.needles.values())
+
+
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
-    """Return the kinds that have more than CROWDED hits in `found`. Count also hits that other hits may cover."""
+    """Return the kinds that have more than CROWDED cores in `found`. Count also cores that other cores may cover."""
     counts: Counter[Kind] = Counter()
     for at, count in Counter(map(itemgetter(0), found)).items():
-        needle = automaton.needles[at]
-        hidden = {other.kind for other in automaton.needles if _may_hide(needle.text, other.text)}
-        for kind in hidden | {needle.kind}:
+        core = automaton.cores[at]
+        covered = (_kinds(other) for other in automaton.cores if _may_hide(core.text, other.text))
+        for kind in _kinds(core).union(*covered):
             counts[kind] += count
     return frozenset(kind for kind, count in counts.items() if count > CROWDED and kind not in ALWAYS_LISTED)
 
 
 def _hidden(content: bytes, start: int, stop: int, automaton: Automaton) -> list[Hit]:
-    """Return the hits that begin inside the hit `content[start:stop]`. The automaton does not report such hits."""
-    find, needles, _, longest = automaton
+    """Return the hits of cores that begin inside the core `content[start:stop]`. The automaton does not report them."""
+    find, cores, _, longest = automaton
     hits: list[Hit] = []
     for begin in range(start + 1, stop):
         for at, at_start, _ in find(content[begin : stop - 1 + longest]):
             if at_start == 0:
-                hits.append((begin, needles[at]))
+                core = cores[at]
+                hits += _needles_around(core, content, begin) if core.needle is None else ((begin, core.needle),)
     return hits
 
 
 @derived_from_formats
-def longest_needle() -> int:
-    """Return the length of the longest needle in bytes. Neighbouring windows overlap by one byte less than that."""
+def longest_core() -> int:
+    """Return the length of the longest core in bytes. Neighbouring windows overlap by one byte less than that."""
     return max(automaton.longest for automaton in automata())
 
 
-def may_hold(content: bytes) -> bool:
-    """Return whether a needle occurs in `content`.
+@derived_from_formats
+def longest_needle() -> int:
+    """Return the length of the longest needle in bytes."""
+    return max(len(needle.text) for needle in needles())
 
-    Without a needle, a token can only be in a container or in a long run.
+
+def may_hold(content: bytes) -> bool:
+    """Return whether the core of a needle occurs in `content`.
+
+    Without a core, a token can only be in a container or in a long run.
     """
     if len(content) <= WINDOW:
         return any(automaton.find(content) for automaton in automata())
-    view, size = memoryview(content), WINDOW + longest_needle() - 1
-    # Search window by window and stop at the first needle, so that a text full of needles costs one window.
+    view, size = memoryview(content), WINDOW + longest_core() - 1
+    # Search window by window and stop at the first core, so that a text full of cores costs one window.
     parts = (view[begin : begin + size] for begin in range(0, len(content), WINDOW))
     return any(automaton.find(part) for part in parts for automaton in automata())
 
 
 def is_plainly_empty(content: bytes) -> bool:
-    """Return whether a content of at most WINDOW bytes has neither a needle nor a long run.
+    """Return whether a content of at most WINDOW bytes has neither the core of a needle nor a long run.
 
     If the result is False, the content may still have neither. This is the quickest test, for the millions of small
     files without a token.
@@ -236,18 +267,27 @@ def long_runs_in(content: bytes, begin: int) -> list[int]:
 def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
     """Yield offsets in the window at `begin` that may be inside long runs. `is_run_at` tells whether they are.
 
-    Only every 64th byte of the window is read, by one strided copy and two searches in C.
+    Only every 128th byte of the window is read, and every 64th byte where all of these are base64 letters.
     """
     if len(content) - begin < LONG_RUN:
         return
-    sampled = content[begin : begin + WINDOW + LONG_RUN : RUN_STRIDE].translate(_OTHER_BYTES)
-    at = sampled.find(_RUN_MARK)
+    coarse = content[begin : begin + WINDOW + LONG_RUN : _COARSE_STRIDE].translate(_OTHER_BYTES)
+    for at, stop in _samples_of_runs(coarse, _COARSE_MARK):
+        first = begin + at * _COARSE_STRIDE
+        fine = content[first : begin + stop * _COARSE_STRIDE : RUN_STRIDE].translate(_OTHER_BYTES)
+        for fine_at, fine_stop in _samples_of_runs(fine, _RUN_MARK):
+            # A run may end between two samples. Any run that is long enough contains at least one of these offsets.
+            yield from range(first + fine_at * RUN_STRIDE, first + fine_stop * RUN_STRIDE, _BETWEEN_SPOTS)
+
+
+def _samples_of_runs(samples: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each row of zeros in `samples` that is at least as long as `mark`."""
+    at = samples.find(mark)
     while at >= 0:
-        stop = sampled.find(b"\x01", at)
-        stop = stop if stop >= 0 else len(sampled)
-        # A run may end between two samples. Any run that is long enough contains at least one of these offsets.
-        yield from range(begin + at * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
-        at = sampled.find(_RUN_MARK, stop)
+        stop = samples.find(b"\x01", at)
+        stop = stop if stop >= 0 else len(samples)
+        yield at, stop
+        at = samples.find(mark, stop)
 
 
 def is_run_at(content: bytes, spot: int) -> bool:

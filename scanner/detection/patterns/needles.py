@@ -1,24 +1,33 @@
-"""The needles: byte strings that show where a token may begin in each encoding. `matcher` searches for them.
+"""The needles: byte strings that show where a token may begin in each encoding, and the parts that are searched for.
 
 The needles are derived from the prefix of each token format, such as `r8_`. Base64 encodes groups of three bytes, so an
 encoded prefix has one of three forms, depending on its position in a group. Each form has three forms again if it is
 encoded a second time, which makes nine. The other needles are the prefix in lists of hexadecimal or decimal numbers,
 escapes of its first letter, and its first letters followed by a joint or an escape.
+
+The matcher does not search for the needles themselves. It searches for cores. A core is a part that several needles
+share, or a whole needle. There are fewer cores than needles, so the search is faster. Where a core occurs, the matcher
+compares the bytes around it with the needles that contain it.
 """
 
 from __future__ import annotations
 
 import base64
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
+from scanner.detection.patterns.fastest_order import FASTEST_ORDER
+from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, TokenFormat, active_formats, derived_from_formats
 
 Kind = Literal["token", "hex", "list", "wide", "base64", "wide_base64", "run", "stream"]
 
-MAX_GROUP_NEEDLES = 64
-"""Needles that one automaton can search with vector instructions."""
+MAX_GROUP = 64
+"""Cores that one automaton can search with vector instructions."""
+MIN_CORE = 3
+"""The shortest core in bytes. Shorter ones would make the vector search several times slower."""
+_BEFORE_VALUE = b"\"' =\n/:"
+"""Bytes that may precede a value."""
 DUMP_OFFSETS = (b"0000020 ", b"00000006:")
 """The second offset in the dumps of `od` and `xxd -b`."""
 _PLAIN_BYTES = 4
@@ -69,11 +78,42 @@ class Needle(NamedTuple):
         text: The bytes to search for.
         kind: Selects how a hit is examined.
         lead: For the kinds `run` and `stream`, the offset from the start of the hit to a base64 group or header.
+        before: If it is not empty, one of these bytes must precede the needle.
     """
 
     text: bytes
     kind: Kind
     lead: int = 0
+    before: bytes = b""
+
+
+class Core(NamedTuple):
+    """The bytes that an automaton searches for, and the needles that contain them.
+
+    Attributes:
+        text: The bytes to search for.
+        needle: The needle, if it is the only one and has the same bytes as the core. Otherwise None.
+        views: The bytes to compare where the core occurs; empty if `needle` is set.
+    """
+
+    text: bytes
+    needle: Needle | None
+    views: tuple[View, ...]
+
+
+class View(NamedTuple):
+    """A range of bytes around a core, and the needles that the bytes may be.
+
+    Attributes:
+        ahead: How many bytes before the core the range begins.
+        length: The length of the range in bytes.
+        needles: For each value of the bytes that belongs to a needle, the needle, and how many bytes before the core
+            the needle begins.
+    """
+
+    ahead: int
+    length: int
+    needles: Mapping[bytes, tuple[Needle, int]]
 
 
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
@@ -142,7 +182,6 @@ def _rarer_needles(prefix: bytes) -> list[Needle]:
     """Return needles for escapes of Perl, PowerShell and Python, for the underscore in LaTeX, in an expression of a
     shell and in UTF-7, and for bytes printed by Node.
 
-    These needles share an automaton with the needles of streams. That automaton has room for only a few more needles.
     """
     before, underscore, _ = prefix.partition(b"_")
     texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
@@ -246,64 +285,112 @@ def _stream_needles() -> list[Needle]:
         # In base64, xz begins with a slash, or with an underscore in the alphabet of URLs. The needle has no first
         # letter, so that it finds both.
         Needle(b"Td6WF", "stream", -1),
-        *(
-            Needle(before + b"e" + header, "stream", 1)
-            for header in (b"N", b"A", b"F")
-            for before in (b'"', b"'", b" ", b"=", b"\n", b"/", b":")
-        ),
+        *(Needle(b"%ceN" % before, "stream", 1) for before in _BEFORE_VALUE),
+        *(Needle(b"eA" + third, "stream", before=_BEFORE_VALUE) for third in (b"E", b"F", b"G", b"H")),
+        *(Needle(b"eF" + third, "stream", before=_BEFORE_VALUE) for third in (b"4", b"5", b"6", b"7")),
     ]
 
 
-def _ordered(needles: list[Needle], seed: int) -> tuple[Needle, ...]:
-    return tuple(sorted(needles, key=lambda needle: zlib.crc32(needle.text, seed)))
+def _shared_parts(prefix: bytes) -> list[bytes]:
+    """Return byte strings that several needles of this prefix share and that are rare in source code."""
+    one, two, three = (b"%02x" % byte for byte in prefix[:3])
+    decimal = b"%d" % prefix[0]
+    parts = [two + b" ", two + b"\n", decimal if len(decimal) >= MIN_CORE else decimal + b","]
+    parts += [digits[0] + digits[1] for digits in _in_both_cases(two, three)]
+    parts += [two + one, b" " + three, b"," + two, b"x" + one, b"00" + one, b"{" + one]
+    parts += [gap + text[1:] for text in _base64_texts(prefix) for gap in (b"\n", b"\\n")]
+    parts += [b"\\n" + text[2:] for text in _base64_texts(prefix)]
+    return [part for part in (*parts, b"\n" + prefix[1:3], b"begin ") if len(part) >= MIN_CORE]
+
+
+def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
+    """Return the beginnings of at least MIN_CORE bytes that two needles of the kind `run` share, shortest first."""
+    texts = sorted(needle.text for needle in needles if needle.kind == "run")
+    found = set()
+    for one, other in pairwise(texts):
+        same = next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), len(one))
+        found.add(one[:same])
+    return sorted((text for text in found if len(text) >= MIN_CORE), key=len)
+
+
+def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
+    """Return the cores of the needles, in the order of the needles.
+
+    Args:
+        needles: The needles, without repetition.
+        parts: Parts that needles may share. A needle belongs to the first of these parts that it contains.
+    """
+    members: dict[bytes, list[Needle]] = {}
+    for needle in needles:
+        members.setdefault(next((part for part in parts if part in needle.text), needle.text), []).append(needle)
+    return [_core(text if len(found) > 1 else found[0].text, found) for text, found in members.items()]
+
+
+def _core(text: bytes, needles: Sequence[Needle]) -> Core:
+    only = needles[0] if len(needles) == 1 and needles[0].text == text and not needles[0].before else None
+    views: dict[tuple[int, int], dict[bytes, tuple[Needle, int]]] = {}
+    for needle in needles if only is None else ():
+        ahead = needle.text.index(text)
+        for whole in [b"%c%b" % (byte, needle.text) for byte in needle.before] or [needle.text]:
+            begin = ahead + len(whole) - len(needle.text)
+            views.setdefault((begin, len(whole)), {})[whole] = (needle, ahead)
+    return Core(text, only, tuple(View(*place, found) for place, found in views.items()))
 
 
 class _Group:
-    """The needles of one automaton.
+    """The cores of one automaton.
 
-    No needle of a group begins with another needle of it, because the automaton reports only one hit per offset.
+    No core of a group begins with another core of it, because the automaton reports only one hit per offset.
     """
 
     def __init__(self) -> None:
-        self.needles: list[Needle] = []
+        self.cores: list[Core] = []
         self._texts: set[bytes] = set()
         self._beginnings: set[bytes] = set()
 
-    def takes(self, needle: Needle) -> bool:
-        """Add the needle if the group has room for it. Return whether it was added."""
-        beginnings = {needle.text[:end] for end in range(1, len(needle.text) + 1)}
-        if (
-            len(self.needles) == MAX_GROUP_NEEDLES
-            or needle.text in self._beginnings
-            or not beginnings.isdisjoint(self._texts)
-        ):
+    def takes(self, core: Core) -> bool:
+        """Add the core if the group has room for it. Return whether it was added."""
+        beginnings = {core.text[:end] for end in range(1, len(core.text) + 1)}
+        if len(self.cores) == MAX_GROUP or core.text in self._beginnings or not beginnings.isdisjoint(self._texts):
             return False
-        self.needles.append(needle)
-        self._texts.add(needle.text)
+        self.cores.append(core)
+        self._texts.add(core.text)
         self._beginnings |= beginnings
         return True
 
 
-def _groups(needles: list[Needle], seed: int) -> Iterator[tuple[Needle, ...]]:
+def _groups(cores: Sequence[Core]) -> tuple[tuple[Core, ...], ...]:
     groups: list[_Group] = []
-    for needle in dict.fromkeys(needles):
-        if not any(group.takes(needle) for group in groups):
+    for core in cores:
+        if not any(group.takes(core) for group in groups):
             groups.append(_Group())
-            groups[-1].takes(needle)
-    for group in groups:
-        yield _ordered(group.needles, seed)
+            groups[-1].takes(core)
+    return tuple(tuple(group.cores) for group in groups)
 
 
 @derived_from_formats
-def needle_groups() -> tuple[tuple[Needle, ...], ...]:
-    """Return the needles of the active token formats, one group per automaton.
+def needles() -> tuple[Needle, ...]:
+    """Return the needles of the active token formats."""
+    found = _stream_needles()
+    for form in active_formats():
+        prefix = form.prefix.encode()
+        found += _token_needles(prefix) + _nested_needles(form) + _byte_needles(prefix) + _base64_needles(prefix)
+        found += _rarer_needles(prefix)
+    return tuple(dict.fromkeys(found))
 
-    An automaton with up to 64 needles uses vector instructions. The order of the needles decides which needles share a
-    bucket of the vector search, which changes the speed by a factor of two. For the default format, the seeds and the
-    groups are the fastest of some dozens that were measured on real source code (`bench_detection --tune`).
+
+@derived_from_formats
+def core_groups() -> tuple[tuple[Core, ...], ...]:
+    """Return the cores of the active token formats, one group per automaton.
+
+    An automaton with up to 64 cores uses vector instructions. The order of the cores decides which cores share a bucket
+    of the vector search, which changes the speed several times. For the default format, FASTEST_ORDER is the best order
+    that `bench_detection --tune` found for real source code.
     """
-    formats = [(form, form.prefix.encode()) for form in active_formats()]
-    texts = [needle for form, prefix in formats for needle in _token_needles(prefix) + _nested_needles(form)]
-    encoded = [needle for _, prefix in formats for needle in _byte_needles(prefix) + _base64_needles(prefix)]
-    rarer = [needle for _, prefix in formats for needle in _rarer_needles(prefix)]
-    return (*_groups(texts, 0), *_groups(encoded, 216), *_groups(_stream_needles() + rarer, 82))
+    prefixes = [form.prefix.encode() for form in active_formats()]
+    parts = [part for prefix in prefixes for part in _shared_parts(prefix)]
+    cores = _cores(needles(), [*_common_beginnings(needles()), *parts])
+    if active_formats() == DEFAULT_FORMATS:
+        places = {text: at for at, text in enumerate(FASTEST_ORDER)}
+        return _groups(sorted(cores, key=lambda core: places.get(core.text, len(places))))
+    return _groups(sorted(cores, key=lambda core: core.text[2::-1]))

@@ -33,18 +33,18 @@ def text_streams() -> bytes:
 
 @hostile("matcher", "every needle of the matcher, repeated")
 def text_needles() -> bytes:
-    from scanner.detection.patterns.needles import needle_groups
+    from scanner.detection.patterns.needles import needles as all_needles
 
-    needles = [needle.text for group in needle_groups() for needle in group]
+    needles = [needle.text for needle in all_needles()]
     return b"".join(needle * 40 for needle in needles) * (2 * MIB // (40 * sum(map(len, needles))) + 1)
 
 
 @hostile("matcher", "every needle of the matcher in random order")
 def text_needles_shuffled() -> bytes:
-    from scanner.detection.patterns.needles import needle_groups
+    from scanner.detection.patterns.needles import needles as all_needles
 
     chance = random.Random(1)
-    needles = [needle.text for group in needle_groups() for needle in group]
+    needles = [needle.text for needle in all_needles()]
     return b"".join(chance.choices(needles, k=300_000))
 
 

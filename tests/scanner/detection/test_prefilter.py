@@ -21,12 +21,12 @@ from scanner.detection.engine import all_findings
 from scanner.detection.findings import Finding
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.patterns.matcher import WINDOW
-from scanner.detection.patterns.needles import needle_groups
+from scanner.detection.patterns.needles import needles
 from scanner.detection.prefilter import CLEAN, MAX_LOOKS, MAX_PLAIN_FINDINGS, plain_only
 from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
 
-NEEDLES = [needle.text for group in needle_groups() for needle in group]
+NEEDLES = [needle.text for needle in needles()]
 PIECES = st.lists(
     st.sampled_from([*NEEDLES, b" ", b'"', b"\n", b"A" * 9])
     | st.binary(max_size=40)

@@ -12,10 +12,10 @@ import pytest
 
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
-from scanner.detection.patterns.needles import Needle, needle_groups
+from scanner.detection.patterns.needles import Needle, needles
 from tests.scanner.detection.token_encoders import random_token
 
-NEEDLES = [needle for group in needle_groups() for needle in group]
+NEEDLES = needles()
 BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
 UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
 SMALL = Limits(work_floor=1 << 18, work_per_byte=4)

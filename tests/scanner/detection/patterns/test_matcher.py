@@ -14,7 +14,7 @@ from scanner.detection import Detector, Document, Place, sha256_digest
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.patterns.matcher import CROWDED, LONG_RUN, WINDOW, automata, long_run_spots, may_hold, windows
-from scanner.detection.patterns.needles import Needle, encoded_needles, needle_groups
+from scanner.detection.patterns.needles import Core, Needle, core_groups, encoded_needles, needles
 from scanner.detection.patterns.token_patterns import token_patterns
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
@@ -38,9 +38,9 @@ CROWDS = {
 }
 
 
-@pytest.mark.parametrize("group", needle_groups())
-def test_an_automaton_has_few_and_long_enough_needles_for_vector_search(group: tuple[Needle, ...]) -> None:
-    texts = [needle.text for needle in group]
+@pytest.mark.parametrize("group", core_groups())
+def test_an_automaton_has_few_and_long_enough_cores_for_vector_search(group: tuple[Core, ...]) -> None:
+    texts = [core.text for core in group]
     assert len(texts) == len(set(texts)) <= 64
     assert min(map(len, texts)) >= 3
 
@@ -55,14 +55,29 @@ def test_base64_needles_match_what_encoders_write() -> None:
 
 
 def test_a_needle_that_begins_inside_another_is_reported() -> None:
-    for automaton in automata():
-        for first in automaton.needles:
-            for second in automaton.needles:
-                for cut in range(1, min(len(first.text), len(second.text))):
-                    if first.text.endswith(second.text[:cut]):
-                        text = first.text + second.text[cut:]
-                        starts = {start for window in windows(text) for start, _ in window.hits}
-                        assert len(first.text) - cut in starts, text
+    for first in needles():
+        for second in needles():
+            for cut in range(1, min(len(first.text), len(second.text))):
+                if first.text.endswith(second.text[:cut]) and not second.before:
+                    text = first.text + second.text[cut:]
+                    hits = [hit for window in windows(text) for hit in window.hits]
+                    assert (len(first.text) - cut, second) in hits, text
+
+
+@pytest.mark.parametrize("needle", needles(), ids=lambda needle: repr(needle.text))
+def test_a_needle_is_reported_wherever_a_window_ends(needle: Needle) -> None:
+    text = needle.before[:1] + needle.text
+    for begin in range(WINDOW - len(text), WINDOW + 1):
+        content = b"." * begin + text + b"." * 20
+        hits = [hit for window in windows(content) for hit in window.hits]
+        assert hits.count((begin + len(needle.before[:1]), needle)) == 1
+
+
+@pytest.mark.parametrize("needle", [one for one in needles() if one.before], ids=lambda needle: repr(needle.text))
+def test_some_needles_count_only_after_certain_bytes(needle: Needle) -> None:
+    for before in (b"", b".", b"A", *(bytes([byte]) for byte in needle.before)):
+        hits = [hit for window in windows(b"." * bool(before) + before + needle.text) for hit in window.hits]
+        assert (needle in {one for _, one in hits}) == (before != b"" and before in needle.before)
 
 
 @pytest.mark.parametrize("name", CROWDS)
@@ -84,6 +99,7 @@ def test_a_crowded_window_lists_few_hits(name: str) -> None:
 
 
 def test_millions_of_prefixes_cost_little_memory() -> None:
+    all_findings(b"r8_", "a", Meter(Limits(), 3))  # the first call compiles the patterns, which takes memory of its own
     content = b"r8_" * (1 << 20)
     meter = Meter(Limits(), len(content))
     tracemalloc.start()

@@ -1,0 +1,106 @@
+"""A search for the order of cores in which the matcher's automata are fastest: `bench_detection --tune`.
+
+The vector search puts the cores of an automaton into 16 buckets, and compares the first three bytes of a place with all
+cores of a bucket at once: the low and the high halves of each byte separately. So a place can match a bucket without
+matching a core, and must then be examined slowly. The search exchanges cores until such places are rare in a sample of
+source code. The rule by which cores are put into buckets is that of the crate aho-corasick, `Teddy::new`.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+BUCKETS = 16
+CAPACITY = 64
+COMMONEST = 40_000
+"""Groups of three bytes whose frequency is considered. They are 98 % of ordinary source code."""
+
+
+class Sample:
+    """The frequencies of groups of three bytes in a sample of source code."""
+
+    def __init__(self, content: bytes) -> None:
+        data = np.frombuffer(content, dtype=np.uint8).astype(np.uint32)
+        counts = np.bincount((data[:-2] << 16) | (data[1:-1] << 8) | data[2:], minlength=1 << 24)
+        commonest = np.argsort(-counts, kind="stable")[:COMMONEST]
+        self._shares = counts[commonest] / len(data)
+        self._bytes = commonest >> 16, (commonest >> 8) & 255, commonest & 255
+        self._known: dict[frozenset[bytes], float] = {}
+
+    def cost(self, order: Sequence[bytes]) -> float:
+        """Return the share of places that match a bucket, summed over the buckets of the cores in this order."""
+        return sum(map(self._cost_of, _buckets(order)))
+
+    def _cost_of(self, bucket: Sequence[bytes]) -> float:
+        key = frozenset(bucket)
+        if key not in self._known:
+            matching = np.full(len(self._shares), bool(bucket))
+            for place, values in enumerate(self._bytes):
+                low, high = np.zeros(16, bool), np.zeros(16, bool)
+                for core in bucket:
+                    low[core[place] & 15] = high[core[place] >> 4] = True
+                matching &= low[values & 15] & high[values >> 4]
+            self._known[key] = float(self._shares[matching].sum())
+        return self._known[key]
+
+
+def _buckets(order: Sequence[bytes]) -> list[list[bytes]]:
+    found: list[list[bytes]] = [[] for _ in range(BUCKETS)]
+    bucket_of: dict[bytes, int] = {}
+    for number, core in enumerate(order):
+        halves = bytes(byte & 15 for byte in core[:3])
+        found[bucket_of.setdefault(halves, BUCKETS - 1 - number % BUCKETS)].append(core)
+    return found
+
+
+def fastest_order(cores: Sequence[bytes], sample: Sample, steps: int, seed: int = 1) -> list[list[bytes]]:
+    """Return the cores in groups of at most 64, in the best order that was found by simulated annealing.
+
+    Args:
+        cores: The cores, in any order. Their number must be at most a multiple of 64 that leaves room to separate
+            cores of which one begins with another.
+        sample: The frequencies that decide.
+        steps: How many exchanges of two cores to try.
+        seed: Seed of the random choices.
+    """
+    chance = random.Random(seed)
+    number = -(-len(cores) // CAPACITY)
+    groups: list[list[bytes | None]] = [[] for _ in range(number)]
+    for core in sorted(cores, key=lambda core: core[2::-1]):
+        free = (group for group in groups if len(group) < CAPACITY and not _clashes(core, group))
+        min(free, key=len).append(core)
+    for group in groups:
+        group += [None] * (CAPACITY - len(group))
+    costs = [_cost(sample, group) for group in groups]
+    best, best_groups = sum(costs), [group[:] for group in groups]
+    start = best / 30
+    for step in range(steps):
+        one, two = chance.randrange(number), chance.randrange(number)
+        at, to = chance.randrange(CAPACITY), chance.randrange(CAPACITY)
+        groups[one][at], groups[two][to] = groups[two][to], groups[one][at]
+        if one == two or not (_clashes(groups[one][at], groups[one]) or _clashes(groups[two][to], groups[two])):
+            changed = [
+                _cost(sample, group) if which in (one, two) else costs[which] for which, group in enumerate(groups)
+            ]
+            worse = sum(changed) - sum(costs)
+            if worse <= 0 or chance.random() < math.exp(-worse / (start * (1 - step / steps) ** 2 + 1e-9)):
+                costs = changed
+                if sum(costs) < best:
+                    best, best_groups = sum(costs), [group[:] for group in groups]
+                continue
+        groups[one][at], groups[two][to] = groups[two][to], groups[one][at]
+    return [[core for core in group if core is not None] for group in best_groups]
+
+
+def _cost(sample: Sample, group: Sequence[bytes | None]) -> float:
+    return sample.cost([core for core in group if core is not None])
+
+
+def _clashes(core: bytes | None, group: Sequence[bytes | None]) -> bool:
+    """Return whether the core and another core of the group begin alike, so that one would hide the other."""
+    others = (other for other in group if other is not None and other is not core)
+    return core is not None and any(other.startswith(core) or core.startswith(other) for other in others)
