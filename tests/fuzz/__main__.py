@@ -3,7 +3,9 @@
 For a target that fails, the error is printed. The last example of a target that hangs or needs too much memory is in a
 file. Exit status 1: a target failed.
 
-Run: python -m tests.fuzz [--minutes N] [--only NAME ...]
+With `--mutations N`, check N damaged files of each format instead.
+
+Run: python -m tests.fuzz [--minutes N | --mutations N] [--only NAME ...]
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck
 
-from tests.fuzz.targets import Target, targets
+from tests.fuzz.mutations import check_format, formats
+from tests.fuzz.targets import Target, read, targets
 
 MAX_EXAMPLE_CPU_SECONDS = 10
 MAX_MEMORY = 1 << 30
@@ -43,10 +47,7 @@ def fuzz(target: Target, seconds: float, current: Path) -> None:
     )
     @hypothesis.given(target.examples)
     def check(example: Any) -> None:
-        current.write_bytes(pickle.dumps(example))
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        most = int(usage.ru_utime + usage.ru_stime) + MAX_EXAMPLE_CPU_SECONDS
-        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+        begin(example, current)
         target.check(example)
 
     rounds = 0
@@ -56,38 +57,59 @@ def fuzz(target: Target, seconds: float, current: Path) -> None:
     print(f"{rounds * EXAMPLES_A_ROUND} examples", flush=True)
 
 
+def begin(example: Any, current: Path) -> None:
+    """Write an example to the file `current`, and limit the CPU time of its check."""
+    current.write_bytes(pickle.dumps(example))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    most = int(usage.ru_utime + usage.ru_stime) + MAX_EXAMPLE_CPU_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+
+
+def mutate(name: str, number: int, current: Path) -> None:
+    """Check `number` damaged files of the format with this name."""
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    slowest = check_format(name, number, read, lambda damaged: begin(damaged, current))
+    print(f"{number} mutations, the slowest took {slowest:.2f} s", flush=True)
+
+
 def main() -> int:
     """Run the chosen targets. Return 1 if a target failed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--mutations", type=int, default=0, metavar="N")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--here", metavar="NAME", help=argparse.SUPPRESS)
     parser.add_argument("--current", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    chosen = [target for target in targets() if not options.only or target.name in options.only]
+    names = formats() if options.mutations else [target.name for target in targets()]
+    chosen = [name for name in names if not options.only or name in options.only]
+    if options.here and options.mutations:
+        mutate(options.here, options.mutations, options.current)
+        return 0
     if options.here:
         target = next(one for one in targets() if one.name == options.here)
         fuzz(target, options.minutes * 60, options.current)
         return 0
-    failed = [target.name for target in chosen if not _runs_well(target, options.minutes / len(chosen))]
+    amount = ["--mutations", str(options.mutations)]
+    if not options.mutations:
+        amount = ["--minutes", str(options.minutes / len(chosen))]
+    failed = [name for name in chosen if not _runs_well(name, amount)]
     print(f"{len(chosen)} targets, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}")
     return 1 if failed else 0
 
 
-def _runs_well(target: Target, minutes: float) -> bool:
-    folder = Path(tempfile.mkdtemp(prefix=f"r8scan-fuzz-{target.name}-"))
+def _runs_well(name: str, amount: Sequence[str]) -> bool:
+    folder = Path(tempfile.mkdtemp(prefix="r8scan-fuzz-"))
     current = folder / "example.pickle"
-    command = [sys.executable, "-m", "tests.fuzz", "--here", target.name, "--current", str(current)]
-    done = subprocess.run(
-        [*command, "--minutes", str(minutes)], capture_output=True, text=True, errors="replace", check=False
-    )
+    command = [sys.executable, "-m", "tests.fuzz", "--here", name, "--current", str(current), *amount]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0:
-        print(f"{target.name}: {done.stdout.strip()}", flush=True)
+        print(f"{name}: {done.stdout.strip()}", flush=True)
         current.unlink(missing_ok=True)
         folder.rmdir()
         return True
     how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit status {done.returncode}"
-    print(f"{target.name}: FAILED ({how}); the last example is in {current}\n{done.stderr[-4000:]}", flush=True)
+    print(f"{name}: FAILED ({how}); the last example is in {current}\n{done.stderr[-4000:]}", flush=True)
     return False
 
 

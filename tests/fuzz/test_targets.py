@@ -8,9 +8,11 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck
 
-from tests.fuzz.targets import Target, targets
+from tests.fuzz.mutations import check_format, formats
+from tests.fuzz.targets import Target, read, targets
 
 EXAMPLES = 60
+MUTATIONS = 20
 
 TARGETS = targets()
 
@@ -31,6 +33,13 @@ def test_a_parser_of_hostile_bytes_raises_only_documented_exceptions_and_ends(ta
         target.check(example)
 
     check()
+
+
+@pytest.mark.parametrize("name", formats())
+def test_a_damaged_file_of_any_format_is_read_within_its_limits(name: str) -> None:
+    seen: list[bytes] = []
+    check_format(name, MUTATIONS, read, seen.append)
+    assert len(set(seen)) > MUTATIONS / 2
 
 
 def test_each_target_has_a_unique_name() -> None:
