@@ -50,7 +50,9 @@ def chromium() -> Iterator[Browser]:
 
 
 def window(browser: Browser, look: Look, address: str) -> BrowserContext:
-    """Open a window with this look. Its pages may be opened by paths below `address`."""
+    """Open a browser window with the size and the mode of `look`. Pages in this window open paths relative to
+    `address`.
+    """
     return browser.new_context(
         base_url=address,
         viewport={"width": look.width, "height": look.height},

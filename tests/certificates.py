@@ -46,8 +46,8 @@ class Authority:
         self.file.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str) -> Issued:
-        """Issue a certificate for 127.0.0.1 that a server or a client can use. `name` is its common name and its file's
-        name.
+        """Issue a certificate for 127.0.0.1 that a server or a client can use. `name` is the certificate's common name
+        and the name of its file.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])

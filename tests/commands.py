@@ -1,5 +1,5 @@
-"""Runs the `r8scan` command in its own process: as an operator runs it, or in a fork that has already imported its
-modules.
+"""Runs the `r8scan` command in its own process: as an operator runs it, or in a fork that has already imported the
+command's modules.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def forked(
     """Run `r8scan` in a fork of a process that has imported its modules, which saves half a second per command.
 
     Raises:
-        TimeoutError: The command did not end in this many seconds. It was killed.
+        TimeoutError: The command ran longer than `seconds` and was killed.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
@@ -63,12 +63,15 @@ def forked(
 
 
 def _run(arguments: list[str], environment: dict[str, str], folder: str, paths: list[str]) -> None:
-    """Run the command in the forked child. `paths` are the files for its standard input, output and error."""
+    """Run the command in the forked child. `paths` are the files for its standard input, output and error, in this
+    order.
+    """
     for number, (path, flags) in enumerate(zip(paths, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)
         os.close(file)
-    # Use the encoding and the error handlers of an interpreter in the C locale (PEP 540).
+    # Use the same encoding and error handlers as the installed command, whose interpreter runs in the C locale (PEP
+    # 540).
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115 - for the whole process
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # it is a text stream
     os.environ.clear()

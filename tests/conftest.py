@@ -26,7 +26,7 @@ from workers.sandbox.workplace import Workplace
 
 _numbers = itertools.count()
 
-# Switch off Hypothesis's deadline for an example, because other work on the machine changes the time of an example.
+# Switch off the deadline that Hypothesis has for each example, because other work on the machine may delay an example.
 hypothesis.settings.register_profile("r8scan", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("r8scan")
 
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove the developer's settings from the environment, and use a state folder for this test alone."""
+    """Remove the developer's settings from the environment, and use a new state folder for each test."""
     for name in list(os.environ):
         if name.startswith("R8SCAN_") or name == "GITHUB_TOKEN":
             monkeypatch.delenv(name)
@@ -57,7 +57,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_try() -> Iterator[None]:
-    """Switch off the retries of requests. Tests of retries switch them on, without delays."""
+    """Switch off the retries of HTTP requests. Tests of retries switch them on again, without delays."""
     with stamina.set_testing(True, attempts=1):
         yield
 
@@ -99,8 +99,8 @@ def postgresql_url(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_postgresql(postgresql: str) -> Iterator[str]:
-    """Yield the name of an upgraded database. Tests copy it, because running the migrations takes longer than most
-    tests.
+    """Yield the name of a database with all migrations. Tests copy this database, because running the migrations takes
+    longer than most tests.
     """
     name = f"upgraded_{os.getpid()}"
     with _created(postgresql, name) as url:
@@ -110,8 +110,8 @@ def upgraded_postgresql(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of an upgraded SQLite file. Tests copy it, because running the migrations takes longer than most
-    tests.
+    """Return the path of a SQLite file with all migrations. Tests copy this file, because running the migrations takes
+    longer than most tests.
     """
     path = tmp_path_factory.mktemp("upgraded") / "r8scan.db"
     _upgraded(f"sqlite:///{path}")
@@ -138,8 +138,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def fresh_token() -> Callable[[], str]:
-    """Return a function that makes an invented token. No file of the project may contain a token, so tests make
-    them.
+    """Return a function that makes an invented token. Tests make their tokens, because no file of the project may
+    contain one.
     """
 
     def make() -> str:
@@ -150,7 +150,7 @@ def fresh_token() -> Callable[[], str]:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxGitHub]:
-    """Yield the sandbox's GitHub on loopback, which serves repositories by real git."""
+    """Run the sandbox's GitHub on loopback, and yield it. This GitHub serves repositories with real git."""
     with github_server.running(tmp_path / "github") as github:
         yield github
 

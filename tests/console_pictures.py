@@ -1,5 +1,5 @@
-"""`make look` calls this module: it takes pictures of every page of the console, light, dark, and as wide as a
-telephone.
+"""`make look` calls this module. It takes pictures of every page of the console: in light mode, in dark mode, and in a
+window as wide as a telephone.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def pages(context: Context) -> Iterator[tuple[str, str]]:
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())
         yield "incident", f"/console/incidents/{session.execute(newest.limit(1)).scalar_one()}"
-        # Choose a sent mail. A mail that still waits has no facts, so its page would be nearly empty.
+        # Choose a sent mail. The page of a waiting mail would be nearly empty, because the facts of the mail are not
+        # known yet.
         mail = select(Notification.id).where(Notification.state == NotificationState.SENT).limit(1)
         yield "mail", f"/console/mails/{session.execute(mail).scalar_one()}"
     for name in ("decisions", "tokens", "jobs", "outbox", "sources", "audit"):
@@ -98,8 +99,8 @@ def pages(context: Context) -> Iterator[tuple[str, str]]:
 
 
 def _variants(context: Context) -> Iterator[tuple[str, str]]:
-    """Yield a short name and the path of pages that `pages` has already, but with other rows. Only the pictures need
-    these.
+    """Yield a short name and the path of two further incidents, one with hostile names and one with a protected
+    token.
     """
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())

@@ -1,4 +1,4 @@
-"""Simulated crashes of a worker, after a chosen statement of a database or at a further point that a test defines."""
+"""Simulates the crash of a worker, after a chosen SQL statement or at another point that a test defines."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class Crash(BaseException):
 
 @dataclass
 class Injected:
-    """A counter of the points at which a crash could happen, which raises Crash at one of them.
+    """Counts the points at which a crash could happen, and raises Crash at one of them.
 
-    `at` is the number of that point, from 0. -1 means that nothing crashes, so that a test can count the points.
+    `at` is the number of the point that crashes. The first point is 0. With -1 nothing crashes, so that a test can
+    count the points.
     """
 
     at: int = -1
@@ -37,8 +38,8 @@ class Injected:
 
     @contextmanager
     def watching(self, database: Database) -> Iterator[None]:
-        """Count a point after every statement while the block runs. BEGIN is left out, because a crash there has no
-        effect.
+        """Count a point after every SQL statement while the block runs. Leave out BEGIN, because a crash after it has
+        no effect.
         """
 
         def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
@@ -54,7 +55,9 @@ class Injected:
 
 
 def crashes(database: Database, injected: Injected, run: Callable[[], object]) -> bool:
-    """Call `run`, and return whether it crashed. Release its database connections, as the end of a process would."""
+    """Call `run`, and return whether it crashed. Then release all database connections, as the end of a process
+    would.
+    """
     _freeze()
     try:
         with injected.watching(database):
@@ -69,8 +72,8 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
 
 @functools.cache
 def _freeze() -> None:
-    """Exclude all existing objects from garbage collection, because collecting them takes half of the time of a
-    crash.
+    """Exclude all existing objects from garbage collection. Otherwise the collection after each crash would take half
+    of the time of a crash.
     """
     gc.collect()
     gc.freeze()

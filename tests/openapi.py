@@ -18,7 +18,8 @@ MAX_PER_PAGE = 100
 https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api
 """
 
-# GitHub also serves a repository under its id, and redirects to this path after a rename. The description lacks it.
+# GitHub also serves a repository under its id, and redirects to this path after a rename. The description lacks this
+# path.
 _BY_ID = re.compile(r"/repositories/\d+(?=/|$)")
 
 _formats = FormatChecker(())
@@ -55,7 +56,9 @@ class Description:
         return set(self.content["operations"])
 
     def judge(self, api_url: str, response: httpx.Response) -> None:
-        """Compare one request and its response with the description. Read the body of `response` before this call."""
+        """Compare one request and its response with the description. The caller must have read the body of
+        `response`.
+        """
         request = response.request
         path = _BY_ID.sub("/repos/by/id", urlsplit(str(request.url)).path.removeprefix(urlsplit(api_url).path))
         name = self._operation(request.method, path)
@@ -78,7 +81,9 @@ class Description:
         return {"$ref": f"#/schemas/{name}", "schemas": self.content["schemas"]}
 
     def check(self, what: str, schema: dict[str, Any], value: Any) -> None:
-        """Record a difference for each part of the value that the schema does not allow. `what` begins these lines."""
+        """Record a difference for each part of the value that the schema does not allow. The line of each difference
+        begins with `what`.
+        """
         whole = Draft202012Validator({**schema, "schemas": self.content["schemas"]}, format_checker=_formats)
         for error in whole.iter_errors(value):
             self.differences.append(f"{what}: {error.json_path}: {error.message[:300]}")

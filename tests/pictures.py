@@ -1,4 +1,6 @@
-"""`make look`: takes pictures of every kind of mail in headless Chromium, wide, narrow and dark."""
+"""`make look`: takes pictures of every kind of mail in headless Chromium: in a wide window, in a narrow window and in
+dark mode.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,8 @@ def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, 
 def _browse(browser: str, page: Path, what: str, window: tuple[int, int], dark: bool) -> str:
     """Open the page in a new browser, and return what the browser prints.
 
-    `what` is the option that says what the browser does, and `window` is the width and height in pixels.
+    `what` is the command-line option that selects the task of the browser, for example `--dump-dom`. `window` is the
+    width and height in pixels.
     """
     profile = page.parent / "profile"
     shutil.rmtree(profile, ignore_errors=True)

@@ -1,4 +1,6 @@
-"""Reads the memory and the processor time of a process and its descendants, any of which may end meanwhile."""
+"""Reads the memory and the processor time of a process and its descendants. Any of these processes may end
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mb(pid: int) -> float:
-    """Return the memory of the process and its living descendants, in MiB, with shared memory divided among its
-    users.
+    """Return the memory of the process and its living descendants, in MiB. Memory that several processes share is
+    divided equally among them.
     """
     return total(pid, lambda process: process.memory_full_info().pss / 2**20)

@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _cause_leaks(surroundings: World) -> None:
-    """Cause the leaks one after the other. Wait until each has an incident, and until a mail was sent about each."""
+    """Cause the leaks one after the other. Return after each leak has an incident and a sent mail."""
     leaks = Leaks(surroundings)
     for number, kind in enumerate(LEAKED, start=1):
         leaks.cause(kind)

@@ -1,5 +1,5 @@
-"""Runs real Redis and PostgreSQL servers for tests. They need no root's rights and no installed packages, and end with
-the block that started them.
+"""Runs real Redis and PostgreSQL servers for tests. The servers need no root rights and no installed packages, and end
+with the block that started them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def postgresql_server(kept: Path | None = None) -> Iterator[str]:
         is_new = not data.exists()
         data.mkdir(mode=0o700, exist_ok=True)
         if user is not None:
-            # PostgreSQL refuses to run as root. So another user runs it, who must own the folders.
+            # PostgreSQL refuses to run as root. So another user, who must own the folders, runs PostgreSQL.
             owner = pwd.getpwnam(user)
             os.chown(folder, owner.pw_uid, owner.pw_gid)
             os.chown(data, owner.pw_uid, owner.pw_gid)

@@ -13,8 +13,8 @@ _CREDENTIALS = struct.Struct("iii")  # struct ucred of Linux: process, user, gro
 
 @contextmanager
 def notified(address: Path) -> Iterator[Callable[[], list[tuple[int, str]]]]:
-    """Listen on a socket. Yield a function that returns all messages received, each as the sender's process id and the
-    text.
+    """Listen on a socket at `address`. Yield a function that returns all messages received, each as the sender's
+    process id and the text.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-# The packages that each package may import.
 MAY_IMPORT = {
     "scanner.child_processes": set(),
     "scanner.confinement": {"scanner.child_processes"},

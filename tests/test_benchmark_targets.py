@@ -25,7 +25,7 @@ def run(**changes: object) -> Run:
         "served_leaks": 3,
         "unread": 0,
     }
-    return Run(**(values | changes))  # type: ignore[arg-type]  # a mix of types by name
+    return Run(**(values | changes))  # type: ignore[arg-type]  # values of different types
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_every_signed_alert_has_to_be_answered_in_time_and_memory_stays_flat(
     changes: dict[str, object], status: int
 ) -> None:
     values: dict[str, object] = {"seconds": [0.1, 0.2], "memory": [100.0] * 8}
-    measured = bench_http_flood.Run(**(values | changes))  # type: ignore[arg-type]  # a mix of types by name
+    measured = bench_http_flood.Run(**(values | changes))  # type: ignore[arg-type]  # values of different types
     assert bench_http_flood.judge(measured) == status
 
 

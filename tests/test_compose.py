@@ -78,7 +78,7 @@ def test_every_command_exists(name: str) -> None:
 
 
 def started(name: str) -> list[Service]:
-    """Return the processes that `r8scan run` starts in the container of this service."""
+    """Return the services that `r8scan run` starts as processes in the container of this service."""
     words = OURS[name]["command"]
     if words[0] != "run":
         return []

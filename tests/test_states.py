@@ -44,7 +44,7 @@ def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
 
 
 def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield those expressions of one node that must be values of an enum."""
+    """Yield the expressions in one node that must be values of an enum."""
     match node:
         case ast.Compare(left=left, comparators=comparators):
             if any(map(_holds_a_state, [left, *comparators])):
@@ -82,8 +82,8 @@ def _holds_a_state(node: ast.expr) -> bool:
 
 
 def _words(nodes: list[ast.expr]) -> Iterator[ast.Constant]:
-    """Yield the string literals with an enum's value in these expressions: alone, in a collection, or in a
-    conditional.
+    """Yield the string literals with an enum's value in these expressions: alone, in a collection, or in a conditional
+    expression.
     """
     for node in nodes:
         match node:
@@ -108,7 +108,7 @@ def _defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
 
 
 def _constant_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the strings of module constants that are collections of such values, for example `OPEN = ("queued",
+    """Yield the strings in module constants that are collections of enum values, for example `OPEN = ("queued",
     "running")`.
     """
     for node in getattr(tree, "body", []):

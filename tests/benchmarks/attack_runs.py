@@ -1,4 +1,4 @@
-"""Delivers each hostile input to the program that it attacks, and measures the cost: CPU time, memory and delay.
+"""Delivers each hostile input to the program that the input attacks, and measures the cost: CPU time, memory and delay.
 
 `table_attacks` compares the measured costs with the limits.
 """
@@ -47,14 +47,16 @@ COUNTED = ("unread_", "error_", "given_up", "event_", "unusable_", "lost_", "ref
 
 @dataclass(slots=True)
 class Row:
-    """The cost of one hostile input, as one row of the table. CPU times and the delay are in seconds, `size` is in
-    bytes.
+    """A row of the table in docs/security.md: the cost of one hostile input. CPU times and the delay are in seconds,
+    and `size` is in bytes.
 
     Attributes:
-        has_neighbour: Whether another token was leaked beside the input. It must be found in spite of the input.
-        neighbour_seconds: The time from the moment at which that leak was visible until its token was disabled.
+        has_neighbour: Whether a token was leaked in another document beside the input. r8scan must find this token in
+            spite of the input.
+        neighbour_seconds: The seconds from the moment at which the token beside the input became visible until it was
+            disabled.
         recorded: What the program counted as unread or refused, in words.
-        failure: An error other than a reached limit. Empty if there was none.
+        failure: An error other than a reached limit, or an empty text.
     """
 
     name: str
@@ -74,13 +76,15 @@ class Row:
 
 
 def row_of(one: HostileInput, way: str, size: int) -> Row:
-    """Return a row that describes the input. Its measurements are still zero."""
+    """Return a row for this input, with zeros for the measurements. `way` says how the input is delivered, and `size`
+    is in bytes.
+    """
     return Row(one.name, one.family, one.attack, way, size)
 
 
 def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure files and histories with `r8scan scan`, and yield a row for each. The CPU time of scanning one harmless
-    file is subtracted.
+    """Measure files and histories with `r8scan scan`, and yield a row for each. Subtract the CPU time that a scan of
+    one harmless file takes.
     """
     harmless = folder / "harmless"
     harmless.mkdir()
@@ -116,8 +120,8 @@ def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 class _Scan:
     """The result of one run of `r8scan scan`.
 
-    `readers` is the CPU time in seconds of the reader that used the most, and `elsewhere` that of the other process
-    that used the most.
+    `readers` is the CPU time of the reader that used the most. `elsewhere` is the CPU time of the process that used the
+    most among all processes that are not readers. Both are in seconds.
     """
 
     readers: float
@@ -138,14 +142,14 @@ def _scan(target: Path, options: tuple[str, ...]) -> _Scan:
         with Watch(child.pid) as watch:
             failure = ""
             try:
-                # Do not reap the process before its last sample: until it is reaped, its CPU time can still be read.
+                # Wait without reaping the process, because the system forgets the CPU time of a reaped process.
                 _wait_without_reaping(child.pid, MAX_SCAN_SECONDS)
             except TimeoutError:
                 failure = f"not ended after {MAX_SCAN_SECONDS:.0f} s"
         child.kill()
         child.wait()
     lines = out.read_text(errors="replace").splitlines()
-    # Lines about unread content have no digest.
+    # Only lines about tokens have a digest. Other lines are about unread content.
     digests = {item["sha256"] for item in map(json.loads, lines) if "sha256" in item}
     unread = re.findall(r"not read: (\d+) × (.+)", err.read_text(errors="replace"))
     recorded = ", ".join(f"{reason} {count}" for count, reason in unread)
@@ -190,7 +194,7 @@ def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 
 class InGist(HostileInput):
-    """A hostile input that is published in a gist."""
+    """A hostile input that is published in a gist. Its neighbour token is not that of the same input in a push."""
 
     @property
     def neighbour(self) -> bytes:
@@ -206,7 +210,7 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
         if one.name in PUSHED:
             yield one, "push"
         if one.name in IN_GISTS:
-            # The gist needs another neighbour token, because the token beside the push is already disabled.
+            # Use InGist here, because the neighbour token of the same input in a push is already disabled.
             yield InGist(**{field.name: getattr(one, field.name) for field in fields(one)}), "gist"
 
 
@@ -229,8 +233,8 @@ def _case(service: Service, one: HostileInput, way: str, idle: dict[int, float])
         found = wait_for_tokens(service, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
         row.failure = "" if _ends(service) else f"work not ended after {IDLE_SECONDS:.0f} s"
         row.failure = row.failure or ("refused by an error of ours" if "HTTP 5" in answer else "")
-    # Clear the list of events, or the service would read the next input together with this one. GitHub's own list moves
-    # on within seconds as well.
+    # Clear the list of events. Otherwise the service would read the next input together with this one. Events leave
+    # GitHub's own list within seconds as well.
     service.github.window.clear()
     seconds = time.monotonic() - began
     for pid, cost in watch.costs.by_pid.items():

@@ -2,7 +2,7 @@
 size, language …) from which r8scan estimates how likely a leak is, and `git http-backend` serves the repositories.
 
 Each push is in a separate repository, which is written to the disk at the first git request for it. Large repositories
-share one long history by git's alternates. Above the limit, a git request gets the answer with which GitHub throttles.
+share one long history through git's alternates. A git request above the limit gets the same refusal that GitHub sends.
 Run: python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out FOLDER
 """
 
@@ -58,7 +58,7 @@ class LooseObjects:
         return self.add("commit", f"tree {tree}\n{parents}author {PERSON}\ncommitter {PERSON}\n\n{message}\n".encode())
 
     def write(self, repository: Path, head: str) -> None:
-        """Write the objects and the branch `main` into a bare repository."""
+        """Write the objects into a bare repository, and make `head` the last commit of its branch `main`."""
         for oid, whole in self.contents.items():
             path = repository / "objects" / oid[:2] / oid[2:]
             path.parent.mkdir(exist_ok=True)
@@ -76,9 +76,10 @@ def history(texts: list[str]) -> tuple[LooseObjects, str]:
 
 
 class PlantedPushes:
-    """The pushes by number: their traits, their objects and the tokens that some of them leak.
+    """Makes the pushes that the simulated GitHub shows, by their numbers: the traits and the git objects of each push,
+    and the tokens that some of them leak.
 
-    The same arguments give the same pushes.
+    The same arguments of the constructor give the same pushes.
     """
 
     def __init__(self, count: int, leaks: int) -> None:
@@ -94,10 +95,10 @@ class PlantedPushes:
         return traits.size_kb >= SMALL_KB and not traits.is_new
 
     def objects(self, number: int) -> tuple[LooseObjects, str, str]:
-        """Return the repository's own objects (without the shared history), the id of the commit before the push, and
-        the id of the last commit.
+        """Return three values for a push: its repository's own objects, without the shared history; the id of the
+        commit before the push; and the id of the push's last commit.
 
-        The commit before the push is 40 zeros for a new repository.
+        In a new repository, the id of the commit before the push is 40 zeros.
         """
         chance, token, objects = random.Random(number), self.tokens.get(number), LooseObjects()
         parent = self.history_head if self.is_large(number) else ""
@@ -115,7 +116,9 @@ class PlantedPushes:
         return objects, before, head
 
     def prepared(self, number: int) -> Prepared:
-        """Return the push as the timeline shows it. It has no prepared pack, because real git serves the repository."""
+        """Return the push as the timeline shows it. The push has no prepared pack, because real git serves its
+        repository.
+        """
         traits, repository_id = self.traits[number], 1_000_000 + number
         name = f"{traits.owner}/project{number}"
         _, before, head = self.objects(number)
@@ -135,7 +138,9 @@ class PlantedPushes:
 
 
 class AttentionGitHub(DiscoveryGitHub):
-    """The GitHub of `discovery_github` with real git. It answers a limited number of git requests a second."""
+    """The simulated GitHub of `discovery_github`, extended by real git servers. It answers a limited number of git
+    requests a second.
+    """
 
     def __init__(self, planted: PlantedPushes, rate: float, lag: float, git_per_second: int, folder: Path) -> None:
         self.planted, self.folder = planted, folder
@@ -231,7 +236,7 @@ def _header(headers: bytes, name: str) -> str:
 def main() -> None:
     """Prepare the pushes and serve them.
 
-    Write the tokens and their owners' accounts to a file first, so that the benchmark can register them.
+    Before serving, write the tokens and their owners' accounts to a file. The benchmark registers these tokens.
     """
     parser = argparse.ArgumentParser()
     for name, kind in (("pushes", int), ("rate", float), ("leaks", int), ("lag", float), ("git", int)):

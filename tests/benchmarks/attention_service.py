@@ -1,7 +1,7 @@
-"""A run of the service while GitHub answers only a few git requests a second. It counts the found leaks by likelihood
-band: r8scan ranks pushes into bands, and reads the pushes of the likeliest band first.
+"""Runs the service while GitHub answers only a few git requests a second, and counts the leaks found in each likelihood
+band. r8scan ranks pushes into these bands, and reads the pushes of the likeliest band first.
 
-The service, the queue and git (`git http-backend`) are real. The GitHub around them is `attention_github`.
+The service, its queue and git (`git http-backend`) are real. `attention_github` simulates the rest of GitHub.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ SOURCES = "public_events,repository_search,new_repositories"
 RATES = {"GIT_RATE": f"{GIT_RATE:g}", "GIT_MAX_RATE": f"{MAX_GIT_RATE:g}"}
 """The rates of git requests that r8scan uses for github.com. Its default for any other host is higher."""
 SECONDS_AFTER_LAG = 60.0
-"""The run ends this long after the search index shows the last push.
+"""The run ends this many seconds after the search index shows the last push.
 
-Leaks that were not read by then count as missed.
+Leaks that the service has not read at this time count as missed.
 """
 
 
@@ -57,7 +57,7 @@ class ServiceRun:
     known: Counter[str] = field(default_factory=Counter)
     """Number of pushes that the sources found, by band of likelihood."""
     leaks_known: Counter[str] = field(default_factory=Counter)
-    """Number of those pushes that contain a planted leak, by band of likelihood."""
+    """Number of pushes that the sources found and that contain a planted leak, by band of likelihood."""
     bands: list[dict[str, Any]] = field(default_factory=list)
     """The bands of `r8scan status --json`."""
     git: dict[str, int] = field(default_factory=dict)
@@ -73,7 +73,8 @@ def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_
 
 
 def register(database: Database, lines: list[str]) -> set[str]:
-    """Register the planted tokens, and for each customer one token that does not leak.
+    """Register the planted tokens, and one token that does not leak for each customer. `lines` are the lines of the
+    file that `attention_github` writes.
 
     Return the digests of the planted tokens.
     """
@@ -94,14 +95,14 @@ def _row(token: str, account: str) -> ImportedToken:
 
 
 def measure(*, seconds: int, leaks: int, lag: float, git_per_second: int, processes: int) -> ServiceRun:
-    """Run the service while pushes arrive, until SECONDS_AFTER_LAG after the search index shows the last push.
+    """Run the service while pushes arrive. End it SECONDS_AFTER_LAG seconds after the search index shows the last push.
 
     Args:
         seconds: For how long pushes arrive.
         leaks: How many of the pushes contain a token.
         lag: Seconds after which the search index shows a push.
         git_per_second: How many git requests GitHub answers in a second.
-        processes: How many processes of the service scan.
+        processes: The number of scanning processes.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     run = ServiceRun(PUSHES_PER_SECOND * seconds, leaks)
@@ -130,7 +131,7 @@ def measure(*, seconds: int, leaks: int, lag: float, git_per_second: int, proces
 
 
 def status(env: dict[str, str]) -> dict[str, Any]:
-    """Return what `r8scan status --json` prints, parsed."""
+    """Return the parsed output of `r8scan status --json`."""
     command = [sys.executable, "-m", "workers", "status", "--json"]
     printed = subprocess.run(command, env=env, capture_output=True, check=False, timeout=120).stdout
     shown: dict[str, Any] = json.loads(printed)
@@ -144,8 +145,8 @@ def _have_polled(database: Database) -> int:
 
 
 def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
-    """Add to the run: the pushes that the sources showed, by band of likelihood, and the planted tokens that were
-    disabled.
+    """Count the pushes that the sources showed, by band of likelihood, and the planted tokens that were disabled. Add
+    the numbers to `run`.
 
     `leaking` has the names of the repositories with a planted leak.
     """

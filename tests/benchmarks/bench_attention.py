@@ -1,10 +1,10 @@
-"""The share of planted leaks that is found if git allows 5 requests a second for 70 pushes a second. Only the ranking
-of the pushes then decides which of them are read.
+"""The share of planted leaks that r8scan finds if GitHub answers 5 git requests a second but shows 70 pushes a second.
+r8scan can then read only the pushes that it ranks highest.
 
-First a simulation: the real queue, shedding and claims run on SQLite, and reading a push only uses up one of the git
-requests. A second simulation, for information, plants leaks in repositories whose owners do not have the name of an
-account. Then the service itself reads from `git http-backend`, which is throttled as GitHub throttles git. Exit status
-1: a target was missed.
+The first part is a simulation: the real queue, shedding and claims run on SQLite, and reading a push only uses up one
+of the git requests. In a second simulation, which has no target, leaks are no more frequent than elsewhere in
+repositories whose owner has the name of a customer's account. In the last part, the service reads from a real `git
+http-backend` that answers only 5 requests a second. Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_attention [--quick] [--model-only]
 """
@@ -46,7 +46,7 @@ QUEUE_MAX_PUSHES = 10_000
 
 
 def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush:
-    """Return one push as repository search shows it."""
+    """Return the push with this number as repository search shows it."""
     traits = traits_of(number, chance, shares)
     return DiscoveredPush(
         repository_id=number + 1,
@@ -92,7 +92,7 @@ def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[C
 
 
 def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Run the simulation on a new database.
+    """Call `run` with a new database.
 
     Return how many pushes were read, and how many of these have a leak, each by band of likelihood.
     """

@@ -36,7 +36,7 @@ PUSHES_A_SECOND = 35.0
 PUSHES_A_LEAK = 25
 MAX_P95_SECONDS = 5.0
 MAX_WAIT_SECONDS = 300.0
-"""Time for work that is still queued after the last event. Then the run ends, even if something hangs."""
+"""Maximum time for the work that is still queued after the last event. The run then ends, even if something hangs."""
 
 
 @dataclass
@@ -77,7 +77,9 @@ def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], N
 
 
 def _each(inputs: list[HostileInput], deed: Callable[[HostileInput, bytes], None]) -> Iterator[Callable[[], None]]:
-    """Yield without end functions that call `deed` with the next input. The order mixes the families of inputs."""
+    """Yield functions without end. Each function calls `deed` with the next input and its content. The order mixes the
+    families of inputs.
+    """
     mixed = random.Random(1).sample(inputs, len(inputs))
     for one in itertools.cycle(mixed):
         yield functools.partial(deed, one, one.content())
@@ -88,7 +90,7 @@ def _comment(content: bytes) -> Prepared:
 
 
 def _pack(one: HostileInput, content: bytes) -> Prepared:
-    # Use another head each time, because the service does not read the same head again.
+    # Give each push another last commit, because the service reads a commit only once.
     number = next(_pack_numbers)
     return hostile_github.push_of_pack(content, sha256_digest(f"{one.name} {number}".encode())[:40])
 
@@ -108,7 +110,7 @@ def measure(leaks: int, hostile: int) -> Run:
 
     Args:
         leaks: How many pushes contain a token.
-        hostile: How many hostile actions are done meanwhile.
+        hostile: The number of hostile actions in the same time.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-blinding-"))
     pushes = prepare(leaks * PUSHES_A_LEAK, leaks)
@@ -185,7 +187,7 @@ def report(run: Run, targets: Targets) -> None:
 
 
 def main() -> int:
-    """Measure, and return 1 if a target was missed."""
+    """Do the blinding run and print its results. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="20 leaks, 40 hostile deeds")
     options = parser.parse_args()

@@ -49,7 +49,7 @@ TOKENS_PER_FILE = 20_000
 MAX_SECONDS = 60.0
 MAX_GROWTH_MB = 50.0
 PACK_BYTES = 64 * 1024 * 1024
-"""The limit of a pack that is the default of the service."""
+"""The service's default limit for the size of a pack."""
 SAMPLE_SECONDS = 0.05
 
 
@@ -101,7 +101,7 @@ def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> t
         work.write(f"f{number}.txt", "\n".join("r8_" + "".join(chosen.choices(letters, k=37)) for _ in range(count)))
     work.commit("flood")
     work.push()
-    # Repack now, because the measurement must not include the sandbox GitHub's time for packing.
+    # Pack the repository before the measurement, so that the measured time does not include the sandbox GitHub's work.
     subprocess.run(["git", "-C", str(repository.path), "repack", "-adq"], check=True)
     head = work.git("rev-parse", "HEAD").strip()
     pairs = ((first, before), (before, head))
@@ -126,7 +126,7 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
         with database.write() as session:
             jobs.enqueue(session, JobKind.PUSHES, {"pushes": [push]}, source="public_events")
         for kind in KINDS:
-            # A push that takes long to read becomes a job of the second kind, SLOW_PUSHES.
+            # A push that takes long to read becomes a job of the kind SLOW_PUSHES, so claim that kind too.
             push_scan.scan_next(
                 database, github, detector, Policy(), limits=limits, threads=8, state_dir=folder, kind=kind
             )
@@ -157,7 +157,7 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
 
 
 def main() -> int:
-    """Measure on SQLite and on PostgreSQL. Return 1 if a target was missed."""
+    """Measure the scan of the flooded push on SQLite and on PostgreSQL. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--quick", action="store_true", help="a hundred thousand tokens")

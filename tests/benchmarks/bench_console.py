@@ -1,5 +1,5 @@
-"""The time in which the server makes every page and list of the console, with 1,000,000 incidents and 5,000,000 places
-on PostgreSQL.
+"""The time in which the server makes each page and list of the console. The PostgreSQL database has 1,000,000 incidents
+with 5,000,000 public places of tokens.
 
 Run: python -m tests.benchmarks.bench_console [--quick] [--incidents N] [--keep FOLDER]
 """
@@ -73,13 +73,17 @@ def main() -> int:
 
 
 def is_filled(database: Database) -> bool:
-    """Return whether an earlier run filled the tables. `fill` writes the jobs last, so a job shows that it finished."""
+    """Return whether an earlier run filled the tables. `fill` writes the jobs last, so a job in the table shows that
+    `fill` finished.
+    """
     with database.engine.connect() as connection:
         return connection.execute(text("SELECT EXISTS (SELECT FROM scan_jobs)")).scalar_one() is True
 
 
 def fill(database: Database, number: int) -> None:
-    """Fill the tables by SQL statements that generate the rows in the database. `number` is the number of incidents."""
+    """Fill the tables with `number` incidents and their other rows. SQL statements generate the rows in the
+    database.
+    """
     started = time.monotonic()
     lines = (line for line in FILL.read_text(encoding="utf-8").splitlines() if not line.startswith("--"))
     for statement in "\n".join(lines).split(";\n"):
@@ -97,10 +101,9 @@ def fill(database: Database, number: int) -> None:
 
 
 def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
-    """Time each page whose name contains `only`, `rounds` times.
+    """Request each page whose name contains `only` as often as `rounds` says, and time each request.
 
-    Values that the console keeps for some seconds are timed separately, and are refreshed before the clock of a page
-    starts.
+    The console keeps some values for a few seconds. Time them separately, and refresh them before timing a page.
     """
     console = Console(context, BodyBudget())
     memory.freeze_started_objects()  # as `r8scan serve` does
@@ -141,7 +144,7 @@ def _milliseconds(console: Console, function: Callable[[View], Response], path: 
 
 
 def pages() -> list[tuple[str, Callable[[View], Response], dict[str, str], str]]:
-    """Return the name, the function, the values in the path, and the query string of each page."""
+    """Return for each page: its name, its function, the values in its path, and its query string."""
     lists = (
         *("", "state=open", "action=disabled", "action=protected", "action=observed", "cause=compromise_signs"),
         *("account=account-77", "repository=acme/popular", "repository=owner-4711/app", "repository=no/such"),
@@ -158,7 +161,8 @@ def pages() -> list[tuple[str, Callable[[View], Response], dict[str, str], str]]
         ),
         *("q=owner-5@example.com", "q=acme/popular", "since=2025-06-01&until=2025-06-30&state=closed"),
         *("state=open&source=code_search&mail=failed", "action=protected&source=rescan", "until=2025-03-01"),
-        # Each condition alone matches many incidents, but few or none match both conditions.
+        # Each of these query strings has two conditions. Each condition alone matches many incidents, but few or no
+        # incidents match both.
         *("state=open&source=rescan", "state=closed&mail=waiting", "cause=compromise_signs&repository=acme/popular"),
         *(
             "action=disabled&repository=owner-4711/app",

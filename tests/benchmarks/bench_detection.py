@@ -1,5 +1,5 @@
-"""Speed of the matcher and the engine on real source code, compared with the prefilter alone, `regex`, ripgrep and
-hyperscan.
+"""The speed of r8scan's matcher and of its whole detector on real source code, compared with its prefilter alone,
+`regex`, ripgrep and hyperscan.
 
 Run: python -m tests.benchmarks.bench_detection [--quick]
 """
@@ -31,9 +31,9 @@ ROUNDS = 5
 
 
 def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
-    """Run each program `rounds` times over `size` bytes. Return the median speed of each in GB/s.
+    """Run each contestant `rounds` times over `size` bytes. Return the median speed of each in GB/s, by its name.
 
-    The programs take turns, so that other load on the machine affects all of them.
+    The contestants take turns, so that other load on the machine affects all of them.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -45,9 +45,10 @@ def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) 
 
 
 def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
-    """Return a function that runs only the prefilter's automata over the pieces, in windows as large as the matcher's.
+    """Return a function that searches the pieces only with the prefilter's automata. Like the matcher, it searches 256
+    KiB at a time.
 
-    The automata search for the needles: the short strings with which an encoded token can begin.
+    The automata search for the cores. Each needle, a byte string that shows where a token may begin, contains a core.
     """
     finders = [automaton.find for automaton in automata()]
 
@@ -62,8 +63,8 @@ def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
 
 
 def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
-    """Return a function that searches the pieces for the prefilter's needles with hyperscan, or None if hyperscan is
-    not installed.
+    """Return a function that searches the pieces with hyperscan for the needles, the byte strings that show where a
+    token may begin. Return None if hyperscan is not installed.
     """
     try:
         library: Any = importlib.import_module("hyperscan")
@@ -81,7 +82,9 @@ def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
 
 
 def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
-    """Print the order of the cores in which the search for them is fastest in source code like `content`."""
+    """Print the best order of the cores (the byte strings for which the automata search). In this order, the search in
+    source code like `content` is fastest.
+    """
     sample = Sample(content)
     cores = [core.text for group in core_groups() for core in group]
     tries = [fastest_order(cores, sample, steps, seed) for seed in range(seeds)]
@@ -92,7 +95,7 @@ def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
 
 
 def main() -> None:
-    """Measure every program, and print its speed and its share of the prefilter's speed."""
+    """Measure every contestant. Print its speed, and its speed divided by that of the prefilter."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="64 MB and fewer rounds")
     parser.add_argument("--tune", action="store_true", help="the best order of the cores, and nothing else")

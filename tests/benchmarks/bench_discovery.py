@@ -45,7 +45,7 @@ MAX_GROWTH = 1.25
 
 @dataclass
 class Run:
-    """The results of one run. Delays are in seconds from a push."""
+    """The results of one run. Delays are in seconds after a push."""
 
     pushes: int
     known: dict[int, float] = field(default_factory=dict)
@@ -56,21 +56,21 @@ class Run:
     leaks_known: int = 0
     found: list[float] = field(default_factory=list)
     used: dict[str, int] = field(default_factory=dict)
-    """Requests by resource (GitHub's quotas), during the last `used_seconds` of the flow."""
+    """Requests in the last `used_seconds` seconds of the flow, by the GitHub quota that they use."""
     used_seconds: float = 0.0
     refused: int = 0
     seconds: float = 0.0
     memory: list[float] = field(default_factory=list)
     cursors: dict[str, object] = field(default_factory=dict)
     stages: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds of each stage, by its name: from each push until it was queued, and from each job until it was begun and
-    until it was read.
+    """The seconds that each push or job spent in a stage, by the stage's name. The stages: from the push until it was
+    queued, from then until a worker began its job, and from then until the job was done.
     """
 
 
 @contextmanager
 def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Iterator[str]:
-    """Run the GitHub with prepared answers in its own process, and yield its address."""
+    """Run the simulated GitHub in its own process, and yield its address."""
     options = {"pushes": pushes, "rate": RATE, "leaks": leaks, "lag": lag, "new": NEW_A_SECOND, "out": folder}
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     child = start_child([sys.executable, "-m", "tests.benchmarks.discovery_github", *arguments])
@@ -83,13 +83,13 @@ def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Itera
 
 
 def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
-    """Run the service until all pushes have been shown by the search index and read.
+    """Run the service until the search index has shown all pushes and the service has read them.
 
     Args:
         seconds: For how long pushes arrive.
         leaks: How many of the pushes contain a token.
         lag: Seconds after which the search index shows a push.
-        processes: How many processes of the service scan.
+        processes: The number of scanning processes.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     pushes = int(RATE * seconds)
@@ -121,14 +121,14 @@ def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: flo
         pid: The process id of the service.
         run: The results.
         flow: The seconds during which new pushes arrive.
-        seconds: The least time to wait, until the search index has shown all pushes.
+        seconds: The minimum time to wait. After it, the search index has shown all pushes.
     """
     began = time.time()
     used: list[tuple[float, dict[str, int]]] = []
     while time.time() - began < seconds or not _is_idle(database):
         run.memory.append(memory_mb(pid))
         elapsed = time.time() - began
-        # Measure the quota use in the second half of the flow, because each source has then settled to its pace.
+        # Measure the quota use in the second half of the flow, because each source has then adapted its rate of polls.
         if (not used and elapsed >= flow / 2) or (len(used) == 1 and elapsed >= flow):
             used.append((elapsed, http.get("/state").json()["used"]))
         if elapsed > seconds + 600:

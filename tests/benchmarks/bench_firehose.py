@@ -1,8 +1,8 @@
 """The service against an event timeline with as many pushes as GitHub's: leaks found, seconds until disabled, pushes
 read a second, memory and processor time.
 
-Packs are prepared in advance, so that git's work is not measured. Exit status 1: a target was missed. Run: python -m
-tests.benchmarks.bench_firehose
+The packs are made before the measurement, so that the figures do not include git's work. Exit status 1: a target was
+missed. Run: python -m tests.benchmarks.bench_firehose
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from workers.sandbox.world import until
 
 MAX_P95_SECONDS = 5.0
 LEAST_RATE = 150.0
-"""The target in pushes a second: twice the rate of the real firehose.
+"""The target in pushes a second: twice the rate at which pushes happen on GitHub.
 
-On a slow machine, the target is instead `SHARE_OF_BARE` of the rate of the bare reader.
+On a slow machine, the target is instead `bare_rate` times `SHARE_OF_BARE`.
 """
 SHARE_OF_BARE = 0.5
 BARE_PUSHES, BARE_THREADS = 1500, 8
@@ -59,8 +59,8 @@ MAX_GROWTH = 1.25
 
 @dataclass
 class Run:
-    """The results of one run. `delays` are seconds from visible to disabled, `seconds` and `cpu` are seconds, and
-    `memory` has a sample in MiB for each second.
+    """The results of one run. `delays` has the seconds from visible to disabled for each leak. `seconds` and `cpu` are
+    the elapsed time and the processor time in seconds. `memory` has one sample in MiB for each second.
     """
 
     leaks: int
@@ -73,9 +73,11 @@ class Run:
     gaps: int
     dropped: int
     served_leaks: int
-    """Leaks in the pushes that were read. At several times the firehose's speed, some pushes appear in no poll."""
+    """Leaks in the pushes that r8scan fetched. In the burst, some pushes leave the timeline between two polls, so
+    r8scan never sees them.
+    """
     unread: int
-    """Pages that were not read completely, for any reason."""
+    """Jobs that were neither done nor dropped at the end of the run."""
 
     @property
     def p95(self) -> float:
@@ -101,7 +103,7 @@ class Run:
 
 @contextmanager
 def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 0.0) -> Iterator[str]:
-    """Run the GitHub with prepared answers in its own process, and yield its address."""
+    """Run the simulated GitHub in its own process, and yield its address."""
     options = {"pushes": pushes, "rate": rate, "leaks": leaks, "delay": delay}
     with github_process("tests.benchmarks.firehose", folder, options) as address:
         yield address
@@ -143,7 +145,9 @@ def environment(folder: Path, address: str, database_url: str, **more: str) -> d
 def service(
     folder: Path, address: str, database_url: str, processes: int, **more: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `r8scan run` with these settings against the prepared GitHub, and yield its process."""
+    """Run `r8scan run` against the prepared GitHub, and yield its process. `more` has further settings, without the
+    prefix `R8SCAN_`.
+    """
     env = environment(folder, address, database_url, **more)
     with (folder / "service.log").open("ab") as log:
         command = [sys.executable, "-m", "workers", "run", "--processes", str(processes)]
@@ -175,7 +179,7 @@ def measure(*, pushes: int, rate: float, leaks: int, processes: int) -> Run:
         pushes: The number of pushes.
         rate: Pushes that become visible per second.
         leaks: How many of the pushes contain a token.
-        processes: How many processes of the service scan.
+        processes: The number of scanning processes.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
@@ -297,8 +301,8 @@ def main() -> int:
     targets.exactly("gaps", flow.gaps, 0)
     targets.below("visible to disabled, p95", flow.p95, MAX_P95_SECONDS, " s")
     targets.below("memory at the end by memory in mid-run", flow.growth, MAX_GROWTH)
-    # Measure the bare reader before and after the burst, so that other load on the machine affects its rate as much as
-    # the rate of the burst.
+    # Measure `bare_rate` before and after the burst, so that other load on the machine affects `bare_rate` and the
+    # burst equally.
     before = bare_rate()
     burst = measure(pushes=6_000 if options.quick else 15_000, rate=290.0, leaks=60, processes=options.processes)
     bare = (before + bare_rate()) / 2

@@ -2,9 +2,9 @@
 beside a second installation that uses the same credential. Nothing may crash, and no push may be missed silently.
 
 Each push must be queued, be in a span that search will still catch up on, or be inside a recorded gap. `r8scan status`
-must say how much was missed, and why. The service is real; GitHub is the sandbox. For the downtime, the benchmark moves
-the stored times into the past. Exit status 1: a target was missed. Run: python -m tests.benchmarks.bench_gaps [--only
-downtime|index|two]
+must say how much was missed, and why. The service is real, and GitHub is the sandbox's GitHub. For the downtime, the
+benchmark moves the stored times into the past. Exit status 1: a target was missed. Run: python -m
+tests.benchmarks.bench_gaps [--only downtime|index|two]
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SEARCH = "repository_search"
 TIMELINE_PAGE = 100
 RATE = 20
 POINTS = 30
-"""GraphQL points that two installations share. Each needs about 70 to read two hours."""
+"""GraphQL points that the two installations share. Each installation needs about 70 points to read two hours."""
 LOST_ENTRIES = math.sqrt(0.5)
 """The probability that the index loses an entry. A new repository enters the index twice, when it is created and when
 it is pushed, so the index loses half of the repositories.
@@ -55,7 +55,7 @@ it is pushed, so the index loses half of the repositories.
 
 @dataclass
 class Pushes:
-    """Pushes that only listings show, never the timeline. Each is to its own repository.
+    """Pushes that only listings show, never the timeline. Each push goes to a separate repository.
 
     `at` has the Unix time of each push by the repository's name.
     """
@@ -77,7 +77,7 @@ class Pushes:
             time.sleep(1)
 
     def accounted_for(self, database: Database) -> Counter[str]:
-        """Count the pushes by what happened to them.
+        """Count the pushes by what r8scan did with them.
 
         The keys: `queued` (queued or already read), `behind` (in a span to catch up on), `gap` (in a recorded gap) and
         `silent` (none of these).
@@ -122,8 +122,8 @@ def _have_polled(database: Database) -> bool:
 
 
 def _prime(own: World) -> None:
-    """Run the service until each source has polled once. Then make repository search settle quickly, so that it soon
-    looks at new pushes.
+    """Run the service until each source has polled once. Then set the cursor of repository search so that the source
+    begins now and waits only 5 seconds for the search index.
     """
     with own.service():
         until(lambda: _have_polled(own.database), 120)
@@ -146,7 +146,7 @@ def _missed(own: World) -> dict[str, dict[str, int]]:
 
 
 def _emit_pushes(own: World) -> None:
-    """Emit three times as many pushes as the timeline shows, so that it no longer shows any earlier push."""
+    """Emit three times as many pushes as the timeline shows, so that the timeline no longer shows any earlier push."""
     push_now(own.github, "ana/busy", "1" * 40)
     for _ in range(3 * TIMELINE_PAGE):
         ends = {"head": secrets.token_hex(20), "before": secrets.token_hex(20)}
@@ -154,7 +154,7 @@ def _emit_pushes(own: World) -> None:
 
 
 def downtime(own: World, targets: Targets) -> None:
-    """Stop the service for a day in which pushes and a leak happen. Then start it again."""
+    """Stop the service for a day in which pushes and a leak happen. Then start the service again."""
     _emit_pushes(own)
     _prime(own)
     now = time.time()

@@ -1,9 +1,10 @@
-"""Speed of scanning a whole history with all features on, compared with git itself and with Kingfisher.
+"""The speed of r8scan when it scans a whole history with all features on, compared with git itself and with Kingfisher.
 
 The benchmark divides each program's wall time and processor time by those of one `git cat-file` in the same round, and
 prints the medians of the rounds. Processor time varies less on a busy machine.
 
-Run: python -m tests.benchmarks.bench_history [--quick]   (BENCH_REPO=path of a repository; else one is generated)
+Run: python -m tests.benchmarks.bench_history [--quick] (The variable BENCH_REPO may name a repository. Otherwise the
+benchmark generates one.)
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ CAT_FILE = ("cat-file", "--batch-all-objects", "--unordered", "--buffer", "--bat
 
 
 def generated() -> Path:
-    """Return a repository with 3,000 commits of real source files. The first call creates it, and later calls find
-    it.
+    """Return the path of a repository with 3,000 commits of real source files. The first call creates the repository,
+    and later calls use it again.
     """
     target = CACHE / "history.git"
     if target.exists():
@@ -70,7 +71,7 @@ def git_dir(path: Path) -> Path:
 class Run(NamedTuple):
     """The cost of one command: wall time and processor time in seconds, and the peak memory in MiB.
 
-    Only anonymous memory counts, that of the largest process at any moment.
+    Only anonymous memory counts. If the command has several processes, the peak is that of the largest process.
     """
 
     wall: float

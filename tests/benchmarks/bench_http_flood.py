@@ -1,4 +1,5 @@
-"""`r8scan serve` under six attacks at the same time, on loopback. Measures the answers to signed alerts, and memory.
+"""Attacks `r8scan serve` on loopback in six ways at the same time. Measures how soon it answers signed alerts, and its
+memory.
 
 The attackers hold connections on which they send nothing or half of a request's head. They send bodies byte by byte,
 bodies that are too large, unsigned alerts, and alerts with a wrong signature. Each attacker has its own network.
@@ -42,7 +43,9 @@ ROUTE = "/github/secret-scanning"
 MAX_P95_SECONDS = 1.0
 MAX_MEMORY_MB = 200.0
 MAX_GROWTH = 1.25
-"""Limit of the mean memory in the last quarter divided by that in the second quarter."""
+"""Limit of the growth: the mean memory in the last quarter of the run, divided by the mean memory in the second
+quarter.
+"""
 ALERTS_PER_SECOND = 2.0
 LARGE_BYTES = 10 * 1024 * 1024
 _HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
@@ -53,8 +56,8 @@ class Run:
     """The results of one run.
 
     Attributes:
-        seconds: The time until the answer to each alert that got the status 200.
-        failures: The number of other alerts, by their status or error.
+        seconds: The seconds until the answer, for each alert that got the status 200.
+        failures: The number of alerts without this status, by their status or error.
         memory: Samples of the server's memory in MiB.
         attacks: The number of attacks that were begun, by kind.
     """
@@ -77,7 +80,7 @@ class Run:
 
 
 class Attack:
-    """Six attackers, each in a thread, which attack until `stop` is set."""
+    """Six attackers. Each runs in a thread, and attacks until `stop` is set."""
 
     def __init__(self, port: int, signed: dict[str, str]) -> None:
         self._port = port
@@ -151,7 +154,9 @@ class Attack:
 
 
 def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
-    """Attack until the other end of the pipe sends a message. Then send the number of attacks of each kind."""
+    """Attack until the other end of the pipe sends a message. Then send the number of attacks of each kind through the
+    pipe.
+    """
     attack = Attack(port, signed)
     attack.start()
     pipe.recv()
@@ -255,7 +260,7 @@ def judge(run: Run) -> int:
 
 
 def main() -> int:
-    """Attack for the given time, and return 1 if a target was missed."""
+    """Attack for `--minutes` minutes. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--quick", action="store_true", help="one minute")

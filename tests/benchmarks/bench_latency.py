@@ -65,7 +65,9 @@ def _disabled(surroundings: World) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, and print the median, the 95th percentile and the longest time."""
+    """Measure the time from visible to disabled for each leak. Print the median, the 95th percentile and the longest
+    time.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--leaks", type=int, default=60)
     parser.add_argument("--quick", action="store_true", help="fewer leaks")

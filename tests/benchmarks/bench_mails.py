@@ -1,5 +1,5 @@
-"""Ten thousand incidents at once: how fast they are queued in the outbox and their mails sent to a real SMTP server,
-and whether each mail is sent exactly once.
+"""The mails of ten thousand simultaneous incidents: how fast they are queued in the outbox, how fast they are sent to a
+real SMTP server, and whether each is sent exactly once.
 
 Run: python -m tests.benchmarks.bench_mails [--incidents N]
 """
@@ -37,8 +37,8 @@ WORKERS = 2
 SECONDS_INTO_THE_OUTBOX = 60.0
 BARE_MAILS = 300
 LEAST_OF_BARE = 0.7
-"""The target: the rate of two workers with outbox, leases and audit, divided by that of one process that only renders
-and sends, measured before and after. The mail server and the database use the same processors.
+"""The target: the mails per second of two workers with outbox, leases and audit, divided by `bare_rate`. `bare_rate` is
+measured before and after the run. The mail server and the database use the same processors.
 """
 MAX_DELIVERY_SECONDS = 900.0
 """If the mails are not delivered after this time, the run ends and misses its targets."""
@@ -68,13 +68,14 @@ with transport_for(sys.argv[1]).open() as outlet:
 
 
 def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
-    """Find a token for each incident, then let workers deliver the mails. Return 1 if a target was missed.
+    """Respond to one leaked token for each incident, and then let workers deliver the mails. Return 1 if a target was
+    missed.
 
     Args:
-        incidents: The number of tokens, each of another account.
+        incidents: The number of tokens. Each token belongs to another account.
         url: The address of the PostgreSQL database.
         redis: The path of Redis's socket.
-        folder: The state folder's parent.
+        folder: The folder in which the state folder is created.
     """
     targets = Targets()
     database = Database(url)
@@ -143,7 +144,9 @@ def bare_rate() -> float:
 def judge(
     targets: Targets, incidents: int, copies: Mapping[str, int], message_ids: int, states: Mapping[str, int]
 ) -> None:
-    """Check that every owner got exactly one mail. `copies`: mails by recipient. `states`: outbox rows by state."""
+    """Check that every owner got exactly one mail. `copies` has the number of mails by recipient, `message_ids` is the
+    number of different Message-IDs, and `states` has the number of outbox rows by state.
+    """
     targets.exactly("owners told", len(copies), incidents)
     targets.exactly("owners told more than once", sum(count > 1 for count in copies.values()), 0)
     targets.exactly("different Message-IDs", message_ids, incidents)
@@ -171,7 +174,7 @@ def _worker(url: str, redis: str, smtp: str, folder: Path, number: int) -> subpr
 
 
 def main() -> None:
-    """Measure with PostgreSQL and Redis, and exit with status 1 if a target was missed."""
+    """Measure the delivery of the mails with PostgreSQL and Redis. Exit with status 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--incidents", type=int, default=10_000)
     parser.add_argument("--quick", action="store_true", help="a thousand")

@@ -21,7 +21,7 @@ CONTENT = b"a line of text\n"
 
 
 def generate(repository: Path, pairs: int) -> None:
-    """Write one pack that repeats a blob and a delta `pairs` times. Its index gives each entry another id, in random
+    """Write one pack that repeats a blob and a delta `pairs` times. The ids in its index are different and in random
     order.
     """
     change = varint(len(CONTENT)) * 2 + bytes([0x90, len(CONTENT)])
@@ -50,7 +50,7 @@ def generate(repository: Path, pairs: int) -> None:
 
 
 def main() -> None:
-    """Read the pack with one reader and with two, and print the cost of each run."""
+    """Read the pack with one reader process and with two, and print the cost of each run."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--objects", type=int, default=10_000_000)
     pairs = parser.parse_args().objects // 2

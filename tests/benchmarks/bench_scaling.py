@@ -1,5 +1,5 @@
-"""Pushes read per second by 1, 2 and 4 worker processes, if each answer of GitHub takes 100 ms, on PostgreSQL, Redis
-and Celery.
+"""The number of pushes that 1, 2 and 4 worker processes read per second, if each answer of GitHub takes 100 ms. The
+database is PostgreSQL, and the workers are Celery workers with Redis.
 
 The results of several processes are compared with those of one process in the same run. Exit status 1: a target was
 missed. Run: python -m tests.benchmarks.bench_scaling [--pushes N]
@@ -38,19 +38,21 @@ from workers.sandbox.world import until
 DELAY_SECONDS = 0.1
 LEAST_OF_TWO = 1.7
 MAX_CPU = 1.25
-"""Limit of the processor time per push with several processes, divided by that with one."""
+"""Limit of the processor time per push with several processes, divided by the processor time per push with one process.
+"""
 
 
 def measure(pushes: int, processes: int, server: str, redis: str, address: str, folder: Path) -> tuple[float, float]:
-    """Let this many worker processes read the pushes. Return pushes per second, and CPU seconds per 1,000 pushes.
+    """Let the worker processes read the pushes. Return the pushes read per second, and the CPU seconds per 1,000
+    pushes.
 
     Args:
         pushes: The number of pushes to read.
         processes: The number of worker processes.
         server: The address of PostgreSQL, on which a new database is created.
         redis: The path of Redis's socket.
-        address: The address of the GitHub.
-        folder: A folder for the state folder.
+        address: The address of the simulated GitHub.
+        folder: The folder in which the state folder is created.
     """
     name = f"scaling_{processes}_{time.monotonic_ns()}"
     with psycopg.connect(server, autocommit=True) as connection:
@@ -118,7 +120,7 @@ def _worker(env: dict[str, str], number: int) -> subprocess.Popen[bytes]:
 
 
 def main() -> int:
-    """Measure each number of processes, and return 1 if a target was missed."""
+    """Measure 1, 2 and 4 worker processes. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pushes", type=int, default=3000)
     parser.add_argument("--quick", action="store_true", help="fewer pushes")
@@ -154,7 +156,7 @@ def _mean(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def judge(figures: Mapping[int, tuple[float, float]]) -> int:
-    """Compare several processes with one. Return 1 if a target was missed.
+    """Compare the results of several processes with the result of one process. Return 1 if a target was missed.
 
     `figures` has the pushes per second and the CPU seconds per 1,000 pushes, by number of processes.
     """

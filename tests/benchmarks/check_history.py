@@ -1,5 +1,5 @@
-"""A check that r8scan's pack reader makes the same objects as git: every object's id, type, size and hash, and the
-bytes of a sample.
+"""Checks that r8scan's pack reader makes the same objects as git. Compares the id, type, size and hash of every object,
+and the bytes of a sample of the objects.
 
 Run: python -m tests.benchmarks.check_history REPOSITORY... [--sample 50]
 """
@@ -27,7 +27,7 @@ from tests.benchmarks.bench_history import git_dir
 def made(packs: list[Path], left_to_git: set[str]) -> Iterator[tuple[str, str, bytes]]:
     """Yield the id, type and content of each object that the pack reader makes.
 
-    Add the ids that the pack reader leaves to git to `left_to_git`.
+    If the pack reader leaves an object to git, add the object's id to `left_to_git`.
     """
     plan = plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs])
     for pack in plan.packs:
@@ -56,7 +56,7 @@ def contents(git_folder: Path, oids: list[str]) -> Iterator[bytes]:
 def check(repository: Path, sample: int) -> bool:
     """Compare the pack reader with git on one repository. Print the result, and return whether they agree.
 
-    `sample`: one of this many objects is compared byte by byte.
+    Of every `sample` objects, compare the whole content of one.
     """
     begin = time.monotonic()
     with opened(git_dir(repository)) as shown:
@@ -92,7 +92,9 @@ def check(repository: Path, sample: int) -> bool:
 
 
 def main() -> None:
-    """Compare the repositories that the command line names. Exit with status 1 if one differs."""
+    """Check each repository that the command line names. Exit with status 1 if the pack reader and git differ in
+    any.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("repositories", nargs="+", type=Path)
     parser.add_argument("--sample", type=int, default=50, help="compare one of this many objects byte by byte")

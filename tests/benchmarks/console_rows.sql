@@ -1,6 +1,7 @@
--- Two years of incidents: nine of ten disabled, a few in each rarer state; ten thousand accounts, popular repositories.
--- An incident with a tenth of a million places, an account with as many tokens, three entries of the audit each.
--- bench_console.py runs these statements; :incidents and :places are numbers.
+-- Two years of incidents of ten thousand accounts. 99 of 100 are disabled, and few have a rarer action. Every fiftieth
+-- incident is in the same popular repository. One incident has 0.1 * :incidents further places, and one account has as
+-- many further tokens. Each incident has three audit entries.
+-- bench_console.py runs these statements, and replaces :incidents and :places by numbers.
 
 INSERT INTO accounts (id, name, created_at)
 SELECT n, 'account-' || n, now() FROM generate_series(1, 10000) n;

@@ -1,9 +1,11 @@
-"""A search for the order of cores in which the matcher's automata are fastest: `bench_detection --tune`.
+"""Finds the order of the cores in which the matcher's automata are fastest, for `bench_detection --tune`. A core is a
+byte string for which an automaton searches.
 
-The vector search puts the cores of an automaton into 16 buckets, and compares the first three bytes of a place with all
-cores of a bucket at once: the low and the high halves of each byte separately. So a place can match a bucket without
-matching a core, and must then be examined slowly. The search exchanges cores until such places are rare in a sample of
-source code. The rule by which cores are put into buckets is that of the crate aho-corasick, `Teddy::new`.
+The vector search of an automaton puts its cores into 16 buckets. At each place of a content, it compares three bytes
+with the beginnings of all cores of a bucket at once, the low half and the high half of each byte separately. So a place
+can match a bucket although it matches no core of the bucket. The automaton must then examine the place slowly. This
+module exchanges cores until such places are rare in a sample of source code. Cores are put into buckets by the rule of
+the crate aho-corasick (`Teddy::new`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 BUCKETS = 16
 CAPACITY = 64
 COMMONEST = 40_000
-"""Groups of three bytes whose frequency is considered. They are 98 % of ordinary source code."""
+"""How many of the most frequent groups of three bytes are considered. They are 98 % of ordinary source code."""
 
 
 class Sample:
@@ -32,7 +34,9 @@ class Sample:
         self._known: dict[frozenset[bytes], float] = {}
 
     def cost(self, order: Sequence[bytes]) -> float:
-        """Return the share of places that match a bucket, summed over the buckets of the cores in this order."""
+        """Put the cores into buckets in this order. Return the share of places in the sample that match a bucket,
+        summed over the buckets.
+        """
         return sum(map(self._cost_of, _buckets(order)))
 
     def _cost_of(self, bucket: Sequence[bytes]) -> float:
@@ -58,14 +62,15 @@ def _buckets(order: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def fastest_order(cores: Sequence[bytes], sample: Sample, steps: int, seed: int = 1) -> list[list[bytes]]:
-    """Return the cores in groups of at most 64, in the best order that was found by simulated annealing.
+    """Search for the best order of the cores by simulated annealing. Return the cores in this order, in groups of at
+    most 64.
 
     Args:
-        cores: The cores, in any order. Their number must be at most a multiple of 64 that leaves room to separate
-            cores of which one begins with another.
-        sample: The frequencies that decide.
+        cores: The cores, in any order. The groups need some free room, because a core and a longer core that begins
+            with it must be in different groups.
+        sample: The frequencies from which the cost of an order is computed.
         steps: How many exchanges of two cores to try.
-        seed: Seed of the random choices.
+        seed: The seed of the random choices.
     """
     chance = random.Random(seed)
     number = -(-len(cores) // CAPACITY)
@@ -101,6 +106,8 @@ def _cost(sample: Sample, group: Sequence[bytes | None]) -> float:
 
 
 def _clashes(core: bytes | None, group: Sequence[bytes | None]) -> bool:
-    """Return whether the core and another core of the group begin alike, so that one would hide the other."""
+    """Return whether another core of the group begins with this core, or this core begins with another. One would then
+    hide the other.
+    """
     others = (other for other in group if other is not None and other is not core)
     return core is not None and any(other.startswith(core) or core.startswith(other) for other in others)

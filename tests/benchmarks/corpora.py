@@ -1,4 +1,4 @@
-"""Corpora for the benchmarks, built from the source files on this machine."""
+"""Makes source code corpora for the benchmarks from the source files on this machine."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def source_files() -> Iterator[Path]:
 
 
 def source_corpus(size: int) -> Path:
-    """Return a file with `size` bytes of real source, which is kept between runs.
+    """Return the path of a file with `size` bytes of real source code. Later runs use the same file.
 
-    The content repeats if the machine has less source.
+    The content repeats if the machine has less source code.
     """
     target = CACHE / f"source-{size >> 20}m.bin"
     if target.exists() and target.stat().st_size == size:

@@ -189,7 +189,9 @@ def _refs(head: str) -> bytes:
 
 
 def new_repository_ids(pushes: int, rate: float, new: float) -> int:
-    """Return how many of the pushes go to new repositories. The same arguments give the same number."""
+    """Return how many of the pushes go to new repositories, which have successive ids from FIRST_NEW_ID. The same
+    arguments give the same number.
+    """
     chance, count = random.Random(2), 0
     for _ in range(pushes):
         is_new = chance.random() < new / rate

@@ -1,6 +1,8 @@
-"""A running service with real servers around it, and a method for each way to break it.
+"""Runs the whole service with real servers around it. The class `Service` has a method for each way to break the
+service.
 
-`table_faults` uses it. The processes are started as in a larger deployment, and no supervisor restarts them.
+The processes are started as in a larger deployment, and no supervisor restarts them. `table_faults` and `table_outage`
+use this service.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ IGNORED = ("source_error:repository_search", "source_error:new_repositories", "s
 
 
 class Service:
-    """A running service and the servers around it, with a method for each way to break them."""
+    """A running service and its servers, with a method for each way to break one of them."""
 
     def __init__(self, surroundings: World, store: ReferenceStore, database_url: str, redis_socket: str) -> None:
         self.world, self.store = surroundings, store
@@ -150,7 +152,7 @@ class Service:
         self.redis.enter_context(redis_server(self.redis_socket))
 
     def leak(self) -> None:
-        """Push a new token to a new repository. The vendor's token store knows the token."""
+        """Register a new token in the vendor's token store, and push it to a new repository."""
         token = "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))
         self.store.add(sha256_digest(token.encode()))
         name = f"ana/app{secrets.token_hex(4)}"
@@ -186,7 +188,7 @@ def free_port() -> int:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """Mount a disk of 40 MB at the folder, if this user may mount. Yield whether it is mounted."""
+    """Mount a disk of 40 MB at the folder. Yield True, or False if this user may not mount disks."""
     folder.mkdir(mode=0o700, parents=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", str(folder)]
     mounted = subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0

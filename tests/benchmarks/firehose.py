@@ -35,7 +35,7 @@ class Prepared:
         event: The event of the timeline.
         head: The id of the push's last commit.
         pack: git's answer to a fetch.
-        refs: git's answer to a request for refs. None: an empty list of refs.
+        refs: git's answer to a request for refs. None stands for an empty list of refs.
         token: The token that the push leaks, or None.
     """
 
@@ -48,7 +48,7 @@ class Prepared:
 
 @dataclass
 class Objects:
-    """A pack that is being built: its encoded entries, in order."""
+    """A builder of a pack. It holds the pack's encoded entries, in order."""
 
     entries: list[bytes] = field(default_factory=list)
 
@@ -144,7 +144,8 @@ def pkt_line(content: str | bytes) -> bytes:
 
 
 class Firehose:
-    """A timeline on which one push after the other becomes visible, and the prepared answers about these pushes.
+    """The simulated GitHub: a timeline on which one push after the other becomes visible, and the prepared answers
+    about these pushes.
 
     Args of the constructor: the pushes, the number that becomes visible per second, and the seconds by which each
     answer of git is delayed.
@@ -211,7 +212,7 @@ class Firehose:
 class Connection(asyncio.Protocol):
     """A connection of the HTTP/1.1 server.
 
-    It supports only what r8scan's client uses: keep-alive, and bodies with a Content-Length.
+    The server supports only what r8scan's client uses: keep-alive, and bodies with a Content-Length.
     """
 
     def __init__(self, firehose: Firehose) -> None:

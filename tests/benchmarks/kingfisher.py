@@ -43,7 +43,9 @@ def write_rule(folder: Path) -> Path:
 
 
 def tokens_by_file(program: str, folder: Path, names: Sequence[str]) -> dict[str, set[str]]:
-    """Scan the folder. Return the tokens that Kingfisher finds in each of these files, by the file's name."""
+    """Scan the folder with Kingfisher. Return the tokens that it finds in each of the files `names`, by the file's
+    name.
+    """
     found: dict[str, set[str]] = {name: set() for name in names}
     with tempfile.TemporaryDirectory() as rules:
         options = ("--format", "json", "--git-history", "none")

@@ -15,17 +15,18 @@ NEW_PER_SECOND = 230 / 60
 CUSTOMERS = 200
 LANGUAGES = ("Python", "JavaScript", "TypeScript", "Java", "C++", "HTML", "Rust", "PHP", None)
 
-# Shares of all pushes: by bots, to forks, by customers of the vendor, to repositories that mention the vendor.
+# Shares of all pushes: those by bots, to forks, to repositories of the vendor's customers, and to repositories that
+# mention the vendor.
 MACHINE_SHARE, FORK_SHARE, CUSTOMER_SHARE, VENDOR_SHARE = 0.25, 0.15, 0.005, 0.0005
-# Shares of the pushes with a leak. Each token belongs to an account, and people make accounts by signing in with
-# GitHub, so most owners of the repositories have the name of an account. Of 85 leaks by push, 45 were in the first push
-# to a repository (docs/coverage/inputs.toml).
+# Shares of the pushes with a leak. People create their account at the vendor by signing in with GitHub, so most
+# repositories with a leak have an owner with the same name as the leaked token's account. LEAK_NEW_SHARE: of 85 known
+# leaks by a push, 45 were in the first push to a repository (docs/coverage/inputs.toml).
 LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_VENDOR_SHARE, LEAK_MACHINE_SHARE = 0.53, 0.6, 0.25, 0.02
 
 
 @dataclass(frozen=True)
 class Shares:
-    """The share of pushes that has each trait, in a group of pushes. Shares are from 0 to 1."""
+    """For each trait, the share of pushes in a group that have it, from 0 to 1."""
 
     machine: float
     new: float
@@ -54,7 +55,9 @@ class Traits:
 
 
 def traits_of(number: int, chance: random.Random, shares: Shares) -> Traits:
-    """Return the traits of push `number`. Each trait is drawn at random with its share."""
+    """Return the traits of push `number`. The push has each trait of `shares` with the probability given there. Its
+    other traits do not depend on `shares`.
+    """
     is_customer = chance.random() < shares.customer
     account = f"customer{chance.randrange(CUSTOMERS)}" if is_customer else None
     owner = account or f"user{number}"

@@ -1,8 +1,8 @@
-"""The table in docs/security.md: the cost of each hostile input, what r8scan recorded about it, and whether a leak
-beside it was found.
+"""Makes the table in docs/security.md: the cost of each hostile input, what r8scan recorded about the input, and
+whether r8scan found a leak beside it.
 
-The installed `r8scan scan` reads the files and histories. The running service and its web server get the texts, packs,
-gists, alerts and reports. `r8scan email bounced` gets the mails. The benchmark tells readers from other processes by
+The installed `r8scan scan` reads the files and histories. The running service and its web server read the texts, packs,
+gists, alerts and reports. `r8scan email bounced` reads the mails. The benchmark tells readers from other processes by
 their command line. Exit status 1: a limit was exceeded. Run: python -m tests.benchmarks.table_attacks [--write] [--only
 NAME ...] [--part scan|service|edges]
 """
@@ -99,7 +99,7 @@ def _size(count: float) -> str:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Wait until no other process measures this table, because two measurements would slow each other."""
+    """Hold the lock of the measurement while the block runs, because two measurements at once would slow each other."""
     with Path(tempfile.gettempdir(), "r8scan-attack-table.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -110,7 +110,7 @@ def measure(parts: list[str], names: list[str]) -> list[Judged]:
 
     Args:
         parts: Keys of PARTS: the ways in which inputs are delivered.
-        names: The names of the inputs. All inputs, if it is empty.
+        names: The names of the inputs. If the list is empty, measure all inputs.
     """
     inputs = [one for one in INPUTS.values() if not names or one.name in names]
     found: list[Judged] = []
@@ -144,7 +144,7 @@ def merged(page: str, rows: list[str], *, is_whole: bool) -> str:
 
 
 def _attack(row: str) -> tuple[str, ...]:
-    """Return the two cells that identify a row: the attack, and its way of delivery."""
+    """Return the two cells that identify a row: the attack, and the way in which the input is delivered."""
     return tuple(cell.strip() for cell in row.strip("|").split(" | ")[:2])
 
 

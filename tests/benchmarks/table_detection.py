@@ -1,4 +1,4 @@
-"""The tables of docs/detection.md, which show the encodings and containers in which r8scan finds a token.
+"""Makes the tables of docs/detection.md, which show the encodings and containers in which r8scan finds a token.
 
 The first table is for the default token format, and also shows what Kingfisher, another secret scanner, finds. The
 second is for three other formats.

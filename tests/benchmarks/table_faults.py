@@ -1,11 +1,11 @@
-"""`make fault-table`: breaks the parts of a running service one after another, and measures after how many seconds the
-status names the fault.
+"""`make fault-table`: breaks the parts of a running service one after another, and measures after how many seconds
+`r8scan status` names the fault.
 
 The processes are real. They are started as in a larger deployment, and no supervisor restarts them. PostgreSQL and
-Redis are real. GitHub, mail server and token store run on loopback. A fault passes if the status names its problem
-within 60 seconds, and no longer names it 60 seconds after the fault has ended. Some faults are only simulated, and the
-table says so: wrong clocks, a full database and, without root's rights, a full disk. `--only TEXT` runs the faults
-whose name contains the text; `--write` writes the table.
+Redis are real. GitHub, mail server and token store run on loopback. A fault passes if `r8scan status` names its problem
+within 60 seconds, and no longer names the problem 60 seconds after the fault has ended. The table says which faults are
+only simulated: wrong clocks, a full database and, without root rights, a full disk. `--only TEXT` runs the faults whose
+name contains the text; `--write` writes the table.
 """
 
 from __future__ import annotations
@@ -148,9 +148,10 @@ def _of_the_machine() -> list[Fault]:
 
 
 def _silence(role: str, name: str, number: signal.Signals) -> Fault:
-    """Return the fault that the process of this role is killed or stopped by a signal.
+    """Return a fault in which the signal `number` kills or stops the process of this role. `name` says in the table
+    what happens to the process.
 
-    At the fault's end, a killed process is started again and a stopped one continues.
+    The repair starts a killed process again, and lets a stopped process continue.
     """
 
     def end(service: Service) -> None:

@@ -3,9 +3,9 @@
 Measures two deployments on this machine, with a GitHub, a mailbox and a token store on loopback: `r8scan run` on
 SQLite, and the commands of docker-compose.yml as plain processes, with PostgreSQL and Redis. Memory is the proportional
 set size (PSS): a memory page that N processes share counts as 1/N in each. GitHub asks for an interval of 60 seconds
-between polls. Each measurement waits until the first canary, a planted token, was read and disabled, because the
-processes that read content are then running. `--settle` sets how long the measurement waits after that, and `--seconds`
-how long it lasts.
+between polls. Each measurement begins after the first canary, a planted token, was read and disabled, because all
+processes that read content are then running. `--settle` is the number of seconds between this moment and the
+measurement, and `--seconds` is the length of the measurement.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ POLL_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The memory and processor time that a deployment uses, by the name of the process.
+    """The memory and the processor time that the processes of a deployment use.
 
-    `megabytes` is memory. `cores` is the used share of one processor core, where 1 is a whole core.
+    Both dictionaries have the name of a process as the key. `megabytes` has its memory. `cores` has its average use of
+    the processor, where 1 is one whole core.
     """
 
     megabytes: dict[str, float]
@@ -90,7 +91,9 @@ def _processes(parents: dict[str, int]) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _name(service: str, process: psutil.Process) -> str:
-    """Return the name of the service. Add the role of the process if the service has processes of several roles."""
+    """Return the name of a process in the table: the service's name, followed by the role of the process if it is a
+    reader, a Redis or a process of Celery.
+    """
     line = " ".join(process.cmdline())
     if "fork_server" in line:
         return f"{service}: readers"
@@ -121,7 +124,7 @@ def _pss(process: psutil.Process) -> int:
 def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> Use:
     """Measure `r8scan run` with SQLite, its own Redis and two scanning processes.
 
-    `settle` and `seconds` are the seconds to wait after the first canary, and to measure.
+    After the first canary, wait `settle` seconds, and then measure for `seconds` seconds.
     """
     with world.running(folder, **settings) as surroundings, surroundings.service("--processes", "2") as child:
         surroundings.github.poll_interval = POLL_SECONDS
@@ -133,7 +136,7 @@ def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> U
 def compose_set(folder: Path, settle: float, seconds: float) -> Use:
     """Measure the commands of docker-compose.yml as processes without containers, with PostgreSQL and Redis.
 
-    `settle` and `seconds` are the seconds to wait after the first canary, and to measure.
+    After the first canary, wait `settle` seconds, and then measure for `seconds` seconds.
     """
     with postgresql_server() as postgresql, redis_server() as socket, ExitStack() as stack:
         with psycopg.connect(postgresql, autocommit=True) as connection:
@@ -172,7 +175,7 @@ def _started(surroundings: World, stack: ExitStack) -> dict[str, int]:
 def compose_services() -> dict[str, dict[str, Any]]:
     """Return the definitions of the compose file's services that run r8scan's code, by name.
 
-    Services that end by themselves and services with a profile are left out.
+    Leave out services that end by themselves and services with a profile.
     """
     services: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
     return {
@@ -183,7 +186,9 @@ def compose_services() -> dict[str, dict[str, Any]]:
 
 
 def command_of(service: dict[str, Any]) -> list[str]:
-    """Return the command of a service for this interpreter. In the image, the entry point `r8scan` runs it."""
+    """Return the command line that runs a service's command with this Python interpreter. The port 8080 becomes 0, so
+    that the system chooses a free port.
+    """
     words: list[str] = service["command"]
     return [sys.executable, "-m", "workers", *("0" if word == "8080" else word for word in words)]
 
@@ -214,7 +219,7 @@ def _folder() -> Iterator[Path]:
 
 
 def main() -> int:
-    """Measure and print both deployments. Return how many limits are exceeded."""
+    """Measure both deployments and print the results. Return the number of exceeded limits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("run", "compose"), help="measure one of the deployments")
     parser.add_argument("--settle", type=float, default=30.0, help="seconds to wait after the first canary")

@@ -1,9 +1,10 @@
-"""`make outage`: how much Redis and the logs of all processes grow while Redis is away, and while nobody consumes.
+"""`make outage`: measures how much Redis and the logs of all processes grow during two outages. In one, Redis is
+stopped. In the other, no worker consumes messages.
 
-The service is that of `faulty_service`: real processes on PostgreSQL and Redis, and beat sends its ticks at the usual
-speed. Each outage lasts `--minutes`, an hour by default, and passes if Redis and the logs grow by less than a megabyte
-each. The growth is shown in four parts, because it must slow down: intervals between log lines grow, and a queue keeps
-100 messages.
+`faulty_service` runs the service: real processes with PostgreSQL and Redis. Beat sends its ticks at the usual rate.
+Each outage lasts `--minutes`, an hour by default, and passes if Redis and the logs grow by less than a megabyte each.
+The benchmark shows the growth in each quarter of the time, because the growth must slow down: the intervals between log
+lines get longer, and a queue keeps at most 100 messages.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ CONSUMERS = ("poller", "responder", "scanner", "rescanner")
 
 
 def log_bytes(service: Service) -> int:
-    """Return the size of the logs of all processes."""
+    """Return the total size in bytes of the logs of all processes."""
     return sum(path.stat().st_size for path in service.world.folder.glob("*.log"))
 
 
 def redis_bytes(service: Service) -> int:
-    """Return the memory that Redis uses."""
+    """Return the memory that Redis uses, in bytes."""
     with contextlib.closing(service.client()) as client:
         return int(client.info("memory")["used_memory"])
 
 
 def grown(measure: Callable[[Service], int], service: Service, minutes: float) -> list[int]:
-    """Return by how many bytes the measured value grows in each part of the time."""
+    """Return by how many bytes the measured value grows in each quarter of these minutes."""
     sizes = [measure(service)]
     for _ in range(PARTS):
         time.sleep(minutes * 60 / PARTS)
@@ -47,7 +48,7 @@ def grown(measure: Callable[[Service], int], service: Service, minutes: float) -
 
 
 def shown(name: str, parts: list[int]) -> bool:
-    """Print the growth. Return whether it is below the limit."""
+    """Print the growth. Return whether the sum of `parts`, which are in bytes, is below the limit."""
     print(f"{name}: {sum(parts) / 1000:,.1f} kB ({', '.join(f'{part / 1000:,.1f}' for part in parts)})", flush=True)
     return sum(parts) < MAX_BYTES
 

@@ -58,8 +58,8 @@ def _trimmed(node: Any) -> Any:
 
 
 def _plain(node: Any) -> Any:
-    """Return a copy of the node without descriptions and directives. Remove them from its fields, values and arguments
-    as well.
+    """Return a copy of the node without descriptions and directives. The fields, values and arguments in the copy have
+    none either.
     """
     parts = {
         name: tuple(_plain(part) for part in listed)

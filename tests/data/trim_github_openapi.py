@@ -74,7 +74,7 @@ def _schema(response: dict[str, Any], described: dict[str, Any]) -> Any:
 
 
 def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
-    """Return the value to which a `$ref` leads. Return any other value unchanged."""
+    """Return the value that the `$ref` of the given value names. Return a value without `$ref` unchanged."""
     while "$ref" in value:
         found: Any = described
         for part in value["$ref"].removeprefix("#/").split("/"):
@@ -84,9 +84,9 @@ def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any
 
 
 def _plain(value: Any, *, is_names: bool = False) -> Any:
-    """Return the schema without texts and as JSON Schema.
+    """Return the schema without texts, written as JSON Schema.
 
-    `is_names`: the keys of this value are names of properties, so keep all of them.
+    If `is_names` is true, the keys of this value are names of properties, so keep all of them.
     """
     if isinstance(value, list):
         return [_plain(one) for one in value]

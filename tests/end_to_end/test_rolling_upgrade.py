@@ -44,7 +44,7 @@ def git(*arguments: str) -> bytes:
 
 
 def previous_version() -> str:
-    """Return the newest version tag that is not on this commit. Return BEFORE_RELEASES if there is none."""
+    """Return the newest version tag that is not on this commit, or BEFORE_RELEASES if there is no such tag."""
     tags = git("tag", "--list", "v*", "--sort=-version:refname", "--no-contains", "HEAD").decode().split()
     return tags[0] if tags else BEFORE_RELEASES
 

@@ -1,7 +1,7 @@
-"""Runs the fuzz targets for minutes, each in a process with limits on CPU time and memory. Run: make fuzz
+"""`make fuzz`: runs the fuzz targets for minutes, each in a process with limits on CPU time and memory.
 
-For a target that fails, the error is printed. The last example of a target that hangs or needs too much memory is in a
-file. Exit status 1: a target failed.
+If a target fails, hangs or needs too much memory, the program prints its error and the path of a file with its last
+example. Exit status 1: a target failed.
 
 With `--mutations N`, check N damaged files of each format instead.
 
@@ -30,14 +30,15 @@ from tests.fuzz.targets import Target, read, targets
 
 MAX_EXAMPLE_CPU_SECONDS = 10
 MAX_MEMORY = 1 << 30
-"""Limit of the address space of a target's process, in bytes. Its imports take a third of it."""
+"""Limit of the address space of a target's process, in bytes. The imports of the process take a third of this limit."""
 EXAMPLES_A_ROUND = 500
 
 
 def fuzz(target: Target, seconds: float, current: Path) -> None:
     """Run the target on new examples for this many seconds.
 
-    Before each example, write it to the file `current`, so that it is known if the process is killed.
+    Write each example to the file `current` before running it. If the process is killed, the file shows the last
+    example.
     """
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     deadline = time.monotonic() + seconds

@@ -38,7 +38,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "text_files": ("diagram", "PHP", "archive after", "7z after"),
     "git_files": ("git pack", "git bundle"),
 }
-"""Families of containers. Each has a fuzz target; the texts are the beginnings of its containers' names."""
+"""Families of containers. Each family has a fuzz target. A container belongs to the family if its name begins with one
+of the texts.
+"""
 
 
 @functools.cache
@@ -95,7 +97,7 @@ def indexes() -> tuple[bytes, ...]:
 
 
 def deltas() -> tuple[bytes, ...]:
-    """Return deltas whose base is `CONTENT * 4`."""
+    """Return deltas that apply to the base `CONTENT * 4`."""
     size = len(CONTENT) * 4
     copy = length(size) + length(size) + b"\x90" + bytes([size])
     return copy, length(size) + length(3) + b"\3abc", length(size) + length(size * 2) + (b"\x90" + bytes([size])) * 2
@@ -135,8 +137,8 @@ def usage() -> tuple[bytes, ...]:
 
 
 def json_bodies() -> tuple[bytes, ...]:
-    """Return JSON bodies. Python's parser accepts some of them, and refuses others: too deep, or numbers with too many
-    digits.
+    """Return JSON bodies. Python's parser accepts some of them. It refuses the others, which are nested too deeply or
+    have numbers with too many digits.
     """
     deep = b'{"a":[' * 2_000 + b'"x"' + b"]}" * 2_000
     digits = b"1" * 5_000

@@ -1,7 +1,8 @@
-"""The fuzz targets, one for each parser of hostile bytes: how its input is made, and the conditions that must hold.
+"""The fuzz targets, one for each parser of hostile bytes. Each says how its input is made and which conditions must
+hold.
 
-A target may raise only AssertionError and the exceptions that its parser documents. Its steps and its memory are
-limited. `tests/fuzz/test_targets.py` runs each target briefly, and `python -m tests.fuzz` runs it for minutes.
+A target may raise only AssertionError and the exceptions that its parser documents. `tests/fuzz/test_targets.py` runs
+each target briefly, and `python -m tests.fuzz` runs it for minutes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from tests.fuzz.strategies import any_json, any_text, edited, joined, record
 MAX_EXPANDED = 4 << 20
 MAX_ENTRIES = 2_000
 MAX_STEPS = 200_000
-"""How often the reader may look at its clock for one content. It does so at each step that it counts."""
+"""How often the detector may look at its clock for one content. The detector looks at the clock at each step that it
+counts.
+"""
 WEB_URL = "https://github.example"
 LIMITS = Limits(expanded_bytes=MAX_EXPANDED, entries=MAX_ENTRIES, member_bytes=1 << 20, piece_bytes=256 << 10)
 
@@ -44,7 +47,7 @@ class Target:
 
 
 def read(content: bytes) -> None:
-    """Check that the engine reads the content without an exception and within its limits."""
+    """Check that the detector reads the content without an exception and within its limits."""
     ticks = itertools.count()
     meter = Meter(LIMITS, len(content), clock=lambda: next(ticks) / MAX_STEPS)
     found = all_findings(content, "fuzz", meter)
@@ -57,7 +60,9 @@ def read(content: bytes) -> None:
 
 
 def scan(content: bytes) -> None:
-    """Check that the prefilter for small contents marks every content in which the detector finds a plain token."""
+    """Check that the fast search in small contents finds something in every content in which the detector finds a plain
+    token.
+    """
     result = Detector().scan_bytes(content)
     offsets = hit_offsets(content)
     assert offsets == sorted(offsets)
@@ -107,7 +112,9 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that each entry of an index is read once, left to git or given up. `files`: the pack and its index."""
+    """Check that each entry of a pack's index is read once, left to git or given up. `files` are the contents of the
+    pack and of its index.
+    """
     from scanner.detection.history.pack_history.families import MAX_OBJECT_BYTES, plan_history
     from scanner.detection.history.pack_history.index import UnusualPack, open_pack
     from scanner.detection.history.pack_history.reading import FamilyReader
@@ -132,7 +139,7 @@ def pack_of_history(files: tuple[bytes, bytes]) -> None:
 
 
 def reader_answer(content: bytes) -> None:
-    """Check that any bytes from a reader are either accepted as an answer or refused by BadAnswer."""
+    """Check that any bytes from a reader are either accepted as an answer or refused with BadAnswer."""
     import socket
 
     from scanner.isolation import messages, pack_messages
@@ -146,7 +153,7 @@ def reader_answer(content: bytes) -> None:
 
 
 def hostile_json(body: bytes) -> None:
-    """Check that a JSON body becomes a value that is not too deep to encode again, or is refused."""
+    """Check that a JSON body is refused, or becomes a value that can be encoded as JSON again."""
     from scanner.github.hostile_json import parse_json
 
     with suppress(ValueError):
@@ -181,7 +188,9 @@ def answer(content: bytes) -> None:
 
 
 def event(value: Any) -> None:
-    """Check that an event of any shape is parsed, or refused as no event, and that its documents can be scanned."""
+    """Check that a value of any shape is parsed as an event or refused, and that the event's documents can be
+    scanned.
+    """
     from scanner.sources.timeline.events import parse_event, read_events
 
     parsed = parse_event(value)
@@ -190,7 +199,7 @@ def event(value: Any) -> None:
 
 
 def alerts(body: bytes) -> None:
-    """Check that a body is parsed as a list of alerts that hold no raw token, or is refused."""
+    """Check that a body is parsed as a list of alerts without raw tokens, or is refused."""
     from scanner.sources.alerts import NotAlerts, TooManyAlerts, parse_alerts
 
     try:
@@ -202,7 +211,7 @@ def alerts(body: bytes) -> None:
 
 
 def signature(parts: tuple[Any, str, str, bytes]) -> None:
-    """Check that no signature verifies, whatever the shape of the keys and of the signature."""
+    """Check that no invented signature verifies, whatever the shape of the keys and of the signature."""
     from scanner.github.signatures import Forged, parse_keys, verify
 
     answered, pem, given, body = parts
@@ -239,7 +248,9 @@ def search_result(value: Any) -> None:
 
 
 def comparison(patch: str) -> None:
-    """Check that the added lines of a patch of any shape are as many as their line numbers."""
+    """Check that a patch of any shape is read, and that the number of added lines equals the number of their line
+    numbers.
+    """
     from scanner.github.compare import new_side
 
     text, numbers = new_side(patch)
@@ -274,7 +285,9 @@ def usage(content: bytes) -> None:
 
 
 def report(value: Any) -> None:
-    """Check that each part of a report, of any shape, is accepted without a raw token, or is refused."""
+    """Check that each part of a report is refused, or is accepted as a value without a raw token. The parts may have
+    any shape.
+    """
     from scanner.compromise.possession import public_url
     from scanner.compromise.reports import BadReport, Subject, new_report, subject_of
 

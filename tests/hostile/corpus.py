@@ -1,6 +1,6 @@
 """The corpus of hostile inputs. Importing this module registers all of them.
 
-Run: python -m tests.hostile.corpus FOLDER   (writes each input that is a file into the folder, under its name)
+Run: python -m tests.hostile.corpus FOLDER. It writes each input that is a file into the folder, under the input's name.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 
 class HostileGitHub(Firehose):
-    """A GitHub that shows added events and gists at the next request, beside prepared pushes that appear at a given
-    rate.
+    """A GitHub with prepared pushes that appear at a given rate. A test can add events and gists, which the next answer
+    shows.
     """
 
     def __init__(self, pushes: list[Prepared] | None = None, rate: float = 1.0) -> None:
@@ -111,7 +111,9 @@ _numbers = itertools.count(1)
 
 
 def event(kind: str, payload: object, token: str | None = None) -> Prepared:
-    """Return an event of the given type in a new repository, without a pack. `token` is the token that it leaks."""
+    """Return an event of the type `kind` in a new repository, without a pack. `token` is the token that the payload
+    leaks.
+    """
     number = next(_numbers)
     name = f"hostile/project{number}"
     shown = {
@@ -131,7 +133,7 @@ def comment(body: str, token: str | None = None) -> Prepared:
 
 
 def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
-    """Return a push of one commit with these files, whose content is given by name."""
+    """Return a push of one commit. `files` has the content of each file by the file's name."""
     objects = Objects()
     tree = b"".join(
         b"100644 " + name + b"\0" + bytes.fromhex(objects.add("blob", content)) for name, content in files.items()
@@ -144,7 +146,9 @@ def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
 
 
 def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: str | None = None) -> Prepared:
-    """Return a push with the given ends. The git server answers a fetch of it with this pack."""
+    """Return a push from the commit `before` to the commit `head`. The git server answers a fetch of this push with
+    `pack`.
+    """
     payload = {"push_id": next(_numbers), "ref": "refs/heads/main", "head": head, "before": before}
     shown = event("PushEvent", payload, token)
     payload["repository_id"] = shown.event["repo"]["id"]

@@ -1,6 +1,6 @@
 """Measures one piece of work in its own process: processor time, peak memory, and how the work ended.
 
-`Measurer` starts a small process that imports all modules. For each piece of work, this process forks a child that
+`Measurer` starts a small process that imports all modules. For each piece of work, the small process forks a child that
 works under resource limits. So the figures include neither the imports nor the memory of the tests. The messages
 between `Measurer` and the small process are lines of JSON.
 """
@@ -85,7 +85,9 @@ class Measurer:
 
 
 def _read(content: bytes) -> dict[str, Any]:
-    """Find every token in the content, as a reader does. Return what was found and what was unread."""
+    """Find the tokens in the content, as a reader does. Return their number, the digests of the first 1,000, and the
+    number of unread parts by reason.
+    """
     from scanner.detection.digests import sha256_digest
     from scanner.detection.engine import all_findings
     from scanner.detection.limits import Limits, Meter

@@ -41,7 +41,7 @@ class Costs:
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
-        """Return the cost of the process that used the most CPU time, readers excepted."""
+        """Return the cost of the process that used the most CPU time, among all processes that are not readers."""
         others = [cost for cost in self.by_pid.values() if not cost.is_reader]
         return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
 
@@ -53,7 +53,7 @@ class Costs:
 class Watch:
     """Samples the costs of the root processes and all their descendants while the block runs.
 
-    The cost of a process that ends is that of its last sample.
+    For a process that has ended, the last sample counts.
     """
 
     def __init__(self, *roots: int) -> None:
@@ -100,9 +100,9 @@ class Watch:
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                # Once a sample has shown that a process is a reader, keep that. A later sample may not show it: a
-                # process that has ended has no command line. An earlier sample may not show it either: a new fork still
-                # has the command line of its parent.
+                # One sample that shows a reader is enough. Earlier samples may miss it, because a new fork still has
+                # the command line of its parent. Later samples may miss it, because a process that has ended has no
+                # command line.
                 cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)
@@ -114,8 +114,8 @@ def _peak_kb(pid: int) -> int:
 
 
 def _name(command: bytes) -> str:
-    """Return a short name for a process with this command line: the name of a worker, otherwise its program's file
-    name.
+    """Return a short name for a process with this command line: the worker's name for a Celery worker, and the file
+    name of the program for any other process.
     """
     words = command.split(b"\0")
     worker = next((word for word in words if word.endswith(b"@r8scan")), b"")
@@ -123,7 +123,7 @@ def _name(command: bytes) -> str:
 
 
 def alive(pids: Callable[[], list[int]]) -> list[int]:
-    """Return those of the process ids whose process still runs. Zombies do not count."""
+    """Return the process ids whose process still runs. Zombies do not count."""
     found = []
     for pid in pids():
         with suppress(OSError, IndexError):

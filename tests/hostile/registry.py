@@ -27,13 +27,14 @@ class HostileInput:
     """One hostile input.
 
     Attributes:
-        name: The name of its builder, with hyphens.
-        attack: What it does, in one line.
-        family: The container, decoder or route that it attacks.
-        delivery: The way in which it reaches r8scan.
-        holds_leak: Whether a token is inside the input. Another token is always beside it.
-        is_large: Whether it takes seconds to build or to read, so that only `make attack-table` uses it.
-        cannot_be_read: Whether it exceeds the limits of a reader, so that the result must count something as unread.
+        name: The name of the input's builder function, with hyphens.
+        attack: What the input does, in one line.
+        family: The container, decoder or HTTP route that the input attacks.
+        delivery: The way in which the input reaches r8scan.
+        holds_leak: Whether a token is inside the input. Another token is always in a document beside the input.
+        is_large: Whether the input takes seconds to build or to read. Only `make attack-table` uses large inputs.
+        cannot_be_read: Whether the input exceeds the limits of a reader. The result must then count something as
+            unread.
     """
 
     name: str
@@ -56,12 +57,12 @@ class HostileInput:
 
     @property
     def neighbour(self) -> bytes:
-        """The token that is placed in another document beside the input. It must be found in spite of the input."""
+        """The token in another document beside the input. r8scan must find this token in spite of the input."""
         return token_of(f"beside {self.name}")
 
 
 def token_of(name: str) -> bytes:
-    """Return an invented token of the right form. The same name gives the same token."""
+    """Return an invented token of the default format. The same name gives the same token."""
     chance = random.Random(name)
     return ("r8" + "_" + "".join(chance.choices(string.ascii_letters + string.digits, k=37))).encode()
 
@@ -75,7 +76,7 @@ def hostile(
 ) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
     """Return a decorator that registers a builder of an input without a leak.
 
-    `large` and `unread` are `is_large` and `cannot_be_read` of the input.
+    `large` sets `is_large` of the input, and `unread` sets `cannot_be_read`.
     """
 
     def register(build: Callable[[], bytes]) -> Callable[[], bytes]:
@@ -91,10 +92,10 @@ def hostile(
 def hostile_with_leak(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[bytes], bytes]], Callable[[bytes], bytes]]:
-    """Return a decorator that registers a builder of an input with a leak. The builder gets a line of text with the
-    token.
+    """Return a decorator that registers a builder of an input with a leak. The builder is called with a line of text
+    that contains the token.
 
-    `large` and `unread` are `is_large` and `cannot_be_read` of the input.
+    `large` sets `is_large` of the input, and `unread` sets `cannot_be_read`.
     """
 
     def register(build: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:

@@ -97,7 +97,7 @@ class Service:
         return found
 
     def status(self) -> list[str]:
-        """Return the problems that `r8scan status` shows. Leave out those about settings that this service does not
+        """Return the problems that `r8scan status` shows. Leave out problems about settings that this service does not
         need.
         """
         command = [sys.executable, "-m", "workers", "status", "--json"]
@@ -106,8 +106,8 @@ class Service:
         return [f"{one['sentence']}: {one['todo']}" for one in found if one["kind"] not in UNSET]
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        """Send one request to the web server from a new network, because earlier requests count against their network's
-        rate.
+        """Send one request to the web server from a network that has sent none before, because the server limits the
+        rate of each network.
         """
         network = next(_networks)
         transport = httpx.HTTPTransport(local_address=f"127.{network >> 8 & 127}.{network & 255}.1", trust_env=False)
@@ -123,13 +123,13 @@ class Service:
 def running(
     folder: Path, pushes: list[Prepared] | None = None, rate: float = 1.0, *, processes: int = 2
 ) -> Iterator[Service]:
-    """Run a service and its web server in an empty folder. Yield them after the first poll.
+    """Run `r8scan run` and `r8scan serve` in an empty folder. Yield the service after its first poll.
 
     Args:
-        folder: The folder for its state and its logs.
+        folder: The folder for the service's state and its logs.
         pushes: Pushes that appear on the timeline.
         rate: How many of these pushes appear per second.
-        processes: How many processes of the service scan.
+        processes: The number of scanning processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:

@@ -42,7 +42,7 @@ sys.stdin.read()
     ],
 )
 def test_each_broken_limit_is_named(changes: dict[str, object], broken: tuple[str, ...]) -> None:
-    assert judged(replace(GOOD, **changes)).broken == broken  # type: ignore[arg-type]  # a mix of types by name
+    assert judged(replace(GOOD, **changes)).broken == broken  # type: ignore[arg-type]  # values of different types
 
 
 def test_a_row_shows_what_was_recorded_and_when_the_other_leak_was_disabled() -> None:
@@ -68,7 +68,7 @@ def test_a_row_shows_what_was_recorded_and_when_the_other_leak_was_disabled() ->
 def test_the_blinding_run_keeps_every_promise_or_names_it(changes: dict[str, object], broken: list[str]) -> None:
     run = Run(planted=3, delays=[1.0, 1.5, 2.0], hostile=6, is_idle=True, has_ended=True)
     targets = Targets()
-    report(replace(run, **changes), targets)  # type: ignore[arg-type]  # a mix of types by name
+    report(replace(run, **changes), targets)  # type: ignore[arg-type]  # values of different types
     assert targets.broken == broken
 
 

@@ -1,5 +1,5 @@
-"""Each hostile input ends by itself within the limits of a reader, unread content is counted, and a token inside the
-input is found.
+"""The reading of each hostile input ends by itself within the limits of a reader. Unread content is counted, and a
+token inside the input is found.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_reading_a_hostile_pack_ends_within_the_limits_of_a_reader(
 EDGES = {"text": "redact", "event": "event", "alert": "alert", "usage": "usage", "bounce": "bounce"}
 
 
-@pytest.mark.parametrize("one", inputs_for(*EDGES), ids=lambda one: one.name)  # type: ignore[arg-type]  # its keys
+@pytest.mark.parametrize("one", inputs_for(*EDGES), ids=lambda one: one.name)  # type: ignore[arg-type]  # deliveries
 def test_content_that_needs_no_reader_takes_little_cpu(measurer: Measurer, tmp_path: Path, one: HostileInput) -> None:
     done = measured(measurer, tmp_path, one, EDGES[one.delivery], MAX_EDGE_CPU_SECONDS)
     assert done.is_within_limits, str(done)

@@ -1,6 +1,6 @@
 """`r8scan scan` reads hostile files and hostile histories to their end.
 
-It reports unread content, and finds the tokens inside the inputs and beside them.
+The command reports unread content, and finds the tokens inside the inputs and beside them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Helpers for tests that deliver mails: the time until the next attempt, and a transport that runs code at one mail."""
+"""Helpers for tests that deliver mails: the time until the next attempt, and a transport that calls a function before
+it accepts one chosen mail.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ def seconds_until_next(database: Database, notification_id: uuid.UUID) -> float:
 
 
 class Doing(Post):
-    """A transport that calls a function before it accepts one of the mails. `number` counts the mails from 1."""
+    """A transport that calls a function before it accepts mail `number`. The first mail is 1."""
 
     def __init__(self, number: int, do: Callable[[Envelope], None]) -> None:
         super().__init__()

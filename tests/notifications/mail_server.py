@@ -90,8 +90,8 @@ def mail_server(
 
     Args:
         mailbox: Collects the mails and decides the replies.
-        starttls: If given, the server requires STARTTLS with this context.
-        tls: If given, connections begin with TLS, with this context.
+        starttls: If given, the server requires STARTTLS and uses this context.
+        tls: If given, connections begin with TLS and use this context.
         login: Whether a client must log in as USER.
     """
     loop = asyncio.new_event_loop()
@@ -146,7 +146,7 @@ async def _stop(server: asyncio.Server, transports: list[asyncio.Transport]) -> 
 
 @contextmanager
 def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Run a server on loopback, and yield its port. For each connection it calls `speak`, and then closes the
+    """Run a server on loopback, and yield its port. For each connection, the server calls `speak` and then closes the
     connection.
     """
     listener = socket.create_server(("127.0.0.1", 0))

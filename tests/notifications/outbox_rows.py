@@ -1,5 +1,5 @@
-"""Helpers for tests of mails: they write incidents with places and their outbox rows. `Post` replaces the mail
-server.
+"""Helpers for tests of mails. They write incidents with their places and outbox rows. `Post` is a transport that
+replaces the mail server.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IDENTITY = MailIdentity(sender="Vendor Security <security@vendor.example>", oper
 
 
 def place(**values: Any) -> dict[str, Any]:
-    """Return the columns of an exposure, changed by `values`. By default, it is a file in a repository."""
+    """Return the columns of an exposure, by default of a file in a repository. `values` replace columns."""
     known: dict[str, Any] = {
         "kind": "file",
         "url": f"https://github.com/acme/app/blob/{COMMIT}/src/app.py#L7",
@@ -80,7 +80,7 @@ def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values
 def queue_owner_mail(
     database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: Occasion = Occasion.DISABLED
 ) -> uuid.UUID:
-    """Queue a mail to an owner about these incidents, due now. Return the id of its outbox row."""
+    """Queue a mail to an owner about these incidents, and return the id of its outbox row. The mail is due now."""
     with database.write() as session:
         news = OwnerNotice("1", (recipient,), occasion, incident_ids)
         outbox.notify_owners(session, [news], window=0, domain="vendor.example")
@@ -88,14 +88,14 @@ def queue_owner_mail(
 
 
 def notify_operator(database: Database, occasion: Occasion, *incident_ids: uuid.UUID) -> uuid.UUID:
-    """Queue a mail to the operator about these incidents, due now. Return the id of its outbox row."""
+    """Queue a mail to the operator about these incidents, and return the id of its outbox row. The mail is due now."""
     with database.write() as session:
         outbox.notify_operator(session, incident_ids, occasion, OPERATOR, window=0)
     return newest(database, "operator", OPERATOR)
 
 
 def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
-    """Return the id of the newest outbox row for this recipient."""
+    """Return the id of the newest outbox row for this recipient on this channel."""
     statement = (
         select(Notification.id)
         .where(Notification.channel == channel, Notification.recipient == recipient)
@@ -130,8 +130,8 @@ def make_due(database: Database, notification_id: uuid.UUID) -> None:
 
 
 def leak(database: Database, recipient: str = OWNER) -> uuid.UUID:
-    """Write the incident of a disabled token, and queue the mail to its owner, due now. Return the id of the outbox
-    row.
+    """Write the incident of a disabled token, and queue the mail to the owner. The mail is due now. Return the id of
+    its outbox row.
     """
     return queue_owner_mail(database, incident(database, [place()]), recipient=recipient)
 
@@ -160,5 +160,5 @@ class Post:
 
 
 def deliver(database: Database, post: Any, identity: MailIdentity = IDENTITY, **options: Any) -> DeliveryReport:
-    """Deliver the due mails once, with backoffs that are not random."""
+    """Deliver the due mails once. Backoffs are not random."""
     return deliver_due(database, post, identity, jitter=lambda: 1.0, **options)

@@ -1,4 +1,4 @@
-"""Announcements of disabled tokens are sent to gateways until these accept them, through a real Redis and a real HTTP
+"""Announcements of disabled tokens are sent until the gateways accept them, through a real Redis and a real HTTP
 server.
 """
 
@@ -69,7 +69,7 @@ def pass_time(database: Database, **values: Any) -> None:
 class Kept:
     """A channel that keeps the announcements that are sent to it.
 
-    It fails while `is_away` is set, and refuses a batch with one of the digests in `unreadable`.
+    The channel fails while `is_away` is set. It refuses a batch that has one of the digests in `unreadable`.
     """
 
     batches: list[list[Content]] = field(default_factory=list)
@@ -125,7 +125,7 @@ def test_the_webhook_gets_a_signed_body_that_the_sandbox_accepts(database: Datab
 
 
 def test_the_signature_is_over_the_timestamp_and_the_body() -> None:
-    # The result of: printf '1700000000.{}' | openssl dgst -sha256 -hmac key
+    # This value was computed with: printf '1700000000.{}' | openssl dgst -sha256 -hmac key
     expected = "v1=9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae"
     assert signature(b"key", "1700000000", b"{}") == expected
 

@@ -33,7 +33,7 @@ from tests.notifications.returned_mail import REASON, bounce
 
 
 def enable_again(database: Database, notification_id: uuid.UUID, **values: str) -> BounceOutcome:
-    content = bounce(row(database, notification_id).message_id, **values)  # type: ignore[arg-type]  # its words
+    content = bounce(row(database, notification_id).message_id, **values)  # type: ignore[arg-type]  # all are text
     return bouncing.record(database, read_bounce(content), IDENTITY)
 
 

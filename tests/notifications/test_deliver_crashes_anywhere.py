@@ -1,7 +1,7 @@
 """A crash after any statement of a delivery, or before or after sending, loses no mail and sends no mail twice.
 
-There is one exception: after a crash between the server's acceptance and the commit, the mail is sent again with the
-same Message-ID.
+There is one exception: if the worker crashes after the mail server has accepted a mail and before the commit, the mail
+is sent again with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, p
 OWNERS = ("ana@acme.example", "bo@acme.example")
 LOST = "nobody@acme.example"
 SEND_SECONDS = 1.0
-"""Much shorter than the lease of 30 seconds.
+"""The limit for sending one mail. It is much shorter than the lease of 30 seconds.
 
 Otherwise a slow machine would renew leases, which would add crash points.
 """
@@ -55,7 +55,7 @@ def begin(database: Database) -> None:
     cannot be delivered.
     """
     with database.write() as session:
-        # The database refuses to delete audit entries above this id, so raise it to the last entry.
+        # The database refuses to delete audit entries above `purged_id`, so set it to the last entry.
         session.execute(update(AuditHead).values(purged_id=AuditHead.last_id, purged_hash=AuditHead.last_hash))
         for model in (NotificationSubject, Notification, Announcement, Exposure, Incident, AuditEntry):
             session.query(model).delete()

@@ -1,4 +1,4 @@
-"""Mails of the outbox are delivered although the mail server, the operator's templates or other workers fail."""
+"""The mails of the outbox are delivered even if the mail server, the operator's templates or other workers fail."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_mail_that_is_due_goes_out_once_and_is_recorded(database: Database) ->
     assert told.sent_at is not None
     assert message["Message-ID"] == told.message_id
     assert message["To"] == OWNER
-    assert "src/app.py" in message.get_body(("plain",)).get_content()  # type: ignore[union-attr]  # it has one
+    assert "src/app.py" in message.get_body(("plain",)).get_content()  # type: ignore[union-attr]  # the mail has a text part
     assert len(mailbox.messages) == 1
 
 

@@ -1,5 +1,5 @@
-"""A delivery that crashes, loses its lease, runs beside another one or finds a damaged row: each mail is sent once, and
-no row blocks another.
+"""If a delivery crashes, loses its lease, runs at the same time as another or finds a damaged row, each mail is still
+sent once, and no row blocks another.
 """
 
 from __future__ import annotations

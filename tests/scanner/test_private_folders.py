@@ -1,4 +1,4 @@
-"""Only r8scan's user can read the state folder. Files that another user could have written are not trusted."""
+"""Only r8scan's user can read the state folder. r8scan does not trust files that another user could have written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mode(path: Path) -> int:
 def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Return a function that makes a file belong to another user.
 
-    Without root's rights, the function instead lets this process appear to be another user.
+    Without root rights, the function instead makes this process appear to be another user.
     """
 
     def give(path: Path) -> None:

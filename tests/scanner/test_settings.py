@@ -1,4 +1,4 @@
-"""Settings come from the sources that the documentation names, and a wrong setting is named in one line."""
+"""Settings come from the places that the documentation names, and one line names a wrong setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workers' Celery app with short time limits. In it, reading certain pushes and polling gists hang for ever."""
+"""The workers' Celery app with short time limits. The tasks that read certain pushes or poll gists hang for ever."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ watchdog.current().grace_seconds = 0.5
 def _hang() -> NoReturn:
     """Block for ever in a system call.
 
-    Before that, start a child process that also runs for ever, because it does not notice that its parent has ended.
-    Write both process ids into the file `hanging`.
+    First start a child process that also runs for ever, even after its parent has ended. Write both process ids into
+    the file `hanging`.
     """
     child = subprocess.Popen(["tail", "-f", "/dev/null"])
     with (Path(os.environ["R8SCAN_STATE_DIR"]) / "hanging").open("a") as listed:

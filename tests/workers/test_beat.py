@@ -1,4 +1,4 @@
-"""Beat keeps its rate of ticks when somebody sets the system clock."""
+"""Beat, the process that starts periodic tasks, keeps its rate when somebody sets the system clock."""
 
 from __future__ import annotations
 

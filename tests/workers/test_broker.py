@@ -1,4 +1,4 @@
-"""Redis is not trusted: whatever is written into Redis, it can only make a worker look for due rows."""
+"""The workers do not trust Redis. Whatever an attacker writes into Redis can only make a worker look for due rows."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Service:
         self.sender.send_task(task, queue=task_routes[task]["queue"], ignore_result=True)
 
     def push(self, message: object, queue: str = "polling") -> None:
-        """Append a message to a queue in Redis, exactly as it is."""
+        """Append a message to a queue in Redis without changing the message."""
         self.redis.lpush(queue, message if isinstance(message, bytes | str) else json.dumps(message))
 
     def known(self, token: str) -> str:
@@ -80,7 +80,8 @@ class Service:
     def await_look(self, digest: str) -> None:
         """Wait until the worker has consumed all messages so far.
 
-        To know this, record a report of the token with this digest and wait until the worker has disabled the token.
+        To be sure of this, record a report of the token with this digest, wake the worker, and wait until it has
+        disabled the token.
         """
         queues = [queue.name for queue in task_queues]
         until(lambda: self.worker.poll() is not None or not any(self.redis.llen(name) for name in queues), 60)

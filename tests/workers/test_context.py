@@ -1,4 +1,6 @@
-"""The objects that the tasks of a process share: each GitHub client has the credential that its endpoints accept."""
+"""The objects that the tasks of a process share. Each GitHub client has a credential of the kind that its endpoints
+accept.
+"""
 
 from __future__ import annotations
 

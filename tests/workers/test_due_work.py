@@ -1,4 +1,4 @@
-"""The sweeper's one query finds every kind of due work. In an idle service, the sweeper does nothing else."""
+"""One query of the sweeper finds every kind of due work. In an idle service, the sweeper sends no other query."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_too_many_sightings_are_due_work(database: Database) -> None:
 
 @pytest.fixture
 def own(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """Yield the database, which the tasks in this process use too."""
+    """Make the tasks in this process use the database of the test, and yield it."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     housekeeping.sweep()  # opens the first connection

@@ -1,5 +1,5 @@
-"""A forked service is a separate process, with its own status, environment and signal handlers, and without open files
-of its parent.
+"""A forked service is a separate process, with its own exit status, environment and signal handlers, and without open
+files of its parent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No log line contains a token or a usable part of a token, whatever values the line was made from and wherever it was
+"""No log line contains a token or a usable part of a token, whatever values the line contains and wherever it was
 cut.
 """
 
@@ -137,7 +137,7 @@ def test_a_value_that_cannot_be_shown_is_named_by_its_type() -> None:
 
 @pytest.fixture(params=["console", "json"])
 def lines(request: pytest.FixtureRequest, token: str, tmp_path: Path) -> list[str]:
-    """Return the output of a process that logs a token in every way and ends with an exception, line by line."""
+    """Run a process that logs a token in every way and ends with an exception. Return its output as a list of lines."""
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, request.param],
         input=token,
@@ -182,7 +182,7 @@ def test_every_line_of_a_process_is_json_and_an_absent_redis_is_one_line(name: s
     }
     wanted = "listening on" if name == "serve" else "Redis is unavailable"
     with socket.create_server(("127.0.0.1", 0)) as server:
-        # The setting names a port that is in use. The option `--port` must override it.
+        # This setting names a port that is in use, so the command works only if the option `--port` overrides it.
         environment["R8SCAN_WEB_PORT"] = str(server.getsockname()[1])
         child = start_child(
             list(PROCESSES[name]),

@@ -1,5 +1,5 @@
-"""If a newer version has upgraded the database, each process says so in one line of its log, at its start and while it
-runs.
+"""If a newer version of r8scan has upgraded the database, each process says so in one line of its log, at its start and
+while it runs.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ start(app, ["worker", "-n", "large@test", "-Q", "scanning", "-P", "threads", "-c
 
 
 class Worker:
-    """A simulated worker: a test sets its clock, its memory and whether it is idle, and `ends` counts how often it was
-    ended.
+    """A simulated worker. A test sets the worker's clock and memory and whether the worker is idle. `ends` counts how
+    often the worker was ended.
     """
 
     def __init__(self) -> None:

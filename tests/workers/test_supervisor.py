@@ -15,10 +15,10 @@ NAME = "beat"
 
 @pytest.fixture
 def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
-    """Yield a function that waits until the child has ended, calls `_revive`, and returns whether the child was
-    restarted.
+    """Yield a function that waits until the supervisor's child has ended, calls `_revive`, and returns whether the
+    child was restarted.
     """
-    # The child in this test prints its version and ends.
+    # In this test, the child only prints its version and ends.
     monkeypatch.setattr(supervisor, "services", lambda *_: [Service(NAME, ("--version",))])
     parent = Supervisor(load_settings())
     parent._start_all_services()

@@ -1,4 +1,4 @@
-"""A hung task ends only its own process. The time limit is recorded in the task's row, the pool continues, and no
+"""A hung task ends only its own process. The task's row records the time limit, the pool of workers continues, and no
 process is left behind.
 """
 
@@ -34,7 +34,7 @@ MINUTE = 120.0
 
 @dataclass
 class Service:
-    """A worker that is started again when it has ended, as a supervisor would do.
+    """Runs a worker, and starts it again after it has ended, as a supervisor would.
 
     `ends` has the exit statuses of the workers that ended.
     """
@@ -59,7 +59,7 @@ class Service:
             return session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
 
     def hanging(self) -> list[int]:
-        """Return the ids of the processes that have hung, and of their children."""
+        """Return the process ids of all hung tasks so far, and of the child that each has started."""
         path = self.state / "hanging"
         return [int(line) for line in path.read_text().split()] if path.exists() else []
 
@@ -116,7 +116,7 @@ def queue(database: Database, repository: str, failures: int) -> int:
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_hung_job_visibly_fails_and_the_others_are_done(tmp_path: Path, redis_socket: str, pool: str) -> None:
     with running(tmp_path, redis_socket, "--pool", pool, "-c", "1", "-Q", "scanning") as service:
-        # The job may fail only once more, so this claim is its last.
+        # The job may fail only once more, so this claim is the last one.
         hung = queue(service.database, "hangs/app", jobs.MAX_FAILURES - 1)
         good = queue(service.database, "ana/app", 0)
 

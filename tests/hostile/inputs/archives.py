@@ -15,8 +15,8 @@ MIB = 1 << 20
 
 
 def local_header(name: bytes, body: bytes, *, size: int, crc: int, method: int = 8, extra: bytes = b"") -> bytes:
-    """Return a member of a zip: its local header and its compressed data. `size` and `crc` are what the header
-    declares.
+    """Return a member of a zip: its local header and its compressed data. The header declares the size `size` and the
+    checksum `crc`.
     """
     fixed = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, method, 0, 0, crc, len(body), size, len(name), len(extra))
     return fixed + name + extra + body
@@ -96,8 +96,7 @@ def zip_headers_without_directory() -> bytes:
 @hostile("zip", "local headers without a directory, each claiming 4 GB of stored bytes")
 def zip_stored_sizes() -> bytes:
     head = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0xFFFFFFFF, 1, 0) + b"a"
-    # The real packed size is 0, so the next header follows directly. Each header declares the rest of the file as its
-    # content.
+    # Write no content between the headers: each header declares that the rest of the file is its content.
     return head * 20_000
 
 

@@ -87,9 +87,9 @@ def pdf_leak_before_bomb(leak: bytes) -> bytes:
 
 
 def database_of(columns: list[str], rows: int = 1) -> bytes:
-    """Return a SQLite database with a table whose schema has these further columns.
+    """Return a SQLite database with a table that has a stored column `a`, `rows` rows, and these further columns.
 
-    The schema is replaced after the rows are written, so that SQLite does not compute generated columns here.
+    Add the columns to the schema after writing the rows, so that SQLite does not compute generated columns here.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:

@@ -1,7 +1,8 @@
 """Builders of hostile packs, bundles, trees and refs of git.
 
 An input that is delivered as `pack` is an answer of a git server. An input that is delivered as `history` is a stream
-for `git fast-import`, or the size of trees to write. `tests.hostile.repositories` makes a repository from it.
+for `git fast-import`, or the size of trees to write. `tests.hostile.repositories` makes a repository from such an
+input.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def xz_bomb() -> bytes:
 
 @hostile("xz", "a header that asks for a dictionary of 2 GB", unread=True)
 def xz_dictionary() -> bytes:
-    # A stream in the older LZMA format: properties, the size of the dictionary, and an unknown uncompressed size.
+    # The bytes are a stream in the older LZMA format: properties, the size of the dictionary, an unknown uncompressed
+    # size, and data.
     return b"]" + struct.pack("<I", 1 << 31) + b"\xff" * 8 + bytes(64 * 1024)
 
 
@@ -106,7 +107,7 @@ def zstd_frames() -> bytes:
 
 @hostile("Zstandard", "a window of 1 GB", unread=True)
 def zstd_window() -> bytes:
-    # A frame header with a window descriptor and one raw block of 4 bytes.
+    # The bytes are a frame header with a window descriptor, and one raw block of 4 bytes.
     return b"(\xb5/\xfd" + bytes([0, 20 << 3]) + struct.pack("<I", (4 << 3) | 1)[:3] + b"abcd"
 
 

@@ -171,7 +171,7 @@ def text_markup() -> bytes:
 
 
 def in_base64(content: bytes) -> bytes:
-    """Return the content compressed with gzip as far as possible, and encoded in base64."""
+    """Return the content, compressed with gzip at the highest level and encoded in base64."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return base64.b64encode(packer.compress(content) + packer.flush())
 

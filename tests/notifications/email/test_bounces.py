@@ -1,4 +1,4 @@
-"""Delivery status notifications are read as bounces, and hostile ones are refused."""
+"""Delivery status notifications are read as bounces, and hostile mails are refused."""
 
 from __future__ import annotations
 

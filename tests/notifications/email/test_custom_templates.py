@@ -1,4 +1,4 @@
-"""An operator's templates replace parts of a mail. If one of them fails, the mail is made from the built-in
+"""An operator's templates replace parts of a mail. If such a template fails, the mail is made from the built-in
 templates.
 """
 

@@ -105,7 +105,7 @@ def test_the_logo_is_a_related_part_of_the_html() -> None:
     html, picture = related.iter_parts()
     assert picture.get_content_type() == "image/png"
     assert picture.get_content() == png()
-    assert picture["Content-ID"] == f"<{IDENTITY.logo.content_id}>"  # type: ignore[union-attr]  # it has one
+    assert picture["Content-ID"] == f"<{IDENTITY.logo.content_id}>"  # type: ignore[union-attr]  # it has a logo
     assert picture.get_content_disposition() == "inline"
     assert f'src="cid:{picture["Content-ID"][1:-1]}"' in html.get_content()
     assert message.defects == []

@@ -1,4 +1,6 @@
-"""Every kind of mail, from the built-in templates: text and HTML say the same, and hostile strings do no harm."""
+"""Every kind of mail, from the built-in templates: the text and the HTML say the same, and hostile strings do no
+harm.
+"""
 
 from __future__ import annotations
 
@@ -230,7 +232,7 @@ def test_the_html_loads_nothing_and_links_only_to_the_public_places(name: str) -
 def test_the_logo_is_the_only_picture_and_is_attached(name: str) -> None:
     reader = read(render_strictly(SAMPLES[name], BRANDED))
     (picture,) = [values for tag, values in reader.tags if tag == "img"]
-    assert picture["src"] == BRANDED.logo.source  # type: ignore[union-attr]  # it has one
+    assert picture["src"] == BRANDED.logo.source  # type: ignore[union-attr]  # it has a logo
     assert picture["alt"] == "Vendor"
     sources = [values for _, values in reader.tags if {"src", "srcset", "background"} & set(values)]
     assert sources == [picture]
@@ -273,7 +275,9 @@ def test_every_pair_of_colours_has_enough_contrast(palette: Palette) -> None:
 
 
 class Painter(HTMLParser):
-    """The pairs of text colour and background colour in a mail, as a browser computes them in light or dark mode."""
+    """A parser of an HTML mail. It collects the pairs of text colour and background colour that a browser shows in
+    light or dark mode.
+    """
 
     VOID = frozenset({"meta", "br", "img", "link", "hr"})
 

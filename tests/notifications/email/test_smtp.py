@@ -120,7 +120,8 @@ def _hangs(connection: socket.socket) -> None:
 
 
 def _drips(connection: socket.socket) -> None:
-    # Send a byte before each read times out. Only a deadline for the whole exchange can end this.
+    # Send each byte before the client's read times out. Only the client's deadline for the whole exchange ends the
+    # connection.
     while True:
         connection.sendall(b"2")
         time.sleep(0.05)

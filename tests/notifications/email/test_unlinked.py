@@ -1,4 +1,6 @@
-"""No text that an attacker writes becomes a link in a mail program, in any kind of mail, in its text or its HTML."""
+"""No kind of mail contains a text of an attacker that a mail program makes into a link, in its text part or in its HTML
+part.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from tests.notifications.email.rendering import IDENTITY
 from tests.notifications.email.test_render import poisoned, read
 
 SAMPLES = dict(samples())
-# This pattern matches more than mail programs make into links. So text that it does not match becomes no link.
+# This pattern matches every text that a mail program makes into a link, and some others. A text that the pattern does
+# not match becomes no link.
 LINKED = re.compile(
     r"(?i)(?:[a-z][a-z0-9+.-]*:[/\\]{2}|\b(?:mailto|tel|javascript|data|sms|file):|\bwww\.|\bftp\."
     r"|[\w-][.。](?:com|org|net|example|md|sh|zip|io|dev|app|ai|рф)\b|(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w)|\\\\)"

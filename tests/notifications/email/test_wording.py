@@ -1,4 +1,4 @@
-"""Cleaning of hostile strings before they are shown."""
+"""Hostile strings are cleaned before a mail shows them."""
 
 from __future__ import annotations
 

@@ -48,9 +48,9 @@ def dump(database: Database) -> Callable[[], str]:
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """Yield a stream that gets all log lines before the formatter redacts them.
+    """Yield a stream to which all log lines are written before the formatter redacts them.
 
-    Tests use it because the code itself must not log a raw token.
+    With this stream, tests check that the code passes no raw token to the logger.
     """
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)

@@ -1,4 +1,6 @@
-"""Anybody may report a token that they found. It is disabled, and the answer does not reveal whether it was real."""
+"""Anybody may report a token that they found. A real token is disabled, and the answer does not reveal whether the
+token was real.
+"""
 
 from __future__ import annotations
 
@@ -109,8 +111,8 @@ def test_a_client_above_its_limit_is_refused_and_others_are_not(
 def test_the_overall_limit_refuses_requests_and_a_flood_fills_no_table(database: Database) -> None:
     with database.write() as session:
         admitted = [rates.admit(session, f"10.0.{n}.0/24", per_client=5, overall=20) for n in range(100)]
-    # In each minute, 20 requests are admitted for all networks together, and 20 more for networks that sent none
-    # before. So 40 are admitted, or up to 80 if a new minute begins during the loop.
+    # The server admits 20 requests a minute from all networks together, and 20 more from networks that have sent no
+    # request before. So the server admits 40 requests, or up to 80 if a new minute begins during the loop.
     assert 40 <= sum(admitted) <= 80
     with database.read() as session:
         assert session.execute(select(func.count()).select_from(RequestRate)).scalar_one() <= 82

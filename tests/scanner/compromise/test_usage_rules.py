@@ -1,5 +1,5 @@
-"""Each usage rule judges one hour of a token's usage. A rule in mode `flag` only notifies, and never asks to
-disable.
+"""Each usage rule judges one hour of a token's usage. A rule in mode `flag` only notifies people, and never disables
+the token.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ def snappy_stream(content: bytes) -> bytes:
 
 
 def unix_compressed(content: bytes) -> bytes:
-    """Return the content as the program `compress` writes it: in codes of 9 to 16 bits, in groups of eight equally wide
-    codes.
+    """Return the content as the program `compress` writes it: in groups of eight codes of equal width, from 9 to 16
+    bits.
     """
     table = {bytes((byte,)): byte for byte in range(256)}
     group: list[int] = []
@@ -98,7 +98,9 @@ def unix_compressed(content: bytes) -> bytes:
 
 
 def lzf(content: bytes) -> bytes:
-    """Return the content in LZF after a run of zeros, so that the compressed form is shorter than the plain one."""
+    """Return a run of zeros and the content, compressed with LZF. The zeros make the compressed form shorter than the
+    plain form.
+    """
     parts = [b"\0\0", bytes((0xE0, 91, 0))]
     parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
     return b"".join(parts)

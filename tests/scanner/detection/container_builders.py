@@ -1,4 +1,6 @@
-"""The containers that the detector must open. The tests and the tables in docs/detection.md use them."""
+"""Builders of the containers that the detector must open. The tests and the tables in docs/detection.md use these
+builders.
+"""
 
 from __future__ import annotations
 

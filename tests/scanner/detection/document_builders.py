@@ -52,7 +52,7 @@ def pdf_with_glyph_numbers(content: bytes) -> bytes:
     """Return a PDF page whose text is written in glyph numbers, which count the letters in the order of their first
     use.
 
-    The table from glyph numbers to letters follows the page.
+    The table of the letters that belong to the glyph numbers follows after the page.
     """
     letters = list(dict.fromkeys(content.decode("latin-1")))
     codes = "".join(f"{letters.index(letter) + 1:04X}" for letter in content.decode("latin-1"))
@@ -77,7 +77,7 @@ def pdf_form(content: bytes) -> bytes:
 
 
 def sqlite_database(content: bytes) -> bytes:
-    """Return a SQLite database in which the value spans two pages."""
+    """Return a SQLite database with three values that contain the content. Each value spans several pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA page_size = 512")
         connection.execute("CREATE TABLE settings (name TEXT, value TEXT)")
@@ -89,7 +89,7 @@ def sqlite_database(content: bytes) -> bytes:
 
 
 def sqlite_with_gzip(content: bytes) -> bytes:
-    """Return a SQLite database with a value that is compressed with gzip."""
+    """Return a SQLite database with one value: the content twice, compressed with gzip."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE cache (body BLOB)")
         connection.execute("INSERT INTO cache VALUES (?)", (gzip.compress(content * 2),))
@@ -98,8 +98,8 @@ def sqlite_with_gzip(content: bytes) -> bytes:
 
 
 def sqlite_in_utf16(content: bytes) -> bytes:
-    """Return a SQLite database in UTF-16 with a table WITHOUT ROWID, which SQLite stores as an index. The value spans
-    pages.
+    """Return a SQLite database in UTF-16 with a table WITHOUT ROWID, which SQLite stores as an index. The value with
+    the content spans several pages.
     """
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA encoding = 'UTF-16le'")
@@ -128,7 +128,7 @@ def postgresql_dump(content: bytes) -> bytes:
 
 
 def avro(content: bytes, codec: bytes = b"deflate") -> bytes:
-    """Return an Avro file of one block with one record. The record is a string."""
+    """Return an Avro file of one block with one record. The record is the content as a string."""
     record = _zigzag(len(content)) + content
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(record) + packer.flush() if codec == b"deflate" else record
@@ -172,7 +172,7 @@ def _directory_entry(name: str, kind: int, start: int, size: int) -> bytes:
 
 
 def event_stream(content: bytes) -> bytes:
-    """Return the answer of a chat model as its API streams it, in events of three letters each."""
+    """Return a chat model's answer as the model's API streams it, in events of three letters each."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]

@@ -1,6 +1,6 @@
-"""One function for each reader of hostile bytes, to be called by fuzzers. Each accepts any bytes.
+"""One function for each reader of hostile bytes. Fuzzers call these functions with any bytes.
 
-A reader may refuse its input by UnreadableError and LimitReachedError. Every other exception is a defect, and so is
+A reader may refuse its input with UnreadableError or LimitReachedError. Every other exception is a defect, and so is
 output beyond the limits.
 """
 
@@ -25,14 +25,16 @@ LIMITS = Limits(
 )
 """Small limits, so that a fuzzer reaches them."""
 
-# A reader counts a piece after it has read it. So it may exceed the limit by one piece, and the largest piece is one
-# step of a decompressor.
+# A reader counts a piece only after reading it. So a reader may exceed the limit by one piece. The largest piece is the
+# output of one step of a decompressor.
 _SLACK = 4 << 20
 _READ = 16 << 10
 
 
 def read_all(kind: ContainerKind, data: bytes, limits: Limits = LIMITS) -> Meter:
-    """Read every member of a container to its end, as the engine does. Return the meter, which has counted the work."""
+    """Read every member of a container to its end, as the detector does. Return the meter, which has counted the
+    work.
+    """
     meter = Meter(limits, len(data))
     try:
         for member in members_of(kind, Container("fuzzed", data, meter)):

@@ -60,9 +60,7 @@ def http_recording(content: bytes) -> bytes:
 
 
 def php_archive(content: bytes) -> bytes:
-    """Return a PHP archive: a long program, and after it a compressed file with the content and a file that is
-    stored.
-    """
+    """Return a PHP archive: a long program, then a compressed file with the content, then an uncompressed file."""
     bodies = ((b"a/key.php", deflated(content), 0x11A4), (b"b.php", b"<?php", 0x1A4))
     entries = b"".join(
         struct.pack("<I", len(name)) + name + struct.pack("<IIIIII", 9, 0, len(body), 0, flags, 0)
@@ -75,8 +73,8 @@ def php_archive(content: bytes) -> bytes:
 
 
 def blosc_chunk(content: bytes, element: int = 4) -> bytes:
-    """Return a Blosc chunk of one shuffled block, which LZ4 stores as one literal. `element` is the item size in
-    bytes.
+    """Return a Blosc chunk of one shuffled block. LZ4 stores the block as one literal. `element` is the size of an item
+    in bytes.
     """
     plain = content.ljust(-(-len(content) // 512) * 512, b" ")
     shuffled = b"".join(plain[byte::element] for byte in range(element))
@@ -88,7 +86,7 @@ def blosc_chunk(content: bytes, element: int = 4) -> bytes:
 
 def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
     """Return the parts of an HDF5 file that the detector reads: the message of the shuffle filter, and a shuffled
-    chunk.
+    chunk. `element` is the size of an item in bytes.
     """
     plain = content.ljust(-(-len(content) // element) * element, b" ") * element
     shuffled = b"".join(plain[byte::element] for byte in range(element))
@@ -124,9 +122,10 @@ def magicless_zstandard(content: bytes) -> bytes:
 
 
 def _matches(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield literals, and the distance and length of the match after them, for a text that ends with the content.
+    """Yield a text that ends with the content, in the pieces of an LZ compressor: literal bytes, and the distance and
+    the length of the match after them.
 
-    The text has the content twice, first with gaps, so that nearly all of the second copy is written as matches.
+    The text has the content twice, the first time with gaps. So nearly all of the second copy consists of matches.
     """
     text = b" ".join(content[at : at + 10] for at in range(0, len(content), 10)) + b"\n" + content
     seen: dict[bytes, int] = {}
@@ -147,7 +146,7 @@ def _matches(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def arrow(content: bytes) -> bytes:
-    """Return the beginning of a Feather file with one column: Arrow compresses it to an LZ4 frame."""
+    """Return the beginning of a Feather file with one column, which Arrow has compressed to an LZ4 frame."""
     block = b"".join(
         _lz4_literals(literals, length - 4) + (distance.to_bytes(2, "little") if distance else b"")
         for literals, distance, length in _matches(content)

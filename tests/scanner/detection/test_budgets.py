@@ -1,4 +1,4 @@
-"""Documents of one group share a budget for decoding. When it is spent, plain tokens are still found."""
+"""Documents of one group share a budget for decoding. When the budget is spent, plain tokens are still found."""
 
 from __future__ import annotations
 

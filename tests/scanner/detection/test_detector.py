@@ -1,4 +1,6 @@
-"""The result of a scan: exact positions, places without a token, and the fast methods for many small contents."""
+"""A scan finds each token at its exact position, and no string of a candidate contains a token. The fast method for
+small contents finds the same tokens.
+"""
 
 from __future__ import annotations
 

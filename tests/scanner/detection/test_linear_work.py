@@ -1,7 +1,7 @@
 """If an input is twice as long, a reader does at most about twice the work.
 
-Work is measured in lines of the readers that Python executes, and in charges to the meter. So the machine's speed does
-not matter.
+The tests count the lines of the readers that Python executes, and the work that the meter has counted. So the machine's
+speed does not matter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
 
 def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
-    """Read a container. Return how many lines of `scanner.detection` were executed, and the charged meter."""
+    """Read a container. Return how many lines of `scanner.detection` Python executed, and the meter, which has counted
+    the work.
+    """
     lines = 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:
@@ -80,8 +82,8 @@ def _many_cells_to_one_chain(size: int) -> bytes:
 
 
 def _overlapping_cells(size: int) -> bytes:
-    """Return a SQLite database with pages in which each cell begins one byte after the one before, so that cells
-    overlap.
+    """Return a SQLite database whose pages have overlapping cells: each cell begins one byte after the previous
+    cell.
     """
     content = bytearray(sqlite_database(b"x" * 40))
     page = bytearray(512)

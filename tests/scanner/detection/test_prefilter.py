@@ -1,6 +1,7 @@
-"""The fast scan in the worker's own process finds the same tokens as the engine, or says that a reader is needed.
+"""The fast scan in the worker's own process finds the same tokens as the whole detector, or says that a confined reader
+must read the content.
 
-Ordinary source code needs no reader.
+For ordinary source code, no confined reader is needed.
 """
 
 from __future__ import annotations

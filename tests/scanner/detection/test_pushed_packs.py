@@ -1,4 +1,4 @@
-"""A small pack is scanned in the process that received it, and any other pack in a reader.
+"""A small pack is scanned in the process that received it. Any other pack is scanned in a confined reader.
 
 Both ways find the same tokens, and a flood of invented tokens hides no leak.
 """
@@ -34,7 +34,7 @@ DIGEST = sha256_digest(TOKEN)
 
 
 class Reader(InProcessReader):
-    """A reader that remembers what it was asked for. It fails to read the first packs, as many as `failures` says."""
+    """A reader that keeps the requests that it gets. It fails at the first `failures` requests."""
 
     def __init__(self, failures: int = 0, clock: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(Limits(), clock)
@@ -201,7 +201,7 @@ def test_the_scan_of_a_pack_says_which_wanted_objects_the_pack_contains() -> Non
 
 
 def flooded(files: int = 90, tokens: int = 64) -> bytes:
-    """Return a pack of small files. Together they have more invented tokens than the limit of candidates."""
+    """Return a pack of small files, which together have more invented tokens than the limit of candidates."""
     chance = random.Random(3)
     letters = string.ascii_letters + string.digits
     invented = ["r8_" + "".join(chance.choices(letters, k=37)) for _ in range(files * tokens)]

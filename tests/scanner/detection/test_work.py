@@ -39,13 +39,13 @@ def cost(content: bytes, limits: Limits) -> Meter:
     return meter
 
 
-# Leave out runs of base64. They can contain further runs, so their work grows with each layer of encoding. Only the
-# budget that all layers share limits it, which a test below checks.
+# Leave out runs of base64. A run can contain further runs, so the work grows with each layer of encoding. Only the
+# budget that all layers share limits this work, and a test below checks that budget.
 @pytest.mark.parametrize(
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )
 def test_work_grows_no_faster_than_the_size(needle: Needle) -> None:
-    # Check one of the contents for each needle, in turn, to save time. The same content has the same effect for all
+    # To save time, check only one of the contents for each needle, in turn. A content has the same effect for all
     # needles of a kind.
     for row in rows(needle)[NEEDLES.index(needle) % 9 :: 9]:
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 13, 1 << 15))

@@ -1,4 +1,4 @@
-"""Functions that write a token in every encoding. The tests and the tables in docs/detection.md use them."""
+"""Functions that write a token in every encoding. The tests and the tables in docs/detection.md use these functions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def _cut(joint: bytes, first: int = 1, pieces: int = 2) -> Encoder:
 
 
 def _underscore(written: str) -> Encoder:
-    """Return an encoder that escapes the first underscore or hyphen of a token. `written` is the form of the escape."""
+    """Return an encoder that replaces the first underscore or hyphen of a token by its escape. `written` is the form of
+    the escape.
+    """
 
     def encode(token: bytes, chance: random.Random) -> bytes:
         at = next((at for at, byte in enumerate(token) if byte in b"_-"), 1)
@@ -109,7 +111,7 @@ def _long_nested(token: bytes, chance: random.Random) -> bytes:
 def _compressed_base64(compress: Callable[[bytes], bytes], *, prose: bool = False) -> Encoder:
     """Return an encoder that compresses a text with the token, and encodes the result in base64.
 
-    With `prose`, the text is so long that the compressed bytes do not contain the plain token.
+    If `prose` is true, the text is so long that the compressed bytes do not contain the plain token.
     """
 
     def encode(token: bytes, chance: random.Random) -> bytes:
@@ -363,4 +365,4 @@ NOT_FOUND: dict[str, Encoder] = {
         byte ^ key for byte, key in zip(token, chance.randbytes(len(token)), strict=True)
     ),
 }
-"""Encodings that the detector is known not to find, for the second half of the table."""
+"""Encodings in which the detector does not find a token, for the second half of the table in docs/detection.md."""

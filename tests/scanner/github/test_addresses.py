@@ -1,4 +1,6 @@
-"""An address that a user pastes leads to what it shows, or is refused with one line that says what to enter instead."""
+"""r8scan recognises the owner, repository, commit, push or gist of an address that a user pastes. It refuses any other
+text with one line that says what to enter instead.
+"""
 
 from __future__ import annotations
 

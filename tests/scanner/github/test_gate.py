@@ -1,4 +1,6 @@
-"""Requests obey the limits that GitHub's answers have stated. A failing host gets only one request a minute."""
+"""Requests obey the limits that GitHub's answers have stated. r8scan sends only one request a minute to a failing
+host.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ class Clock:
 
 
 class Memory:
-    """The store of quotas and circuit breakers that two gates share. In the service, it is a table."""
+    """The store of quotas and circuit breakers that two gates share. The service uses a database table instead."""
 
     def __init__(self) -> None:
         self.budgets: dict[tuple[str, str], RateBudget] = {}

@@ -1,5 +1,5 @@
-"""The GraphQL queries are valid by GitHub's published schema, its answers are understood, and each limit is recognised,
-whatever status it comes with.
+"""The GraphQL queries are valid by GitHub's published schema, GitHub's answers are understood, and an answer that
+states a limit is recognised whatever its HTTP status is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A JSON value that Python's parser refuses does not hide the values beside it."""
+"""If Python's parser refuses one value in a JSON body, the other values are still read."""
 
 from __future__ import annotations
 

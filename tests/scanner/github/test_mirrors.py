@@ -36,7 +36,9 @@ def github(silent: str) -> Iterator[GitHub]:
 
 
 def helpers() -> list[psutil.Process]:
-    """Return the git processes that descend from this process. `git clone` starts a helper process for HTTP."""
+    """Return the git processes that descend from this process, including the helper process that `git clone` starts for
+    HTTP.
+    """
     return [child for child in psutil.Process().children(recursive=True) if "git" in child.name()]
 
 

@@ -1,4 +1,4 @@
-"""The rate of requests rises while it is fully used, a refusal halves it, and all workers share it."""
+"""All workers share one rate of requests. The rate rises while it is fully used, and a refusal halves it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Clock:
 
 
 class Memory:
-    """The store of the shared rate. Its clock may be ahead of the process's, like that of a database on another
-    machine.
+    """The store of the rate of requests that all workers share. Its clock may be ahead of the process's clock, as the
+    clock of a database on another machine may be.
     """
 
     def __init__(self, clock: Clock, ahead: float = 0.0) -> None:

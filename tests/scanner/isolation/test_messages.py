@@ -1,5 +1,5 @@
-"""A reader's answer is checked. A reader that an attacker has taken over can lie about its content, and do no other
-harm.
+"""A reader's answer is checked. A reader that an attacker controls can lie about the content that it read, and do no
+other harm.
 """
 
 from __future__ import annotations

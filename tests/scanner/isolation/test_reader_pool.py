@@ -1,4 +1,4 @@
-"""Confined readers find the same tokens as the reader in the process itself.
+"""Readers in confined processes find the same tokens as a reader in the worker's own process.
 
 A reader that hangs is killed and recorded, and does not delay others.
 """
@@ -43,7 +43,7 @@ def pool() -> Iterator[ReaderPool]:
 
 @pytest.fixture
 def own_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderPool]:
-    """Yield a pool for one test, with a short deadline, so that the test can let a reader hang."""
+    """Yield a pool of readers for one test. Its deadline is short, so that the test can let a reader hang."""
     monkeypatch.setattr(reader_pool, "GRACE_SECONDS", 0.3)
     pool = ReaderPool(2, HANGING)
     yield pool
@@ -112,8 +112,8 @@ def test_a_reader_that_gets_no_processor_time_is_not_late(
     answers: list[DeepReading] = []
     thread = threading.Thread(target=lambda: answers.append(own_pool.read(zipped(TEXT + b"."), "b.zip")))
     thread.start()
-    # Wait for three looks at the reader's processor time. One may come before the content is sent. Each later one comes
-    # after the reader's time has passed by the clock.
+    # Wait until the pool has looked three times at the reader's processor time. It looks once before it sends the
+    # content, and then again after each short wait for the answer.
     for _ in range(3):
         assert looked.acquire(timeout=60)
     waiting.resume()
@@ -154,8 +154,8 @@ def test_a_content_that_made_a_reader_hang_is_not_read_again(own_pool: ReaderPoo
     content = zipped(b"never answered")
     detector.scan_bytes(content, "b.zip")
     again = detector.scan_bytes(content, "copy.zip")
-    # The detector remembers that this content made a reader hang. Without that, another reader would have read it and
-    # answered without an error.
+    # The detector remembers that this content made a reader hang, and repeats the recorded result. Otherwise another
+    # reader would have read the content without an error.
     assert again is not None
     assert again.unread == {"reader_deadline": 1}
 

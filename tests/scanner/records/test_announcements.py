@@ -1,4 +1,6 @@
-"""Announcements for gateways: what they contain, and that a gateway that reads on from a cursor misses none."""
+"""Announcements have the documented contents, and a gateway that continues reading at a cursor misses no
+announcement.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def listed(database: Database, after: int | None, **options: Any) -> Announcemen
 
 
 def age(database: Database, seconds: float) -> None:
-    """Date all present announcements this many seconds back."""
+    """Set the times of all existing announcements to this many seconds ago."""
     with database.write() as session:
         session.execute(update(Announcement).values(announced_at=db_now(-seconds)))
 

@@ -1,5 +1,5 @@
-"""The database refuses to change or delete an audit entry. The hash chain reveals a change that bypasses this
-refusal.
+"""The database refuses to change or delete an audit entry. If somebody changes an entry in spite of that, the hash
+chain reveals the change.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Only one worker at a time holds a row. After a worker has died, another one claims its rows."""
+"""Only one worker at a time holds a row. After a worker has died, another worker claims its rows."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ ALLOWED: dict[str, str] = {}
 
 
 def problems(statements: list[str]) -> list[str]:
-    """Return those of the statements that could break the code of the previous version."""
+    """Return the statements that could break the code of the previous version."""
     found = []
     for statement in statements:
         # The previous version does not use a new table, so constraints in the definition of one are allowed.

@@ -1,5 +1,5 @@
-"""The outbox notifies many owners with few statements, each owner once, even if other workers write or send
-meanwhile.
+"""Mails to many owners are queued with few SQL statements. Each owner is notified once, even if other workers write or
+send meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def owner(number: int, incident_id: uuid.UUID, occasion: Occasion = Occasion.DIS
 
 
 def told(database: Database) -> dict[str, int]:
-    """Return by recipient how many incidents the mails to this recipient report, in total."""
+    """Return for each recipient how many incidents the mails to this recipient report in total."""
     with database.read() as session:
         rows = session.execute(
             select(Notification.recipient, func.count(NotificationSubject.id))

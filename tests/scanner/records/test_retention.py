@@ -44,7 +44,7 @@ def count(database: Database, model: type) -> int:
 
 
 def age(database: Database, *ids: uuid.UUID) -> None:
-    """Date these incidents, their places and their mails 800 days back."""
+    """Set the times of these incidents, their places and their mails to 800 days ago."""
     with database.write() as session:
         session.execute(update(Incident).where(Incident.id.in_(ids)).values(detected_at=db_now(OLD)))
         session.execute(update(Exposure).where(Exposure.incident_id.in_(ids)).values(seen_at=db_now(OLD)))
@@ -128,7 +128,7 @@ def test_old_audit_entries_are_deleted_and_recent_ones_kept(
 
 
 def record_old(database: Database, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Record `count` audit entries, dated 800 days back."""
+    """Record `count` audit entries with a date 800 days ago."""
     with monkeypatch.context() as patch:
         patch.setattr(audit, "db_now", lambda: db_now(OLD))
         with database.write() as session:
@@ -136,7 +136,9 @@ def record_old(database: Database, monkeypatch: pytest.MonkeyPatch, count: int) 
 
 
 def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
-    """Create an account with a token, an incident, and rows about it in every table. Return the incident's id."""
+    """Create an account with a token and an incident, and rows about the incident in every table. Return the incident's
+    id.
+    """
     digest = hashlib.sha256(name.encode()).hexdigest()
     with database.write() as session:
         account = Account(name=name, created_at=db_now())

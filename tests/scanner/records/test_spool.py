@@ -1,4 +1,6 @@
-"""Spooled entries wait in files while the database is unavailable, and are committed afterwards."""
+"""Entries that cannot be written because the database is unavailable wait in files (the spool), and are committed
+afterwards.
+"""
 
 from __future__ import annotations
 

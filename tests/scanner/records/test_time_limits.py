@@ -1,6 +1,6 @@
 """A lease is renewed only up to the time limit of its work.
 
-Work that exceeds the limit is recorded, and retried a limited number of times.
+When work exceeds the limit, this is recorded, and the work is retried a limited number of times.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 
 def hang_until_stopped(database: Database) -> jobs.ClaimedJob:
-    """Claim the next job, and hold it until its lease is lost. This simulates work that hangs but notices the stop."""
+    """Claim the next job, and hold it until its lease is lost. This simulates work that hangs and stops when the lease
+    is lost.
+    """
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     with jobs.keep_renewed(database, job) as keeping:
@@ -70,10 +72,9 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_visibly_fail
 
 
 def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) -> None:
-    """After a job has exceeded its time limit, its `failures` show that one attempt is left, however many failures it
-    had.
+    """Exceeding the time limit counts as a failure, but never as the failure at which r8scan gives the job up.
 
-    The last attempt sees this, and skips the job's optional step.
+    So the last attempt can see in `failures` that it is the last one, and skip the job's optional step.
     """
     job_id = queue(database)
     with database.write() as session:

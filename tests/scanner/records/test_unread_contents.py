@@ -1,4 +1,4 @@
-"""Contents that could not be read are recorded by name, up to a number and for a limited time."""
+"""The names of contents that could not be read are recorded, up to a maximum number and for a limited time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Helpers for tests of responses with a store behind HTTP: a client that fails on request, a candidate, and the
-rows.
+"""Helpers for tests of responses with a store behind HTTP: a client that fails on request, a candidate, and functions
+that read the incidents and mails or make rows due.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DIGEST = "a" * 64
 
 
 class Away(HttpStore):
-    """A client of the store. The calls whose names are in `away` fail as if the store was unavailable."""
+    """A client of the token store. The calls whose names are in `away` fail as if the store were unavailable."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)

@@ -78,7 +78,9 @@ def enable(database: Database, token: str, reason: str = "a mistake of ours") ->
 
 
 def decide(database: Database, step: Callable[[Session, Incident], object], at: int = -1) -> None:
-    """Run an operator's action on an incident, in its own transaction. `at` is the incident's index, oldest first."""
+    """Run an operator's action on an incident, in its own transaction. `at` is the index of the incident in the list of
+    all incidents, oldest first.
+    """
     with database.write() as session:
         rows = list(session.execute(select(Incident).order_by(Incident.detected_at)).scalars())
         step(session, rows[at])

@@ -1,5 +1,5 @@
-"""Responses with a store behind HTTP: outages lose nothing, several workers disable a token once, and a token that its
-owner has disabled is not reported as disabled by r8scan.
+"""Responses with a store behind HTTP: an outage loses no token, several workers disable a token only once, and r8scan
+does not claim to have disabled a token that its owner disabled.
 """
 
 from __future__ import annotations

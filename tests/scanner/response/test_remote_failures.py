@@ -70,7 +70,7 @@ def test_an_unavailable_store_is_asked_once_and_not_for_every_token(
 
 
 class Failing(HttpStore):
-    """A client of the store. After it has disabled a token in `failures`, it raises that token's exception."""
+    """A client of the token store. After it has disabled a token in `failures`, it raises that token's exception."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)
@@ -92,7 +92,7 @@ def test_one_failing_disable_does_not_affect_others_and_is_attributed_to_r8scan_
         reference.add(digest, recipients=(f"owner{number}@example.com",))
     store = Failing(reference.url, "the-secret")
     policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=(Channel.STREAM,))
-    # Do not let the first incident fail, because it is always processed alone before the others.
+    # Let later incidents fail, because the first incident is always processed alone before the others.
     store.failures = {digests[7]: failure, digests[20]: failure}
     found = [
         Candidate(digest, "r8_Ab1…xyz9", Place("file", url="https://github.com/a/b", path="a")) for digest in digests

@@ -1,4 +1,6 @@
-"""The response to a leaked token: what r8scan does with the token, the incident and the mails, and how often."""
+"""The response to a leaked token: r8scan disables a live token once, records one incident with each place, and notifies
+each recipient once.
+"""
 
 from __future__ import annotations
 
@@ -336,7 +338,7 @@ def test_an_owner_is_notified_of_a_token_disabled_before_only_if_the_setting_ask
 
 
 def test_many_tokens_need_hardly_more_statements_than_one(database: Database, fresh_token: Callable[[], str]) -> None:
-    """Ten thousand tokens are processed in batches. So 60 tokens need hardly more statements than one."""
+    """r8scan processes tokens in batches. So 60 tokens need hardly more SQL statements than one token."""
 
     def statements(tokens: list[str]) -> int:
         for token in tokens:

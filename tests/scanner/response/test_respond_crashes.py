@@ -72,7 +72,9 @@ class Remote:
 def make_policy(
     request: pytest.FixtureRequest, database: Database
 ) -> Iterator[Callable[[Injected], tuple[Policy, ReferenceStore | None]]]:
-    """Return a function that empties the tables and makes a policy, with the SQL store or with a store behind HTTP."""
+    """Yield a function that empties the tables and makes a policy with the SQL store or with a store behind HTTP. The
+    function also returns the store behind HTTP, or None.
+    """
     from scanner.tokens.http import HttpStore
 
     reference = ReferenceStore("the-secret")
@@ -109,8 +111,8 @@ def make_policy(
 
 
 def known(policy: Policy) -> tuple[str, ...]:
-    """Return the digests to find: two with the SQL store, and only one with the HTTP store, because each further call
-    of that store adds two crash points.
+    """Return the digests that the test finds: two with the SQL store, and only one with the HTTP store, because each
+    further call of the HTTP store adds two crash points.
     """
     return DIGESTS if policy.access is TRANSACTIONAL else DIGESTS[:1]
 
@@ -143,7 +145,7 @@ def report(database: Database, policy: Policy) -> None:
 
 
 def recover_report(database: Database, policy: Policy) -> None:
-    """Recover from a crash during a report: end all leases, report again as a caller without an answer would, and
+    """Recover from a crash during a report: end all leases, repeat the report as a caller does that got no answer, and
     process due rows as the sweeper does.
     """
     with database.write() as session:
@@ -157,8 +159,8 @@ def recover_report(database: Database, policy: Policy) -> None:
 def assert_all_is_well(database: Database, reference: ReferenceStore | None, *, with_places: bool = True) -> None:
     """Assert that each token is disabled, and that its incident was mailed and announced once.
 
-    With `with_places`, each token must have two exposures, and the unknown token two sightings. Otherwise, there are
-    none.
+    If `with_places` is true, each token must have two exposures, and the unknown token two sightings. Otherwise, there
+    must be no exposures and sightings.
     """
     with database.read() as session:
         incidents = session.execute(select(Incident)).scalars().all()

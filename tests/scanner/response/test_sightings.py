@@ -1,5 +1,5 @@
-"""The number of sightings is limited. Beyond the limit, the least likely ones are deleted first, and unchecked ones
-last.
+"""The number of sightings is limited. Beyond the limit, r8scan first deletes the sightings that are least likely to be
+tokens. Unchecked sightings, about which the token store has not been asked, are deleted last.
 """
 
 from __future__ import annotations

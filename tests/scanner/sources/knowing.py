@@ -44,7 +44,7 @@ def state_of(database: Database, source: str) -> SourceState:
 
 
 def make_due(database: Database) -> None:
-    """Let every job and every source be claimed now: end their waiting times and leases."""
+    """Make every job and every source due now: end their backoffs and leases."""
     with database.write() as session:
         session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
         session.execute(update(SourceState).values(next_poll_at=db_now(), leased_until=None))

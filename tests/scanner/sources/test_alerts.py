@@ -1,6 +1,6 @@
 """The records of an alert are handled independently of each other.
 
-Each token becomes a digest at once. The label that r8scan returns for it is correct, or is left out.
+Each token becomes a digest at once. The label that r8scan returns for a token is correct, or is left out.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ Make = Callable[..., Workplace]
 
 
 class Service:
-    """The functions of all sources, called with one database. Each request and response is compared with GitHub's
-    description.
+    """Calls the functions of all sources, always with the same database. The client compares each request and response
+    with GitHub's description.
     """
 
     def __init__(self, folder: Path, sandbox: SandboxGitHub, description: Description) -> None:

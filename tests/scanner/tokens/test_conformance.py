@@ -47,7 +47,7 @@ def later(count: Iterator[int]) -> dict[str, str]:
 
 
 def broken(name: str) -> dict[str, Callable[..., Any]]:
-    """Return methods for the reference store that break one rule. `name` says how."""
+    """Return methods for the reference store that break one rule of the contract. `name` says how they break it."""
     record = {**GOOD, "digest": DIGEST}
     done = {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": "mine"}
     count = iter(range(100))
@@ -104,7 +104,7 @@ def behind_tls(authority: Authority) -> Iterator[tuple[ReferenceStore, ssl.SSLCo
     server, client = authority.issue("server"), authority.issue("client")
     reference_store = ReferenceStore("")
     reference_store.add(DIGEST)
-    reference_store.accepts = lambda authorization: True  # type: ignore[method-assign]  # the handshake has decided
+    reference_store.accepts = lambda authorization: True  # type: ignore[method-assign]  # the TLS handshake checks the client
     with_ours = tls_context(client.cert_file, client.key_file, authority.file)
     without = tls_context(None, None, authority.file)
     assert with_ours is not None

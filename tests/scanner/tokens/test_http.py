@@ -1,4 +1,5 @@
-"""The client of a store behind HTTP uses an answer as the contract says. Otherwise the store counts as unavailable.
+"""The client of a store behind HTTP uses only answers that keep the contract. After any other answer, the store counts
+as unavailable.
 
 A failure never becomes "unknown token".
 """

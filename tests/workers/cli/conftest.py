@@ -18,7 +18,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def r8scan(tmp_path: Path) -> Run:
     """Return a function that runs `r8scan` with these arguments, and returns the completed process.
 
-    `env` adds variables, `stdin` is the input, and with `installed` the function runs the installed script.
+    `env` adds environment variables, and `stdin` is the standard input. If `installed` is true, the function runs the
+    installed script.
     """
 
     def run(

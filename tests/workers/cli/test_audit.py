@@ -1,4 +1,4 @@
-"""The exit status of `r8scan audit verify` says whether the audit was changed."""
+"""The exit status of `r8scan audit verify` says whether somebody has changed the audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`r8scan canary` plants a canary, shows where it is, and explains why a way of planting is switched off."""
+"""`r8scan canary` plants a canary (a token without an owner), shows where it is, and explains why a way of planting is
+switched off.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`r8scan console` manages the people who may sign in. No password is on a command line or in an output."""
+"""`r8scan console` manages the people who may sign in. No password appears on a command line or in an output."""
 
 from __future__ import annotations
 

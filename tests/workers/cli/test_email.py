@@ -1,4 +1,4 @@
-"""`r8scan email` previews every kind of mail, checks an operator's templates, and reads bounces."""
+"""`r8scan email` shows a preview of every kind of mail, checks an operator's templates, and reads bounces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C ends the display of a job but not the job, and the command prints how to show it again."""
+"""Ctrl-C ends the display of a job but not the job. The command then prints how to show the job again."""
 
 from __future__ import annotations
 

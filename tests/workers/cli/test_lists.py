@@ -1,4 +1,6 @@
-"""Lists find what an operator asks for, say what they leave out, and fit the width of the terminal."""
+"""The list commands find the rows that an operator asks for, say how many rows they leave out, and fit the width of the
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,8 @@ NO_TABLES = "the database has no tables yet: run r8scan db upgrade"
 
 @pytest.fixture
 def leaked(r8scan: Run, tmp_path: Path) -> Run:
-    """Leak five tokens of two accounts in two repositories, the last one five days ago. Return the function that runs
-    r8scan.
+    """Leak five tokens of two accounts in two repositories. The incident of the last token is five days old. Return the
+    function that runs `r8scan`.
     """
     assert r8scan("db", "upgrade").returncode == 0
     assert r8scan("tokens", "list").stdout == "No tokens yet: r8scan tokens import FILE\n"

@@ -1,4 +1,4 @@
-"""A command that only reads creates no database: in a wrong folder it says which one it looked for."""
+"""A command that only reads creates no database. In a wrong folder, the command says which database it looked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output of commands cannot control a terminal, even if the names in it are hostile."""
+"""The output of commands cannot control a terminal, even if it contains hostile names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`r8scan scan` finds tokens in files, folders, streams and histories, reports what it has read, and prints no
+"""`r8scan scan` finds tokens in files, folders, streams and histories, reports how much it has read, and prints no
 token.
 """
 

@@ -40,7 +40,7 @@ def digest(token: str) -> str:
 
 
 def repository(path: Path, token: str) -> Workplace:
-    """Return a work tree whose history contains the token. Its newest files do not contain it."""
+    """Return a work tree whose history contains the token. The newest files do not contain the token."""
     work = Workplace(path, "nowhere")
     work.start()
     work.write("src/a.txt", token)

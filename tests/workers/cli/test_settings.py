@@ -1,6 +1,6 @@
 """`r8scan settings` shows the settings in effect and where each comes from, without secrets.
 
-A misspelt setting ends the command.
+If a setting is misspelt, the command ends with an error.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def test_a_store_with_mutual_tls_passes_its_check(r8scan: Run, tmp_path: Path) -
     server, client_certificate = authority.issue("server"), authority.issue("client")
     store = ReferenceStore("")
     store.add("a" * 64)
-    store.accepts = lambda authorization: True  # type: ignore[method-assign]  # the handshake has decided
+    store.accepts = lambda authorization: True  # type: ignore[method-assign]  # the TLS handshake checks the client
     env = {
         "R8SCAN_TOKEN_STORE_CERT_FILE": str(client_certificate.cert_file),
         "R8SCAN_TOKEN_STORE_KEY_FILE": str(client_certificate.key_file),

@@ -1,4 +1,4 @@
-"""Tables and sentences have words for the values of the database, which JSON shows as they are."""
+"""Tables and sentences show the values of the database in words. JSON shows the values unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wrong command line is one line that says what is wrong and where to read more, with exit status 2."""
+"""A wrong command line leads to exit status 2 and to one line that says what is wrong and where to read more."""
 
 from __future__ import annotations
 

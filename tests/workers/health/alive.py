@@ -19,11 +19,11 @@ def process(role: str, pid: int = 1, *, host: str = HOST, version: str = __versi
 
 
 def seen(session: Session, *roles: str, silent_seconds: float = 0, age_seconds: float = 900, pid: int = 1) -> None:
-    """Write a heartbeat of one process of each of these roles, or of each role there is.
+    """Write a heartbeat of one process of each of these roles.
 
     Args:
         session: A writing transaction.
-        roles: The roles. If there are none, all roles.
+        roles: The roles. If none is given, all roles.
         silent_seconds: The seconds since the processes were last active.
         age_seconds: The seconds since the processes were started.
         pid: The process id that the heartbeats state.

@@ -1,4 +1,6 @@
-"""The operator gets one summary of the incidents a day, on every channel, and none after a day without one."""
+"""The operator gets one summary of the incidents a day, on every channel, and no summary after a day without
+incidents.
+"""
 
 from __future__ import annotations
 

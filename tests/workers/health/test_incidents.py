@@ -1,4 +1,4 @@
-"""The statistics of the time until a token is disabled are exact, for few incidents as well."""
+"""The statistics of the time until a token is disabled are exact, even for few incidents."""
 
 from __future__ import annotations
 

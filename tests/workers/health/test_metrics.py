@@ -1,4 +1,4 @@
-"""The metrics show the same values as the status.
+"""The metrics for Prometheus show the same values as the status.
 
 The documentation, the alert rules and the dashboard name only metrics that exist.
 """

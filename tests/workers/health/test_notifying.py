@@ -1,5 +1,5 @@
-"""The operator is notified once about a problem that lasts, at once about a decision that waits, and once when a
-problem is over.
+"""The operator is notified once about a lasting problem, immediately about a decision that waits for the operator, and
+once when a problem is over.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ def channel() -> Recorder:
 
 @pytest.fixture
 def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
-    """Return a function that lets `later` seconds pass, and then looks for problems and finds the given problems.
+    """Return a function that lets `later` seconds pass. It then runs the search for problems, which finds the given
+    problems.
 
-    It returns the messages that were sent, each as the problem's kind and name.
+    The function returns the messages that were sent, each as the kind and the name of the problem.
     """
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:

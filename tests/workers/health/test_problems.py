@@ -1,4 +1,4 @@
-"""Each kind of problem has a section in the documentation, and a problem keeps its key while its words change."""
+"""Each kind of problem has a section in the documentation, and a problem keeps its key even when its text changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status names a process that is gone, hangs or takes no messages, and states the true cause.
+"""The status names a process that has ended, hangs or takes no messages, and states the true cause.
 
 The problem ends when the process is back.
 """

@@ -1,5 +1,5 @@
-"""One of the processes writes a summary into the log once a minute. The same process also logs what operators did by
-commands, because commands have no log.
+"""One of the processes writes a summary into the log once a minute. The same process also logs the actions of operators
+by commands, because commands have no log.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The first line of the status says that the service works only if its workers run. Otherwise it names the cause."""
+"""The first line of the status says that the service works, but only while its workers run. Otherwise the line names
+the cause.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ def service(*silent: str, silent_seconds: float = 45.0, without: str = "") -> Ov
     """Return the state of a service with two sources and one process of each role.
 
     Args:
-        silent: Roles whose processes have sent no heartbeat for `silent_seconds`.
-        silent_seconds: The seconds since their last heartbeat.
+        silent: Roles whose processes have sent no heartbeat for `silent_seconds` seconds.
+        silent_seconds: The seconds since the last heartbeat of the silent roles.
         without: A role that has no process.
     """
     found = Overview(NOW, Configuration("disable", "smtp x", "own tables", ("gists", "public_events")))

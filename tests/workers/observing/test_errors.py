@@ -1,4 +1,6 @@
-"""Errors are sent to Sentry without tokens, local variables and secrets. A real HTTP server receives them."""
+"""Errors are sent to Sentry without tokens, local variables and secrets. In the tests, a real HTTP server receives the
+errors.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The sandbox causes leaks of every kind, from its page and from its terminal, and shows how the service responded to
-each.
+"""A user of the sandbox can cause leaks of every kind, on its page and in its terminal. The sandbox shows how the
+service responded to each.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ ROUTE = "/github/secret-scanning"
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Yield a function that serves routes on loopback and returns a client of this server."""
+    """Yield a function that serves the given routes on loopback and returns a client of this server."""
     with ExitStack() as stack:
         yield lambda routes: stack.enter_context(_client(routes))
 
@@ -66,7 +66,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
-    """Return a client of `r8scan serve`, which runs in its own process."""
+    """Return a client of a running `r8scan serve`."""
     return server_process[0]
 
 

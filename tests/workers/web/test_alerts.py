@@ -1,5 +1,5 @@
-"""The endpoint for GitHub's alerts: an alert that GitHub has signed disables its token, and every other request is
-refused.
+"""The endpoint for GitHub's alerts: an alert that GitHub has signed disables the token that it names, and every other
+request is refused.
 """
 
 from __future__ import annotations

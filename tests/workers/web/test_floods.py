@@ -28,7 +28,9 @@ HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture
 def connect(server: httpx.Client) -> Iterator[Connect]:
-    """Yield a function that opens a connection to the server from a loopback address and sends these bytes."""
+    """Yield a function that opens a connection to the server from the given loopback address and sends the given
+    bytes.
+    """
     with ExitStack() as stack:
 
         def opened(sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
@@ -41,8 +43,8 @@ def connect(server: httpx.Client) -> Iterator[Connect]:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Wait until the server sends bytes or closes the connection. Return whether it closed the connection without an
-    answer.
+    """Wait until the server sends bytes or closes the connection. Return whether the server closed the connection
+    without an answer.
     """
     try:
         return connection.recv(1000) == b""
@@ -150,9 +152,9 @@ def test_large_unsigned_bodies_take_no_memory(
 
 
 def hang() -> str:
-    """Return an address that contains a SQLite file, in gzip and base64.
+    """Return an address that contains a SQLite file, compressed with gzip and encoded in base64.
 
-    A generated column of the file would take a decoder for ever.
+    A decoder that computes a generated column of the file would never end.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t(a)")

@@ -29,8 +29,8 @@ class Clock:
 
 
 class Visitors:
-    """Clients that open connections in a connection table. `closed` has the names of those whose connection was
-    closed.
+    """Clients with connections in the server's connection table. `closed` has the names of the clients whose connection
+    was closed.
     """
 
     def __init__(self, table: ConnectionTable) -> None:

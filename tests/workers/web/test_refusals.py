@@ -1,5 +1,5 @@
-"""A refused request is a line in the security log. A flood of them leads to a limited number of lines, which count all
-requests.
+"""A refused request is recorded as a line of the security log. A flood of refused requests leads to a limited number of
+lines, which together count every request.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Streams inside files of an unknown format are accepted only if they decode well, and wrong guesses are not counted as
-damage.
+"""Streams inside files of an unknown format are accepted only if they decompress well. Bytes that only look like a
+stream are not counted as damage.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def test_a_compound_file_with_one_repeated_sector_costs_no_more_than_its_size() 
 
 
 CONSTANTS = b"\x7fELF\0\x04WEBP\x04WAVE\x04PK\x03\x04\x03xl/\0\0\0\x04&^[ \\t\\f]*#.*?coding[:=]" + bytes(64)
-"""What a program that recognises files holds: the magic number of zip as a constant between others."""
+"""A part of a program that recognises file formats. It has the magic number of zip among other constants."""
 
 
 def test_the_magic_number_of_zip_as_a_constant_hides_no_stream_and_is_not_counted() -> None:
@@ -113,7 +113,9 @@ def test_machine_code_that_compares_with_a_magic_number_is_not_counted(code: byt
 
 
 def test_a_stream_that_inflates_to_numbers_by_chance_is_no_damage() -> None:
-    """A stored block of zeros, as in a table of a font, then bytes that are no block."""
+    """The input is a stored deflate block of zeros, as a font's table may have it, and bytes after it that are no
+    deflate block.
+    """
     table = b"x\x01\0\0\x40\xff\xbf" + bytes(0x4000) + b"\xff" * 100
     assert scanned(b"\0\1\0\0" + bytes(50) + table).unread == {}
 

@@ -28,7 +28,7 @@ def named_delta(base: bytes, result: bytes) -> bytes:
 
 
 def steps(count: int) -> int:
-    """Return how many steps the reader counts for a chain of `count` objects whose deltas precede their bases."""
+    """Return how many steps the pack reader counts for a chain of `count` objects whose deltas precede their bases."""
     contents = [b"%08d" % number for number in range(count)]
     entries = [named_delta(before, after) for before, after in itertools.pairwise(contents)]
     content = pack_of([*reversed(entries), plain("blob", contents[0])])

@@ -1,5 +1,5 @@
-"""Every container is recognised by its content, unread parts are counted, and a decompression bomb costs no more than
-the limits allow.
+"""Every container is recognised by its content, unread parts are counted, and a decompression bomb uses no more time
+and memory than the limits allow.
 """
 
 from __future__ import annotations

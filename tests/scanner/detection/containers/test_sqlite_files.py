@@ -97,7 +97,7 @@ def test_a_database_with_a_pointer_map_is_not_called_damaged() -> None:
 
 
 def test_reserved_space_at_the_end_of_pages_is_not_read() -> None:
-    # No statement of SQLite reserves space at the end of pages, so set the byte of the header that does.
+    # No SQL statement reserves space at the end of pages, so set the byte of the header that says how much is reserved.
     content = bytearray(database("CREATE TABLE t (a)"))
     content[20] = 32
     assert members(bytes(content)) == []
@@ -128,7 +128,7 @@ def test_a_truncated_database_is_read_up_to_its_end_and_counted() -> None:
 
 
 def _a_loop(content: bytearray) -> None:
-    # Make the root page its own right child.
+    # Write the number of the root page as its own rightmost child.
     content[512 + 8 : 512 + 12] = (2).to_bytes(4, "big")
 
 

@@ -1,4 +1,6 @@
-"""Compressed streams in hexadecimal digits are accepted by proof, and redaction withholds them unopened."""
+"""Compressed streams written in hexadecimal digits are read only if they decompress well. Redaction replaces such
+streams without decompressing them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Dumps of characters and of octal, decimal and binary numbers are decoded from their beginning."""
+"""Dumps that show bytes as characters or as octal, decimal or binary numbers are decoded, wherever in a line a token
+begins.
+"""
 
 from __future__ import annotations
 

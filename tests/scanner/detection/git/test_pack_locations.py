@@ -29,7 +29,7 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return a list to which the content of each parsed tree is appended. A tree that is parsed twice is in it
+    """Return a list to which the content of each parsed tree is appended. A tree that is parsed twice is in the list
     twice.
     """
     seen: list[bytes] = []

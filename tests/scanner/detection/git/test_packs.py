@@ -84,7 +84,9 @@ def read(pack: bytes, limits: PackLimits = LIMITS) -> Read:
 
 @st.composite
 def packs(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
-    """Draw a pack with deltas of both kinds, and the contents of its objects by id. A delta may precede its base."""
+    """Draw a pack with deltas that name their base by its id or by its offset, and the contents of its objects by id. A
+    delta may precede its base.
+    """
     contents = draw(st.lists(st.binary(max_size=400), min_size=1, max_size=8, unique=True))
     entries: list[bytes] = []
     objects: dict[str, bytes] = {}

@@ -1,5 +1,5 @@
-"""A hostile repository cannot keep the reader busy for hours by its deltas, and objects that depend on one base cannot
-use up the budget of the others.
+"""A hostile repository cannot keep the reader busy for hours with its deltas. Objects that depend on one base cannot
+use up the budget of other objects.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIZE, DELTAS = 1 << 20, 60
 def bomb(tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
     """Return a repository of a few kilobytes whose deltas make 60 MB, and the digest of a token in it.
 
-    The budget of a history is set to about 20 MB.
+    Set the budget of a history to about 20 MB.
     """
     monkeypatch.setattr(history_budget, "MIN_BUDGET", 20 << 20)
     monkeypatch.setattr(history_budget, "BUDGET_PER_BYTE", 1)

@@ -23,8 +23,8 @@ PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for f
 
 @pytest.fixture(autouse=True)
 def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for places in the test's process instead of a separate one, so that tests can change limits and count
-    reads.
+    """Search for places in the test's own process instead of a separate process, so that tests can change limits and
+    count reads.
     """
     monkeypatch.setattr(history, "locate", object_places.locate)
 
@@ -37,7 +37,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which each object's id is appended when it is read to find places."""
+    """Return a list of the ids of the objects that are read to find places. Each read appends the object's id."""
     ids: list[str] = []
     real = _Objects.read
 
@@ -157,7 +157,7 @@ print(walk._entries_of(b"00000 x\\0" * 400_000)[:0])
 
 
 def test_a_damaged_tree_costs_linear_time_and_keeps_the_entries_before_the_damage() -> None:
-    # If the work grew with the square of the size, it would take half an hour, and the limit of 20 CPU seconds would
-    # end it.
+    # The process has a limit of 20 CPU seconds. If the work grew with the square of the size, it would take half an
+    # hour.
     run = subprocess.run([sys.executable, "-c", PARSING], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == [f"[(b'leak', {bytes(range(20))!r}, False)] False", "[]"]

@@ -1,6 +1,6 @@
 """A separate process finds the places of objects.
 
-It can only read files, it is killed at the deadline, and its answer is checked.
+The process can only read files, it is killed at the deadline, and its answer is checked.
 """
 
 from __future__ import annotations

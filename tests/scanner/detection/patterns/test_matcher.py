@@ -99,7 +99,9 @@ def test_a_crowded_window_lists_few_hits(name: str) -> None:
 
 
 def test_millions_of_prefixes_cost_little_memory() -> None:
-    all_findings(b"r8_", "a", Meter(Limits(), 3))  # the first call compiles the patterns, which takes memory of its own
+    all_findings(
+        b"r8_", "a", Meter(Limits(), 3)
+    )  # the first call compiles the patterns, and this memory must not count
     content = b"r8_" * (1 << 20)
     meter = Meter(Limits(), len(content))
     tracemalloc.start()
@@ -111,7 +113,7 @@ def test_millions_of_prefixes_cost_little_memory() -> None:
 
 
 class _CountedPattern:
-    """A pattern that counts in `asked` how often the engine tries to match it."""
+    """A pattern that counts the calls of its `match` in `asked`."""
 
     def __init__(self, pattern: regex.Pattern[bytes]) -> None:
         self._pattern = pattern

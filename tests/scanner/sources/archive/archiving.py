@@ -1,4 +1,4 @@
-"""Helpers for tests of the event archive: events, archive files, and a database that reads them."""
+"""Helpers for tests of the event archive: events, archive files, and a class that publishes and reads these files."""
 
 from __future__ import annotations
 

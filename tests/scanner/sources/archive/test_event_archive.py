@@ -1,5 +1,5 @@
-"""The archive source queues events that the polls missed, each once and with the lowest priority, and resumes where it
-stopped.
+"""The archive source queues the events that the polls missed, each once and with the lowest priority. It resumes where
+it stopped.
 """
 
 from __future__ import annotations
@@ -96,15 +96,15 @@ def test_a_file_is_fetched_again_only_when_the_queue_has_enough_room(
     reading: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 25)
-    reading.settings = reading.settings.model_copy(
-        update={"queue_max_pushes": 1000}
-    )  # at a limit of 40 jobs, reading stops above 20 and resumes below 11
+    # The limit of 1,000 pushes corresponds to 40 jobs. The source stops reading above 20 waiting jobs, and resumes
+    # below 11.
+    reading.settings = reading.settings.model_copy(update={"queue_max_pushes": 1000})
     route = reading.publish(HOUR, packed(*(push(number) for number in range(1, 1001))))
     reading.queue(HOUR)
     reading.work()
     assert (route.call_count, len(jobs_of(reading.database, "pushes"))) == (1, 21)
     while reading.hour().state != "done":
-        # Finish one page of pushes before each attempt, so that the queue empties slowly.
+        # Finish one job of pushes before each attempt, so that the queue becomes empty slowly.
         with reading.database.write() as session:
             first = session.execute(select(ScanJob.id).where(ScanJob.kind == JobKind.PUSHES, ScanJob.state == "queued"))
             session.execute(update(ScanJob).where(ScanJob.id == first.scalars().first()).values(state="done"))

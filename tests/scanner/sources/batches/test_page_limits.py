@@ -1,5 +1,5 @@
-"""A hostile item does not harm the other items of its page: a page with an item that hangs is split, and all documents
-of a push share one budget.
+"""A hostile item does not harm the other items of its page. If an item hangs, its page is split. All documents of a
+push share one budget.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def push_of(repository: str, before: str = "a" * 40, head: str = "b" * 40, repos
 
 @pytest.fixture
 def scan(database: Database, client: GitHub, tmp_path: Path) -> Callable[[], bool]:
-    """Return a function that runs the next job of pushes. The function returns False if there is none."""
+    """Return a function that runs the next job of pushes. The function returns False if there is no such job."""
 
     def once() -> bool:
         response = push_scan.scan_next(

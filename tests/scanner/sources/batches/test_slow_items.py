@@ -57,7 +57,7 @@ class SlowReader:
 
 
 class Worker:
-    """The worker's functions, called with one database, one client and the slow reader."""
+    """Calls the functions of the worker in the test, always with the same database, client and slow reader."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database = database

@@ -1,5 +1,5 @@
-"""A canary, a token that r8scan plants itself, is disabled in the same way as a leak. It notifies nobody, counts as no
-incident, and leaves no raw token.
+"""A canary, a token that r8scan plants itself, is disabled in the same way as a leaked token. Nobody is notified about
+it, it is no incident, and no raw token is stored.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 @dataclass
 class Bench:
-    """The functions of the service's processes, called in the test's own thread: poll, scan, respond, and plant
+    """Calls the functions of the service's processes in the test's own thread: poll, scan, respond, and plant
     canaries.
     """
 
@@ -101,7 +101,7 @@ class Bench:
                 canary.slot -= int(timedelta(**by).total_seconds()) // planting.SLOT_SECONDS
 
     def state(self, *, running: timedelta = timedelta(0)) -> health.CanariesState:
-        """Return what the status of a service that has run for this time says about canaries."""
+        """Return the state of the canaries in the status of a service that has run for this time."""
         with self.database.read() as session:
             now = session.execute(select(db_now())).scalar_one()
             return health.read(session, self.settings, now, now - running)
@@ -194,7 +194,7 @@ def test_a_canary_that_the_store_no_longer_has_live_is_no_success(bench: Bench) 
 @on_sqlite
 def test_after_a_kill_the_same_canary_token_is_made_again_and_no_second_one(bench: Bench) -> None:
     planting.plant_due(bench)
-    texts.events(bench.database, bench.policy, bench.detector.digester)  # then the process is killed
+    texts.events(bench.database, bench.policy, bench.detector.digester)  # the process is killed after this call
     bench.poll()
     bench.poll()  # the canary now waits for its look-up, and no second one is made
     bench.respond()
@@ -286,7 +286,7 @@ def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
 
 
 def token_of(bench: Bench, sandbox: SandboxGitHub) -> str:
-    """Plant a canary in the gist. Return its token, read from the gist's public content."""
+    """Plant a canary in a gist. Return its token, read from the gist's public content."""
     assert CanaryWay.GIST in planting.plant_due(bench)
     return sandbox.gists[0].files["canary.txt"].decode().partition("TOKEN=")[2].strip()
 
@@ -308,7 +308,7 @@ def test_a_report_of_a_canary_ends_the_canary_and_mails_nobody(
     published: Bench, sandbox: SandboxGitHub, url: str
 ) -> None:
     token = token_of(published, sandbox)
-    # Allow no disables in this minute. A report of any other token would then be held.
+    # Set the disable quota to zero, so that a report of any other token would be held.
     settled = settle(
         published.database,
         reports.record(published.database, [reported(token, url=url)]),

@@ -1,6 +1,6 @@
 """Code search finds leaks that the timeline never showed, and records the line of each leak.
 
-It reads each blob once, and no answer of GitHub makes it fail.
+The source reads each blob once, and no answer of GitHub makes it fail.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
 
 
 class Search:
-    """The functions of the code search source, called with one database."""
+    """Calls the functions of the code search source, always with the same database."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database, self.client, self.folder = database, client, folder

@@ -1,5 +1,5 @@
-"""A round of code search, which splits the results by file size, sees every result that GitHub shows and comes to an
-end.
+"""A round of code search reads all results of its queries, split by file size. Each round sees every result that GitHub
+shows, and comes to an end.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from scanner.sources.code_search.rounds import (
 
 
 def walk(index: Sequence[int], queries: int = 1, most: int = 100_000) -> tuple[Round, set[int], int]:
-    """Run a round to its end against an index, with answers like GitHub's.
+    """Run a round of code search to its end. Answer its requests as GitHub would with this index.
 
     Args:
-        index: The size in bytes of each file that matches.
+        index: The size in bytes of each file that matches the queries.
         queries: How many queries the round has.
         most: The number of requests at which the test fails.
 

@@ -219,9 +219,9 @@ def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(source: Gis
 
 
 def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
-    """Make a list of gists with this many pages, and a poll that fails at the page with number `failing`.
+    """Make a list of gists with this many pages, and poll it so that the poll fails at page `failing`.
 
-    Return a function that adds ten gists and makes the next poll fail at the same page.
+    Return a function that adds ten gists and polls again, so that the poll fails at the same page.
     """
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"

@@ -1,6 +1,4 @@
-"""Every new public repository is listed once, and r8scan looks at it until its first push. This push is queued, and
-nothing is lost.
-"""
+"""Every new public repository is recorded once, and r8scan looks at it until its first push. This push is queued."""
 
 from __future__ import annotations
 
@@ -53,7 +51,7 @@ class Listing:
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Return the repositories that wait for a first push: the number of looks so far, by the repository's id."""
+        """Return how often the source has looked at each repository that had no push so far, by the repository's id."""
         with self.database.read() as session:
             rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
             return {row.repository_id: row.looks for row in rows}
@@ -90,7 +88,7 @@ def test_the_first_push_of_a_new_repository_is_queued_once(source: Listing) -> N
     [push] = source.queued()
     assert (push.repository, push.head, push.likelihood) == ("ana/app", "1" * 40, "likely")
     assert created.id not in source.waiting
-    # The next list overlaps with the last one and has the repository again, but it is already known.
+    # The next list contains the repository again, but the source already knows it, so it queues no second push.
     source.look()
     assert len(source.queued()) == 1
     counts = source.state.counts

@@ -27,7 +27,7 @@ def pushed(before: str, head: str, **changes: object) -> Push:
         "published_at": None,
         "kind": "push",
     }
-    return Push(**(values | changes))  # type: ignore[arg-type]  # a mix of types by name
+    return Push(**(values | changes))  # type: ignore[arg-type]  # values of different types
 
 
 def created(ref: str, ref_type: str = "branch") -> Push:

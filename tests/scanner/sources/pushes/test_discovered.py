@@ -1,5 +1,5 @@
-"""A push that a listing shows is read up to its last commit, or completely if this commit is not known. Likelier pushes
-are read first.
+"""A push that a listing shows is read up to its last commit, or completely if this commit is not known. The pushes that
+most likely contain a leak are read first.
 """
 
 from __future__ import annotations

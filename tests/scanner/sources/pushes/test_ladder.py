@@ -1,8 +1,8 @@
-"""The plans by which r8scan fetches a push, called rungs, find the tokens that they promise, with git's own server.
+"""The plans by which r8scan fetches a push, called rungs, find the tokens that they promise. The tests use git's own
+server.
 
 The pushes are of every kind: ordinary work, offline work, wrong dates, branches from old commits, force pushes,
-imported histories, merges, tags, several branches, and a deletion. Every new file has its own token, and so has every
-older file.
+imported histories, merges, tags, several branches, and a deletion. Every file, new or older, has a different token.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ ZEROS = "0" * 40
 
 @dataclass
 class Story:
-    """A work tree in which the content before a push and the content of the push are committed."""
+    """A work tree in which a test commits the content before a push and the content of the push."""
 
     path: Path
     tokens: dict[str, str] = field(default_factory=dict)
-    """Where each token was committed, by its digest: "old", or the name of the pushed commit."""
+    """Where each token was committed, by the token's digest: the same values as in `Pushed.tokens`."""
 
     def commit(self, count: int = 1, *, days: float = 0, where: str = "main") -> None:
         for _ in range(count):
@@ -153,7 +153,8 @@ class Pushed:
         number: The id of the repository.
         before: The commit of each ref before the push.
         after: The commit of each ref after the push.
-        tokens: Where each token was committed, by its digest: "old", "main" or "other".
+        tokens: Where each token was committed, by the token's digest: "old" (before the push), "main" (pushed to the
+            default branch), or "other" (pushed only to another branch or to a tag).
     """
 
     repository: str
@@ -268,7 +269,7 @@ def test_the_default_branch_alone_misses_other_refs_and_records_it(
 ) -> None:
     push = pushes[kind]
     if push.tip == push.before["refs/heads/main"]:
-        # The default branch has not moved, so the push went to another ref, and r8scan lists the refs.
+        # The default branch is unchanged, so the push went to another ref, and r8scan must list the refs.
         reading = read(reader, push.push(push.tip), push.known())
         assert found(reading) == push.tokens_in("other")
         return
@@ -308,7 +309,7 @@ def test_a_new_or_small_repository_is_read_whole_by_one_request(
     case = pushes["several_branches"]
     push = case.push(case.tip)
     github.requests.clear()
-    new = replace(push, **changes)  # type: ignore[arg-type]  # a mix of types by name
+    new = replace(push, **changes)  # type: ignore[arg-type]  # values of different types
     reading = read(reader, new)
     assert found(reading) == case.tokens_in("old", "main")
     assert reading.tips is not None

@@ -103,9 +103,9 @@ def test_unusual_names_do_no_harm(client: GitHub, workplace: Make, fresh_token: 
 
 
 def test_a_first_push_of_two_branches_hides_neither(client: GitHub, workplace: Make, fresh_token: Token) -> None:
-    """Both branches come from the same push, so neither may be claimed as known when the other is read.
+    """The branch `dev` contains the commit of `main`. When r8scan reads `main`, it must not claim to have `dev`.
 
-    The server would otherwise send no content.
+    Otherwise the server would send nothing.
     """
     work, on_main, on_dev = workplace(), fresh_token(), fresh_token()
     work.write("main.txt", on_main)

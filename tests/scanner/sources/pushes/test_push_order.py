@@ -1,7 +1,7 @@
-"""Likelier pushes are read first.
+"""The pushes that most likely contain a leak are read first.
 
-If too many pushes wait, the least likely are dropped and counted. A blob that several pushes contain is reported with
-the place of each.
+If too many pushes wait, the least likely ones are dropped and counted. A token in a blob that several pushes contain is
+reported with its place in each push.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ def test_a_job_that_has_begun_is_not_dropped(database: Database) -> None:
 def refuse(database: Database, *only: str) -> None:
     """Claim every due page, and refuse its pushes as the gate does when the budget is spent.
 
-    With `only`, refuse just the pushes whose last commit's id ends with one of these texts, and read the others.
+    If `only` is given, refuse only the pushes whose last commit's id ends with one of these texts, and read the other
+    pushes.
     """
 
     def read(item: Push) -> ItemOutcome[Push]:

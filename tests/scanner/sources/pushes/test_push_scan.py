@@ -1,5 +1,5 @@
-"""A page of pushes is read, its tokens are responded to, and it is closed. Failed pushes are retried, and nothing is
-lost.
+"""A worker reads a page of pushes, responds to its tokens, and closes its job. Failed pushes are retried, and no push
+is lost.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The number of commits that are remembered for a repository is limited, the most useful ones are kept longest, and
-they can be stored and read again.
+"""r8scan remembers a limited number of commits for a repository, and keeps the most useful ones longest. The remembered
+commits can be stored and read again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Shares and totals that r8scan estimates from marks keep within the intervals that it states.
+"""The intervals that r8scan estimates for shares and totals of pushes contain the true values.
 
-A mark is a push that a source has seen. Sources are compared by a sample of marks.
+r8scan compares its sources by a sample of marks. A mark is a push that a source has seen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def test_a_push_counts_as_seen_by_the_first_listing_of_its_repository_from_then_
     marks = [Mark(1, 100.0, 101.0), Mark(2, 100.0, 101.0), Mark(3, 100.0, 101.0)]
     catches = [
         *(Mark(1, 300.0, 360.0), Mark(1, 99.0, 160.0)),
-        # The source saw this earlier push of the same repository. That does not show that it saw the push of the mark.
+        # The source saw an earlier push of this repository. That does not show that it saw the marked push.
         Mark(2, 50.0, 110.0),
     ]
     assert delays(marks, catches) == [60.0, None, None]
@@ -66,8 +66,8 @@ def test_an_interval_is_between_0_and_1_and_contains_its_share(seen: int, marks:
 
 
 def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_days() -> None:
-    """Simulate 200 days with different rates and lags. Whether one source misses a push does not depend on the other
-    source.
+    """Simulate 200 days with different rates and lags. On these days, whether a source misses a push does not depend on
+    the other source.
     """
     chance = random.Random(7)
     held, shares_held = 0, 0
@@ -86,18 +86,19 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
         measured = recall(first, second, 1e9)[86_400]
         shares_held += measured.low <= search <= measured.high
     assert held >= 0.93 * 200
-    # An interval contains the true share with a probability of 95 %. Of 200 intervals, fewer than 91 % contain it only
-    # once in about 200 runs of this test.
+    # An interval contains the true share with a probability of 95 %. With this probability, a random run of 200
+    # intervals falls below 91 % only once in about 200 runs.
     assert shares_held >= 0.91 * 200
 
 
 @dataclass(frozen=True)
 class Biased:
-    """A simulated day on which each source prefers some pushes.
+    """Simulates a day on which each source shows some pushes more often than others.
 
-    Each push has three random traits. The first changes only the chance that the timeline shows the push, by the share
-    `own` of its mean. The second changes only the chance of search, by a ninth of that share. The third changes both
-    chances, by the shares `common` of their means.
+    `events` and `search` are the mean probabilities with which the timeline and search show a push. Each push has three
+    random traits, which raise or lower these probabilities for that push. The first trait changes only that of the
+    timeline, by the share `own` of its mean. The second changes only that of search, by `own / 9` of its mean. The
+    third changes both, by the shares `common` of their means.
     """
 
     pushes: int
@@ -108,7 +109,7 @@ class Biased:
 
     @property
     def covariation(self) -> float:
-        """Return the covariance of the two chances as a share of the product of their means."""
+        """Return the covariance of the two probabilities, divided by the product of their means."""
         return self.common[0] * self.common[1]
 
     def holds(self, chance: random.Random) -> bool:
@@ -124,7 +125,9 @@ class Biased:
 
 
 def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_some_pushes() -> None:
-    """Each source prefers some pushes alone, and some together with the other source, up to COMMON_BIAS."""
+    """Each source prefers some pushes that the other does not prefer. Both prefer some of the same pushes, but not more
+    than COMMON_BIAS allows.
+    """
     chance = random.Random(11)
     days = [
         Biased(
@@ -142,12 +145,12 @@ def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_so
 
 @dataclass(frozen=True)
 class Day:
-    """A simulated day as two sources see it. Both see an unfair sample of the pushes, for the reasons that are known.
+    """Simulates a day as two sources see it. Each sees an unfair sample of the pushes, for these known reasons:
 
-    The timeline shows some seconds of each minute, so it shows a smaller share of the pushes when there are many.
-    Search shows only the latest push to a repository that its index knows, so a push within the index's lag hides
-    earlier ones. Search never shows pushes that do not change a repository's time, such as pushes to a wiki. Neither
-    source shows a few accounts. The times that the sources give for a push differ by up to a second.
+    The timeline shows some seconds of each minute, fewer when there are more pushes. Search shows only the latest push
+    to a repository, so a push hides an earlier push that the index does not contain yet. Search never shows a push that
+    does not change the repository's time, such as a push to a wiki. Neither source shows the pushes of a few accounts.
+    Besides, the two sources state times for a push that differ by up to a second.
     """
 
     pushes: int
@@ -172,7 +175,8 @@ class Day:
                     first.append(Mark(repository, float(int(at)), at + 5))
                 lag = chance.expovariate(1 / self.lag)
                 is_superseded = number + 1 < len(times) and times[number + 1] < at + lag
-                # At the busiest time of the day, the quota is not enough for a tenth of the windows of search.
+                # At the busiest time of the day, search misses a tenth of the pushes, because the quota is not enough
+                # to read them.
                 is_paid_for = chance.random() > max(busy - 1, 0) / 4
                 if is_found and is_paid_for and not is_superseded and chance.random() > self.unlisted:
                     second.append(Mark(repository, float(int(at + chance.random())), at + lag))
@@ -181,7 +185,7 @@ class Day:
     def _pushed(self, chance: random.Random) -> list[list[float]]:
         """Return the times of each repository's pushes, in seconds of the day.
 
-        There are more pushes by day than at night, and some follow an earlier push of the same repository quickly.
+        More pushes happen by day than at night. Some happen shortly after an earlier push to the same repository.
         """
         found: list[list[float]] = []
         count = 0
@@ -217,8 +221,8 @@ def test_the_interval_contains_the_total_on_days_on_which_the_sources_are_unfair
 
 
 def test_a_common_preference_beyond_the_allowance_puts_the_total_outside_the_interval() -> None:
-    """This is a known weakness, which the docs describe. With more marks, the interval around a wrong total gets
-    narrower.
+    """This is a known weakness, which the docs describe. If both sources prefer the same pushes more than COMMON_BIAS
+    allows, the total is wrong, and more marks only make its interval narrower.
     """
     chance = random.Random(5)
     day = Biased(pushes=6000, events=0.2, search=0.7, common=(0.5, 0.4))

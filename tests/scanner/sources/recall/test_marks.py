@@ -1,4 +1,4 @@
-"""The sources measure each other by a sample of the pushes that both should have seen."""
+"""r8scan keeps a sample of the pushes that each source saw, and measures what share of them the other sources saw."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_each_source_is_measured_by_the_others_and_the_status_shows_it(database:
     with database.write() as session:
         marks.measure(session)
         rows = {row.source: row for row in session.execute(select(RecallMeasurement)).scalars()}
-    # The sources are compared two minutes after the push. Repository search did not see the pushes within the first
-    # horizon of 60 seconds, and the later horizons are not over.
+    # The sources are compared two minutes after the push. Repository search did not see the pushes within 60 seconds,
+    # which is the first horizon. The later horizons are not over yet.
     assert rows["repository_search"].shares["60"][:2] == [45, 0]
     assert rows["new_repositories"].shares["60"][0] == 10
     estimate, low, high = rows["repository_search"].total

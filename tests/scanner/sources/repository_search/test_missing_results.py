@@ -18,9 +18,9 @@ RATE = 3.0
 
 
 def hide(search: Searching, numbers: range) -> dict[str, bool]:
-    """Let GitHub count the repositories ana/appN, for these numbers N, but not show them until `is_over` is set.
+    """Let GitHub count the repositories ana/appN, for these numbers N, but not show them.
 
-    Return a dictionary with the key `is_over`.
+    Return a dictionary. After a test has set its key `is_over` to True, GitHub shows the repositories.
     """
     describe, state = search.sandbox.graphql.describe, {"is_over": False}
     names = {f"ana/app{number}" for number in numbers}
@@ -49,7 +49,8 @@ def test_results_that_github_counts_but_does_not_show_are_read_later_or_recorded
         search.look_again()
         search.poll(5)
     assert len(set(search.names)) == (150 if is_repaired else 140)
-    # Ignore gaps with another reason: after the burst in the first window, the quiet windows look incomplete.
+    # Ignore gaps with other reasons, because the quiet windows after the first burst of pushes look incomplete to the
+    # source.
     gaps = [gap.estimated for gap in search.gaps if gap.reason == "results_not_shown"]
     assert gaps == ([] if is_repaired else [10])
 

@@ -1,6 +1,4 @@
-"""Windows of time that were not searched in time, for lack of quota or after a pause, are searched later or recorded as
-a gap.
-"""
+"""If the quota was too small or the service was paused, windows of time are searched later or recorded as a gap."""
 
 from __future__ import annotations
 
@@ -66,16 +64,17 @@ def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> Non
     search.poll_for(400, every=40)
     search.poll(2 * 86_400)
     [gap] = [gap for gap in search.gaps if gap.reason == "not_caught_up"]
-    # Nothing was pushed during the pause. The source cannot tell that from an index that lost everything.
+    # Nothing was pushed during the pause. To the source, this looks like an index that lost all pushes.
     assert {gap.reason for gap in search.gaps} == {"not_caught_up", "index_incomplete"}
     assert (gap.until_at - gap.from_at).total_seconds() == pytest.approx(86_400, abs=600)
     assert gap.estimated > 1000
 
 
 def accounted_for(search: Searching, pushed: dict[str, float]) -> dict[str, int]:
-    """Return how many pushes were queued, are in a span that will be caught up on, or are in a recorded gap.
+    """Count the pushes by what happened to them: `queued`, `behind` (in a span that r8scan will catch up on), or `gap`
+    (in a recorded gap).
 
-    Fail the test if a push is in none of these, because it was then missed silently.
+    Fail the test if none of these is true of a push, because r8scan has then missed the push silently.
     """
     known, plan, found = set(search.names), search.plan, {"queued": 0, "behind": 0, "gap": 0}
     spans = [*plan.behind, (plan.until, int(search.now) + 1)]

@@ -1,5 +1,5 @@
-"""Windows of time follow each other without a hole, stay below GitHub's limit of 1,000 results, and wait for the search
-index.
+"""Windows of time follow each other without a hole, stay below GitHub's limit of 1,000 results, and are read only after
+the search index had time to catch up.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def test_spans_older_than_a_day_are_given_up_and_recorded() -> None:
     given_up = plan.leave_behind(NOW)
     assert given_up == [(int(NOW) - MAX_BEHIND_SECONDS - 500, int(NOW) - MAX_BEHIND_SECONDS - 1)]
     assert plan.behind[0][0] == int(NOW) - MAX_BEHIND_SECONDS
-    # A second call gives up no span again.
+    # A second call does not return the same span again.
     assert plan.leave_behind(NOW) == []
 
 
@@ -164,7 +164,8 @@ def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
 
 
 def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
-    """Catch up on windows of 100 s, the newest first, in which search shows these numbers of pushes a second.
+    """Catch up on windows of 100 s, the newest first. In each window, search shows the next of these numbers of pushes
+    a second.
 
     Return for each window whether it has too few results.
     """
@@ -180,7 +181,9 @@ def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
 
 
 def test_windows_of_long_ago_are_compared_with_the_next_newer_windows_and_not_with_the_present_rate() -> None:
-    """There are few pushes at night. So a loss of the index shows only as a sudden drop from one window to the next."""
+    """Few pushes happen at night, so a low number alone does not show that the index lost pushes. Only a sudden drop
+    from one window to the next shows such a loss.
+    """
     plan = Plan(until=int(NOW), rate=70.0, behind=[(int(NOW) - 80_000, int(NOW) - LONG_PAUSE_SECONDS - 1)])
     evening = [70.0 - number for number in range(60)]
     assert not any(caught_up(plan, evening))

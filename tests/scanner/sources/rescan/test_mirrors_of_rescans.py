@@ -1,4 +1,6 @@
-"""The mirror of a rescan: clones are stopped and removed, and commits that no ref reaches are read or counted."""
+"""The mirror of a rescan is its clone of a repository. Clones are stopped and removed, and commits that no ref reaches
+are read or counted.
+"""
 
 from __future__ import annotations
 
@@ -176,8 +178,8 @@ def test_unreached_commits_that_are_gone_do_not_hide_the_others(
 
 
 class Patient(threading.Event):
-    """An event whose `wait` returns at once. It records the seconds in `waits`, and advances the gate's clock by
-    them.
+    """A threading event whose `wait` returns at once. It records the seconds in `waits`, and advances the gate's clock
+    by these seconds.
     """
 
     def __init__(self) -> None:
@@ -192,7 +194,7 @@ class Patient(threading.Event):
 
 @dataclass
 class Unreached:
-    """A mirror, and a commit of its repository that no ref reaches."""
+    """A mirror (the clone that a rescan reads), and a commit of its repository that no ref reaches."""
 
     client: GitHub
     url: str

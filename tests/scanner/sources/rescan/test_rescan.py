@@ -1,4 +1,6 @@
-"""A rescan reads a repository, gist or owner completely, in steps, whatever happens between the steps."""
+"""A rescan reads a repository, a gist or all repositories of an owner completely, in steps, whatever happens between
+the steps.
+"""
 
 from __future__ import annotations
 

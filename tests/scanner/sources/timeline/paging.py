@@ -28,8 +28,8 @@ def push(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def pages(*batches: list[dict[str, Any]], **headers: str) -> Callable[[httpx.Request], httpx.Response]:
-    """Return a handler of requests that answers with these pages of events. It uses an ETag for each page, as GitHub
-    does.
+    """Return a handler of requests that answers with these pages of events. The handler uses an ETag for each page, as
+    GitHub does.
     """
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,6 @@
-"""A text of the timeline that takes long to read delays no poll. A job fetches it again and reads it with more time."""
+"""A text of the timeline that takes long to read delays no poll. A job fetches the text again and reads it with more
+time.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +143,8 @@ def test_all_texts_of_one_page_share_one_budget(
     events = [comment_event(number, encoded(fresh_token()), f"{COMMENT}{number}") for number in range(60)]
     api.get("/events").respond(json=events)
     polled(database, github, reader, tmp_path)
-    # The first text uses up the budget of all texts. So the others are not read now, and jobs fetch all of them again.
+    # The first text uses up the budget of all texts. So the poll does not read the other texts, and jobs fetch all
+    # texts again.
     assert reader.asked == 1
     assert sum(len(job.target["files"]) for job in jobs_of(database, "files")) == 60
 

@@ -1,4 +1,6 @@
-"""The pages of the event timeline are requested as GitHub allows. Each answer leads to events, a gap or an error."""
+"""The source requests the pages of the event timeline as GitHub allows. Each answer leads to events, a gap or an
+error.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The timeline is polled at the interval that GitHub asks for, any answer of GitHub is survived, and each event is
+"""The timeline is polled at the interval that GitHub asks for, no answer of GitHub stops the polls, and each event is
 committed once.
 """
 
@@ -41,7 +41,9 @@ def ago(seconds: float) -> str:
 
 
 def list_of(start: int, *, newest: float, seconds: float = 4.0, count: int = 100) -> list[dict[str, Any]]:
-    """Return a list of events. The newest is `newest` seconds old, and the others are older by up to `seconds`."""
+    """Return a list of `count` events with ids from `start`. The newest event is `newest` seconds old, and the oldest
+    is about `seconds` older.
+    """
     return [push(start + n, created_at=ago(newest + seconds * n / count)) for n in range(count)]
 
 

@@ -1,4 +1,6 @@
-"""Every check ends, no check hides another one's result, and checks that would only repeat a failure are skipped."""
+"""Every check ends, and no check hides the result of another. A check that would only fail for the same reason as an
+earlier one is skipped.
+"""
 
 from __future__ import annotations
 

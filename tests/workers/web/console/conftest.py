@@ -79,7 +79,9 @@ def context_of(database: Database, **settings: Any) -> Context:
 
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which the name of each woken task is appended. These tests have no Redis."""
+    """Return a list to which the name of each woken task is appended. No message is sent, because these tests have no
+    Redis.
+    """
     found: list[str] = []
     for module in ("incident", "incidents", "decisions", "jobs", "mails"):
         name = f"workers.web.console.pages.{module}"
@@ -97,7 +99,7 @@ def client(context: Context) -> Iterator[httpx.Client]:
 
 @contextmanager
 def client_of(context: Context, *, port: int = 0, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Client]:
-    """Run the console on loopback, and yield its client. The server believes the client's X-Forwarded-For."""
+    """Run the console on loopback, and yield a client of it. The server trusts the client's header X-Forwarded-For."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
         config = uvicorn.Config(application(context), log_config=None, lifespan="off", ws="none")

@@ -1,4 +1,6 @@
-"""Fills a database with invented rows, as a service has after some weeks, for tests and pictures of the console."""
+"""Fills a database with invented rows for tests and pictures of the console. The rows are like those of a service after
+some weeks.
+"""
 
 from __future__ import annotations
 
@@ -251,7 +253,7 @@ def _sources(session: Session, now: datetime) -> None:
 
 
 def _measurements(session: Session, now: datetime) -> None:
-    """Write what share of the pushes a source saw, and a canary that was disabled."""
+    """Write a measurement of the share of pushes that a source saw, and a disabled canary."""
     shares = {"60": [1200, 540, 0.4221, 0.4783], "3600": [1150, 1104, 0.9472, 0.9697]}
     total = [2_150_000, 1_990_000, 2_330_000]
     session.add(RecallMeasurement(source="public_events", shares=shares, total=total, measured_at=now))
@@ -322,8 +324,8 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
 
 
 def running(now: datetime) -> Iterator[Heartbeat]:
-    """Yield heartbeats of a running service. They are dated an hour ahead, so that they count as new during a long
-    test.
+    """Yield heartbeats of a running service. Their times are an hour in the future, so that they count as new during a
+    long test.
     """
     for pid, role in enumerate((WEB, BEAT, *sorted(set(QUEUES.values()))), 1):
         queues = ",".join(queue for queue, consumer in QUEUES.items() if consumer == role)

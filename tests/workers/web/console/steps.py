@@ -18,7 +18,7 @@ from workers.context import Context
 
 AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
 OTHER_LOOKS = (
-    # The markup is the same in every look. So check again only the rules that depend on colours or on the width.
+    # The HTML is the same in every look. So repeat only the rules that depend on the colours or on the width.
     (1280, True, ["color-contrast"]),
     (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
 )
@@ -62,9 +62,9 @@ def act(page: Page, name: str, **fields: str) -> None:
 
 
 def violations(page: Page, width: int, rules: list[str] | None = None) -> list[tuple[str, str]]:
-    """Return what axe finds wrong with the page: pairs of a rule and the first element that breaks it.
+    """Check the page with axe. Return pairs of a broken rule and the first element that breaks the rule.
 
-    A page that is wider than `width` pixels counts as wrong too.
+    A page that is wider than `width` pixels counts as breaking a rule too.
     """
     found: list[tuple[str, str]] = []
     if page.evaluate("document.documentElement.scrollWidth") > width:

@@ -1,4 +1,4 @@
-"""The console in a real browser: what an operator does there works, and no page breaks a rule of accessibility."""
+"""The console in a real browser: the actions of an operator work, and no page breaks a rule of accessibility."""
 
 from __future__ import annotations
 

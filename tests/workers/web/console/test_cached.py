@@ -1,5 +1,5 @@
-"""Values that the console keeps for some seconds: only the first request waits for a value, and an old value is never
-presented as new.
+"""Values that the console keeps for a few seconds: only the first request waits for a value, and an old value is never
+shown as new.
 """
 
 from __future__ import annotations

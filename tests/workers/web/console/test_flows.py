@@ -1,4 +1,6 @@
-"""What an operator does in a real browser: with the mouse, with the keyboard alone, and on a telephone in dark mode."""
+"""The actions of an operator in a real browser: with the mouse, with the keyboard alone, and on a telephone in dark
+mode.
+"""
 
 from __future__ import annotations
 

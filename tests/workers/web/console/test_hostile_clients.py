@@ -1,4 +1,6 @@
-"""A hostile client gains nothing by its methods, cookies, headers, addresses and forms, with or without a session."""
+"""A hostile client gains nothing by unusual HTTP methods, cookies, headers, addresses and forms, with or without a
+session.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from workers.context import Context
 from workers.web.console import sessions
 
 BREAKING_OUT = f"{HOSTILE}\"><script>alert(1)</script><p title='x' onfocus='alert(1)' \" onfocus=\"alert(1)"
-"""Text that would end an attribute or a tag in which it is not escaped."""
+"""Text that ends an attribute or a tag if a page does not escape the text."""
 PARAMETERS = {
     "/console/sign-in": ("next",),
     "/console/": ("said",),
@@ -43,7 +45,9 @@ PARAMETERS = {
 
 
 def answers_to(client: httpx.Client, value: str) -> Iterator[tuple[str, httpx.Response]]:
-    """Yield the answer to each parameter with this value, and a description of the request."""
+    """Send `value` in each parameter of each address of the console. Yield a description of each request, and the
+    answer.
+    """
     for path, names in PARAMETERS.items():
         for name in names:
             yield f"{path} {name}", client.get(path, params={name: value})
@@ -71,7 +75,7 @@ def test_no_other_method_reaches_a_page_or_an_action(operator: httpx.Client, con
         method = methods[number % len(methods)]
         assert operator.request(method, address).status_code in (404, 405), (method, address)
     for address in posted - got:
-        # A link or a picture of another site can cause a GET with the person's cookie.
+        # A link or an image on another site can make the browser send a GET with the person's cookie.
         assert operator.get(address, params={"reason": "mine", "act": "close"}).status_code in (404, 405), address
 
 

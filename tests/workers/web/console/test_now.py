@@ -1,5 +1,5 @@
-"""The first page: its first line, its problems, each with a link to the page on which an operator can act, and numbers
-that agree with each other.
+"""The first page of the console: its first line is right, each problem has a link to the page on which an operator can
+act, and its numbers agree with each other.
 """
 
 from __future__ import annotations

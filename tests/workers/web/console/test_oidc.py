@@ -1,4 +1,6 @@
-"""People sign in through an identity provider. A forged answer, or an answer for another browser, lets nobody in."""
+"""People sign in through an identity provider. Nobody can sign in with a forged answer or with an answer for another
+browser.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ def oidc_context(own_database: Database, issuer: str) -> Context:
 
 
 def at_provider(client: httpx.Client, name: str, begin: str = "/console/sign-in/oidc") -> str:
-    """Sign in at the provider as this person. Return the path of the console to which the provider sends the browser
-    back.
+    """Sign in at the provider as this person. Return the path of the console to which the provider then sends the
+    browser.
     """
     to_provider = client.get(begin).headers["Location"]
     back = httpx.post(to_provider, data={"sub": name}, trust_env=False)

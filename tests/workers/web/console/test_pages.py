@@ -29,7 +29,7 @@ PAGES = (
 
 
 class Tags(HTMLParser):
-    """A parser of a page. `found` has its tags with their attributes."""
+    """A parser of a page of HTML. `found` has the page's tags with their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ def history_of(path: Path, *, commits: int = 40, hash_name: str = "sha1", secret
         path: The git directory to create.
         commits: The number of commits.
         hash_name: sha1 or sha256.
-        secret: A text that is in one version of one file only.
+        secret: A text that only one version of one file contains.
     """
     git("init", "--quiet", "--bare", f"--object-format={hash_name}", "--template=", path)
     chance = random.Random(commits)
@@ -84,7 +84,7 @@ def packs_of(*folders: Path) -> list[Path]:
 
 
 def plan_of(*folders: Path) -> HistoryPlan:
-    """Return the plan by which the pack reader reads the packs in these object folders."""
+    """Return the pack reader's plan for reading the packs in these object folders."""
     return plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs_of(*folders)])
 
 

@@ -143,8 +143,8 @@ def test_a_damaged_byte_leaves_objects_to_git_and_changes_none(repository: Path,
     found, for_git = objects_read(repository / "objects")
     assert found.keys() | for_git == everything.keys()
     changed = {oid for oid, content in found.items() if everything[oid] != content}
-    # If the damaged byte is the distance to a delta's base, git does not notice it either, and returns the same wrong
-    # object.
+    # If the damaged byte belongs to the distance to a delta's base, git does not notice the damage either, and returns
+    # the same wrong object.
     assert not changed or all(everything[oid] != found[oid] for oid in changed)
 
 

@@ -23,7 +23,7 @@ HARMLESS = b"nothing to see\n"
 
 @pytest.fixture(params=["git", "pack reader"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test twice: once git reads the small packs, as usual, and once the pack reader reads them."""
+    """Run the test twice: in one run, git reads the small packs, as usual. In the other, the pack reader reads them."""
     if request.param != "git":
         monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)
     return str(request.param)
@@ -163,7 +163,7 @@ def test_a_forged_multi_pack_index_hides_no_pack(tmp_path: Path, repository: Pat
     write_pack(repository, "aa", [blob(HARMLESS)])
     write_pack(repository, "bb", [blob(b"other")])
     git("multi-pack-index", "write", cwd=repository)
-    # Replace a pack. The multi-pack-index still lists the objects of the earlier one.
+    # Replace a pack. The multi-pack-index still lists the objects of the replaced pack.
     write_pack(repository, "bb", [blob(token.encode())])
     assert has_found(scan_history(repository, Detector()), token)
     write_pack(repository, "bb", [blob(b"other")])

@@ -45,8 +45,8 @@ BEFORE: set[psutil.Process] = set()
 
 @pytest.fixture(autouse=True)
 def processes_before() -> None:
-    """Remember the processes that run before the test, such as servers of the whole session, so that `children` omits
-    them.
+    """Remember the child processes that run before the test, such as the servers of the whole test session. `children`
+    leaves these out.
     """
     BEFORE.clear()
     BEFORE.update(psutil.Process().children(recursive=True))

@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 
 def blob(content: bytes, *, oid: bytes | None = None) -> Entry:
-    """Return the entry of a blob. Its id is the true one, or `oid`."""
+    """Return the entry of a blob. Its id is `oid`, by default the true id."""
     return Entry(oid_of(content) if oid is None else oid, plain("blob", content))
 
 
@@ -46,10 +46,11 @@ def write_pack(
 
     Args:
         repository: The git directory.
-        name: The digits in the pack's name.
+        name: Hexadecimal digits for the pack's file name.
         entries: The entries of the pack.
-        offsets: Offsets for the index, for as many of the first entries. By default, the true offsets of all.
-        count: The number of objects in the pack's header. By default, the number in the index.
+        offsets: If given, the offsets of the first entries. The index then lists no other entries. By default, the
+            index lists all entries with their true offsets.
+        count: The number of objects that the pack's header states. By default, the number of entries in the index.
     """
     true = list(accumulate((len(entry.raw) for entry in entries), initial=FIRST))
     listed = list(offsets) or true[:-1]

@@ -20,7 +20,9 @@ MAIL_STATES = {"pending": "waiting", "frozen": "waiting", "sent": "sent", "faile
 
 
 class Facts:
-    """What the filters are compared with: the data of one incident, read without a filter."""
+    """The data of one incident, read without a filter. The tests decide by these data whether a filter must find the
+    incident.
+    """
 
     def __init__(self, session: Session, incident: Incident) -> None:
         self.row = incident
@@ -133,7 +135,9 @@ def test_pages_contain_each_incident_once_even_if_many_were_detected_at_one_mome
 
 
 def pages(session: Session, criteria: Filter) -> list[uuid.UUID]:
-    """Read the list in pages of three rows. Return the ids of all its incidents."""
+    """Read the whole list of matching incidents in pages of three rows. Return the ids of the incidents in this
+    order.
+    """
     found: list[uuid.UUID] = []
     cursor, is_first = "", True
     while cursor or is_first:
@@ -176,7 +180,7 @@ def test_a_repository_name_of_any_length_is_kept_and_found(database: Database) -
 
 
 def fill_incidents(session: Session, like: uuid.UUID) -> list[uuid.UUID]:
-    """Add two closed copies of an incident, and return their ids."""
+    """Add two closed copies of the incident with the id `like`, and return the ids of the copies."""
     row = session.get_one(Incident, like)
     columns = {attr.key: getattr(row, attr.key) for attr in Incident.__mapper__.column_attrs}
     added = [Incident(**{**columns, "id": uuid.uuid4(), "state": "closed"}) for _ in range(2)]
