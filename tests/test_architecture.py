@@ -70,7 +70,8 @@ MAY_IMPORT = {
     },
 }
 
-# The packages of detection that each package of detection may import. The modules beside them may import all of them.
+# For each package of `scanner.detection`, the other packages of `scanner.detection` that it may import. The modules
+# directly in `scanner.detection` may import all these packages.
 MAY_IMPORT_IN_DETECTION = {
     "patterns": set(),
     "git": set(),
