@@ -60,8 +60,8 @@ def encoded() -> tuple[bytes, ...]:
 def needles() -> tuple[bytes, ...]:
     """Return the texts from which a target builds its examples.
 
-    These are all needles (the beginnings of tokens for which the matcher searches), separators that may stand between
-    two letters of a token, and parts and encodings of the sample token.
+    These are all needles (byte strings that show where a token may begin), separators that may be between two letters
+    of a token, and parts and encodings of the sample token.
     """
     from scanner.detection.patterns.needles import needles as all_needles
 
