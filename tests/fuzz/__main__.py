@@ -3,7 +3,7 @@
 If a target fails, hangs or needs too much memory, the program prints its error and the path of a file with its last
 example. Exit status 1: a target failed.
 
-With `--mutations N`, check N damaged files of each format instead.
+With `--mutations N`, the program checks N damaged files of each format instead.
 
 Run: python -m tests.fuzz [--minutes N | --mutations N] [--only NAME ...]
 """
@@ -67,7 +67,7 @@ def begin(example: Any, current: Path) -> None:
 
 
 def mutate(name: str, number: int, current: Path) -> None:
-    """Check `number` damaged files of the format with this name."""
+    """Check `number` damaged files of the format `name`. Limit the memory of this process before."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     slowest = check_format(name, number, read, lambda damaged: begin(damaged, current))
     print(f"{number} mutations, the slowest took {slowest:.2f} s", flush=True)

@@ -1,6 +1,8 @@
-"""Random damage to one file of each format, in great number: `python -m tests.fuzz --mutations 10000`.
+"""Damages one sample file of each format at random, and checks each damaged copy: `python -m tests.fuzz --mutations
+10000`.
 
-Unlike the targets of Hypothesis, this neither remembers nor shrinks its examples, so it is several times faster.
+This module is several times faster than a fuzz target of Hypothesis, because it neither remembers nor shrinks its
+examples.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from tests.scanner.detection.container_builders import CONTAINERS
 
 
 def formats() -> list[str]:
-    """Return the names of all formats of files."""
+    """Return the names of all file formats."""
     return list(CONTAINERS)
 
 
 def check_format(name: str, number: int, check: Callable[[bytes], None], before: Callable[[bytes], None]) -> float:
-    """Check `number` damaged files of a format. Return the CPU seconds of the slowest check.
+    """Check `number` damaged copies of the sample file of a format. Return the CPU seconds of the slowest check.
 
     Args:
         name: The name of the format.
-        number: How many files to check.
-        check: Raises an exception if a file was not read as it should be.
-        before: Is called with each file before it is checked.
+        number: How many damaged copies to check.
+        check: A function that raises an exception if a file is not read as it should be.
+        before: A function that is called with each file before the check.
     """
     sample = CONTAINERS[name](CONTENT)
     slowest = 0.0

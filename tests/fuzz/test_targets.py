@@ -1,5 +1,5 @@
-"""Each fuzz target, run on a few examples that are the same in each run. `make fuzz` runs the targets for minutes on
-new examples.
+"""Each fuzz target runs on a few examples, and a few damaged files of each format are checked. The examples and files
+are the same in each run. `make fuzz` runs the targets for minutes on new examples.
 """
 
 from __future__ import annotations
