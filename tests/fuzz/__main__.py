@@ -67,7 +67,7 @@ def begin(example: Any, current: Path) -> None:
 
 
 def mutate(name: str, number: int, current: Path) -> None:
-    """Check `number` damaged files of the format `name`. Limit the memory of this process before."""
+    """Limit the memory of this process, and check `number` damaged files of the format `name`."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     slowest = check_format(name, number, read, lambda damaged: begin(damaged, current))
     print(f"{number} mutations, the slowest took {slowest:.2f} s", flush=True)
