@@ -1,4 +1,4 @@
 """The HTTP endpoints of the service.
 
-The modules of endpoints have a function `routes(context)`, and `app` combines the routes.
+Each module with endpoints has a function `routes`, which returns them. `app` combines the routes of all modules.
 """

@@ -1,7 +1,7 @@
 """`POST /github/secret-scanning`: alerts of GitHub's secret scanning partner program, signed by GitHub.
 
-A request is refused as early as possible. The body of a request without a signature, or with a key that GitHub does not
-have, is not read. For a request with a wrong signature, the database is not used.
+The endpoint refuses a bad request as early as possible. If a request has no signature, or names a key that GitHub does
+not have, the endpoint does not read its body. The endpoint uses the database only after it has verified the signature.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Ke
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the route for alerts. It needs no key in the settings, because the signature proves the sender."""
+    """Return the route for alerts. It needs no key in the settings, because GitHub signs its requests."""
     return [Route("/github/secret-scanning", _Alerts(context, budget or BodyBudget()).take, methods=["POST"])]
 
 
@@ -47,7 +47,8 @@ class _Alerts:
         self._context = context
         self._keys = PublicKeys(context.github)
         self._intake = Intake(budget, Pool(threads=4, queue=32))
-        # Use a separate pool, so that requests with wrong signatures never hold a thread that works on the database.
+        # Verify signatures in a separate pool, so that requests with wrong signatures cannot use up the threads that
+        # work on the database.
         self._verifying = Pool(threads=2, queue=64)
         self._forgers = RateLimiter(Rate(60, 60), Rate(6000, 6000))
         self._waiting = 0
@@ -78,16 +79,16 @@ class _Alerts:
         try:
             await self._verifying.run(self._keys.check_prepared, key_id, signature, body)
         except Forged:
-            # Count the wrong signature. GitHub's keys are public, so anybody can name one and make the service read a
-            # body in vain.
+            # Count the wrong signature against the sender's networks. The names of GitHub's keys are public, so anybody
+            # can make the service read a body. A network with too many wrong signatures may send small bodies only.
             self._forgers.admit(networks)
             raise
 
     async def _wait_for(self, asked: threading.Event) -> None:
-        """Wait until GitHub has been asked for its keys.
+        """Wait until `asked` is set, which means that the fetch of GitHub's keys has ended.
 
         Raises:
-            KeysUnavailable: too many requests wait already, or GitHub did not answer in time.
+            KeysUnavailable: MAX_WAITING_FOR_KEYS requests wait already, or the fetch takes longer than WAIT_SECONDS.
         """
         if asked.is_set():
             return

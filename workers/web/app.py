@@ -18,7 +18,7 @@ MAX_HEADERS = 64
 
 
 def application(context: Context) -> ASGIApp:
-    """Return the application with all routes of the service."""
+    """Return the ASGI application with all routes of the service."""
     budget = BodyBudget()
     routes = [
         *health.routes(context),
@@ -42,7 +42,7 @@ def _with_few_headers(application: ASGIApp) -> ASGIApp:
 
 
 async def _plain(request: Request, err: Exception) -> Response:
-    """Return an answer with one line about an unexpected error. The log has the details."""
+    """Return a JSON answer that describes the error in one line, without details of an internal error."""
     del request
     status = int(getattr(err, "status_code", 500))
     words = {404: "there is nothing here", 405: "this method is not for this address"}

@@ -1,7 +1,8 @@
-"""Limits on the bodies of requests: each has a maximum size and time, and all share a limited amount of memory.
+"""Limits on the bodies of requests: each body has a maximum size and time, and all bodies share a limited memory.
 
-The memory is shared fairly. When the bodies in flight exceed it, the network that holds most of it loses its largest
-body. So a small body is accepted even while other networks send many large ones.
+A body is held in memory until its request is answered. When the bodies together exceed the limit, the network whose
+bodies use most memory loses its largest body. So a small body is accepted even while other networks send many large
+ones.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ BUSY_RETRY_SECONDS = 10
 
 @dataclass(eq=False, slots=True)
 class Body:
-    """The part of one body that has arrived. `is_evicted` is true after its memory was given to other bodies."""
+    """The bytes of one request's body that have arrived.
+
+    `is_evicted` is true after the budget has dropped the body to make room for other bodies.
+    """
 
     network: str
     parts: list[bytes] = field(default_factory=list)
@@ -36,14 +40,14 @@ class Body:
     is_evicted: bool = False
 
     def joined(self) -> bytes:
-        """Return the whole body, and release the list of its parts, so that it is not held twice."""
+        """Return all parts as one byte string. Release the separate parts, so that memory holds the body only once."""
         whole = b"".join(self.parts)
         self.parts = [whole]
         return whole
 
 
 class BodyBudget:
-    """The memory of all bodies in flight, at most `limit` bytes."""
+    """The memory that the bodies of all running requests share, at most `limit` bytes."""
 
     def __init__(self, limit: int = MAX_BYTES_IN_FLIGHT) -> None:
         self._limit = limit
@@ -52,17 +56,21 @@ class BodyBudget:
 
     @property
     def held(self) -> int:
-        """Return the number of bytes held now."""
+        """Return how many bytes all open bodies use now."""
         return self._held
 
     def open(self, client: str) -> Body:
-        """Return an empty body for this client. The caller must `close` it when the request was answered."""
+        """Return an empty body for a request of this client. The caller must `close` it after the answer.
+
+        Args:
+            client: The client's address. Bodies are counted by its network.
+        """
         body = Body(connection_keys(client)[1])
         self._bodies.add(body)
         return body
 
     def add(self, body: Body, part: bytes) -> None:
-        """Add a part that has arrived. This may evict this body or another one: see `Body.is_evicted`."""
+        """Add a part that has arrived to the body. Above the limit, evict this body or others."""
         if body.is_evicted:
             return
         body.parts.append(part)
@@ -72,7 +80,7 @@ class BodyBudget:
             self._evict(self._largest())
 
     def close(self, body: Body) -> None:
-        """Release the memory of a body. Closing it twice is allowed."""
+        """Release the memory of a body. A second call for the same body does nothing."""
         if body in self._bodies:
             self._bodies.remove(body)
             self._held -= body.size
@@ -90,17 +98,17 @@ class BodyBudget:
 
 
 async def read_body(request: Request, body: Body, budget: BodyBudget, max_bytes: int) -> bytes:
-    """Return the request's body.
+    """Read the request's body into `body` and return it.
 
-    Check a declared length before reading. Without a declared length, stop reading at the first byte above `max_bytes`.
+    If the request declares a length above `max_bytes`, read nothing. Otherwise stop at the part that exceeds it.
 
     Raises:
-        RequestRefused: with status 413 above `max_bytes`, 408 if the bytes arrive too slowly, 503 if other bodies need
-            the memory.
+        RequestRefused: with status 413 if the body exceeds `max_bytes`, 408 if it arrives too slowly, 503 if it was
+            evicted.
     """
     too_large = RequestRefused(413, f"the body is larger than {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
-    # Only the size has to be checked: h11 has already refused lengths that are not numbers or contradict each other.
+    # Check only the size, because h11 has already refused lengths that are malformed or contradict each other.
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
         raise too_large
     started = time.monotonic()

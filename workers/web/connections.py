@@ -1,9 +1,9 @@
-"""The table of open connections: limited in total and per address, and shared fairly among networks.
+"""The table of the server's open connections. It decides which connections to admit and which to close.
 
-The table does not touch sockets. Only connections that wait for their client are evicted, because an attacker can open
-many of them at no cost. When the server is full, the network with the most connections loses the one that has waited
-longest, and the new connection is admitted. When an address is full, that address loses one. So a client that sends its
-request at once is served during any flood of silent connections.
+The number of connections is limited in total and for each address. At a limit, the table admits a new connection by
+evicting one that waits for bytes from its client, because an attacker can open many such connections at no cost. At the
+limit for an address, it evicts a connection of that address. At the limit in total, it evicts one of the network with
+the most connections. So a client that sends its request at once is served during any flood of silent connections.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class ConnectionEntry:
     """An open connection.
 
-    `is_waiting` is true while the connection waits for bytes from its client. `served` is the number of requests that
-    were answered on it.
+    `close` closes it at once. `is_waiting` is false while the server prepares or sends an answer, and otherwise true.
+    `served` is the number of requests that the server has answered on the connection.
     """
 
     __slots__ = ("address", "close", "is_waiting", "network", "served")
@@ -53,7 +53,8 @@ class ConnectionTable:
         self._trusted = trusted
         self._total = total
         self._per_address = per_address
-        # Dictionaries keep their order, so the entry that has waited longest comes first. The values are not used.
+        # The inner dictionaries are ordered sets, and their values are not used. `wait` moves an entry to the end, so
+        # the entry that has waited longest comes first.
         self._addresses: dict[str, dict[ConnectionEntry, None]] = {}
         self._networks: dict[str, dict[ConnectionEntry, None]] = {}
         self._held = 0
@@ -63,11 +64,13 @@ class ConnectionTable:
         return self._held
 
     def admit(self, host: str, close: Callable[[], None]) -> ConnectionEntry | None:
-        """Return an entry for a new connection, or None to refuse it. This may close another connection.
+        """Return the entry of a new connection, or None if the server must refuse it.
+
+        At a limit, evict another connection: remove its entry and call its `close`.
 
         Args:
-            host: The peer's address.
-            close: Closes the connection at once. It must not call back into this table before it returns.
+            host: The address of the client.
+            close: A function that closes the new connection at once. It must not use this table before it returns.
         """
         address, network = connection_keys(host)
         is_trusted = self._is_trusted(host)
@@ -85,7 +88,7 @@ class ConnectionTable:
         return entry
 
     def wait(self, entry: ConnectionEntry, is_waiting: bool) -> None:
-        """Record that the connection now waits for its client, or no longer waits."""
+        """Record whether the connection now waits for its client. Only a waiting connection can be evicted."""
         entry.is_waiting = is_waiting
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
             entries = table.get(key, {})
@@ -94,7 +97,7 @@ class ConnectionTable:
                 entries[entry] = None
 
     def release(self, entry: ConnectionEntry) -> None:
-        """Remove a connection that has ended. Releasing it twice is allowed."""
+        """Remove a connection that has ended. A second call for the same entry does nothing."""
         if entry not in self._addresses.get(entry.address, {}):
             return
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
@@ -108,18 +111,15 @@ class ConnectionTable:
         return address is not None and any(address in network for network in self._trusted)
 
     def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
-        """Return the connections of the network that has the most.
-
-        If the newcomer's network has equally many, return its connections.
-        """
+        """Return the connections of the network that has the most. On a tie, prefer the network `newcomer`."""
         most = max(self._networks, key=lambda network: len(self._networks[network]))
         from_network = self._networks.get(newcomer, {})
         return from_network if len(from_network) >= len(self._networks[most]) else self._networks[most]
 
     def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
         waiting = [entry for entry in entries if entry.is_waiting]
-        # First evict a connection that has sent no request. A connection that has sent some more likely belongs to a
-        # real client.
+        # Prefer a connection without an answered request. One with an answered request more likely belongs to a real
+        # client.
         chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False

@@ -1,6 +1,6 @@
-"""The intake of a route: checks the rate limit, reads the body, and runs the work in a thread pool.
+"""The intake of a route: it checks the rate limit, reads the request's body, and runs the work in a thread pool.
 
-The cheapest check comes first, so that a refused request costs as little as possible.
+The checks run in order of their cost, so that a refused request costs as little as possible.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ class Intake:
         self._limiter = limiter
 
     def require_rate(self, request: Request) -> None:
-        """Refuse a client whose network sends too many requests. Call this first, because it costs almost nothing.
+        """Check the rate limit for the client's network. Call this first, because it costs almost nothing.
 
         Raises:
-            RequestRefused: with status 429.
+            RequestRefused: with status 429, if the network or all networks together send too many requests.
         """
         if self._limiter is not None and not self._limiter.admit(rate_keys(client_of(request))):
             raise RequestRefused(429, "too many requests: try again in a minute", retry_after=RATE_RETRY_SECONDS)
 
     @asynccontextmanager
     async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-        """Read the body and yield it. It counts against the shared memory until the block ends.
+        """Read the request's body and yield it. The body uses shared memory until the `async with` block ends.
 
         Raises:
-            RequestRefused: `read_body` refuses the body, or the pool is full (503).
+            RequestRefused: with status 503 if the pool is full, or with a status of `read_body`.
         """
         if self._pool.is_full:
-            # Do not read a body that no thread could process.
+            # The pool would refuse the work, so reading the body would be a waste.
             raise RequestRefused(503, "too many requests are waiting: try again later", retry_after=BUSY_RETRY_SECONDS)
         body = self._budget.open(client_of(request))
         try:

@@ -1,4 +1,4 @@
-"""`GET /disabled?after=N`: the tokens disabled since a gateway's last request, so that it can catch up."""
+"""`GET /disabled?after=N`: the tokens disabled since the last request of an API gateway, so that it can catch up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_CURSOR_LENGTH = 18
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the route, or none if R8SCAN_GATEWAY_KEY is not set."""
+    """Return the route `/disabled`, or none if R8SCAN_GATEWAY_KEY is not set."""
     key = context.settings.gateway_key
     if key is None:
         return []
@@ -31,9 +31,10 @@ def routes(context: Context) -> list[Route]:
 
 
 def _listed(context: Context, after: str | None) -> Response:
-    """Return the announcements after a cursor. If announcements after it were deleted, return 410 with a new cursor.
+    """Return the announcements after the cursor `after`, or from the start of the list if it is None.
 
-    A gateway that gets 410 may have missed announcements, so it must discard its whole cache.
+    If announcements after the cursor were deleted, return status 410 and a new cursor. The gateway may have missed
+    these announcements, so it must discard its whole cache.
     """
     if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MAX_CURSOR_LENGTH):
         raise RequestRefused(400, "after must be a number that an earlier answer gave as next")

@@ -1,6 +1,6 @@
-"""`GET /health`: says whether this process can work.
+"""`GET /health`: says whether this process can use the database.
 
-The check has its own thread, and one check serves all requests.
+The check runs in a separate thread. Requests that arrive during a check share its result.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from workers.web.requests import RequestRefused, error_answer, guarded
 KEPT_SECONDS = 2.0
 """How long the result of a check is reused."""
 WAIT_SECONDS = 5.0
-"""While a check takes longer than this, requests are answered with 503."""
+"""How long a request waits for a check. Then it is answered with status 503."""
 LATE_SECONDS = 600
-"""The answer is `late` if a report has waited longer than this for its decision."""
+"""The status is "late" if a report has waited longer than this for its decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class _CheckResult:
 
 
 class HealthCheck:
-    """A check of the database that runs at most once every two seconds, and never twice at once."""
+    """A check of the database. It runs at most once every KEPT_SECONDS, and never twice at the same time."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -50,10 +50,10 @@ class HealthCheck:
         self._newest = ""
 
     async def answer(self) -> Response:
-        """Return the answer to a request: 200 if the process can work, otherwise 503 with the reason.
+        """Return an answer with status 200 if the database can be used, or with status 503 and the reason.
 
         Raises:
-            RequestRefused: with status 503, if the database does not answer in time.
+            RequestRefused: with status 503, if the check takes longer than WAIT_SECONDS.
         """
         found = self._last
         if found is None or time.monotonic() - found.at > KEPT_SECONDS:
@@ -88,10 +88,7 @@ class HealthCheck:
         return _CheckResult(time.monotonic(), status, words)
 
     def _is_late(self) -> bool:
-        """Return whether an accepted report has waited too long for its decision.
-
-        This shows that the workers do not work.
-        """
+        """Return whether a report has waited longer than LATE_SECONDS for its decision, as when no worker runs."""
         late = select(func.count()).where(
             Report.state == ReportState.RECEIVED, Report.received_at < db_now(-LATE_SECONDS)
         )

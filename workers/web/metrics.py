@@ -1,6 +1,6 @@
-"""`GET /metrics` for Prometheus.
+"""`GET /metrics`: the metrics of the service for Prometheus.
 
-It exists only if R8SCAN_METRICS_KEY is set, and requires that key as a bearer token.
+The route exists only if R8SCAN_METRICS_KEY is set. Requests must send that key as a bearer token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workers.web.pools import Pool
 from workers.web.requests import guarded, require_key
 
 KEPT_SECONDS = 5.0
-"""How long a scrape is answered from the cache, without reading the database."""
+"""How long the metrics are cached. Requests in this time do not read the database."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -30,7 +30,7 @@ def routes(context: Context) -> list[Route]:
     kept: list[tuple[float, bytes]] = []
 
     def read() -> bytes:
-        # This needs no lock: the pool has one thread, so only one read runs at a time.
+        # `kept` needs no lock, because the pool has only one thread.
         if not kept or time.monotonic() - kept[0][0] > KEPT_SECONDS:
             kept[:] = [(time.monotonic(), exposition(context.database, context.settings))]
         return kept[0][1]

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol with a deadline for each phase of a connection, and an entry in the connection table.
+"""uvicorn's HTTP/1.1 protocol, with a deadline for each phase of a connection and an entry in the connection table.
 
-uvicorn itself only limits the time between two requests. A connection that sends nothing, half a head, or its body byte
-by byte would otherwise stay open for ever, and the ASGI application would not even see it.
+uvicorn itself only limits the time between two requests. Without these deadlines, a client that sends nothing, half of
+its headers, or its body byte by byte could keep a connection open for ever.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from workers.web.connections import ConnectionEntry, ConnectionTable
 
 HEAD_SECONDS = 5.0
-"""Limit from the connection, or from the first byte of a further request, to the end of the request's head."""
+"""Limit from the start of the connection, or of a later request, to the end of the request's headers."""
 REQUEST_SECONDS = 45.0
-"""Limit for a body, in case the application's own limit fails.
+"""Limit for a request's body.
 
-The application's limit is lower, and it answers with 408.
+This is only a safeguard. `read_body` has a lower limit and answers with status 408.
 """
 ANSWER_SECONDS = 120.0
-"""Limit for producing the answer and for the client to receive it."""
+"""Limit for producing the answer and sending it to the client."""
 LINGER_SECONDS = 2.0
-"""How long bytes of a refused body are discarded, so that the sender can read the answer before a reset."""
+"""How long the server discards the rest of a refused body, so that the client can read the answer before a reset."""
 FLUSH_SECONDS = 10.0
 """Limit for a client to receive the rest of its answer after the server closed the connection."""
 MIN_BYTES_PER_LINE_END = 12
-"""Minimum average length of the lines of a chunked body. Each chunk costs the parser as much as a header line."""
+"""The minimum of bytes for each line end in a body. Many tiny chunks of a chunked body would cost much CPU time."""
 _LINE_ENDS_FREE = 64
 
 Phase = Literal["head", "body", "answer", "idle", "over"]
@@ -36,7 +36,7 @@ _SECONDS: dict[Phase, float] = {"head": HEAD_SECONDS, "body": REQUEST_SECONDS, "
 
 
 class _Transport:
-    """The transport that uvicorn uses. Its `close` calls the protocol, which waits a moment if a body was refused."""
+    """The transport that uvicorn gets. Its `close` calls `BoundedProtocol.finish` instead of closing at once."""
 
     def __init__(self, inner: asyncio.Transport, owner: BoundedProtocol) -> None:
         self._inner = inner
@@ -57,9 +57,9 @@ class _Transport:
 
 
 class BoundedProtocol(H11Protocol):
-    """The protocol of one connection. uvicorn creates it.
+    """The protocol object of one connection. uvicorn creates one for each connection.
 
-    `bounded_protocol` makes a subclass with the table of one server.
+    `bounded_protocol` returns a subclass in which `table` is the connection table of one server.
     """
 
     table: ClassVar[ConnectionTable]
@@ -70,7 +70,7 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Return whether the server closed or refused this connection."""
+        """Return whether the connection is closed, or the server has begun to close it."""
         return self._phase == "over"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -105,8 +105,8 @@ class BoundedProtocol(H11Protocol):
         if self._entry is not None:
             self._entry.served += 1
         if self.conn.their_state is h11.SEND_BODY:
-            # The request was refused before its whole body arrived. Close the connection. Otherwise the server would
-            # have to read the rest of the body before the next request.
+            # The request was refused before its whole body arrived. Close the connection, because the server would
+            # otherwise have to read the rest of the body before the next request.
             self.server_state.total_requests += 1
             self.finish()
             return
@@ -114,7 +114,7 @@ class BoundedProtocol(H11Protocol):
         self._look()
 
     def finish(self) -> None:
-        """Close the connection after the answer was sent, and discard further bytes for a short time."""
+        """Close the connection after the answer. If a part of the body has not arrived, discard it for a short time."""
         if self.is_over:
             return
         is_unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
@@ -129,15 +129,15 @@ class BoundedProtocol(H11Protocol):
         self._timer = self.loop.call_later(LINGER_SECONDS, self._inner.abort)
 
     def _look(self) -> None:
-        """Determine the phase of the connection, and set the deadline of a new phase."""
+        """Determine the phase of the connection. If a new phase has begun, set its deadline."""
         if self.is_over:
             return
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None:
             self._enter("head")
         elif cycle.response_complete:
-            # Between two requests, uvicorn's own time-out applies until the next byte arrives. uvicorn then removes its
-            # task.
+            # Between two requests, uvicorn's own time-out applies. When the next byte arrives, uvicorn sets
+            # `timeout_keep_alive_task` to None.
             self._enter("head" if self.timeout_keep_alive_task is None else "idle")
         else:
             self._enter("body" if cycle.more_body else "answer")
@@ -171,5 +171,5 @@ class BoundedProtocol(H11Protocol):
 
 
 def bounded_protocol(table: ConnectionTable) -> type[asyncio.Protocol]:
-    """Return the protocol class for one server, whose connections share the given table."""
+    """Return the protocol class for one server. All its connections have their entries in `table`."""
     return type("ServerProtocol", (BoundedProtocol,), {"table": table})

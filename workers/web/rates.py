@@ -1,7 +1,7 @@
-"""Rate limiters in memory: token buckets for each network and for all networks together, in tables of limited size.
+"""Rate limiters in the memory of this process: token buckets for each network and for all networks together.
 
-These limiters run before any other work and do not use the database. Limits that several processes share are checked
-later, inside the transaction that writes the result.
+Requests are checked against them before any other work. Limits for all processes together are in the database, and are
+checked later.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MAX_NETWORKS = 10_000
-"""Networks that one limiter remembers, about 2 MB. Beyond that it forgets the least recently seen network."""
+"""The number of networks that one limiter remembers, about 2 MB. Beyond it, the least recently seen is forgotten."""
 WIDE_FACTOR = 4
-"""An IPv6 /48 may use as much as this many of the /64 networks inside it."""
+"""The limit for an IPv6 /48 network is this many times the limit for a /64 network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The size of a token bucket: it contains at most `burst` units, and gains `per_minute` units a minute."""
+    """The parameters of a token bucket: it holds at most `burst` units, and gains `per_minute` units a minute."""
 
     burst: float
     per_minute: float
@@ -38,12 +38,11 @@ class _Bucket:
 
 
 class RateLimiter:
-    """A rate limiter with a bucket for each network and a bucket shared by all networks.
+    """A rate limiter with a token bucket for each network, and a bucket that all networks share.
 
-    The buckets of networks prevent a few networks from using up the shared bucket.
-
-    When the shared bucket is empty, a reserve of the same size still admits networks whose own bucket is full. A
-    network that keeps sending requests never reaches the reserve.
+    A request takes units from the buckets of its networks and from the shared bucket. When the shared bucket is empty,
+    networks whose own buckets are full take units from a reserve of the same size instead. So a flood of requests does
+    not lock out a client that sends few requests.
     """
 
     def __init__(self, per_network: Rate, overall: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,17 +56,15 @@ class RateLimiter:
         self._networks: OrderedDict[str, _Bucket] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return how many networks are remembered."""
+        """Return how many networks have a bucket."""
         return len(self._networks)
 
     def admit(self, keys: Sequence[str], cost: float = 1) -> bool:
-        """Take `cost` from the client's buckets and the shared bucket, and return True.
-
-        If one of them contains too little, take nothing and return False.
+        """Return whether a request is within the limits. If so, take its cost from the buckets.
 
         Args:
             keys: The client's networks, the narrowest first (see `rate_keys`).
-            cost: Units that the request uses.
+            cost: The number of units that the request uses.
         """
         now = self._clock()
         buckets = [self._bucket(key, self._rates[min(depth, 1)], now) for depth, key in enumerate(keys)]
@@ -81,10 +78,7 @@ class RateLimiter:
         return True
 
     def is_exhausted(self, keys: Sequence[str]) -> bool:
-        """Return whether a bucket of the client's networks contains less than one unit.
-
-        Take nothing from the buckets.
-        """
+        """Return whether one of the client's networks has less than one unit left. Take nothing from its bucket."""
         now = self._clock()
         return any(self._bucket(key, self._rates[min(depth, 1)], now).level < 1 for depth, key in enumerate(keys))
 

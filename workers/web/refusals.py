@@ -1,7 +1,7 @@
-"""Writes refused requests to the security log: one line for each request, and above a limit one line a minute with
-their number.
+"""Lines of the security log about refused requests.
 
-The limit prevents an attacker from filling the log with such requests.
+Each refused request gets a line, up to a limit a minute. Further requests are only counted, and one line a minute gives
+their number. So an attacker cannot fill the log.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Callable
 from scanner.records import security_log
 
 MAX_LINES = 30
-"""Lines of one kind in one period."""
+"""The maximum number of lines of one kind in PERIOD_SECONDS."""
 PERIOD_SECONDS = 60.0
 
 
 class Refusals:
-    """Writes refusals to the security log and counts them, by kind. Safe to share between threads."""
+    """Writes refused requests to the security log, with a limit for each kind. Threads may share it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -30,12 +30,12 @@ class Refusals:
         self._unwritten: Counter[str] = Counter()
 
     def add(self, kind: str, network: str, reason: str) -> None:
-        """Record one refusal.
+        """Record one refused request: write a line, or only count it if MAX_LINES were written.
 
         Args:
-            kind: The name of the line in the security log, such as "alert_refused".
+            kind: The name of the event in the security log, such as "alert_refused".
             network: The network of the client, never its whole address.
-            reason: The reason of the refusal, without any part of the input.
+            reason: The reason for the refusal, without any part of the input.
         """
         self.flush()
         with self._lock:
@@ -46,7 +46,7 @@ class Refusals:
             security_log.write(kind, {"network": network, "reason": reason}, level=logging.WARNING)
 
     def flush(self) -> None:
-        """If a minute has passed, write for each kind the number of refusals that were not written one by one."""
+        """If PERIOD_SECONDS have passed, write for each kind the number of requests that were only counted."""
         with self._lock:
             if self._clock() - self._began < PERIOD_SECONDS:
                 return

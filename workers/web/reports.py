@@ -1,7 +1,7 @@
-"""Compromise reports over HTTP: `POST /reports` and `POST /usage` for internal systems, `POST /leaked-token` for
-anybody.
+"""Reports of compromised tokens over HTTP.
 
-Answers never repeat the input. Each report is recorded before its request is answered.
+Internal systems use `POST /reports` and `POST /usage`. Anybody may use `POST /leaked-token`. The service records each
+report before it answers the request. Its answers never repeat the input.
 """
 
 from __future__ import annotations
@@ -42,18 +42,17 @@ REPORTS_BYTES = 1024 * 1024
 MAX_REPORTS = 1000
 USAGE_BYTES = 8 * 1024 * 1024
 MAX_USAGE_LINES = 250_000
-"""Limit of the lines in one body.
+"""Limit of the lines in one body, including empty lines, which cost as much time as records.
 
-The shortest record has about 40 bytes, so a body has no more records than this. Empty lines cost as much as records, so
-they count as well.
+The shortest record has about 40 bytes, so USAGE_BYTES cannot contain more records than this.
 """
 POSSESSION_BYTES = 256 * 1024
-"""Limit of a body: a thousand tokens with addresses of about 200 characters."""
+"""Limit of the body of a request to `/leaked-token`: a thousand tokens with addresses of about 200 characters."""
 BAD_NAMED = 100
 FOUND_REQUESTS = (Rate(10, 10), Rate(60, 60))
-"""Rate of requests to `/leaked-token` from one network, and from all networks, in this process."""
+"""Rate limits for requests to `/leaked-token` from one network, and from all networks, in this process."""
 FOUND_TOKENS = (Rate(1000, 200), Rate(5000, 500))
-"""Rate of tokens in those requests, from one network and from all. Each token becomes a row, real or not."""
+"""Rate limits for the tokens in these requests. Each token becomes a row in the database, even if it is not real."""
 
 THANKS = "Thank you. If this is a working token of ours, it is disabled now."
 
@@ -61,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the routes. The routes for internal systems exist only if R8SCAN_REPORT_KEY is set."""
+    """Return the routes for reports. Those for internal systems exist only if R8SCAN_REPORT_KEY is set."""
     budget = budget or BodyBudget()
     key = context.settings.report_key
     internal = [] if key is None else _internal_routes(context, key, budget)
@@ -93,7 +92,7 @@ def _internal_routes(context: Context, key: SecretStr, budget: BodyBudget) -> li
 class _FoundTokens:
     """The endpoint `POST /leaked-token`.
 
-    It takes one token as JSON or form, or a JSON list of up to a thousand tokens.
+    A request's body is one token as JSON or as a form, or a JSON list of up to `possession.MAX_TOKENS` tokens.
     """
 
     def __init__(self, context: Context, budget: BodyBudget) -> None:
@@ -148,10 +147,7 @@ def _report(context: Context, one: Any) -> NewReport:
 
 
 def _batch_key(given: str) -> str:
-    """Return the hash of an idempotency key, because only hashes of keys are stored.
-
-    Return an empty text for an empty key.
-    """
+    """Return the hash of a request's idempotency key, or an empty text for an empty key. Only hashes are stored."""
     try:
         return reports.idempotency_key(given, "") if given else ""
     except BadReport as err:
@@ -160,17 +156,22 @@ def _batch_key(given: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _StoredUsage:
-    """The answer to a request with usage records, and the ids of the reports that the usage rules made."""
+    """The JSON answer to a request with usage records, and the ids of the reports that the usage rules created."""
 
     answer: dict[str, Any]
     report_ids: list[int]
 
 
 def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
-    """Store the usage records, and apply the usage rules.
+    """Store the usage records in `body`, and apply the usage rules, which may create reports.
 
-    The service decides on the reports of the rules after it has answered. So a failed decision does not make the client
-    send the usage again.
+    The caller decides on these reports after it has answered. So an error in a decision does not make the client send
+    the records again.
+
+    Args:
+        context: The context of the process.
+        body: The usage records, one in each line.
+        batch: The hash of the request's idempotency key, or an empty text.
     """
     try:
         listed = networks.load(context.settings.usage_listed_file)
@@ -196,10 +197,10 @@ def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
 
 
 def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:
-    """Record the tokens and return the ids of their reports.
+    """Record reports about the tokens, and return the ids of the reports.
 
-    The service decides on these reports after it has answered. A decision takes longer for a real token, so an answer
-    that waited for it would tell the caller that the token is real.
+    The caller decides on these reports after it has answered. A decision takes longer for a real token, so the time of
+    an answer after the decision would reveal which tokens are real.
     """
     settings = context.settings
     try:
@@ -213,7 +214,7 @@ def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> li
 
 
 def _found_tokens(body: bytes, content_type: str) -> list[FoundToken]:
-    """Return the tokens in a body: at least one, at most `MAX_TOKENS`. They may be malformed.
+    """Return the tokens in a request's body: at least one, and at most `possession.MAX_TOKENS`. They may be malformed.
 
     Raises:
         RequestRefused: with status 400 for a malformed body, 413 for too many tokens.
@@ -265,9 +266,9 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
 
 
 async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
-    """Decide on reports after their request was answered.
+    """Decide on the reports with these ids, after their request was answered.
 
-    If this is not possible now, the sweeper decides on them later.
+    If the pool is full or the database is unavailable, the sweeper makes the decisions later.
     """
     if not ids:
         return

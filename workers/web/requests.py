@@ -1,4 +1,4 @@
-"""Helpers of all endpoints: refusals as JSON answers, keys compared in constant time, and the client's address."""
+"""Functions that all endpoints use: they refuse requests with JSON answers, check keys, and determine the client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class RequestRefused(Exception):
-    """Raised to refuse a request: has the HTTP status, and one line that says why without repeating the input."""
+    """Raised to refuse a request.
+
+    `status` is the HTTP status. `reason` is one line that does not repeat the input. `retry_after` is in seconds.
+    """
 
     def __init__(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
         super().__init__(reason)
@@ -29,7 +32,7 @@ class RequestRefused(Exception):
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint, wrapped so that refusals and an unavailable database become JSON answers."""
+    """Return the endpoint with error handling: refusals and an unavailable database become JSON answers."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -50,15 +53,12 @@ def guarded(endpoint: Endpoint) -> Endpoint:
 
 
 def client_of(request: Request) -> str:
-    """Return the client's address, as the connection or a trusted proxy gives it.
-
-    Return an empty string if it is unknown.
-    """
+    """Return the client's address according to the connection or a trusted proxy, or an empty text if it is unknown."""
     return request.client.host if request.client else ""
 
 
 def network_of(request: Request) -> str:
-    """Return the client's network for storage and logs: a prefix, never the whole address."""
+    """Return the client's network for storage and logs, which must not contain whole addresses."""
     return rate_keys(client_of(request))[-1]
 
 
@@ -66,17 +66,23 @@ def require_key(request: Request, key: SecretStr) -> None:
     """Check that the request has the header `Authorization: Bearer` with this key.
 
     Raises:
-        RequestRefused: with status 401.
+        RequestRefused: with status 401, if the key is missing or wrong.
     """
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Compare digests, which have the same length for every input. So the time of the comparison reveals nothing.
+    # Compare digests, because the time of comparing the keys themselves would reveal whether their lengths are equal.
     same = hmac.compare_digest(_digest(given.strip()), _digest(key.get_secret_value()))
     if scheme.lower() != "bearer" or not same:
         raise RequestRefused(401, "the key is missing or wrong: send Authorization: Bearer KEY")
 
 
 def error_answer(status: int, reason: str, retry_after: int | None = None) -> Response:
-    """Return the answer to a refused request: the reason as one line of JSON."""
+    """Return the answer to a refused request: JSON with the reason.
+
+    Args:
+        status: The HTTP status.
+        reason: One line that does not repeat the input.
+        retry_after: Seconds after which the client may try again, or None.
+    """
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return JSONResponse({"error": reason}, status, headers)
 

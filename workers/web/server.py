@@ -1,4 +1,4 @@
-"""Runs the web application in one process, with limits on connections, headers and times."""
+"""The web server: it runs the web application in one process, with limits on connections, headers and times."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from workers.web.protocol import bounded_protocol
 
 MAX_HEAD_BYTES = 16 * 1024
 RECEIVE_BUFFER_BYTES = 64 * 1024
-"""Receive buffer of each connection, so that one read never brings more than this into memory."""
+"""The size of each connection's receive buffer. It limits how much one read brings into memory."""
 BACKLOG = 1024
 MAX_ACCEPTED_AT_ONCE = 16
-"""New connections accepted before arrived data is read, so that a flood evicts no client that has sent its request."""
+"""The maximum number of connections that are accepted in one step of the event loop.
+
+After each step, the server reads data that has arrived. So a flood of new connections does not evict a client whose
+request has arrived but was not read yet.
+"""
 IDLE_SECONDS = 10
 STOP_SECONDS = 20
 LOG_INTERVAL_SECONDS = 60.0
@@ -33,14 +37,14 @@ _log = logging.getLogger(__name__)
 
 
 class CannotListen(Exception):
-    """Raised if the server cannot listen on an address. The message says why in one line."""
+    """Raised if the server cannot listen on an address. The message is one line with the reason."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
+    """Return a socket that listens on this address and port.
 
     Raises:
-        CannotListen: the address is invalid or in use.
+        CannotListen: the address is invalid, or the port is in use or not allowed.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -54,13 +58,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, and finish the running requests.
+    """Serve requests until SIGINT or SIGTERM. Then finish the running requests and return.
 
     Args:
         application: The web application.
-        listening: A listening socket.
-        trusted_proxies: The addresses or networks of proxies, separated by commas. In the X-Forwarded-For header of
-            their requests, the rightmost address that is no trusted proxy counts as the client.
+        listening: The listening socket.
+        trusted_proxies: The addresses or networks of proxies, separated by commas. For a request from such a proxy, the
+            client is the rightmost address in X-Forwarded-For that is not a trusted proxy.
     """
     table = ConnectionTable(_networks(trusted_proxies))
     config = uvicorn.Config(
@@ -96,7 +100,7 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, table: Connec
 
 
 async def _show_life() -> None:
-    """Record once a second that the event loop, which answers requests, makes progress."""
+    """Record once a second that the event loop makes progress. The loop answers all requests."""
     while True:
         pulse.current().work()
         await asyncio.sleep(1.0)
@@ -105,8 +109,7 @@ async def _show_life() -> None:
 async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
-    # Set the kernel's backlog again. asyncio has set it to the number of connections that it accepts at once, which is
-    # smaller.
+    # Set the backlog of the socket again. asyncio has set it to the smaller MAX_ACCEPTED_AT_ONCE.
     listening.listen(BACKLOG)
     told = Counter[str]()
     while True:

@@ -1,7 +1,7 @@
-"""Caches of values that pages show, so that they are read at most once in some seconds for all people together.
+"""Caches of values that pages show. All requests share one cached value, so that the database is read less often.
 
-`Cached` reads the value in the thread of a request. `Refreshed` reads it in a background thread, for values that take
-long.
+`Cached` loads the value in the thread of a request. `Refreshed` loads it in a background thread, because loading it
+takes long.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from concurrent.futures import Executor, Future, wait
 from typing import Generic, TypeVar
 
 MAX_AGE_SECONDS = 30.0
-"""A request waits for a new value if the old one is older than this.
+"""A request waits for a new value if the cached value is older than this.
 
-Such a value is from a time when nobody looked at the page, and would mislead.
+So old a value would mislead. It occurs when nobody has opened a page for some time.
 """
 MAX_WAIT_SECONDS = 2.0
-"""How long a request waits for a new value. Then it gets the old value, whose age the page shows."""
+"""How long a request waits for a new value. After that it gets the old value, whose age the page shows."""
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """A cache of the value that `load` returns. A value is kept for `seconds`.
+    """A cache of the value that `load` returns, for `seconds` seconds.
 
-    While one thread loads a new value, other threads get the previous one.
+    While one thread loads a new value, the other threads get the previous value.
     """
 
     def __init__(self, load: Callable[[], T], seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,9 +39,9 @@ class Cached(Generic[T]):
         self._kept: tuple[float, T] | None = None
 
     def get(self) -> T:
-        """Return the cached value, or load it if it is too old.
+        """Return the cached value. If there is none or it is too old, load a new one.
 
-        If `load` raises, raise the same exception and cache nothing.
+        If `load` raises an exception, raise it and cache nothing.
         """
         kept = self._kept
         if kept is not None and self._clock() - kept[0] < self._seconds:
@@ -60,19 +60,20 @@ class Cached(Generic[T]):
             self._lock.release()
 
     def refresh(self) -> T:
-        """Read the value now and keep it."""
+        """Load a new value now, cache it and return it."""
         self.forget()
         return self.get()
 
     def forget(self) -> None:
-        """Discard the value, so that the next call loads it. Call this after an action has changed the data."""
+        """Discard the value, so that the next `get` loads it. Call this after an action has changed the data."""
         self._kept = None
 
 
 class Refreshed(Generic[T]):
-    """A cache that a background thread refreshes when the value is older than `seconds`.
+    """A cache of the value that `load` returns. A background thread loads a new value when it is `seconds` old.
 
-    Only the first request waits for the value. At most one refresh runs at a time.
+    A request waits only if there is no value yet, or for up to MAX_WAIT_SECONDS if the value is older than
+    MAX_AGE_SECONDS. At most one refresh runs at a time.
     """
 
     def __init__(
@@ -94,9 +95,10 @@ class Refreshed(Generic[T]):
         self._is_outdated = False
 
     def get(self) -> T:
-        """Return the newest value, and start a refresh if it is due.
+        """Return the newest value. Start a refresh in the background if it is due.
 
-        If the first `load` raises, raise the same exception. A later failure is logged, and a later call tries again.
+        If there is no value yet and `load` raises an exception, raise it. A later exception is logged, and the old
+        value stays.
         """
         with self._lock:
             kept, now = self._kept, self._clock()
@@ -114,9 +116,9 @@ class Refreshed(Generic[T]):
         return newest[1]
 
     def forget(self) -> None:
-        """Start a refresh at once.
+        """Mark the value as outdated and start a refresh at once. Call this after an action has changed the data.
 
-        Call this after an action has changed the data. Requests get the old value until the refresh ends.
+        Until the refresh ends, requests get the old value.
         """
         with self._lock:
             self._is_outdated = self._kept is not None
@@ -124,13 +126,13 @@ class Refreshed(Generic[T]):
                 self._start(self._clock())
 
     def refresh(self) -> T:
-        """Read the value in this thread, keep it and return it."""
+        """Load a new value in the caller's thread, cache it and return it."""
         value = self._load()
         self._kept = (self._clock(), value)
         return value
 
     def _start(self, now: float) -> None:
-        """Start a refresh in the background thread. The caller must hold the lock."""
+        """Start a refresh in the background. The caller must hold `_lock`."""
         self._is_outdated = False
         self._tried_at = now
         running: Future[None] = self._background().submit(self._run)

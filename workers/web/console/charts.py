@@ -1,6 +1,6 @@
-"""Charts as inline SVG: bars for daily numbers, and two lines for durations in seconds.
+"""Charts as inline SVG: a bar chart of daily numbers, and a line chart of durations.
 
-Elements have classes, and the style sheet sets their colours.
+The style sheet sets the colours by the classes of the SVG elements.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ WIDTH, HEIGHT, BASE, TOP = 560, 150, 126, 18
 
 
 def bars(days: Sequence[Day], what: str) -> Markup:
-    """Return a chart with a bar for each day. Its label contains the main figures, for users of screen readers."""
+    """Return a chart with a bar for each day. `what` names the number that the bars show.
+
+    The chart's label gives the total and the highest number, for users of screen readers.
+    """
     most = max((day.number for day in days), default=0)
     total = sum(day.number for day in days)
     label = f"{what}: {number(total)} in {len(days)} days, at most {number(most)} a day"
@@ -38,8 +41,9 @@ def bars(days: Sequence[Day], what: str) -> Markup:
 
 
 def lines(speeds: Sequence[Speed]) -> Markup:
-    """Return a chart of the seconds until disabled over the days: one line for the median, one for the 95th
-    percentile.
+    """Return a chart of the daily time from publication until disabled.
+
+    One line shows the median, the other the 95th percentile.
     """
     most = max((speed.p95 for speed in speeds), default=0.0)
     newest = f", on {speeds[-1].day} {span(speeds[-1].p50)} and {span(speeds[-1].p95)}" if speeds else ""

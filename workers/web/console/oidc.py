@@ -1,7 +1,7 @@
-"""A client for OpenID Connect. It reads the provider's metadata, builds the address for signing in, and exchanges the
-provider's code for the identity of a person.
+"""A client for an identity provider that uses OpenID Connect (the authorization code flow with PKCE, state and nonce).
 
-It implements the authorization code flow with PKCE, state and nonce. `oidc_sign_in` handles requests and sessions.
+It builds the address of the provider's sign-in page, and exchanges the code that the provider returns for the person's
+identity. The module `oidc_sign_in` handles the browser's requests.
 https://openid.net/specs/openid-connect-core-1_0.html
 """
 
@@ -44,36 +44,36 @@ ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 class OidcError(Exception):
-    """Raised if the person cannot be signed in. The message is one line for the person and for the log."""
+    """Raised if the person cannot be signed in. The message is one line, which the person sees and the log records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """A sign-in that has begun but not ended.
 
-    All values for the provider are derived from `secret`, which only the browser stores.
+    Only the browser stores `secret`, in a cookie. The values that the provider gets are hashes of it.
     """
 
     secret: str
 
     @classmethod
     def begin(cls) -> Flow:
-        """Return a new sign-in flow."""
+        """Return a new flow with a random secret."""
         return cls(secrets.token_urlsafe(32))
 
     @property
     def state(self) -> str:
-        """Return the `state` parameter. It proves that the provider's answer belongs to this browser."""
+        """Return the `state` parameter. The provider returns it, which proves that this browser began the sign-in."""
         return self._derived("state")
 
     @property
     def nonce(self) -> str:
-        """Return the nonce. It proves that the identity token was made for this sign-in."""
+        """Return the nonce. The identity token contains it, which proves that it was issued for this sign-in."""
         return self._derived("nonce")
 
     @property
     def verifier(self) -> str:
-        """Return the PKCE verifier. It proves that the client that redeems the code is the one that requested it."""
+        """Return the PKCE verifier. It proves to the provider that the client that redeems the code requested it."""
         return self._derived("verifier")
 
     def _derived(self, what: str) -> str:
@@ -82,16 +82,16 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A person whom the identity provider has authenticated. `subject` is the provider's own id of the person."""
+    """A person whom the identity provider has authenticated. `subject` is the provider's id for the person."""
 
     person: SignedIn
     subject: str
 
 
 class Provider:
-    """The configured identity provider.
+    """The identity provider that the settings name.
 
-    Its metadata and keys are fetched when they are first needed, and kept for an hour.
+    Its metadata and its signing keys are fetched when they are needed, and cached for an hour.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -106,7 +106,7 @@ class Provider:
         self._keys: tuple[float, KeySet] | None = None
 
     def address(self, flow: Flow) -> str:
-        """Return the provider's address at which the person signs in.
+        """Return the address of the provider's sign-in page for this flow.
 
         Raises:
             OidcError: the provider's metadata cannot be read.
@@ -127,10 +127,11 @@ class Provider:
         )
 
     def identity(self, flow: Flow, code: str) -> Identity:
-        """Exchange the provider's code for the identity of the person who signs in.
+        """Exchange the code that the provider has issued for the identity of the person who signs in.
 
         Raises:
-            OidcError: the provider refuses, or the identity may not sign in.
+            OidcError: the provider refuses the code or does not answer, its answer is not valid, or the person may not
+                use the console.
         """
         metadata = self._discovered()
         tokens = self._redeemed(metadata, flow, code)
@@ -152,7 +153,7 @@ class Provider:
         auth = None
         ways = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if secret is not None and "client_secret_basic" in ways:
-            # Both values are form-encoded first: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
+            # The standard requires both values to be form-encoded: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
             auth = httpx.BasicAuth(quote(self._client_id, safe=""), quote(secret.get_secret_value(), safe=""))
         else:
             form["client_id"] = self._client_id
@@ -166,7 +167,7 @@ class Provider:
             raise OidcError("the identity provider sent no identity token")
         token = self._verified(metadata, given)
         options: Any = {
-            # Compare with the address as the provider writes it, because it may end in a slash.
+            # Compare with the issuer in the metadata, not with the setting. The provider's spelling may end in a slash.
             "iss": {"essential": True, "value": metadata["issuer"]},
             "aud": {"essential": True, "value": self._client_id},
             "sub": {"essential": True},
@@ -208,9 +209,9 @@ class Provider:
         raise OidcError("you are signed in, but no group of yours may use this console: ask an operator")
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
-        """Return the values of the claim that decides the role, or None if the claim is missing.
+        """Return the values of the claim that R8SCAN_OIDC_ROLE_CLAIM names, or None if the claim is missing.
 
-        A dot in the configured name of the claim selects a member of an object.
+        If no claim has exactly this name, a dot in the name selects a member of an object.
         """
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
@@ -277,9 +278,9 @@ class Provider:
 
 
 def credential(settings: Settings) -> str:
-    """Return a fingerprint of the sign-in settings, which a session stores.
+    """Return a fingerprint of the settings that decide who may sign in by the identity provider.
 
-    When these settings change, the session ends.
+    A session stores it, and ends when the settings no longer have this fingerprint.
     """
     named = (
         *(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_role_claim),
@@ -289,9 +290,10 @@ def credential(settings: Settings) -> str:
 
 
 def name_of(claims: dict[str, Any], settings: Settings) -> str:
-    """Return the person's name for the audit: the value of the configured claim, or the provider's id of the person.
+    """Return the person's name for the audit: the claim that R8SCAN_OIDC_NAME_CLAIM names.
 
-    Do not use an unverified mail address, because it could belong to another person.
+    If the claim is missing, or is a mail address that the provider marks as unverified, use the provider's id for the
+    person. An unverified address may belong to another person.
     """
     given = claims.get(settings.oidc_name_claim)
     # Some providers send the claim as text instead of a boolean.
@@ -301,12 +303,12 @@ def name_of(claims: dict[str, Any], settings: Settings) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text from the provider as one short printable line without tokens."""
+    """Return text from the provider in a form that is safe to show: one short printable line without tokens."""
     return redact("".join(char if char.isprintable() else " " for char in text)).strip()[:MAX_NAME]
 
 
 def is_safe_address(address: str) -> bool:
-    """Return whether secrets may be sent to this address: over HTTPS, or over plain HTTP to this machine."""
+    """Return whether secrets may be sent to this address: it uses HTTPS, or names this machine."""
     try:
         parts = urlsplit(address)
     except ValueError:

@@ -1,6 +1,7 @@
-"""The routes for sign-in by an identity provider.
+"""Sign-in by an identity provider: two routes, and the cookie that connects their requests.
 
-The first route sends the browser to the provider. The second route receives the provider's answer.
+The first route sends the browser to the provider. The provider sends the browser back to the second route with its
+answer.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ErrorPage = Callable[[Request, str, str, int], Response]
 class OidcSignIn:
     """The two routes for sign-in by an identity provider.
 
-    Requests to the provider have their own threads, because the provider may be slow.
+    They use a separate thread pool, so that a slow provider does not delay other requests.
     """
 
     begin = BEGIN
@@ -55,7 +56,7 @@ class OidcSignIn:
         self._error_page = error_page
 
     def routes(self) -> list[Route]:
-        """Return the two routes. Both answer requests without a session."""
+        """Return the two routes. They require no session."""
         return [
             Route(BEGIN, self._console.protected(self._begin), methods=["GET"]),
             Route(CALLBACK, self._console.protected(self._finish), methods=["GET"]),
@@ -107,10 +108,10 @@ class OidcSignIn:
         return finished(self._begin_session(request, identity.person, stored.back, identity.subject))
 
     def _code(self, request: Request, flow: Flow | None) -> str:
-        """Return the code that the provider has sent through this browser.
+        """Return the code that the provider has put into the address of this request.
 
         Raises:
-            OidcError: the answer is an error, or does not belong to this sign-in.
+            OidcError: the address contains an error or no code, or does not belong to the sign-in in `flow`.
         """
         given = request.query_params
         if flow is None or not hmac.compare_digest(given.get("state", "").encode(), flow.state.encode()):
@@ -131,21 +132,21 @@ class OidcSignIn:
 
     @staticmethod
     def _finished(request: Request, response: Response) -> Response:
-        """Make the answer delete the flow's cookie in the browser, because a code and its state are valid only once."""
+        """Delete the flow's cookie by the answer, because each flow is valid only once."""
         response.delete_cookie(flow_cookie(request), path="/", secure=is_encrypted(request), httponly=True)
         return response
 
 
 def flow_cookie(request: Request) -> str:
-    """Return the name of the cookie that lives while the browser is at the provider."""
+    """Return the name of the cookie that stores the flow while the person signs in at the provider."""
     return f"{cookie_name(request)}-oidc"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFlow:
-    """The content of the cookie: the flow, and the path of the page that the person requested.
+    """The content of the flow's cookie. `flow` is None if the cookie is missing or malformed.
 
-    `flow` is None if the cookie is missing or malformed.
+    `back` is the path of the page to show after the sign-in.
     """
 
     flow: Flow | None
@@ -153,7 +154,7 @@ class StoredFlow:
 
 
 def stored_flow(cookie: str) -> StoredFlow:
-    """Return the content of the flow's cookie."""
+    """Decode the value of the flow's cookie, which may be empty or malformed."""
     secret, _, encoded = cookie.partition(".")
     if len(cookie) > MAX_COOKIE or len(secret) < 40:
         return StoredFlow(None, local_path(""))

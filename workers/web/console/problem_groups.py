@@ -1,5 +1,5 @@
-"""The problems of the service as the first page lists them: in groups of one kind, each with a link to the page on
-which the operator can act.
+"""The service's problems, grouped by kind for the first page. Each group has a link to the page where the operator can
+act.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from workers.health.problems import Kind, Problem
 
 @dataclass(frozen=True, slots=True)
 class PageLink:
-    """A link to a page of the console: its address and its name. Both are empty for no page."""
+    """The path and the name of a page of the console. Both are empty if no page helps."""
 
     path: str = ""
     name: str = ""
@@ -64,9 +64,9 @@ PAGES: dict[Kind, PageLink] = {
     Kind.CANARY_LATE: _CANARIES,
     Kind.CANARY_NOT_PLANTED: _CANARIES,
 }
-"""The page of the console on which a person sees a problem of this kind and can act.
+"""For each kind of problem, the page of the console on which an operator can act.
 
-Decisions have a card of their own on the first page.
+Waiting decisions are not listed here, because the first page shows them separately.
 """
 _CANARY = "see whether its source is polled, whether jobs wait, and whether the token store answers"
 ADVICE: dict[Kind, str] = {
@@ -81,7 +81,7 @@ ADVICE: dict[Kind, str] = {
     Kind.CANARY_LOST: _CANARY,
     Kind.CANARY_LATE: _CANARY,
 }
-"""Advice for problems whose own advice names a command, although a person of the console needs none."""
+"""Advice for users of the console. It replaces advice that names a command of r8scan."""
 TITLES = {
     Kind.REQUESTS_LIMITED: "GitHub limits requests",
     Kind.PROCESS_SILENT: "Processes are silent",
@@ -90,7 +90,7 @@ TITLES = {
     Kind.MESSAGE_FAILED: "Messages failed",
     Kind.STALLED: "Work makes no progress",
 }
-"""The heading of a group of problems. For any other kind, its name is the heading."""
+"""The headings of groups of problems. For a kind without an entry, the heading is the kind's name."""
 STOPPING = tuple(Kind)[: tuple(Kind).index(Kind.NOT_RUNNING) + 1]
 PEOPLE = (
     Kind.DISABLING_WAITS,
@@ -100,15 +100,15 @@ PEOPLE = (
     Kind.MESSAGE_FAILED,
     Kind.OWNER_UNDELIVERABLE,
 )
-"""Problems that keep a token live, or keep a person from being notified.
+"""Problems that keep a leaked token live or delay a message to a person.
 
-They are listed after the problems that stop the whole service.
+The page lists them after the problems that stop the whole service.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemGroup:
-    """The problems of one kind. `page` is the page on which the operator can act, if a page helps."""
+    """All problems of one kind. `title` is the heading, and `page` is the page on which the operator can act."""
 
     kind: Kind
     title: str
@@ -117,18 +117,21 @@ class ProblemGroup:
 
     @property
     def advice(self) -> Sequence[str]:
-        """Return what to do about the problems, in their order, without repetitions."""
+        """Return the advice of each problem, in the order of the problems, without repetitions."""
         return list(dict.fromkeys(one.todo for one in self.problems))
 
 
 def advised(problem: Problem) -> Problem:
-    """Return the problem with advice for a person in the console, who may not have a shell on the service's machine."""
+    """Return the problem with advice for users of the console, who may not have a shell on the service's machine.
+
+    If the advice names a command of r8scan, replace it by advice that names a page of the console.
+    """
     is_command = "r8scan " in problem.todo
     return replace(problem, todo=ADVICE[problem.kind]) if is_command and problem.kind in ADVICE else problem
 
 
 def grouped(problems: Sequence[Problem]) -> list[ProblemGroup]:
-    """Return the problems in groups of one kind, the most urgent kind first."""
+    """Return the problems in groups by kind, the most urgent kind first."""
     by_kind: dict[Kind, list[Problem]] = {}
     for one in problems:
         by_kind.setdefault(one.kind, []).append(one)

@@ -1,5 +1,6 @@
-"""Protection of the console against other sites, frames and injected text: checks of a request's origin, and headers of
-answers.
+"""Protection of the console against forged requests of other sites, frames and injected text.
+
+It consists of checks of a request's origin, and of headers in the answers.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ CONTENT_POLICY = (
 MAIL_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; base-uri 'none'; sandbox"
 )
-"""For a mail in its frame: its styles are in its HTML. It runs no script, and has no origin."""
+"""The policy for a mail in its frame. It allows the styles in the mail's HTML, but no scripts and no own origin."""
 HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Do not use no-referrer: with it, browsers send `Origin: null` with our own forms.
+    # With "no-referrer", browsers would send `Origin: null` with the console's own forms. `comes_from_here` refuses
+    # such a request.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -40,8 +42,8 @@ HSTS = "max-age=31536000"
 def comes_from_here(request: Request) -> bool:
     """Return whether a page of this console sent the request, according to the browser's headers.
 
-    The browser sets `Sec-Fetch-Site`, and a page cannot forge it. Browsers leave it out over plain HTTP. Then `Origin`
-    must name this host. Return False if both are missing.
+    The browser sets `Sec-Fetch-Site`, and a page cannot forge it. Over plain HTTP, browsers do not send it, so
+    `Origin` must name this host. Return False if both headers are missing.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -58,14 +60,14 @@ def is_encrypted(request: Request) -> bool:
 def is_exposed(request: Request) -> bool:
     """Return whether the request came over plain HTTP from a public address.
 
-    Over such a connection, no password may be sent.
+    The console must not receive a password over such a connection.
     """
     address = parse_address(client_of(request))
     return not is_encrypted(request) and isinstance(address, _ADDRESSES) and address.is_global
 
 
 def protect(request: Request, response: Response) -> Response:
-    """Set the protective headers of an answer. Headers that the answer already has are kept."""
+    """Add the protective headers to an answer and return it. Do not replace headers that the answer already has."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if is_encrypted(request):
@@ -74,7 +76,7 @@ def protect(request: Request, response: Response) -> Response:
 
 
 def local_path(given: str) -> str:
-    """Return the path to go to after sign-in: `given` if it is a path of the console, otherwise the first page."""
+    """Return the path of the page to show after sign-in: `given` if it is in the console, otherwise the first page."""
     is_plain = given.isascii() and given.isprintable() and not {"\\", "\t"} & set(given)
     if is_plain and given.startswith("/console/") and len(given) <= 2000:
         parts = urlsplit(given)

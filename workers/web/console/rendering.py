@@ -1,5 +1,6 @@
-"""The templates of the console, and the conversion of values to escaped text of limited length without hidden
-characters.
+"""The templates of the console, and the functions that turn values into text for pages.
+
+Every text on a page is escaped, has a limited length, and contains no hidden characters.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scanner.settings import Settings
 
 FOLDER = Path(__file__).parent
 MAX_SHOWN = 500
-"""Characters of a value that a page shows. A longer value is shown without its middle."""
+"""The maximum number of characters of a value on a page. The middle of a longer value is omitted."""
 STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PLAIN = {
     "frozen": "in delivery",
@@ -31,17 +32,14 @@ PLAIN = {
     "windows": "search windows",
     "later_looks": "search windows that were searched again",
 }
-"""States and counters whose names would not be understood."""
+"""Texts for states and counters whose names a person would not understand."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @cache
 def environment() -> Environment:
-    """Return the Jinja environment of all templates.
-
-    The environment applies `visible` to every value that a template prints, so that no template can forget it.
-    """
+    """Return the Jinja environment of all templates. It applies `visible` to every value that a template prints."""
     templates = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
@@ -67,14 +65,15 @@ def environment() -> Environment:
 
 
 def render(name: str, values: Mapping[str, Any]) -> str:
-    """Return the HTML of the template with these values."""
+    """Return the HTML that the template `name` produces with these values."""
     return environment().get_template(name).render(values)
 
 
 def visible(value: Any) -> Any:
-    """Return a text without tokens, with hidden characters made visible, and cut to MAX_SHOWN characters.
+    """Return the value as a template may print it.
 
-    Return markup from our own templates, and values that are not text, unchanged.
+    For a text, redact tokens, replace hidden characters by visible ones, and limit the length to MAX_SHOWN characters.
+    Return an empty text for None. Return `Markup` and values of other types unchanged.
     """
     if value is None:
         return ""
@@ -86,14 +85,14 @@ def visible(value: Any) -> Any:
 
 
 def moment(at: datetime | None) -> Markup:
-    """Return a time as HTML with its exact text in UTC."""
+    """Return a time as HTML that shows it in UTC, to the second."""
     if at is None:
         return Markup('<span class="none">–</span>')
     return Markup('<time datetime="{0}">{1}</time>').format(_iso(at), f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
 
 def ago(at: datetime | None, now: datetime) -> Markup:
-    """Return how long ago a time was, or how soon it comes, as HTML that also contains the exact time."""
+    """Return a time relative to `now` as HTML, such as "5 min ago" or "in 5 min". Its title shows the exact time."""
     if at is None:
         return Markup('<span class="none">–</span>')
     seconds = (now - at).total_seconds()
@@ -104,9 +103,9 @@ def ago(at: datetime | None, now: datetime) -> Markup:
 
 
 def evidence(value: Any, now: datetime) -> Any:
-    """Return a value of an audit entry for a page.
+    """Return a value of an audit entry as a page shows it.
 
-    For a time, say how long ago it was. For a list or mapping, return its items. For any other value, return its text.
+    Show a time relative to `now`, a boolean as "yes" or "no", and the items of a list or mapping after one another.
     """
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
@@ -123,8 +122,9 @@ def evidence(value: Any, now: datetime) -> Any:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration in its largest unit, together with the next smaller unit if the number is below ten: "2 h 5
-    min".
+    """Return a duration as text in its largest unit, such as "12 h".
+
+    If there are fewer than ten of this unit, add the next smaller unit, as in "2 h 5 min".
     """
     if seconds is None:
         return "–"
@@ -142,25 +142,25 @@ def span(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number with separators between thousands."""
-    # Return Markup. In plain text, `visible` would replace the separators by ordinary spaces, at which a line may
-    # break.
+    """Return a number, rounded to an integer, as text with separators between thousands."""
+    # Return Markup. In plain text, `visible` would replace the narrow spaces by ordinary spaces, at which browsers
+    # break lines.
     text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return Markup("{0}").format(text)
 
 
 def words(value: Any) -> str:
-    """Return a state, or the name of a counter, as words."""
+    """Return the name of a state or a counter as words for a page."""
     return PLAIN.get(str(value), str(value).replace("_", " "))
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:
-    """Return the query string of an address: `values` with `changes` applied, without empty values."""
+    """Return the query string for an address. Replace `values` by `changes` of the same name, and omit empty values."""
     return urlencode({key: value for key, value in {**values, **changes}.items() if value not in (None, "")})
 
 
 def link_of(url: str, settings: Settings) -> str | None:
-    """Return the address if it is one of the watched GitHub, so that a page may link to it. Otherwise return None."""
+    """Return the address if it belongs to the watched GitHub, and otherwise None. Pages link only to such addresses."""
     if len(url) > 2000 or not url.isascii() or not url.isprintable():
         return None
     parts, github = urlsplit(url), urlsplit(settings.github_web_url)
@@ -170,7 +170,7 @@ def link_of(url: str, settings: Settings) -> str | None:
 
 @cache
 def static_files() -> dict[str, tuple[bytes, str]]:
-    """Return, by name, the content and the media type of each file that pages load. Read the files only once."""
+    """Return the content and the media type of each static file by its name. Read the files only once."""
     return {
         path.name: (path.read_bytes(), STATIC_TYPES[path.suffix])
         for path in sorted((FOLDER / "static").iterdir())
@@ -180,10 +180,7 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 
 @cache
 def static_version() -> str:
-    """Return the common version of the static files.
-
-    Addresses contain it, so that browsers may cache the files for ever.
-    """
+    """Return a hash of all static files. Their addresses contain it, so that browsers may cache the files for ever."""
     digest = hashlib.sha256()
     for name, (content, _) in static_files().items():
         digest.update(name.encode() + content)
@@ -191,7 +188,7 @@ def static_version() -> str:
 
 
 def static_address(name: str) -> str:
-    """Return the address of a static file."""
+    """Return the address of a static file. Raise KeyError for an unknown name."""
     if name not in static_files():
         raise KeyError(name)
     return f"/console/static/{static_version()}/{name}"

@@ -1,4 +1,8 @@
-"""The handling of a request: checks rate limit, origin, session and role, then runs the page's function in a thread."""
+"""The handling of the console's requests.
+
+For each request, check the rate limit, the origin of a form, the session and the person's role. Then run the page's
+function in a thread.
+"""
 
 from __future__ import annotations
 
@@ -43,18 +47,18 @@ from workers.web.requests import Endpoint, RequestRefused
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 40
 REQUESTS = (Rate(300, 1200), Rate(2000, 6000))
-"""Rates of requests of one network and of all. An open page sends about 20 requests a minute."""
+"""Rate limits for the requests of one network and of all networks. An open page sends about 20 requests a minute."""
 OVERVIEW_SECONDS = 3.0
 FIGURES_SECONDS = 60.0
 STATEMENT_SECONDS = 5
 """PostgreSQL cancels a search of the console after this time, so that it cannot slow down the disabling of tokens."""
 READING = (
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
-    # Plan each query for its values. PostgreSQL's generic plan does not know how many incidents a filter matches, and
-    # would read all of them.
+    # Make PostgreSQL plan each query for its values. A generic plan does not consider how many incidents a filter
+    # matches, and may read all incidents.
     "SET LOCAL plan_cache_mode = force_custom_plan; "
-    # By default PostgreSQL assumes a slow disk. Then it would read a whole table in the order of the list, instead of
-    # the rows of a filter by their index.
+    # By default PostgreSQL assumes that random reads are slow. It would then read a whole table in the list's order,
+    # instead of using an index to read only the rows that match the filter.
     "SET LOCAL random_page_cost = 1.1"
 )
 SIGN_IN = "/console/sign-in"
@@ -63,18 +67,19 @@ _CANCELED = "57014"
 
 
 class BadRequest(Exception):
-    """Raised for a malformed request. The message is for the person who sent it."""
+    """Raised for a malformed request. The error page shows the message."""
 
 
 class NotThere(Exception):
-    """Raised if the page, incident, job or mail does not exist."""
+    """Raised if the requested page, incident, job or mail does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainCheck:
     """The result of verifying the audit's hash chain.
 
-    `error` says where the chain is broken. It is empty if the chain is valid.
+    `error` says where the chain is broken, and is empty if the chain is valid. `entries` is the number of verified
+    entries. `last_id` and `last_hash` belong to the last entry.
     """
 
     at: datetime
@@ -86,7 +91,7 @@ class ChainCheck:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A request of a signed-in person. The function of each page takes it as its argument."""
+    """A request of a signed-in person, as a page's function gets it. `form` has the fields of a sent form."""
 
     console: Console
     request: Request
@@ -95,19 +100,19 @@ class View:
 
     @property
     def context(self) -> Context:
-        """Return the process's settings, database and clients."""
+        """Return the context of this process: its settings, database, token store and clients."""
         return self.console.context
 
     @property
     def query(self) -> dict[str, str]:
-        """Return the query of the address by name. For a repeated name, return its last value."""
+        """Return the parameters of the address's query. For a repeated name, return its last value."""
         return dict(self.request.query_params)
 
     def path_id(self) -> uuid.UUID:
-        """Return the id in the path.
+        """Return the UUID in the path of the address.
 
         Raises:
-            NotThere: the path contains no valid id.
+            NotThere: the path contains no valid UUID.
         """
         try:
             return uuid.UUID(self.request.path_params["id"])
@@ -115,7 +120,7 @@ class View:
             raise NotThere from None
 
     def path_number(self) -> int:
-        """Return the number in the path.
+        """Return the numeric id in the path of the address.
 
         Raises:
             NotThere: the path contains no valid number.
@@ -127,18 +132,23 @@ class View:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a reading transaction with a limit on the time of each statement."""
+        """Open a reading transaction. On PostgreSQL, each of its statements has a time limit."""
         with self.context.database.read() as session:
             if self.context.database.is_postgresql:
                 session.connection().exec_driver_sql(READING)
             yield session
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Return an answer with the rendered template. Add the values that every page shows."""
+        """Return an answer with the rendered template, which gets `values` and the values that every page needs."""
         return HTMLResponse(rendering.render(template, {**self._common(), **values}), status)
 
     def go(self, path: str, **query: Any) -> Response:
-        """Redirect the browser to another page after an action, and refresh the cached values."""
+        """Redirect the browser to another page after an action, and refresh the cached values.
+
+        Args:
+            path: The path of the page.
+            query: The parameters of the address's query.
+        """
         self.console.has_changed()
         return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
 
@@ -160,13 +170,13 @@ Function = Callable[[View], Response]
 
 
 class Console:
-    """The objects that the pages of one process share: the context, thread pools, rate limiters and cached values."""
+    """The objects that all pages share in this process: the context, thread pools, rate limiters and cached values."""
 
     def __init__(self, context: Context, budget: BodyBudget) -> None:
         self.context = context
         self.intake = Intake(budget, Pool(threads=4, queue=32), RateLimiter(*REQUESTS))
         self.bulk = Intake(budget, Pool(threads=1, queue=2))
-        """The pool for long actions, so that they do not block pages."""
+        """The intake for long actions. Its own pool keeps them from blocking pages."""
         self.overview: Refreshed[Overview] = Refreshed(self._overview, OVERVIEW_SECONDS, self._background)
         self.waiting: Cached[Waiting] = Cached(self._waiting, OVERVIEW_SECONDS)
         self.figures: Refreshed[Figures] = Refreshed(self._figures, FIGURES_SECONDS, self._background)
@@ -174,16 +184,16 @@ class Console:
         self._key: bytes | None = None
 
     def now(self) -> datetime:
-        """Return the database's time when the newest cached value was read."""
+        """Return the time at which the newest cached value was read, by the database's clock."""
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:
-        """Refresh the cached values, because an action has changed the data behind them."""
+        """Refresh the cached values. Call this after an action has changed the database."""
         self.overview.forget()
         self.waiting.forget()
 
     def page(self, function: Function) -> Endpoint:
-        """Return an endpoint for a page that every signed-in person may read."""
+        """Return an endpoint that shows the page of `function` to every signed-in person."""
 
         async def answer(request: Request) -> Response:
             secret = await self._secret(request)
@@ -192,12 +202,12 @@ class Console:
         return self.protected(answer)
 
     def action(self, function: Function, *, for_viewers: bool = False, is_long: bool = False) -> Endpoint:
-        """Return an endpoint for a form that changes something.
+        """Return an endpoint that receives a form and performs an action.
 
         Args:
-            function: Performs the action, and returns the answer, usually a redirect to the next page.
-            for_viewers: Viewers may send the form as well as operators.
-            is_long: The action takes many seconds, so it runs in the pool for long actions.
+            function: Performs the action and returns the answer, usually a redirect.
+            for_viewers: Whether viewers may send the form, or only operators.
+            is_long: Whether the action may take many seconds. It then runs in the pool for long actions.
         """
 
         async def answer(request: Request) -> Response:
@@ -213,7 +223,7 @@ class Console:
         return self.protected(answer)
 
     def protected(self, endpoint: Endpoint) -> Endpoint:
-        """Return the endpoint with the rate limit, error pages and the protective headers added."""
+        """Return the endpoint with a rate limit, error pages and protective headers. This does not check the session."""
 
         async def answer(request: Request) -> Response:
             try:
@@ -232,20 +242,17 @@ class Console:
         return answer
 
     async def key(self) -> bytes | None:
-        """Return the key that signs cookies. Create it in the database if it does not exist."""
+        """Return the key that signs cookies. If the database has none, create it there."""
         if self._key is None:
             self._key = await self.intake.run(self._read_key)
         return self._key
 
     def remember_key(self, key: bytes) -> None:
-        """Keep the key that a sign-in has just read or created."""
+        """Cache the key that a sign-in has just read or created."""
         self._key = key
 
     async def _secret(self, request: Request) -> str:
-        """Return the session's secret from the cookie.
-
-        Return an empty text if there is none or its signature is wrong.
-        """
+        """Return the session's secret from the cookie, or an empty text if the cookie is missing or badly signed."""
         cookie = request.cookies.get(cookie_name(request), "")
         key = await self.key() if cookie else None
         return (sessions.secret_of(cookie, key) if key else None) or ""
@@ -279,7 +286,7 @@ class Console:
             found = sessions.find(session, secret, self.context.settings)
         if found is None:
             return None
-        # Do not count a refresh that the page itself requests as an action of the person.
+        # Requests by htmx may be automatic refreshes of an open page. They must not keep the session from timing out.
         if found.is_stale and "hx-request" not in request.headers:
             with self.context.database.write() as session:
                 sessions.touch(session, found.person)
@@ -305,10 +312,10 @@ class Console:
 
 
 def form_of(body: bytes) -> dict[str, str]:
-    """Return the fields of a form.
+    """Return the fields of a form from the body of its request.
 
     Raises:
-        RequestRefused: with status 400, if the body is malformed.
+        RequestRefused: with status 400, if the body is malformed or has more than MAX_FIELDS fields.
     """
     try:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
@@ -319,15 +326,15 @@ def form_of(body: bytes) -> dict[str, str]:
 def cookie_name(request: Request) -> str:
     """Return the name of the session's cookie.
 
-    Over HTTPS it has the prefix `__Host-`. Browsers accept this prefix only over HTTPS, and only from the host itself.
+    Over HTTPS it begins with `__Host-`. Browsers accept such a cookie only over HTTPS, and only from the host itself.
     """
     return "__Host-r8scan" if is_encrypted(request) else "r8scan"
 
 
 def sign_in_first(request: Request) -> Response:
-    """Redirect the browser to the sign-in page, which later returns to this page.
+    """Redirect the browser to the sign-in page. After a GET request, it returns to the requested page after sign-in.
 
-    htmx requests only a part of a page. In this case, make the browser load the sign-in page instead of that part.
+    If htmx has requested a part of a page, make the browser replace the whole page.
     """
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if "hx-request" in request.headers:
@@ -337,8 +344,9 @@ def sign_in_first(request: Request) -> Response:
 
 
 def without_token(view: View, term: str) -> str:
-    """Return a search term that may be part of an address: replace a pasted token by its digest, and redact any other
-    token.
+    """Return a search term without tokens, so that an address may contain it.
+
+    If the term is a token, return its digest. If it contains tokens among other text, redact them.
     """
     try:
         return reports.subject_of(term, view.context.settings.digester()).digest
@@ -347,7 +355,7 @@ def without_token(view: View, term: str) -> str:
 
 
 def error_page(status: int, reason: str, retry_after: int | None = None) -> Response:
-    """Return an error page. Rendering it needs neither the database nor a session."""
+    """Return an error page. This works without a database and without a session."""
     titles = {403: "Not allowed", 404: "Not found", 409: "Not possible now", 429: "Too many requests"}
     title = titles.get(status, "Try again later" if status >= 500 else "Not understood")
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
@@ -355,7 +363,7 @@ def error_page(status: int, reason: str, retry_after: int | None = None) -> Resp
 
 
 def database_error(err: Exception) -> Response:
-    """Return the error page for an unavailable database, or for a search that took too long."""
+    """Return the error page for an unavailable database, or for a query that PostgreSQL cancelled at its time limit."""
     if getattr(getattr(err, "orig", None), "sqlstate", None) == _CANCELED:
         return error_page(503, f"that took more than {STATEMENT_SECONDS} seconds and was given up: narrow the filter")
     outage.database.failed(err)

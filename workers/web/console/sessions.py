@@ -1,7 +1,7 @@
-"""Sessions of the console. They begin at sign-in and end by time-out, sign-out or a changed credential.
+"""Sessions of the console. A session begins at sign-in. It ends by time-out, sign-out or a changed credential.
 
-The cookie contains a random secret and its signature. The signature is checked first, so that a forged cookie causes no
-query. The session's row stores a hash of the secret instead of the secret.
+The cookie contains a random secret and its signature. The console checks the signature first, so that a forged cookie
+causes no query. The database stores only a hash of the secret.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workers.web.console import users
 from workers.web.console.users import SignedIn
 
 SEEN_EVERY_SECONDS = 60
-"""The time of a person's last action is written at most once in this time."""
+"""The interval at which the time of a person's last action is written to the database, at most."""
 MAX_SESSIONS = 20
 """Sessions of one person. The next sign-in ends the oldest one."""
 MAX_COOKIE = 200
@@ -43,32 +43,35 @@ class Person:
 
     @property
     def is_operator(self) -> bool:
-        """Return whether the person may change anything."""
+        """Return whether the person may make decisions and changes."""
         return self.role == Role.OPERATOR
 
     @property
     def who(self) -> str:
-        """Return the name for the audit."""
+        """Return the person's name as audit entries contain it."""
         return f"console:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSession:
-    """A session that has not ended. `is_stale`: the person's last recorded action is more than a minute ago."""
+    """A session that has not ended.
+
+    `is_stale` is true if the person's last recorded action is more than SEEN_EVERY_SECONDS ago.
+    """
 
     person: Person
     is_stale: bool
 
 
 def signing_key(session: Session) -> bytes:
-    """Return the key that signs cookies. Create it if it does not exist. `session` must be a writing transaction."""
+    """Return the key that signs cookies. If there is none, create it. `session` must be a writing transaction."""
     values = {"id": _KEY_ID, "key": secrets.token_hex(32)}
     session.execute(insert_or_nothing(session, ConsoleKey).values(values))
     return bytes.fromhex(session.execute(select(ConsoleKey.key).where(ConsoleKey.id == _KEY_ID)).scalar_one())
 
 
 def signed(secret: str, key: bytes) -> str:
-    """Return the cookie's value for a session's secret."""
+    """Return the value of the cookie: the session's secret with its signature."""
     return f"{secret}.{hmac.new(key, secret.encode(), hashlib.sha256).hexdigest()}"
 
 
@@ -81,11 +84,16 @@ def secret_of(cookie: str, key: bytes) -> str | None:
 
 
 def begin(session: Session, person: SignedIn, settings: Settings, network: str, subject: str = "") -> str:
-    """Begin a session in the caller's writing transaction and return its secret.
+    """Begin a session in the caller's writing transaction, and return its secret.
 
-    Remove expired sessions of all people, and the oldest sessions of this person above MAX_SESSIONS.
+    Also remove the expired sessions of all people, and the person's oldest sessions above MAX_SESSIONS.
 
-    `subject` is the identity provider's id of the person, if the person signed in there. The audit keeps it.
+    Args:
+        session: A writing transaction.
+        person: The authenticated person.
+        settings: The settings of the service.
+        network: The network from which the person signs in.
+        subject: The identity provider's id for the person, which the audit records. Empty after sign-in by password.
     """
     secret = secrets.token_urlsafe(32)
     session.execute(delete(ConsoleSession).where(ConsoleSession.expires_at < db_now()))
@@ -114,7 +122,7 @@ def begin(session: Session, person: SignedIn, settings: Settings, network: str, 
 
 
 def find(session: Session, secret: str, settings: Settings) -> FoundSession | None:
-    """Return the session with this secret, or None if it has ended."""
+    """Return the session with this secret, or None if there is none or it has ended."""
     row = session.execute(
         select(ConsoleSession, (ConsoleSession.seen_at < db_now(-SEEN_EVERY_SECONDS)).label("is_stale")).where(
             ConsoleSession.id == _hashed(secret),
@@ -132,7 +140,7 @@ def find(session: Session, secret: str, settings: Settings) -> FoundSession | No
 
 
 def touch(session: Session, person: Person) -> None:
-    """Record that the person has just acted, so that the session does not end by time-out."""
+    """Record that the person has acted just now, so that the session does not time out."""
     session.execute(
         update(ConsoleSession)
         .where(ConsoleSession.id == person.session_id)
@@ -142,18 +150,18 @@ def touch(session: Session, person: Person) -> None:
 
 
 def end(session: Session, person: Person) -> None:
-    """End one session, because its person signed out."""
+    """End the person's current session, because the person signs out."""
     session.execute(delete(ConsoleSession).where(ConsoleSession.id == person.session_id))
     audit.record(session, "console_signed_out", {}, who=person.who)
 
 
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
-    """Return the current role of the session's person, or None if the person's credential was changed or removed."""
+    """Return the person's current role, or None if the credential was changed or removed after the sign-in."""
     if found.name.startswith(users.OIDC_PREFIX):
         from workers.web.console import oidc  # late: its libraries take ten megabytes
 
-        # The role of a person from the identity provider was decided at sign-in. The session ends when the settings of
-        # the provider change.
+        # For a person from the identity provider, the role was decided at sign-in. It is valid only while the settings
+        # that decided it are unchanged.
         is_same = settings.oidc_issuer and hmac.compare_digest(oidc.credential(settings), found.credential)
         return found.role if is_same else None
     now = users.credential_of(session, settings, found.name)

@@ -1,4 +1,7 @@
-"""Sign-in by password or identity provider, and sign-out. Rate limits are checked before any hashing."""
+"""Sign-in by password or identity provider, and sign-out.
+
+Rate limits are checked before a password is hashed, because hashing is expensive.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,17 @@ if TYPE_CHECKING:
     from workers.web.console.oidc_sign_in import OidcSignIn
 
 ATTEMPTS = (Rate(10, 5), Rate(60, 30))
-"""Rates of sign-in attempts from one network, and from all."""
+"""Rate limits for sign-in attempts from one network, and from all networks."""
 ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
-"""Rate of sign-in attempts for one name, from all networks that this name has not signed in from before."""
-MAX_KNOWN_NETWORKS = 1_000
-"""Remembered pairs of a name and a network from which it has signed in.
+"""Rate limits for sign-in attempts with one name, and with all names.
 
-Attempts from such a network do not count against ATTEMPTS_ON_A_NAME. So strangers who guess passwords cannot lock the
-owner of a name out.
+Attempts from a network from which the name has signed in before do not count.
+"""
+MAX_KNOWN_NETWORKS = 1_000
+"""The maximum number of remembered pairs of a name and a network from which it has signed in.
+
+Attempts from such a network do not count against ATTEMPTS_ON_A_NAME. So strangers who guess passwords cannot lock out
+the user.
 """
 WRONG = "The name or the password is wrong."
 
@@ -41,7 +47,7 @@ WRONG = "The name or the password is wrong."
 class SignIn:
     """The sign-in page and its form.
 
-    Passwords are hashed in a separate thread, so that guesses cannot slow down pages.
+    Passwords are hashed in a separate thread, so that many sign-in attempts cannot slow down other pages.
     """
 
     def __init__(self, console: Console) -> None:
@@ -95,7 +101,7 @@ class SignIn:
         if person is None:
             refusals.of_this_process.add("sign_in_refused", network_of(request), "wrong name or password")
             return self._page(request, back, WRONG, 401)
-        # This needs no lock, because only the one thread that checks passwords changes the table.
+        # This needs no lock, because only the single thread of the hashing pool changes `_known`.
         self._known[name, network_of(request)] = None
         while len(self._known) > MAX_KNOWN_NETWORKS:
             self._known.popitem(last=False)
@@ -119,7 +125,15 @@ class SignIn:
 
 
 def begin_session(console: Console, request: Request, person: SignedIn, back: str, subject: str = "") -> Response:
-    """Begin a session for an authenticated person, and redirect to the page that they requested."""
+    """Begin a session for an authenticated person, set its cookie, and redirect the browser.
+
+    Args:
+        console: The console.
+        request: The request that completes the sign-in.
+        person: The authenticated person.
+        back: The path of the page to show next.
+        subject: The identity provider's id for the person. Empty after sign-in by password.
+    """
     settings = console.context.settings
     with console.context.database.write() as session:
         key = sessions.signing_key(session)

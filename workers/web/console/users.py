@@ -1,4 +1,4 @@
-"""The users of the console, who sign in with a password. The module `sessions` manages their sessions."""
+"""The users of the console who sign in with a password: their names, roles and password hashes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MAX_PASSWORD = 256
 SETTINGS_USER = "operator"
 """The user whose hash is the setting R8SCAN_CONSOLE_PASSWORD_HASH."""
 OIDC_PREFIX = "oidc:"
-"""In the audit, before the name that an identity provider gives. No user with a password can have such a name."""
-# OWASP's recommendation for argon2id: 19 MiB, two passes, one lane. https://cheatsheetseries.owasp.org
+"""The prefix of the names of people from the identity provider. No user with a password can have such a name."""
+# Follow OWASP's recommendation for argon2id: 19 MiB, two passes, one lane. https://cheatsheetseries.owasp.org
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _UNKNOWN_USER_HASH = _HASHER.hash("nobody has this password")
@@ -32,12 +32,16 @@ _UNKNOWN_USER_HASH = _HASHER.hash("nobody has this password")
 
 
 class BadUser(Exception):
-    """Raised if a user cannot be added or found. The message is one line that says what to write instead."""
+    """Raised if a user cannot be added, changed or found. The message is one line that says what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """An authenticated person. `credential` is the fingerprint of the password hash."""
+    """An authenticated person.
+
+    `credential` is the fingerprint of the password hash or, for a person from the identity provider, of the settings of
+    the provider.
+    """
 
     name: str
     role: Role
@@ -46,7 +50,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a user signs in with, and the role that the user then has."""
+    """The password hash and the role of a user."""
 
     password_hash: str
     role: Role
@@ -76,7 +80,7 @@ def hash_password(password: str) -> str:
 
 
 def fingerprint(credential: str) -> str:
-    """Return a hash of a credential. A session stores it, and ends when the credential changes."""
+    """Return a hash of a credential. A session stores this hash, and ends when the credential changes."""
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
@@ -100,10 +104,10 @@ def add(session: Session, name: str, password_hash: str, role: Role, *, who: str
 def change(
     session: Session, name: str, *, password_hash: str | None = None, role: Role | None = None, who: str
 ) -> None:
-    """Change a user's password or role, and end the user's sessions.
+    """Change a user's password or role in the caller's writing transaction, and end the user's sessions.
 
     Raises:
-        BadUser: there is no such user.
+        BadUser: there is no such user, or the name is malformed.
     """
     folded = folded_name(name)
     values = {"password_hash": password_hash, "role": role}
@@ -117,10 +121,10 @@ def change(
 
 
 def remove(session: Session, name: str, *, who: str) -> None:
-    """Remove a user, and end the user's sessions.
+    """Remove a user in the caller's writing transaction, and end the user's sessions.
 
     Raises:
-        BadUser: there is no such user.
+        BadUser: there is no such user, or the name is malformed.
     """
     folded = folded_name(name)
     statement = delete(ConsoleUser).where(ConsoleUser.name == folded).returning(ConsoleUser.name)
@@ -142,7 +146,7 @@ def listed(session: Session) -> list[ConsoleUser]:
 
 
 def anybody(session: Session, settings: Settings) -> bool:
-    """Return whether anybody can sign in to the console."""
+    """Return whether sign-in is possible: there is a user or an identity provider."""
     is_set = settings.console_password_hash is not None or settings.oidc_issuer is not None
     return is_set or session.execute(select(ConsoleUser.name).limit(1)).scalar_one_or_none() is not None
 
@@ -157,9 +161,14 @@ def credential_of(session: Session, settings: Settings, name: str) -> Credential
 
 
 def check(found: Credential | None, name: str, password: str) -> SignedIn | None:
-    """Return the authenticated person, or None for a wrong name or password.
+    """Return the authenticated person, or None for an unknown name or a wrong password.
 
-    Both cases take the same time (about 20 ms) and memory (19 MiB), so that a caller cannot find out which names exist.
+    A check takes the same time (about 20 ms) for unknown and known names, so that it does not reveal which names exist.
+
+    Args:
+        found: The user's credential, or None for an unknown name.
+        name: The user's name.
+        password: The password that the person entered.
     """
     try:
         _HASHER.verify(found.password_hash if found else _UNKNOWN_USER_HASH, password[:MAX_PASSWORD])

@@ -1,4 +1,6 @@
-"""The page of decisions that wait for an operator: the brake, protected tokens and flagged tokens."""
+"""The page of decisions that wait for an operator: about reports that the brake (the disable quota) holds, about
+protected tokens, and about tokens that a usage rule flagged.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ ANSWERS = ("release", "reject")
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the page of waiting decisions, and of the decisions about held reports."""
+    """Return the routes of the page and of its forms."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/confirm", console.page(confirm), methods=["GET"]),
@@ -42,10 +44,7 @@ def show(view: View) -> Response:
 
 
 def confirm(view: View) -> Response:
-    """Render the page that asks for confirmation of a decision about all held reports.
-
-    It shows their number, reporters and notes.
-    """
+    """Render the page that asks for confirmation of a decision about all held reports, and shows these reports."""
     answer = view.query.get("act", "")
     if answer not in ANSWERS:
         raise BadRequest("there is no such decision about the brake")
@@ -55,7 +54,7 @@ def confirm(view: View) -> Response:
 
 
 def release(view: View) -> Response:
-    """Release all held reports: open the brake and disable their tokens."""
+    """Open the brake, and decide on all reports that it held, which disables their tokens."""
     context = view.context
     reason = _confirmed(view)
     with context.database.write() as session:
@@ -66,7 +65,7 @@ def release(view: View) -> Response:
 
 
 def reject(view: View) -> Response:
-    """Reject all held reports and open the brake. Disable nothing."""
+    """Reject all reports that the brake holds, so that their tokens are not disabled, and open the brake."""
     reason = _confirmed(view)
     with view.context.database.write() as session:
         brake.reject(session, who=view.person.who, reason=reason)
@@ -74,11 +73,10 @@ def reject(view: View) -> Response:
 
 
 def _confirmed(view: View) -> str:
-    """Return the reason that the person gave for a confirmed decision.
+    """Return the reason that the person entered on the page of confirmation.
 
     Raises:
-        NotPossible: the brake does not hold the number of reports that the page showed, so the person has not agreed to
-            this number.
+        NotPossible: the brake no longer holds the number of reports that the page of confirmation showed.
     """
     reason = operator_actions.cleaned(view.form.get("reason", ""))
     with view.context.database.read() as session:

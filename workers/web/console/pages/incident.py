@@ -1,4 +1,4 @@
-"""The page of one incident and its actions, which use the same functions as the command line."""
+"""The page of one incident, with its actions and its mails. The actions call the same functions as the command line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SIGN = "operator_evidence"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of an incident and of its mails."""
+    """Return the routes of the page, of its actions, and of mails."""
     acts = {
         "assign": assign,
         "note": note,
@@ -110,7 +110,7 @@ def summary(row: Row) -> str:
 
 
 def short(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the timeline without the lines for places after the first MAX_PLACE_MOMENTS."""
+    """Return the timeline without the lines about public places of the token beyond the first MAX_PLACE_MOMENTS."""
     found, places = [], 0
     for moment in moments:
         places += moment.what in PLACE_MOMENTS
@@ -125,7 +125,7 @@ def note(view: View) -> Response:
 
 
 def assign(view: View) -> Response:
-    """Assign the incident to the person that the form names."""
+    """Assign the incident to the person whom the form names."""
     with view.context.database.write() as session:
         operator_actions.assign(session, _incident(view, session), who=view.person.who, to=view.form.get("to", ""))
     return _back(view, "assigned")
@@ -179,10 +179,10 @@ def unprotect(view: View) -> Response:
 
 
 def disable(view: View) -> Response:
-    """Disable the incident's token, by a report that contains an address as evidence.
+    """Disable the incident's token. The form contains a reason, and an address as evidence of the leak.
 
-    The brake does not hold this report, because a person has decided. r8scan mails the owner and notifies gateways,
-    also if the token store is behind HTTP.
+    Record a report and decide on it at once, so that r8scan also mails the owner and notifies the gateways. The brake
+    does not hold this report, because a person has decided.
     """
     url, reason = _evidence(view.form.get("url", "")), operator_actions.cleaned(view.form.get("reason", ""))
     if view.context.policy.enforce != EnforceMode.DISABLE:
@@ -213,7 +213,7 @@ def disable(view: View) -> Response:
 
 
 def show_mail(view: View) -> Response:
-    """Render the page that shows a mail in a frame, with its delivery state."""
+    """Render the page that shows a mail and its delivery state. The mail itself is in a frame."""
     with view.reading() as session:
         row, facts = _mail(view, session)
         rendered = render(facts, view.context.identity)
@@ -221,7 +221,7 @@ def show_mail(view: View) -> Response:
 
 
 def mail_html(view: View) -> Response:
-    """Return only a mail's HTML, for the frame. Its headers forbid scripts and loading, and give it no origin."""
+    """Return the HTML of a mail, for the frame. The answer's headers forbid scripts and requests to other sites."""
     with view.reading() as session:
         _, facts = _mail(view, session)
     identity = view.context.identity
@@ -246,10 +246,7 @@ def _protect(view: View, protected: bool, said: str) -> Response:
 
 
 def _possible(view: View, story: Story) -> dict[str, bool]:
-    """Return, by name, whether the page offers each action.
-
-    The actions themselves check again whether they are possible.
-    """
+    """Return, by the name of each action, whether the page offers it. Each action checks again that it is possible."""
     is_own = view.context.settings.token_store_url is None
     token = story.token
     is_disabled = story.incident.disabled_at is not None if not is_own else bool(token and token.disabled_at)
@@ -279,8 +276,8 @@ def _token(view: View) -> TokenRecord:
     """Return the token store's current record of the incident's token.
 
     Raises:
-        NotPossible: the store does not know the token.
-        StoreUnavailable: the store cannot look it up now.
+        NotPossible: the store no longer knows the token.
+        StoreUnavailable: the store does not answer now.
     """
     with view.context.database.read() as session:
         digest = _incident(view, session).digest

@@ -1,4 +1,7 @@
-"""The page of the list of incidents: filter, search, and bulk actions on all incidents that match the filter."""
+"""The page with the list of incidents, its filter and search, and the bulk actions.
+
+A bulk action changes all incidents that match the filter.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,9 @@ BULK_CHUNK = 100
 
 @dataclass(frozen=True, slots=True)
 class BulkOutcome:
-    """The result of a bulk action: the number of changed incidents, and the reasons why others were not changed.
+    """The result of a bulk action.
 
-    `refused` has the number of incidents by reason.
+    `done` is the number of changed incidents. `refused` counts the unchanged incidents by the reason of the refusal.
     """
 
     done: int = 0
@@ -55,7 +58,7 @@ class BulkOutcome:
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the list and of its bulk actions."""
+    """Return the routes of the list, of its search and of its bulk actions."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/search", console.action(search, for_viewers=True), methods=["POST"]),
@@ -90,9 +93,9 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect the browser to the list with the filter in the address.
+    """Redirect the browser to the list, with the filter from the form in the address.
 
-    Replace a pasted token by its digest, so that no address contains a token.
+    Replace a token in the search field by its digest, so that no address contains a token.
     """
     given = dict(view.form)
     given["q"] = without_token(view, given.get("q", ""))
@@ -100,7 +103,7 @@ def search(view: View) -> Response:
 
 
 def ask(view: View) -> Response:
-    """Render the page that asks for confirmation of a bulk action, with the number of incidents."""
+    """Render the page that asks for confirmation of a bulk action, and shows how many incidents it would change."""
     criteria, name = _filter(view.form), _act(view.form)
     with view.reading() as session:
         number = incidents.count(session, criteria, incidents.MAX_BULK)
@@ -117,7 +120,10 @@ def ask(view: View) -> Response:
 
 
 def act_on_all(view: View) -> Response:
-    """Run the bulk action on the incidents that matched when the confirmation was shown, and render the result."""
+    """Run the confirmed bulk action and render its result.
+
+    Change only incidents that were detected before the page of confirmation was shown.
+    """
     criteria, name = _filter(view.form), _act(view.form)
     try:
         until = datetime.fromisoformat(view.form.get("moment", ""))
@@ -138,10 +144,7 @@ def act_on_all(view: View) -> Response:
 
 
 def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str) -> BulkOutcome:
-    """Run the bulk action on the incidents of one chunk, in one transaction.
-
-    An incident for which the action is refused does not affect the others.
-    """
+    """Run the bulk action on the given incidents in one transaction. Count the incidents for which it is refused."""
     done = 0
     refused: Counter[str] = Counter()
     asked = _look_up(view, chunk) if name == "resend" else LookUp()

@@ -1,4 +1,4 @@
-"""The pages of jobs: the list of jobs, the errors by reason, single jobs, and rescans that an operator requests."""
+"""The pages of jobs: the list of all jobs, and one job. Operators can cancel and retry jobs, and request rescans."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATH = "/console/jobs"
 MAX_ADDRESS = 2000
 RETRY_PRIORITY = 10
 MAX_UNREAD_SHOWN = 100
-"""Contents that a page lists. `r8scan jobs show` names all that are recorded."""
+"""Unread contents that the page of a job lists. `r8scan jobs show` lists all that are recorded."""
 CAN_BE_RETRIED = (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobState.DROPPED)
 
 
@@ -37,7 +37,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of jobs, and the number of failures by reason."""
+    """Render the list of jobs that match the conditions in the address, and the number of failed jobs by reason."""
     names = ("state", "kind", "source", "parent")
     values = {name: view.query.get(name, "") for name in names}
     with view.reading() as session:
@@ -62,7 +62,7 @@ def show(view: View) -> Response:
 
 
 def show_one(view: View) -> Response:
-    """Render the page of one job, with what it could not read."""
+    """Render the page of one job, with the contents that it could not read."""
     with view.reading() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:
@@ -101,7 +101,7 @@ def rescan(view: View) -> Response:
 
 
 def cancel(view: View) -> Response:
-    """Cancel a job, and its child jobs that no other job requested."""
+    """Cancel a job and those of its child jobs that no other job requested."""
     with view.context.database.write() as session:
         done = jobs.cancel_with_children(session, view.path_number())
         if not done:
@@ -111,9 +111,9 @@ def cancel(view: View) -> Response:
 
 
 def retry(view: View) -> Response:
-    """Queue a failed, partial, cancelled or dropped job again, as a new job.
+    """Queue a new job with the target of a failed, partial, cancelled or dropped job.
 
-    If a job with the same dedupe key waits already, make that job due now.
+    If a job with the same dedupe key is waiting already, make that job due now instead.
     """
     with view.context.database.write() as session:
         job = session.get(ScanJob, view.path_number())
@@ -136,12 +136,12 @@ def retry(view: View) -> Response:
 
 
 def number_unread(job: ScanJob) -> int:
-    """Return how many contents, such as files, the job could not read."""
+    """Return how many contents, such as files and commits, the job could not read."""
     return sum(int(value) for key, value in job.counts.items() if key.startswith("unread_"))
 
 
 def target_text(job: ScanJob) -> str:
-    """Return a short text that says what a job reads."""
+    """Return a short text that names what the job reads, such as a repository."""
     pushes = job.target.get("pushes")
     if isinstance(pushes, list):
         name = str(pushes[0].get("repository", "")) if pushes else ""

@@ -23,7 +23,7 @@ from workers.web.console.serving import Console, View
 NEWEST = 10
 NEWEST_REPORTED = 5
 MAX_PROCESSES = 50
-"""Silent processes come first, so that none of them is left out in a large installation."""
+"""Limit of the processes that the page lists. Silent processes come first, so that the limit seldom hides one."""
 MAX_AGE_SECONDS = 15.0
 """The page marks an overview that is older than this."""
 
@@ -41,7 +41,7 @@ def show(view: View) -> Response:
     problems = [one for one in known if one.kind not in DECISIONS]
     processes = sorted(found.processes, key=lambda one: (one.silent_seconds <= SILENT_SECONDS, one.role, one.host))
     with view.reading() as session:
-        # Show two lists. In a common list, one report of many tokens would leave no row for leaks.
+        # Show reported tokens in a separate list. Otherwise one report with many tokens would displace all leaks.
         newest = incidents.page(session, Filter(cause=Cause.PUBLIC_REPOSITORY), rows=NEWEST)
         reported = incidents.page(session, Filter(cause=Cause.COMPROMISE_SIGNS), rows=NEWEST_REPORTED)
         queued = [row for row in found.queues if row.state == JobState.QUEUED]
@@ -76,9 +76,10 @@ def show(view: View) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """The state of one part of the service, as a coloured light.
+    """A coloured light that shows the state of one part of the service.
 
-    `tone` is its style class: "good", "bad", or empty if the part was not measured. `text` describes the state.
+    `tone` is the style class: "good" for green, "bad" for red, or empty if the part was not measured. `text` describes
+    the state.
     """
 
     tone: str
@@ -102,10 +103,10 @@ PARTS = (
 def lights(found: Overview) -> list[Light]:
     """Return a light for each part of the service.
 
-    A light is red if a problem of this part is known. It is green only if the part was measured.
+    A light is red if the overview contains a problem of this part. It is green only if the part was measured.
     """
     messages = found.broker_messages
-    # Do not count the web server, which finds and disables nothing, and beat, which only wakes tasks.
+    # Do not count the web server and beat (the scheduler). Without workers they would not find leaks.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT) and one.silent_seconds <= SILENT_SECONDS]
     waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {

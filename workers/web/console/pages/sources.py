@@ -1,5 +1,5 @@
-"""The page of sources: the position of each in its list, what it found and missed, its measured recall, canaries, and
-what is left of GitHub's quotas.
+"""The page of sources: each source's position in its list, what it found and missed, and its recall. The page also
+shows the canaries and the remaining quotas of GitHub.
 """
 
 from __future__ import annotations
@@ -24,9 +24,14 @@ within the longest shorter time that was measured.
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """How many of the pushes that other sources saw (`marks`) a source saw within a time (`seen`).
+    """The share of the pushes seen by other sources that one source saw soon enough.
 
-    `low` and `high` are the bounds of the 95 % interval of this share, in percent.
+    Attributes:
+        within: The longest time from the push until the source saw it, as text.
+        marks: The number of pushes that other sources saw.
+        seen: How many of these pushes the source saw within that time.
+        low: The lower bound of the 95 % confidence interval of the share, in percent.
+        high: The upper bound.
     """
 
     within: str
@@ -37,7 +42,7 @@ class Recall:
 
     @property
     def interval(self) -> str:
-        """Return the interval of the share as text, such as "92 to 97 %"."""
+        """Return the confidence interval as text, such as "92 to 97 %"."""
         low, high = f"{self.low:.0f}", f"{self.high:.0f}"
         return f"{low} %" if low == high else f"{low} to {high} %"
 
@@ -61,9 +66,9 @@ def show(view: View) -> Response:
 
 
 def recalls(row: SourceRow) -> list[Recall]:
-    """Return the recall of a source for each time after a push, the shortest time first.
+    """Return the measured recall of a source for several times after a push, the shortest time first.
 
-    Return an empty list if it was not measured.
+    Return an empty list if the recall was not measured.
     """
     return [
         Recall(span(seconds), int(marks), int(seen), 100 * low, 100 * high)
@@ -72,11 +77,11 @@ def recalls(row: SourceRow) -> list[Recall]:
 
 
 def shown_recall(row: SourceRow) -> Recall | None:
-    """Return the recall of a source for pages that show only one number, or None if it was not measured."""
+    """Return the recall that a page with only one number for each source shows, or None if it was not measured."""
     measured = [key for key in row.recall if int(key) <= SHOWN_HORIZON]
     return recalls(row)[len(measured) - 1] if measured else None
 
 
 def canary_problems(found: Overview) -> dict[str, str]:
-    """Return, by way of planting canaries, the sentence of its problem. Ways without a problem are left out."""
+    """Return the problems with canaries: a sentence by the way of planting (a `CanaryWay`). Omit ways without one."""
     return {one.subject: one.sentence for one in found.problems if one.kind in CANARY_KINDS}

@@ -1,4 +1,4 @@
-"""The pages of accounts and tokens of the SQL store. They show hints and digests, never a token."""
+"""The pages of accounts and tokens in the SQL token store. They show hints and digests, never a token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATH = "/console/tokens"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the page of tokens and accounts."""
+    """Return the routes of both lists and of the search."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/search", console.action(search, for_viewers=True), methods=["POST"]),
@@ -23,7 +23,10 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of tokens, or the list of accounts with the numbers of their tokens."""
+    """Render the list of tokens, or the list of accounts with the number of tokens of each.
+
+    If the token store is behind HTTP, render a page that says so instead.
+    """
     values = {name: view.query.get(name, "") for name in ("show", "q", "account", "state")}
     if view.context.settings.token_store_url is not None:
         return view.page("remote_tokens.html", store=view.context.settings.token_store_url)
@@ -50,9 +53,9 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect the browser to the list with the filter in the address.
+    """Redirect the browser to the list of tokens, with the conditions from the form in the address.
 
-    Replace a pasted token by its digest, so that no address contains a token.
+    Replace a token in the search field by its digest, so that no address contains a token.
     """
     given = {name: view.form[name] for name in ("q", "account", "state") if view.form.get(name)}
     if "q" in given:

@@ -1,4 +1,4 @@
-"""The read model of the console: queries that use indexes and keyset pagination. These modules only read.
+"""The queries of the console. They only read the database, by indexes and keyset pagination.
 
-Every list has a limit. Counts stop at a limit as well. The page then says that there are more.
+Every list and every count has a limit. If there is more, the page says so.
 """

@@ -1,4 +1,8 @@
-"""Decisions that wait for an operator: reports held by the brake, public protected tokens and flagged tokens."""
+"""Queries for decisions that wait for an operator.
+
+The decisions are about reports that the brake (the disable quota) holds, leaked tokens that are protected, and tokens
+that a usage rule flagged.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,17 @@ BRAKE_DECISIONS = ("brake_released", "brake_rejected")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The numbers of waiting decisions of each kind, counted up to `MAX_COUNTED` + 1."""
+    """The numbers of waiting decisions.
+
+    Attributes:
+        at: The database's time when the numbers were read.
+        closed_at: When the brake began to hold reports, or None if it is open.
+        reason: Why the brake holds reports.
+        held: The number of reports that the brake holds.
+        held_since: When the oldest of these reports was received.
+        protected: The number of protected tokens, counted up to MAX_COUNTED + 1.
+        flagged: The number of flagged tokens, counted up to MAX_COUNTED + 1.
+    """
 
     at: datetime
     closed_at: datetime | None
@@ -36,7 +50,7 @@ class Waiting:
 
     @property
     def total(self) -> int:
-        """Return how many decisions wait. All reports that the brake holds count as one decision."""
+        """Return the number of waiting decisions. The reports that the brake holds count as one decision."""
         return self.protected + self.flagged + (1 if self.held or self.closed_at else 0)
 
 
@@ -57,7 +71,7 @@ def waiting(session: Session) -> Waiting:
 
 
 def open_with(session: Session, action: Decision) -> list[Row]:
-    """Return the newest open incidents with this action."""
+    """Return the newest open incidents with this action, at most MAX_SHOWN."""
     statement = (
         select(Incident)
         .where(Incident.action == action, Incident.state == IncidentState.OPEN, is_no_canary())
@@ -82,8 +96,8 @@ def _now(session: Session) -> datetime:
 
 
 def last_brake_decision(session: Session) -> AuditEntry | None:
-    """Return the audit entry of the newest decision about the brake, None if there was none."""
-    # Without "+ 0", PostgreSQL would read the audit backwards by its key until it finds one of the rare entries.
+    """Return the audit entry of the newest decision about held reports, or None if there was none."""
+    # Without "+ 0", PostgreSQL would read the audit backwards by its key until it finds one of these rare entries.
     newest = select(func.max(AuditEntry.id + 0)).where(AuditEntry.what.in_(BRAKE_DECISIONS))
     last_id = session.execute(newest).scalar()
     return None if last_id is None else session.get(AuditEntry, last_id)

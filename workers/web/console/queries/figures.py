@@ -1,4 +1,4 @@
-"""Figures for charts: incidents by day, seconds until disabled, and the repositories with the most incidents."""
+"""Queries for the charts: incidents by day, time until disabled, and the repositories with the most incidents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPOSITORIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """The number of incidents that were detected on a day. `day` is YYYY-MM-DD in UTC."""
+    """The number of incidents that were detected on a day. `day` is a date in UTC, as YYYY-MM-DD."""
 
     day: str
     number: int
@@ -33,9 +33,9 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The seconds from publication until the token was disabled, for the incidents of one day.
+    """The times from publication until the token was disabled, for the incidents that were detected on one day.
 
-    `p50` is the median, `p95` the 95th percentile, and `number` the number of incidents.
+    `p50` is the median and `p95` the 95th percentile, in seconds. `number` is the number of incidents.
     """
 
     day: str
@@ -46,7 +46,15 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The figures of all charts. `sampled` is the number of incidents from which `speeds` were computed."""
+    """The data of all charts.
+
+    Attributes:
+        days: The number of incidents of each of the last DAYS days, the oldest day first.
+        speeds: The time until disabled of each of the last SPEED_DAYS days with such incidents, the oldest day first.
+        repositories: The names of the repositories with the most incidents, each with its number of incidents.
+        sampled: The number of incidents from which `speeds` were computed.
+        disabled_today: The number of tokens whose incident was detected today (in UTC) and that r8scan disabled.
+    """
 
     days: list[Day] = field(default_factory=list)
     speeds: list[Speed] = field(default_factory=list)
@@ -56,7 +64,7 @@ class Figures:
 
 
 def load_figures(session: Session, now: datetime) -> Figures:
-    """Read the figures of all charts. `now` is the database's time."""
+    """Read the data of all charts. `now` is the database's time."""
     delays = _delays(session)
     return Figures(
         days=_days(session, now),
@@ -82,7 +90,10 @@ def _day_of(session: Session) -> ColumnElement[str]:
 
 
 def _delays(session: Session) -> dict[str, list[float]]:
-    """Return the seconds from publication until disabled of the newest MAX_SAMPLED incidents, by day of detection."""
+    """Return the seconds from publication until disabled, by the day of detection (YYYY-MM-DD in UTC).
+
+    Use the newest MAX_SAMPLED incidents of disabled tokens. Omit incidents whose time of publication is unknown.
+    """
     newest = (
         select(Incident.id, Incident.disabled_at, Incident.detected_at)
         .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-86400 * SPEED_DAYS), is_no_canary())
@@ -115,9 +126,9 @@ def _speeds(delays: dict[str, list[float]]) -> list[Speed]:
 
 
 def _repositories(session: Session) -> list[tuple[str, int]]:
-    """Return the repositories with the most incidents, each with their number.
+    """Return the repositories with the most incidents, each with its number of incidents.
 
-    Count only the newest MAX_PLACES_READ places of the last 30 days.
+    Count only the newest MAX_PLACES_READ exposures of the last DAYS days.
     """
     newest = (
         select(Exposure.repository, Exposure.incident_id)

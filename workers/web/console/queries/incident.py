@@ -1,4 +1,4 @@
-"""The data of one incident: places in pages, messages, the token's record, and the timeline."""
+"""The query for everything that the page of one incident shows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from scanner.response.timeline import Moment, timeline
 
 PLACES = 25
 MAX_PLACES_COUNTED = 10_000
-"""The page shows the exact number of places up to this one."""
+"""The places (exposures) of an incident are counted up to this number."""
 MAX_MESSAGES = 100
 MAX_OTHERS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of the outbox about an incident. `occasion` says why the message reports it."""
+    """A message in the outbox that reports an incident. `occasion` says why, such as "disabled"."""
 
     row: Notification
     occasion: str
@@ -33,8 +33,16 @@ class Message:
 class Story:
     """Everything that the page of an incident shows.
 
-    `places_total` is counted up to MAX_PLACES_COUNTED + 1. `more_places` is the id after which the next page of places
-    begins, or 0. `token` is None if the token store is behind HTTP. `others` are other incidents of the same token.
+    Attributes:
+        incident: The incident.
+        places: One page of its places (exposures), in the order of their ids.
+        places_total: The number of all its places, counted up to MAX_PLACES_COUNTED + 1.
+        more_places: The id of the last place in `places` if there are more places, otherwise 0.
+        messages: The messages that report the incident, the oldest first.
+        token: The token in the SQL store. None if that store does not have it, or the store is behind HTTP.
+        notes: The audit entries of the newest notes.
+        others: Other incidents of the same token, the newest first.
+        moments: The timeline.
     """
 
     incident: Incident
@@ -49,12 +57,12 @@ class Story:
 
 
 def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Story | None:
-    """Return the incident with its current data, or None if the id is unknown.
+    """Return what the page of an incident shows, or None if the id is unknown.
 
     Args:
         session: A reading transaction.
-        incident_id: The incident.
-        after_place: Return only places (exposures) with a higher id than this.
+        incident_id: The id of the incident.
+        after_place: The id of a place (exposure). Return only places with a higher id.
     """
     incident = session.get(Incident, incident_id)
     if incident is None:
@@ -79,7 +87,7 @@ def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Stor
 
 
 def is_open(incident: Incident) -> bool:
-    """Return whether the incident is open, so that further places of its token are added to it."""
+    """Return whether the incident is open. r8scan adds further places of the token only to an open incident."""
     return incident.state == IncidentState.OPEN
 
 

@@ -1,4 +1,4 @@
-"""Incidents as a list shows them: each with its first place, the number of its places, and the states of its mails."""
+"""Incidents as a list shows them: each with its first place (exposure), its number of places, and its mails' states."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from scanner.records.models import Exposure, Incident, Notification, Notificatio
 from scanner.records.states import Channel, Decision, NotificationState
 
 MAX_PLACES_COUNTED = 1000
-"""A list counts the places of an incident up to this number, because one token may be in 100,000 places.
-
-The first publication is determined from the same places, those that were found first.
-"""
+"""A list reads only this many places of an incident, those found first, because a token may be in 100,000 places."""
 OWNER_CHANNEL = Channel.EMAIL
 _WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
 
@@ -28,11 +25,12 @@ class Row:
     """An incident as a list shows it.
 
     Attributes:
-        places: The number of places, counted up to one more than the limit of the query.
+        incident: The incident.
+        places: The number of its places (exposures), counted up to one more than the limit of the query.
         repository: The repository of the first place, or an empty text.
-        seconds: From the first known publication until the token was disabled.
-        mails: The states of the mails to the owner.
-        first: The place that was found first; None for a token that was only reported.
+        seconds: The seconds from the first known publication until r8scan disabled the token, or None.
+        mails: The different states of the mails to the owner, each once.
+        first: The place that was found first. None for a token that was only reported.
     """
 
     incident: Incident
@@ -44,14 +42,14 @@ class Row:
 
     @property
     def more(self) -> str:
-        """Return how many places there are besides the first one, as text. Return an empty text if there are none."""
+        """Return the number of places after the first as text, such as "3 more", or an empty text if there are none."""
         if self.places > MAX_PLACES_COUNTED:
             return f"more than {MAX_PLACES_COUNTED - 1:,} more".replace(",", "\N{NARROW NO-BREAK SPACE}")
         return f"{self.places - 1} more" if self.places > 1 else ""
 
 
 def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = MAX_PLACES_COUNTED) -> list[Row]:
-    """Return a row for each incident, in the same order. Count at most `most_places` + 1 places of each."""
+    """Return a row for each incident, in the same order. Count at most `most_places` + 1 places of each incident."""
     places = _places(session, [incident.id for incident in incidents], most_places)
     mails = _mail_states(session, [incident.id for incident in incidents])
     found = []
@@ -74,7 +72,7 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """The number of places of an incident, the earliest publication, and the first place."""
+    """The number of places of an incident, the earliest time of publication, and the place that was found first."""
 
     number: int = 0
     published_at: datetime | None = None
@@ -82,9 +80,9 @@ class _Places:
 
 
 def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uuid.UUID, _Places]:
-    """Return, by incident id, what is known about the places of each incident.
+    """Return the places of each incident in `wanted`, by its id.
 
-    Consider only the first `most` + 1 places of each incident, in the order in which they were found.
+    The number and the earliest publication cover only the `most` + 1 places that were found first.
     """
     place = (
         select(Exposure.seen_at, Exposure.published_at)
@@ -94,7 +92,8 @@ def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uu
         .correlate(Incident)
         .subquery()
     )
-    # Ignore places that were found after the disable. They are often much older, but did not delay the disable.
+    # Use only places that were found before the disable. A place that was found later may have been published much
+    # earlier, which would make the time until disabled too long.
     before = case((place.c.seen_at <= Incident.disabled_at, place.c.published_at))
     statement = select(
         Incident.id,

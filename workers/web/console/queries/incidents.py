@@ -1,4 +1,4 @@
-"""Queries for incidents that match a filter: keyset pages, counts up to a limit, and ids for bulk actions."""
+"""Queries for the incidents that match a filter: pages of the list, counts up to a limit, and ids for bulk actions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from workers.web.console.queries.incident_rows import MAX_PLACES_COUNTED, OWNER_
 
 PAGE_ROWS = 50
 MAX_COUNTED = 1000
-"""A list shows its exact length up to this number."""
+"""Lists count their incidents up to this number."""
 MAX_COUNTED_BY_LOOKUP = 100
-"""The same limit for searches and for filters that use several tables. For these, the database tests one incident after
-the other, and few may match.
+"""The limit instead of MAX_COUNTED for searches and for filters that use several tables.
+
+For these, the database tests one incident after another, and may read many incidents to find one that matches.
 """
 MAX_BULK = 10_000
 """Incidents that one bulk action may change."""
@@ -54,7 +55,10 @@ class BadFilter(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions on incidents. An empty field sets no condition. `since` and `until` are the first and the last day."""
+    """Conditions on incidents, combined with AND. An empty field sets no condition.
+
+    `since` and `until` are the first and last day of detection, as YYYY-MM-DD in UTC. `q` is a search term.
+    """
 
     state: str = ""
     action: str = ""
@@ -70,7 +74,7 @@ class Filter:
 
     @classmethod
     def from_query(cls, values: Mapping[str, str]) -> Filter:
-        """Return the filter that the fields of an address or a form describe.
+        """Return the filter from the fields of an address's query or of a form.
 
         Raises:
             BadFilter: a field has a value that is not allowed.
@@ -89,15 +93,15 @@ class Filter:
         return criteria
 
     def to_query(self) -> dict[str, str]:
-        """Return the fields that are set, by name, for the query of an address."""
+        """Return the non-empty fields by name, as the query of an address contains them."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the list, newest first. `older` is the cursor of the next page, and empty on the last page.
+    """A page of the list, newest incident first. `older` is the cursor of the next page, and empty on the last page.
 
-    `total` is the number of all matching incidents, counted up to one more than the limit of the query.
+    `total` is the number of incidents on all pages, counted up to one more than the limit of the query.
     """
 
     rows: list[Row]
@@ -107,11 +111,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The two columns by which a list is sorted: those of the incidents, or their copies in another table.
+    """The two columns by which a query sorts incidents: time of detection and id of the incident.
 
-    An index in the other table begins with a source, repository or mail state, and continues with these copies. It
-    returns the incidents with one such value in the list's order. So the database reads only the first rows, however
-    many incidents have the value.
+    They are the columns of the incidents' own table, or their copies in the table of exposures or notification
+    subjects. These tables have indexes on a source, repository or mail state followed by the copies. By such an index,
+    the database finds the newest incidents with one value without reading the others.
     """
 
     detected_at: InstrumentedAttribute[Any]
@@ -131,20 +135,20 @@ def page(
     counted: int = 0,
     places: int = MAX_PLACES_COUNTED,
 ) -> Page:
-    """Return the newest incidents that match the filter, or those that follow a cursor.
+    """Return one page of the incidents that match the filter.
 
     Args:
         session: A reading transaction.
         criteria: The filter.
-        before: The cursor of the page (`Page.older` of the page before it), or an empty text for the first page.
-        rows: How many incidents to return at most.
-        counted: Count all matching incidents up to this number plus one.
-        places: Count the places of each incident up to this number plus one.
+        before: `Page.older` of the previous page, or an empty text for the first page.
+        rows: The maximum number of incidents on the page.
+        counted: Count the incidents of all pages up to this number plus one.
+        places: Count the places (exposures) of each incident up to this number plus one.
 
     Raises:
         BadFilter: the cursor is malformed.
     """
-    # On the first page, one query both counts the matching incidents and reads the keys of the page.
+    # For the first page, read enough keys to count the matching incidents as well. This saves a second query.
     keys = session.execute(_keys_of(criteria, before=before).limit(1 + max(rows, 0 if before else counted))).all()
     total = count(session, criteria, counted) if before and counted else len(keys)
     wanted = [key[1] for key in keys[:rows]]
@@ -155,7 +159,7 @@ def page(
 
 
 def most_counted(criteria: Filter) -> int:
-    """Return the number up to which the page of this filter's list counts the matching incidents."""
+    """Return the number up to which the list counts the incidents that match this filter."""
     is_search = bool(criteria.q) and not _is_repository(criteria.q)
     is_looked_up = bool(_direct_conditions(criteria)) and bool(_looked_up(criteria, _OF_INCIDENTS))
     return MAX_COUNTED_BY_LOOKUP if is_search or is_looked_up else MAX_COUNTED
@@ -168,13 +172,16 @@ def count(session: Session, criteria: Filter, limit: int = MAX_COUNTED) -> int:
 
 
 def commonest(session: Session, criteria: Filter, column: str, limit: int) -> list[tuple[str | None, int]]:
-    """Return the commonest values of a column among the incidents of a filter, each with its number of incidents.
+    """Return the commonest values of a column among the incidents that match the filter.
 
     Args:
         session: A reading transaction.
         criteria: The filter.
         column: A key of GROUPS.
-        limit: How many values to return at most.
+        limit: The maximum number of values.
+
+    Returns:
+        Pairs of a value and its number of incidents, the commonest value first.
     """
     wanted = _keys_of(criteria).order_by(None).subquery()
     value, incident_id = GROUPS[column]
@@ -190,19 +197,19 @@ def commonest(session: Session, criteria: Filter, column: str, limit: int) -> li
 
 
 def ids(session: Session, criteria: Filter, until: datetime, limit: int = MAX_BULK) -> list[uuid.UUID]:
-    """Return the ids of the matching incidents that were detected at or before `until`, newest first."""
+    """Return the ids of the newest matching incidents that were detected at or before `until`, at most `limit`."""
     return [row[1] for row in session.execute(_keys_of(criteria, until=until).limit(limit))]
 
 
 def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = None) -> Select[Any]:
-    """Return a statement that selects (detected_at, id) of the matching incidents, newest first."""
+    """Return a statement that selects the time of detection and the id of the matching incidents, newest first."""
     repository = criteria.repository or (criteria.q if _is_repository(criteria.q) else "")
     direct = _direct_conditions(criteria)
     keys = _OF_INCIDENTS
     driver: list[ColumnElement[bool]] = []
     if not direct:
-        # Let one condition choose the index that returns the keys in order. The database tests the other conditions for
-        # each key.
+        # Use one condition to choose an index that has the keys in the list's order. The database tests the other
+        # conditions for each key.
         if repository:
             keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
             driver = _is_in(Exposure, repository)
@@ -229,15 +236,12 @@ def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = Non
 
 
 def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the condition that leaves out canaries, which are not leaks.
-
-    Return none for a filter by the cause of canaries.
-    """
+    """Return the condition that excludes canaries, which are not leaks. Return none if the filter asks for canaries."""
     return [] if criteria.cause == Cause.CANARY else [is_no_canary()]
 
 
 def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the conditions on columns of the incidents' own table."""
+    """Return the filter's conditions on columns of the incidents' table."""
     found: list[ColumnElement[bool]] = []
     for column, value in (
         (Incident.state, criteria.state),
@@ -258,7 +262,7 @@ def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
 
 
 def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
-    """Return the conditions on other tables, which the database looks up by the incident's id."""
+    """Return the filter's conditions on other tables. The database tests them by look-ups of each incident's id."""
     found: list[ColumnElement[bool]] = []
     for repository in {criteria.repository, criteria.q if _is_repository(criteria.q) else ""} - {""}:
         place = aliased(Exposure)
@@ -278,7 +282,8 @@ def _is_repository(term: str) -> bool:
 
 def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
     key = place.repository_key == repository[:MAX_REPOSITORY_KEY]
-    # The key is the name, cut to MAX_REPOSITORY_KEY characters. For a shorter name, comparing the keys is enough.
+    # `repository_key` is the name, cut to MAX_REPOSITORY_KEY characters. Only for longer names must the whole name be
+    # compared as well.
     return [key] if len(repository) < MAX_REPOSITORY_KEY else [key, place.repository == repository]
 
 
@@ -293,7 +298,7 @@ def chunks(values: Sequence[uuid.UUID], size: int = ID_CHUNK) -> Iterator[Sequen
 
 
 def _search(term: str) -> ColumnElement[bool]:
-    """Return the condition for a search term. Each part of it uses an index, so that it never reads all incidents."""
+    """Return the condition for a search term. Each of its alternatives can use an index."""
     low = term.lower()
     if _DIGEST.fullmatch(low):
         return Incident.digest == low
@@ -314,14 +319,14 @@ def _search(term: str) -> ColumnElement[bool]:
 
 
 def _belongs_to_address(address: str) -> ColumnElement[bool]:
-    """Return the condition that a mail to the owner went to this address, or that the account's name begins with it."""
+    """Return the condition that a mail to the owner has this recipient, or that the account's name begins with it."""
     criteria = aliased(Incident)
     told = (
         select(NotificationSubject.incident_id)
         .join(Notification)
         .where(Notification.recipient == address, Notification.channel == OWNER_CHANNEL)
     )
-    # Use a union of ids. For an OR with a subquery, the database would read all incidents.
+    # Use a UNION of ids instead of OR, because the database would read all incidents for an OR with a subquery.
     return Incident.id.in_(
         select(criteria.id).where(criteria.account_name.like(prefix(address), escape="\\")).union(told)
     )
@@ -341,7 +346,7 @@ def _before(cursor: str, keys: _Keys) -> list[ColumnElement[bool]]:
         raise BadFilter("the cursor of the list is not valid: begin with its first page") from None
     if at.tzinfo is None:
         raise BadFilter("the cursor of the list has no time zone: begin with its first page")
-    # The second condition alone would be enough. The first lets the database begin at the right place of the index.
+    # The second condition alone selects the right rows. With the first, the database starts reading the index at `at`.
     return [
         keys.detected_at <= at,
         or_(keys.detected_at < at, and_(keys.detected_at == at, keys.id < own_id)),

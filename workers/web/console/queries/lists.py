@@ -1,4 +1,8 @@
-"""Lists of jobs, messages, audit entries, accounts and tokens: newest first, with keyset pagination."""
+"""Queries for the lists of jobs, messages, audit entries, accounts and tokens, newest first.
+
+Each list function takes the query of the page's address as `values`. Its value `before` is the cursor of a page. The
+functions raise BadFilter for a malformed value.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ MAX_FAILED_READ = 500
 MAX_TERM = 200
 MAX_GAPS = 30
 SIGN_INS = ("console_signed_in", "console_signed_out")
-"""Audit entries that are so frequent that they would hide the decisions of people."""
+"""Audit entries that are frequent and unimportant. They would hide the decisions of people."""
 TOKEN_CONDITIONS: Mapping[str, ColumnElement[bool]] = {
     "live": ApiToken.disabled_at.is_(None),
     "disabled": ApiToken.disabled_at.is_not(None),
@@ -43,7 +47,7 @@ class Listed(Generic[T]):
 
 
 def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
-    """Return a page of the jobs that match the state, kind and source in `values`."""
+    """Return a page of the jobs that match `state`, `kind`, `source` and `parent` (the id of a job) in `values`."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(ScanJob.id, values)]
     if state := values.get("state"):
         conditions.append(ScanJob.state == _member(JobState, "state", state))
@@ -59,7 +63,10 @@ def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
 
 @dataclass(frozen=True, slots=True)
 class FailureReason:
-    """A reason why jobs failed: the beginning of their error, the number of jobs, and the id of the newest job."""
+    """A reason why jobs failed.
+
+    `reason` is the common beginning of the jobs' errors, `jobs` their number, and `newest` the id of the newest job.
+    """
 
     reason: str
     jobs: int
@@ -67,7 +74,7 @@ class FailureReason:
 
 
 def failure_reasons(session: Session) -> list[FailureReason]:
-    """Return the reasons why jobs failed, the commonest first."""
+    """Return the commonest reasons among the newest MAX_FAILED_READ failed jobs, the commonest first."""
     newest = (
         select(ScanJob.id, ScanJob.error)
         .where(ScanJob.state == JobState.FAILED)
@@ -83,13 +90,13 @@ def failure_reasons(session: Session) -> list[FailureReason]:
 
 
 def children_of(session: Session, job_id: int) -> dict[str, int]:
-    """Return the number of a job's children by state."""
+    """Return the number of the job's child jobs by state."""
     statement = select(ScanJob.state, func.count()).where(ScanJob.parent_id == job_id).group_by(ScanJob.state)
     return {state.value: number for state, number in session.execute(statement)}
 
 
 def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notification]:
-    """Return a page of the messages that match the state, channel and recipient in `values`."""
+    """Return a page of the messages that match `state`, `channel` and `recipient` in `values`."""
     conditions: list[ColumnElement[bool]] = [*_time_cursor(values)]
     if state := values.get("state"):
         conditions.append(Notification.state == _member(NotificationState, "state", state))
@@ -110,14 +117,14 @@ def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notifica
 
 @dataclass(frozen=True, slots=True)
 class ReportedIncidents:
-    """The incidents that a message reports: the id of the first one, and their number."""
+    """The incidents that a message reports: the id of the first incident, and the number of all."""
 
     first: uuid.UUID
     number: int
 
 
 def incidents_reported(session: Session, messages: Sequence[Notification]) -> dict[uuid.UUID, ReportedIncidents]:
-    """Return, by message id, the incidents that each message reports."""
+    """Return the incidents that each message reports, by the message's id."""
     ids = [message.id for message in messages]
     statement = (
         select(NotificationSubject.notification_id, func.min(NotificationSubject.id), func.count())
@@ -136,8 +143,8 @@ def incidents_reported(session: Session, messages: Sequence[Notification]) -> di
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
     """Return a page of the audit entries that match `who`, `what` and `incident` in `values`.
 
-    If `people` is set, leave out the entries of the service itself. Also leave out sign-ins, unless `sign_ins` is set
-    or `what` names them.
+    If `people` is set and `who` is not, omit the entries of the service itself. In this case also omit sign-ins and
+    sign-outs, unless `sign_ins` or `what` is set.
     """
     conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
     if who := _text(values, "who"):
@@ -155,14 +162,18 @@ def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry
 
 
 def token_list(session: Session, values: Mapping[str, str]) -> Listed[ApiToken]:
-    """Return a page of the tokens of the SQL store that match the account, state and search term in `values`."""
+    """Return a page of the tokens in the SQL store that match `values` (see `token_conditions`)."""
     statement = select(ApiToken).options(joinedload(ApiToken.account)).order_by(ApiToken.id.desc()).limit(ROWS + 1)
     conditions = [*_number_cursor(ApiToken.id, values), *token_conditions(values)]
     return _by_number(list(session.execute(statement.where(*conditions)).scalars()))
 
 
 def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
-    """Return the conditions on tokens. `values` may have `state`, `account`, and `q`: the beginning of a hint or name.
+    """Return the conditions on tokens that `values` describes.
+
+    Args:
+        values: May contain `state` (a key of TOKEN_CONDITIONS), `account` (its name), and `q`: a token's digest, or the
+            beginning of its hint or name.
 
     Raises:
         BadFilter: a value is not allowed.
@@ -185,7 +196,7 @@ def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
 
 
 def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]:
-    """Return a page of the accounts of the SQL store whose name begins with the search term in `values`."""
+    """Return a page of the accounts in the SQL store whose name begins with `q` in `values`."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(Account.id, values)]
     if term := _text(values, "q"):
         conditions.append(Account.name.like(prefix(term), escape="\\"))
@@ -195,14 +206,14 @@ def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """The number of tokens of an account, and the number of those that are disabled."""
+    """The number of all tokens of an account, and the number of its disabled tokens."""
 
     all: int = 0
     disabled: int = 0
 
 
 def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, TokenCounts]:
-    """Return, by account id, the numbers of tokens of each account that has any."""
+    """Return the numbers of tokens of each account by its id. Omit accounts without tokens."""
     statement = (
         select(ApiToken.account_id, func.count(), func.count(ApiToken.disabled_at))
         .where(ApiToken.account_id.in_([account.id for account in accounts]))
@@ -216,7 +227,7 @@ def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, TokenC
 
 
 def newest_gaps(session: Session) -> list[Gap]:
-    """Return the newest gaps of all sources."""
+    """Return the newest gaps (spans of time in which a source missed events) of all sources, at most MAX_GAPS."""
     return list(session.execute(select(Gap).order_by(Gap.id.desc()).limit(MAX_GAPS)).scalars())
 
 
