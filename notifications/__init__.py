@@ -1,1 +1,4 @@
-"""Sends mails to owners, announcements to gateways, and messages to the operator. It decides nothing about tokens."""
+"""The sending of mails to owners, announcements to API gateways, and messages to the operator.
+
+This package only sends. It makes no decisions about tokens.
+"""

@@ -1,7 +1,7 @@
-"""The sender of announcements: takes due rows from the outbox and sends them in batches, channel by channel.
+"""The sender of announcements: it claims due rows of the outbox, and sends them in batches, one channel after another.
 
-Delivery is at least once. If the worker crashes after the receiver accepted a batch and before the database recorded
-it, the next worker sends the batch again with the same ids.
+Each announcement is delivered at least once. If a worker crashes after the receiver has accepted a batch and before the
+database has recorded this, another worker sends the batch again with the same ids.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MAX_BATCHES_PER_RUN = 20
 BACKOFF_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
 GIVE_UP_AFTER = timedelta(days=3)
 MAX_SINGLE_SEND_SECONDS = 8.0
-"""Time for sending a refused batch row by row. With two more requests of full length it is shorter than a lease."""
+"""Limit for sending the rows of a refused batch one by one. With two more requests, it is shorter than a lease."""
 MAX_REFUSED = 5
-"""Stop after this many single refusals without an acceptance: the receiver must be broken, not the announcements."""
+"""If the receiver refuses this many single announcements and accepts none, stop, because the receiver is broken."""
 MAX_ERROR_LENGTH = 500
 MAX_ROWS_GIVEN_UP = 1000
 GAVE_UP = "gave up after 3 days"
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AnnouncingReport:
-    """The result of one run: the numbers of sent, deferred and failed rows."""
+    """The result of one run: the numbers of sent, deferred and failed announcements."""
 
     sent: int = 0
     deferred: int = 0
@@ -55,7 +55,7 @@ class AnnouncingReport:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """The result of sending one batch. `accepts_more`: the channel may accept more announcements now."""
+    """The result of sending one batch. `accepts_more` says whether to send another batch in this run."""
 
     report: AnnouncingReport
     accepts_more: bool
@@ -70,14 +70,14 @@ class _Claimed:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The claimed rows of a batch, and the number of rows that failed because they have no content."""
+    """The claimed rows of a batch, and the number of further due rows that failed because they have no content."""
 
     rows: list[_Claimed]
     failed: int
 
 
 def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> AnnouncingReport:
-    """Send the due announcements of each channel. A channel that cannot be reached does not stop the other channels.
+    """Send the due announcements of each channel. An error in one channel does not affect the other channels.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is unavailable.
@@ -97,7 +97,7 @@ def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChan
 
 
 def _send(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
-    """Send a batch, and record the result of each row."""
+    """Send a batch through the channel, and record the result of each row."""
     try:
         channel.send([one.content for one in claimed])
     except AnnouncementRefused as err:
@@ -110,16 +110,16 @@ def _send(database: Database, name: Channel, channel: AnnouncementChannel, claim
 
 
 def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
-    """Send a refused batch row by row, so that an announcement that the receiver cannot read does not block the rest.
+    """Send the rows of a refused batch one by one. A row that the receiver cannot read then does not block the others.
 
-    The channel may accept more announcements if it accepted at least one, and can still be reached.
+    `accepts_more` is true if the receiver accepted at least one row and can still be reached.
     """
     report = AnnouncingReport()
     until = time.monotonic() + MAX_SINGLE_SEND_SECONDS
     taken = refused = 0
     for number, one in enumerate(claimed):
         if time.monotonic() > until or (refused >= MAX_REFUSED and not taken):
-            # Make these rows due sooner than the refused ones, so that the next batch does not begin with refused rows.
+            # Make the rows that were not tried due before the refused rows, so that the next batch begins with them.
             report += _give_back(database, claimed[number:])
             break
         try:
@@ -139,7 +139,7 @@ def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel
 
 
 def backoff(attempts: int) -> int:
-    """Return the seconds to wait after attempt number `attempts` (from 1)."""
+    """Return the seconds to wait after attempt number `attempts`, where the first attempt is 1."""
     return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1]
 
 
@@ -148,7 +148,10 @@ def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _claim(database: Database, channel: str) -> _Batch:
-    """Claim a batch of due rows. Schedule their next attempt in the same transaction, in case this worker dies."""
+    """Claim a batch of due rows of a channel.
+
+    Schedule their next attempt in the same transaction, so that they wait for it if this worker dies.
+    """
     with database.write() as session:
         keys = leases.due_keys(session, Notification, *_due(channel), limit=BATCH)
         held = {lease.key: lease for lease in leases.claim_all(session, Notification, keys, *_due(channel))}
@@ -176,7 +179,7 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
 
 
 def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> int:
-    """Record that the rows were sent. Return how many of them this worker still held."""
+    """Record that the rows were sent. Return the number of rows on which this worker still held the lease."""
     with database.write() as session:
         for one in claimed:
             incident = one.content.get("incident_id")
@@ -193,7 +196,7 @@ def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> in
 
 
 def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
-    """Defer the batch, and every other due row of the channel, because the channel accepts nothing now."""
+    """Defer the claimed rows and all other due rows of the channel, because the channel accepts nothing now."""
     _log.error(
         "announcements could not be sent and will be retried: %s",
         reason,
@@ -212,7 +215,10 @@ def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], re
 
 
 def _defer(session: Session, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
-    """Release the rows until their next scheduled attempt. Record rows that are older than three days as failed."""
+    """Release the rows, so that they are sent again at their next scheduled attempt.
+
+    Record rows that are older than GIVE_UP_AFTER as failed instead.
+    """
     error = reason[:MAX_ERROR_LENGTH]
     old = [one for one in claimed if one.age > GIVE_UP_AFTER]
     failed = _written(session, old, state=NotificationState.FAILED, error=f"{GAVE_UP}: {error}")
@@ -221,15 +227,15 @@ def _defer(session: Session, claimed: list[_Claimed], reason: str) -> Announcing
 
 
 def _give_back(database: Database, claimed: list[_Claimed]) -> AnnouncingReport:
-    """Release rows that were not sent, so that they are due again after a second."""
+    """Release rows that were not tried, so that they are due again after BACKOFF_SECONDS[0]."""
     with database.write() as session:
         return AnnouncingReport(deferred=_written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0])))
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> int:
-    """Record rows as failed that have waited three days for a channel whose setting was removed.
+    """Record rows of channels that are no longer configured as failed, if they are older than GIVE_UP_AFTER.
 
-    Return their number.
+    Return the number of these rows.
     """
     gone = (
         Notification.channel.in_(sorted(set(announcements.CHANNELS) - channels.keys())),
@@ -252,9 +258,9 @@ def _give_up_without_channel(database: Database, channels: Mapping[Channel, Anno
 
 
 def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
-    """Update the rows that this worker still holds, and return their number.
+    """Write `values` to the rows on which this worker still holds the lease, and release these rows.
 
-    Other workers have claimed the other rows, and record their results.
+    Return the number of these rows. The other rows were claimed by other workers.
     """
     written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
     if len(written) < len(claimed):

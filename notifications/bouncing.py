@@ -1,7 +1,4 @@
-"""Records bounces: mails that a server has accepted and later returned.
-
-The mail's row becomes failed. If the mail was for an owner, the operator is notified.
-"""
+"""The recording of bounces. A bounce reports that a server could not deliver a mail that it had accepted."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ from scanner.records.database import Database
 from scanner.records.models import Notification
 from scanner.records.states import Channel, NotificationState
 
-# The Message-ID of each mail begins with the id of its row. So the row can be found without an index on Message-ID.
+# The Message-ID of each mail begins with the id of its row in the outbox. So `record` finds the row by its key.
 _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
 
 class BounceOutcome(Enum):
-    """The effect of a bounce. Each value is the sentence that the command `r8scan email bounced` prints."""
+    """The effect of a bounce. Each value is the text that the command `r8scan email bounced` prints."""
 
     FAILED = "recorded: the mail has failed"
     UNCHANGED = "nothing changed: the server is still trying, or the mail was already recorded as failed"
@@ -34,9 +31,9 @@ class BounceOutcome(Enum):
 
 
 def record(database: Database, bounce: Bounce, identity: MailIdentity) -> BounceOutcome:
-    """Record the returned mail as failed.
+    """Record that the mail that the bounce is about has failed.
 
-    If it was for an owner, queue a mail to the operator in the same transaction.
+    If the mail was for an owner, queue a mail to the operator in the same transaction.
     """
     found = _MESSAGE_ID_OF_ROW.match(bounce.message_id)
     if found is None:
@@ -55,8 +52,8 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Bounce
             return BounceOutcome.UNCHANGED
         if row.state in OPEN:
             return BounceOutcome.EARLY
-        # Repeat the condition here. Two bounces of one mail may arrive at the same time, and only one may notify the
-        # operator.
+        # Check the state again in the UPDATE. Two bounces of one mail may be recorded at the same time, and only one
+        # may queue the mail to the operator.
         settled = session.execute(
             update(Notification)
             .where(Notification.id == row.id, Notification.state == NotificationState.SENT)

@@ -1,4 +1,7 @@
-"""Claims mails of the outbox: leases a few rows and freezes their facts, in one transaction."""
+"""The claiming of mails in the outbox. One transaction leases a few rows and freezes their facts.
+
+To freeze the facts means to store the content of a mail before the first attempt, so that repeats are identical.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 OPEN = (NotificationState.PENDING, NotificationState.FROZEN)
 BATCH = 10
 RECORD_SECONDS = 8.0
-"""The end of each lease, reserved for recording the outcome of a mail while the database is briefly unavailable."""
+"""The last seconds of each lease, reserved for recording the outcome in case the database is briefly unavailable."""
 BACKOFF_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 _log = logging.getLogger(__name__)
@@ -35,16 +38,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A mail that this worker holds.
+    """A mail on which this worker holds a lease.
 
     Attributes:
-        facts: What the mail says. None if the facts could not be read. Then `facts_error` says why.
-        is_new: Whether this claim froze the facts, and not an earlier one.
-        subjects: The incidents in the mail, each with the occasion on which it is reported.
+        lease: The lease on the mail's row in the outbox.
+        channel: EMAIL for a mail to an owner, OPERATOR for a mail to the operator.
+        recipient: The address of the recipient, or None if it is unknown.
+        message_id: The Message-ID, which is the same in each attempt.
+        facts: The facts that the mail reports. None if they could not be read. Then `facts_error` says why.
+        facts_error: The reason why `facts` is None, otherwise empty.
+        is_new: Whether this claim read and froze the facts. False if an earlier claim did.
+        subjects: The id of each incident in the mail, with the occasion (the reason) for which the mail reports it.
         now: The database's time at the claim.
-        delay: Seconds until the next attempt if this one fails.
-        begin_by: The latest moment to begin sending, by `time.monotonic`. Sending takes at most `send_seconds`, which
-            leaves `RECORD_SECONDS` of the lease.
+        delay: The seconds until the next attempt if this attempt fails.
+        begin_by: The latest time to begin sending, by `time.monotonic`. After `send_seconds`, RECORD_SECONDS of the
+            lease are then left.
+        send_seconds: The longest time in seconds that sending may take.
     """
 
     lease: Lease
@@ -62,22 +71,22 @@ class Claimed:
 
     @property
     def id(self) -> uuid.UUID:
-        """Return the key of the row."""
+        """Return the id of the mail's row in the outbox."""
         key: uuid.UUID = self.lease.key
         return key
 
 
 def is_open() -> tuple[ColumnElement[bool], ...]:
-    """Return the SQL conditions that select mails which are neither sent nor failed."""
+    """Return the SQL conditions for mails that are neither sent nor failed."""
     return (Notification.channel.in_(CHANNELS), Notification.state.in_(OPEN))
 
 
 def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
-    """Return the keys of due mails, in groups that are claimed together.
+    """Return the ids of due mails, at most `limit`, in groups. The caller claims the mails of a group together.
 
-    The first mail is a group of its own. If sending it shows that the mail server is unavailable, the other mails are
-    not frozen yet, and more incidents can be added to them. A mail that was tried before is also a group of its own. If
-    it makes its worker crash, it blocks no other mail.
+    The first mail that was not tried before is alone in its group. If the mail server turns out to be unavailable, the
+    other mails are not frozen yet, and can still get more incidents. Each mail that was tried before is also alone in
+    its group. If it makes the worker crash again, it blocks no other mail.
     """
     if limit <= 0:
         return []
@@ -94,7 +103,7 @@ def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
 
 
 def backoff(attempts: int, jitter: float = 1.0) -> float:
-    """Return the seconds to wait after attempt number `attempts` (from 1), multiplied by `jitter`."""
+    """Return the seconds to wait after attempt number `attempts` (the first is 1), multiplied by `jitter`."""
     return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1] * jitter
 
 
@@ -103,12 +112,13 @@ def claim(
 ) -> list[Claimed]:
     """Lease the rows that are still due, freeze their facts, and schedule their next attempt.
 
-    If the worker dies, each row that it held waits for its own backoff.
+    The next attempt is scheduled now, so that the rows wait for it even if this worker dies.
 
     Args:
-        keys: Rows to claim. The result keeps their order.
-        jitter: Returns the factor for the backoff of one row.
-        send_seconds: The longest time that sending one mail takes.
+        database: The database that contains the outbox.
+        keys: The ids of the rows to claim. The result has the same order.
+        jitter: Returns a factor for the backoff of one row.
+        send_seconds: The longest time in seconds that sending one mail may take.
     """
     begin_by = _begin_by(send_seconds)
     with database.write() as session:
@@ -144,10 +154,10 @@ def claim(
 
 
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
-    """Release rows that were not sent, so that they are due at once.
+    """Release rows that were claimed but not tried, so that they are due at once.
 
-    Discard the facts that this claim froze, and let the next claim read them again. The three days after which a mail
-    fails begin with the first attempt to send it, and there was no attempt.
+    Discard the facts that this claim froze. Otherwise the time after which a mail fails would already run, although
+    there was no attempt to send it.
     """
     if not untried:
         return
@@ -158,9 +168,9 @@ def give_back(database: Database, untried: Sequence[Claimed]) -> None:
 
 
 def renewed(database: Database, rest: Sequence[Claimed]) -> list[Claimed]:
-    """Renew the leases of the remaining rows after a slow server has used up their time.
+    """Renew the leases on the remaining rows, after sending the earlier ones has taken too long.
 
-    Return the rows that this worker still holds.
+    Return the rows on which this worker still holds the lease.
     """
     with database.write() as session:
         held = leases.write_all(session, [one.lease for one in rest], leased_until=db_now(LEASE_SECONDS))
@@ -173,14 +183,14 @@ def _begin_by(send_seconds: float) -> float:
 
 
 def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Write the time of each row's next attempt, and the facts that this claim froze."""
+    """Write the time of each row's next attempt, and the facts that this claim has read."""
     columns = Notification.__table__.c
     planned = update(Notification.__table__).where(columns.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for one in claimed:
         frozen = {"frozen": one.facts.to_json()} if one.is_new and one.facts is not None else {}
         rows[bool(frozen)].append({"key": one.id, "at": one.now + timedelta(seconds=one.delay), **frozen})
-    # Write without checking the leases, because the claim has locked the rows in this transaction.
+    # The leases need no check here, because this transaction has just claimed the rows and still locks them.
     connection = session.connection()
     if rows[False]:
         connection.execute(planned.values(next_attempt_at=bindparam("at")), rows[False])
@@ -190,14 +200,14 @@ def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _FactsRead:
-    """The facts of one row, or the reason why there are none."""
+    """The facts of one mail, or the reason why they could not be read."""
 
     facts: MailFacts | None
     error: str = ""
 
 
 def _facts_of_all(session: Session, rows: Sequence[Notification], now: datetime) -> dict[uuid.UUID, _FactsRead]:
-    """Return, by row id, the facts of each row: the frozen facts if the row has them, otherwise newly read facts."""
+    """Return the facts of each mail by its row's id: the frozen facts if there are any, otherwise newly read facts."""
     fresh = [row for row in rows if row.facts is None]
     try:
         gathering = Gathering(session, fresh, now) if fresh else None

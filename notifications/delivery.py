@@ -1,8 +1,9 @@
-"""The sender of mails: claims due rows of the outbox, renders and sends each mail, and records its outcome.
+"""The sender of mails: it claims due rows of the outbox, renders and sends each mail, and records the outcome.
 
 One transaction leases a row and freezes its facts. Rendering and sending happen outside of any transaction. A second
 transaction records the outcome under the same lease. So each mail is sent once, with one exception: if the worker
-crashes after the server accepted the mail and before the commit, the mail is sent again with the same Message-ID.
+crashes after the server has accepted the mail and before the second transaction commits, another worker sends the mail
+again with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ from scanner.records.outbox import MAIL_SERVER_DOWN
 from scanner.records.states import Channel, NotificationState, Occasion
 
 SEND_SECONDS = 20.0
-"""Limit of one exchange with the mail server. Together with recording the outcome it is shorter than the lease."""
+"""Limit for sending one mail to the mail server. Sending and recording the outcome take less time than a lease."""
 GIVE_UP_AFTER = timedelta(days=3)
-"""Counted from the moment the facts were frozen, which is the first attempt to send the mail."""
+"""A mail fails this long after its facts were frozen, which happens at the first attempt."""
 MAX_ATTEMPTS = 200
-"""Twice the attempts that fit into three days of backoff.
+"""A mail fails after this many attempts. The limit is for a mail that makes the worker crash at each attempt.
 
-This limit ends a row that kills its worker at each attempt.
+It is twice the number of attempts that fit into GIVE_UP_AFTER.
 """
 MAX_RECORD_ATTEMPTS = 5
 MAX_ERROR_LENGTH = 500
@@ -57,20 +58,21 @@ _log = logging.getLogger(__name__)
 
 
 class Outcome(Enum):
-    """What happened to a row that a run tried to send."""
+    """The result of trying to send one mail."""
 
     SENT = auto()
     DEFERRED = auto()
     FAILED = auto()
     LOST = auto()
-    """Another worker claimed the row, because the lease of this worker had expired."""
+    """The lease of this worker expired, and another worker claimed the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """The result of one run, in numbers of rows.
+    """The result of one run: the number of mails by their result.
 
-    `held_back` counts due rows that were deferred without an attempt, because the mail server was unavailable.
+    `held_back` is the number of due mails that were deferred without an attempt, because the mail server was
+    unavailable.
     """
 
     sent: int = 0
@@ -81,13 +83,13 @@ class DeliveryReport:
 
     @property
     def claimed(self) -> int:
-        """Return the number of all rows that the run tried to send."""
+        """Return the number of all mails that the run tried to send."""
         return self.sent + self.deferred + self.failed + self.lost
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """The result of one attempt. `down` says why no other mail can be sent now, if that is so."""
+    """The result of one attempt. `down` is the error if no other mail can be sent now either, otherwise None."""
 
     outcome: Outcome
     down: TransportDown | None = None
@@ -107,16 +109,16 @@ def deliver_due(
     jitter: Callable[[], float] = _jitter,
     send_seconds: float = SEND_SECONDS,
 ) -> DeliveryReport:
-    """Send due mails. An error in one row does not stop the others. An unavailable mail server ends the run.
+    """Send due mails. An error in one mail does not stop the others. An unavailable mail server ends the run.
 
     Args:
         database: The database that contains the outbox.
         transport: The way in which mails are sent, such as SMTP.
-        identity: The sender, the brand and the templates of mails.
-        limit: Maximum number of mails in this run.
-        rate: Maximum number of mails per minute, over all workers.
-        jitter: Returns the factor for the backoff of one row.
-        send_seconds: The longest time that sending one mail may take.
+        identity: The sender, the brand and the templates of the mails.
+        limit: The maximum number of mails in this run.
+        rate: The maximum number of mails a minute that all workers send together.
+        jitter: Returns a factor for the backoff of one mail.
+        send_seconds: The longest time in seconds that sending one mail may take.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is unavailable.
@@ -145,9 +147,9 @@ def deliver_due(
 def _claims(
     database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
 ) -> Iterator[list[Claimed]]:
-    """Claim the rows together, and yield them. If that fails, claim and yield each row alone.
+    """Claim the rows together, and yield them. If the claim fails, claim and yield each row alone.
 
-    So a row that cannot be claimed does not block the others.
+    So a row that cannot be claimed does not block the others. It is deferred.
     """
     try:
         together = claiming.claim(database, keys, jitter, send_seconds)
@@ -166,7 +168,7 @@ def _claims(
 
 
 def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
-    """Defer a row that cannot be claimed, so that it is not the first due row each time."""
+    """Defer a row that cannot be claimed, so that not every run begins with it."""
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -179,10 +181,10 @@ def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
 def _deliver_all(
     database: Database, connection: MailConnection, identity: MailIdentity, claimed: Sequence[Claimed]
 ) -> Iterator[Outcome]:
-    """Send the rows of one claim, and yield what happened to each.
+    """Send the mails of one claim, and yield the outcome of each.
 
     Raises:
-        TransportDown: The mail server is unavailable. The rows that were not tried yet were released.
+        TransportDown: the mail server is unavailable. The rows that were not tried have been released.
     """
     rest = list(claimed)
     while rest:
@@ -210,7 +212,7 @@ def _deliver(database: Database, connection: MailConnection, identity: MailIdent
     """Send one mail and record its outcome.
 
     Raises:
-        LeaseLost: another worker claimed the row after this lease expired.
+        LeaseLost: the lease expired, and another worker claimed the row.
     """
     if claimed.lease.attempts > MAX_ATTEMPTS:
         return _Attempt(_fail(database, claimed, identity, f"gave up after {MAX_ATTEMPTS} attempts"))
@@ -259,7 +261,7 @@ def _send(connection: MailConnection, claimed: Claimed, identity: MailIdentity) 
 def _record_sent(database: Database, claimed: Claimed, template_error: str | None) -> None:
     """Record that the mail was sent.
 
-    Retry while the database is unavailable: without the record, the mail would be sent twice.
+    If the database is unavailable, try again for a few seconds. Without the record, the mail would be sent again.
     """
     for tries_left in reversed(range(MAX_RECORD_ATTEMPTS)):
         try:
@@ -288,7 +290,7 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
     """Release the row until its next attempt.
 
-    If its first attempt was more than three days ago, record it as failed.
+    If its first attempt was more than GIVE_UP_AFTER ago, record it as failed instead.
     """
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         return _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
@@ -303,7 +305,7 @@ def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason:
 
 
 def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
-    """Record the row as failed. If the mail was for an owner, queue a mail to the operator in the same transaction."""
+    """Record the mail as failed. If it was for an owner, queue a mail to the operator in the same transaction."""
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
         claimed.lease.write(
@@ -316,9 +318,12 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
 
 
 def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, identity: MailIdentity) -> None:
-    """Queue a mail to the operator about an owner's failed mail.
+    """Queue a mail to the operator about a failed mail to an owner.
 
-    `session` is the transaction that records the failure.
+    Args:
+        session: The transaction that records the failure.
+        notification_id: The id of the failed mail's row.
+        identity: The sender of mails, and the operator's address.
     """
     incident_ids = session.execute(
         select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == notification_id)
@@ -333,8 +338,8 @@ def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, ide
 
 
 def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
-    # Use the incidents that the claim has read. If the account was erased after the claim, the database no longer has
-    # them.
+    # For a mail to an owner, use the incidents that the claim has read. If the owner's account was erased after the
+    # claim, the database no longer has them.
     if claimed.channel == Channel.EMAIL:
         _audit(session, claimed, claimed.subjects, what, **evidence)
     else:
@@ -342,7 +347,14 @@ def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: st
 
 
 def audit_mail(session: Session, mail: Claimed | Notification, what: str, **evidence: str) -> None:
-    """Write an audit entry for each incident that the mail reports."""
+    """Write an audit entry for each incident that the mail reports.
+
+    Args:
+        session: A writing transaction.
+        mail: The mail.
+        what: The name of the event, such as "mail_bounced".
+        evidence: Further values for the entries.
+    """
     told = select(NotificationSubject.incident_id, NotificationSubject.occasion).where(
         NotificationSubject.notification_id == mail.id
     )
@@ -360,13 +372,13 @@ def _audit(
 
 
 def _hold_back(database: Database, down: TransportDown) -> int:
-    """Defer every other due mail after the mail server was unavailable. Return the number of deferred mails.
+    """Defer all due mails, because the mail server is unavailable. Return the number of deferred mails.
 
-    Otherwise the service would find out again for each of thousands of mails that the server is unavailable.
+    Otherwise each of possibly thousands of mails would be tried in vain.
     """
     level = logging.ERROR if down.is_configuration else logging.WARNING
     _log.log(level, "all due mails are deferred: %s", down.reason)
-    # Skip locked rows. Waiting for them could deadlock, because another transaction may lock rows in a different order.
+    # Skip rows that another transaction has locked. It may lock rows in a different order, so waiting could deadlock.
     due = select(Notification.id).where(*is_open(), leases.is_due(Notification)).with_for_update(skip_locked=True)
     with database.write() as session:
         result = session.execute(
@@ -381,7 +393,7 @@ def _hold_back(database: Database, down: TransportDown) -> int:
 
 
 def _sent_last_minute(session: Session) -> int:
-    # For a sent row, `next_attempt_at` is the time of sending. This column has an index, and `sent_at` has none.
+    # For a sent mail, `next_attempt_at` is the time of sending. Use it because it has an index, unlike `sent_at`.
     statement = select(func.count()).where(
         Notification.channel.in_(CHANNELS),
         Notification.state == NotificationState.SENT,

@@ -1,6 +1,6 @@
 """Channels that announce disabled tokens to API gateways: a Redis stream and a signed webhook.
 
-Each channel sends a whole batch or nothing. The message formats are a contract: docs/announcements.md.
+Receivers rely on the message formats, which docs/announcements.md describes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import redis
 from scanner import tls
 
 MAX_STREAM_ENTRIES = 100_000
-"""Approximate number of entries that the stream keeps. A gateway gets older announcements over HTTP."""
+"""The approximate number of entries that the stream keeps. A gateway gets older announcements from `GET /disabled`."""
 SEND_SECONDS = 10.0
 TEMPORARY_STATUSES = (408, 425, 429, 502, 503, 504)
-"""HTTP statuses which mean that the receiver is busy. They say nothing about the content of the request."""
+"""HTTP statuses which mean that the receiver is busy or unavailable, and not that it rejected the content."""
 SIGNATURE_HEADER = "R8scan-Signature"
 TIMESTAMP_HEADER = "R8scan-Timestamp"
 
@@ -29,24 +29,24 @@ Content = Mapping[str, Any]
 
 
 class AnnouncementUndelivered(Exception):
-    """Raised if it is not known whether a receiver got the batch, so that it will be sent again.
+    """Raised if the receiver did not accept the batch, or may not have got it. The caller must send the batch again.
 
     The message is one line without secrets.
     """
 
 
 class AnnouncementRefused(AnnouncementUndelivered):
-    """Raised if the receiver answered and rejected the batch. It may be unable to read one of the announcements."""
+    """Raised if the receiver rejected the batch. Perhaps it cannot read one of the announcements."""
 
 
 class AnnouncementChannel(Protocol):
     """A way to announce disabled tokens to API gateways."""
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Send the whole batch, within `SEND_SECONDS`.
+        """Send the whole batch, within SEND_SECONDS. If this raises, the receiver may still have got the batch.
 
         Args:
-            batch: At most 100 announcements.
+            batch: The contents of at most 100 announcements.
 
         Raises:
             AnnouncementUndelivered: the receiver cannot be reached or is busy.
@@ -58,7 +58,7 @@ class AnnouncementChannel(Protocol):
 
 
 class StreamChannel:
-    """A channel that appends announcements to a Redis stream, one transaction per batch."""
+    """A channel that appends announcements to a Redis stream. Each batch is one transaction."""
 
     def __init__(self, url: str, stream: str) -> None:
         self._stream = stream
@@ -71,7 +71,7 @@ class StreamChannel:
 
         Raises:
             AnnouncementUndelivered: Redis cannot be reached.
-            AnnouncementRefused: Redis answered with an error.
+            AnnouncementRefused: Redis answers with an error.
         """
         try:
             with self._redis.pipeline(transaction=True) as pipeline:
@@ -89,7 +89,7 @@ class StreamChannel:
 
 
 class WebhookChannel:
-    """A channel that posts batches as JSON, signed by HMAC-SHA-256. Every status except 2xx is a failure."""
+    """A channel that posts batches as JSON, signed by HMAC-SHA-256. The receiver accepts a batch by a status of 2xx."""
 
     def __init__(self, url: str, secret: str) -> None:
         self._url = url
@@ -102,8 +102,8 @@ class WebhookChannel:
         """Post the batch.
 
         Raises:
-            AnnouncementUndelivered: the receiver cannot be reached, or its status says that it is busy.
-            AnnouncementRefused: The receiver answers with any other status that is not 2xx.
+            AnnouncementUndelivered: the receiver cannot be reached, or answers with one of TEMPORARY_STATUSES.
+            AnnouncementRefused: the receiver answers with any other status that is not 2xx.
         """
         body = json.dumps({"announcements": list(batch)}, separators=(",", ":")).encode()
         timestamp = str(int(time.time()))
@@ -113,7 +113,7 @@ class WebhookChannel:
             SIGNATURE_HEADER: signature(self._secret, timestamp, body),
         }
         try:
-            # Do not read the body of the answer. Only the status matters, and a hostile body could be endless.
+            # Do not read the body of the answer, because only the status matters and the body could be endless.
             with self._http.stream("POST", self._url, content=body, headers=headers) as response:
                 status = response.status_code
         except httpx.HTTPError as err:
@@ -132,13 +132,13 @@ def signature(secret: bytes, timestamp: str, body: bytes) -> str:
     """Return the signature header: `v1=` and the hex HMAC-SHA-256 of the timestamp, a dot, and the body.
 
     Args:
-        secret: The secret shared with the receiver.
-        timestamp: Seconds since 1970, as in the timestamp header.
-        body: The request body.
+        secret: The secret that the sender shares with the receiver.
+        timestamp: The value of the timestamp header: seconds since 1970.
+        body: The body of the request.
     """
     return "v1=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def _fields(content: Content) -> dict[Any, Any]:
-    """Return the content as text fields of a stream entry. Fields that are None are omitted."""
+    """Return the content of an announcement as text fields of a stream entry. Omit fields that are None."""
     return {key: str(value) for key, value in content.items() if value is not None}

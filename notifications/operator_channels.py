@@ -1,4 +1,4 @@
-"""Channels that notify the operator of problems and decisions: mail, a signed webhook, and Slack's incoming webhooks.
+"""Channels that notify the operator of problems and waiting decisions: mail, a signed webhook, and Slack.
 
 No message contains a token, a digest or a hint.
 """
@@ -26,24 +26,29 @@ from scanner import tls
 SEND_SECONDS = 20.0
 MAX_LINES = 50
 MAX_LINE_LENGTH = 2000
-"""Characters of one line of a mail to the operator."""
+"""The maximum number of characters of one line in a mail to the operator."""
 
 NewsKind = Literal["problem", "decision", "over", "summary", "test"]
-"""A problem began; a decision is waiting for the operator; a problem ended; the incidents of a day; a test that the
-operator requested.
+"""What an item reports: a problem began, a decision waits for the operator, a problem ended, the incidents of a day, or
+a test that the operator requested.
 """
 
 
 class OperatorNotNotified(Exception):
-    """Raised if a channel could not deliver the message. The error's text is one line."""
+    """Raised if a channel could not deliver the message. The text of the exception is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
     """One item of a message to the operator.
 
-    `kind` says why the item is sent. `name` is the name of the kind of problem, or `test`. `docs` is the address of the
-    problem's documentation.
+    Attributes:
+        kind: What the item reports.
+        name: The name of the kind of problem, such as `disk_full`, or `test`.
+        sentence: What happened.
+        todo: What the operator can do.
+        since: When the problem began.
+        docs: The address of the documentation of this kind of problem.
     """
 
     kind: NewsKind
@@ -55,7 +60,7 @@ class News:
 
     @property
     def line(self) -> str:
-        """Return the item as one line of text."""
+        """Return the item as one line: its sentence and, unless the problem is over, what to do."""
         words = f"Over: {self.sentence}" if self.kind == "over" else self.sentence
         return f"{words}: {self.todo}" if self.todo and self.kind != "over" else words
 
@@ -65,8 +70,8 @@ class OperatorChannel(Protocol):
 
     Attributes:
         name: The channel's name in error messages and in `r8scan doctor`.
-        address: The address that `r8scan doctor` connects to. It is empty for mail, because the mail server has its own
-            check.
+        address: The address that `r8scan doctor` tests. It is empty for mail, because `r8scan doctor` tests the mail
+            server separately.
     """
 
     name: str
@@ -76,15 +81,12 @@ class OperatorChannel(Protocol):
         """Send all items as one message.
 
         Raises:
-            OperatorNotNotified: The channel did not accept the message.
+            OperatorNotNotified: the receiver did not accept the message.
         """
 
 
 class MailChannel:
-    """A channel that mails the operator.
-
-    It does not use the outbox, so that a problem of the outbox does not delay the mail.
-    """
+    """A channel that mails the operator. It does not use the outbox, so that it can report problems of the outbox."""
 
     name = "mail"
     address = ""
@@ -93,25 +95,25 @@ class MailChannel:
         self._transport, self._identity, self._recipient = transport, identity, recipient
 
     def notify(self, news: Sequence[News]) -> None:
-        """Send one mail.
+        """Send all items in one mail.
 
         Raises:
-            OperatorNotNotified: The mail server did not accept the mail.
+            OperatorNotNotified: the mail server did not accept the mail, or an address is wrong.
         """
         send_mail(self._transport, self._identity, self._recipient, subject_of(news), text_of(news))
 
 
 def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, subject: str, text: str) -> None:
-    """Send a plain text mail now.
+    """Send a plain text mail now, without the outbox.
 
     Raises:
-        OperatorNotNotified: The mail server did not accept the mail, or an address is wrong.
+        OperatorNotNotified: the mail server did not accept the mail, or an address is wrong.
     """
     message = EmailMessage()
     try:
         sender = sender_address(identity)
-        # Clean the subject. It may repeat what a server answered, which must neither begin a new header nor make the
-        # mail fail.
+        # Clean the subject. It may contain the answer of a server, which could begin a new header or make the library
+        # refuse the subject.
         message["From"], message["To"], message["Subject"] = sender, recipient, header_line(subject)
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = message_id = f"<{uuid.uuid4()}@{sender.domain}>"
@@ -129,7 +131,7 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
 
 
 class WebhookOperatorChannel:
-    """A channel that posts JSON, signed in the same way as announcements."""
+    """A channel that posts JSON to a webhook, signed in the same way as announcements."""
 
     name = "webhook"
 
@@ -140,7 +142,7 @@ class WebhookOperatorChannel:
         """Post all items as one JSON object.
 
         Raises:
-            OperatorNotNotified: the receiver cannot be reached or refuses the request.
+            OperatorNotNotified: the receiver cannot be reached, or its status is not 2xx.
         """
         found = [
             {
@@ -174,15 +176,15 @@ class SlackChannel:
         """Post all items as one text.
 
         Raises:
-            OperatorNotNotified: the receiver cannot be reached or refuses the request.
+            OperatorNotNotified: the receiver cannot be reached, or its status is not 2xx.
         """
-        # Escape the three characters that begin markup: https://docs.slack.dev/messaging/formatting-message-text.
+        # Slack requires these three characters to be escaped: https://docs.slack.dev/messaging/formatting-message-text.
         text = text_of(news).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         _post(self.address, json.dumps({"text": text}).encode(), {})
 
 
 def subject_of(news: Sequence[News]) -> str:
-    """Return a subject line with the first item and the number of further items."""
+    """Return a subject line with the first item and the number of further items. Prefer items that are not over."""
     if all(one.kind == "over" for one in news):
         return "r8scan: " + (f"over: {news[0].sentence}" if len(news) == 1 else f"{len(news)} problems are over")
     first = next(one for one in news if one.kind != "over")
@@ -191,7 +193,7 @@ def subject_of(news: Sequence[News]) -> str:
 
 
 def text_of(news: Sequence[News]) -> str:
-    """Return the text of a message, with one paragraph for each item."""
+    """Return the text of a message, with one paragraph for each of the first MAX_LINES items."""
     parts = []
     for one in news[:MAX_LINES]:
         since = f"\nsince {one.since:%Y-%m-%d %H:%M} UTC" if one.since and one.kind != "over" else ""
@@ -208,7 +210,7 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
             httpx.Client(
                 verify=tls.trusted(), timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False
             ) as client,
-            # Do not read the body of the answer. Only the status matters, and a hostile body could be endless.
+            # Do not read the body of the answer, because only the status matters and the body could be endless.
             client.stream("POST", url, content=body, headers=headers) as response,
         ):
             status = response.status_code

@@ -1,1 +1,1 @@
-"""Mails: the facts of incidents, their rendering as subject, text and HTML, and the transports that send them."""
+"""Mails: their facts, the rendering of the facts as subject, text and HTML, and the transports that send mails."""

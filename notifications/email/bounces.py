@@ -1,7 +1,7 @@
-"""The reader of bounces: delivery status notifications (RFC 3464) about mails that a server accepted and returned.
+"""The reader of bounces: delivery status notifications (RFC 3464) about mails that could not be delivered.
 
-Anybody can send a bounce. The reader limits its size and cleans its text. It identifies the returned mail by the
-Message-ID, which only the recipient of the mail knows.
+Anybody can send a bounce, so the reader limits its size and cleans its text. It identifies the returned mail by the
+Message-ID, which a stranger does not know.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from email.policy import compat32
 from notifications.email.wording import clean
 
 MAX_BYTES = 1024 * 1024
-"""Limit of a notification. It may return a whole mail of this service, which is smaller than this."""
+"""The limit for the size of a bounce. A bounce may contain the whole returned mail, which is smaller than this."""
 MAX_DIAGNOSTIC_LENGTH = 300
 MAX_RECIPIENTS = 100
 _MAX_FIELD_LENGTH = 2000
 
-# The time of the standard library's parser grows with these sizes, sometimes with their square. Real bounces stay far
+# The standard library's parser takes time in proportion to these sizes, or even to their square. Real bounces are far
 # below the limits.
 MAX_LINES = 20_000
-"""1 MB of base64 in lines of 76 characters has 14,000."""
+"""A megabyte of base64 in lines of 76 characters has 14,000 lines."""
 MAX_LINE_BYTES = 8000
-"""RFC 5322, section 2.1.1, allows 998, but some servers quote other servers without folding the line."""
+"""RFC 5322, section 2.1.1, allows 998 bytes. Some servers exceed this when they quote the answer of another server."""
 MAX_DASHED_LINES = 100
-"""Lines that begin with two dashes: boundaries between parts, and signatures."""
+"""The limit for lines that begin with two dashes, because each may be a boundary between parts."""
 MAX_FIELD_BYTES = 32 * 1024
-"""One header field with its continuation lines."""
+"""The limit for one header field with its continuation lines."""
 
-# The form of a status code: RFC 3463, section 2.
+# RFC 3463, section 2, defines the form of a status code.
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{3,250}>")
 _WITHOUT_STATUS = "5.0.0"
@@ -40,12 +40,19 @@ _TYPE = re.compile(r"^[A-Za-z0-9-]{1,40} ?; ?")
 
 
 class NotABounce(ValueError):
-    """Raised for content that is not a delivery status notification, or lacks a field. The message is one line."""
+    """Raised for content that is not a delivery status notification, or that lacks a field. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """A server's report about one mail. `action` is a word of RFC 3464, section 2.3.3, in lower case."""
+    """A server's report about one mail.
+
+    Attributes:
+        message_id: The Message-ID of the returned mail.
+        action: What the server did, as a word of RFC 3464, section 2.3.3, in lower case, such as "failed".
+        status: The status code, such as "5.1.1".
+        diagnostic: The error message of the server.
+    """
 
     message_id: str
     action: str
@@ -54,23 +61,23 @@ class Bounce:
 
     @property
     def has_failed(self) -> bool:
-        """Return whether the server has given up.
+        """Return whether the server will no longer try to deliver the mail.
 
-        A status of class 4 (temporary) does not mean that it still tries: a server may give up with it after days.
+        This is also possible with a status of class 4 (temporary), because a server gives up after some days.
         """
         return self.action == "failed" and not self.status.startswith("2")
 
     @property
     def reason(self) -> str:
-        """Return the text of the error for the mail's row in the outbox."""
+        """Return the error message for the mail's row in the outbox."""
         return clean(f"bounced: {self.status} {self.diagnostic}", MAX_DIAGNOSTIC_LENGTH + 20)
 
 
 def read_bounce(content: bytes) -> Bounce:
-    """Return what one notification says. `content` is the mail as the mail server passes it on.
+    """Return the report in a bounce. `content` is the whole mail, as the mail server pipes it into a command.
 
     Raises:
-        NotABounce: the content is no notification, is too large, or would take too long to parse.
+        NotABounce: the content is no delivery status notification, is too large, or would take too long to parse.
     """
     if len(content) > MAX_BYTES:
         raise NotABounce(f"it is larger than {MAX_BYTES // 1024**2} MB")
@@ -86,7 +93,7 @@ def read_bounce(content: bytes) -> Bounce:
 
 
 def _refuse_costly(content: bytes) -> None:
-    """Raise NotABounce for content that the standard library's parser would take long to read."""
+    """Raise NotABounce for content for which the standard library's parser would take too long."""
     lines = re.split(rb"\r\n|\r|\n", content, maxsplit=MAX_LINES)
     if len(lines) > MAX_LINES:
         raise NotABounce(f"it has more than {MAX_LINES} lines")
@@ -102,8 +109,8 @@ def _refuse_costly(content: bytes) -> None:
 
 
 def _read(content: bytes) -> Bounce:
-    # Use compat32, which does not parse headers. The newer policies parse each header. Hostile headers make this slow
-    # or make it fail.
+    # Use the policy compat32, which does not parse the values of headers. For the newer policies, hostile headers are
+    # slow to parse or cause errors.
     message = BytesParser(policy=compat32).parsebytes(_without_envelope(content))
     payload = message.get_payload()
     if message.get_content_type() != "multipart/report" or not isinstance(payload, list):
@@ -126,7 +133,7 @@ def _read(content: bytes) -> Bounce:
 
 
 def _without_envelope(content: bytes) -> bytes:
-    """Return the content without the line `From …`, which servers add to a mail that they pipe into a command."""
+    """Return the content without a first line `From …`, which mail servers add when they pipe a mail into a command."""
     return content.partition(b"\n")[2] if content.startswith(b"From ") else content
 
 
@@ -143,7 +150,10 @@ def _recipient(report: Message) -> Message:
 
 
 def _message_ids(part: Message) -> list[str]:
-    """Return a list with the Message-ID in a part that contains the returned mail or its headers. It may be empty."""
+    """Return the Message-ID of the returned mail, if this part of the bounce contains the mail or its headers.
+
+    The list has one element, or none if the part does not contain a Message-ID.
+    """
     kind = part.get_content_type()
     returned: object = None
     if kind == "message/rfc822":

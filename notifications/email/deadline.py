@@ -1,4 +1,7 @@
-"""A deadline for a whole network exchange. A time-out for each read would not stop a server that sends byte by byte."""
+"""A deadline for a whole exchange with a server.
+
+A time-out for each read is not enough, because a server could send its answer byte by byte.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ import time
 from typing import Any
 
 GRACE_SECONDS = 2.0
-"""The socket's own time-out ends this long after the deadline. It only matters if the timer fails."""
+"""The time-out of the socket is this long after the deadline. It only takes effect if the timer fails."""
 
 _Addresses = list[tuple[Any, ...]]
 
 
 class SocketWatchdog:
-    """A timer that shuts a socket down at the deadline. This ends any blocking call on the socket in another thread."""
+    """A timer that shuts a socket down at a deadline. This ends a blocking call on the socket in another thread."""
 
     def __init__(self, deadline: float) -> None:
-        """Create the timer of one exchange. `guard` starts it.
+        """Create the timer for one exchange. `guard` starts it.
 
         Args:
-            deadline: The end of the exchange, by `time.monotonic`.
+            deadline: The time of `time.monotonic` at which the exchange must end.
         """
         self._deadline = deadline
         self._guarded: socket.socket | None = None
@@ -32,7 +35,7 @@ class SocketWatchdog:
 
     @property
     def left(self) -> float:
-        """Return the remaining seconds, at least 0.01. A socket time-out of 0 would mean "do not block"."""
+        """Return the seconds until the deadline, at least 0.01. As a socket's time-out, 0 would mean "do not block"."""
         return max(self._deadline - time.monotonic(), 0.01)
 
     @property
@@ -41,9 +44,8 @@ class SocketWatchdog:
         return time.monotonic() >= self._deadline
 
     def guard(self, connection: socket.socket) -> None:
-        """Shut this connection down at the deadline."""
-        # Duplicate the file descriptor. When the caller wraps the socket in TLS, the original object loses its
-        # descriptor.
+        """Start the timer, which shuts this connection down at the deadline."""
+        # Duplicate the file descriptor, because the socket object loses its descriptor when the caller wraps it in TLS.
         connection.settimeout(self.left + GRACE_SECONDS)
         self._guarded = socket.socket(fileno=os.dup(connection.fileno()))
         self._timer = threading.Timer(self.left, self._expire)
@@ -51,7 +53,7 @@ class SocketWatchdog:
         self._timer.start()
 
     def dismiss(self) -> None:
-        """Stop the timer and leave the connection open."""
+        """Stop the timer. The connection stays open."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer.join()
@@ -66,10 +68,10 @@ class SocketWatchdog:
 
 
 def connect(host: str, port: int, watchdog: SocketWatchdog) -> socket.socket:
-    """Open a TCP connection to the first address that answers in time.
+    """Open a TCP connection to the first address of the host that accepts one before the watchdog's deadline.
 
     Raises:
-        OSError: the name cannot be resolved, or no address answers before the deadline.
+        OSError: the name cannot be resolved, or no address accepts a connection in time.
     """
     last: OSError = TimeoutError("no address answered in time")
     for family, kind, protocol, _, address in _resolve(host, port, watchdog.left):
@@ -88,7 +90,7 @@ def connect(host: str, port: int, watchdog: SocketWatchdog) -> socket.socket:
 
 
 def _resolve(host: str, port: int, seconds: float) -> _Addresses:
-    """Look the name up in a thread, because `getaddrinfo` has no time-out."""
+    """Return the addresses of the host. Look them up in a thread, because `getaddrinfo` has no time-out."""
     answers: queue.SimpleQueue[_Addresses | OSError] = queue.SimpleQueue()
 
     def look_up() -> None:

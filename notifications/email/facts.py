@@ -1,4 +1,4 @@
-"""The facts of a mail: frozen values that are stored as JSON in the outbox. They do not depend on the database."""
+"""The facts of a mail: what it reports, as values that are stored as JSON in the mail's row of the outbox."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from scanner.records.states import Occasion
 
 MAX_PLACES = 20
-"""Places listed in one mail. The mail always gives their total."""
+"""The maximum number of public places that one mail lists. The mail always gives their total number."""
 MAX_TOKENS = 10
-"""Tokens described in full in one mail, because mail services cut off mails at about 100 kB."""
+"""The maximum number of tokens that one mail describes in full. Mail services cut off mails at about 100 kB."""
 MAX_SHORT_TOKENS = 200
-"""Further tokens listed in one line each. Of more tokens, the mail gives only the number."""
+"""The maximum number of further tokens that one mail lists in one line each. It gives only the number of the rest."""
 
 OPERATOR_OCCASIONS = (
     *(Occasion.PROTECTED, Occasion.BRAKE_CLOSED, Occasion.FLAGGED, Occasion.OBSERVED, Occasion.UNDELIVERABLE),
 )
-"""Why the operator receives a mail, most urgent first."""
+"""The occasions (reasons) for which the operator receives mails, the most urgent first."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceFacts:
     """One public place of a token.
 
-    `line` is 0 if the line is unknown, and `published_at` None if the time is.
+    `line` is 0 if the line is unknown. `published_at` is None if the time of publication is unknown.
     """
 
     kind: str
@@ -61,18 +61,18 @@ class UndeliveredMail:
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """One incident in a mail.
+    """The facts of one incident and its token, which a mail describes in full.
 
     Attributes:
-        occasion: Why the mail reports this incident.
+        occasion: The reason for which the mail reports this incident, such as "disabled".
+        cause: How the token was compromised, such as "public_repository".
         published_at: The earliest known time of publication.
         published_everywhere: Whether the time of publication is known for every place.
-        places: The first places. Their total number is `places_total`.
-        undelivered: The first failed mails to the owner. Their total number is `undelivered_total`. For the operator
-            only.
-        signs: The newest compromise reports, one line each. For the operator only.
-        brought_back_at: When an operator enabled the token again. None unless it still worked when the facts were
-            frozen.
+        seen_at: When r8scan first saw the token in a public place.
+        places: The public places that were found first. `places_total` is the number of all places.
+        undelivered: Failed mails to the owner, in mails to the operator. `undelivered_total` is the number of all.
+        signs: The newest compromise reports, one line each, in mails to the operator.
+        brought_back_at: When an operator enabled the token again. None if it was not live when the facts were frozen.
     """
 
     incident_id: str
@@ -102,10 +102,10 @@ class TokenFacts:
 
     @property
     def exposed_seconds(self) -> float | None:
-        """Return for how many seconds the token was public and worked. Return None if it still works, or was never
-        public.
+        """Return the number of seconds from publication until the token was disabled.
 
-        The time begins with the first known publication. If none is known, it begins when r8scan first saw the token.
+        If no time of publication is known, count from the time when r8scan first saw the token. Return None if the
+        token was not disabled or was never public.
         """
         if self.disabled_at is None or self.places_total == 0:
             return None
@@ -114,7 +114,7 @@ class TokenFacts:
 
     @property
     def used_since_exposure(self) -> bool | None:
-        """Return whether the token was last used after its first known publication. Return None if this is unknown."""
+        """Return whether the token was used after its first publication, or None if this is unknown."""
         if self.last_used_at is None or self.published_at is None:
             return None
         if self.last_used_at > self.published_at:
@@ -133,7 +133,7 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True)
 class ShortToken:
-    """A token that the mail lists in one line."""
+    """The facts of a token that the mail lists in one line."""
 
     name: str
     hint: str
@@ -146,15 +146,16 @@ class ShortToken:
 
 @dataclass(frozen=True, slots=True)
 class MailFacts:
-    """The content of one mail.
+    """The facts of one mail.
 
     Attributes:
-        variant: The wording: the name of a folder of templates.
-        frozen_at: When the facts were read. They do not change afterwards.
-        tokens: Tokens described in full.
-        others: Tokens listed in one line each.
-        tokens_total: The number of all tokens of the mail, including those that are only counted.
-        causes: The causes of all tokens, including those that are only counted.
+        variant: The wording of the mail: the name of a folder of templates.
+        frozen_at: When the facts were read from the database.
+        tokens: The tokens that the mail describes in full.
+        others: The tokens that the mail lists in one line each.
+        tokens_total: The number of all tokens, including those that the mail only counts.
+        places_total: The number of all public places of these tokens.
+        causes: The different causes of all these tokens.
     """
 
     variant: str
@@ -171,16 +172,16 @@ class MailFacts:
         return tuple(dict.fromkeys(token.incident_id for token in self.tokens))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, with times as ISO 8601 in UTC."""
+        """Return the facts as a JSON object, with times in ISO 8601 format in UTC."""
         value: dict[str, Any] = _to_json(self)
         return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> MailFacts:
-        """Return the facts that `to_json` wrote. Ignore unknown fields.
+        """Return the facts from an object that `to_json` returned. Ignore unknown fields.
 
         Raises:
-            KeyError, TypeError, ValueError: the value has another form.
+            KeyError, TypeError, ValueError: the object is malformed.
         """
         known = _known(cls, value, times=("frozen_at",))
         known["tokens"] = tuple(TokenFacts.from_json(token) for token in value["tokens"])

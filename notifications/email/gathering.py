@@ -1,6 +1,6 @@
-"""Reads the facts of mails from the database.
+"""The reading of the facts of mails from the database.
 
-A few queries read the rows for many mails together. The facts of each mail are then made from these rows.
+A few queries read the database rows for many mails together. The facts of each mail are then made from these rows.
 """
 
 from __future__ import annotations
@@ -42,10 +42,7 @@ _CONVERSATION = {
 }
 
 _NOT_PUBLIC = "submission"
-"""The kind of an exposure without a public place: a person submitted the token to GitHub.
-
-No mail says that it was public.
-"""
+"""The kind of an exposure that is not public: a person submitted the token to GitHub. Mails do not count it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +63,18 @@ class _Totals:
 
 
 def gather(session: Session, notification: Notification) -> MailFacts:
-    """Return the facts of one mail at this moment."""
+    """Return the facts of one mail, as the database has them now."""
     now = session.execute(select(db_now())).scalar_one()
     return Gathering(session, [notification], now).facts_of(notification)
 
 
 class Gathering:
-    """The database rows from which the facts of some mails are made, read at the time `now`.
+    """The database rows from which the facts of the given mails are made.
 
-    The number of rows for each mail is limited.
+    Args:
+        session: A transaction.
+        rows: The mails. The number of database rows that are read for each mail is limited.
+        now: The database's time, which becomes `MailFacts.frozen_at`.
     """
 
     def __init__(self, session: Session, rows: Sequence[Notification], now: datetime) -> None:
@@ -94,7 +94,7 @@ class Gathering:
         self._undelivered = _undelivered(session, [row.id for row in rows if row.channel == Channel.OPERATOR])
 
     def facts_of(self, row: Notification) -> MailFacts:
-        """Return the facts of one of the mails. A damaged row may raise any exception."""
+        """Return the facts of `row`, which is one of the mails. If its data are damaged, raise any exception."""
         subjects = self._subjects[row.id]
         incident_ids = {subject.incident_id for subject in subjects}
         causes = {self._cause(subject.incident_id, subject.cause) for subject in subjects}
@@ -118,19 +118,18 @@ class Gathering:
         )
 
     def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
-        """Return the cause that a mail may name.
+        """Return the cause of the incident that a mail states.
 
-        For a token that was only submitted to GitHub, this is compromise signs, because the token was not found in
-        public.
+        For a token that a person submitted to GitHub and that was not found in public, this is COMPROMISE_SIGNS.
         """
         return Cause.COMPROMISE_SIGNS if self._kinds[incident_id] == {_NOT_PUBLIC} else stored
 
     def _shown(self, row: Notification) -> list[_Subject]:
-        """Return the subjects that the mail describes in full."""
+        """Return the subjects (incidents) that the mail describes in full."""
         return self._subjects[row.id][:MAX_TOKENS]
 
     def _share(self, row: Notification) -> int:
-        """Return how many places the mail lists of each token."""
+        """Return how many public places of each token the mail lists."""
         return max(1, MAX_PLACES // max(len(self._subjects[row.id]), 1))
 
     def _token(self, row: Notification, subject: _Subject) -> TokenFacts:
@@ -161,12 +160,19 @@ class Gathering:
 
 
 def _urgency(occasion: str) -> int:
-    """Return the sort key of an occasion, so that the operator's mail describes the most urgent incidents in full."""
+    """Return the sort key of an occasion. The lowest key is the most urgent occasion, which the mail reports first."""
     return OPERATOR_OCCASIONS.index(occasion) if occasion in OPERATOR_OCCASIONS else len(OPERATOR_OCCASIONS)
 
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """Return the most specific variant (folder of templates) whose text is true of every token in the mail."""
+    """Return the variant (folder of templates) of a mail: the most specific whose text is true for all its tokens.
+
+    Args:
+        channel: The channel of the mail.
+        occasions: The occasions for which the mail reports its incidents.
+        causes: The causes of these incidents.
+        kinds: The kinds of public places of their tokens.
+    """
     if channel == Channel.OPERATOR:
         return "operator"
     if occasions == {Occasion.ALREADY_DISABLED}:
@@ -234,7 +240,7 @@ def _kinds(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid
 
 
 def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[uuid.UUID, list[Exposure]]:
-    """Return the first `most` places of each incident."""
+    """Return the public places of each incident by its id: the `most` places that were found first."""
     number = func.row_number().over(partition_by=Exposure.incident_id, order_by=Exposure.id)
     wanted = (Exposure.incident_id.in_(incident_ids), Exposure.kind != _NOT_PUBLIC)
     numbered = select(Exposure.id, number.label("number")).where(*wanted).subquery()
@@ -248,9 +254,9 @@ def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[u
 
 
 def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
-    """Return, by incident, when an operator enabled the token again.
+    """Return the time at which an operator enabled an incident's token again, by the incident's id.
 
-    Include only tokens of the SQL store that still work.
+    Omit tokens that are disabled now or are not in the SQL store.
     """
     statement = (
         select(AuditEntry.incident_id, func.max(AuditEntry.at))
@@ -267,7 +273,7 @@ def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> d
 
 
 def _signs(incident: Incident) -> tuple[str, ...]:
-    """Return the newest compromise reports of an incident, one line each: the sign, the reporter and the note."""
+    """Return the newest compromise reports of an incident. Each is one line: the sign, the reporter and the note."""
     reported = (incident.evidence or {}).get("signs", ())
     lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
     return tuple(redact(line) for line in itertools.islice(lines, MAX_SIGNS))
@@ -290,7 +296,7 @@ def _place(row: Exposure) -> PlaceFacts:
 
 
 def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[UndeliveredMail]]:
-    """Return, by incident, the failed mails to owners, whom the operator has to reach in another way."""
+    """Return the failed mails to owners by the incident's id. The operator must reach these owners in another way."""
     found: dict[uuid.UUID, list[UndeliveredMail]] = defaultdict(list)
     if not notification_ids:
         return found

@@ -1,6 +1,6 @@
-"""The vendor's logo, read from a PNG, JPEG or GIF file, and the size at which mails show it.
+"""The vendor's logo, which mails show: the reading of its PNG, JPEG or GIF file, and its size in mails.
 
-Only the header of the file is parsed, for its type and size. Mail programs decode the picture.
+Only the header of the file is parsed, to get the type and size of the picture.
 """
 
 from __future__ import annotations
@@ -12,28 +12,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MAX_FILE_BYTES = 100_000
-"""Limit of the file, because every mail carries it."""
+"""The limit for the size of the file, because every mail contains it."""
 MAX_SIDE_PIXELS = 2000
-"""Limit of each side of the picture. High-resolution screens need less."""
+"""The limit for the width and the height. Even high-resolution screens need less."""
 SHOWN_HEIGHT = 40
 SHOWN_WIDTH = 220
-"""Largest size in a mail, in CSS pixels. It fits a screen 320 pixels wide."""
+"""The largest width and height of the logo in a mail, in CSS pixels. They fit a screen that is 320 pixels wide."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
 _JPEG = b"\xff\xd8\xff"
-# Start-of-frame markers of all codings. C4, C8 and CC have other meanings (ITU T.81, table B.1).
+# The markers of JPEG frames, whose headers contain the picture's size. C4, C8 and CC are no such markers (ITU T.81,
+# table B.1).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
 class BadLogo(ValueError):
-    """Raised for a file that cannot be used as a logo. The message is one line that continues "the file …"."""
+    """Raised for a file that cannot be used as a logo. The message completes a sentence that begins with "the file"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Logo:
-    """A picture that every mail carries. `subtype` is png, gif or jpeg; `width` and `height` are the file's pixels."""
+    """A picture that every mail contains.
+
+    `subtype` is png, gif or jpeg. `width` and `height` are the size of the picture in pixels. `content_id` identifies
+    the picture within the mail.
+    """
 
     content: bytes = field(repr=False)
     subtype: str
@@ -43,21 +48,17 @@ class Logo:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Return the width and height in pixels at which mails show the logo: at least 1, at most the picture's own
-        size.
-        """
+        """Return the width and height in CSS pixels at which mails show the logo. Never enlarge the picture."""
         scale = min(1.0, SHOWN_HEIGHT / self.height, SHOWN_WIDTH / self.width)
         return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
     @property
     def source(self) -> str:
-        """Return the address of the picture inside the mail (RFC 2392)."""
+        """Return the URL of the picture in the mail's HTML (RFC 2392)."""
         return f"cid:{self.content_id}"
 
     def inlined(self, html: str) -> str:
-        """Return the HTML with the picture embedded, for a browser, which does not have the mail's part with the
-        picture.
-        """
+        """Return the HTML of a mail with the picture as a data URL, for a browser, which has only the HTML."""
         data = base64.b64encode(self.content).decode()
         return html.replace(self.source, f"data:image/{self.subtype};base64,{data}")
 
@@ -74,7 +75,7 @@ def load_logo(path: Path) -> Logo:
 
 
 def read_logo(content: bytes) -> Logo:
-    """Return the logo with this file content.
+    """Return the logo from the content of its file.
 
     Raises:
         BadLogo: the content is not a usable picture.
@@ -87,15 +88,15 @@ def read_logo(content: bytes) -> Logo:
         raise BadLogo("is cut off: the picture's size is missing") from None
     if not (0 < width <= MAX_SIDE_PIXELS and 0 < height <= MAX_SIDE_PIXELS):
         raise BadLogo(f"has {width} x {height} pixels: each side must have 1 to {MAX_SIDE_PIXELS}")
-    # Derive the content id from the content, so that a mail program never shows an older logo from its cache.
+    # Each picture has a different content id, so that a mail program never shows an older logo from its cache.
     return Logo(content, subtype, width, height, f"{hashlib.sha256(content).hexdigest()[:32]}@logo.r8scan")
 
 
 def _header(content: bytes) -> tuple[str, int, int]:
-    """Return type, width and height of a picture.
+    """Return the subtype of a picture, and its width and height in pixels.
 
     Raises:
-        BadLogo: the header is damaged or of another type.
+        BadLogo: the content is damaged, or is not a PNG, JPEG or GIF.
         struct.error, IndexError: the content ends too early.
     """
     if content.startswith(_PNG):
@@ -110,7 +111,7 @@ def _header(content: bytes) -> tuple[str, int, int]:
 
 
 def _size_of_jpeg(content: bytes) -> tuple[int, int]:
-    """Return width and height from the first frame header, after skipping other segments (ITU T.81, B.1.1)."""
+    """Return the width and height in the first frame header of a JPEG. Skip earlier segments (ITU T.81, B.1.1)."""
     at = 2
     while True:
         if content[at] != 0xFF:

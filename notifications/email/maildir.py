@@ -1,6 +1,6 @@
-"""The Maildir transport: writes mails into a folder, for machines without a mail server.
+"""The Maildir transport: it writes mails into a folder, for installations without a mail server.
 
-If a mail is sent twice, the folder contains it once.
+If a mail is sent twice, the folder contains it only once.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ from notifications.email.transport import Envelope, TransportDown
 
 @dataclass(frozen=True, slots=True)
 class MaildirTransport:
-    """A transport that writes to `folder`. It creates the folder when needed, readable only by this user."""
+    """A transport that writes mails into `folder`. It is its own connection.
+
+    If the folder is missing, it creates a folder that only this user can read.
+    """
 
     folder: Path
 
     @contextmanager
     def open(self) -> Iterator[MaildirTransport]:
-        """Return the transport itself, because there is nothing to connect to."""
+        """Yield the transport itself, because there is nothing to connect to."""
         yield self
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
-        """Write the mail into the folder `tmp`, sync it to the disk, and move it to `new`. Ignore the deadline.
+        """Write the mail into the subfolder `tmp`, sync it to the disk, and move it to `new`. Ignore the deadline.
+
+        If the mail is already in `cur`, which contains mails that were read, do nothing.
 
         Raises:
             TransportDown: the folder cannot be written.
         """
         del deadline
-        # Derive the file's name from the Message-ID, so that a repeat after a crash replaces the file.
+        # Derive the name of the file from the Message-ID, so that a mail that is sent again replaces its file.
         name = f"{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:32]}.r8scan"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,7 +51,7 @@ class MaildirTransport:
             raise TransportDown(f"cannot write to the Maildir {self.folder}: {err.strerror}") from err
 
     def _write(self, name: str, content: bytes) -> None:
-        # After a lost lease two processes may write the same mail, so each uses its own temporary file.
+        # Each process uses its own temporary file, because two processes may write the same mail after a lost lease.
         temporary = self.folder / "tmp" / f"{name}.{os.getpid()}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

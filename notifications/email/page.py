@@ -1,8 +1,8 @@
-"""The content of one mail in reading order.
+"""The content of one mail: all its texts, in the order in which they appear.
 
-The text body and the HTML body are both made from this content, so they cannot differ.
-
-Everything in a `Page` is plain text, cleaned and of limited length. The HTML body must escape it.
+The templates of the text body and of the HTML body print this content, so that the two bodies say the same. All texts
+in a `Page` are plain text without hidden characters, and of limited length. The template of the HTML body must escape
+them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from notifications.email.view import MailView, PlaceView, TokenView
 from notifications.email.wording import MAX_PATH_LENGTH, shorten
 
 MAX_PLACES_FIRST = 3
-"""A mail about one token in at most this many places lists them before the steps. Any other mail gives steps first."""
+"""If a mail is about one token in at most this many places, the places come first. Otherwise the steps come first.
+
+The steps say what the owner should do.
+"""
 _STEPS_SECTIONS = ("stopped", "steps")
 _CLOSING_SECTIONS = ("how", "not_done", "genuine")
 
@@ -25,27 +28,25 @@ Macro = Callable[..., str]
 
 
 class WordsError(ValueError):
-    """Raised if a file of template words lacks a macro or a title, or has the wrong form.
-
-    The message names what is wrong.
-    """
+    """Raised if a template file `words.txt` lacks a macro or a title, or is malformed. The message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words of one variant of mails: its macros by name, and its section titles.
+    """The texts of one variant of mails, from the files `words.txt` of the variant and of all variants.
 
-    A macro or title of the variant takes precedence over the shared macro or title of the same name.
+    `macro` returns the Jinja macro with a name. `titles` has the titles of sections by name. If both files define a
+    name, the variant's file takes precedence.
     """
 
     macro: Callable[[str], Macro]
     titles: Mapping[str, str]
 
     def title(self, name: str) -> str:
-        """Return the title of a section.
+        """Return the title of the section `name` as one line.
 
         Raises:
-            WordsError: `titles` has no such entry.
+            WordsError: there is no title with this name.
         """
         try:
             return " ".join(str(self.titles[name]).split())
@@ -53,18 +54,21 @@ class Words:
             raise WordsError(f"`titles` has no entry `{name}`") from None
 
     def line(self, name: str, *values: Any) -> str:
-        """Return the text of a macro as one line."""
+        """Call the macro `name` with these values, and return its text as one line."""
         return " ".join(self.macro(name)(*values).split())
 
     def paragraphs(self, name: str, *values: Any) -> tuple[str, ...]:
-        """Return the text of a macro as paragraphs, each in one line. The macro separates them by empty lines."""
+        """Call the macro `name` with these values, and return its paragraphs, each as one line.
+
+        In the macro's text, empty lines separate paragraphs.
+        """
         blocks = (" ".join(block.split()) for block in re.split(r"\n\s*\n", self.macro(name)(*values)))
         return tuple(block for block in blocks if block)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fact with its label. `is_code` asks for a fixed-width font."""
+    """A fact about a token with its label. `is_code` says whether mails show it in a fixed-width font."""
 
     label: str
     value: str
@@ -73,9 +77,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PlacePage:
-    """A public place in a mail.
+    """The texts about a public place of a token.
 
-    `address` is the text that the mail shows. `link` is the target of that text, or None for plain text.
+    `address` is the address of the place as the mail shows it. `link` is the target of the link, or None without a
+    link.
     """
 
     title: str
@@ -86,9 +91,9 @@ class PlacePage:
 
 @dataclass(frozen=True, slots=True)
 class TokenPage:
-    """A token in a mail: its facts, its places, and a sentence about places that are not listed.
+    """The texts about a token: its facts, its public places, and a sentence about places that the mail does not list.
 
-    The sentence is empty if all places are listed.
+    The sentence `more_places` is empty if the mail lists all places.
     """
 
     title: str
@@ -99,7 +104,7 @@ class TokenPage:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tokens under one heading. The heading is empty when the tokens follow the introduction directly."""
+    """Tokens under one heading. `title` is empty if the tokens follow the introduction directly."""
 
     title: str
     paragraphs: tuple[str, ...]
@@ -108,7 +113,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A titled block of prose. Its paragraphs are numbered steps if `is_numbered`."""
+    """A section of a mail: a title and paragraphs. If `is_numbered` is true, the paragraphs are numbered steps."""
 
     title: str
     paragraphs: tuple[str, ...]
@@ -117,8 +122,9 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One mail: headline, introduction, the sections `before` the groups, the groups, and the sections `after` the
-    groups.
+    """All texts of one mail, in the order in which they appear.
+
+    `before` and `after` are the sections before and after the groups of tokens.
     """
 
     language: str
@@ -136,10 +142,11 @@ class Page:
 
 
 def build(mail: MailView, words: Words) -> Page:
-    """Return the content of a mail: the words of its variant, filled with its facts.
+    """Return the content of a mail: the texts of its variant, filled with its facts.
 
     Raises:
-        WordsError: a macro or a title is missing. Errors inside a macro are Jinja's own.
+        WordsError: a macro or a title is missing.
+        Exception: a macro fails. Custom templates may raise any exception.
     """
     sections = {name: _section(name, words) for name in (*_STEPS_SECTIONS, *_CLOSING_SECTIONS)}
     is_short = mail.tokens_total == 1 and mail.places_total <= MAX_PLACES_FIRST
@@ -162,9 +169,10 @@ def build(mail: MailView, words: Words) -> Page:
 
 
 def _groups(mail: MailView, words: Words, title: str) -> tuple[Group, ...]:
-    """Return the tokens of a mail in groups: for the operator by occasion, the most urgent first.
+    """Return the tokens of a mail in groups.
 
-    For an owner, return one group with the title `title`.
+    For a mail to the operator, return a group for each occasion, the most urgent occasion first. For a mail to an
+    owner, return one group with the given title.
     """
     if mail.variant != "operator":
         return (Group(title, (), tuple(_token(token, words) for token in mail.tokens)),)
@@ -190,9 +198,9 @@ def _token(token: TokenView, words: Words) -> TokenPage:
 
 
 def _rows(token: TokenView, words: Words) -> tuple[Row, ...]:
-    """Return the rows that the macro `token_rows` adds.
+    """Return the rows of facts about a token.
 
-    The macro calls its second argument, `row(label, value)`, for each.
+    The macro `token_rows` calls the function that is its second argument once for each row.
     """
     rows: list[Row] = []
 

@@ -1,4 +1,7 @@
-"""The colours of the mails, light and dark. Every pair that carries text has a contrast of 4.5 or more (WCAG AA)."""
+"""The colours of mails in light and dark mode.
+
+Each colour of text has a contrast of at least 4.5 to its background, as WCAG AA requires.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from dataclasses import dataclass
 class Palette:
     """The colours of one mode (light or dark).
 
-    Text on `card` and `panel` has the colour `text`, `muted` or `accent`. Text on `page` has the colour `muted`.
+    `page`, `card` and `panel` are backgrounds. Text on `card` and `panel` has the colour `text`, `muted` or `accent`.
+    Text on `page` has the colour `muted`.
     """
 
     page: str

@@ -1,4 +1,4 @@
-"""The renderer of mails: fills the templates with facts, and composes the message. It does not send."""
+"""The renderer of mails: it fills the templates with facts, and composes the message. It does not send the message."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from scanner.detection import redact
 BUILT_IN = Path(__file__).parent.parent / "templates"
 SHARED = "shared"
 VARIANTS = tuple(sorted(folder.name for folder in BUILT_IN.iterdir() if folder.name != SHARED))
-"""The wordings of mails, one folder of templates each."""
+"""The variants of mails. Each has a folder of templates with its wording."""
 MAX_SUBJECT_LENGTH = 160
 MAX_BODY_BYTES = 1024 * 1024
 MAX_INCIDENT_HEADERS = 20
@@ -52,15 +52,15 @@ _log = logging.getLogger(__name__)
 
 
 class _Policy(EmailPolicy):
-    """The standard library's policy, with two repairs.
+    """The standard library's policy for writing mails, with two corrections.
 
-    It refuses a header that folding would split into several headers. It also never leaves the first line of a header
-    empty. The library does so if the value fits into one line, but not beside the header's name. Mail programs then
-    show a space or no value at all.
+    First, it refuses a header that folding would split into several headers. Second, it never leaves the first line of
+    a header empty after the header's name. The library leaves it empty if the value fits into one line, but not after
+    the name. Mail programs then show a space at the beginning, or no value at all.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:
-        """Return the header in lines of at most `max_line_length`."""
+        """Return the header as bytes, folded into lines of at most `max_line_length` if possible."""
         folded = super().fold_binary(name, value)
         if any(not line.startswith((b" ", b"\t")) for line in folded.splitlines()[1:]):
             raise ValueError(f"the header {name} would become several")
@@ -75,7 +75,7 @@ class _Policy(EmailPolicy):
 class _Headers(HeaderRegistry):
     """The standard library's registry of header classes, with a cache.
 
-    The standard library itself creates a new class for each header of each mail.
+    Without the cache, the library would create a new class for each header of each mail.
     """
 
     def __init__(self) -> None:
@@ -88,21 +88,29 @@ class _Headers(HeaderRegistry):
         return self._kinds[name]
 
 
-# Bodies are quoted-printable, and such lines have at most 76 characters (RFC 2045, section 6.7).
+# Bodies are encoded as quoted-printable, which allows at most 76 characters in a line (RFC 2045, section 6.7).
 _POLICY = _Policy(linesep="\r\n", cte_type="7bit", max_line_length=76, header_factory=_Headers())
 
 
 class UnusableAddress(ValueError):
-    """Raised for an address that cannot be used in a mail. The message is one line that says why."""
+    """Raised for an address that cannot be used in a mail. The message is one line with the reason."""
 
 
 @dataclass(frozen=True)
 class MailIdentity:
-    """The sender of mails: brand, addresses, and the operator's folder of custom templates.
+    """The sender of mails: the vendor's brand and addresses, and the folder of custom templates.
 
     Attributes:
+        sender: The name and address in the header From.
+        vendor_name: The name of the vendor in mails.
+        account_tokens_url: The page on which an owner manages tokens.
+        usage_url: The page on which an owner sees how tokens were used.
+        support_contact: The contact that mails give for questions: an address, a URL or a sentence.
+        operator_email: The address for mails to the operator.
+        template_dir: The folder of custom templates.
+        logo: The vendor's logo.
         bounces_to: The address to which mail servers return mails. None means the address in `sender`.
-        github_web_url: The watched GitHub, the only site that mails link to.
+        github_web_url: The web address of the watched GitHub.
     """
 
     sender: str
@@ -119,7 +127,10 @@ class MailIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Subject and bodies of one mail. `template_error` says why custom templates were not used, or is None."""
+    """The subject and bodies of one mail.
+
+    `template_error` says why the custom templates were not used. It is None if there was no error.
+    """
 
     subject: str
     text: str
@@ -128,7 +139,7 @@ class Rendered:
 
 
 def render(facts: MailFacts, identity: MailIdentity) -> Rendered:
-    """Render a mail with the operator's custom templates. If they fail, use the built-in ones and say why."""
+    """Render a mail. If the operator's custom templates fail, log the error and use the built-in templates."""
     if identity.template_dir is None:
         return render_strictly(facts, identity)
     try:
@@ -144,17 +155,14 @@ def render(facts: MailFacts, identity: MailIdentity) -> Rendered:
 
 
 def render_strictly(facts: MailFacts, identity: MailIdentity) -> Rendered:
-    """Render a mail without a fallback to the built-in templates.
-
-    Any exception of a custom template reaches the caller.
-    """
+    """Render a mail. If a custom template fails, raise its exception instead of using the built-in templates."""
     if identity.template_dir is not None and not identity.template_dir.is_dir():
         raise FileNotFoundError(f"{identity.template_dir} is not a folder")
     return _render(facts, identity, _environment(identity.template_dir))
 
 
 def reason_of(err: BaseException) -> str:
-    """Return one line that says where a template failed and why."""
+    """Return one line that says where and why a template raised this exception."""
     where = getattr(err, "name", None) or getattr(err, "filename", None)
     line = getattr(err, "lineno", None)
     place = f"{where}, line {line}: " if where and line else f"{where}: " if where else ""
@@ -170,10 +178,18 @@ def compose(
     date: datetime,
     incident_ids: Sequence[str],
 ) -> EmailMessage:
-    """Return the message with both bodies, and the logo if the HTML shows it.
+    """Return the message of a rendered mail, with both bodies, and the logo if the HTML shows it.
+
+    Args:
+        rendered: The subject and the bodies.
+        identity: The sender.
+        recipient: The address of the recipient.
+        message_id: The Message-ID, with angle brackets.
+        date: The time for the header Date.
+        incident_ids: The ids of the mail's incidents, for headers that programs read.
 
     Raises:
-        UnusableAddress: the recipient or the sender is not a usable address.
+        UnusableAddress: the address of the recipient or the sender cannot be used.
         ValueError: `message_id` is malformed.
     """
     message = EmailMessage(policy=_POLICY)
@@ -198,8 +214,9 @@ def compose(
 
 
 def _attach_logo(message: EmailMessage, logo: Logo) -> None:
-    """Combine the HTML and the logo in one part (multipart/related, RFC 2387), so that mail programs do not list the
-    logo as an attachment.
+    """Combine the HTML and the logo in one part of the message (multipart/related, RFC 2387).
+
+    Mail programs then show the logo in the HTML instead of as an attachment.
     """
     html = message.get_body(("html",))
     assert isinstance(html, EmailMessage)  # noqa: S101 - `compose` has just added it
@@ -214,21 +231,20 @@ def _attach_logo(message: EmailMessage, logo: Logo) -> None:
 
 
 def header_line(value: str, longest: int = MAX_SUBJECT_LENGTH) -> str:
-    """Return any text as one clean line that is safe in a header."""
+    """Return any text as one line of at most `longest` characters that is safe in a header."""
     return _undecodable(clean(value, longest))
 
 
 def _undecodable(value: str) -> str:
-    """Return the value with every beginning of an encoded word (RFC 2047) broken.
+    """Return the value with a space inside each `=?`, with which an encoded word (RFC 2047) begins.
 
-    The standard library decodes encoded words in the values it encodes. A name that contains an encoded line end would
-    then begin a new header.
+    The standard library would decode encoded words in a value. An encoded line end would then begin a new header.
     """
     return value.replace("=?", "= ?")
 
 
 def sender_address(identity: MailIdentity) -> Address:
-    """Return the sender's name and address.
+    """Return the name and address for the header From.
 
     Raises:
         UnusableAddress: the setting contains no usable address.
@@ -238,7 +254,7 @@ def sender_address(identity: MailIdentity) -> Address:
 
 
 def envelope_sender(identity: MailIdentity) -> str:
-    """Return the envelope sender, to which servers return mails that they cannot deliver.
+    """Return the address to which mail servers return mails that they cannot deliver (the envelope sender).
 
     Raises:
         UnusableAddress: the settings contain no usable address.
@@ -315,7 +331,7 @@ def _environment(template_dir: Path | None) -> Environment:
     loaders: list[BaseLoader] = [built_in, PrefixLoader({"builtin": built_in})]
     if template_dir is not None:
         loaders.insert(0, FileSystemLoader(template_dir))
-    # Only custom templates need a sandbox, which adds a quarter to the rendering time.
+    # Use the sandbox only for custom templates, because it makes rendering take a quarter longer.
     kind = Environment if template_dir is None else ImmutableSandboxedEnvironment
     environment = kind(
         loader=ChoiceLoader(loaders),

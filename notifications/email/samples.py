@@ -1,4 +1,4 @@
-"""Sample facts for every kind of mail, for previews, for checking custom templates, and for tests. All are invented."""
+"""Invented facts for every kind of mail. Previews, the check of custom templates, and tests use them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WEB = "https://github.com"
 
 
 def samples() -> Iterator[tuple[str, MailFacts]]:
-    """Yield a name and sample facts for every kind of mail. The names can be used as file names."""
+    """Yield the name and invented facts of every kind of mail. Each name is a valid file name."""
     single = _token(1, "weather-bot", places=(_file(),))
     yield "public-repository", _mail("public_repository", single)
     yield "public-repository-many-places", _mail("public_repository", _widely_spread())

@@ -1,6 +1,6 @@
-"""The SMTP transport: one connection for each run, and one deadline for each mail.
+"""The SMTP transport. It uses one connection for each run of the delivery, and a deadline for each mail.
 
-It sorts refusals by their cause: the recipient, the settings or the server.
+It raises different exceptions for failures that are caused by the recipient, the settings or the server.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from notifications.email.wording import clean
 
 MAX_REPLY_LENGTH = 200
 
-# Replies that are caused by the sender's configuration, not by the recipient: authentication required (RFC 4954,
-# section 6), a status of the class "security or policy" (RFC 3463, section 3.8), or a refusal to relay without a
-# status.
+# Replies that are caused by the configuration of the sender, not by the recipient: authentication is required (RFC
+# 4954, section 6), the status is about security or policy (RFC 3463, section 3.8), or the reply has no status and says
+# that the server does not relay.
 _AUTHENTICATION_CODES = (530, 534, 535, 538)
 _CONFIGURATION_REPLY = re.compile(r"\d+ (5\.7\.\d+\b|(?!5\.\d+\.\d+\b).*\brelay)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpTransport:
-    """A mail server and how to connect to it. `security` is `smtp`, `smtp+starttls` or `smtps`."""
+    """A mail server, and the settings for connecting to it. `security` is `smtp`, `smtp+starttls` or `smtps`."""
 
     host: str
     port: int
@@ -40,7 +40,7 @@ class SmtpTransport:
 
     @contextmanager
     def open(self) -> Iterator[SmtpConnection]:
-        """Yield a connection, and close it when the block ends."""
+        """Yield a connection, and close it when the `with` block ends. It connects when the first mail is sent."""
         pooled = SmtpConnection(self)
         try:
             yield pooled
@@ -49,13 +49,13 @@ class SmtpTransport:
 
 
 class _Client(smtplib.SMTP):
-    """An smtplib client whose socket has a deadline from its first byte on."""
+    """An smtplib client whose watchdog enforces a deadline for each exchange, including the connecting."""
 
     def __init__(self, host: str, watchdog: SocketWatchdog) -> None:
         self.watchdog = watchdog
         super().__init__(local_hostname=_own_name())
-        # `starttls` checks the certificate against this name. smtplib sets the name only if it opens the connection
-        # itself.
+        # `starttls` checks the certificate against this name. smtplib sets the name itself only if its constructor
+        # opens the connection.
         self._host = host
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -66,7 +66,7 @@ class _Client(smtplib.SMTP):
 
 
 class _TlsClient(_Client):
-    """A client that uses TLS from the first byte on."""
+    """A client that uses TLS from the start of the connection."""
 
     def __init__(self, host: str, watchdog: SocketWatchdog, tls: ssl.SSLContext) -> None:
         self.tls = tls
@@ -77,24 +77,27 @@ class _TlsClient(_Client):
 
 
 class SmtpConnection:
-    """One SMTP connection, opened when first needed and reopened when lost. Threads must not share it."""
+    """One SMTP connection. It connects when it is first needed, and again after the connection was lost.
+
+    Threads must not share it.
+    """
 
     def __init__(self, transport: SmtpTransport) -> None:
         self._to = transport
         self._client: _Client | None = None
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
-        """Connect if needed, and send the mail. See `MailConnection.send` for arguments and exceptions."""
+        """Send the mail, after connecting if needed. `MailConnection.send` describes the arguments and exceptions."""
         self._by(deadline, lambda client: self._hand_over(client, envelope))
 
     def log_in(self, *, deadline: float) -> None:
-        """Connect and log in, and send nothing.
+        """Connect and log in without sending a mail, to test the settings.
 
         Args:
-            deadline: The end of the exchange, by `time.monotonic`.
+            deadline: The time of `time.monotonic` at which this must end.
 
         Raises:
-            TransientFailure: the server cannot be used now, or its settings are wrong.
+            TransientFailure: the server cannot be used now, or the settings are wrong.
         """
         self._by(deadline, lambda _: None)
 
@@ -116,7 +119,7 @@ class SmtpConnection:
             watchdog.dismiss()
 
     def close(self) -> None:
-        """Send QUIT without waiting for the answer, and close the connection."""
+        """Close the connection, after sending QUIT without waiting for the answer."""
         if self._client is not None:
             with contextlib.suppress(OSError, smtplib.SMTPException):
                 self._client.putcmd("quit")
@@ -127,7 +130,7 @@ class SmtpConnection:
         return f"{self._to.host}:{self._to.port}"
 
     def _ready(self, watchdog: SocketWatchdog) -> _Client:
-        """Return a connected client. Test a kept connection first, because the server may have closed it."""
+        """Return a connected client. If there is one already, test it first, because the server may have closed it."""
         if self._client is not None:
             try:
                 assert self._client.sock is not None  # noqa: S101 - `_drop` forgets clients without a socket
@@ -160,7 +163,7 @@ class SmtpConnection:
         except TransportDown:
             raise
         except smtplib.SMTPAuthenticationError as err:
-            # The server's text could echo the password, so report only the code.
+            # Report only the code, because the text of the server's reply could contain the password.
             permanent = err.smtp_code >= 500
             raise TransportDown(
                 f"{self._name} refused the login ({err.smtp_code}): check R8SCAN_SMTP_URL", is_configuration=permanent
@@ -213,7 +216,7 @@ class SmtpConnection:
 
 
 def _own_name() -> str:
-    # Choose the name here. Otherwise smtplib would ask the name server, and that request has no time-out.
+    # Without a given name, smtplib would ask the name server for it, without a time-out.
     name = socket.gethostname()
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 

@@ -1,4 +1,4 @@
-"""The interface between mail delivery and its transports (SMTP, Maildir), with the errors that delivery handles."""
+"""The interface of mail transports (SMTP, Maildir), with the exceptions that the delivery of mails handles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scanner.records.states import Channel
 
 
 class TransientFailure(Exception):
-    """Raised if the mail was not accepted, but a later attempt may succeed. `reason` contains no password."""
+    """Raised if the mail was not accepted but may be accepted later. `reason` is one line without a password."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -18,7 +18,7 @@ class TransientFailure(Exception):
 
 
 class TransportDown(TransientFailure):
-    """Raised if no mail to anybody can be sent now.
+    """Raised if no mail can be sent now, whoever its recipient is.
 
     `is_configuration` is true if the settings are wrong, and false if the server is unavailable.
     """
@@ -29,7 +29,7 @@ class TransportDown(TransientFailure):
 
 
 class PermanentFailure(Exception):
-    """Raised if the server will never accept this mail for this recipient."""
+    """Raised if the server will never accept this mail for this recipient. `reason` is one line."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -38,10 +38,14 @@ class PermanentFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A finished mail (CRLF line ends, 7 bit) with its sender and recipient. A repeated attempt has the same
-    `message_id`.
+    """A composed mail with the addresses of its sender and recipient.
 
-    `channel` is the channel of its outbox row, so that a transport can send the operator's mails elsewhere.
+    Attributes:
+        sender: The address to which servers return the mail.
+        recipient: The address of the recipient.
+        message_id: The Message-ID, which is the same in each attempt.
+        content: The whole message, with CRLF line ends and only ASCII characters.
+        channel: The channel of the mail's row in the outbox.
     """
 
     sender: str
@@ -52,24 +56,24 @@ class Envelope:
 
 
 class MailConnection(Protocol):
-    """A connection that sends the mails of one run."""
+    """A connection that sends the mails of one run of the delivery."""
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
         """Send one mail.
 
         Args:
             envelope: The mail.
-            deadline: The end of the exchange, by `time.monotonic`.
+            deadline: The time of `time.monotonic` at which the exchange must end.
 
         Raises:
             TransientFailure: the server did not accept the mail, but may accept it later.
             TransportDown: no mail can be sent now.
-            PermanentFailure: the server will never accept the mail.
+            PermanentFailure: the server will never accept this mail for this recipient.
         """
 
 
 class MailTransport(Protocol):
-    """A way to send mails. Threads may share it, because each run opens its own connection."""
+    """A way to send mails, such as SMTP. Threads may share it, because each run opens its own connection."""
 
     def open(self) -> AbstractContextManager[MailConnection]:
-        """Return a context with a connection, which is established when the first mail is sent. This raises nothing."""
+        """Return a context manager that yields a connection. It connects to the server when the first mail is sent."""

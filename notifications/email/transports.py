@@ -1,4 +1,4 @@
-"""Chooses the mail transport that a URL names."""
+"""The choice of the mail transport by the URL in the settings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def transport_for(url: str, *, tls: ssl.SSLContext | None = None) -> MailTranspo
     Args:
         url: `smtp://`, `smtp+starttls://` or `smtps://` with `user:password@host:port` (percent-encoded), or
             `maildir:///folder`.
-        tls: Replaces the default TLS context, which trusts the system's authorities and the file in SSL_CERT_FILE.
+        tls: The TLS context, for tests. The default trusts the system's certificate authorities.
 
     Raises:
-        ValueError: the URL is none of these. The message is one line and does not contain the password.
+        ValueError: the URL is none of these. The message is one line without the password.
     """
     try:
         parts = urlsplit(url)

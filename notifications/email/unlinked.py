@@ -1,7 +1,8 @@
-"""Makes text that mail programs do not turn into links: brackets break its URL schemes and host names.
+"""The conversion of text so that mail programs do not turn any part of it into a link.
 
-`https://evil.example/x` becomes `hxxps[:]//evil[.]example/x`, which a person can still read. File names and versions
-are not changed: a dot stays before a number, and before an ending that is not a top-level domain.
+Brackets are put around characters in URL schemes and host names. For example, `https://evil.example/x` becomes
+`hxxps[:]//evil[.]example/x`, which a person can still read. File names and versions are not changed, because a dot
+stays if a number or an ending that is not a top-level domain follows.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ _OPAQUE = re.compile(
     r"(?i)(?<![a-z0-9])(mailto|tel|sms|javascript|vbscript|data|file|callto|skype|sip|sips|xmpp|magnet|news|urn|geo|im):"
 )
 _WEB_SCHEME = re.compile(r"(?i)(?<![a-z0-9])h(tt)ps?(?=\[:\])")
-# The first backslash of \\server\share, which mail programs on Windows turn into a link.
+# The first backslash of `\\server\share`. Mail programs on Windows turn such a text into a link.
 _SHARE = re.compile(r"\\(?=\\)")
-# The characters that a mail program accepts in a host name: letters, digits, marks of a script, emoji, and joiners.
+# The characters that mail programs accept in a host name: all except white space, punctuation and some symbols.
 _IN_HOST = r"[^\s\p{P}\p{Sm}\p{Sc}\p{Sk}]"
 # The dot, and the characters that browsers treat as a dot in a host name (UTS 46).
 _DOT = regex.compile(rf"(?<={_IN_HOST}|[-_])[.\uff0e\u3002\uff61\u2024](?={_IN_HOST})")
@@ -34,15 +35,15 @@ _HARMLESS_ENDINGS = frozenset(
         *("tfvars", "toml", "ts", "tsv", "tsx", "txt", "vue", "whl", "xls", "xlsx", "xml", "yaml", "yml"),
     )
 )
-"""File name endings that are not top-level domains."""
+"""Endings of file names that are not top-level domains."""
 _HARMLESS_IN_FOLDERS = frozenset({"py"})
-"""Endings that are top-level domains. Mail programs do not treat a name after a slash as a host, so these are safe."""
+"""Endings that are top-level domains, but are safe after a slash, where mail programs expect no host name."""
 
 
 def unlinked(text: str) -> str:
-    """Return the text with brackets wherever a mail program could make a link.
+    """Return the text with brackets wherever a mail program could otherwise make a link.
 
-    Applying it to its own result changes nothing.
+    A second call with the result returns the same text.
     """
     text = _IPV4.sub(lambda match: match[0].replace(".", "[.]"), text)
     text = _OPAQUE.sub(r"\1[:]", _SCHEME.sub(r"\1[:]", text))

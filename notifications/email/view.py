@@ -1,7 +1,7 @@
-"""The view model of a mail: its facts after cleaning. Code that prints a mail receives only this view.
+"""The view of a mail: its facts with all strings made safe. Templates get only the view, never the facts.
 
-Every string in a `MailView` is cleaned, bounded, and written so that mail programs do not turn it into a link. Neither
-the page nor a template can therefore print a raw string by mistake.
+Every string in a `MailView` has no hidden characters and no tokens, has a limited length, and is written so that mail
+programs do not turn it into a link. Only the field `link` is meant to be a link.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from notifications.email.wording import MAX_NAME_LENGTH, MAX_PATH_LENGTH, clean,
 _MAX_LENGTHS: Mapping[str, int] = dict.fromkeys(
     ("path", "url", "container", "reason", "recipient", "signs"), MAX_PATH_LENGTH
 )
-"""Characters kept of these fields. All others keep `MAX_NAME_LENGTH`."""
+"""The maximum length of these fields in characters. For other fields, it is MAX_NAME_LENGTH."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceView(PlaceFacts):
-    """A public place in a mail.
+    """The view of a public place.
 
-    `link` is its address if a mail may link to it, otherwise None. `url` is for display only.
+    `link` is the address of the place if a mail may link to it, otherwise None. `url` is only shown.
     """
 
     link: str | None = None
@@ -34,23 +34,23 @@ class PlaceView(PlaceFacts):
 
 @dataclass(frozen=True, slots=True)
 class TokenView(TokenFacts):
-    """A token whose strings are cleaned and whose places are views."""
+    """The view of a token and its public places."""
 
     places: tuple[PlaceView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MailView(MailFacts):
-    """A mail whose strings are cleaned and whose tokens are views."""
+    """The view of a mail and its tokens."""
 
     tokens: tuple[TokenView, ...]
 
 
 def mail_view(facts: MailFacts, web_url: str) -> MailView:
-    """Return the facts with every string cleaned, and the links that the mail may contain.
+    """Return the view of a mail: its facts with all strings made safe, and the links that the mail may contain.
 
     Args:
-        facts: The frozen facts. Their strings may have been written by an attacker.
+        facts: The facts of the mail. An attacker may have written their strings.
         web_url: The web address of the watched GitHub, the only site that a mail links to.
     """
     tokens = tuple(_token_view(token, web_url) for token in facts.tokens)
@@ -59,7 +59,7 @@ def mail_view(facts: MailFacts, web_url: str) -> MailView:
 
 def _token_view(token: TokenFacts, web_url: str) -> TokenView:
     places = tuple(
-        # Make the link from the raw address, because the cleaned address is shortened and no longer leads to the place.
+        # Make the link from the original address. The address in the view may be shortened, and its scheme is broken.
         PlaceView(**_cleaned_fields(place), link=safe_link(place.url, web_url, place.kind))
         for place in token.places
     )

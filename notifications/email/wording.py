@@ -1,4 +1,4 @@
-"""Formatting for mails: cleaned strings, times, durations, numbers and links. It does not depend on the templates."""
+"""The formatting of strings, times, durations, numbers and links for mails."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from scanner.permalinks import is_own_page, is_permalink
 MAX_NAME_LENGTH = 100
 MAX_PATH_LENGTH = 240
 MAX_LINK_LENGTH = 1000
-"""Longest address that becomes a link. A longer one is shown shortened, as plain text."""
+"""The length of the longest address that becomes a link. A longer address is shown shortened, as plain text."""
 _MAX_READ = 20_000
 
 TEXT_WIDTH = 74
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _COMMAND = regex.compile(r"\br8scan(?: [a-z]{1,20}){1,2}\b")
 
-# Characters that must not reach a reader: controls, surrogates, private use, line and paragraph separators; format
-# characters (bidirectional overrides, zero width, tags) except the two joiners that some scripts need; letters without
-# a shape; seven or more combining marks in a row.
+# Characters that could deceive a reader: control characters, surrogates, private use characters, line and paragraph
+# separators, letters without a shape, seven or more combining marks in a row, and format characters (such as
+# bidirectional overrides) except two joiners that some scripts need.
 _HIDDEN = regex.compile(
     r"(?V1)[\p{Cc}\p{Cs}\p{Co}\p{Zl}\p{Zp}[\p{Cf}--[\u200c\u200d]]\u115f\u1160\u2800\u3164\uffa0]|\p{M}{7,}"
 )
@@ -72,20 +72,20 @@ KIND_WORDS: Mapping[str, str] = {
 
 
 def clean(value: str, longest: int = MAX_NAME_LENGTH) -> str:
-    """Return any string as one line of visible, redacted text.
+    """Return a string as one line without hidden characters and without tokens.
 
     Args:
         value: A string that an attacker may have written.
-        longest: Limit of the result, in characters.
+        longest: The maximum length of the result, in characters.
     """
     visible = " ".join(_HIDDEN.sub("\N{REPLACEMENT CHARACTER}", value[:_MAX_READ]).split())
     return shorten(redact(visible), longest)
 
 
 def shorten(value: str, longest: int) -> str:
-    """Return the value with at most `longest` characters: if it is longer, replace its middle by `…`.
+    """Return the value with at most `longest` characters. If it is longer, replace its middle by `…`.
 
-    Keep both ends, because both ends of a path are informative.
+    The middle is replaced because both ends of a path are informative.
     """
     if len(value) <= longest:
         return value
@@ -94,24 +94,23 @@ def shorten(value: str, longest: int) -> str:
 
 
 def safe_link(url: str, web_url: str, kind: str) -> str | None:
-    """Return the address, percent-encoded, if a mail may link to it; None if the mail only shows it.
+    """Return the percent-encoded address of a place if a mail may link to it, otherwise None.
 
-    A mail links only to pages of the watched GitHub whose content cannot be changed: a file at a commit, a commit, or a
-    gist. For some kinds of places, it also links to other pages of a repository, such as an issue: those kinds that
-    only this service reports, after reading GitHub. For other kinds, the reporter of the token may have chosen the
-    address.
+    A mail may link to pages of the watched GitHub whose content cannot be changed: a file at a commit, a commit, or a
+    gist. If r8scan itself has found the place on GitHub, a mail may also link to other pages, such as an issue. For
+    other kinds of places, the reporter of the token may have chosen the address.
 
     Args:
-        url: The address of a place.
-        web_url: The web address of the GitHub that is watched.
-        kind: The kind of the place.
+        url: The address of the place.
+        web_url: The web address of the watched GitHub.
+        kind: The kind of the place, which says whether r8scan itself has found it.
     """
     if len(url) > MAX_LINK_LENGTH or _BACKSLASHES.search(url):
         return None
     try:
         address, _, fragment = url.partition("#")
         parts = urlsplit(address)
-        # Encode characters at which a mail program could end the address, so that the whole address stays one link.
+        # Encode all characters at which a mail program could end the link too early.
         path = quote(parts.path, safe="/%-._~+=", errors="replace")
     except ValueError:
         return None
@@ -133,7 +132,7 @@ def _is_repository_page(web_url: str, link: str) -> bool:
 
 
 def kind_words(kind: str) -> str:
-    """Return a kind of place as words for a mail."""
+    """Return the words for a kind of place in a mail, such as "Commit message"."""
     return KIND_WORDS.get(kind, "Public place")
 
 
@@ -167,14 +166,14 @@ def number_words(count: int) -> str:
 
 
 def wrap(text: str, first: str = "", rest: str = "") -> str:
-    """Return the text in lines of at most TEXT_WIDTH characters. Break neither longer words nor commands of r8scan.
+    """Return the text in lines of at most TEXT_WIDTH characters. Do not break words or commands of r8scan.
 
     Args:
         text: One paragraph.
-        first: Begins the first line.
-        rest: Begins every other line.
+        first: The text before the first line.
+        rest: The text before every other line.
     """
-    # `fill` does not break a line at a no-break space. So a command stays on one line and can be copied as a whole.
+    # Replace the spaces in a command by no-break spaces, at which `fill` breaks no line. A person can then copy it.
     kept = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK_SPACE), text)
     filled = textwrap.fill(
         kept,

@@ -15,7 +15,7 @@ from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 
 NAMES = {"api_tokens": "tokens", "audit": "audit_entries"}
-"""Words for the names of tables that would not be understood."""
+"""Words that the command prints instead of the names of these tables."""
 
 app = Group("Erase all data about an account.")
 
@@ -30,13 +30,13 @@ def erase(
     name: Annotated[
         str, typer.Argument(metavar="[NAME]", help="The account's name, as the token store gives it.")
     ] = "",
-    account_id: Annotated[str, typer.Option("--id", help="Its id in the store, for a name that is not unique.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    account_id: Annotated[str, typer.Option("--id", help="Its id in the store, if its name is not unique.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:
     """Erase all data about an account: tokens, addresses, incidents, places, mails, reports, usage, audit.
 
-    r8scan refuses this while one of the account's tokens in its own tables works. One audit entry with the counts
+    Nothing is erased while one of the account's tokens in the SQL store is live. One audit entry with the counts
     remains. A token store behind HTTP is not changed.
 
     Example: r8scan accounts erase acme-weather --yes

@@ -1,4 +1,7 @@
-"""The root of the command: global options, sub-commands, and errors, each printed as one line without a traceback."""
+"""The root of the command line: its options, its commands, and the printing of errors.
+
+A known error is printed as one line without a traceback.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,13 @@ from workers.cli.groups import Group
 
 
 class Entry(NamedTuple):
-    """A command of the root: its module, the function in it, and a summary.
+    """A command of the root.
 
-    `function` is empty for a group of commands. Its module has an `app` instead.
+    Attributes:
+        module: The name of its module in `workers.cli`.
+        function: The name of the command's function. Empty for a group of commands, whose module has an `app`.
+        panel: The title under which the help lists the command.
+        summary: The line that the help shows for the command.
     """
 
     module: str
@@ -58,7 +65,7 @@ COMMANDS = {
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name. Looking a command up imports its module, because importing all modules takes seconds."""
+    """The commands by name. A look-up imports only the command's module, because importing all takes seconds."""
 
     def __getitem__(self, name: str) -> Any:
         command = _loaded(COMMANDS[name], name)
@@ -75,14 +82,14 @@ class _Commands(Mapping[str, Any]):
 
 
 class LazyGroup(TyperGroup):
-    """The root group of the command line, which imports only the command that runs."""
+    """The root group of the command line. It imports only the module of the command that runs."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Commands()  # type: ignore[assignment]  # nothing adds commands to the root
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help from the summaries, without importing a command."""
+        """Print the help from the summaries in COMMANDS, without importing a command's module."""
         stubs: Any = [
             TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel) for name, entry in COMMANDS.items()
         ]
@@ -104,7 +111,7 @@ def _loaded(entry: Entry, name: str) -> Any:
 
 
 def build() -> typer.Typer:
-    """Return the typer application of the root."""
+    """Return the typer application of `r8scan`."""
     app = typer.Typer(
         name="r8scan",
         cls=LazyGroup,
@@ -120,9 +127,9 @@ def build() -> typer.Typer:
 
 
 def run() -> None:
-    """Run the command line. Print a known error as one line on standard error, and exit with status 1.
+    """Run the command line, and exit with its status.
 
-    A wrong command line is one line too, with status 2.
+    Print a known error as one line on standard error. The status is then 1, or 2 for a wrong command line.
     """
     create_files_privately()
     try:
@@ -146,9 +153,9 @@ def run() -> None:
 
 
 def _traceback() -> str:
-    """Return the traceback of an unexpected error, without tokens and control characters.
+    """Return the traceback of the current exception, without tokens and control characters.
 
-    The error's text may contain text from outside, such as a file name.
+    Both may occur in it, because the error's message may contain text from outside, such as a file name.
     """
     import traceback
 
@@ -159,9 +166,9 @@ def _traceback() -> str:
 
 
 def _last_line(line: str) -> str:
-    """Return the error line with which the process ends.
+    """Return the error message as the process prints it at its end.
 
-    For a command that runs as a service, the line has the format of its log.
+    For `run` and `serve`, it has the format of the service's log.
     """
     if sys.argv[1:2] not in (["run"], ["serve"]):
         from scanner.detection import redact

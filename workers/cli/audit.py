@@ -22,7 +22,7 @@ from workers.health.problems import counted
 from workers.web.console.queries import lists
 
 MAX_EVIDENCE = 120
-"""Characters of the evidence that the table shows. JSON has all of it."""
+"""The number of characters of an entry's evidence in the table. The JSON output has the whole evidence."""
 
 app = Group("Show who did what and on what evidence, and check that nobody changed it.")
 
@@ -60,8 +60,8 @@ def list_(
 def verify() -> None:
     """Check the hash chain of the audit. An entry that was changed, removed, inserted or moved breaks it.
 
-    Exit status 1 and one line name the broken entry. Store the last hash elsewhere: a person with write access to the
-    database can compute the whole chain again, and only the stored hash reveals that.
+    If the chain is broken, print the broken entry and exit with status 1. Store the last hash elsewhere: a person with
+    write access to the database could compute the whole chain again, and only the stored hash would reveal it.
 
     Example: r8scan audit verify
     """
@@ -78,9 +78,9 @@ def verify() -> None:
 
 
 def _newest(session: Session, values: dict[str, str], limit: int) -> Iterator[AuditEntry]:
-    """Yield the newest entries that the filter in `values` selects, at most `limit`.
+    """Yield the newest entries that match the conditions in `values` (see `lists.audit_list`), at most `limit`.
 
-    Read them from the database in pages, so that memory stays small.
+    Read them from the database in pages, so that a large limit does not use much memory.
     """
     before = ""
     while True:

@@ -1,4 +1,4 @@
-"""`r8scan backfill`: queues hours of the event archive that an operator wants read."""
+"""`r8scan backfill`: queues jobs that read past hours of the event archive."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def backfill(
 ) -> None:
     """Read these hours of the event archive, except events that were seen before. This needs R8SCAN_ARCHIVE_URL.
 
-    An interrupted backfill continues by itself. Calling the command again watches the hours that are being read, and
-    skips hours that were read completely. With --again it reads those hours once more, for new events. Exit status: 0
-    all read, 1 an hour failed, 2 read in part.
+    If the command is interrupted, the workers continue to read the hours. Run the command again to see the progress. It
+    skips hours that were read completely. With --again, it reads these hours once more, to find events that were not
+    seen before. Exit status: 0 all hours were read, 1 an hour failed, 2 an hour was read in part, 3 the hours are
+    queued but no worker can start them now.
 
     Example: r8scan backfill --from 2026-11-23T10 --to 2026-11-23T15
     """
@@ -40,7 +41,7 @@ def backfill(
 
 
 def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool, as_json: bool) -> int:
-    """Queue the hours, watch them if `wait` is set, and return the exit status."""
+    """Queue a job for each hour, watch the jobs if `wait` is set, and return the exit status of the command."""
     if context.settings.archive_url is None:
         raise UserError("no archive is configured: set R8SCAN_ARCHIVE_URL to the address of hourly event files")
     first, last = _hour(start), _hour(end) if end else datetime.now(UTC)

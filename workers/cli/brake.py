@@ -1,4 +1,4 @@
-"""`r8scan brake`: shows the disable quota, and decides on reports that wait because it was exceeded."""
+"""`r8scan brake`: shows the state of the brake (the disable quota), and decides on the reports that the brake holds."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from workers.health.problems import counted
 if TYPE_CHECKING:
     from workers.context import Context
 
-app = Group("Disables by report or rule that wait for your decision.")
+app = Group("Decide on reports that wait because the brake (the disable quota) holds them.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 @app.command()
@@ -84,7 +84,7 @@ def release(yes: YesOption = False, as_json: JsonOption = False) -> None:
 
 @app.command()
 def reject(yes: YesOption = False, as_json: JsonOption = False) -> None:
-    """Reject all held reports, and hold no later ones. Nothing is disabled, and the reports are kept as rejected.
+    """Reject all held reports, so that their tokens stay live. Later reports are no longer held.
 
     Example: r8scan brake reject
     """
@@ -98,17 +98,22 @@ def reject(yes: YesOption = False, as_json: JsonOption = False) -> None:
 
 @contextmanager
 def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
-    """Ask the person, and yield a writing transaction if they agree and the brake holds no more than they were shown.
+    """Ask the operator to confirm a decision about all held reports, and yield a writing transaction for it.
+
+    Args:
+        context: The context of the command.
+        what: The first words of the question, such as "Disable".
+        yes: Do not ask.
 
     Raises:
-        UserError: The person does not agree, or the brake holds more reports than they were shown.
+        UserError: the operator does not agree, or the brake now holds more reports than the question said.
     """
     with context.database.read() as session:
         shown, held = brake.status(session).held, brake.held_reports(session)
     if not yes and shown:
         for one in held:
             typer.echo(output.plain(f"  {one}"), err=True)
-        # Write the whole question to standard error, because standard output may be JSON.
+        # Write the question to standard error, because standard output may be JSON.
         typer.echo(f"{what} {counted(shown, 'reported token')}? [y/N]: ", nl=False, err=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise UserError("nothing was decided: the reports are still held")

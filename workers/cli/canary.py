@@ -1,4 +1,4 @@
-"""`r8scan canary`: shows the canary tokens that were planted, and plants one now."""
+"""`r8scan canary`: lists the canary tokens that were planted, and plants a canary token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workers.cli.opening import opened_context
 app = Group("Canary tokens, which test whether a leaked token is found and disabled.")
 
 _QUEUES = {way: "scanning" if way in (CanaryWay.PUSHES, CanaryWay.FILES) else "polling" for way in CanaryWay}
-"""The queue whose consumer sees a canary of each way first."""
+"""For each way of planting a canary, the queue whose worker sees the canary first."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -1,6 +1,6 @@
-"""The context (database, clients, token store) of a command.
+"""The context (settings, database, clients) of a command.
 
-It refuses a database that is missing or that a newer version has upgraded, or creates a missing one.
+When the command first uses the database, the context checks that it exists and was not upgraded by a newer version.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from workers.context import Context
 
 
 class CommandContext(Context):
-    """The context of one command, whose database is checked when it is first used.
+    """The context of one command. Reading `database` raises UserError or WrongVersion if the command cannot use it.
 
     Args:
         settings: The settings of the command.
-        creates_tables: Create the default database if it is missing; see `opened_context`.
+        creates_tables: Create the default database if it is missing, as `opened_context` describes.
     """
 
     def __init__(self, settings: Settings, *, creates_tables: bool) -> None:

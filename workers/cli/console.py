@@ -46,7 +46,7 @@ def add(name: NameArgument, role: RoleOption = Role.VIEWER) -> None:
 
 @user_app.command()
 def password(name: NameArgument) -> None:
-    """Set a person's password. Their sessions end.
+    """Set a user's password, and end the user's sessions.
 
     Example: r8scan console user password ana
     """
@@ -61,7 +61,7 @@ def password(name: NameArgument) -> None:
 
 @user_app.command()
 def role(name: NameArgument, role: Annotated[Role, typer.Argument(metavar="ROLE", help="viewer or operator")]) -> None:
-    """Change what a person may do. Their sessions end.
+    """Change a user's role, and end the user's sessions.
 
     Example: r8scan console user role ana operator
     """
@@ -74,7 +74,7 @@ def role(name: NameArgument, role: Annotated[Role, typer.Argument(metavar="ROLE"
 
 @user_app.command()
 def remove(name: NameArgument) -> None:
-    """Remove a user, who can no longer sign in to the console. Their sessions end now.
+    """Remove a user, and end the user's sessions. The user can no longer sign in to the console.
 
     Example: r8scan console user remove ana
     """
@@ -87,7 +87,7 @@ def remove(name: NameArgument) -> None:
 
 @user_app.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False) -> None:
-    """List who may sign in with a password.
+    """List the users who may sign in with a password.
 
     Example: r8scan console user list
     """
@@ -103,7 +103,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON o
 
 
 @app.command("sign-out")
-def sign_out(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose sessions end.")]) -> None:
+def sign_out(name: Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")]) -> None:
     """End all sessions of a person.
 
     Example: r8scan console sign-out ana
@@ -119,7 +119,7 @@ def sign_out(name: Annotated[str, typer.Argument(metavar="NAME", help="Whose ses
 
 @app.command("hash")
 def hash_() -> None:
-    """Print the hash of a password, for R8SCAN_CONSOLE_PASSWORD_HASH: it lets the user `operator` sign in.
+    """Print the hash of a password. If R8SCAN_CONSOLE_PASSWORD_HASH is this hash, the user `operator` can sign in.
 
     Example: r8scan console hash
     """
@@ -141,7 +141,7 @@ def _password() -> str:
 
 @contextmanager
 def _known_errors() -> Iterator[None]:
-    """Turn errors that the user can fix into one line."""
+    """Raise UserError in place of BadUser, so that the command prints its message as one line."""
     from workers.web.console.users import BadUser
 
     try:

@@ -17,9 +17,9 @@ app = Group("The database's tables and their version.")
 
 @app.command()
 def upgrade() -> None:
-    """Upgrade the database to the tables of this version.
+    """Create the tables that this version of r8scan needs, or upgrade the existing tables.
 
-    Repeating the command, or running it twice at the same time, is safe.
+    It is safe to repeat the command, or to run it twice at the same time.
 
     Example: R8SCAN_DATABASE_URL=postgresql://r8scan@db/r8scan r8scan db upgrade
     """
@@ -30,7 +30,7 @@ def upgrade() -> None:
 
 @app.command()
 def current() -> None:
-    """Show the revision of the database and the one that this version needs. Exit status 1 if they differ."""
+    """Show the revision of the database, and the revision that this version needs. Exit status 1 if they differ."""
     with opened_database(load_settings()) as database:
         found, wanted = schema.current_revision(database), schema.newest_revision()
     typer.echo(f"database: {found or 'empty'}, wanted: {wanted}")

@@ -1,4 +1,4 @@
-"""Days that an operator names: 2026-11-01, today, yesterday, or 7d for seven days ago."""
+"""The reading of options that name a day: 2026-11-01, today, yesterday, or 7d for seven days ago."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ _DAYS_AGO = re.compile(r"(\d{1,4})d")
 
 
 def day(text: str, option: str, *, now: datetime | None = None) -> str:
-    """Return the day that `text` names as ISO text, in UTC. Return an empty text for an empty one.
+    """Return the day that `text` names, as YYYY-MM-DD in UTC, or an empty text if `text` is empty.
+
+    Args:
+        text: A date, `today`, `yesterday`, or a number of days ago such as `7d`.
+        option: The name of the option, for the error message.
+        now: The current time, for tests.
 
     Raises:
-        UserError: The text is not a day. The message names `option`.
+        WrongUsage: the text does not name a day.
     """
     today = (now or datetime.now(UTC)).date()
     word = text.strip().lower()

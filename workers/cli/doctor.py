@@ -27,7 +27,7 @@ def doctor(
     """Test everything that the service needs: database, Redis, workers, GitHub, mail, token store, clock and disk.
 
     It changes nothing, and sends no message without --send. Each check has a time limit. Exit status: 0 all checks
-    passed, 1 one failed.
+    passed, 1 a check failed.
 
     Example: r8scan doctor --json | jq -r 'select(.state == "failed") | .todo'
     """
@@ -57,7 +57,10 @@ def _results(*, send: bool) -> Iterator[Result]:
 
 
 def checks(context: Context, *, send: bool) -> list[Check]:
-    """Return every check of a service with these settings, in the order in which they are shown."""
+    """Return all checks that apply to the settings of `context`, in the order in which the command shows them.
+
+    If `send` is set, the checks of the operator's channels send a test message.
+    """
     from workers.health.checks import machine, outside, round_trip
     from workers.health.checks.canaries import check_canaries
     from workers.health.checks.check import Check

@@ -24,7 +24,7 @@ app = Group("Preview and test the mails, and record bounces.")
 
 RECIPIENT = "owner@example.com"
 TEMPORARY_FAILURE = 75
-"""EX_TEMPFAIL of sysexits.h, which makes a mail server keep the message and hand it over again later."""
+"""The exit status EX_TEMPFAIL of sysexits.h. A mail server then keeps the message and runs the command again later."""
 
 
 def _identity() -> MailIdentity:
@@ -40,7 +40,7 @@ def _identity() -> MailIdentity:
 def test(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The recipient's address.")],
 ) -> None:
-    """Send one mail now with the current settings, and say what the mail server answered.
+    """Send one test mail now with the current settings, and say whether the mail server accepted it.
 
     Example: r8scan email test me@vendor.example
     """
@@ -65,7 +65,7 @@ def preview(
         Path, typer.Argument(metavar="FOLDER", help="Where to write. Created if it does not exist.", file_okay=False)
     ],
 ) -> None:
-    """Write every kind of mail with invented facts: as text, as HTML, and as a whole message. Open the .html in a
+    """Write every kind of mail with invented facts: as text, as HTML, and as a whole message. Open the .html files in a
     browser.
 
     Example: r8scan email preview /tmp/mails
@@ -126,11 +126,11 @@ def check() -> None:
 def bounced(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="The notification; - for stdin.")] = "-",
 ) -> None:
-    """Read a bounce, record that the mail it returns has failed, and notify the operator.
+    """Read a bounce, and record that the returned mail has failed. If it was for an owner, notify the operator.
 
     The input is one delivery status notification of at most 1 MB, as a mail server pipes it into a command. Exit
-    status: 0 recorded, or nothing to record; 1 not a notification, or about a mail that r8scan did not send; 75 try
-    again later.
+    status: 0 the failure was recorded, or there was nothing to record; 1 the input is not such a notification, or is
+    about a mail that r8scan did not send; 75 try again later.
 
     Example, in /etc/aliases: r8scan-bounces: "|/usr/local/bin/r8scan email bounced -"
     """
@@ -154,9 +154,9 @@ def bounced(
 
 
 def _content(file: str) -> bytes:
-    """Return the content of the file, or of standard input for -.
+    """Return the content of the file, or of standard input for -. Read at most one byte more than MAX_BYTES.
 
-    Read at most one byte more than is allowed, so that the caller sees that the input is too long.
+    From the additional byte, the caller sees that the input is too long.
     """
     if file == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1)

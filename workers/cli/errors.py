@@ -1,4 +1,4 @@
-"""Error messages of commands: turns an error that an operator can fix into one line that says how."""
+"""The errors of commands, and the lines that the command line prints for errors that an operator can fix."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class UserError(Exception):
 
 
 class WrongUsage(UserError):
-    """An argument or option has a wrong value, or does not fit the others. The command exits with status 2."""
+    """Raised if an argument or option has a wrong value, or does not fit the others. The exit status is then 2."""
 
 
 def explain(err: BaseException) -> str | None:
-    """Return the line to print, or None if the error is a bug in r8scan."""
+    """Return one line that says what is wrong and what to do, or None for an error that r8scan does not expect."""
     if isinstance(err, UserError):
         return redact(" ".join(str(err).split()))
-    # Import late: every command imports this module, and few of them fail.
+    # Import these modules only here, because every command imports this module, but few commands fail.
     from sqlalchemy.exc import DBAPIError
 
     from scanner.records.database import DatabaseUnavailable, is_unavailable
@@ -57,10 +57,7 @@ def explain(err: BaseException) -> str | None:
 
 
 def _database_setting() -> str:
-    """Return the name of the setting that decides where the database is.
-
-    This is R8SCAN_STATE_DIR for the default database, which is in the state folder.
-    """
+    """Return the name of the setting that decides where the database is: R8SCAN_STATE_DIR or R8SCAN_DATABASE_URL."""
     from scanner.settings import SettingsError, load_settings
 
     try:
@@ -71,7 +68,10 @@ def _database_setting() -> str:
 
 
 def _wrong_version() -> str | None:
-    """Return an error message if the database has tables of another version, which can make SQL fail."""
+    """Return an error message if the database has the tables of another version of r8scan, otherwise None.
+
+    Such tables can make SQL statements fail.
+    """
     from sqlalchemy.exc import DBAPIError
 
     from scanner.records import versions

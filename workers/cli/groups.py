@@ -15,28 +15,25 @@ _LINE_BREAK = re.compile(r"(?<!\n)\n(?!\n) *")
 
 
 class Command(TyperCommand):
-    """A typer command whose help joins the lines of each paragraph of the docstring.
-
-    The help shows the names of arguments exactly as the code declares them.
-    """
+    """A typer command whose help text is its docstring, with the lines of each paragraph joined."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.help = _LINE_BREAK.sub(" ", inspect.cleandoc(self.help or ""))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the parts of the usage line. Write NAME and [NAME] where typer would write {NAME} and [[NAME]]."""
+        """Return the parts of the usage line, with NAME and [NAME] where typer would write {NAME} and [[NAME]]."""
         return [_BRACES.sub(_argument, piece) for piece in super().collect_usage_pieces(ctx)]
 
 
 class Group(typer.Typer):
-    """A group of commands, which shows its help if it is called without a command."""
+    """A group of commands. It shows its help if it is called without a command."""
 
     def __init__(self, summary: str) -> None:
         super().__init__(help=summary, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Declare a command as typer does, but of the class `Command`."""
+        """Return typer's decorator for a command, with the class `Command`."""
         return super().command(name, **{"cls": Command, **options})
 
 

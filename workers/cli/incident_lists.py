@@ -1,4 +1,4 @@
-"""The rows of `r8scan incidents list`. The filters and pages are those of the console's list."""
+"""The rows of `r8scan incidents list`. They come from the same queries as the console's list."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.web.console.queries.incidents import NO_MAIL, BadFilter, Filter
 ROWS_PER_PAGE = 200
 MAX_COUNTED = 100_000
 MAX_PLACES = 10_000_000
-"""Other programs read the number of places from the JSON, so it is exact."""
+"""Places of an incident that are counted. The limit is high, because programs need the exact number in the JSON."""
 COLUMNS = ("incident", "token", "account", "action", "detected", "disabled", "where", "places", "mail")
 OPTIONAL = ("places", "disabled", "token", "account")
 """Columns that a narrow terminal does not show.
@@ -29,7 +29,7 @@ The action, the time, the place and the state of the owner's mail are always sho
 
 
 class MailState(StrEnum):
-    """The values of the option `--mail`: the state of the mail to the owner."""
+    """The values of the option `--mail`: the states of the mail to the owner, and `none` if there is no mail."""
 
     waiting = "waiting"
     sent = "sent"
@@ -38,10 +38,13 @@ class MailState(StrEnum):
 
 
 def filter_of(given: Mapping[str, str | None]) -> Filter:
-    """Return the filter of the console's list for these options of the command.
+    """Return the filter for the given options of the command.
+
+    Args:
+        given: The values of the options, by the name of the field of `Filter`. None and empty values set no condition.
 
     Raises:
-        UserError: a value is not understood.
+        WrongUsage: a value is not allowed.
     """
     try:
         return Filter.from_query({name: str(value) for name, value in given.items() if value})
@@ -51,9 +54,10 @@ def filter_of(given: Mapping[str, str | None]) -> Filter:
 
 @dataclass(frozen=True, slots=True)
 class NewestIncidents:
-    """The newest incidents that a filter selects.
+    """The newest incidents that match a filter.
 
-    `total` says how many incidents it selects, such as "1,200" or "more than 10,000". It is empty if `rows` has all.
+    `total` is the number of all matching incidents as text, such as "1,200" or "more than 100,000". It is empty if
+    `rows` contains all of them.
     """
 
     rows: list[Row]
@@ -61,12 +65,12 @@ class NewestIncidents:
 
 
 def newest(session: Session, wanted: Filter, limit: int | None) -> NewestIncidents:
-    """Return the newest incidents that the filter selects.
+    """Return the newest incidents that match the filter.
 
     Args:
         session: A reading transaction.
         wanted: The filter.
-        limit: The maximum number of incidents; None for all.
+        limit: The maximum number of incidents, or None for all.
     """
     rows: list[Row] = []
     cursor = ""
@@ -82,7 +86,7 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> NewestInciden
 
 
 def cells(row: Row, now: datetime) -> Sequence[Any]:
-    """Return the cells of a row, in the order of COLUMNS."""
+    """Return the cells of an incident's row in the table, in the order of COLUMNS."""
     incident = row.incident
     where = words.place(row.first) if row.first is not None else "reported"
     return (
@@ -99,7 +103,7 @@ def cells(row: Row, now: datetime) -> Sequence[Any]:
 
 
 def as_json(session: Session, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """Yield each row as a JSON object, with the states of all mails, including those to the operator."""
+    """Yield each incident as a JSON object. It contains the states of the mails to its owner and to the operator."""
     states = incident_records.mail_states(session, [row.incident for row in rows])
     for row in rows:
         incident = row.incident

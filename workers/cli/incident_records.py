@@ -1,4 +1,4 @@
-"""Incidents as plain values, for the commands that print or export them. It only reads the database."""
+"""Queries for incidents, and their conversion to JSON objects, for the commands that print or export them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.cli.errors import UserError
 
 PAGE = 200
 HINT_MARKS = ("…", "_")
-"""An id contains neither. The hint of a token contains at least one."""
+"""Characters that tell the hint of a token from an id. A hint contains at least one of them, and an id none."""
 MAX_OF_HINT = 100
 
 _OWN_COLUMNS = ("id", "incident_id", "place_key", "detected_at", "repository_key")
@@ -29,7 +29,7 @@ def find(session: Session, wanted: str) -> Incident:
     """Return the incident that `wanted` names: its id, the beginning of its id, or the hint of its token.
 
     Raises:
-        UserError: no incident matches, or more than one.
+        UserError: no incident matches, or several incidents match.
     """
     try:
         found = session.get(Incident, uuid.UUID(wanted))
@@ -55,7 +55,7 @@ def _of_hint(session: Session, hint: str) -> Incident:
     """Return the newest incident of the token with this hint.
 
     Raises:
-        UserError: no token has it, or several tokens have it.
+        UserError: no token has this hint, or several tokens have it.
     """
     statement = select(Incident).where(Incident.hint == hint).order_by(Incident.detected_at.desc()).limit(MAX_OF_HINT)
     found = list(session.execute(statement).scalars())
@@ -66,7 +66,14 @@ def _of_hint(session: Session, hint: str) -> Incident:
 
 
 def between(session: Session, since: datetime | None, until: datetime | None, account: str) -> Iterator[Incident]:
-    """Yield the incidents detected from `since` until before `until`, oldest first, read page by page."""
+    """Yield the incidents (without canaries) that match the conditions, oldest first. Read them in pages.
+
+    Args:
+        session: A reading transaction.
+        since: Yield only incidents detected at or after this time. None sets no condition.
+        until: Yield only incidents detected before this time. None sets no condition.
+        account: The name or id of an account. Empty sets no condition.
+    """
     after: tuple[datetime, uuid.UUID] | None = None
     while True:
         statement = (
@@ -97,14 +104,14 @@ def between(session: Session, since: datetime | None, until: datetime | None, ac
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A notification about an incident. `occasion` says why it reports the incident."""
+    """A notification that reports an incident. `occasion` says why, such as "disabled"."""
 
     row: Notification
     occasion: str
 
 
 def notifications(session: Session, incident: Incident) -> list[Reported]:
-    """Return the notifications about the incident, oldest first."""
+    """Return the notifications that report the incident, oldest first."""
     statement = (
         select(Notification, NotificationSubject.occasion)
         .join(NotificationSubject)
@@ -115,7 +122,7 @@ def notifications(session: Session, incident: Incident) -> list[Reported]:
 
 
 def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid.UUID, set[str]]:
-    """Return, by incident id, the states of the mails about each incident."""
+    """Return the states of the mails (to owners and the operator) about each incident, by the incident's id."""
     states: dict[uuid.UUID, set[str]] = {incident.id: set() for incident in incidents}
     ids = list(states)
     for start in range(0, len(ids), PAGE):
@@ -135,7 +142,7 @@ def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid
 def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]:
     """Return an incident as a flat JSON object.
 
-    `states` are the states of its mails, and `places` is the number of its public places.
+    `states` are the states of its mails. `places` is the number of public places of its token.
     """
     return {
         "id": str(incident.id),
@@ -155,7 +162,7 @@ def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]
 
 
 def whole(session: Session, incident: Incident) -> dict[str, Any]:
-    """Return everything that is recorded about an incident, including its timeline."""
+    """Return everything that is recorded about an incident, including its timeline, as a JSON object."""
     messages = notifications(session, incident)
     mails = [one.row for one in messages if one.row.channel in (Channel.EMAIL, Channel.OPERATOR)]
     return {

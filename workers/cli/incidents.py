@@ -40,7 +40,7 @@ CAUSES = ", ".join(Cause)
 
 
 class GroupBy(StrEnum):
-    """The property by which incidents are counted."""
+    """The values of the argument of `top`: the property by which incidents are counted."""
 
     repository = "repository"
     account = "account"
@@ -49,7 +49,7 @@ class GroupBy(StrEnum):
 
 
 OUTSIDE = {GroupBy.repository: "(gists and other places outside of repositories)"}
-"""The name of the group of incidents without a value."""
+"""The name of the group of incidents that do not have the property."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 IdArgument = Annotated[
     str, typer.Argument(metavar="INCIDENT", help="The incident's id, the beginning of it, or the hint of its token.")
@@ -61,7 +61,7 @@ ReasonOption = Annotated[str, typer.Option(help="The reason, for the audit.")]
 def list_(
     as_json: JsonOption = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of rows, newest first.")] = 100,
-    show_all: Annotated[bool, typer.Option("--all", help="List all of them.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="List all incidents.")] = False,
     state: Annotated[IncidentState | None, typer.Option(help="Open or closed.")] = None,
     action: Annotated[Decision | None, typer.Option(metavar="ACTION", help=f"What was done: {ACTIONS}.")] = None,
     cause: Annotated[
@@ -163,7 +163,7 @@ def note(
 
 @app.command()
 def close(incident_id: IdArgument, reason: ReasonOption) -> None:
-    """Close an incident. If its token is found again, r8scan opens a new one.
+    """Close an incident. If its token is found again, r8scan opens a new incident.
 
     Example: r8scan incidents close 1f3c --reason "a sample from our own documentation"
     """
@@ -176,7 +176,7 @@ def close(incident_id: IdArgument, reason: ReasonOption) -> None:
 
 @app.command()
 def reopen(incident_id: IdArgument, reason: ReasonOption) -> None:
-    """Open a closed incident again. This disables nothing: use r8scan tokens disable or r8scan report for that.
+    """Open a closed incident again. To disable its token, use r8scan tokens disable or r8scan report.
 
     Example: r8scan incidents reopen 1f3c --reason "it was not a sample after all"
     """
@@ -217,7 +217,7 @@ def export(
     ],
     to: Annotated[Path | None, typer.Option("--output", help="The file to write (default: standard output).")] = None,
     since: Annotated[str, typer.Option(help="Detected from this time on: 2026-11-01 or 2026-11-01T10:00, UTC.")] = "",
-    until: Annotated[str, typer.Option(help="Detected before then.")] = "",
+    until: Annotated[str, typer.Option(help="Detected before this time.")] = "",
     account: Annotated[str, typer.Option(help="The name or id of an account: export only its incidents.")] = "",
 ) -> None:
     """Write incidents for another program, oldest first. JSON has each incident with its places, messages and timeline.
@@ -239,7 +239,7 @@ def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None
 
 
 def _token(store: TokenStore, digest: str) -> TokenRecord:
-    """Return the token store's current record of the token. Raise UserError if there is none."""
+    """Return the token store's current record of the token. Raise UserError if the store does not return one."""
     found = store.look_up([digest])
     if digest in found.not_checked:
         raise UserError("the token store cannot look the token up now: try again later")
@@ -260,7 +260,11 @@ def _time(text: str, option: str) -> datetime | None:
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO]:
-    """Yield standard output, or the file, which only this user may read. Raise UserError if it cannot be written."""
+    """Yield standard output, or the file at `path`, which only this user may read.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     if path is None:
         with nullcontext(sys.stdout) as out:
             yield out

@@ -16,14 +16,14 @@ COLUMNS = (
     *("id", "state", "action", "cause", "detected_at", "disabled_at", "hint", "sha256", "token_id", "token_name"),
     *("account", "mail", "kind", "repository", "path", "line", "commit", "url", "published_at", "seen_at"),
 )
-"""The columns of the CSV, which has a row for each place, or one row for an incident without places."""
+"""The columns of the CSV file."""
 
-# A spreadsheet treats a cell that begins with one of these as a formula. Attackers can write names and paths.
+# A spreadsheet runs a cell that begins with one of these characters as a formula. Attackers choose names and paths.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
-    """Write one JSON array with an incident per line, and return their number."""
+    """Write the incidents as one JSON array, each incident on its own line. Return the number of incidents."""
     count = 0
     out.write("[")
     for incident in incidents:
@@ -36,7 +36,10 @@ def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> 
 
 
 def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
-    """Write a header and one row for each place of each incident. Return the number of incidents."""
+    """Write a header, and a row for each place of each incident. Return the number of incidents.
+
+    An incident without places has one row.
+    """
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     count = 0

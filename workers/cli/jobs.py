@@ -23,7 +23,7 @@ from workers.web.console.queries import lists
 from workers.web.console.queries.incidents import BadFilter
 
 MAX_UNREAD_SHOWN = 20
-"""Unread contents that a terminal shows. JSON has all that were recorded."""
+"""The number of unread contents that the command prints. The JSON output has all that were recorded."""
 
 app = Group("List and show jobs: what each read and found, and what it could not read.")
 

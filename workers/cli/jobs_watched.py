@@ -1,4 +1,4 @@
-"""The progress display of jobs that a command waits for."""
+"""The progress display of a job that a command waits for, and texts about jobs and their results."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from workers.health.problems import counted
 
 POLL_SECONDS = 0.5
 _NOT_SHOWN = (PREFIX, "unread_", "candidates", "known", "rung_", "band_", "may_miss_", NOT_RECORDED)
-"""Beginnings of counters that are not among the words for what was read: they have lines of their own, or only the
-metrics use them.
-"""
+"""Prefixes of the counters that `result_text` omits: other lines show them, or only the metrics use them."""
 INTERRUPTED = 130
 """The exit status that shells give to a command that Ctrl-C ended."""
 
@@ -38,9 +36,9 @@ class Watched:
 
 
 def watch(database: Database, job_id: int) -> Watched:
-    """Show progress until the job and all jobs that it queued have ended. Return them.
+    """Show the progress of a job and the jobs that it queued. Return them when all have ended.
 
-    Ctrl-C ends only the display. The job continues, and one line says how to watch or cancel it.
+    Ctrl-C ends only the display. The job continues, and the command prints how to watch or cancel it.
     """
     try:
         return _watched(database, job_id)
@@ -79,7 +77,7 @@ def _watched(database: Database, job_id: int) -> Watched:
 
 
 def phase_text(job: ScanJob) -> str:
-    """Return the current phase of a job as text."""
+    """Return the current phase of a job as text, or an empty text if the job has ended."""
     if job.state not in jobs.OPEN_STATES:
         return ""
     phase = output.plain(job.progress.get("phase") or "waiting for a worker")
@@ -89,7 +87,7 @@ def phase_text(job: ScanJob) -> str:
 
 
 def target_text(job: ScanJob) -> str:
-    """Return what a job reads, such as a repository's name, as text."""
+    """Return a text that names what the job reads, such as a repository."""
     target: dict[str, Any] = job.target
     if job.kind == JobKind.PUSHES:
         pushes = target.get("pushes", [])
@@ -118,7 +116,7 @@ _DONE: Mapping[str, str] = {
 
 
 def result_text(job: ScanJob) -> str:
-    """Return the job's state, its target, and the number of things that it read, as one line."""
+    """Return one line with the job's state, its target and the amounts that it read."""
     read = {key: value for key, value in job.counts.items() if not key.startswith(_NOT_SHOWN) and value}
     counts = ", ".join(words.amount(key, value) for key, value in read.items())
     return f"{job.state}: {target_text(job)}" + (f" ({counts})" if counts else "")
@@ -127,14 +125,14 @@ def result_text(job: ScanJob) -> str:
 def number_found(finished: Sequence[ScanJob]) -> int:
     """Return the number of tokens that the jobs found. A token that two jobs found counts twice.
 
-    Jobs of rescans count tokens by what was done. Other jobs only count those that the token store knows.
+    Rescans count every token by what was done about it. Other jobs count only tokens that the token store knows.
     """
     counted_tokens = sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished for name in _DONE)
     return counted_tokens or sum(int(job.counts.get("known", 0)) for job in finished)
 
 
 def found_text(finished: Sequence[ScanJob]) -> str:
-    """Return what the jobs found: "2 tokens found: 1 live, disabled now; 1 unknown to the token store"."""
+    """Return a text about the found tokens, such as "2 tokens found: 1 live, disabled now; 1 disabled before"."""
     numbers = {name: sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished) for name in _DONE}
     total = number_found(finished)
     more = " or more" if any(job.counts.get(f"{PREFIX}{UNCOUNTED}") for job in finished) else ""
@@ -149,7 +147,7 @@ def found_text(finished: Sequence[ScanJob]) -> str:
 def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
     """Yield one line for each job that could not read something.
 
-    It has the number of unread things by reason, and the command that lists them.
+    The line gives the number of unread contents by reason, and the command that lists them.
     """
     for job in finished:
         reasons = {key: value for key, value in job.counts.items() if key.startswith("unread_") and value}

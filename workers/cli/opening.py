@@ -1,4 +1,4 @@
-"""Opens the context (settings, database, clients) of a command, and closes it at the command's end."""
+"""The opening and closing of a command's context (settings, database, clients)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def opened_context(*, read_dotenv: bool = True, creates_tables: bool = False) ->
     """Load the settings and yield a context, which opens database, token store and clients when they are first used.
 
     Args:
-        read_dotenv: Also read `.env` in the working folder. Set it to False in commands that scan foreign folders.
-        creates_tables: Create the default database and its tables if they are missing. Only a command that an operator
-            may run before the service was ever started sets it. Any other command would show an empty service if it is
-            run with other settings than the service; its first use of the database raises UserError.
+        read_dotenv: Also read `.env` in the working folder. Commands that scan foreign folders set it to False.
+        creates_tables: Create the default database and its tables if they are missing. Only commands that an operator
+            may run before the first start of the service set this. For other commands, a missing database means that
+            their settings are not those of the service. The first use of the database then raises UserError.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -38,7 +38,7 @@ def opened_context(*, read_dotenv: bool = True, creates_tables: bool = False) ->
 
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[Database]:
-    """Yield the database alone, for commands that need no client and create nothing.
+    """Yield the database, for commands that need no clients and create no tables.
 
     Raises:
         UserError: the database is a file that does not exist.

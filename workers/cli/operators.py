@@ -1,4 +1,4 @@
-"""The name of the operator who runs a command, for the audit."""
+"""The name that the audit records for the operator who runs a command."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import getpass
 
 
 def operator_name() -> str:
-    """Return `operator:` and the first 50 characters of the system's user name, or `operator` if there is none.
+    """Return `operator:` and the user name of the operating system, or `operator` if there is no user name.
 
-    Each character that is not an ASCII letter or digit becomes `_`.
+    In the name, `_` replaces each character that is not an ASCII letter or digit. The name is cut to 50 characters.
     """
     try:
         name = getpass.getuser()

@@ -1,4 +1,4 @@
-"""The output of commands: tables for people, one JSON object per line for programs."""
+"""The output of commands: tables and texts for people, and JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from workers.cli.tables import FittedTable
 
 WIDTH_OF_PIPES = 1000
-"""Width in characters if there is neither a terminal nor the variable COLUMNS: programs read one row per line."""
+"""The width of tables in characters if standard output is no terminal and COLUMNS is not set.
+
+It is so large that each row of a table is one line, which other programs can read.
+"""
 
 
 def console() -> Console:
-    """Return a console on standard output, as wide as the terminal."""
+    """Return a console on standard output. It is as wide as the terminal, or WIDTH_OF_PIPES without a terminal."""
     from rich.console import Console  # late: a scan without findings prints no table
 
     is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
@@ -34,17 +37,14 @@ def errors() -> Console:
 
 
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print one JSON object per line, as soon as each row arrives."""
+    """Print each row as a JSON object on its own line."""
     for row in rows:
         sys.stdout.write(json_text(row) + "\n")
     sys.stdout.flush()
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON on one line.
-
-    Control characters and characters that a terminal hides are written as escapes.
-    """
+    """Return a value as JSON on one line, with escapes for all characters that are not printable."""
     text = json.dumps(value, ensure_ascii=False, default=json_value)
     if text.isprintable():
         return text
@@ -54,14 +54,14 @@ def json_text(value: Any) -> str:
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, optional: Sequence[str] = ()
 ) -> None:
-    """Print a table, or the sentence `empty` if there are no rows. Values are printed as text, never as markup.
+    """Print a table, or the sentence `empty` if there are no rows. Print values as text, never as markup.
 
     Args:
         title: The title above the table.
         columns: The names of the columns.
-        rows: Values of any kind, a sequence per row.
-        empty: What is printed if there are no rows.
-        optional: Columns that a narrow terminal does not show, the least important first.
+        rows: The values of each row, of any type.
+        empty: The sentence to print if there are no rows.
+        optional: The columns that a narrow terminal does not show, the least important first.
     """
     shown = fitted(title, columns, rows, optional=optional)
     console().print(shown if shown.rows else empty, markup=False, crop=False)
@@ -70,9 +70,9 @@ def table(
 def fitted(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
 ) -> FittedTable:
-    """Return the table without printing it, for a caller that prints several.
+    """Return a table for a caller that prints it together with others. See `table` for the arguments.
 
-    Print it with `crop=False`. Otherwise rich cuts off lines that are wider than the terminal.
+    The caller must print it with `crop=False`. Otherwise rich cuts off lines that are wider than the terminal.
     """
     from workers.cli.tables import FittedTable
 
@@ -83,7 +83,7 @@ def fitted(
 def message_state(state: str) -> str:
     """Return the state of a message in words.
 
-    A frozen message is "in delivery", because a message is frozen when the first attempt to send it begins.
+    The state "frozen" is shown as "in delivery": the service freezes a message when it first tries to send it.
     """
     from scanner.records.states import NotificationState  # late: a scan needs no records
 
@@ -91,7 +91,7 @@ def message_state(state: str) -> str:
 
 
 def ago(at: datetime | None, now: datetime) -> str | None:
-    """Return how long ago something happened, as text, or None if `at` is None."""
+    """Return a time relative to `now` as text, such as "3 h ago" or "in 90 s", or None if `at` is None."""
     if at is None:
         return None
     seconds = (now - at).total_seconds()
@@ -99,7 +99,7 @@ def ago(at: datetime | None, now: datetime) -> str | None:
 
 
 def short_span(seconds: float) -> str:
-    """Return a duration in the largest unit that gives a value of at least two, for example "90 s" or "3 h"."""
+    """Return a duration as text, in the largest unit of which there are at least two, such as "90 s" or "3 h"."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if abs(seconds) >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -107,7 +107,7 @@ def short_span(seconds: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return any value as one line of printable text. A replacement character stands for each control character."""
+    """Return any value as one line of text, with a replacement character for each character that is not printable."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -116,5 +116,5 @@ def plain(value: Any) -> str:
 
 
 def json_value(value: Any) -> str:
-    """Return the text that stands for a value for which JSON has no type."""
+    """Return a value of a type that JSON does not have as text. A time is in ISO 8601 format."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,4 +1,4 @@
-"""`r8scan report`: reports tokens that were compromised without becoming public on GitHub."""
+"""`r8scan report`: reports tokens that were compromised in another way than on public GitHub."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def report(
     reporter = operator_name()
     counts: Counter[str] = Counter()
     with opened_context(creates_tables=True) as context:
-        # Check the options first, because reading the file may take minutes.
+        # Check the options with an invented digest first, because reading the file may take minutes.
         _new_reports([Subject("0" * 64)], sign, note, reporter, key)
 
         def take(subjects: list[Subject]) -> None:
@@ -103,7 +103,7 @@ def _print(counts: Counter[str], found: ReportInput, as_json: bool) -> None:
 
 
 def found_text(kinds: Counter[str]) -> str:
-    """Return how many tokens and digests of each kind were found: "3 tokens found: 2 plain, 1 base64; 1 digest"."""
+    """Return a text with the numbers in `kinds`, such as "3 tokens found: 2 plain, 1 base64; 1 digest"."""
     encodings = {kind: number for kind, number in kinds.items() if kind != DIGEST_LINE}
     detail = ", ".join(f"{number:,} {kind.replace('_', ' ')}" for kind, number in sorted(encodings.items()))
     tokens = f"{counted(sum(encodings.values()), 'token')} found: {detail}" if encodings else ""

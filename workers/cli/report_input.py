@@ -1,4 +1,4 @@
-"""The input of `r8scan report`: a list of tokens and digests, or any file in which the detector finds tokens."""
+"""The reading of the input of `r8scan report`: a list of tokens and digests, or any file that contains tokens."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from workers.cli.scan_streams import scan_stream
 from workers.cli.streams import BadLines
 
 HEAD_BYTES = 64 << 10
-"""Bytes at the beginning of the input, which decide whether it is a list."""
+"""The number of bytes at the beginning of the input that decide whether it is a list."""
 BATCH = 1000
 DIGEST_LINE = "digest"
-"""The kind of a subject that was given as a digest. The kinds of tokens are the detector's encodings."""
+"""The kind of a line that is a digest. The kind of a found token is the name of its encoding."""
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(slots=True)
 class ReportInput:
-    """The result of reading the input.
+    """What was found in the input.
 
     Attributes:
-        kinds: The number of tokens found, by the encoding of the token. Digests are counted under DIGEST_LINE.
-        bad: Lines of a list that hold neither a token nor a digest.
+        kinds: The number of found tokens by their encoding, and the number of digests under DIGEST_LINE.
+        bad: The lines of a list that contain neither a token nor a digest.
         unread: The number of parts that the detector could not read, by reason.
     """
 
@@ -47,7 +47,12 @@ class ReportInput:
 def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -> ReportInput:
     """Read the file, or standard input for -, and pass the tokens and digests to `take` in batches.
 
-    A list is read line by line, however long it is. For any other file, `take` is called after its last byte was read.
+    Read a list line by line, and call `take` while reading. Read any other file to its end, and call `take` then.
+
+    Args:
+        file: The name of the file, or -.
+        digester: Computes the digest of a token.
+        take: Reports a batch of at most about BATCH tokens and digests.
 
     Raises:
         UserError: the file cannot be read.
@@ -59,13 +64,16 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
             whole: BinaryIO = io.BufferedReader(_Rejoined(head, stream))
             return _read_list(whole, detector, digester, take) if is_list(head) else _read_any(whole, detector, take)
     except OSError as err:
-        # Print only what looks like a path: the user may have typed a token instead of a file name.
+        # Print the name only if it looks like a path, because the user may have typed a token instead of a name.
         name = file if "/" in file or "." in file else "the file"
         raise UserError(f"cannot read {name} ({err.strerror}): give its name, or - for standard input") from err
 
 
 def is_list(head: bytes) -> bool:
-    """Return whether at least half of the lines consist of a token or a digest and nothing else."""
+    """Return whether at least half of the lines in `head` consist of a token or a digest and nothing else.
+
+    `head` is the beginning of the input. Ignore empty lines.
+    """
     text = head.decode("utf-8", "replace")
     lines = [line.strip("\ufeff \t\r") for line in text.split("\n")[: 1 if "\n" not in text else None]]
     lines = [line for line in lines if line]
@@ -123,9 +131,9 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _up_to(stream: BinaryIO, size: int) -> bytes:
-    """Return the first `size` bytes, or fewer at the end of the stream.
+    """Return the first `size` bytes, or fewer if the stream is shorter.
 
-    One read of a pipe may return less, so read repeatedly.
+    Read repeatedly, because one read of a pipe may return fewer bytes than requested.
     """
     parts = b""
     while len(parts) < size and (part := stream.read(size - len(parts))):
@@ -134,7 +142,7 @@ def _up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream that returns the bytes that were read already, followed by the rest of the input."""
+    """A stream that returns `head`, the bytes that were read already, and then the rest of the input."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head, self._rest = memoryview(head), rest

@@ -1,4 +1,4 @@
-"""`r8scan rescan`: queues rescans that an operator requests, and shows their progress."""
+"""`r8scan rescan`: queues, lists and cancels rescans, and shows their progress."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def url(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List rescans that wait, run or ended recently, newest first.
+    """List the newest 50 rescans, newest first.
 
     Example: r8scan rescan list
     """
@@ -139,7 +139,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.")]) -> None:
-    """Cancel a rescan. What it has found so far is kept.
+    """Cancel a rescan. The incidents that it has caused so far are kept.
 
     Example: r8scan rescan cancel 42
     """
@@ -159,15 +159,20 @@ def _row(job: ScanJob, now: datetime) -> tuple[Any, ...]:
 
 
 def _repository(text: str) -> str:
-    """Return OWNER/NAME of the repository. `text` is that name, or the address of any page of the repository."""
+    """Return OWNER/NAME of a repository. `text` is this name, or the address of any page of the repository."""
     return text if is_repository_name(text) else _named(text, ("repository", "commit", "push"), "write OWNER/NAME")
 
 
 def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
-    """Return the name of the thing that the address shows.
+    """Return the name of the repository, owner or gist at a GitHub address.
+
+    Args:
+        text: The address.
+        kinds: The kinds of targets that the command can use.
+        todo: What the user should write, for the error message.
 
     Raises:
-        UserError: `text` is no address, or the thing is not of one of these kinds. The message contains `todo`.
+        WrongUsage: `text` is no GitHub address, or shows a target of another kind.
     """
     settings = load_settings()
     try:
@@ -191,7 +196,10 @@ def _rescan(target: Target, wait: bool, as_json: bool) -> None:
 
 
 def _queue_and_watch(database: Database, settings: Settings, target: Target, *, wait: bool, as_json: bool) -> int:
-    """Queue the job and return the exit status. Watch the job if `wait` is set and a worker can start it."""
+    """Queue a job for the rescan, and return the exit status of the command.
+
+    If `wait` is set and a worker can start the job now, show its progress until it has ended.
+    """
     with database.write() as session:
         job = queue(session, target)
     from workers.wake import wake
@@ -222,7 +230,7 @@ def _report(watched: jobs_watched.Watched, as_json: bool) -> int:
         for line in jobs_watched.unread_lines(everything):
             typer.echo(line, err=True)
     worst = {JobState.DONE: 0, JobState.PARTIAL: 2}
-    # A job that reads pushes ends as done even if the repository is gone, because a repository of the event timeline
-    # may be deleted before it is read. But an operator's rescan of a missing repository has failed.
+    # A job that reads pushes ends as done even if their repository is missing, because owners often delete repositories
+    # soon after a push. For the operator who requested the rescan, a missing repository is a failure.
     statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}
     return 1 if 1 in statuses else max(statuses)

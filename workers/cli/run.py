@@ -1,7 +1,4 @@
-"""`r8scan run` runs the service on one machine.
-
-`r8scan demo` and `r8scan sandbox` run it against a simulated GitHub.
-"""
+"""`r8scan run`: runs the service on one machine. `r8scan demo` and `r8scan sandbox`: run it with a simulated GitHub."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ def run(
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, max=64, help="Processes that read pushes.")] = 2,
     only: Annotated[
         str | None,
-        typer.Option(help="Only some of poller, responder, scanner, rescanner, beat; with a Redis of your own."),
+        typer.Option(help="Run only some of poller, responder, scanner, rescanner, beat. Needs a Redis of your own."),
     ] = None,
 ) -> None:
     """Run everything on this machine: Redis, workers and beat. Ctrl-C lets the workers finish their current work.
@@ -34,7 +31,7 @@ def run(
     from workers.supervisor import ROLES, CannotRun, Supervisor
 
     try:
-        # Python imports modules from the folder in which it is started, so nobody else may write to that folder.
+        # Python imports modules from the working folder, so nobody else may have the right to write to it.
         check_trusted(Path.cwd())
     except (NotOurs, OSError) as err:
         raise UserError(f"{err}: start r8scan run in a folder of your own") from err

@@ -1,4 +1,4 @@
-"""`r8scan scan`: searches files, folders, standard input and git histories for tokens, offline."""
+"""`r8scan scan`: searches files, folders, standard input and git histories for tokens, without a network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 class Format(StrEnum):
-    """The formats in which findings can be printed."""
+    """The values of the option `--format`."""
 
     table = "table"
     json = "json"
@@ -35,7 +35,7 @@ def scan(
 
     Examples: r8scan scan . --history      git diff | r8scan scan -      r8scan scan app.apk --format json
     """
-    # Import late, so that --help and the other commands start fast.
+    # Import the detector only here, so that --help answers fast.
     from workers.cli import scan_output
     from workers.cli.scan_sources import scan_all
 
@@ -46,10 +46,10 @@ def scan(
 
 
 def _states(digests: list[str]) -> dict[str, str]:
-    """Return the state of each digest in the token store: live, disabled, unknown, or not_checked.
+    """Return the state of each token in the token store by its digest: live, disabled, unknown, or not_checked.
 
-    All are `not_checked` if the store does not answer. A scan may have taken hours, so an unavailable store must not
-    discard its findings.
+    If the store does not answer, all states are not_checked. The findings are still printed, because the scan may have
+    taken hours.
     """
     from workers.cli.errors import explain
     from workers.cli.opening import opened_context

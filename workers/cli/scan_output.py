@@ -1,4 +1,4 @@
-"""The output of `r8scan scan`: findings as a table, JSON lines or SARIF; progress and summary on standard error."""
+"""The output of `r8scan scan`: the findings as a table, JSON lines or SARIF, and the progress and summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULE = "leaked-api-token"
 MAX_NAMED_ON_TERMINAL = 20
-"""Unread items that the summary names. JSON and SARIF name them all."""
+"""The number of unread items that the summary names. JSON and SARIF name more."""
 
 
 class _Hidden:
@@ -56,7 +56,7 @@ class _Shown:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show a progress bar while the block runs, if standard error is a terminal."""
+    """Yield a progress display: a bar if standard error is a terminal, otherwise a display that shows nothing."""
     if not sys.stderr.isatty():
         yield _Hidden()
         return
@@ -69,7 +69,13 @@ def progress() -> Iterator[Progress]:
 
 
 def report(run: ScanRun, form: str, states: Mapping[str, str] | None) -> None:
-    """Print the findings and the summary."""
+    """Print the findings on standard output, and the summary on standard error.
+
+    Args:
+        run: The result of the scan.
+        form: A value of `Format`.
+        states: The states of the found tokens in the token store by digest, or None if the store was not asked.
+    """
     if form == "json":
         output.json_lines(_fields(candidate, states) for candidate in run.candidates)
         output.json_lines(_not_read_fields(item) for item in run.not_read)
@@ -101,10 +107,7 @@ def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str,
 
 
 def _not_read_fields(item: NotRead) -> dict[str, Any]:
-    """Return the JSON object of an unread item.
-
-    Its field `not_read` contains the reason. The object of a finding has no such field.
-    """
+    """Return the JSON object of an unread item. The field `not_read` has the reason, and tells it from a finding."""
     return {
         "not_read": item.reason,
         "count": item.count,
@@ -123,7 +126,7 @@ def _row(candidate: Candidate, states: Mapping[str, str] | None) -> list[Any]:
 
 
 def _sarif(run: ScanRun) -> dict[str, Any]:
-    """Return the run as SARIF 2.1.0, https://docs.oasis-open.org/sarif/sarif/v2.1.0."""
+    """Return the result of the scan as SARIF 2.1.0, https://docs.oasis-open.org/sarif/sarif/v2.1.0."""
     driver = {
         "name": "r8scan",
         "version": __version__,
@@ -196,7 +199,7 @@ def _named(item: NotRead) -> str:
 
 
 def _printable(text: str | None) -> str | None:
-    """Return the path as text for JSON and terminals, with invalid bytes replaced."""
+    """Return the path with a replacement character for each byte that is not UTF-8. Return None for None."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

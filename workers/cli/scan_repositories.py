@@ -1,4 +1,4 @@
-"""The part of `r8scan scan` that reads git histories: of work trees, bare repositories, submodules and bundles."""
+"""The part of `r8scan scan` that reads the histories of git repositories and git bundles."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ BUNDLES = (b"# v2 git bundle\n", b"# v3 git bundle\n")
 
 
 class Histories:
-    """A reader of histories that scans each repository once, even if several paths lead to it."""
+    """A reader of git histories. It scans each repository once, even if several paths lead to it.
+
+    It adds the findings to the `ScanRun`.
+    """
 
     def __init__(self, detector: Detector, run: ScanRun, shown: Progress, readers: int) -> None:
         self._detector, self._run, self._shown, self._readers = detector, run, shown, readers
         self._seen: set[str] = set()
 
     def scan(self, git_dir: Path, shown_as: Path, *, is_given: bool = False) -> None:
-        """Scan a history. Add objects that cannot be read to the result.
+        """Scan the history of a repository, unless it was scanned before.
 
         Args:
-            git_dir: The git directory.
-            shown_as: The name of the repository in the output.
-            is_given: Whether the user named this repository. If so, the paths of findings are printed without its name.
+            git_dir: The git directory of the repository.
+            shown_as: The path of the repository in the output.
+            is_given: Whether the user named this repository. If so, the paths of findings do not begin with `shown_as`.
         """
         real = os.path.realpath(common_dir(git_dir))
         if real in self._seen:
@@ -63,14 +66,17 @@ class Histories:
         name = redact(str(shown_as))
         for part in found.parts:
             named[part.reason] += part.count
-            # Name the repository even if it was given: several may be, and a folder scan prints the same path.
+            # Begin the path with the repository even if the user named it. The user may have named several.
             path = os.path.join(name if name != os.curdir else "", part.path) if part.path else name
             run.add_not_read(NotRead(part.reason, path, part.count, part.git_object, part.commit))
         run.add_unread(str(shown_as), found.unread - named)
         shown.advance(0, found.bytes, len(found.candidates))
 
     def scan_bundle(self, path: Path, *, is_given: bool) -> bool:
-        """Scan the history of a bundle through a temporary repository. Return False if the bundle is unreadable."""
+        """Scan the history in a git bundle, by unpacking it into a temporary repository.
+
+        Return False if the bundle cannot be read. `is_given` has the same meaning as in `scan`.
+        """
         try:
             with unbundled(path) as git_dir:
                 self.scan(git_dir, path, is_given=is_given)
@@ -80,7 +86,7 @@ class Histories:
         return True
 
     def scan_around(self, path: Path) -> None:
-        """Scan the repository that contains the path, if there is one."""
+        """Scan the history of the repository that contains the path, if there is one, and add a note about it."""
         for folder in path.absolute().parents:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
@@ -89,7 +95,7 @@ class Histories:
                 return
 
     def note_missing_submodules(self, folder: Path) -> None:
-        """Count the submodules of a work tree that were not cloned with it."""
+        """Add the submodules of a work tree that were not cloned with it to the unread items."""
         try:
             with (folder / ".gitmodules").open("rb") as file:
                 text = file.read(MAX_GITMODULES)

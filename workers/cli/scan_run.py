@@ -1,4 +1,4 @@
-"""The result of one `r8scan scan`: the reading modules fill it, and `scan_output` prints it."""
+"""The result of `r8scan scan`. The modules that read files and histories fill it, and `scan_output` prints it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol
 from scanner.detection import Candidate, redact
 
 MAX_NAMED = 100_000
-"""Unread items that are named. Further ones are only counted."""
+"""The maximum number of unread items in `ScanRun.not_read`. Further unread items are only counted."""
 
 
 class Progress(Protocol):
-    """A progress display. Any thread may call `advance`."""
+    """A progress display. `begin` starts a new part of the scan. Any thread may call `advance`."""
 
     def begin(self, what: str, total: int | None) -> None: ...
     def advance(self, objects: int, size: int, hits: int) -> None: ...
@@ -22,9 +22,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """An item that was not read.
+    """A file, folder or git object that was not read, or of which parts were not read.
 
-    `path` contains no raw token. `git_object` and `commit` are None unless the item is from a git history.
+    `count` is the number of unread parts. `path` contains no raw token. `git_object` and `commit` are None if the item
+    is not from a git history.
     """
 
     reason: str
@@ -38,8 +39,14 @@ class NotRead:
 class ScanRun:
     """The findings of one scan, and the amounts that it read.
 
-    `unread` counts unread items by reason. `not_read` names the first of them. `notes` are remarks that are not
-    failures.
+    Attributes:
+        candidates: The found tokens.
+        unread: The number of unread parts by reason.
+        not_read: The first MAX_NAMED unread items.
+        notes: Remarks for the user that are not failures.
+        files: The number of read files.
+        objects: The number of read git objects.
+        bytes: The number of read bytes.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -51,13 +58,13 @@ class ScanRun:
     bytes: int = 0
 
     def add_not_read(self, item: NotRead) -> None:
-        """Count an unread item, and name it if fewer than MAX_NAMED items are named."""
+        """Count an unread item, and add it to `not_read` if that has fewer than MAX_NAMED items."""
         self.unread[item.reason] += item.count
         if len(self.not_read) < MAX_NAMED:
             self.not_read.append(item)
 
     def add_unread(self, path: str, unread: Mapping[str, int]) -> None:
-        """Add the unread parts of a file or folder. `unread` has their number by reason."""
+        """Add the unread parts of the file or folder at `path`. `unread` has their number by reason."""
         for reason, count in unread.items():
             if count:
                 self.add_not_read(NotRead(reason, redact(path), count))

@@ -1,4 +1,4 @@
-"""The input of `r8scan scan`: walks folders, opens files, and finds repositories."""
+"""The part of `r8scan scan` that walks folders, reads files and standard input, and finds git repositories."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILES_A_TASK = 8
 
 _LOOSE_OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}(?:[0-9a-f]{24})?")
 _PACK = re.compile(r"(pack/pack-[0-9a-f]+)\.(?:pack|idx)")
-"""Files below `objects` that git reads: https://git-scm.com/docs/gitrepository-layout"""
+"""The paths below `objects` that git reads: https://git-scm.com/docs/gitrepository-layout"""
 
 
 def scan_all(
@@ -38,10 +38,17 @@ def scan_all(
     jobs: int,
     progress: Callable[[], AbstractContextManager[Progress]],
 ) -> ScanRun:
-    """Scan every path. Files that cannot be read are counted.
+    """Scan every path and return the result. Files that cannot be read are counted in it.
+
+    Args:
+        paths: Files and folders, and - for standard input.
+        history: Whether to read the histories of repositories with a work tree, and of git bundles.
+        jobs: The number of parallel readers.
+        progress: Returns a context manager that yields the progress display.
 
     Raises:
-        UserError: a path does not exist.
+        WrongUsage: a path does not exist.
+        SettingsError: a setting is wrong.
     """
     detector = Detector(_digester(), reader=shared_pool())
     for path in paths:
@@ -59,13 +66,13 @@ def scan_all(
 
 
 def _digester() -> Digester:
-    """Return the function that hashes tokens, and activate the token formats. Both follow the environment variables.
+    """Return the function that computes the digest of a token, and activate the token formats of the settings.
 
-    Without such variables, use the defaults and do not load the settings: that would take longer than scanning a
-    folder.
+    If no R8SCAN_* variable is set, use the defaults without loading the settings, which would take longer than scanning
+    a folder.
 
     Raises:
-        SettingsError: A setting is wrong or misspelt.
+        SettingsError: a setting is wrong or misspelt.
     """
     if not any(name.upper().startswith("R8SCAN_") for name in os.environ):
         return sha256_digest
@@ -76,11 +83,11 @@ def _digester() -> Digester:
 
 @dataclass(slots=True)
 class _Scan:
-    """One `r8scan scan`: scans one path after another, and collects the results in `run`.
+    """One `r8scan scan`. It scans one path after another, and collects the results in `run`.
 
     Attributes:
-        history: Whether to read the histories of repositories with a work tree.
-        jobs: The number of files that are read at once.
+        history: Whether to read the histories of repositories with a work tree, and of git bundles.
+        jobs: The number of files that are read at the same time.
     """
 
     detector: Detector
@@ -115,7 +122,7 @@ class _Scan:
             self.histories.scan_around(path)
 
     def _files(self, walk: _Walk) -> bool:
-        """Scan the files of the walk. Return whether one of them is a git bundle whose history was read."""
+        """Scan the files of the walk. Return whether the history of at least one git bundle was read."""
         is_folder = walk.path.is_dir() and not walk.path.is_symlink()
         files = walk.files() if is_folder else iter([walk.path])
         has_bundle = False
@@ -140,20 +147,24 @@ class _Scan:
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk over every file below a path, including hidden files. It also collects the git repositories that it meets.
+    """A walk over every file below a path, including hidden files. It also collects git repositories.
 
-    It does not follow links, but reads their targets as text. It does not yield the files of a repository's object
-    database, which the reader of histories reads.
+    It does not follow links. It does not yield the files in a repository's `objects` that `Histories` reads.
 
-    `bare` lists repositories without a work tree. Their history is always read. `work_trees` lists repositories whose
-    git directory is `.git`, or is inside another git directory (submodules).
+    Attributes:
+        path: The path at which the walk begins.
+        detector: Searches file names for tokens.
+        run: The result of the scan.
+        histories: The reader of histories, or None if histories are not read.
+        bare: The git directory and the shown path of each repository without a work tree. Its history is always read.
+        work_trees: The same for each repository whose git directory is `.git` or is below a `.git` (a submodule).
+        has_lost_history: Whether the git directory of a work tree is missing.
     """
 
     path: Path
     detector: Detector
     run: ScanRun
     histories: Histories | None
-    """The reader of histories, or None if histories are not to be scanned."""
     bare: list[tuple[Path, Path]] = field(default_factory=list)
     work_trees: list[tuple[Path, Path]] = field(default_factory=list)
     has_lost_history: bool = False
@@ -180,12 +191,12 @@ class _Walk:
                     stack.append((Path(entry.path), is_in_git or entry.name == ".git"))
 
     def _meet(self, folder: Path, names: set[str], *, is_in_git: bool) -> bool:
-        """Record the repository if the folder is a work tree or a git directory. Return whether it is a git directory.
+        """Record the repository if the folder is a work tree or a git directory. Return True for a git directory.
 
         Args:
             folder: The folder.
-            names: The names of its entries.
-            is_in_git: Whether the folder is below a folder named `.git`.
+            names: The names of the folder's entries.
+            is_in_git: Whether the folder is `.git` or is below it.
         """
         if ".git" in names and not is_in_git:
             git_dir = git_dir_of(folder)
@@ -202,7 +213,7 @@ class _Walk:
         return True
 
     def _beside_objects(self, objects: Path) -> Iterator[Path]:
-        """Yield files below a repository's `objects` that the reader of histories does not read."""
+        """Yield the files below a repository's folder `objects` that `Histories` does not read."""
         for root, _, names in os.walk(objects, onerror=self._unreadable):
             for name in sorted(names):
                 path = Path(root) / name
@@ -213,7 +224,7 @@ class _Walk:
         self.run.add_unread(str(error.filename), {"folder_unreadable": 1})
 
     def in_names(self, folder: Path, names: Sequence[str]) -> list[Candidate]:
-        """Return the candidates in the names of a folder's entries."""
+        """Return the candidates (possible tokens) in the given names of entries of a folder."""
         raw = [os.fsencode(name) for name in names]
         if not raw or self.detector.scan_bytes(b"\n".join(raw)) is None:
             return []
@@ -226,7 +237,7 @@ class _Walk:
 
 
 def _is_read_by_git(objects: Path, name: str) -> bool:
-    """Return whether the reader of histories reads this file below `objects`.
+    """Return whether `Histories` reads the file `name` below `objects`.
 
     It reads loose objects. It reads a pack and its index only if both exist.
     """
@@ -239,9 +250,9 @@ def _is_read_by_git(objects: Path, name: str) -> bool:
 def _scan_files(
     pool: ThreadPoolExecutor, detector: Detector, paths: Sequence[Path], leaves_bundles: bool
 ) -> Iterator[StreamRead | None]:
-    """Yield the result for each file.
+    """Yield the result of `_scan_file` for each path, in the order of the paths.
 
-    Read files in parallel, several in each task, because a task costs more than reading a small file.
+    Each task of the pool reads several files, because starting a task takes longer than reading a small file.
     """
 
     def scan(some: Sequence[Path]) -> list[StreamRead | None]:
@@ -252,9 +263,9 @@ def _scan_files(
 
 
 def _scan_file(detector: Detector, path: Path, leaves_bundles: bool = False) -> StreamRead | None:
-    """Scan a file.
+    """Scan the content of a file, or the target of a link as text.
 
-    Return None for a git bundle if `leaves_bundles` is set, because the caller then reads its history.
+    If `leaves_bundles` is set, return None for a git bundle without scanning it. The caller then reads its history.
     """
     place = Place("local_file", path=str(path))
     try:

@@ -1,4 +1,4 @@
-"""Runs the detector on a stream of any length, in pieces if the stream does not fit in memory."""
+"""The scan of a stream of any length. A stream that is too long for the memory is scanned in pieces."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.pieces import PIECE, scan_pieces
 
 FIRST_READ, MAX_READ = 1 << 16, 1 << 24
-"""Bytes of the first and of the largest read. Python allocates the whole size before it reads, and most files are
-small."""
+"""The sizes in bytes of the first read and of the largest read. The first is small, because Python allocates the whole
+size before it reads, and most files are small."""
 
 
 class Readable(Protocol):
@@ -22,7 +22,10 @@ class Readable(Protocol):
 
 
 class StreamRead(NamedTuple):
-    """The findings of one stream. The caller adds the place to each candidate."""
+    """The result of scanning one stream: the candidates, the number of unread parts by reason, and the bytes read.
+
+    The candidates do not contain their place yet. The caller adds it.
+    """
 
     candidates: list[Candidate]
     unread: Counter[str]
@@ -30,7 +33,7 @@ class StreamRead(NamedTuple):
 
 
 def scan_stream(detector: Detector, stream: Readable, path: str) -> StreamRead:
-    """Scan the stream to its end. The file name extension of `path` helps to recognize the content."""
+    """Scan the stream to its end. The file name in `path` helps the detector to recognize the type of the content."""
 
     def read(size: int) -> bytes:
         parts: list[bytes] = []

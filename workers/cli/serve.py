@@ -1,6 +1,4 @@
-"""`r8scan serve`: serves the HTTP endpoints for GitHub's alerts, internal systems, people who found a token, gateways
-and operators.
-"""
+"""`r8scan serve`: runs the web server with all HTTP endpoints and the console."""
 
 from __future__ import annotations
 
@@ -22,7 +20,8 @@ def serve(
 ) -> None:
     """Receive GitHub's secret scanning alerts, reports, usage records and found tokens over HTTP. Ctrl-C stops.
 
-    Put a proxy that does TLS in front of it. It needs the same settings as r8scan run.
+    The server also has the console. Put a proxy that does TLS in front of the server. The server needs the same
+    settings as r8scan run.
 
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """

@@ -1,4 +1,4 @@
-"""`r8scan settings`: shows the values in effect, and where each comes from. Secrets are masked."""
+"""`r8scan settings`: shows the value of each setting, and where the value comes from. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scanner.settings.names import origin
 from workers.cli import output
 
 URLS = ("database_url", "redis_url", "smtp_url", "announce_redis_url")
-"""Secrets that are addresses. All parts of them may be shown except the password."""
+"""Secret settings that are addresses. Only their password and query are masked."""
 
 
 def settings(
@@ -38,7 +38,7 @@ def settings(
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """A setting as people may see it: without secrets. `origin` says where its value comes from."""
+    """A setting without secrets, as the command shows it. `origin` says where its value comes from."""
 
     name: str
     value: str
@@ -46,7 +46,7 @@ class ShownSetting:
 
 
 def described(loaded: Settings) -> Iterator[ShownSetting]:
-    """Yield each setting."""
+    """Yield every setting as the command shows it."""
     environment, dotenv = {name.upper() for name in os.environ}, dotenv_names()
     for field in Settings.model_fields:
         name = f"{PREFIX}{field.upper()}"
@@ -56,10 +56,7 @@ def described(loaded: Settings) -> Iterator[ShownSetting]:
 
 
 def shown(field: str, value: Any) -> str:
-    """Return a setting's value for people.
-
-    Mask the password in a secret address, and the whole value of any other secret.
-    """
+    """Return the value of a setting as text. Mask the password in a secret address, and any other secret as a whole."""
     if value is None:
         return "-"
     if isinstance(value, SecretStr):
@@ -70,7 +67,7 @@ def shown(field: str, value: Any) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return an address without its password. Remove its query as well, because it may contain a password."""
+    """Return an address with its password replaced by ***. Replace its query as well, which may contain a password."""
     parts = urlsplit(url)
     if not parts.scheme:
         return url

@@ -1,4 +1,4 @@
-"""A test whether a worker can start queued work now, for commands that queue work and may wait for its end."""
+"""The check of whether a worker can start queued work now. Commands call it before they wait for the work's end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ NOT_STARTED = 3
 
 
 def obstacle(database: Database, settings: Settings, queue: str) -> str | None:
-    """Return why no worker can start work of this queue now, or None if a worker can.
-
-    In both cases the work stays queued.
-    """
+    """Return the reason why no worker can start the work in this queue now, or None if a worker can start it."""
     if broker_state.broker_problem(settings):
         is_embedded = settings.redis_url.get_secret_value() == "embedded"
         return "r8scan run does not run here" if is_embedded else "Redis does not answer"

@@ -26,7 +26,7 @@ from workers.health.verdict import verdict
 
 WATCH_SECONDS = 2.0
 UNREADABLE = (Kind.DATABASE_AWAY, Kind.DATABASE_VERSION)
-"""Problems with which no table has a row."""
+"""Problems with which the service's state cannot be read. The command then prints the problems without tables."""
 
 
 def status(
@@ -39,7 +39,7 @@ def status(
 
     Example: r8scan status --json | jq .problems
     """
-    # Do not use `opened_context`. It imports all clients, which takes longer than reading the status.
+    # Do not use `opened_context`, because it imports all clients. This takes longer than reading the status.
     settings = load_settings()
     with opened_database(settings) as database:
 
@@ -84,7 +84,7 @@ def _watch(look: Callable[[], Overview]) -> None:
 def _verdict(found: Overview) -> RenderableType:
     """Return the verdict, and a line that names the database.
 
-    The default database depends on the state folder, so an operator in the wrong folder reads another one.
+    The line shows an operator who runs the command with other settings than the service that this is another database.
     """
     said = verdict(found)
     style = "bold red" if not said.works else "yellow" if found.problems else "green"
@@ -188,10 +188,10 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
 
 
 def _gaps(one: SourceRow) -> str | None:
-    """Return one line about the gaps of a source, or None.
+    """Return one line about the gaps of a source, or None if there is nothing to say.
 
-    It has the number of gaps, the estimated number of missed events by reason, and the time of pushes that are still to
-    be read.
+    The line has the number of gaps in 24 hours, the estimated number of missed events by reason, and the span of time
+    that the source has not caught up on.
     """
     reasons = ", ".join(f"about {number} {_words(reason)}" for reason, number in one.missed_reasons_24h.items())
     behind = one.cursor.get("seconds_behind")
@@ -207,7 +207,7 @@ _GAPS = {
     "index_incomplete": "pushes that GitHub's search index did not show",
     "page_fails": "gists on pages that could not be read",
 }
-"""What gaps have missed, by their reason."""
+"""Words for the events that were missed in gaps, by the reason for the gap."""
 
 
 def _words(reason: str) -> str:
@@ -228,7 +228,7 @@ def _recall_rows(found: Overview) -> Iterable[Sequence[Any]]:
 
 
 def _percent(share: Sequence[float] | None) -> str | None:
-    """Return the 95 % interval of a share as text, or None if no mark is old enough.
+    """Return the 95 % confidence interval of a share as text, or None if the share was not measured.
 
     `share` is a value of `SourceRow.recall`.
     """
@@ -297,7 +297,7 @@ def _table(
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:
-    """Return the sum of the counts as text, with the two commonest reasons. Return None if there are none."""
+    """Return the sum of the counts as text, with the two commonest reasons. Return None if there are no counts."""
     if not counts:
         return None
     common = sorted(counts, key=lambda key: -counts[key])[:2]

@@ -1,4 +1,4 @@
-"""`r8scan store`: checks a token store behind HTTP against the contract, and runs a reference store."""
+"""`r8scan store`: checks a token store behind HTTP against its API contract, and runs a reference store."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ app = Group("Check a token store behind HTTP, or run a reference store.")
 
 @app.command()
 def check(
-    url: Annotated[str, typer.Argument(metavar="[URL]", help="Its address (default: R8SCAN_TOKEN_STORE_URL).")] = "",
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="The store's URL (default: R8SCAN_TOKEN_STORE_URL)")] = "",
     secret_file: Annotated[Path | None, typer.Option(help="The file that holds the bearer secret.")] = None,
-    digest: Annotated[str, typer.Option(help="The digest of a token that it knows.")] = "",
-    disable: Annotated[bool, typer.Option("--disable", help="Disable that token, to check disabling as well.")] = False,
+    digest: Annotated[str, typer.Option(help="The digest of a token that the store knows.")] = "",
+    disable: Annotated[bool, typer.Option("--disable", help="Also check disabling, by disabling that token.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each rule.")] = False,
 ) -> None:
-    """Check a token store against the contract, rule by rule (docs/token-store-openapi.yaml).
+    """Check a token store against the API contract, rule by rule (docs/token-store-openapi.yaml).
 
-    Without --digest, the command checks only rules that need no token. With --disable, that token is disabled
-    permanently. Exit status: 0 the store obeys all rules, 1 it breaks some.
+    Without --digest, the command checks only rules that need no token. With --disable, it disables the token of
+    --digest permanently. Exit status: 0 the store obeys all rules, 1 it breaks some.
 
     Example: r8scan store check https://tokens.internal.example --secret-file secret --digest 9f86d081… --disable
     """
@@ -91,8 +91,8 @@ def _digest(text: str) -> str:
 @app.command()
 def reference(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen on loopback.")] = 8099,
-    secret: Annotated[str, typer.Option(help="The bearer secret that it requires (default: a random one).")] = "",
-    digest: Annotated[list[str] | None, typer.Option(help="A digest that it knows; may be repeated.")] = None,
+    secret: Annotated[str, typer.Option(help="The bearer secret of the store (default: a random one).")] = "",
+    digest: Annotated[list[str] | None, typer.Option(help="A digest that the store knows; may be repeated.")] = None,
 ) -> None:
     """Run a small store in memory, on loopback, that obeys the contract. Use it to try `r8scan store check`.
 

@@ -1,4 +1,4 @@
-"""The input of commands that read lines: a file, or standard input if its name is -."""
+"""The input of commands that read lines, and the report of lines that the commands skip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.cli.errors import UserError
 
 @contextmanager
 def opened(file: str) -> Iterator[TextIO]:
-    """Yield the file as text. Bytes that are not UTF-8 become lone surrogates.
+    """Yield the file, or standard input for -, as text. Bytes that are not UTF-8 become lone surrogates.
 
     Raises:
         UserError: the file cannot be read.
@@ -34,7 +34,7 @@ def opened(file: str) -> Iterator[TextIO]:
 
 
 class BadLines:
-    """A counter of the input lines that were skipped. It prints the first ones."""
+    """The lines of the input that a command skips. `count` is their number, `numbers` the first NAMED line numbers."""
 
     NAMED = 100
 
@@ -43,13 +43,13 @@ class BadLines:
         self.numbers: list[int] = []
 
     def add(self, number: int, reason: object) -> None:
-        """Count the line, and print why it was skipped, unless too many lines were printed already."""
+        """Count a skipped line. Print the reason if at most NAMED lines were skipped so far."""
         self.count += 1
         if self.count <= self.NAMED:
             self.numbers.append(number)
             typer.echo(f"line {number} {reason}", err=True)
 
     def end(self) -> None:
-        """Print how many further lines were skipped."""
+        """Print how many lines were skipped without printing the reason."""
         if self.count > self.NAMED:
             typer.echo(f"… and {self.count - self.NAMED} more bad lines", err=True)

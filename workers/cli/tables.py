@@ -1,7 +1,7 @@
-"""Tables that fit the terminal without ever breaking a word, so that ids and addresses can be copied.
+"""Tables that fit into the terminal. They never break a word, so that ids and addresses can be copied.
 
-A table that is too wide first wraps its cells between words, then leaves out optional columns. If it is still too wide,
-each row is printed as lines of name and value.
+If a table is too wide, it first wraps its cells between words, and then omits optional columns. If it is still too
+wide, it shows each row as lines with the name of a column and its value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 PADDING = 1
-"""Blanks after each column. The box adds one more between two columns."""
+"""The number of spaces after each column. Rich adds one more between two columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class FittedTable:
         title: The title above the table.
         columns: The names of the columns. A line break in a name is allowed.
         rows: The cells of each row, each as one line of printable text.
-        optional: Columns that are left out if the table is too wide, the least important first.
+        optional: The columns that are omitted if the table is too wide, the least important first.
     """
 
     title: str
@@ -35,7 +35,7 @@ class FittedTable:
     optional: tuple[str, ...] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the table in the layout that fits the terminal's width. Rich calls this."""
+        """Yield the table in a layout that fits the terminal's width. Rich calls this method to print the table."""
         del console
         shown = list(range(len(self.columns)))
         for name in (None, *self.optional):
@@ -47,8 +47,9 @@ class FittedTable:
         yield from self._stacked(options.max_width)
 
     def _widths(self, shown: Sequence[int], width: int) -> list[int] | None:
-        """Return the width in characters of each column in `shown`, or None if they do not fit without breaking a
-        word.
+        """Return the width in characters of each column in `shown`, so that they fit into `width` characters together.
+
+        Return None if this is not possible without breaking a word.
         """
         cells = [[self.columns[number], *(row[number] for row in self.rows)] for number in shown]
         widths = [max(_lines(cell) for cell in column) for column in cells]
@@ -81,7 +82,7 @@ class FittedTable:
         return grid
 
     def _stacked(self, width: int) -> Iterator[Text]:
-        """Yield each row as lines of name and value. Empty values are left out."""
+        """Yield the title, and each row as lines with the name of a column and its value. Omit empty values."""
         names = [" ".join(column.split()) for column in self.columns]
         indent = max(map(len, names)) + 4
         yield Text(self.title, style="bold italic")
@@ -103,7 +104,7 @@ def _longest_word(text: str) -> int:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return the text as lines of at most `width` characters; a longer word has a line of its own."""
+    """Return the text as lines of at most `width` characters. A longer word is alone on a longer line."""
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:

@@ -1,4 +1,4 @@
-"""`r8scan tokens`: imports, lists, disables and enables tokens of the SQL token store."""
+"""`r8scan tokens`: imports, lists, disables, enables and protects tokens of the SQL token store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from workers.health.problems import counted
 BATCH = 1000
 BAD_ROWS_SHOWN = 100
 LISTED = 100
-"""Tokens that `list` shows by default."""
+"""The number of tokens that `list` shows by default."""
 
 
 class TokenState(StrEnum):
@@ -65,10 +65,10 @@ def _sql_store(*, creates_tables: bool = False) -> Iterator[Context]:
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="CSV or JSON lines; - for standard input.")],
 ) -> None:
-    """Import tokens with their owners: email,account,name,token (or sha256 instead of token).
+    """Import tokens with their owners. The columns are email, account, name, and token (or sha256 instead).
 
-    Importing again updates names and owners and never revives a disabled token. Several addresses: a;b in `email`.
-    Exit status 1 if any row was bad; the others are imported.
+    If a token was imported before, its name and owner are updated. A disabled token stays disabled. Several addresses
+    in email are separated by semicolons. Exit status 1 if any row was bad; the other rows are imported.
 
     Example: r8scan tokens import tokens.csv
     """
@@ -145,10 +145,10 @@ def list_(
     as_json: JsonOption = False,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Maximum number of rows, newest first. [default: 100; all with --json]"),
+        typer.Option(min=1, help="The maximum number of rows, newest first (default: 100, or all with --json)."),
     ] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="List all of them.")] = False,
-    state: Annotated[TokenState | None, typer.Option(help="Whether they work.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="List all tokens.")] = False,
+    state: Annotated[TokenState | None, typer.Option(help="The state of the tokens.")] = None,
     account: Annotated[str, typer.Option(help="The account's name.")] = "",
     search: Annotated[str, typer.Option("--search", "-q", help="A digest, or the beginning of a hint or name.")] = "",
 ) -> None:
@@ -206,7 +206,7 @@ def enable(
     ] = "",
     sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
 ) -> None:
-    """Enable a disabled token again. Only a new place or a new report disables it once more; old places do not.
+    """Enable a disabled token again. r8scan disables it once more only for a new place or a new report.
 
     Example: r8scan tokens enable 42 --reason "a test token, meant to be public"
     """

@@ -1,4 +1,4 @@
-"""`r8scan usage`: reads records of how tokens were used, from a file or a pipe."""
+"""`r8scan usage`: stores records of how tokens were used, and applies the usage rules."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def usage(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="Records, one JSON object a line; - for stdin.")] = "-",
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:
-    """Store usage records and apply the usage rules: {"digest": …, "time": …, "ip": …, "country": …, "user_agent": …}.
+    """Store records of how tokens were used, and apply the usage rules.
 
-    A record may have `token` instead of `digest`. Addresses are stored as /24 or /48 networks only. Send each record
-    once, because records are counted. Exit status 1 if any line was bad; the others are stored.
+    A record is {"digest": …, "time": …, "ip": …, "country": …, "user_agent": …}. It may have `token` instead of
+    `digest`. Addresses are stored as /24 or /48 networks only. Send each record only once, because every record counts.
+    Exit status 1 if any line was bad; the other lines are stored.
 
     Example: r8scan usage access.jsonl
     """

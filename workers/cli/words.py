@@ -1,4 +1,4 @@
-"""Words for values of the database's columns. JSON shows the values themselves, which programs rely on."""
+"""Words that commands print for people instead of values in the database. JSON output has the values themselves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GIST = re.compile(r"[0-9a-f]{20,64}")
 
 
 def place(one: Exposure) -> str:
-    """Return where a place is: the repository, or the gist with the owner's name and its id, or the kind of place."""
+    """Return a text that says where an exposure is: a repository, a gist with owner and id, or the kind of place."""
     if one.repository:
         return one.repository
     if one.kind not in GISTS:
@@ -38,7 +38,7 @@ def place(one: Exposure) -> str:
 
 
 def amount(name: str, value: int) -> str:
-    """Return the value of a counter or the number of a table's rows with its name: "2 api tokens", "1 push"."""
+    """Return a number with its unit, such as "2 api tokens" or "1 push". `name` is a counter's or table's name."""
     words = name.replace("_", " ")
     if value == 1:
         if words.endswith("ies"):
@@ -49,7 +49,7 @@ def amount(name: str, value: int) -> str:
 
 
 def recipient(one: Notification) -> str:
-    """Return who gets a message."""
+    """Return who gets a message, such as "owner, ana@example.com"."""
     if one.channel not in (Channel.EMAIL, Channel.OPERATOR):
         return RECIPIENTS[one.channel]
     role = "operator" if one.channel == Channel.OPERATOR else "owner"

@@ -1,4 +1,4 @@
-"""One line about a wrong command line: what is wrong, and which command's help says how to write it."""
+"""The line that r8scan prints about a wrong command line: what is wrong, and which command shows the help."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _WORDS = (
     (re.compile(r"Value error, '(.*)' is not one of (.*)"), r"cannot be \1: write one of \2"),
     (re.compile(r"^(Input should|Value error,) "), ""),
 )
-"""Clearer messages for pydantic's errors, with which typer describes a wrong value."""
+"""Replacements that make the messages for wrong values clearer. Typer takes these messages from pydantic."""
 
 
 def line(err: TyperException) -> str:
-    """Return the line, without the program's name. It may repeat what the user typed.
+    """Return the line without the program's name. It may repeat what the user typed, such as a token.
 
     Args:
         err: An error that typer found while it read the command line.
@@ -31,7 +31,7 @@ def line(err: TyperException) -> str:
 
 
 def _about_parameter(err: TyperException) -> str | None:
-    """Return what is wrong with an option or argument, None if the error is another one."""
+    """Return what is wrong with an option or argument, or None for another kind of error."""
     parameter: Any = getattr(err, "param", None)
     if parameter is None:
         return None
