@@ -318,12 +318,9 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
 
 
 def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, identity: MailIdentity) -> None:
-    """Queue a mail to the operator about a failed mail to an owner.
+    """Queue a mail to the operator about the failed mail to an owner whose row is `notification_id`.
 
-    Args:
-        session: The transaction that records the failure.
-        notification_id: The id of the failed mail's row.
-        identity: The sender of mails, and the operator's address.
+    `session` is the transaction that records the failure.
     """
     incident_ids = session.execute(
         select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == notification_id)
@@ -347,14 +344,7 @@ def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: st
 
 
 def audit_mail(session: Session, mail: Claimed | Notification, what: str, **evidence: str) -> None:
-    """Write an audit entry for each incident that the mail reports.
-
-    Args:
-        session: A writing transaction.
-        mail: The mail.
-        what: The name of the event, such as "mail_bounced".
-        evidence: Further values for the entries.
-    """
+    """Write an audit entry for each incident that the mail reports. `what` names the event, such as "mail_bounced"."""
     told = select(NotificationSubject.incident_id, NotificationSubject.occasion).where(
         NotificationSubject.notification_id == mail.id
     )

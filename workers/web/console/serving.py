@@ -223,7 +223,7 @@ class Console:
         return self.protected(answer)
 
     def protected(self, endpoint: Endpoint) -> Endpoint:
-        """Return the endpoint with a rate limit, error pages and protective headers. It does not check the session."""
+        """Return the endpoint with a rate limit, error pages and protective headers. Sessions are not checked."""
 
         async def answer(request: Request) -> Response:
             try:
