@@ -24,7 +24,7 @@ from workers.web.console.queries import lists
 MAX_EVIDENCE = 120
 """The number of characters of an entry's evidence in the table. The JSON output has the whole evidence."""
 
-app = Group("Show who did what and on what evidence, and check that nobody changed it.")
+app = Group("Show who did what and on what evidence, and check that nobody has changed the audit.")
 
 
 @app.command("list")

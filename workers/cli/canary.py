@@ -17,7 +17,7 @@ from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 
-app = Group("Canary tokens, which test whether a leaked token is found and disabled.")
+app = Group("List and plant canary tokens, which test whether a leaked token is found and disabled.")
 
 _QUEUES = {way: "scanning" if way in (CanaryWay.PUSHES, CanaryWay.FILES) else "polling" for way in CanaryWay}
 """For each way of planting a canary, the queue whose worker sees the canary first."""

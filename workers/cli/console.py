@@ -18,8 +18,8 @@ from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 from workers.health.problems import counted
 
-app = Group("Who may sign in to the console.")
-user_app = Group("People who sign in with a password.")
+app = Group("Manage who may sign in to the console.")
+user_app = Group("Manage the users who sign in with a password.")
 app.add_typer(user_app, name="user")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The person's name, as the audit will record it.")]

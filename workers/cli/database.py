@@ -12,7 +12,7 @@ from scanner.settings import load_settings
 from workers.cli.groups import Group
 from workers.cli.opening import opened_database
 
-app = Group("The database's tables and their version.")
+app = Group("Create or upgrade the database's tables, and show their version.")
 
 
 @app.command()

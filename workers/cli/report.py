@@ -39,7 +39,7 @@ def report(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="Any file with tokens in it; - for stdin.")] = "-",
     note: Annotated[str, typer.Option(help="A note about the evidence; kept with the incident.")] = "",
     key: Annotated[
-        str, typer.Option(help="An idempotency key: a repeated key is the same report (default: the note).")
+        str, typer.Option(help="An idempotency key. A token is reported once with each key (default: the note).")
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:

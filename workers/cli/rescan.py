@@ -122,7 +122,7 @@ def url(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the newest 50 rescans, newest first.
+    """List the 50 newest rescans, the newest first.
 
     Example: r8scan rescan list
     """

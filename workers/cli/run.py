@@ -16,7 +16,9 @@ def run(
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, max=64, help="Processes that read pushes.")] = 2,
     only: Annotated[
         str | None,
-        typer.Option(help="Run only some of poller, responder, scanner, rescanner, beat. Needs a Redis of your own."),
+        typer.Option(
+            help="Run only these, separated by commas: poller, responder, scanner, rescanner, beat. Use your own Redis."
+        ),
     ] = None,
 ) -> None:
     """Run everything on this machine: Redis, workers and beat. Ctrl-C lets the workers finish their current work.

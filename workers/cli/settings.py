@@ -21,7 +21,7 @@ URLS = ("database_url", "redis_url", "smtp_url", "announce_redis_url")
 
 def settings(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-    changed: Annotated[bool, typer.Option("--changed", help="Leave out defaults.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Omit settings that have their default.")] = False,
 ) -> None:
     """Show every setting with the value in effect and where it comes from. Secrets are masked.
 

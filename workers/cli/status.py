@@ -30,7 +30,7 @@ UNREADABLE = (Kind.DATABASE_AWAY, Kind.DATABASE_VERSION)
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show the status again every two seconds.")] = False,
 ) -> None:
     """Say whether the service works and what is wrong; then show its sources, queues, messages and last incidents.

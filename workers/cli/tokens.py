@@ -47,7 +47,7 @@ class TokenState(StrEnum):
     protected = "protected"
 
 
-app = Group("The token store: import, list, disable, enable, protect. Holds digests only.")
+app = Group("Manage the tokens of the SQL token store, which holds only their digests.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 

@@ -1,9 +1,10 @@
 """The table of the server's open connections. It decides which connections to admit and which to close.
 
-The number of connections is limited in total and for each address. At a limit, the table admits a new connection by
-evicting one that waits for bytes from its client, because an attacker can open many such connections at no cost. At the
-limit for an address, it evicts a connection of that address. At the limit in total, it evicts one of the network with
-the most connections. So a client that sends its request at once is served during any flood of silent connections.
+The number of connections is limited in total and for each address. At a limit, the table evicts (closes) an open
+connection to admit a new one. It evicts only connections that wait for bytes from their client, because an attacker can
+open many such connections at no cost. At the limit for an address, it evicts a connection of this address. At the limit
+in total, it evicts a connection of the network with the most connections. So a client that sends its request at once is
+served during any flood of silent connections.
 """
 
 from __future__ import annotations
@@ -111,15 +112,15 @@ class ConnectionTable:
         return address is not None and any(address in network for network in self._trusted)
 
     def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
-        """Return the connections of the network that has the most. On a tie, prefer the network `newcomer`."""
+        """Return the connections of the network that has the most. On a tie, prefer the new connection's network."""
         most = max(self._networks, key=lambda network: len(self._networks[network]))
         from_network = self._networks.get(newcomer, {})
         return from_network if len(from_network) >= len(self._networks[most]) else self._networks[most]
 
     def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
         waiting = [entry for entry in entries if entry.is_waiting]
-        # Prefer a connection without an answered request. One with an answered request more likely belongs to a real
-        # client.
+        # First choose a connection on which no request was answered. A connection with an answered request more likely
+        # belongs to a real client.
         chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False

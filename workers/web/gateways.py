@@ -31,7 +31,7 @@ def routes(context: Context) -> list[Route]:
 
 
 def _listed(context: Context, after: str | None) -> Response:
-    """Return the announcements after the cursor `after`, or from the start of the list if it is None.
+    """Return the announcements after the cursor `after` and the next cursor. Without `after`, return only the cursor.
 
     If announcements after the cursor were deleted, return status 410 and a new cursor. The gateway may have missed
     these announcements, so it must discard its whole cache.

@@ -88,7 +88,7 @@ class HealthCheck:
         return _CheckResult(time.monotonic(), status, words)
 
     def _is_late(self) -> bool:
-        """Return whether a report has waited longer than LATE_SECONDS for its decision, as when no worker runs."""
+        """Return whether a report has waited longer than LATE_SECONDS for its decision, because no worker works."""
         late = select(func.count()).where(
             Report.state == ReportState.RECEIVED, Report.received_at < db_now(-LATE_SECONDS)
         )

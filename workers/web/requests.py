@@ -1,4 +1,4 @@
-"""Functions that all endpoints use: they refuse requests with JSON answers, check keys, and determine the client."""
+"""Functions that all endpoints use to refuse requests with JSON answers, check keys, and determine the client."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class ProblemGroup:
 def advised(problem: Problem) -> Problem:
     """Return the problem with advice for users of the console, who may not have a shell on the service's machine.
 
-    If the advice names a command of r8scan, replace it by advice that names a page of the console.
+    If the advice names a command of r8scan, replace it by the advice in ADVICE, if there is one.
     """
     is_command = "r8scan " in problem.todo
     return replace(problem, todo=ADVICE[problem.kind]) if is_command and problem.kind in ADVICE else problem

@@ -105,7 +105,7 @@ def ago(at: datetime | None, now: datetime) -> Markup:
 def evidence(value: Any, now: datetime) -> Any:
     """Return a value of an audit entry as a page shows it.
 
-    Show a time relative to `now`, a boolean as "yes" or "no", and the items of a list or mapping after one another.
+    Show a time relative to `now`, a boolean as "yes" or "no", and the items of a list or mapping separated by commas.
     """
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
@@ -155,7 +155,10 @@ def words(value: Any) -> str:
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:
-    """Return the query string for an address. Replace `values` by `changes` of the same name, and omit empty values."""
+    """Return the query string of an address from `values` and `changes`. On the same name, `changes` has precedence.
+
+    Omit empty values.
+    """
     return urlencode({key: value for key, value in {**values, **changes}.items() if value not in (None, "")})
 
 

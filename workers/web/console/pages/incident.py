@@ -110,7 +110,7 @@ def summary(row: Row) -> str:
 
 
 def short(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the timeline without the lines about public places of the token beyond the first MAX_PLACE_MOMENTS."""
+    """Return the timeline with only the first MAX_PLACE_MOMENTS of its lines about public places of the token."""
     found, places = [], 0
     for moment in moments:
         places += moment.what in PLACE_MOMENTS
@@ -132,12 +132,12 @@ def assign(view: View) -> Response:
 
 
 def close(view: View) -> Response:
-    """Close the incident, with the form's reason."""
+    """Close the incident, for the reason in the form."""
     return _decide(view, "closed", operator_actions.close)
 
 
 def reopen(view: View) -> Response:
-    """Open a closed incident again, with the form's reason."""
+    """Open a closed incident again, for the reason in the form."""
     return _decide(view, "reopened", operator_actions.reopen)
 
 

@@ -24,14 +24,14 @@ within the longest shorter time that was measured.
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """The share of the pushes seen by other sources that one source saw soon enough.
+    """The recall of a source: of the pushes that other sources saw, the share that this source saw within a given time.
 
     Attributes:
-        within: The longest time from the push until the source saw it, as text.
+        within: The time from the push, as text such as "5 min".
         marks: The number of pushes that other sources saw.
-        seen: How many of these pushes the source saw within that time.
+        seen: The number of these pushes that this source saw within the time.
         low: The lower bound of the 95 % confidence interval of the share, in percent.
-        high: The upper bound.
+        high: The upper bound of this interval, in percent.
     """
 
     within: str
@@ -83,5 +83,5 @@ def shown_recall(row: SourceRow) -> Recall | None:
 
 
 def canary_problems(found: Overview) -> dict[str, str]:
-    """Return the problems with canaries: a sentence by the way of planting (a `CanaryWay`). Omit ways without one."""
+    """Return a sentence for each way of planting canaries that has a problem. The keys are values of `CanaryWay`."""
     return {one.subject: one.sentence for one in found.problems if one.kind in CANARY_KINDS}

@@ -50,7 +50,8 @@ class Figures:
 
     Attributes:
         days: The number of incidents of each of the last DAYS days, the oldest day first.
-        speeds: The time until disabled of each of the last SPEED_DAYS days with such incidents, the oldest day first.
+        speeds: The times until disabled for each of the last SPEED_DAYS days, the oldest day first. A day without
+            disabled tokens is omitted.
         repositories: The names of the repositories with the most incidents, each with its number of incidents.
         sampled: The number of incidents from which `speeds` were computed.
         disabled_today: The number of tokens whose incident was detected today (in UTC) and that r8scan disabled.

@@ -115,7 +115,7 @@ class _Keys:
 
     They are the columns of the incidents' own table, or their copies in the table of exposures or notification
     subjects. These tables have indexes on a source, repository or mail state followed by the copies. By such an index,
-    the database finds the newest incidents with one value without reading the others.
+    the database finds the newest incidents of a source, for example, without reading other incidents.
     """
 
     detected_at: InstrumentedAttribute[Any]
@@ -236,7 +236,7 @@ def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = Non
 
 
 def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the condition that excludes canaries, which are not leaks. Return none if the filter asks for canaries."""
+    """Return the condition that excludes canaries, which are not leaks, unless the filter asks for canaries."""
     return [] if criteria.cause == Cause.CANARY else [is_no_canary()]
 
 

@@ -1,7 +1,7 @@
 """Queries for the lists of jobs, messages, audit entries, accounts and tokens, newest first.
 
-Each list function takes the query of the page's address as `values`. Its value `before` is the cursor of a page. The
-functions raise BadFilter for a malformed value.
+Each list function takes the query of the page's address as `values`, in which `before` is the cursor of a page. It
+raises BadFilter for a malformed value.
 """
 
 from __future__ import annotations
