@@ -70,8 +70,8 @@ class TokenFacts:
         published_everywhere: Whether the time of publication is known for every place.
         seen_at: When r8scan first saw the token in a public place.
         places: The public places that were found first. `places_total` is the number of all places.
-        undelivered: Failed mails to the owner, in mails to the operator. `undelivered_total` is the number of all.
-        signs: The newest compromise reports, one line each, in mails to the operator.
+        undelivered: Failed mails to the owner, for a mail to the operator. `undelivered_total` is the number of all.
+        signs: The newest compromise reports, one line each, for a mail to the operator.
         brought_back_at: When an operator enabled the token again. None if it was not live when the facts were frozen.
     """
 
@@ -168,7 +168,7 @@ class MailFacts:
 
     @property
     def incident_ids(self) -> tuple[str, ...]:
-        """Return the ids of the incidents that are described in full, in their order, without repetitions."""
+        """Return the incident ids of `tokens` in the same order, each id once."""
         return tuple(dict.fromkeys(token.incident_id for token in self.tokens))
 
     def to_json(self) -> dict[str, Any]:

@@ -94,7 +94,11 @@ class Gathering:
         self._undelivered = _undelivered(session, [row.id for row in rows if row.channel == Channel.OPERATOR])
 
     def facts_of(self, row: Notification) -> MailFacts:
-        """Return the facts of `row`, which is one of the mails. If its data are damaged, raise any exception."""
+        """Return the facts of `row`, which is one of the mails.
+
+        Raises:
+            Exception: the stored data of this mail are damaged. The type of the exception depends on the damage.
+        """
         subjects = self._subjects[row.id]
         incident_ids = {subject.incident_id for subject in subjects}
         causes = {self._cause(subject.incident_id, subject.cause) for subject in subjects}
@@ -118,7 +122,7 @@ class Gathering:
         )
 
     def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
-        """Return the cause of the incident that a mail states.
+        """Return the cause of an incident as a mail states it. `stored` is the cause in the database.
 
         For a token that a person submitted to GitHub and that was not found in public, this is COMPROMISE_SIGNS.
         """

@@ -22,8 +22,8 @@ SHOWN_WIDTH = 220
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
 _JPEG = b"\xff\xd8\xff"
-# The markers of JPEG frames, whose headers contain the picture's size. C4, C8 and CC are no such markers (ITU T.81,
-# table B.1).
+# The markers at which a JPEG frame begins. Its header contains the picture's size. C4, C8 and CC have other meanings
+# (ITU T.81, table B.1).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 

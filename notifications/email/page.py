@@ -33,10 +33,10 @@ class WordsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The texts of one variant of mails, from the files `words.txt` of the variant and of all variants.
+    """The texts of one variant of mails, from its template file `words.txt` and from the shared file `words.txt`.
 
     `macro` returns the Jinja macro with a name. `titles` has the titles of sections by name. If both files define a
-    name, the variant's file takes precedence.
+    name, the variant's file has precedence.
     """
 
     macro: Callable[[str], Macro]
@@ -200,7 +200,7 @@ def _token(token: TokenView, words: Words) -> TokenPage:
 def _rows(token: TokenView, words: Words) -> tuple[Row, ...]:
     """Return the rows of facts about a token.
 
-    The macro `token_rows` calls the function that is its second argument once for each row.
+    The macro `token_rows` gets a function as its second argument, and calls it once for each row.
     """
     rows: list[Row] = []
 

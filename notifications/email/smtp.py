@@ -49,7 +49,7 @@ class SmtpTransport:
 
 
 class _Client(smtplib.SMTP):
-    """An smtplib client whose watchdog enforces a deadline for each exchange, including the connecting."""
+    """An smtplib client whose watchdog enforces the deadline of an exchange, including the opening of the connection."""
 
     def __init__(self, host: str, watchdog: SocketWatchdog) -> None:
         self.watchdog = watchdog
@@ -216,7 +216,7 @@ class SmtpConnection:
 
 
 def _own_name() -> str:
-    # Without a given name, smtplib would ask the name server for it, without a time-out.
+    # If smtplib got no name of this machine, it would ask a name server, without a time-out.
     name = socket.gethostname()
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 

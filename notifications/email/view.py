@@ -26,7 +26,7 @@ _MAX_LENGTHS: Mapping[str, int] = dict.fromkeys(
 class PlaceView(PlaceFacts):
     """The view of a public place.
 
-    `link` is the address of the place if a mail may link to it, otherwise None. `url` is only shown.
+    `link` is the address of the place if a mail may link to it, otherwise None. `url` is the address as mails show it.
     """
 
     link: str | None = None

@@ -27,12 +27,12 @@ def backfill(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show progress.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each hour.")] = False,
 ) -> None:
-    """Read these hours of the event archive, except events that were seen before. This needs R8SCAN_ARCHIVE_URL.
+    """Read past hours of the event archive, except events that were seen before. This needs R8SCAN_ARCHIVE_URL.
 
-    If the command is interrupted, the workers continue to read the hours. Run the command again to see the progress. It
-    skips hours that were read completely. With --again, it reads these hours once more, to find events that were not
-    seen before. Exit status: 0 all hours were read, 1 an hour failed, 2 an hour was read in part, 3 the hours are
-    queued but no worker can start them now.
+    If the command is interrupted, the workers continue to read the hours. Run the command again to see the progress.
+    Hours that were read completely are skipped, or are read once more with --again, to find events that were not seen
+    before. Exit status: 0 all hours were read, 1 an hour failed, 2 an hour was read in part, 3 the hours are queued but
+    no worker can start them now.
 
     Example: r8scan backfill --from 2026-11-23T10 --to 2026-11-23T15
     """

@@ -19,7 +19,7 @@ from workers.cli.errors import UserError
 
 PAGE = 200
 HINT_MARKS = ("…", "_")
-"""Characters that tell the hint of a token from an id. A hint contains at least one of them, and an id none."""
+"""Characters that distinguish the hint of a token from an id. A hint contains at least one of them, and an id none."""
 MAX_OF_HINT = 100
 
 _OWN_COLUMNS = ("id", "incident_id", "place_key", "detected_at", "repository_key")

@@ -125,7 +125,7 @@ def result_text(job: ScanJob) -> str:
 def number_found(finished: Sequence[ScanJob]) -> int:
     """Return the number of tokens that the jobs found. A token that two jobs found counts twice.
 
-    Rescans count every token by what was done about it. Other jobs count only tokens that the token store knows.
+    The jobs of a rescan count every token. Other jobs count only the tokens that the token store knows.
     """
     counted_tokens = sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished for name in _DONE)
     return counted_tokens or sum(int(job.counts.get("known", 0)) for job in finished)

@@ -52,7 +52,7 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
     Args:
         file: The name of the file, or -.
         digester: Computes the digest of a token.
-        take: Reports a batch of at most about BATCH tokens and digests.
+        take: The function that gets each batch of about BATCH tokens and digests.
 
     Raises:
         UserError: the file cannot be read.

@@ -107,7 +107,7 @@ def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str,
 
 
 def _not_read_fields(item: NotRead) -> dict[str, Any]:
-    """Return the JSON object of an unread item. The field `not_read` has the reason, and tells it from a finding."""
+    """Return the JSON object of an unread item. Only such an object has the field `not_read`, which is the reason."""
     return {
         "not_read": item.reason,
         "count": item.count,

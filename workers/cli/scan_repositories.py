@@ -95,7 +95,7 @@ class Histories:
                 return
 
     def note_missing_submodules(self, folder: Path) -> None:
-        """Add the submodules of a work tree that were not cloned with it to the unread items."""
+        """Count each submodule that was not cloned with the work tree in `folder` as an unread item."""
         try:
             with (folder / ".gitmodules").open("rb") as file:
                 text = file.read(MAX_GITMODULES)

@@ -84,7 +84,7 @@ def _watch(look: Callable[[], Overview]) -> None:
 def _verdict(found: Overview) -> RenderableType:
     """Return the verdict, and a line that names the database.
 
-    The line shows an operator who runs the command with other settings than the service that this is another database.
+    If the operator's settings are not those of the service, the line shows that the command reads another database.
     """
     said = verdict(found)
     style = "bold red" if not said.works else "yellow" if found.problems else "green"

@@ -34,7 +34,10 @@ def opened(file: str) -> Iterator[TextIO]:
 
 
 class BadLines:
-    """The lines of the input that a command skips. `count` is their number, `numbers` the first NAMED line numbers."""
+    """The lines of the input that a command skips.
+
+    `count` is their number. `numbers` has the line numbers of the first NAMED of them.
+    """
 
     NAMED = 100
 

@@ -47,7 +47,7 @@ class FittedTable:
         yield from self._stacked(options.max_width)
 
     def _widths(self, shown: Sequence[int], width: int) -> list[int] | None:
-        """Return the width in characters of each column in `shown`, so that they fit into `width` characters together.
+        """Return the width of each column in `shown`, so that the table is at most `width` characters wide.
 
         Return None if this is not possible without breaking a word.
         """
