@@ -49,7 +49,7 @@ class SmtpTransport:
 
 
 class _Client(smtplib.SMTP):
-    """An smtplib client whose watchdog enforces the deadline of an exchange, including the opening of the connection."""
+    """An smtplib client whose watchdog enforces the deadline of an exchange, from the opening of the socket on."""
 
     def __init__(self, host: str, watchdog: SocketWatchdog) -> None:
         self.watchdog = watchdog

@@ -1,4 +1,4 @@
-"""The check that a command's database exists, and the creation of the default database and its tables."""
+"""The check that the database of a command exists, and the creation of the default database with its tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scanner.records.database import Database, parse_url
 from scanner.settings import Settings
 
 MAX_EMPTY_BYTES = 64 << 10
-"""A SQLite file of at least this size has tables, so it need not be opened to find that out."""
+"""A SQLite file above this size certainly has tables, so `_is_empty` does not open it."""
 
 
 def require_database(settings: Settings) -> None:
@@ -35,10 +35,10 @@ def require_database(settings: Settings) -> None:
 
 
 def create_default_tables(settings: Settings) -> None:
-    """Create the tables if the database is the default one in the state folder and has none.
+    """Create the tables of the default database in the state folder, if it has no tables.
 
-    A database that R8SCAN_DATABASE_URL names is left alone, because a typing error there must not create a new one.
-    Tables of another version are left alone as well: `r8scan db upgrade` and `r8scan run` upgrade them.
+    If R8SCAN_DATABASE_URL names a database, do nothing, because a typing error must not create a new database. Do not
+    upgrade tables of another version either. `r8scan db upgrade` and `r8scan run` do that.
     """
     if not settings.is_default_database:
         return
@@ -52,7 +52,7 @@ def create_default_tables(settings: Settings) -> None:
 
 
 def _is_empty(file: Path) -> bool:
-    """Return whether the file is missing, or is a database without a table, which an interrupted first start leaves."""
+    """Return whether the file is missing or is a database without tables, as after an interrupted first start."""
     import sqlite3
 
     try:
