@@ -104,7 +104,7 @@ class TokenPage:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tokens under one heading. `title` is empty if the tokens follow the introduction directly."""
+    """A group of tokens in a mail, with its heading `title`, which may be empty, and its introduction `paragraphs`."""
 
     title: str
     paragraphs: tuple[str, ...]

@@ -173,7 +173,8 @@ def wrap(text: str, first: str = "", rest: str = "") -> str:
         first: The text before the first line.
         rest: The text before every other line.
     """
-    # Replace the spaces in a command by no-break spaces, at which `fill` breaks no line. A person can then copy it.
+    # Replace the spaces in a command by no-break spaces, at which `fill` breaks no line. A command is easy to copy only
+    # if it is on one line.
     kept = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK_SPACE), text)
     filled = textwrap.fill(
         kept,

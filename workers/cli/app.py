@@ -191,5 +191,5 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """See the commands below; each has examples in its own --help."""
+    """Declare the options of `r8scan` itself."""
     del version

@@ -157,7 +157,7 @@ def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
 
 
 def summary(job: ScanJob) -> dict[str, Any]:
-    """Return a job as a JSON object."""
+    """Return the JSON object that commands print for a job."""
     return {
         "job": job.id,
         "kind": job.kind,

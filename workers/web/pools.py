@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Pool:
-    """A thread pool of limited size. Up to `threads` calls run at once and up to `queue` wait. Others are refused."""
+    """A thread pool of limited size. Up to `threads` calls run at once, and up to `queue` wait. Others are refused."""
 
     def __init__(self, threads: int, queue: int) -> None:
         self._limiter = CapacityLimiter(threads)

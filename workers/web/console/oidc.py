@@ -167,7 +167,7 @@ class Provider:
             raise OidcError("the identity provider sent no identity token")
         token = self._verified(metadata, given)
         options: Any = {
-            # Compare with the issuer in the metadata, not with the setting. The provider's spelling may end in a slash.
+            # Compare with the issuer in the metadata, not with the setting, because it may end in a slash.
             "iss": {"essential": True, "value": metadata["issuer"]},
             "aud": {"essential": True, "value": self._client_id},
             "sub": {"essential": True},

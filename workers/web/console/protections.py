@@ -1,6 +1,7 @@
-"""Protection of the console against forged requests of other sites, frames and injected text.
+"""Protection of the console: checks of a request's origin, and headers of the answers.
 
-It consists of checks of a request's origin, and of headers in the answers.
+The checks refuse forms that another site sends. The headers forbid other sites to show the console in a frame, and keep
+injected text from running scripts.
 """
 
 from __future__ import annotations

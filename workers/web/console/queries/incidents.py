@@ -236,7 +236,7 @@ def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = Non
 
 
 def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the condition that excludes canaries, which are not leaks, unless the filter asks for canaries."""
+    """Return the condition that excludes canaries, or no condition if the filter asks for canaries."""
     return [] if criteria.cause == Cause.CANARY else [is_no_canary()]
 
 
@@ -298,7 +298,7 @@ def chunks(values: Sequence[uuid.UUID], size: int = ID_CHUNK) -> Iterator[Sequen
 
 
 def _search(term: str) -> ColumnElement[bool]:
-    """Return the condition for a search term. Each of its alternatives can use an index."""
+    """Return the condition that an incident matches a search term. The database can use indexes to test it."""
     low = term.lower()
     if _DIGEST.fullmatch(low):
         return Incident.digest == low

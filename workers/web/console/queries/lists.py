@@ -196,7 +196,7 @@ def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
 
 
 def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]:
-    """Return a page of the accounts in the SQL store whose name begins with `q` in `values`."""
+    """Return a page of the accounts in the SQL store whose name begins with the search term `q` in `values`."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(Account.id, values)]
     if term := _text(values, "q"):
         conditions.append(Account.name.like(prefix(term), escape="\\"))
