@@ -70,7 +70,8 @@ class TokenFacts:
         published_everywhere: Whether the time of publication is known for every place.
         seen_at: When r8scan first saw the token in a public place.
         places: The public places that were found first. `places_total` is the number of all places.
-        undelivered: Failed mails to the owner. Empty if this mail is to an owner. `undelivered_total` is their number.
+        undelivered: The first failed mails to the owner. Empty if this mail is to an owner.
+        undelivered_total: The number of all failed mails to the owner.
         signs: The newest compromise reports, one line each. Empty if this mail is to an owner.
         brought_back_at: When an operator enabled the token again. None if it was not live when the facts were frozen.
     """
