@@ -193,7 +193,7 @@ class Console:
         self.waiting.forget()
 
     def page(self, function: Function) -> Endpoint:
-        """Return an endpoint that shows the page of `function` to every signed-in person."""
+        """Return an endpoint that shows the page that `function` renders to every signed-in person."""
 
         async def answer(request: Request) -> Response:
             secret = await self._secret(request)

@@ -106,7 +106,7 @@ def lights(found: Overview) -> list[Light]:
     A light is red if the overview contains a problem of this part. It is green only if the part was measured.
     """
     messages = found.broker_messages
-    # The web server and beat (the scheduler) are no workers: they do not look for leaks.
+    # Do not count the web server and beat (the scheduler) as workers, because they do not look for leaks.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT) and one.silent_seconds <= SILENT_SECONDS]
     waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {

@@ -80,7 +80,7 @@ class _Places:
 
 
 def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uuid.UUID, _Places]:
-    """Return the places of each incident in `wanted`, by its id.
+    """Return what a row shows about the places of each incident in `wanted`, by the incident's id.
 
     The number and the earliest publication cover only the `most` + 1 places that were found first.
     """

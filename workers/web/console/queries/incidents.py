@@ -282,8 +282,8 @@ def _is_repository(term: str) -> bool:
 
 def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
     key = place.repository_key == repository[:MAX_REPOSITORY_KEY]
-    # `repository_key` is the name, cut to MAX_REPOSITORY_KEY characters. Only for longer names must the whole name be
-    # compared as well.
+    # `repository_key` is the name, cut to MAX_REPOSITORY_KEY characters. For a name that is longer, compare the whole
+    # name as well.
     return [key] if len(repository) < MAX_REPOSITORY_KEY else [key, place.repository == repository]
 
 
@@ -346,7 +346,7 @@ def _before(cursor: str, keys: _Keys) -> list[ColumnElement[bool]]:
         raise BadFilter("the cursor of the list is not valid: begin with its first page") from None
     if at.tzinfo is None:
         raise BadFilter("the cursor of the list has no time zone: begin with its first page")
-    # The second condition alone selects the right rows. With the first, the database starts reading the index at `at`.
+    # The second condition alone selects the right rows. The first lets the database start reading the index at `at`.
     return [
         keys.detected_at <= at,
         or_(keys.detected_at < at, and_(keys.detected_at == at, keys.id < own_id)),
