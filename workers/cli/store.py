@@ -25,7 +25,7 @@ app = Group("Check a token store behind HTTP, or run a reference store.")
 
 @app.command()
 def check(
-    url: Annotated[str, typer.Argument(metavar="[URL]", help="The store's URL (default: R8SCAN_TOKEN_STORE_URL)")] = "",
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="The store's URL; default: R8SCAN_TOKEN_STORE_URL.")] = "",
     secret_file: Annotated[Path | None, typer.Option(help="The file that holds the bearer secret.")] = None,
     digest: Annotated[str, typer.Option(help="The digest of a token that the store knows.")] = "",
     disable: Annotated[bool, typer.Option("--disable", help="Also check disabling, by disabling that token.")] = False,
