@@ -1,9 +1,12 @@
-"""The detector: finds possible tokens in bytes and returns them as candidates, which have a digest of the token only.
+"""The detector: finds possible tokens in bytes and returns them as candidates.
 
-The package uses no database, no network and no settings. Raw tokens stay in this package and in `scanner.isolation`,
-which runs parts of it in confined processes. Other code hashes a raw token as soon as it receives one.
+A candidate has the digest and a short hint of a token, but not the token itself.
 
-Public names are imported at their first use, because most commands need the digests of tokens but not the detector.
+This package uses no database, no network and no settings. Raw tokens stay in this package and in `scanner.isolation`,
+which runs parts of this package in confined processes. Other code hashes a raw token as soon as it receives one.
+
+Public names are imported when they are first used, because most commands need the digests of tokens but not the
+detector.
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a public name at its first use."""
+    """Import the module that has a public name, and return the name's value.
+
+    Python calls this function when a name is first used.
+    """
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

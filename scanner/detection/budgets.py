@@ -1,7 +1,7 @@
-"""Budgets: limits on the cost of all documents of one push, page or poll together.
+"""Budgets: limits on the total cost of scanning all documents of one push, one page or one poll.
 
-`Limits` apply to one document. Without a budget, a push with 200 variants of one hostile file could cost 200 times as
-much as that file.
+A page is the part of a job that is done at a time. The limits in `Limits` apply to one document. Without a budget, a
+push with 200 variants of one hostile file could cost 200 times as much as that file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
 
 
 class Remaining(NamedTuple):
-    """What is left of a budget. No value is below zero."""
+    """The unspent part of a budget: processor seconds, bytes to read, and tokens. No value is below zero."""
 
     seconds: float
     work: int
@@ -35,8 +35,8 @@ class Remaining(NamedTuple):
 class ScanBudget:
     """A budget that several documents share: processor seconds, bytes read and tokens found. Threads may share it.
 
-    The last document may exceed the budget, but only by that document's own limits. Everything that is spent here is
-    also subtracted from `within`, the budget of a larger group.
+    The last document may exceed the budget, but only by that document's own limits. A budget may belong to a larger
+    one, `within`: everything that is spent here is also subtracted from `within`.
     """
 
     def __init__(self, seconds: float, work: int, findings: int, within: ScanBudget | None = None) -> None:
@@ -47,29 +47,33 @@ class ScanBudget:
 
     @classmethod
     def for_push(cls, within: ScanBudget | None = None) -> ScanBudget:
-        """Return the budget of one push of a page."""
+        """Return the budget of one push.
+
+        `within` is the budget of the page (the part of a job) to which the push belongs.
+        """
         return cls(PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
     def for_first_look(cls, within: ScanBudget | None = None) -> ScanBudget:
-        """Return the small budget for the first scan of a push or file of a page.
+        """Return the small budget for the first scan of one push or file.
 
-        A push or file that needs more is scanned again in a job of its own, so that it does not delay the page.
+        If the first scan exceeds this budget, a separate job scans the push or file again. So no push or file delays
+        the page to which it belongs. `within` is the budget of that page.
         """
         return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
     def for_page(cls) -> ScanBudget:
-        """Return the budget of a page of pushes or files, or of a batch of events from the event archive."""
+        """Return the budget of a page (the part of a job) of pushes or files, or of a batch from the event archive."""
         return cls(PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS)
 
     @classmethod
     def for_poll(cls) -> ScanBudget:
-        """Return the budget of all texts that one poll returns."""
+        """Return the budget of all texts that one poll of a source returns."""
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 
     def remaining(self) -> Remaining:
-        """Return what is left: for each value, the smaller of the remainders of this budget and of `within`."""
+        """Return the unspent part. Each value is the smaller of the unspent values of this budget and of `within`."""
         with self._lock:
             left = self._left
         if self._within is None:
@@ -82,7 +86,10 @@ class ScanBudget:
     def spend(self, *, seconds: float = 0.0, work: int = 0, findings: int = 0) -> None:
         """Subtract the cost of a document.
 
-        `seconds` is processor time, so a document does not cost more because the machine is busy.
+        Args:
+            seconds: Processor time. A busy machine does not increase it.
+            work: Bytes read.
+            findings: Tokens found.
         """
         with self._lock:
             left = self._left
@@ -99,7 +106,7 @@ class ScanBudget:
 
     @property
     def is_spent(self) -> bool:
-        """Whether one of the three limits is reached, in this budget or in `within`."""
+        """Whether processor time, bytes or tokens are used up, in this budget or in `within`."""
         return not all(self.remaining())
 
     @property

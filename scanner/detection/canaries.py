@@ -1,6 +1,6 @@
 """Canary tokens: texts and packs that contain a fresh token, to test whether a leaked token is found and disabled.
 
-A canary is read like any other content. The raw token exists only in the returned content and is never stored.
+A canary is read like any other content. The raw token is only in the returned text or pack, and is never stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AUTHOR = b"r8scan <canary@localhost> 0 +0000"
 
 @dataclass(frozen=True, slots=True)
 class CanaryContent:
-    """A text with a fresh token, and what may be stored of the token: its digest and hint."""
+    """A text with a fresh token, and the token's digest and hint, which may be stored."""
 
     text: bytes = field(repr=False)
     digest: str
@@ -30,7 +30,7 @@ class CanaryContent:
 
 @dataclass(frozen=True, slots=True)
 class CanaryPack:
-    """A pack of one commit with one file, as a git server would send it. `head` is the commit's id."""
+    """A git pack of one commit with one file, as a git server would send it. `head` is the commit's id."""
 
     content: bytes = field(repr=False)
     head: str
@@ -46,7 +46,7 @@ def fresh_canary(digester: Digester) -> CanaryContent:
 
 
 def packed(text: bytes) -> CanaryPack:
-    """Return a pack with one commit, whose only file is the text.
+    """Return a git pack with one commit, whose only file is the text.
 
     The format: https://git-scm.com/docs/gitformat-pack
     """

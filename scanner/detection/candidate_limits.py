@@ -11,14 +11,14 @@ from scanner.detection.documents import Candidate
 MAX_DIGESTS = 5_000
 """Distinct tokens of a push or page. One request to the token store has up to a thousand."""
 MAX_PLACES = 100
-"""Places of one token in a push or page. A mail names a handful."""
+"""Places of one token in a push or page. A mail names only a few of them."""
 MAX_CANDIDATES = 10_000
 """Places of all tokens together. Each takes about 1 kB and 30 microseconds."""
 OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 
 class CandidateLimits:
-    """The limits on the candidates of one push or page, and the count of the candidates admitted so far.
+    """The limits on the candidates of one push or page, and the count of the candidates admitted until now.
 
     Candidates beyond the limits are refused and counted by reason in `over`. Safe to share between threads.
     """
@@ -30,7 +30,7 @@ class CandidateLimits:
         self._lock = threading.Lock()
 
     def take(self, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Return the candidates that are within the limits, and count the others."""
+        """Return the candidates that are within the limits. Count the others by reason in `over`."""
         with self._lock:
             return [candidate for candidate in candidates if self._admits(candidate.digest)]
 
@@ -44,7 +44,11 @@ class CandidateLimits:
             return self._admits(key)
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Return whether the token was admitted before, or one more distinct token is within the limits."""
+        """Return True if the token was admitted before, or if the limits allow one more token.
+
+        Args:
+            key: See `admits`.
+        """
         with self._lock:
             return key in self._places or (len(self._places) < MAX_DIGESTS and self._total < MAX_CANDIDATES)
 

@@ -1,6 +1,6 @@
-"""A cache of the results for contents that were slow to read, so that copies of a hostile file are not read again.
+"""A cache of the results for contents that were slow to scan, so that a copy of a hostile file is not scanned again.
 
-The cache has no raw tokens.
+The cache contains no raw tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ or page."""
 
 @dataclass(frozen=True, slots=True)
 class KnownContent:
-    """The cached result for one content.
+    """The cached result of scanning one content.
 
     Attributes:
         candidates: The candidates, without a place. Their container paths are relative to the content.
@@ -36,7 +36,7 @@ class KnownContent:
 
 
 class CostlyContents:
-    """The results of the latest MAX_CONTENTS slow contents of a process, keyed by SHA-256.
+    """A cache of the results for the newest MAX_CONTENTS slow contents. A content's SHA-256 digest is its key.
 
     Safe to share between threads.
     """
@@ -47,14 +47,14 @@ class CostlyContents:
         self._lock = threading.Lock()
 
     def has_size(self, size: int) -> bool:
-        """Return whether the cache may have a content of this size.
+        """Return whether the cache may contain a result for a content of `size` bytes.
 
-        If it has none, the caller need not compute the content's digest.
+        If the answer is False, the caller need not compute the content's digest.
         """
         return size in self._sizes
 
     def recall(self, digest: bytes) -> KnownContent | None:
-        """Return the cached result for the content with this SHA-256, or None if the cache has no such content."""
+        """Return the cached result for the content with this SHA-256 digest, or None if there is none."""
         with self._lock:
             return self._known.get(digest)
 
@@ -68,7 +68,7 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # The sizes of dropped contents stay in the set, so callers compute digests that the cache cannot have.
-                # Once there are many such sizes, start again with an empty cache.
+                # When a result is dropped, its size stays in this set, and callers compute digests in vain. If too many
+                # sizes have been collected, start again with an empty cache.
                 self._sizes.clear()
                 self._known.clear()

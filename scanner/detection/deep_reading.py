@@ -1,7 +1,9 @@
-"""Reading in depth: opening containers, decoding, and long searches. Every content first gets only a quick look.
+"""Reading in depth: opens containers, decodes texts and makes long searches.
 
-This module has the interface and the implementation inside this process. `scanner.isolation` has the implementation
-with confined processes.
+A content is read in depth only if a quick look (`prefilter`) shows that this is needed.
+
+This module defines the interface, and a reader that works inside the calling process. `scanner.isolation` has the
+readers that work in confined processes.
 """
 
 from __future__ import annotations
@@ -62,10 +64,13 @@ class DeepReading:
 
 
 class DeepReader(Protocol):
-    """The interface for reading contents in depth. Threads may share an implementation."""
+    """The interface of readers that read contents in depth. Threads may share one reader."""
 
     def prepare(self) -> None:
-        """Start the reader's process in the background, if it has one. Then the first content does not wait for it."""
+        """Start the reader's process in the background, if it has one.
+
+        The first content then does not have to wait for the process.
+        """
 
     def read(
         self,
@@ -79,24 +84,26 @@ class DeepReader(Protocol):
         """Return every token in the content, and in the containers and encoded texts inside it.
 
         Args:
+            content: The bytes to read.
             name: The name of the content, which begins the container path of each finding.
             seconds: Processor time that may be spent, at most what the reader's limits allow.
             expanded_bytes: Bytes that may be decompressed and decoded, at most what the reader's limits allow.
-            patience: Seconds to wait for a free reader. If none becomes free, `reader_busy` is counted as unread.
+            patience: Seconds to wait for a free process. If none becomes free, the content counts as unread
+                (`reader_busy`).
         """
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return the findings in the objects of a pack.
+        """Return the findings in the objects of a git pack.
 
         The answer has a `failure` if the pack cannot be scanned at all.
         """
 
 
 class InProcessReader:
-    """The reader that works in the calling process. It is for confined processes, and for trusted contents."""
+    """A reader that works in the calling process. Use it in confined processes, or for trusted contents."""
 
     def prepare(self) -> None:
-        """Do nothing: this reader needs no process."""
+        """Do nothing, because this reader has no process to start."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
@@ -130,9 +137,10 @@ class InProcessReader:
     def scan_pack(
         self, content: bytes, request: PackRequest, defer: Callable[[DeferredObject], None]
     ) -> PackScan[Finding]:
-        """Scan a pack.
+        """Scan a git pack.
 
-        Pass each object that needs a separate reader to `defer` at once, so that this process does not keep it.
+        Pass each object that needs a separate reader to `defer` at once, so that this process does not keep the object
+        in memory.
         """
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
@@ -152,7 +160,7 @@ def _token_of(found: Finding) -> bytes:
 
 
 def _glance(item: PackObject, content: bytes) -> Look[Finding] | None:
-    """Return what a quick look finds in an object: findings, `_TO_OPEN` if it must be opened, or None for nothing."""
+    """Return the result of a quick look at an object: findings, or `_TO_OPEN` if it must be opened, or None."""
     del item
     verdict = plain_only(content)
     if verdict.needs_reader:
@@ -164,12 +172,12 @@ _TO_OPEN: Look[Finding] = Look(is_postponed=True)
 
 
 class _Opening:
-    """The step of a pack's scan that opens objects in a reader. It defers objects that take too long.
+    """The second step of a pack's scan: opens the objects that need it, and defers objects that take too long.
 
     Args:
         reader: Opens one object.
         request: The request to scan the pack, with the time that may be spent.
-        defer: Passes an object to the caller, which gives it to a separate reader.
+        defer: Passes an object to the caller, which gives the object to a separate reader.
         time_left: Returns the seconds until the deadline of the pack.
     """
 
@@ -187,8 +195,8 @@ class _Opening:
     def open(self, item: PackObject, content: bytes) -> Look[Finding] | None:
         """Open an object and return the findings in it.
 
-        If that takes too long, defer the object and return no findings. If too many objects were deferred already,
-        return the findings that were made so far.
+        If opening takes too long, defer the object and return no findings. If no more objects may be deferred, return
+        the findings that were made until then.
         """
         reading = self._opened(content)
         if _UNFINISHED.isdisjoint(reading.unread):
@@ -204,7 +212,7 @@ class _Opening:
         left = min(self._seconds, self._time_left())
         if left <= 0:
             return DeepReading((), {LATE: 1})
-        # Searching text is safe, unlike opening a container, so it may take longer here.
+        # Allow more time for searching text, which is safe, than for opening a container.
         most = MANY_HITS_SECONDS if plain_only(content).reason == "many_hits" else QUICK_SECONDS
         try:
             reading = self._reader.read(content, OBJECT_NAME, seconds=min(most, left))

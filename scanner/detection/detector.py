@@ -47,21 +47,21 @@ class ScanResult:
 
     @property
     def ran_out_of_budget(self) -> bool:
-        """Whether the time ran out because other documents had used up the shared budget."""
+        """Whether the time ran out because other documents had used up the budget that they share with this one."""
         return SPENT in self.unread or "reader_busy" in self.unread
 
 
 class Detector:
-    """The detector of tokens in bytes. Safe to share between threads; it keeps no raw tokens.
+    """The detector of tokens in bytes. Safe to share between threads. It keeps no raw tokens.
 
-    Every content gets a quick, linear look in this process. A content that must be opened, decoded or searched at
-    length is passed to `reader`. The default reader works in this process and is only for trusted contents. The service
-    uses confined processes.
+    Every content gets a quick, linear look in the calling process. A content that must be opened, decoded or searched
+    at length is passed to `reader`. The default reader works in the calling process and is only for trusted contents.
+    The service uses readers that are confined processes.
 
     Args:
         digester: Returns the digest of a raw token.
         limits: What one document may cost. Used only without `reader`.
-        clock: Returns the seconds that `limits` are measured by. Used only without `reader`.
+        clock: Returns the time in seconds, to measure how long a document takes. Used only without `reader`.
         reader: Reads contents in depth.
     """
 
@@ -80,7 +80,7 @@ class Detector:
 
     @property
     def digester(self) -> Digester:
-        """Return the function by which this detector hashes tokens."""
+        """The function by which this detector hashes tokens."""
         return self._digester
 
     def scan(
@@ -88,11 +88,12 @@ class Detector:
     ) -> ScanResult:
         """Return every occurrence of a token in the document, in the order of their positions.
 
-        Occurrences in containers come last.
+        Occurrences in containers (archives and compressed files) come last.
 
         Args:
-            budget: What the documents of one push, page or poll may cost together. Once it is spent, only tokens in
-                plain text are found, and the document counts as unread.
+            document: The bytes to scan, and their place.
+            budget: What the documents of one push, page or poll may cost together. When the budget is spent, a document
+                that would have to be read in depth gets only a search for tokens in plain text, and counts as unread.
             patience: Seconds to wait while all readers are busy with other contents.
         """
         content = document.content
@@ -105,9 +106,9 @@ class Detector:
         return replace(result, candidates=tuple(replace(found, place=place) for found in result.candidates))
 
     def scan_bytes(self, content: bytes, name: str = "", budget: ScanBudget | None = None) -> ScanResult | None:
-        """Scan bytes whose place is not known yet. The candidates get an empty place of kind `other`.
+        """Scan bytes whose public place is not known yet. The candidates get an empty place of kind `other`.
 
-        Return None if everything was read and nothing was found. This is the cheapest call, for millions of small
+        Return None if everything was read and nothing was found. This call is the cheapest one, for millions of small
         objects.
         """
         verdict = self._verdict(content, budget)
@@ -136,8 +137,14 @@ class Detector:
     ) -> ScanResult:
         """Finish the scan of a content for which `plain_only` has returned `verdict`.
 
-        Read the content in depth if the verdict requires it. The candidates have no place yet. For the other arguments
-        see `scan`.
+        Read the content in depth if the verdict requires it. The candidates have no public place yet.
+
+        Args:
+            verdict: The result of `plain_only` for `content`.
+            content: The bytes to scan.
+            name: The name of the content, which begins the container path of each candidate.
+            budget: See `scan`.
+            patience: See `scan`.
         """
         if not verdict.needs_reader:
             if not verdict.findings:
@@ -183,7 +190,8 @@ class Detector:
 
     def _remember(self, content: bytes, name: str, result: ScanResult, expanded: int) -> None:
         prefix = len(redact(name))
-        # Candidates outside a container stay unchanged. Do not copy them, because there may be thousands.
+        # The cached result must not contain the name of this copy of the content. Only candidates inside a container
+        # contain the name. Do not copy the other candidates, because there may be thousands.
         inside = tuple(
             replace(found, container=found.container[prefix:]) if found.container else found
             for found in result.candidates
@@ -195,12 +203,18 @@ class Detector:
     def suspects(batch: bytes) -> list[int]:
         """Return the sorted offsets that need a closer look in a batch of joined contents.
 
-        A content without such an offset has no token if `container_kind()` and `wide_codec()` also return None for it.
+        If a content in the batch has no such offset, and `container_kind()` and `wide_codec()` return None for it, then
+        it has no token.
         """
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
-        """Return a candidate for each located finding. A candidate has no raw token, and no place yet."""
+        """Return one candidate for each finding. A candidate has no raw token, and no public place yet.
+
+        Args:
+            findings: Findings with line and column.
+            name: The name of the content, which begins the container path of each candidate.
+        """
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]
 
@@ -219,7 +233,7 @@ class Detector:
 
 
 def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
-    """Return the cached result for another copy of the content."""
+    """Return the cached result of an identical content, with the name of this copy in the container paths."""
     prefix = redact(name)
     candidates = tuple(
         replace(found, container=f"{prefix}{found.container}") if found.container else found

@@ -16,7 +16,10 @@ def sha256_digest(token: bytes) -> str:
 
 
 def hmac_sha256_digester(key: bytes) -> Digester:
-    """Return a digester for token stores that use a pepper (a secret key): HMAC-SHA-256 of a token under `key`."""
+    """Return a function that computes the HMAC-SHA-256 of a token under `key`.
+
+    It is for token stores that hash tokens with a pepper (a secret key).
+    """
     if not key:
         raise ValueError("the digest key is empty")
     return lambda token: hmac.new(key, token, hashlib.sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""The values that all packages exchange: documents, their places, and the candidates found in them."""
+"""The types that all packages exchange: documents, their places, and the candidates found in documents."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ PlaceKind = Literal[
 class Place:
     """The public place of a document, with an address that a person can open.
 
-    A `submission` has no public place: a person submitted the token to GitHub, and GitHub does not say where it was
-    found.
+    A place of kind `submission` has no address: a person submitted the token to GitHub, and GitHub does not say where
+    that person found it.
 
     Every string may be hostile until it is redacted.
 
@@ -66,9 +66,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The bytes to scan, and their place.
+    """The bytes to scan, and their public place.
 
-    `refetch_url` is the API address that serves the same text again, or empty.
+    `refetch_url` is the API address that returns the same text again, or empty.
     """
 
     content: bytes
@@ -100,5 +100,5 @@ class Candidate:
 
 
 def is_lfs_pointer(content: bytes) -> bool:
-    """Return whether the content is a Git LFS pointer, which only says where the file's content is stored."""
+    """Return whether the content is a Git LFS pointer, a small text that says where the file's real content is."""
     return len(content) < MAX_LFS_POINTER_BYTES and content.startswith(LFS_POINTER)

@@ -1,7 +1,7 @@
 """The engine: finds all raw tokens in a content.
 
-It combines the matcher, the recognition of encodings, the decoding of runs, and the readers of containers. It applies
-all of these again to each content that was decoded or read. It computes no digests and does not know the place of the
+The engine searches the text of the content, decodes runs of base64 and hex, and opens containers. It does the same with
+each content that it has decoded or read from a container. It computes no digests and does not know the place of the
 content.
 """
 
@@ -53,8 +53,10 @@ class Glance(NamedTuple):
     """The parts of a content that may contain a token.
 
     Attributes:
-        windows: The windows with a hit or a run spot. They can be iterated only once.
-        short_runs: Inside a decoded run, the offsets of all runs, including short runs; otherwise empty.
+        windows: The windows (parts of the content) with a needle, or with a possible long run of base64 or hex. The
+            iterator can be used only once.
+        short_runs: If the content was decoded from a run: the offsets of all runs in it, even of short ones. Otherwise
+            empty.
         codec: The codec if the content is UTF-16 or UTF-32.
         kind: The kind of container if the content is a container.
     """
@@ -66,13 +68,18 @@ class Glance(NamedTuple):
 
 
 def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
-    """Return the parts of `content` that need a closer look, or None if it contains no token.
+    """Return the parts of `content` that need a closer look, or None if the content contains no token.
 
-    Every byte is searched, if necessary during the iteration over `Glance.windows`.
+    A part of the search happens later, while the caller iterates over `Glance.windows`.
+
+    Args:
+        content: The content.
+        inside_run: Whether the content was decoded from a run of base64 or hex.
     """
     found = windows(content, with_run_spots=not inside_run)
     first = next(found, None)
-    # Inside a decoded run, look at short runs as well, because text that was encoded once is often encoded twice.
+    # If the content was decoded from a run of base64 or hex, look for short runs in it too, because text that was
+    # encoded once is often encoded twice.
     short_runs = run_spots(content) if inside_run else []
     codec = wide_codec(content)
     kind = container_kind(content)
@@ -82,9 +89,9 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
 
 
 def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
-    """Return every token in `content` and in its members. Return each occurrence once.
+    """Return every token in `content`, and in its members if it is a container. Return each occurrence once.
 
-    Findings outside a member have no line and column yet; see `located`.
+    Tokens outside a member have no line and column yet; `located` adds them.
     """
     seen = glance(content, inside_run=inside_run)
     return [] if seen is None else findings_after(seen, content, name, meter, depth, inside_run=inside_run)
@@ -93,18 +100,22 @@ def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, ins
 def findings_after(
     seen: Glance, content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False
 ) -> list[Finding]:
-    """Return every token in a content for which `glance` returned `seen`; see `all_findings`."""
+    """Return every token in a content for which `glance` has returned `seen`.
+
+    The result is like that of `all_findings`.
+    """
     found = _text_findings_after(seen, content, meter, depth)
     if seen.kind is not None:
         inner = _opened(seen.kind, Container(name, content, meter), depth, inside_run=inside_run)
-        # A token in an uncompressed member is found twice. Keep the finding in the member: it has the better position.
+        # A token in an uncompressed member is found twice. Keep the finding with the member's name and the line in the
+        # member.
         known = {finding.token for finding in inner}
         found = [finding for finding in found if finding.token not in known] + inner
     return distinct(found)
 
 
 def text_findings(content: bytes, meter: Meter, depth: int = 0) -> list[Finding]:
-    """Return every token in the text of `content` and in its decoded runs.
+    """Return every token in the text of `content`, and in the runs of base64 and hex that it contains.
 
     The content itself is not opened as a container.
     """
@@ -142,7 +153,10 @@ def _admitted(findings: Iterable[Finding], meter: Meter) -> Iterator[Finding]:
 
 
 def _in_runs(runs: Iterator[Run], meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in the decoded runs. If a limit is reached, count it and return the tokens found so far."""
+    """Return the tokens in decoded runs of base64 and hex.
+
+    If a limit is reached, count it as unread and return the tokens that were found until then.
+    """
     found: list[Finding] = []
     try:
         for run in runs:
@@ -157,9 +171,9 @@ def _in_runs(runs: Iterator[Run], meter: Meter, depth: int) -> list[Finding]:
 
 
 def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a decoded run.
+    """Return the tokens in a decoded run of base64 or hex.
 
-    In a picture or font, only plain tokens count, because needles of other encodings occur there by chance.
+    In a picture or font, search for plain tokens only, because needles of other encodings occur there by chance.
     """
     decoded = run.decoded
     if not meter.limits.opens and needs_opening(decoded):
@@ -167,7 +181,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # The needles for tokens in base64 find a plain token in base64 already, so do not search for it again.
+    # Plain tokens in base64 are found in the text itself, without decoding. So do not search for them again.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         found.extend(_admitted(plain_tokens(decoded, 0, len(decoded), meter), meter))
     kind = container_kind(decoded)
@@ -196,7 +210,7 @@ def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run
     except Exception:  # noqa: BLE001 - libraries raise exceptions of many types on hostile bytes; they are counted
         meter.note("damaged")
     if inside_run and meter.expanded - expanded < _PROVEN_BYTES and meter.unread["damaged"] > damaged:
-        # The base64 letters only looked like the beginning of a stream, so do not count the error as damage.
+        # The base64 letters looked like the beginning of a stream only by chance, so do not count the error as damage.
         meter.unread["damaged"] = damaged
         meter.unread += Counter()
     return found
@@ -215,7 +229,10 @@ def _in_member(kind: ContainerKind, member: Member, meter: Meter, depth: int, *,
 
 
 def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) -> list[Finding]:
-    """Return the tokens in a member. A token has its line and column in the member, except inside a decoded run."""
+    """Return the tokens in a member of a container.
+
+    The tokens have their line and column in the member, except if the member was decoded from a run of base64 or hex.
+    """
     source: Source = member.source
     if not isinstance(source, bytes):
         head, stop = _first_piece(source, meter)
@@ -233,7 +250,8 @@ def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) ->
 def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedError | None]:
     """Read the next piece of a stream.
 
-    Return the piece and the limit that ended the piece early, if any. The caller scans such a piece as well.
+    Return the piece, and the limit that was reached while it was read, or None. A piece that a limit has cut off must
+    be scanned as well.
     """
     pieces: list[bytes] = []
     missing = meter.limits.piece_bytes
@@ -245,15 +263,20 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
             pieces.append(piece)
             missing -= len(piece)
     except LimitReachedError as stop:
-        # Drop the traceback. It would keep the pieces in memory until the garbage collector finds the cycle of frames.
+        # Drop the traceback, because it would keep the pieces in memory until the garbage collector runs.
         return b"".join(pieces), stop.with_traceback(None)
     return b"".join(pieces), None
 
 
 def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a member larger than one piece.
+    """Return the tokens in a member that is larger than one piece.
 
-    A container whose reader needs the whole content is opened if it is within the limit for one member.
+    Args:
+        member: The member.
+        head: The first piece of the member.
+        rest: The stream of the bytes after the first piece.
+        meter: The meter to charge.
+        depth: The number of layers (containers, and runs of base64 or hex) around the member.
     """
     kind = container_kind(head)
     if kind is not None:
@@ -269,7 +292,7 @@ def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: 
 
 
 def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a long text that is read piece by piece, with lines and columns in the whole text."""
+    """Return the tokens in a long text that is read piece by piece. Their lines and columns count in the whole text."""
     found: list[Finding] = []
     carried = lines = columns = 0
     stop: LimitReachedError | None = None
@@ -291,9 +314,9 @@ def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[F
 
 
 def _in_markup(source: bytes, found: list[Finding], meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens that markup tags interrupt.
+    """Return the tokens that are interrupted by markup tags and are not among the tokens already `found`.
 
-    Word processors write such tags when parts of a word are formatted differently.
+    Word processors write tags inside a word if parts of the word are formatted differently.
     """
     pieces = []
     at = 0

@@ -1,4 +1,4 @@
-"""Findings: raw tokens with their spans. Only the modules of detection and of isolation handle findings."""
+"""Findings: raw tokens with their positions. Only `scanner.detection` and `scanner.isolation` handle findings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ class Finding(NamedTuple):
     """One raw token and its position.
 
     Attributes:
-        start: Offset of the first byte of the encoded token in the content being read.
+        token: The raw token.
+        start: Offset of the first byte of the encoded token in the content that contains it.
         end: Offset after the last byte of the encoded token.
         encoding: The encodings, outermost first.
         members: The names of the container members that lead to the token, outermost first.
@@ -31,10 +32,14 @@ class Finding(NamedTuple):
 
 
 class Segments:
-    """A map from offsets in a text that was joined from pieces to offsets in the original."""
+    """A map from offsets in a text that was joined from pieces of an original text to offsets in that original text."""
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        """Build the map from the (start, end) spans of the pieces in the original, in ascending order."""
+        """Build the map.
+
+        Args:
+            pieces: The start and end of each piece in the original text, in ascending order.
+        """
         self._starts: list[int] = []
         self._sums: list[int] = []
         total = 0
@@ -44,7 +49,7 @@ class Segments:
             total += end - start
 
     def origin(self, offset: int) -> int:
-        """Return the offset in the original of the byte at `offset` in the joined text."""
+        """Return the offset in the original text of the byte at `offset` in the joined text."""
         if not self._starts:
             return offset
         at = max(0, bisect_right(self._sums, offset) - 1)
@@ -52,7 +57,7 @@ class Segments:
 
 
 def wrapped(encoding: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
-    """Return an outer and an inner encoding as one chain, outermost first. Leave out an inner `plain`."""
+    """Return the outer and the inner encodings as one chain, outermost first. Leave out an inner `plain`."""
     return encoding if inner == PLAIN else encoding + inner
 
 
@@ -85,7 +90,7 @@ def located(
 def distinct(findings: list[Finding]) -> list[Finding]:
     """Return one finding for each token and position.
 
-    If spans of the same token overlap, keep the span with the simplest encoding.
+    If two findings of the same token overlap, keep the finding with the simpler encoding.
     """
     if len(findings) < 2:
         return findings

@@ -14,25 +14,26 @@ from scanner.detection.patterns.token_formats import has_right_checksum
 class Limits:
     """Limits on the cost of one document.
 
-    If a limit is reached, the rest is not read and is counted in `ScanResult.unread`, under the reason in brackets.
+    If a limit is reached, the rest is not read and is counted in `ScanResult.unread`. The name in brackets is the
+    reason under which it is counted.
 
     Attributes:
-        depth: Nested layers of containers and decoded runs (`container_depth`).
+        depth: Nested layers of containers and decoded runs of base64 or hex (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
         ratio: A second limit on bytes that are decompressed and decoded, as a multiple of the document's size. It
             applies above `ratio_floor` bytes (`expansion_ratio`).
         entries: Members, streams and objects (`entries`).
-        seconds: Seconds in containers and decoded runs (`seconds`). All of the document's own bytes are always
-            searched.
+        seconds: Seconds for reading containers and decoded runs (`seconds`). The document's own bytes are always
+            searched to the end.
         member_bytes: The largest part held in memory (`member_size`).
         piece_bytes: Longer text is read in pieces of this many bytes.
         decoding_steps: Codes and records decoded one by one in Python, up to 0.8 µs each (`decoding_steps`).
-        work: Steps of patterns and decoding, about ten nanoseconds each (`work`). A small document gets less:
-            `work_floor` steps, and `work_per_byte` steps for each of its bytes.
+        work: Steps of patterns and decoding, about ten nanoseconds each (`work`). The limit is lower for a small
+            document: `work_floor` steps, plus `work_per_byte` steps for each of its bytes.
         findings: Different tokens (`findings_over_limit`).
         repeats: Further occurrences of tokens that were found before (`repeats_over_limit`).
-        opens: Whether containers in decoded runs are opened. It is False for text that will be logged or stored: a
-            finding of the token `UNOPENED` then marks the container.
+        opens: Whether containers in decoded runs are opened. It is False for text that will be logged or stored. The
+            engine then returns a finding of the token `UNOPENED` instead of opening the container.
     """
 
     depth: int = 10
@@ -65,7 +66,7 @@ STEPS_PER_RUN = 1_000
 
 
 class LimitReachedError(Exception):
-    """A limit of the document is reached. `reason` is the limit's name in `ScanResult.unread`."""
+    """A limit of the document is reached. `reason` is the key under which `ScanResult.unread` counts it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -73,7 +74,7 @@ class LimitReachedError(Exception):
 
 
 class Meter:
-    """The counter of one document's cost. A charge above a limit raises LimitReachedError.
+    """The counter of one document's cost. A charge beyond a limit raises LimitReachedError.
 
     Not safe to share between threads.
     """
@@ -104,12 +105,14 @@ class Meter:
         self.unread[reason] += count
 
     def note_limit(self, stop: LimitReachedError) -> None:
-        """Count a reached limit once, even if it ends several nested containers."""
+        """Count a reached limit once. The same limit may end several nested containers, one after the other."""
         if not self.unread[stop.reason]:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
-        """Charge `size` bytes that were read from a container, and raise the limit on work by `work_per_byte` for each.
+        """Charge `size` bytes that were read from a container.
+
+        Each of these bytes also raises the document's limit on work by `work_per_byte` steps.
 
         Raises:
             LimitReachedError: a limit of the document is reached.
@@ -118,7 +121,7 @@ class Meter:
         self._expand(size)
 
     def decode(self, size: int) -> None:
-        """Charge a run that decodes to `size` bytes. This does not raise the limit on work.
+        """Charge a run of base64 or hex that decodes to `size` bytes. Unlike `take`, do not raise the limit on work.
 
         Raises:
             LimitReachedError: a limit of the document is reached.
@@ -138,7 +141,7 @@ class Meter:
             raise LimitReachedError(self._spent)
 
     def spend(self, steps: int) -> None:
-        """Charge steps of patterns and decoding.
+        """Charge steps of patterns and decoding, of about ten nanoseconds each.
 
         Raises:
             LimitReachedError: the document has used up its limit on work.
@@ -150,8 +153,8 @@ class Meter:
     def admits(self, token: bytes) -> bool:
         """Record one more occurrence of `token`, and return whether the caller may keep it.
 
-        An occurrence beyond a limit is counted as unread. A string with a wrong checksum is not a token and is not
-        counted.
+        An occurrence beyond a limit is counted as unread. A string with a wrong checksum is not a token: it is neither
+        kept nor counted.
         """
         if not has_right_checksum(token):
             return False
@@ -169,11 +172,11 @@ class Meter:
 
     @property
     def full(self) -> bool:
-        """Whether the limit of different tokens is reached, so that no new token may be kept."""
+        """Whether the limit on different tokens is reached, so that no new token may be kept."""
         return len(self._tokens) >= self.limits.findings
 
     def turn_away(self, tokens: list[bytes]) -> None:
-        """Count tokens that are not kept because the document has reached its limit of tokens."""
+        """Count tokens as unread, because the document has reached its limit on different tokens."""
         known = sum(token in self._tokens for token in tokens)
         for reason, count in (("repeats_over_limit", known), ("findings_over_limit", len(tokens) - known)):
             if count:

@@ -1,4 +1,4 @@
-"""Loading of everything that decoders import at their first use, because a confined process cannot open files later."""
+"""Loading of every module that decoders import when they are first used. A confined process cannot open files later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scan of a content that does not fit in memory, in overlapping pieces. Line numbers count across the pieces."""
+"""Scan of a content that does not fit in memory, in overlapping pieces. Line numbers count in the whole content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEAD = 64 << 10
 
 @dataclass(slots=True)
 class Pieces:
-    """The result of a scan in pieces. Its candidates have no place yet."""
+    """The result of a scan in pieces. The candidates have no public place yet."""
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -34,12 +34,12 @@ class Pieces:
 def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) -> Pieces:
     """Scan a content that is read in pieces.
 
-    A token that is repeated within one line is returned once.
+    If a token occurs several times in one line, only one candidate is returned.
 
     Args:
         detector: Scans each piece.
         start: The beginning of the content.
-        read: Takes a number, and returns at most that many further bytes. Returns no bytes at the end of the content.
+        read: Takes a number of bytes, and returns at most that many further bytes of the content, or none at its end.
     """
     pieces = Pieces()
     if container_kind(start[:_HEAD]) is not None or wide_codec(start[:_HEAD]) is not None:

@@ -1,8 +1,8 @@
-"""The part of detection that runs in the process that received a content.
+"""The quick look: the part of detection that runs in the process that received a content.
 
-It takes linear time, opens no containers, and decodes only small parts. Most contents need nothing else, because they
-have no tokens or only plain tokens. For every other content, `plain_only` returns the verdict that a reader must scan
-the content. The service's readers are confined processes.
+It takes linear time, opens no containers, and decodes only small parts. For most contents this is enough, because they
+have no tokens or only plain tokens. For any other content, `plain_only` returns a verdict that a reader has to scan the
+content. The service's readers are confined processes.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ MAX_PICTURE_TEXT = 2048
 """Bytes of text in a picture in base64 that is skipped. Programs that draw write their name and version there."""
 
 MAX_PLAIN_FINDINGS = 64
-"""Findings per document that are returned from here. A file with more is a dump, which is rare, and goes to
-a reader."""
+"""Findings of one document that `plain_only` returns. A file with more is a dump, which is rare. A reader scans it."""
 
 MAX_FALLBACK_TOKENS = 1000
 """Distinct plain tokens that are returned from a content that could not be read in depth."""
@@ -55,8 +54,8 @@ Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits
 class PlainVerdict(NamedTuple):
     """The result of `plain_only` for a content.
 
-    If `reason` is empty, `findings` has everything that the engine would find, without line and column. Otherwise the
-    content needs a reader: `reason` says why, and `findings` is empty.
+    If `reason` is empty, `findings` has every token of the content, without line and column. Otherwise a reader has to
+    scan the content: `reason` says why, and `findings` is empty.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -64,7 +63,7 @@ class PlainVerdict(NamedTuple):
 
     @property
     def needs_reader(self) -> bool:
-        """Whether a reader has to scan the content with the engine."""
+        """Whether a reader has to scan the content."""
         return bool(self.reason)
 
 
@@ -76,8 +75,8 @@ NOT_EXAMINED = PlainVerdict(reason="not_examined")
 def plain_only(content: bytes) -> PlainVerdict:
     """Scan `content` as far as that is safe in the process that received it. This function never raises.
 
-    The work is linear in the size: the matcher searches every byte, and a limited number of its hits are examined. The
-    scan ends at the first window that needs a reader.
+    The work is linear in the size: the matcher searches every byte for needles, and a limited number of the needles
+    found are examined. The scan ends as soon as it is clear that a reader has to scan the content.
     """
     if wide_codec(content) is not None:
         return PlainVerdict(reason="wide_text")
@@ -119,9 +118,9 @@ def plain_only(content: bytes) -> PlainVerdict:
 
 
 def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
-    """Examine one hit in constant time, and return the tokens that begin there.
+    """Examine one hit (a place where a needle occurs) in constant time. Return the tokens that begin there.
 
-    Return None if the hit may be more than a plain or escaped token, so that a reader has to scan the content.
+    Return None if a reader has to scan the content, because the hit may be more than a plain or escaped token.
     """
     start, needle = hit
     kind = needle.kind
@@ -136,9 +135,15 @@ def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
 
 
 def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture | None:
-    """Return the run around `spot` if it is a PNG picture in base64 whose text chunks contain no token, else None.
+    """Return the PNG picture in base64 around the offset `spot` if its text chunks have no token, else None.
 
-    Notebooks contain many such pictures. The run begins at `first` or later. The picture has at most `looks` chunks.
+    Notebooks contain many such pictures, and no reader is needed for them.
+
+    Args:
+        content: The content.
+        first: The picture begins at this offset or later.
+        spot: An offset inside a run of base64.
+        looks: The maximum number of chunks of the picture.
     """
     begin = run_start(content, first, spot)
     while begin < spot and content[begin] in b"\r\n":
@@ -148,7 +153,7 @@ def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture
 
 
 def _has_dull_texts(picture: bytes) -> bool:
-    """Return whether all text chunks of a picture are uncompressed (`tEXt`) and show no sign of a token."""
+    """Return whether all text chunks of a picture are uncompressed (`tEXt`) and have no sign of a token."""
     at = len(PNG)
     while at < len(picture):
         size, kind = int.from_bytes(picture[at : at + 4]), picture[at + 4 : at + 8]
@@ -162,7 +167,7 @@ def _has_dull_texts(picture: bytes) -> bool:
 def fallback_tokens(content: bytes) -> list[Finding]:
     """Return the first MAX_FALLBACK_TOKENS distinct plain tokens in `content`.
 
-    Call this for a content that could not be read in depth, because plain tokens must be found in any case.
+    Call this for a content that could not be read in depth, so that its plain tokens are found at least.
     """
     found: dict[bytes, Finding] = {}
     for match in plain_matches(content):

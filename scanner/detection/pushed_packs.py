@@ -1,7 +1,7 @@
-"""Scan of pushed packs: of small packs in this process, and of other packs in a reader.
+"""Scan of pushed packs: small packs are scanned in this process, other packs in a reader.
 
-Ordinary pushes are small, and scanning them in this process is cheapest. If a pack costs more than a fraction of a
-second, it is passed to a reader. In the service, a reader is a process that can be killed.
+Ordinary pushes are small, and scanning them in this process is cheapest. A pack that costs more than a fraction of a
+second is passed to a reader. In the service, a reader is a process that can be killed.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ MIN_SECONDS = 0.5
 """Processor seconds for a pack after its budget is spent: enough to find plain tokens."""
 LOOKED_UP_AT_ONCE = 1_000
 MAX_CONFIRMED = 10_000
-"""Real tokens of one pack beyond the limits of candidates. Each takes about 1 kB."""
+"""Real tokens of one pack beyond the limits on candidates. Each takes about 1 kB."""
 LOOK_UP_SECONDS = 2.0
-"""Seconds for looking up the tokens of one pack beyond the limits of candidates. The others are counted.
+"""Seconds for looking up the tokens of one pack beyond the limits on candidates.
 
-Leaks within the limits wait meanwhile.
+Tokens that were not looked up in this time are only counted. Leaks within the limits wait meanwhile.
 """
 MAX_SECONDS = 8.0
 """Processor seconds of a reader for one pack."""
@@ -69,11 +69,11 @@ _OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object
 
 
 Known = Callable[[Collection[str]], Collection[str] | None]
-"""Returns those digests that the token store knows, or None if it cannot be asked now."""
+"""A function that returns the digests that the token store knows, or None if the token store cannot be asked now."""
 
 
 class _TooCostly(Exception):
-    """The pack costs more than this process may spend on it."""
+    """The pack costs more than this process may spend on it, so a reader has to scan it."""
 
 
 def scan_pack(
@@ -86,17 +86,17 @@ def scan_pack(
     wants: Collection[str] = (),
     known: Known | None = None,
 ) -> PackScan[Candidate]:
-    """Scan a pack, and return the candidates in its objects. The candidates have no place yet.
+    """Scan a pack, and return the candidates in its objects. The candidates have no public place yet.
 
     Args:
         detector: Scans objects in this process, and passes costly packs to `detector.reader`.
         content: The pack, or its beginning if it is larger than the limit.
         limits: What the pack may cost in a reader.
-        budget: What the push may cost. Once it is spent, only tokens in plain text are found.
+        budget: What the push may cost. When it is spent, only tokens in plain text are found.
         hash_name: `sha1` or `sha256`.
-        wants: Object ids. `PackScan.reached` lists the ids that the pack contains.
-        known: Asks the token store about tokens that were found after the limit on candidates was reached. If None,
-            these tokens are only counted.
+        wants: Object ids. `PackScan.reached` will contain the ids that are found in the pack.
+        known: Asks the token store about tokens that are beyond the limits on candidates. If None, these tokens are
+            only counted.
 
     Raises:
         ReadersUnavailable: no reader can be started.
@@ -114,7 +114,7 @@ def _in_process(
     """Scan the pack in this process and return the candidates.
 
     Raises:
-        _TooCostly: the pack needs a reader. The cost until then is limited.
+        _TooCostly: a reader has to scan the pack. The work until then is limited.
     """
     count = int.from_bytes(content[8:12], "big") if content[:4] == b"PACK" else 0
     if len(content) > IN_PROCESS.pack_bytes or count > IN_PROCESS.objects:
@@ -169,7 +169,7 @@ def _in_reader(
     request = replace(request, seconds=seconds, opens=not budget.is_spent)
     answer = detector.reader.read_pack(content, request)
     if answer.failure and request.opens:
-        # An object killed the reader. Let another reader find plain tokens without opening anything.
+        # Opening an object has killed the reader. Let another reader find plain tokens without opening objects.
         budget.spend(seconds=answer.seconds)
         answer = detector.reader.read_pack(content, replace(request, opens=False))
     confirmed = _confirmed(detector, answer.scan, known) if known is not None else []
@@ -180,7 +180,7 @@ def _in_reader(
         scan.not_read.append(UnreadPackObject("", "commit", (answer.failure,), digest, len(content)))
     spent = answer.seconds
     if scan.unread[LATE] and left.seconds <= seconds:
-        # The reader stopped because the push's budget was spent, not because of the reader's own limit.
+        # The reader stopped because the push's budget was spent, so count the objects under that reason.
         scan.unread[SPENT] += scan.unread.pop(LATE)
         spent = max(spent, left.seconds)
     budget.spend(seconds=spent, work=scan.bytes, findings=sum(len(hit.found) for hit in scan.hits))
@@ -197,9 +197,9 @@ def _in_reader(
 
 
 def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> list[PackHit[Candidate]]:
-    """Ask the token store about the tokens in `scan.beyond`, and return the objects with tokens that the store knows.
+    """Ask the token store about the tokens in `scan.beyond`. Return the objects with tokens that the store knows.
 
-    Count the other tokens as unknown. Count tokens that could not be looked up in time as unread.
+    Count the other tokens in `scan.unknown`. Count tokens that could not be looked up in time as unread.
     """
     hits: list[PackHit[Candidate]] = []
     deadline = time.monotonic() + LOOK_UP_SECONDS
@@ -225,7 +225,7 @@ def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> lis
 
 
 def _batches(beyond: list[TokensBeyond]) -> Iterator[list[tuple[TokensBeyond, list[Finding]]]]:
-    """Yield the tokens in batches of LOOKED_UP_AT_ONCE, so that few candidates are in memory. Empties the list."""
+    """Yield the tokens in batches of LOOKED_UP_AT_ONCE. Empty the list meanwhile, to free memory."""
     beyond.reverse()
     batch: list[tuple[TokensBeyond, list[Finding]]] = []
     room = LOOKED_UP_AT_ONCE
@@ -273,8 +273,8 @@ def _read_alone(
     if result.content_digest and len(scan.not_read) < MAX_NOT_READ:
         reasons = tuple(sorted(result.unread))
         scan.not_read.append(UnreadPackObject(item.oid, item.type, reasons, result.content_digest, len(item.content)))
-    # Keep all candidates of an object with few of them, even if a flood of tokens in other objects has reached the
-    # limits. The limits apply to an object with many candidates.
+    # Apply the limits only to objects with many candidates. Keep all candidates of any other object, even if a flood of
+    # tokens in other objects has reached the limits.
     taken = list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)
     if taken:
         scan.hits.append(PackHit(item.oid, item.type, taken))

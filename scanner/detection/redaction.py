@@ -1,6 +1,6 @@
 """Redaction: removes tokens from strings before they are stored, logged or mailed.
 
-It opens no containers and reads no compressed streams.
+This module opens no containers and decompresses nothing.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _WITHHELD_RUN = b"[withheld]"
 def redact(text: str) -> str:
     """Return `text` with every token replaced by its hint, in every encoding that the detector finds in text.
 
-    A run of base64 that would have to be decompressed or opened is replaced by `[withheld]`, and so is text beyond the
-    limits. All other text stays as it is, including lone surrogates. The function never raises. Redacting its result
-    again changes nothing.
+    A run of base64 that would have to be decompressed or opened is replaced by `[withheld]`. If the text is beyond the
+    limits, the rest of it is also replaced by `[withheld]`. All other text stays as it is, including lone surrogates.
+    The function never raises. Redacting its result again changes nothing.
     """
     raw = text.encode("utf-8", "surrogatepass")
     if not may_hold(raw) and not long_run_spots(raw):
@@ -75,7 +75,7 @@ def _masked(raw: bytes) -> bytes:
 
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the start, end and replacement of each span to replace, in the order of the starts. Spans may overlap."""
+    """Yield the start, end and replacement of each span to replace, in ascending order. Spans may overlap."""
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:
@@ -96,7 +96,7 @@ def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _whole_characters(raw: bytes, start: int, end: int) -> tuple[int, int]:
-    """Return the start and end of a span, widened so that the span does not split a UTF-8 sequence."""
+    """Return the start and end of the span, widened so that it does not split a UTF-8 sequence."""
     while start and raw[start] & 0xC0 == 0x80:
         start -= 1
     while end < len(raw) and raw[end] & 0xC0 == 0x80:

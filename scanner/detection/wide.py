@@ -1,4 +1,4 @@
-"""Documents in UTF-16 and UTF-32: recognition, and conversion to UTF-8 piece by piece."""
+"""Documents in UTF-16 and UTF-32: recognises them, and converts them to UTF-8 piece by piece."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SHORT_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class WidePiece(NamedTuple):
-    """A piece of a UTF-16 or UTF-32 document, converted to UTF-8. `start` is the piece's offset in the document."""
+    """A piece of a UTF-16 or UTF-32 document, converted to UTF-8. `start` is its offset in the document."""
 
     text: bytes
     codec: str
     start: int
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield the findings in the text with their spans in the document, in linear time."""
+        """Yield the findings in the text with their start and end in the document."""
         at = raw = 0
         for finding in sorted(inner, key=lambda found: found.start):
             raw += len(_wide(self.text[at : finding.start], self.codec))
@@ -42,7 +42,7 @@ def _wide(text: bytes, codec: str) -> bytes:
 
 
 def wide_codec(content: bytes) -> str | None:
-    """Return the codec of a content in UTF-16 or UTF-32, or None for another content.
+    """Return the codec of a content in UTF-16 or UTF-32, or None if the content is neither.
 
     The codec is recognised by the byte order mark, or by the positions of the zero bytes.
     """

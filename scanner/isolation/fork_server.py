@@ -1,9 +1,10 @@
 """The fork server: a single-threaded process that has loaded every decoder and forks a confined reader on request.
 
-A fork takes only milliseconds, so a killed reader is quickly replaced. The server itself reads no hostile content. When
-the service process closes the control socket, the server kills every reader and ends.
+A fork takes only milliseconds, so a killed reader is quickly replaced. The fork server itself reads no hostile content.
+When the service process closes the control socket, the fork server kills every reader and ends.
 
-`reader_pool` starts the server as `python -c "…main(descriptor, formats)"` with a minimal environment without secrets.
+`reader_pool` starts the fork server as `python -c "…main(descriptor, formats)"` with a minimal environment without
+secrets.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def main(descriptor: int, formats: str) -> None:
     """Serve the control socket until its other end is closed.
 
     Args:
-        descriptor: The control socket.
-        formats: The token formats that readers look for, as `parse_formats` reads them.
+        descriptor: The file descriptor of the control socket.
+        formats: The token formats that readers look for, in the form that `parse_formats` reads.
     """
     use_formats(parse_formats(formats))
     for number in (signal.SIGINT, signal.SIGHUP):

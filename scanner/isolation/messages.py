@@ -1,4 +1,4 @@
-"""The protocol between a service process and its reader: one request, one answer, over a Unix stream socket.
+"""The protocol between a service process and its reader. Each request gets one answer, over a Unix stream socket.
 
 The service process does not trust a reader: the size of an answer is limited, and each field is checked.
 `pack_messages` has the protocol for packs, whose answer has several parts.
@@ -33,8 +33,10 @@ _SIZE = struct.Struct("<I")
 class Request(NamedTuple):
     """A request to read a document.
 
-    `name` is the first part of the path of each finding. `seconds` (of processor time) and `expanded_bytes` limit the
-    cost.
+    Attributes:
+        name: The name of the document. The container path of each finding begins with it.
+        seconds: The limit on processor time.
+        expanded_bytes: The limit on bytes that are decompressed and decoded.
     """
 
     content: bytes
@@ -44,11 +46,11 @@ class Request(NamedTuple):
 
 
 class BadAnswer(Exception):
-    """The reader's answer is invalid. The reader failed, or hostile content controls it."""
+    """The reader's answer is invalid. The reader has failed, or hostile content controls it."""
 
 
 def send_request(connection: socket.socket, content: bytes, name: str, seconds: float, expanded_bytes: int) -> None:
-    """Send a document to be read.
+    """Send a request to read a document.
 
     Raises:
         OSError: the reader has ended.
@@ -62,7 +64,10 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
 
 
 def receive_request(connection: socket.socket) -> Request | None:
-    """Receive the rest of a request whose first byte was read. Return None if the service process closed the socket."""
+    """Receive the rest of a request whose first byte was read.
+
+    Return None if the service process has closed the socket.
+    """
     head = receive(connection, _REQUEST.size)
     if len(head) < _REQUEST.size:
         return None
@@ -73,7 +78,10 @@ def receive_request(connection: socket.socket) -> Request | None:
 
 
 def send_answer(connection: socket.socket, reading: DeepReading, *, retires: bool) -> None:
-    """Send the result, and whether this reader retires (ends after this answer)."""
+    """Send the result to the service process.
+
+    `retires` says that this reader ends after this answer.
+    """
     value = {
         "findings": [finding_to_json(found) for found in reading.findings],
         "unread": dict(reading.unread),
@@ -86,7 +94,7 @@ def send_answer(connection: socket.socket, reading: DeepReading, *, retires: boo
 
 
 def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
-    """Receive the result, and whether the reader retires.
+    """Receive the result, and whether the reader ends after this answer.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or malformed.
@@ -106,7 +114,7 @@ def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Receive exactly `size` bytes, or fewer if the other end closed the socket."""
+    """Receive exactly `size` bytes, or fewer if the other end has closed the socket."""
     if not size:
         return b""
     data = connection.recv(size, socket.MSG_WAITALL)
@@ -143,12 +151,12 @@ def reasons_from_json(value: Any) -> Counter[str]:
 
 
 def finding_to_json(found: Finding) -> list[Any]:
-    """Return a finding as the JSON list from which `finding_from_json` makes it again."""
+    """Return the JSON list for a finding. `finding_from_json` turns it into a finding again."""
     return [found.token.decode("ascii"), found.line, found.column, list(found.encoding), list(found.members)]
 
 
 def finding_from_json(value: Any) -> Finding:
-    """Return the finding that a reader sent, from the list that `finding_to_json` returns.
+    """Return the finding that a reader has sent as the list that `finding_to_json` returns.
 
     Raises:
         ValueError, TypeError: The value is not a finding.

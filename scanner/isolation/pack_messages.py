@@ -1,7 +1,7 @@
-"""The protocol between a service process and a reader that scans a pack.
+"""The protocol between a service process and a reader that scans a git pack.
 
-After one request, the reader sends deferred objects, then the tokens beyond the limits of candidates, then the result.
-It sends a deferred object immediately, so that it does not have to keep the object.
+For one request, the reader sends deferred objects, then the tokens beyond the limits on candidates, and at last the
+result of the scan. It sends each deferred object immediately, so that it does not have to keep the object in memory.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class PackToScan(NamedTuple):
 
 
 def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -> None:
-    """Send a pack to be scanned.
+    """Send a git pack to be scanned.
 
     Raises:
         OSError: the reader has ended.
@@ -75,7 +75,10 @@ def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -
 
 
 def receive_pack(connection: socket.socket) -> PackToScan | None:
-    """Receive the rest of a pack whose first byte was read. Return None if the service process closed the socket."""
+    """Receive the rest of a request whose first byte was read.
+
+    Return None if the service process has closed the socket.
+    """
     head = receive(connection, _SIZES.size)
     if len(head) < _SIZES.size:
         return None
@@ -90,14 +93,21 @@ def receive_pack(connection: socket.socket) -> PackToScan | None:
 
 
 def send_deferred(connection: socket.socket, item: DeferredObject) -> None:
-    """Send a deferred object to the service process, which has a separate reader open it."""
+    """Send an object to the service process, which will let a separate reader open it."""
     head = json.dumps([item.oid, item.type]).encode("ascii")
     connection.sendall(_FRAME.pack(_DEFERRED, len(item.content), len(head)) + head)
     connection.sendall(item.content)
 
 
 def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float, *, retires: bool) -> None:
-    """Send the result, and whether this reader retires (ends after this answer)."""
+    """Send the result to the service process.
+
+    Args:
+        connection: The socket.
+        scan: The result.
+        seconds: Processor seconds that the scan took.
+        retires: Whether this reader ends after this answer.
+    """
     value = {
         "hits": [[hit.oid, hit.type, [finding_to_json(found) for found in hit.found]] for hit in scan.hits],
         "locations": [
@@ -120,11 +130,11 @@ def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float
 
 
 def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> tuple[PackAnswer, bool]:
-    """Receive the result of a pack, and whether the reader retires.
+    """Receive the result of scanning a pack, and whether the reader ends after this answer.
 
     Args:
         connection: The socket to the reader.
-        wait: Returns when something can be received. Raises an exception if the reader is late.
+        wait: Returns when something can be received. It raises an exception if the reader is late.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or malformed.
@@ -196,10 +206,10 @@ def _hit(value: Any) -> PackHit[Finding]:
 
 
 def _location(value: Any) -> tuple[str, Location]:
-    """Return the id of an object, and its location."""
+    """Return an object id and the object's location from the JSON list that a reader has sent."""
     oid, path, commit, seconds = value
     at = None if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
-    # A path whose beginning was cut off has one more character, which marks the cut.
+    # Allow two characters more than MAX_PATH, because a path whose beginning was cut off has a mark there.
     return _oid(oid), Location(path=str(path)[-(MAX_PATH + 2) :], commit=_oid(commit), committed_at=at)
 
 

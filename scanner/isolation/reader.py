@@ -28,7 +28,10 @@ milliseconds."""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:
-    """Confine this process, then serve requests until the service process closes the socket or this reader retires."""
+    """Confine this process, then serve requests until this reader retires or the service process closes the socket.
+
+    A reader retires (ends) when it has used much time or memory. The pool starts a new reader when one is needed.
+    """
     confine(MEMORY_BYTES)
     while kind := messages.receive(connection, 1):
         goes_on = _scan_pack(connection, limits) if kind == pack_messages.PACK else _read_one(connection, limits)
@@ -37,7 +40,7 @@ def serve(connection: socket.socket, limits: Limits) -> None:
 
 
 def _read_one(connection: socket.socket, limits: Limits) -> bool:
-    """Read a document and answer. Return False if this reader ends."""
+    """Read a document and send the answer. Return False if this reader must end."""
     request = messages.receive_request(connection)
     if request is None:
         return False
@@ -49,7 +52,7 @@ def _read_one(connection: socket.socket, limits: Limits) -> bool:
 
 
 def _scan_pack(connection: socket.socket, limits: Limits) -> bool:
-    """Scan a pack and answer. Return False if this reader ends."""
+    """Scan a pack and send the answer. Return False if this reader must end."""
     asked = pack_messages.receive_pack(connection)
     if asked is None:
         return False
@@ -86,7 +89,10 @@ def _has_to_retire(seconds: float, unread: Mapping[str, int]) -> bool:
 
 
 def run(connection: socket.socket, limits: Limits) -> int:
-    """Serve, and return the exit status. Never raise, because no caller could handle the error."""
+    """Serve requests, and return the exit status of the process.
+
+    This function raises no exception, because no caller could handle it.
+    """
     with contextlib.suppress(OSError, MemoryError):
         serve(connection, limits)
     return 0

@@ -1,8 +1,7 @@
-"""The pool of confined readers of one process.
+"""The pool of a process's confined readers.
 
-The pool sends documents and packs to readers, receives findings, and kills readers that hang.
-
-A document that exceeds its deadline is counted as unread, and the next document gets a fresh reader.
+The pool sends documents and packs to readers, receives the findings, and kills readers that hang. A document that
+exceeds its deadline is counted as unread, and the next document gets a new reader.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ DEFAULT_SIZE = 8
 """Readers of one process. They are forks that share memory until they write to it, so an idle reader costs little."""
 MAX_IDLE = 2
 SLOW_AFTER_SECONDS = 0.5
-"""After so much processor time for one document, a reader runs at low priority, so that other documents do not wait for
-a hostile one.
+"""After this much processor time for one document, a reader runs at low priority, so that other documents do not wait
+for a hostile one.
 """
 GRACE_SECONDS = 2.0
 """Seconds between the end of a document's processor time, which the reader observes itself, and the kill."""
@@ -67,7 +66,7 @@ _log = logging.getLogger(__name__)
 
 
 class ReadersUnavailable(Exception):
-    """No reader can be started. Documents that need a reader cannot be read now; try again later."""
+    """No reader can be started. Documents that need a reader cannot be read now, and must be tried again later."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +77,7 @@ class _Reader:
 
 
 class _Failure(NamedTuple):
-    """The reason why a reader gave no answer, and the processor seconds charged to the document."""
+    """The reason why a reader gave no answer, and the processor seconds that are charged to the document."""
 
     reason: str
     seconds: float
@@ -87,10 +86,10 @@ class _Failure(NamedTuple):
 class ReaderPool:
     """Confined readers that the threads of one process share. Readers are started when they are first needed.
 
-    After a fork, the child process has an empty pool of its own.
+    A child process that is forked from this process gets an empty pool.
 
     Args:
-        size: How many documents and packs can be read at the same time. Further callers wait.
+        size: The number of documents and packs that can be read at the same time. Further callers wait.
         limits: The limits of each document.
     """
 
@@ -120,10 +119,11 @@ class ReaderPool:
 
         Args:
             content: The document, which is hostile.
-            name: The name of the document, which is the first part of the container path of each finding.
+            name: The name of the document, which begins the container path of each finding.
             seconds: Processor time that may be spent, at most what the limits allow.
             expanded_bytes: Bytes that may be decompressed and decoded, at most what the limits allow.
-            patience: Seconds to wait for a free reader. If none becomes free, `reader_busy` is counted as unread.
+            patience: Seconds to wait for a free reader. If none becomes free, the document counts as unread
+                (`reader_busy`).
 
         Raises:
             ReadersUnavailable: No reader can be started.
@@ -149,7 +149,7 @@ class ReaderPool:
         return reading
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return the findings in the objects of a pack, scanned by a confined process.
+        """Return the findings in the objects of a git pack, scanned by a confined process.
 
         Raises:
             ReadersUnavailable: No reader can be started.
@@ -181,7 +181,7 @@ class ReaderPool:
         threading.Thread(target=start, name="reader-start", daemon=True).start()
 
     def start_anew(self) -> None:
-        """Close the sockets of the parent's processes, in a child process that was just forked."""
+        """Empty the pool in a child process that was just forked. Close the sockets to the parent's readers."""
         idle, server = self._idle, self._server
         self._reset()
         for reader in idle:
@@ -190,7 +190,7 @@ class ReaderPool:
             server.abandon()
 
     def close(self) -> None:
-        """End every process of the pool. Documents that are being read at this time count as unread."""
+        """End every process of the pool. Documents that are being read now count as unread."""
         with self._lock:
             server, self._server = self._server, None
             idle, self._idle = self._idle, []
@@ -213,13 +213,16 @@ class ReaderPool:
     def _converse(
         self, converse: Callable[[_Reader, Callable[[], None]], tuple[T, bool]], seconds: float
     ) -> T | _Failure:
-        """Have a reader handle one request, and kill the reader if it is late.
+        """Let a reader handle one request, and kill the reader if it is late.
 
         Args:
-            converse: Sends a request and returns the answer and whether the reader retires. Its second argument is a
-                function that waits until the reader answers or ends; `converse` calls this function before it receives
-                anything.
+            converse: Sends a request, and returns the answer and whether the reader ends after it. Its second argument
+                is a function that waits until the reader answers or ends. `converse` must call that function before it
+                receives anything.
             seconds: Processor time that the work may take.
+
+        Returns:
+            The answer, or the reason why there is none.
         """
         reader = self._taken()
         begun = time.monotonic()
@@ -231,7 +234,7 @@ class ReaderPool:
         except TimeoutError:
             return _Failure("reader_deadline", time.monotonic() - begun)
         except (OSError, messages.BadAnswer):
-            # The kernel killed the reader, or hostile content controls it.
+            # The kernel has killed the reader, or hostile content controls the reader.
             return _Failure("reader_died", max(time.monotonic() - begun, DEATH_COSTS_SECONDS))
         else:
             keeps = not retires
@@ -310,7 +313,7 @@ class _ForkServer:
         """Start a reader and return it.
 
         Raises:
-            OSError: The fork server has ended.
+            OSError: the fork server has ended.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
@@ -327,7 +330,7 @@ class _ForkServer:
         return _Reader(fork_server.PROCESS.unpack(answer)[0], ours, self)
 
     def kill(self, process: int) -> None:
-        """End a reader, if it has not ended already."""
+        """End a reader, unless it has already ended."""
         self._tell(fork_server.KILL, process)
 
     def slow(self, process: int) -> None:
@@ -339,12 +342,12 @@ class _ForkServer:
             self._control.send(fork_server.COMMAND.pack(command, process))
 
     def abandon(self) -> None:
-        """Close the socket to a server that belongs to the parent process, and do not wait for the server to end."""
+        """Close the socket to a fork server that belongs to the parent process. Do not wait until that server ends."""
         self._control.close()
         self._process.returncode = 0
 
     def close(self) -> None:
-        """End the server and every reader."""
+        """End the fork server and every reader."""
         self._control.close()
         try:
             self._process.wait(GRACE_SECONDS)
@@ -359,8 +362,8 @@ def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: f
     Args:
         reader: The reader, which has received a request.
         begun: When the reader began to work, by the monotonic clock.
-        spent_before: Processor seconds that the reader had used before.
-        seconds: Processor seconds that the work may take. The elapsed time may be MAX_STRETCH times as long.
+        spent_before: Processor seconds that the reader had used before this request.
+        seconds: Processor seconds that the work may take. The elapsed time may be up to MAX_STRETCH times as long.
 
     Raises:
         TimeoutError: The reader has exceeded a limit.
@@ -378,7 +381,7 @@ def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: f
 
 def _processor_seconds(process: int) -> float:
     """Return the processor seconds that a process has used, or 0 if it has ended."""
-    # This is the clock id that clock_getcpuclockid(3) computes from a process id on Linux.
+    # On Linux, this is how clock_getcpuclockid(3) computes the id of a process's clock from its process id.
     try:
         return time.clock_gettime((~process << 3) | 2)
     except OSError:
@@ -392,7 +395,7 @@ def _start_anew(pool: ReaderPool | None) -> None:
 
 @functools.cache
 def shared_pool() -> ReaderPool:
-    """Return the pool that all callers in this process share. The pool is closed when the process ends."""
+    """Return the pool that all callers in this process share. The pool is closed when the process exits."""
     pool = ReaderPool()
     atexit.register(pool.close)
     return pool

@@ -1,4 +1,4 @@
-"""Readers of package archives: ar (deb), cpio and rpm. They read forwards only and keep no member in memory."""
+"""Readers of package archives: ar (deb), cpio and rpm. They read forwards only and keep no archived file in memory."""
 
 from __future__ import annotations
 

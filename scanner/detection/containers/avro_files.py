@@ -25,7 +25,7 @@ _CODECS = {
 
 
 class _Cursor:
-    """A read position in the file. Reading past the end of the file raises UnreadableError."""
+    """A read position in the file. A read beyond the end of the file raises UnreadableError."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self.content, self.at = content, at
@@ -37,7 +37,7 @@ class _Cursor:
         return self.content[self.at - size : self.at]
 
     def number(self) -> int:
-        """Read and return the next integer, which Avro stores in the zigzag form in at most ten bytes."""
+        """Read and return the next integer. Avro stores an integer in zigzag encoding, in at most ten bytes."""
         value = shift = 0
         while shift < 70:
             byte = self.take(1)[0]
@@ -49,7 +49,7 @@ class _Cursor:
 
 
 def avro_members(container: Container) -> Iterator[Member]:
-    """Yield the records of each block as one member.
+    """Yield the decompressed records of each block as one member.
 
     Raises:
         UnreadableError: the file is damaged, or its blocks are compressed by an unknown codec.
@@ -80,7 +80,7 @@ def avro_members(container: Container) -> Iterator[Member]:
 
 
 def _codec_of(cursor: _Cursor) -> bytes:
-    """Read the file's metadata and return the name of the compression codec, or an empty name if there is none."""
+    """Read the file's metadata and return the name of the compression codec, or an empty name if no codec is named."""
     codec = b""
     entries = 0
     while (count := cursor.number()) != 0:

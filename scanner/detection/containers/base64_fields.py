@@ -1,4 +1,4 @@
-"""Readers of files that have compressed data in base64 in fields of known names: draw.io diagrams, HTTP recordings."""
+"""Readers of files that contain compressed data, as base64, in certain fields: draw.io diagrams, HTTP recordings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from scanner.detection.containers.decompressors import brotli_codec
 from scanner.detection.containers.members import Container, Member, whole
 
 _HEAD_BYTES = 4096
-# In a picture that draw.io exported, the diagram is the value of an attribute, so its angle brackets are escaped.
+# In a picture that draw.io exported, the diagram is the value of an attribute, so the angle brackets of the diagram are
+# escaped.
 _DIAGRAM = regex.compile(rb"(?:<|&lt;)diagram(?:[ ][^<>]{0,300}?)?(?:>|&gt;)([0-9A-Za-z+/]{20,}+)={0,2}(?:<|&lt;)")
 _FIELD = b'"encoding":'
 _VALUES = (b' "base64"', b'"base64"')
@@ -26,7 +27,7 @@ def has_diagram(content: bytes) -> bool:
 
 
 def has_http_bodies(content: bytes) -> bool:
-    """Return whether a JSON file has a field that gives base64 as the encoding of an HTTP body."""
+    """Return whether a JSON file has a field that says that an HTTP body is encoded in base64."""
     at = content.find(_FIELD)
     while at >= 0:
         at += len(_FIELD)
@@ -37,7 +38,10 @@ def has_http_bodies(content: bytes) -> bool:
 
 
 def diagram_members(container: Container) -> Iterator[Member]:
-    """Yield each diagram of a draw.io file. A diagram is percent-encoded text, compressed by deflate, in base64."""
+    """Yield each diagram of a draw.io file.
+
+    A diagram is percent-encoded, then compressed by deflate, then encoded in base64.
+    """
     for match in _DIAGRAM.finditer(whole(container)):
         stream = Container("diagram", _decoded(match[1]), container.meter)
         container.meter.enter()
@@ -45,9 +49,10 @@ def diagram_members(container: Container) -> Iterator[Member]:
 
 
 def http_body_members(container: Container) -> Iterator[Member]:
-    """Yield the Brotli bodies of an HTTP recording (HAR, nock).
+    """Yield the bodies in an HTTP recording (HAR, nock) that are compressed with Brotli.
 
-    The matcher finds bodies in other compressions, because it searches for the base64 of their first bytes.
+    This reader leaves out the bodies that are compressed in other ways, because the matcher finds these: it searches
+    for the base64 of their first bytes.
     """
     for match in _BODY.finditer(whole(container)):
         decoded = _decoded(match[1])

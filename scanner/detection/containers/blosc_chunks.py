@@ -1,9 +1,9 @@
-"""Reader of Blosc chunks, which Zarr stores in files of their own and PyTables stores inside HDF5 files.
+"""Reader of Blosc chunks. Zarr stores each chunk in a separate file, and PyTables stores chunks inside HDF5 files.
 
 This module also recognizes HDF5's filters by their names.
 
-The format of a chunk: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst. The Python package of Blosc
-starts threads and loads numpy, which readers do not need, so this module has a decoder of its own.
+The format of a chunk: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst. This module has its own
+decoder, because the Python package of Blosc starts threads and loads numpy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MIN_PART_BYTES = 128
 _MAX_PART_OVERHEAD = 1024
 _FILTERS = (b"blosc", b"BLOSC", b"shuffle\0", b"lzf\0", b"szip\0")
 _UNREAD_FILTERS = (b"lzf\0", b"szip\0")
-# HDF5 writes the filter's name in eight bytes, and then the size of an element.
+# HDF5 writes the name of the shuffle filter in eight bytes, and then the size of an element.
 _SHUFFLE = re.compile(rb"shuffle\0(..)\0\0", re.DOTALL)
 _MAX_SIZES = 8
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -58,7 +58,8 @@ def _chunk_size(content: bytes, at: int) -> int:
         return packed if packed == plain + 16 else 0
     blocks = -(-plain // block)
     first = int.from_bytes(content[at + 16 : at + 20], "little")
-    # The threads of the compressor write blocks in any order, so block 0 may be anywhere after the table of offsets.
+    # The compressor's threads write the blocks in any order. So the first block may be anywhere after the table of
+    # offsets.
     return packed if blocks <= _MAX_BLOCKS and 16 + 4 * blocks <= first < packed else 0
 
 
@@ -94,7 +95,7 @@ def _decompressed(container: Container, chunk: bytes) -> Member:
 def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Meter) -> bytes:
     """Decompress one block.
 
-    The compressor stores some blocks in several parts: part N then has the Nth byte of every element.
+    The compressor may store a block in several parts. Part N then contains the Nth byte of every element.
 
     Args:
         at: Offset of the block in the chunk.
@@ -108,8 +109,8 @@ def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Mete
         meter.step(1)
         packed = int.from_bytes(chunk[at : at + 4], "little")
         if packed > part_size + _MAX_PART_OVERHEAD:
-            # A compressed part is hardly larger than its content. In a hostile file, all blocks may refer to one huge
-            # part, which would be copied for each block.
+            # In a valid file, a compressed part is hardly larger than its content. In a hostile file, all blocks may
+            # refer to one huge part, and the code below would copy that part for each block.
             raise UnreadableError("damaged")
         part = chunk[at + 4 : at + 4 + packed]
         at += 4 + packed
@@ -156,7 +157,7 @@ def embedded_blosc_chunks(container: Container) -> Iterator[Member]:
 
 
 def has_filters(content: bytes) -> bool:
-    """Return whether an HDF5 file contains the name of a filter other than gzip: Blosc, shuffle, LZF or szip."""
+    """Return whether a content contains the name of an HDF5 filter other than gzip: Blosc, shuffle, LZF or szip."""
     return any(name in content for name in _FILTERS)
 
 
@@ -166,9 +167,9 @@ def has_unread_filter(content: bytes) -> bool:
 
 
 def shuffled_sizes(content: bytes) -> tuple[int, ...]:
-    """Return the element sizes, in bytes, with which an HDF5 file uses the shuffle filter.
+    """Return the element sizes, in bytes, for which an HDF5 file uses the shuffle filter.
 
-    Sizes of one byte are left out. The sizes are in ascending order and at most eight.
+    The sizes are in ascending order and above one. At most eight sizes are returned.
     """
     if not content.startswith(_HDF5):
         return ()
@@ -177,9 +178,10 @@ def shuffled_sizes(content: bytes) -> tuple[int, ...]:
 
 
 def unshuffled(content: bytes, size: int) -> bytes:
-    """Undo the shuffle filter, which stores the first byte of every element, then the second byte of every element.
+    """Undo the shuffle filter, which groups the bytes of the elements by their position in the element.
 
-    `size` is the number of bytes in an element.
+    The filter stores the first byte of every element, then the second byte of every element, and so on. `size` is the
+    number of bytes in an element.
     """
     count = len(content) // size
     whole_elements = count * size

@@ -13,7 +13,7 @@ _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0xC0), *rang
 _FIRST_BYTES = 64
 _HEAD_BYTES = 2048
 _PROOF_BYTES = 256
-"""Bytes of text that prove a stream whose end is not in the head. None of 40,000 random heads gave so many."""
+"""Bytes of text that prove a stream whose end is not in the head. None of 40,000 random contents gave that many."""
 _MIN_TEXT = 24
 """Bytes of text that prove a stream that ends where the content ends."""
 
@@ -52,8 +52,9 @@ def brotli_members(container: Container) -> Iterator[Member]:
 def chrome_cache_members(container: Container) -> Iterator[Member]:
     """Yield the body of an entry of Chrome's cache.
 
-    An entry has a header, a key, the body, and a record that marks the end of the body. If the body is not Brotli,
-    yield the bytes after each offset at which it may begin.
+    An entry has a header, a key, the body, and a record that marks the end of the body. The size of the header depends
+    on Chrome's version, so the body may begin at one of several offsets. If a Brotli stream begins at none of these
+    offsets, yield the bytes after each offset as one member.
 
     The format: https://chromium.googlesource.com/chromium/src/+/main/net/disk_cache/simple/simple_entry_format.h
     """
@@ -111,8 +112,8 @@ def woff2_members(container: Container) -> Iterator[Member]:
         flags = content[at]
         at += 5 if flags & 63 == 63 else 1
         is_glyphs = flags & 63 in (10, 11)
-        # The entry of a transformed table has a second number. The table's version tells whether it was transformed:
-        # for tables of glyphs, version 3 means "not transformed"; for other tables, version 0 does.
+        # The directory entry of a table has one number, or two if the table was transformed. In tables of glyphs,
+        # version 3 means "not transformed". In other tables, version 0 means "not transformed".
         numbers = 1 + ((flags >> 6 != 3) if is_glyphs else (flags >> 6 != 0))
         for _ in range(numbers):
             while at < len(content) and content[at] & 0x80:

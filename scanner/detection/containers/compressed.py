@@ -9,7 +9,8 @@ from scanner.detection.containers import decompressors
 from scanner.detection.containers.decompressors import BrokenStreamError, Codec, Decompressor
 from scanner.detection.containers.members import Container, Member, Readable, UnreadableError, readable
 
-# The first read is small, so that an archive of many tiny files does not copy a whole chunk for each of them.
+# The first read of a stream is small. Otherwise, if an archive contains many tiny files, a whole chunk would be copied
+# for each of them.
 _FIRST_CHUNK = 4 << 10
 _CHUNK = 64 << 10
 _STEP = 256 << 10
@@ -46,7 +47,7 @@ class Inflated:
 
     @property
     def unused(self) -> int:
-        """The number of bytes that were taken from the source but are not part of the stream."""
+        """The number of bytes that were read from the source but do not belong to the stream."""
         return len(self._pending)
 
     def read(self, size: int, /) -> bytes:
@@ -56,7 +57,8 @@ class Inflated:
             if not self._ready:
                 if self._ended:
                     break
-                # Decompress a large piece even if the caller wants few bytes: each call copies the remaining input.
+                # Decompress a large piece even if the caller wants few bytes, because each call copies the remaining
+                # input.
                 piece = self._more()
                 self._ready = memoryview(piece)
                 self._meter.take(len(piece))
@@ -105,7 +107,12 @@ class Inflated:
         return decompressors.output_of_replay(self._codec, self._stream_input + data, self._stream_output)
 
     def _broken(self, data: bytes, output: bytes) -> bytes:
-        """End the current stream after an error, and return `output`, the last bytes of that stream."""
+        """End the current stream after an error.
+
+        Args:
+            data: The input of the step that failed.
+            output: The last bytes of the stream, which are returned.
+        """
         self._stream_output += len(output)
         self._count_damage()
         self._current = None
@@ -118,13 +125,13 @@ class Inflated:
         return output
 
     def _count_damage(self) -> None:
-        # A magic number in the middle of foreign bytes may be a coincidence. A supposed stream there counts as damaged
-        # only if it produced output.
+        # Among foreign bytes, a magic number may occur by chance. So count a stream there as damaged only if it has
+        # produced output.
         if self._certain or self._stream_output:
             self._meter.note("damaged")
 
     def _find_stream(self) -> None:
-        """Skip all bytes before the next magic number, and begin a stream there."""
+        """Skip all bytes before the next magic number, and begin a stream at that magic number."""
         magic = self._codec.magic
         data = self._pending
         while True:
@@ -200,7 +207,10 @@ def zstd_members(container: Container) -> Iterator[Member]:
 
 
 def magicless_zstd_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a Zstandard frame without its magic number, with the same limit."""
+    """Yield the content of a Zstandard frame without its magic number.
+
+    A frame that needs a window above 64 MB is counted as unsupported.
+    """
     yield _member(container, decompressors.magicless_zstd_codec())
 
 

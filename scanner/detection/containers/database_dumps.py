@@ -1,7 +1,7 @@
 """Readers of the compressed values in dumps of databases: Redis (`dump.rdb`) and PostgreSQL (`pg_dump -Fc`).
 
-Both formats store short values uncompressed, so a search of the dump's own bytes finds these. The readers therefore
-look for compressed values only and do not parse the types of rows.
+Both formats store short values uncompressed, and a search of the dump's own bytes finds tokens in these values. So the
+readers look for compressed values only, and do not parse the types of rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LZF = b"\xc3"
 # Redis compresses only strings of more than 20 bytes, and only if that saves at least 4 bytes.
 _MIN_LZF_BYTES = 20
 _MAX_LZF_RATIO = 264
-# Testing whether a string begins at an offset costs as much as decoding this many LZF codes.
+# Testing whether a compressed string begins at an offset costs as much as decoding this many LZF codes.
 _STEPS_PER_START = 16
 # The first chunk of a table: the sign byte of the length, four bytes of the length, and the start of a stream in zlib,
 # Zstandard or LZ4.
@@ -27,8 +27,8 @@ def redis_members(container: Container) -> Iterator[Member]:
     """Yield the decompressed LZF strings of a Redis dump.
 
     An LZF string begins with the byte 0xC3, its compressed length and its plain length:
-    https://rdb.fnordig.de/file_format.html. Bytes that do not decode to exactly the plain length are no LZF string and
-    are skipped.
+    https://rdb.fnordig.de/file_format.html. Bytes after 0xC3 that do not decode to exactly the plain length are
+    skipped, because they are not an LZF string.
     """
     content = whole(container)
     at = content.find(_LZF)
@@ -49,7 +49,10 @@ def redis_members(container: Container) -> Iterator[Member]:
 
 
 def _length(content: bytes, at: int) -> tuple[int, int]:
-    """Read a length in Redis encoding at an offset. Return the length, 0 if there is none, and the offset after it."""
+    """Return two numbers: the length that is encoded at an offset of a Redis dump, and the offset after it.
+
+    The length is 0 if no length is encoded there.
+    """
     first = content[at : at + 1]
     if not first or first[0] >= 0xC0:
         return 0, at + 1
@@ -63,7 +66,7 @@ def _length(content: bytes, at: int) -> tuple[int, int]:
 
 
 def postgresql_members(container: Container) -> Iterator[Member]:
-    """Yield the compressed data of each table, joined from its chunks."""
+    """Yield the compressed data of each table as one member, joined from its chunks."""
     content = whole(container)
     match = _FIRST_CHUNK.search(content)
     while match:
@@ -75,7 +78,7 @@ def postgresql_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the data of the chunks from an offset up to the chunk of length zero, and the offset after them."""
+    """Return the data of the chunks from offset `at` to the chunk of length zero, and the offset after these chunks."""
     chunks: list[bytes] = []
     while at + 5 <= len(content) and content[at] == 0:
         size = int.from_bytes(content[at + 1 : at + 5], "little")

@@ -1,4 +1,4 @@
-"""Decompressors with one interface, each bounded in memory and in the output of one step. They read no files."""
+"""Decompressors with one interface. Their memory, and the output of one step, are limited. They read no files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ MAX_DICTIONARY_BYTES = 64 << 20
 
 _MAX_LZMA_MEMORY = MAX_DICTIONARY_BYTES + (4 << 20)
 _MAX_RESCUED_BYTES = 4 << 20
-# Four input bytes of Zstandard can expand to 128 kB, and three of Deflate64 to 64 kB. Neither library can stop before
-# it has decompressed its whole input. Input steps of 64 bytes limit the output of one step to two megabytes.
+# Four input bytes of Zstandard can expand to 128 kB, and three of Deflate64 to 64 kB. The libraries return only after
+# they have decompressed the whole input of a call. Input of 64 bytes per call limits the output of a call to two
+# megabytes.
 _UNBOUNDED_STEP = 64
 
 
 class Decompressor(Protocol):
-    """The interface of `bz2.BZ2Decompressor` and `lzma.LZMADecompressor`."""
+    """The interface of every decompressor in this module.
+
+    The library classes `bz2.BZ2Decompressor` and `lzma.LZMADecompressor` have the same interface.
+    """
 
     @property
     def eof(self) -> bool: ...
@@ -34,10 +38,11 @@ class Codec(NamedTuple):
     """The rules by which one kind of stream is decompressed.
 
     Attributes:
+        name: The name of the compression.
         make: Returns a decompressor for one stream.
         magic: The first bytes of each stream; empty if a file holds only one stream.
         errors: The exceptions that `make` and the decompressor raise for bad input.
-        closed: The stream marks its own end. If the input ends before that mark, the stream is truncated.
+        closed: Whether a stream marks its own end. If so, a stream without that mark is truncated.
     """
 
     name: str
@@ -48,7 +53,10 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """A decompressor of zlib's formats. Before each step it copies its state, to recover the output before an error."""
+    """A decompressor of zlib's formats.
+
+    Before each step, it copies its state. The copy is used to recover the output before an error.
+    """
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -89,7 +97,7 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
             pieces.append(piece)
             if not piece:
                 break
-    # zlib discards the last byte of output if it reads a wrong checksum in the same step. Pass one byte of input at a
+    # If zlib reads a wrong checksum, it discards the last byte of output of the same step. Pass one byte of input at a
     # time, so that zlib returns the last byte before it reads the checksum.
     try:
         pieces.extend(inner.decompress(data[at : at + 1]) for at in range(len(data)))
@@ -99,7 +107,7 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
 
 
 class BrokenStreamError(Exception):
-    """A stream is damaged. `output` is what the failed decompression step produced before the error."""
+    """A stream is damaged. `output` is what the decompressor produced in the failed step before the error."""
 
     def __init__(self, output: bytes) -> None:
         super().__init__("broken stream")
@@ -109,7 +117,7 @@ class BrokenStreamError(Exception):
 class _Stepped:
     """The base of decompressors whose library cannot limit its output.
 
-    They pass the input to the library in small pieces, and stop when the output reaches the limit.
+    They pass the input to the library in small pieces, and stop when the output reaches the caller's limit.
     """
 
     def __init__(self) -> None:
@@ -192,7 +200,7 @@ class _Deflate64(_Stepped):
 
 
 class _Brotli:
-    """A decompressor of one Brotli stream. The library limits its output by itself."""
+    """A decompressor of one Brotli stream. The library can limit its own output."""
 
     def __init__(self) -> None:
         import brotli
@@ -210,7 +218,7 @@ class _Brotli:
 
     @property
     def needs_input(self) -> bool:
-        # The library may hold back output although it accepts more input, so take all output first.
+        # The library may still hold output when it accepts more input, so take all output first.
         return self._is_drained and bool(self._inner.can_accept_more_data())
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
@@ -335,8 +343,8 @@ def raw_lzma(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Code
     """Return the codec of LZMA without a header, which 7z, zip and lzip files use.
 
     Args:
-        properties: one byte for LZMA's parameters lc, lp and pb, then four bytes for the size of the dictionary.
-        before: filters of liblzma that were applied before the compression and are undone after LZMA.
+        properties: One byte for LZMA's parameters lc, lp and pb, then four bytes for the size of the dictionary.
+        before: Filters of liblzma that the archiver applied before LZMA. They are undone after LZMA.
 
     Raises:
         UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
@@ -359,8 +367,8 @@ def raw_lzma2(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Cod
     """Return the codec of LZMA2 without a header, which 7z files use.
 
     Args:
-        properties: one byte for the size of the dictionary.
-        before: filters of liblzma that were applied before the compression and are undone after LZMA2.
+        properties: One byte for the size of the dictionary.
+        before: Filters of liblzma that the archiver applied before LZMA2. They are undone after LZMA2.
 
     Raises:
         UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
@@ -387,9 +395,9 @@ def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
     byte to a new decompressor.
 
     Args:
-        codec: the codec of the stream.
-        data: the input from the beginning of the stream.
-        delivered: the number of output bytes that the caller already has.
+        codec: The codec of the stream.
+        data: The input from the beginning of the stream.
+        delivered: The number of output bytes that the caller already has.
     """
     decompressor = codec.make()
     pieces: list[bytes] = []

@@ -1,7 +1,8 @@
-"""Carver of compressed streams and zip archives from files of unknown format.
+"""Finder of compressed streams and archives inside files of unknown format.
 
-Programs, caches, game archives, scientific data and version control systems store compressed parts in formats of their
-own. A magic number of a few bytes also occurs by chance. Therefore a stream is accepted only if its beginning is valid.
+Programs, caches, game archives, scientific data and version control systems store compressed parts in their own
+formats. The magic number of a compressed stream has only a few bytes, so it also occurs by chance. A stream is
+therefore accepted only if its beginning is valid.
 """
 
 from __future__ import annotations
@@ -73,16 +74,16 @@ def holds_streams(content: bytes) -> bool:
 
 
 def is_binary(content: bytes) -> bool:
-    """Return whether control characters show that the content is not text."""
+    """Return whether the content has control characters that show that it is not text."""
     head = content[:HEAD_BYTES]
-    # An installer is a long script with an archive after it, so test the end of a script as well.
+    # Test the end of a script as well, because an installer may be a long script with an archive after it.
     return bool(head.translate(None, _TEXT)) or (
         head[:2] in SCRIPT_STARTS and bool(content[-HEAD_BYTES:].translate(None, _TEXT))
     )
 
 
 def embedded_members(container: Container) -> Iterator[Member]:
-    """Yield each compressed stream in a binary content, named by its offset.
+    """Yield each compressed stream in a binary content. The offset of the stream is the name of the member.
 
     If the content has a zip or 7z archive, yield the members of the first archive and end.
 
@@ -130,7 +131,14 @@ def embedded_members(container: Container) -> Iterator[Member]:
 
 
 def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
-    """Yield an HDF5 stream as it is, then once for each element size, with the shuffle filter for that size undone."""
+    """Yield a stream of an HDF5 file as it is, and then once for each size, with the shuffle filter undone.
+
+    Args:
+        member: The stream.
+        sizes: The sizes, in bytes, of the elements that the file shuffles. The file does not say which streams it
+            shuffles.
+        meter: The meter to charge.
+    """
     if not sizes:
         yield member
         return
@@ -165,7 +173,7 @@ def _inflated(content: bytes, start: int, magic: bytes, container: Container, ta
     elif magic:
         codec = decompressors.xz_codec() if magic[0] == 0xFD else decompressors.zstd_codec()
     else:
-        # Text in an alphabet of links may end inside a run of base64, so an early end is no damage.
+        # The stream may be decoded base64 that was cut off, for example in a link. So a missing end is not damage.
         codec = decompressors.deflate_codec()._replace(closed=False)
     source = Container(container.name, tail or _Tail(content, start), container.meter)
     return Inflated(source, codec, single=True)
@@ -176,7 +184,7 @@ def _proven(content: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
     view = memoryview(content)
     guesses = 0
     for base in range(begin, len(content), 1 << 20):
-        # Search each MiB together with the first five bytes of the next, because a magic number has up to six bytes.
+        # A magic number has up to six bytes. So search each MiB together with the first five bytes of the next one.
         for index, start, _ in _automaton().find_matches_as_indexes(view[base : base + (1 << 20) + 5]):
             guesses += 1
             if guesses > _MAX_GUESSES:
@@ -196,7 +204,8 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
     if magic == b"BZh":
         return head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"
     if magic == _LZ4:
-        # A version, and a size of blocks. All other bits of the two bytes are unassigned.
+        # The two bytes after the magic number are the version and the maximum block size. Their unassigned bits must be
+        # zero.
         return len(head) > 6 and head[4] & 0xC2 == 0x40 and head[5] in (0x40, 0x50, 0x60, 0x70)
     if magic == _SNAPPY:
         return True
@@ -204,14 +213,15 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
         return zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
     if magic[0] == 0x28:
         return _begins_zstd(content, at)
-    # Test 64 bytes before copying more: most magic numbers that occur by chance are refuted there.
+    # Test the first 64 bytes before copying more, because most false magic numbers already fail this test.
     return _inflates(head) is not False and bool(_inflates(content[at : at + 2 * _PROOF_BYTES]))
 
 
 def _begins_zstd(content: bytes, at: int) -> bool:
-    """Return whether a frame without a dictionary begins, whose first block can be decompressed (RFC 8878).
+    """Return whether a Zstandard frame begins at `at` (RFC 8878), judged by its header and its first block.
 
-    Programs that read Zstandard compare with the magic number, so that machine code follows it.
+    Frames that need a dictionary are not accepted. The magic number alone proves nothing: a program that reads
+    Zstandard contains it as a constant.
     """
     head = content[at : at + 32]
     if len(head) < 12 or head[4] & 0x0B:
@@ -229,7 +239,8 @@ def _begins_zstd(content: bytes, at: int) -> bool:
         while not piece and (data or not decompressor.needs_input):
             piece, data = decompressor.decompress(data, _PROOF_BYTES), b""
     except codec.errors as error:
-        # A frame with a large window is a frame, although it cannot be read.
+        # The decompressor refuses a window that needs too much memory. Accept the frame, so that it is counted as
+        # unsupported.
         return "memory" in str(error) and end <= len(content)
     return True
 
@@ -245,17 +256,17 @@ def _inflates(head: bytes) -> bool | None:
 
 
 def _begins_with_text(content: bytes, at: int) -> bool:
-    """Return whether a zlib stream begins with text.
+    """Return whether a zlib stream decompresses to text at its beginning.
 
-    Tables of numbers in fonts and models inflate to thousands of bytes by chance, and in pictures other data interrupts
-    a stream. Neither is damage, and neither inflates to text.
+    If the stream does not, an error in the stream is no sign of damage. Tables of numbers in fonts and models may
+    decompress to thousands of bytes by chance. In pictures, other data may interrupt a stream.
     """
     head = zlib.decompressobj().decompress(content[at : at + 2 * _PROOF_BYTES], _FIRST_TEXT_BYTES)
     return not head.translate(None, _TEXT)
 
 
 def _is_raw_deflate(content: bytes) -> bool:
-    """Return whether the whole content is one deflate stream, without a header, that contains text."""
+    """Return whether the content, judged by its first 4 kB, is one deflate stream of text without a header."""
     if len(content) < 16 or content[0] & 6 not in (2, 4):
         return False
     inflater = zlib.decompressobj(-15)
@@ -273,9 +284,9 @@ def _begins_rar(head: bytes) -> bool:
     Programs that read RAR files contain the magic number, so it alone proves nothing.
     """
     if head[6:7] == b"\0":
-        # In version 4, the low half of the checksum precedes the eleven bytes that it covers.
+        # In version 4, the header begins with the lower half of its checksum, which covers the next eleven bytes.
         return head[9:10] == b"\x73" and zlib.crc32(head[9:20]) & 0xFFFF == int.from_bytes(head[7:9], "little")
-    # In version 5, the checksum precedes the header. The header's first byte is the size of the rest of the header.
+    # In version 5, a checksum precedes the header. The first byte of the header is the number of its other bytes.
     size = head[12] if len(head) > 12 else 0
     return (
         head[6:8] == b"\x01\0"

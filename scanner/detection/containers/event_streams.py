@@ -1,4 +1,7 @@
-"""Reader of saved event streams (`text/event-stream`). Chat models send their text in events of a few letters each."""
+"""Reader of saved event streams (`text/event-stream`), in which chat models send a text as many events.
+
+An event contains only a few letters of the text, so a token is divided among several events.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _MAX_EVENT_BYTES = 1 << 20
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:
-    """Yield one member for each JSON field: the strings that the field has in all events, joined.
+    """Yield one member for each JSON field that occurs in several events: the joined strings of that field.
 
     Raises:
         LimitReachedError: the document has used up a limit.

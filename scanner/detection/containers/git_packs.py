@@ -1,6 +1,7 @@
 """Reader of git packs and bundles that were found as files. It needs no repository, network or cache.
 
-The module `packs` reads the pack. This module charges the document's meter and yields the objects as members.
+The module `packs` reads the pack. This module charges the work to the document's meter and yields the objects as
+members.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _DAMAGE = ("pack_damaged", "pack_truncated")
 
 
 class _DocumentBudget(WorkBudget):
-    """The budget for the work on a pack. It also charges that work to the meter of the document.
+    """The budget for the work on a pack that was found in a document. It also charges the work to the document's meter.
 
-    Finding the entries of the pack may use half of the document's remaining budget. The other half is for inflating
-    each object again, when its content is built.
+    The first pass over the pack finds its entries and may use half of the document's remaining budget. The other half
+    is for the second pass, which builds the content of each object and may have to inflate it again.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -48,7 +49,10 @@ class _DocumentBudget(WorkBudget):
 
 
 def bundle_members(container: Container) -> Iterator[Member]:
-    """Yield the pack in a git bundle. The list of refs before the pack is scanned as part of the bundle's own bytes."""
+    """Yield the pack in a git bundle.
+
+    The list of refs before the pack is not a member, because it is searched as part of the bundle's own bytes.
+    """
     content = whole(container)
     begin = content.find(b"\n\nPACK")
     if begin < 0:

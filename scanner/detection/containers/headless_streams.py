@@ -1,4 +1,7 @@
-"""Recognition of files that are one compressed stream without a magic number: rare `.lzma`, Zstandard without magic."""
+"""Recognition of files that are one compressed stream without a magic number.
+
+The streams are unusual `.lzma` files, and Zstandard frames without their magic number.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ from scanner.detection.containers.decompressors import Codec, lzma_codec, magicl
 
 _HEAD_BYTES = 4096
 _MIN_TEXT = 64
-"""Bytes of text that prove a stream. Fewer prove it if the stream ends with them."""
+"""Bytes of text that prove a stream. Fewer bytes are enough if the stream ends after them."""
 _MIN_WHOLE_TEXT = 24
 _MAX_BLOCK = 128 << 10
 _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
 
 
 def is_rare_lzma(content: bytes) -> bool:
-    """Return whether the content is a `.lzma` file of text with unusual properties or an unusual dictionary.
+    """Return whether the content is a `.lzma` file of text with unusual properties or an unusual dictionary size.
 
     The header has 13 bytes: properties, the size of the dictionary, the size of the content. The first byte of the
     stream is zero: https://github.com/tukaani-project/xz/blob/master/doc/lzma-file-format.txt
@@ -35,7 +38,7 @@ def is_magicless_zstd(content: bytes) -> bool:
     end = at + 3 + size
     if id_size or not is_compressed or not size <= _MAX_BLOCK or end > len(content):
         return False
-    # The library returns no output before the end of the block.
+    # Pass the whole first block, because the library returns no output before the end of the block.
     return _holds_text(content[:end], magicless_zstd_codec())
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from scanner.detection.containers.members import UnreadableError
 from scanner.detection.limits import Meter
 
-# The meter is charged once for this many bytes or steps, because charging each of them would be slow.
+# Charge the meter once for this many bytes or steps, because charging each of them would be slow.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
-# The largest distance that fits into 13 bits. After this value, two more bytes follow, which are added to the distance.
+# The largest distance that fits into 13 bits. A block that needs a larger distance writes this value, and then two
+# bytes with the rest of the distance.
 _BLOSCLZ_NEAR = 8191
 
 
 class _Output:
-    """The decoded bytes of one block, up to a limit."""
+    """The decoded bytes of one block. This class limits their number and charges the meter for them."""
 
     def __init__(self, meter: Meter, before: bytes = b"") -> None:
         self.content = bytearray(before)
@@ -34,9 +35,9 @@ class _Output:
         self._pay(len(piece))
 
     def copy(self, distance: int, length: int) -> None:
-        """Append a copy of the `length` bytes that begin `distance` bytes before the end of the output.
+        """Append `length` bytes: a copy of the bytes that begin `distance` bytes before the end of the output.
 
-        If `length` is above `distance`, the copied bytes include bytes that this call appends.
+        If `length` is larger than `distance`, the copy repeats these bytes.
         """
         start = len(self.content) - distance
         if distance <= 0 or start < 0:
@@ -59,7 +60,7 @@ class _Output:
             self.settle()
 
     def settle(self) -> None:
-        """Charge the output since the last charge to the meter. Each append and each copy is two decoding steps."""
+        """Charge the meter for the output since the last charge. Each append and each copy costs two decoding steps."""
         self._meter.take(self._unpaid)
         self._meter.step(2 * self._steps)
         self._unpaid = self._steps = 0
@@ -112,7 +113,11 @@ def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
 def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
     """Return the content of the LZF block `block[at:end]`. Redis stores long strings in such blocks.
 
-    The format is that of liblzf's `lzf_d.c`. The errors are those of `lz4_block`.
+    The format is that of liblzf's `lzf_d.c`.
+
+    Raises:
+        UnreadableError: the block is damaged or its content is larger than a member may be.
+        LimitReachedError: the document has used up a limit.
     """
     with _Output(meter) as output:
         while at < end:
@@ -134,10 +139,14 @@ def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
 
 
 def lzo_block(block: bytes, meter: Meter) -> bytes:
-    """Return the content of an LZO1X block; same errors as `lz4_block`.
+    """Return the content of an LZO1X block.
 
-    The format: https://docs.kernel.org/staging/lzo.html. The meaning of a code below 16 depends on how many literals
-    the code before it had; four stands for four or more.
+    The format: https://docs.kernel.org/staging/lzo.html. The meaning of a code below 16 depends on the number of
+    literals after the previous code. The variable `literals` has this number; 4 means four or more.
+
+    Raises:
+        UnreadableError: the block is damaged or its content is larger than a member may be.
+        LimitReachedError: the document has used up a limit.
     """
     with _Output(meter) as output:
         at, literals = 0, 0
@@ -175,7 +184,15 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
 
 
 def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int]:
-    """Return a length and the offset after it. A length of zero means that more bytes follow: zeros count 255."""
+    """Return a length and the offset after it.
+
+    Args:
+        block: The block.
+        at: The offset after the code.
+        length: The length that the code contains. If it is zero, the length is `most`, plus 255 for each zero byte from
+            `at` on, plus the byte after these.
+        most: The largest length that a code can contain.
+    """
     if length:
         return length, at
     begun = at
@@ -185,7 +202,15 @@ def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int
 
 
 def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
-    """Return the length without two, the distance, and the bits of the next literals of a code of two bytes."""
+    """Return three values of a code of two bytes: the length minus two, the distance, and a number.
+
+    The last two bits of that number are the number of literals that follow.
+
+    Args:
+        code: The first byte.
+        following: The second byte.
+        literals: The number of literals after the previous code; 4 means four or more.
+    """
     if code >= 64:
         return (code >> 5) - 1, (following << 3) + ((code >> 2) & 7) + 1, code
     if literals == 4:
@@ -194,13 +219,17 @@ def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
 
 
 def snappy_block(block: bytes, meter: Meter) -> bytes:
-    """Return the content of a Snappy block. The errors are those of `lz4_block`.
+    """Return the content of a Snappy block.
 
     The format: https://github.com/google/snappy/blob/main/format_description.txt
+
+    Raises:
+        UnreadableError: the block is damaged or its content is larger than a member may be.
+        LimitReachedError: the document has used up a limit.
     """
     with _Output(meter) as output:
         at = 0
-        # The block begins with the content's length, as a variable-length integer.
+        # Skip the content's length, a variable-length integer at the beginning of the block.
         while at < len(block) and block[at] & 128:
             at += 1
         at += 1
@@ -230,9 +259,13 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
 
 
 def blosclz_block(block: bytes, meter: Meter) -> bytes:
-    """Return the content of a BloscLZ block. The errors are those of `lz4_block`.
+    """Return the content of a BloscLZ block.
 
-    The format is that of c-blosc's `blosclz.c`: codes like those of FastLZ, with distances of two sizes.
+    The format is that of c-blosc's `blosclz.c`. Its codes are like those of FastLZ, but a distance may have two sizes.
+
+    Raises:
+        UnreadableError: the block is damaged or its content is larger than a member may be.
+        LimitReachedError: the document has used up a limit.
     """
     with _Output(meter) as output:
         at, first = 0, 31

@@ -1,4 +1,4 @@
-"""Readers of files in LZ4, LZO, Snappy and `compress` (`.Z`) form, block by block."""
+"""Readers of files in the formats LZ4, LZO (`lzop`), Snappy and `.Z` (`compress`). They read block by block."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _LZO_EXTRA_FIELD, _LZO_FILTER, _LZO_NEWER = 0x40, 0x800, 0x940
 _MAX_SNAPPY_CHUNK = 65_536 + 4096
 _MOZILLA_HEADER = 12
 _LZW_CLEAR = 256
-# Limits the bytes of all strings in the LZW table. Text needs far fewer. In input that repeats one byte, each string is
-# one byte longer than the string before it, so the table would grow to gigabytes.
+# Limits the bytes of all strings in the LZW table. Text needs far fewer. If the input repeats one byte, each string is
+# one byte longer than the string before it, and without this limit the table would grow to gigabytes.
 _MAX_LZW_TABLE_BYTES = 32 << 20
 
 
 class _Pieces:
-    """A stream of the pieces that a generator yields. If the generator finds damage, count it and end the stream."""
+    """A stream that joins the pieces of a generator. If the generator finds damage, the stream counts it and ends."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -65,7 +65,7 @@ def lz4_members(container: Container) -> Iterator[Member]:
 
 
 def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the blocks of each frame: https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md."""
+    """Yield the decompressed blocks of each frame: https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md."""
     while magic := read_up_to(stream, 4):
         kind = int.from_bytes(magic, "little")
         meter.enter()
@@ -73,7 +73,7 @@ def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
             _skip(stream, int.from_bytes(read_up_to(stream, 4), "little"))
             continue
         if magic != _LZ4_MAGIC:
-            # Only padding or foreign bytes follow the last frame.
+            # The last frame has ended. Only padding or foreign bytes follow.
             return
         flags = read_up_to(stream, 2)
         if len(flags) < 2 or flags[0] >> 6 != 1:
@@ -115,13 +115,16 @@ def lzop_members(container: Container) -> Iterator[Member]:
 
 
 def _lzop_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the blocks after the header, as `lzop.c` of https://www.lzop.org writes them."""
+    """Yield the decompressed blocks of a file that `lzop` wrote.
+
+    The format is that of `lzop.c` in the source of https://www.lzop.org.
+    """
     read_up_to(stream, 9)
     is_newer = _number(stream, 2) >= _LZO_NEWER
-    # The versions of the library and of the program that is needed, the method, and the level.
+    # Skip the version of the library, the version of `lzop` that can read the file, the method and the level.
     read_up_to(stream, 6 if is_newer else 3)
     flags = _number(stream, 4)
-    # A filter, the mode, and the time.
+    # Skip the filter, the mode and the time.
     read_up_to(stream, (4 if flags & _LZO_FILTER else 0) + (12 if is_newer else 8))
     read_up_to(stream, _number(stream, 1) + _LZO_HEADER_CHECKSUM)
     if flags & _LZO_EXTRA_FIELD:
@@ -142,7 +145,11 @@ def _lzop_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _number(stream: Readable, size: int) -> int:
-    """Return the next number of so many bytes. Raises UnreadableError if the file ends before."""
+    """Read and return a big-endian integer of `size` bytes.
+
+    Raises:
+        UnreadableError: the file ends inside the integer.
+    """
     field = read_up_to(stream, size)
     if len(field) < size:
         raise UnreadableError("damaged")
@@ -166,7 +173,7 @@ def snappy_members(container: Container) -> Iterator[Member]:
 
 
 def _snappy_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the chunks: https://github.com/google/snappy/blob/main/framing_format.txt."""
+    """Yield the decompressed chunks: https://github.com/google/snappy/blob/main/framing_format.txt."""
     while head := read_up_to(stream, 4):
         kind, size = head[0], int.from_bytes(head[1:], "little")
         if len(head) < 4:
@@ -202,7 +209,7 @@ def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
     width, held, previous = 9, 0, b""
     pieces: list[bytes] = []
     size = 0
-    # A group of eight codes has `width` bytes. When the width changes, the rest of the group is padding.
+    # Eight codes of `width` bits have `width` bytes. When the width changes, the rest of the group is padding.
     while group := read_up_to(stream, width):
         bits = int.from_bytes(group, "little")
         meter.step(8)

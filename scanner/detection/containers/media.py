@@ -1,7 +1,4 @@
-"""Recognition of media and compressed content in decoded runs of base64 or hex.
-
-The engine opens containers. In media, it accepts only plain tokens.
-"""
+"""Recognition of media (pictures, fonts, sounds, films) and of compressed content among decoded base64 and hex."""
 
 from __future__ import annotations
 
@@ -16,7 +13,10 @@ _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 
 
 def is_media(content: bytes) -> bool:
-    """Return whether the content is a picture, a font, a sound or a film, in which only plain tokens are accepted."""
+    """Return whether the content is a picture, a font, a sound or a film.
+
+    The engine accepts only plain tokens in media, because needles of other encodings occur there by chance.
+    """
     if content.startswith(_MEDIA):
         return not content.startswith(b"BM") or content[6:10] == bytes(4)
     return (content[:4] == b"RIFF" and content[8:12] in (b"WEBP", b"WAVE", b"AVI ")) or content[4:8] == b"ftyp"
@@ -25,7 +25,7 @@ def is_media(content: bytes) -> bool:
 def needs_opening(content: bytes) -> bool:
     """Return whether the content is a container, a compressed stream, or media such as a picture.
 
-    To find out, at most the beginning of a stream is decompressed.
+    The test decompresses at most the beginning of a stream.
     """
     if content.startswith(_ZLIB) or content.startswith(b"H4sI") or is_media(content):
         return True

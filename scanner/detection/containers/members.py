@@ -20,12 +20,13 @@ Source = bytes | Readable
 
 
 class Member(NamedTuple):
-    """One part of a container. `source` may be read only until the next member is requested.
+    """One part of a container, such as a file in an archive.
 
     Attributes:
-        encoding: The name of the encoding that was undone, if the part is not a file but, for example, a compressed
-            stream.
-        text_of_markup: Whether the part is XML, whose text is scanned a second time without its tags.
+        source: The bytes, or a stream of them. A stream may be read only until the next member is requested.
+        encoding: The name of the compression or encoding that the reader has undone. It is empty if the part is a file
+            of an archive.
+        text_of_markup: Whether the part may be XML, whose text is scanned a second time without its tags.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Member(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A container's bytes, its name, and the meter that its reader charges."""
+    """A container's name, its bytes, and the meter that its reader charges."""
 
     name: str
     source: Source
@@ -46,7 +47,7 @@ Reader = Callable[[Container], Iterator[Member]]
 
 
 class UnreadableError(Exception):
-    """The rest of a container cannot be read. `reason` is counted in `ScanResult.unread`."""
+    """The rest of a container cannot be read. `reason` is the key under which `ScanResult.unread` counts it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -54,7 +55,7 @@ class UnreadableError(Exception):
 
 
 class Chained:
-    """A stream of bytes that were read already, followed by the rest of their source."""
+    """A stream that returns bytes that were read already, and then the rest of the stream from which they were read."""
 
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head = io.BytesIO(head)
@@ -66,7 +67,7 @@ class Chained:
 
 
 class Bounded:
-    """A stream of the next `size` bytes of another stream. `left` is the number of bytes that were not read yet."""
+    """A stream of the next `size` bytes of another stream. `left` is the number of bytes that are still to be read."""
 
     def __init__(self, stream: Readable, size: int) -> None:
         self._stream = stream
@@ -78,7 +79,7 @@ class Bounded:
         return piece
 
     def skip(self) -> None:
-        """Skip the remaining bytes, or as many of them as the stream has."""
+        """Skip the remaining bytes, or fewer if the stream ends before."""
         while self.left and self.read(1 << 20):
             continue
 

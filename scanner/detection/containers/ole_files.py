@@ -1,4 +1,4 @@
-"""Reader of OLE compound files ([MS-CFB]): old Office documents, Outlook messages, installers."""
+"""Reader of OLE compound files ([MS-CFB]): Office documents from before 2007, Outlook messages, installers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STREAM, _ROOT = 2, 5
 
 
 class _Header(NamedTuple):
-    """The fields of the header ([MS-CFB] 2.2) that this module uses.
+    """The fields of the file's header ([MS-CFB] 2.2) that this module uses.
 
     `sector_bytes`, `mini_sector_bytes` and `mini_cutoff` are sizes in bytes. The other fields are sector numbers.
     """
@@ -41,7 +41,9 @@ class _Entry(NamedTuple):
 
 
 def ole_members(container: Container) -> Iterator[Member]:
-    """Yield each stream. If a stream's chain of sectors is broken, yield the part before the break and count damage.
+    """Yield each stream of the file.
+
+    If the chain of a stream's sectors is broken, yield the part of the stream before the break and count damage.
 
     Raises:
         UnreadableError: the header is damaged.
@@ -61,7 +63,7 @@ def ole_members(container: Container) -> Iterator[Member]:
 
 
 class _CompoundFile:
-    """One file, read along its chains of sectors.
+    """A compound file. Its streams are chains of sectors.
 
     A chain is followed only as far as the size of its stream requires.
     """
@@ -74,7 +76,7 @@ class _CompoundFile:
         self._mini = b""
 
     def entries(self) -> list[_Entry]:
-        """Return the directory's entries. Also load the root's stream, which contains all small streams."""
+        """Return the directory's entries. Also load the root's stream, which contains the data of all small streams."""
         directory = self._sectors(self._chain(self._header.first_directory, self._fat, len(self._content)))
         entries = []
         for at in range(0, len(directory) - _ENTRY_BYTES + 1, _ENTRY_BYTES):
@@ -89,7 +91,7 @@ class _CompoundFile:
         return entries
 
     def stream(self, entry: _Entry) -> bytes:
-        """Return the bytes of a stream: fewer than `entry.size` if the chain of its sectors is broken."""
+        """Return the bytes of a stream. They are fewer than `entry.size` if the stream's chain of sectors is broken."""
         if entry.size >= self._header.mini_cutoff:
             return self._sectors(self._chain(entry.start, self._fat, entry.size))[: entry.size]
         size = self._header.mini_sector_bytes
@@ -115,7 +117,10 @@ class _CompoundFile:
         return [number for number in found if number < _END_OF_CHAIN]
 
     def _chain(self, start: int, table: array[int], size: int) -> list[int]:
-        """Return the sector numbers of the chain that begins at `start`, at most as many as `size` bytes can need."""
+        """Return the sector numbers of the chain that begins at `start`.
+
+        Return at most as many numbers as a stream of `size` bytes can need, because a chain may be a cycle.
+        """
         smallest = self._header.mini_sector_bytes
         most = min(len(table), size // smallest + 1)
         chain: list[int] = []

@@ -1,4 +1,4 @@
-"""Reader of PDF files: their streams, and the text that their pages show. Files that need a password are not read."""
+"""Reader of PDF files: their streams, and the text that their pages show. PDFs that need a password are not read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ _FILTERS = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]{0,200}\]|/\w{1,30})")
 _NAME = re.compile(rb"/(\w+)")
 _IMAGE = re.compile(rb"/Subtype\s*/Image\b")
 _DICTIONARY = 2048
-# Text is looked for only in streams with fewer bytes than this. The text of a page is far smaller. Larger streams are
-# pictures and fonts.
+# Only streams with fewer bytes than this are searched for text. The text of a page is far smaller, and larger streams
+# are pictures and fonts.
 _MAX_TEXT_BYTES = 4 << 20
 
 
 def pdf_members(container: Container) -> Iterator[Member]:
-    """Yield every stream with its filters undone and the text of its strings, then the texts that need a font's map."""
+    """Yield the members of a PDF: its streams without their filters, and the texts of the streams.
+
+    Texts in fonts that number their glyphs in their own way come last, because they need all streams to be read first.
+    """
     content = whole(container)
     decryption = _decryption(content)
     meter = container.meter
@@ -53,7 +56,8 @@ def pdf_members(container: Container) -> Iterator[Member]:
             continue
         if filters:
             yield Member(name, decoded)
-        # Skip pixels. They contain no text, and the strings that occur in them by chance would cost the most time.
+        # Skip the pixels of pictures. They contain no text, and strings that occur in them by chance would take the
+        # most time.
         for text in texts.read(name, decoded) if _IMAGE.search(header) is None else ():
             yield Member(name, text)
     for name, text in texts.texts_by_maps():
@@ -80,8 +84,7 @@ def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         begin = match.end()
         end = content.find(b"endstream", begin)
         at = end if end >= 0 else len(content)
-        # Look back no further than the previous stream. Otherwise the same dictionary would be read again for each of
-        # the following streams.
+        # Look back no further than the end of the previous stream, so that no dictionary is read twice.
         before = content[max(last, match.start() - _DICTIONARY) : match.start()]
         last = at
         if at - begin > 2 or content[begin:at].strip():

@@ -1,6 +1,6 @@
-"""Decryption of PDFs that open without a password: PDFs of the standard security handler with an empty user password.
+"""Decryption of PDFs that open without a password. They use the standard security handler with an empty user password.
 
-The algorithms are in ISO 32000-1, 7.6, and for revision 6 in ISO 32000-2. r8scan never tries other passwords.
+The algorithms are in ISO 32000-1, 7.6, and for revision 6 in ISO 32000-2. r8scan tries no other password.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ _RC4_KEY_SIZES = (5, 7, 8, 10, 16)
 
 
 class Decryption(NamedTuple):
-    """The key of a document, and how its streams are encrypted.
+    """The key of a document, and the way in which its streams are encrypted.
 
     Attributes:
+        key: The key.
         method: `V2` (RC4), `AESV2`, `AESV3`, or `Identity` for streams that are not encrypted.
         metadata: Whether streams of metadata are encrypted as well.
     """
@@ -42,7 +43,7 @@ class Decryption(NamedTuple):
     metadata: bool
 
     def opened(self, stream: Readable, dictionary: bytes) -> Readable:
-        """Return the decrypted bytes of a stream.
+        """Return a stream of the decrypted bytes.
 
         Args:
             stream: The encrypted bytes.
@@ -72,9 +73,9 @@ class Decryption(NamedTuple):
 
 
 class _Decrypted:
-    """A stream that is decrypted as it is read.
+    """A stream that decrypts another stream as it is read.
 
-    The stream keeps the padding of the last block, because readers of the content ignore it.
+    It returns the padding of the last block as well, because readers of the content ignore the padding.
     """
 
     def __init__(self, stream: Readable, decryptor: CipherContext) -> None:
@@ -124,7 +125,7 @@ def decryption_of(content: bytes) -> Decryption:
 
 
 def _is_key(key: bytes, user: bytes, identifier: bytes, revision: int) -> bool:
-    """Return whether `key`, made from the empty password, is the document's key (algorithms 4 and 5)."""
+    """Return whether `key`, made from the empty password, is the document's key (ISO 32000-1, algorithms 4 and 5)."""
     if revision < 3:
         return _rc4(key).update(_PADDING) == user[:32]
     value = _md5(_PADDING + identifier)
@@ -152,7 +153,7 @@ def _hash_of_revision_6(salt: bytes) -> bytes:
         kind = sum(encrypted[:16]) % 3
         value = hashlib.new(("sha256", "sha384", "sha512")[kind], encrypted).digest()
         turn += 1
-        # The last byte is at most 255, so there are at most 288 rounds.
+        # The loop ends: the last byte is at most 255, so there are at most 288 rounds.
         if turn >= 64 and encrypted[-1] <= turn - 32:
             return value[:32]
 
@@ -176,8 +177,7 @@ def _method(dictionary: bytes, default: str) -> str:
 
 
 def _number(dictionary: bytes, name: bytes, default: int) -> int:
-    # Remove the dictionary of the crypt filter before the search. That dictionary also has a `/Length`, which is not
-    # the length of the key.
+    # Remove the dictionary of the crypt filter before the search, because its `/Length` is not the length of the key.
     outside = re.sub(rb"/CF\s{0,8}<<.{0,1000}?>>\s{0,8}>>", b"", dictionary, flags=re.DOTALL)
     found = re.search(rb"/" + name + _NUMBER, outside)
     return int(found[1]) if found else default

@@ -1,6 +1,6 @@
-"""The filters of PDF streams (ISO 32000-1, 7.4).
+"""Decoders of the filters of PDF streams (ISO 32000-1, 7.4).
 
-Each filter decodes piece by piece and charges the meter for its output.
+Each filter is decoded piece by piece, and its output is charged to the meter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scanner.detection.containers.members import Container, Readable
 from scanner.detection.limits import Meter
 
 _CHUNK = 64 << 10
-# In run-length encoding, two bytes decode to at most 128 bytes, so one chunk decodes to at most 256 kB.
+# Two bytes of run-length encoding decode to at most 128 bytes, so one chunk decodes to at most 256 kB.
 _RUNS_CHUNK = 4 << 10
 _NO_ASCII85 = re.compile(rb"[^!-uz]+")
 _ZEROS = re.compile(rb"(z+)")
@@ -27,9 +27,14 @@ OPAQUE = frozenset((b"DCTDecode", b"DCT", b"JPXDecode", b"CCITTFaxDecode", b"CCF
 
 
 def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | None:
-    """Return a stream with its filters undone, or None if a filter is unknown or there are too many filters.
+    """Return a stream without its filters, or None if a filter is unknown or there are too many filters.
 
     The returned stream decodes its input, and charges the meter, as it is read.
+
+    Args:
+        stream: The encoded bytes.
+        filters: The names of the filters, in the order in which they are undone.
+        meter: The meter to charge.
     """
     if len(filters) > _MAX_FILTERS:
         return None
@@ -44,7 +49,7 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
 
 
 class _Decoded:
-    """A stream of decoded pieces. It charges the meter for each piece."""
+    """A stream of the pieces that a decoder yields. It charges the meter for each piece."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -70,7 +75,8 @@ def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
         body, tilde, _rest = chunk.partition(b"~")
         ended = bool(tilde)
         held += _NO_ASCII85.sub(b"", body)
-        # A `z` is allowed between groups only, so every five letters before it are a whole group.
+        # A `z` may occur only between groups. So the letters before a `z` are whole groups, and only letters after the
+        # last `z` may be an incomplete group.
         whole, held = _whole_groups(held)
         yield from _groups(whole, meter)
     if held:
@@ -78,7 +84,7 @@ def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _whole_groups(letters: bytes) -> tuple[bytes, bytes]:
-    """Return the letters up to the end of the last complete group, and the letters after it."""
+    """Return the letters up to the end of the last complete group, and the letters after that."""
     last = letters.rfind(b"z") + 1
     end = len(letters) - (len(letters) - last) % 5
     return letters[:end], letters[end:]
@@ -128,7 +134,8 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
     while not ended:
         chunk = stream.read(_RUNS_CHUNK)
         buffer, at = buffer[at:] + chunk, 0
-        # An encoded run has at most 129 bytes, so a run that begins at `last` or before is complete in the buffer.
+        # An encoded run has at most 129 bytes. A run that begins at `last` or before is therefore complete in the
+        # buffer.
         last = len(buffer) - 129 if chunk else len(buffer) - 1
         pieces: list[bytes] = []
         while at <= last:
@@ -146,7 +153,8 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
 def _lzw(stream: Readable, meter: Meter) -> Iterator[bytes]:
     """Yield the bytes that LZW codes of 9 to 12 bits encode (ISO 32000-1, 7.4.4).
 
-    Code 256 clears the table, and code 257 ends the data. The width of the codes grows one code early.
+    Code 256 clears the table, and code 257 ends the data. The width of the codes grows one code earlier than in other
+    formats.
     """
     table: list[bytes] = []
     pieces: list[bytes] = []

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from scanner.detection.limits import Meter
 from scanner.detection.patterns.token_formats import min_token_length
 
-# Each alternative consumes every byte that it examines, so that no byte is examined twice, even for an unclosed string.
-# The pattern has no groups, so that `re` skips in C to the next byte that can begin a match.
+# Each alternative consumes every byte that it examines, so no byte is examined twice, even if a string has no end. The
+# pattern has no groups, because `re` can then skip in C to the next byte that may begin a match.
 _TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
 _OPEN, _OPEN_HEX = b"(<"
 _STRINGS_A_STEP = 1000
@@ -24,23 +24,23 @@ _MARKS = (_MARK, rb"\376\377", b"<FEFF", b"<feff")
 
 _CMAP_WIDTH = re.compile(rb"begincodespacerange\s*+<\s*+([0-9A-Fa-f]{2,8})\s*+>")
 _CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
-# A code has at most 16 bits, so a valid map has at most 65,536 codes. The fonts of a document share few maps.
+# A code has at most 16 bits, so a valid map has at most this many codes.
 _MAX_CODES = 65_536
 _MAX_CMAPS = 64
 _MAX_GLYPH_BYTES = 8 << 20
 
 
 class _CMap(NamedTuple):
-    """A map from the codes of a font to characters. `width` is the size of a code in bytes."""
+    """A map from the codes of a font to characters. `width` is the number of bytes in a code."""
 
     width: int
     letters: dict[int, str]
 
 
 class TextOfDocument:
-    """The strings of codes that a document shows, and the maps of its fonts.
+    """The texts that a document shows, and the maps of its fonts from codes to characters.
 
-    The objects that say which font a map belongs to are often compressed. Therefore each map is tried on each string. A
+    The objects that assign a map to a font are often compressed. Therefore this class tries each map on each string. A
     wrong map only produces wrong letters.
     """
 
@@ -51,7 +51,7 @@ class TextOfDocument:
         self._held = 0
 
     def read(self, name: str, content: bytes) -> Iterator[bytes]:
-        """Add one decoded stream, and yield the texts in it that need no map of a font."""
+        """Add one decoded stream of the document. Yield the texts in it that need no map of a font."""
         if b"beginbfchar" in content or b"beginbfrange" in content:
             self._add_cmap(content)
             return
@@ -69,7 +69,7 @@ class TextOfDocument:
                 self._shown.append((name, strings))
 
     def texts_by_maps(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the name and text of each stream, decoded with each map. Call it after all streams were added."""
+        """Yield the name and text of each stream, once for each map. Call this after all streams were added."""
         for name, strings in self._shown:
             for cmap in self._cmaps.values():
                 self._meter.step(len(strings))
@@ -93,7 +93,7 @@ class TextOfDocument:
 
 
 def _strings(content: bytes, meter: Meter) -> list[bytes]:
-    """Return the strings of a stream in order. A separate line feed marks the end of each text object."""
+    """Return the strings of a stream in order. After each text object, the list has an item that is a line feed."""
     strings: list[bytes] = []
     escapes = paid = 0
     for token in _TOKEN.finditer(content):
@@ -131,7 +131,7 @@ def _in_utf16(strings: list[bytes]) -> Iterator[bytes]:
 
 
 def _by_map(strings: list[bytes], cmap: _CMap) -> str:
-    # Join the strings before decoding, because decoding each string separately would take several times as long.
+    # Decode the joined strings, because decoding each string separately would take several times as long.
     if cmap.width == 2:
         strings = [codes if len(codes) % 2 == 0 else _whole_codes(codes) for codes in strings]
     lines = (b"".join(line) for is_end, line in groupby(strings, b"\n".__eq__) if not is_end)
@@ -139,7 +139,7 @@ def _by_map(strings: list[bytes], cmap: _CMap) -> str:
 
 
 def _whole_codes(codes: bytes) -> bytes:
-    """Return the codes of two bytes each, with U+FFFD instead of half a code at the end.
+    """Return the codes with U+FFFD instead of the last byte, which is half a code of two bytes.
 
     A line feed, which marks the end of a text object, stays as it is.
     """
@@ -168,8 +168,8 @@ def _add_ranges(items: list[re.Match[bytes]], letters: dict[int, str]) -> None:
         if target is not None:
             text = _letters(target)
             for step in range(count):
-                # Each further code of a range stands for the text with its last letter incremented. Skip letters beyond
-                # Unicode.
+                # The codes of a range stand for texts that differ in their last letter: it increases by one with each
+                # code. Skip letters beyond Unicode.
                 code = ord(text[-1]) + step if text else 0x110000
                 if code < 0x110000:
                     letters[_number(first) + step] = text[:-1] + chr(code)

@@ -1,4 +1,4 @@
-"""Reader of PNG pictures in base64: it decodes the text chunks and skips the pixels, which are most of the letters."""
+"""Reader of PNG pictures in base64. It decodes the text chunks and skips the pixels, which are most of the letters."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CHECKSUM_BYTES = 4
 
 
 class Picture(NamedTuple):
-    """A picture in base64.
+    """A PNG picture in base64.
 
     Attributes:
         end: The offset in the content after the picture.
         texts: The decoded picture, reduced to its text chunks.
-        chunks: The number of the picture's chunks.
+        chunks: The number of chunks in the whole picture.
     """
 
     end: int
@@ -38,12 +38,12 @@ def picture_at(
 ) -> Picture | None:
     """Return the PNG picture whose base64 begins at `begin`.
 
-    The offset of each chunk is computed from the length of the first line. If the other lines differ in length, there
-    is no valid chunk header at that offset.
+    The offset of each chunk is computed from the length of the first line. If other lines have another length, there is
+    no valid chunk header at a computed offset.
 
     Args:
         content: The content.
-        begin: The offset.
+        begin: The offset of the first base64 letter.
         chunks: The maximum number of chunks.
         text_bytes: The maximum size of all text chunks together, or None for no limit.
 
@@ -77,12 +77,12 @@ def picture_at(
 
 
 class _Letters:
-    """Base64 with lines of one length and line breaks of one kind. Any part of it can be decoded without the rest."""
+    """Base64 in lines of one length with line breaks of one kind. Any part of it can be decoded separately."""
 
     def __init__(self, content: bytes, begin: int) -> None:
         self._content, self._begin = content, begin
-        # If the first letters have no line break, assume that the picture has none. If a line break follows later, the
-        # computed chunk headers are invalid, and the picture is rejected.
+        # If these letters have no line break, assume that the picture has none. If a line break follows later, the
+        # computed offsets have no valid chunk headers, and the picture is rejected.
         head = content[begin : begin + _MAX_LINE_LENGTH]
         ends = [end for end in map(head.find, (b"\r", b"\n", b"\\")) if end >= 0]
         self._line = min(ends, default=len(content))
@@ -94,7 +94,7 @@ class _Letters:
         return self._begin + letter + letter // self._line * self._break
 
     def bytes_at(self, start: int, size: int) -> bytes:
-        """Return `size` decoded bytes from `start` on: fewer if the letters end, none if the letters are invalid."""
+        """Return `size` decoded bytes from `start` on, or fewer if the letters end, or none if they are invalid."""
         first = start // 3 * 4
         last = -(-(start + size) // 3) * 4
         part = self._content[self._place(first) : self._place(last)]

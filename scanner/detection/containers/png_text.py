@@ -18,9 +18,9 @@ from scanner.detection.containers.picture_runs import PNG, TEXTS
 
 
 def png_members(container: Container) -> Iterator[Member]:
-    """Yield one member for each text chunk. The chunk's type and keyword are the member's name.
+    """Yield one member for each text chunk. The type and keyword of the chunk are the member's name.
 
-    The meter is charged when the caller reads compressed text.
+    The meter is charged for compressed text when the caller reads the member.
     """
     stream = readable(container.source)
     if read_up_to(stream, 8) != PNG:

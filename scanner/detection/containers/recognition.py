@@ -19,8 +19,11 @@ class _Format(NamedTuple):
     """The reader of one kind of container.
 
     Attributes:
-        streamed: The reader makes one forward pass, so the container may be larger than the limit for one member.
-        compressed: The container is one compressed stream, which counts as an encoding and not as an archive.
+        module: The module of the reader.
+        reader: The name of the reader function.
+        streamed: Whether the reader makes one forward pass. If so, the container may be larger than the limit for one
+            member.
+        compressed: Whether the container is one compressed stream, which counts as an encoding and not as an archive.
     """
 
     module: str
@@ -76,10 +79,10 @@ _FORMATS: dict[ContainerKind, _Format] = {
 def container_kind(content: bytes) -> ContainerKind | None:
     """Return the kind of container that `content` is, or None.
 
-    A text costs only a few comparisons; other contents are searched for compressed streams.
+    A text costs only a few comparisons. Any other content is searched for compressed streams.
 
     Args:
-        content: the whole content, or its first 512 bytes at least.
+        content: The whole content, or at least its first 512 bytes.
     """
     signatures = SIGNATURES.get(content[:2])
     if signatures is not None:
@@ -87,7 +90,7 @@ def container_kind(content: bytes) -> ContainerKind | None:
             if content.startswith(signature.magic) and (signature.proof is None or signature.proof(content)):
                 return signature.kind
     binary = is_binary(content)
-    # The header of a tar file contains zeros.
+    # The header of a tar file contains zeros, so only a content that is not text is tested for one.
     if binary and len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):
         return "tar"
     # A zip may be appended to a program or a script, so search for the zip's directory near the end of the content.
@@ -114,7 +117,7 @@ def is_streamed(kind: ContainerKind) -> bool:
 
 
 def is_compressed(kind: ContainerKind) -> bool:
-    """Return whether a container of this kind is a single compressed stream without members."""
+    """Return whether a container of this kind is a single compressed stream and not an archive."""
     return _FORMATS[kind].compressed
 
 
@@ -127,6 +130,6 @@ def members_of(kind: ContainerKind, container: Container) -> Iterator[Member]:
         Exception: a library failed on malformed bytes; libraries raise exceptions of many types.
     """
     chosen = _FORMATS[kind]
-    # Import the library when the first container of its kind is opened: most contents are not containers.
+    # Import the reader only now, because it may import a library, and most contents are not containers.
     reader: Reader = getattr(import_module(f"{__package__}.{chosen.module}"), chosen.reader)
     return reader(container)

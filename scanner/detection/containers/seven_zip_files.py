@@ -1,4 +1,4 @@
-"""Reader of 7z archives. Solid blocks are decompressed as streams, so the dictionary's size limits the memory."""
+"""Reader of 7z archives. It decompresses each solid block as a stream, so only the dictionary needs much memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from scanner.detection.containers.seven_zip_headers import (
 from scanner.detection.limits import Meter
 
 _SIGNATURE_HEADER_SIZE = 32
-# Limits the bytes of a header. The header of 50,000 files with long names has about 10 MB.
+# The header of 50,000 files with long names has about 10 MB.
 _MAX_HEADER_BYTES = 16 << 20
 _MAX_ENCODED_HEADERS = 4
 
@@ -44,8 +44,8 @@ _DEFLATE, _DEFLATE64, _BZIP2, _PPMD, _ZSTD = (
     b"\x03\x04\x01",
     b"\x04\xf7\x11\x01",
 )
-# The filters of program code, by id, and the decoder of each in the `bcj` package. No library can undo the filters of
-# ARM64 and RISC-V (`_PASSED_OVER`). These filters leave text unchanged, so they need not be undone.
+# The filters of program code, by id, and the name of each filter's decoder in the `bcj` package. No library can undo
+# the filters of ARM64 and RISC-V (`_PASSED_OVER`). These two leave text unchanged, so they need not be undone.
 _BRANCH_FILTERS = {
     b"\x04": "BCJDecoder",
     b"\x05": "PPCDecoder",
@@ -97,7 +97,7 @@ def seven_zip_members(container: Container) -> Iterator[Member]:
 
 
 def _header_of(content: bytes, meter: Meter) -> HeaderReader:
-    """Return the archive's header, decompressed if it is packed."""
+    """Return the archive's header. Decompress it if it is compressed."""
     if len(content) < _SIGNATURE_HEADER_SIZE:
         raise UnreadableError("damaged")
     offset, size = int.from_bytes(content[12:20], "little"), int.from_bytes(content[20:28], "little")
@@ -125,13 +125,13 @@ def _header_of(content: bytes, meter: Meter) -> HeaderReader:
 
 
 class _Block:
-    """One solid block: packed bytes that contain one or more files."""
+    """A solid block: compressed bytes that contain one or more files."""
 
     def __init__(self, content: bytes, at: int, size: int, meter: Meter) -> None:
         self._content, self._at, self._size, self._meter = content, at, size, meter
 
     def opened(self, folder: Folder) -> Readable:
-        """Return the block's decompressed bytes.
+        """Return a stream of the block's decompressed bytes.
 
         Raises:
             UnreadableError: the block is encrypted or damaged, or a coder is not supported.
@@ -151,7 +151,7 @@ class _Block:
             coder, size = coders.pop(0), next(sizes)
             delta: tuple[dict[str, int], ...] = ()
             if coder.method in (_LZMA, _LZMA2) and coders and coders[0].method == _DELTA:
-                # Undo a delta filter together with LZMA, because only liblzma can undo it, and only after LZMA.
+                # Undo a delta filter together with LZMA. Only liblzma can undo it, and only in the same step as LZMA.
                 delta, size = _delta(coders.pop(0)), next(sizes)
             stream = Bounded(self._undone(coder, delta, stream, size), size)
         return stream
@@ -190,7 +190,7 @@ def _delta(coder: Coder) -> tuple[dict[str, int], ...]:
 
 
 class _Branches:
-    """A stream of program code with its branch filter undone: jump targets become relative again."""
+    """A stream of program code without its branch filter: the targets of jumps are made relative again."""
 
     def __init__(self, stream: Readable, decoder: str, size: int) -> None:
         import bcj
@@ -210,7 +210,7 @@ class _Branches:
 
 
 class _Ppmd:
-    """A stream with its PPMd compression (version H) undone."""
+    """A stream that decompresses PPMd (version H)."""
 
     def __init__(self, stream: Readable, properties: bytes, size: int, meter: Meter) -> None:
         import pyppmd

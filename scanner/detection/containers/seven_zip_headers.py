@@ -45,10 +45,10 @@ class Coder(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """One solid block.
+    """The description of a solid block (compressed bytes that contain one or more files).
 
     Attributes:
-        coders: The coders, in the order in which they are undone.
+        coders: The block's coders (compressions and filters), in the order in which they are undone.
         sizes: The size in bytes of each coder's output.
         packed_streams: The number of packed streams that the block consists of.
     """
@@ -62,10 +62,10 @@ class Streams(NamedTuple):
     """The solid blocks of an archive.
 
     Attributes:
-        position: The offset of the first block, from the end of the signature header.
+        position: The offset of the first block, counted from the end of the signature header.
         packed_sizes: The sizes in bytes of the packed streams of all blocks, in order.
-        folders: The blocks.
-        files: The sizes in bytes of the files in each block.
+        folders: The descriptions of the blocks.
+        files: For each block, the sizes in bytes of its files.
     """
 
     position: int
@@ -95,7 +95,7 @@ class HeaderReader:
         return self.take(1)[0]
 
     def number(self) -> int:
-        """Read and return a number. Its first byte tells how many more bytes it has, at most eight."""
+        """Read and return an integer. Its first byte says how many more bytes it has, at most eight."""
         first = self.byte()
         value = 0
         for index in range(8):
@@ -132,7 +132,11 @@ class HeaderReader:
 
 
 def parsed(header: HeaderReader, meter: Meter) -> tuple[Streams, list[str], list[bool]]:
-    """Return the blocks, the names of all files, and for each file whether it is empty."""
+    """Parse the header.
+
+    Returns:
+        The blocks; the names of all files; for each file, whether it is empty.
+    """
     header.expect(_HEADER)
     streams = Streams(0, (), (), ())
     names: list[str] = []
@@ -204,7 +208,8 @@ def _folders(header: HeaderReader, most: int) -> tuple[tuple[Folder, ...], list[
 def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
     """Read the description of a block.
 
-    Return the coders, their indexes in the order in which the coders are undone, and the number of packed streams.
+    Returns:
+        The coders; their indexes, in the order in which the coders are undone; the number of packed streams.
     """
     count = header.number()
     if not 0 < count <= _MAX_CODERS:
@@ -229,10 +234,10 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
     if not simple:
         if any(coder.method == AES for coder in coders):
             raise UnreadableError("encrypted")
-        # The block has a coder with several inputs (BCJ2). Opening the block fails, and its files are then skipped.
+        # The block has a coder with several inputs (BCJ2). Opening such a block fails, and its files are skipped.
         return coders, list(range(count)), max(packed_streams, 2)
-    # A bind pair connects the output of one coder to the input of the next. The first coder is the one whose input is
-    # in no pair: it reads the packed stream.
+    # A bind pair connects the output of one coder to the input of another. The first coder to undo is the one whose
+    # input is in no pair, because it reads the packed stream.
     after = {output: number for number, output in bound.items()}
     at = next((number for number in range(count) if number not in bound), 0)
     order = [at]
@@ -247,7 +252,7 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
 def _substreams(
     header: HeaderReader, folders: tuple[Folder, ...], with_checksum: list[bool], most: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the sizes of the files in each block."""
+    """Return, for each block, the sizes of its files in bytes."""
     counts = [1] * len(folders)
     kind = header.byte()
     if kind == _SUBSTREAM_COUNT:

@@ -61,7 +61,7 @@ ContainerKind = Literal[
 
 
 PHAR_END = b"__HALT_COMPILER();"
-"""What ends the program at the beginning of a PHP archive."""
+"""The end of the program at the beginning of a PHP archive."""
 
 
 class Signature(NamedTuple):
@@ -69,8 +69,9 @@ class Signature(NamedTuple):
 
     Attributes:
         magic: The first bytes.
+        kind: The kind of container.
         proof: Returns whether the rest of a content fits the format. None if the first bytes are enough.
-        name: The name of the format, for formats that cannot be read.
+        name: The name of the format, if the format cannot be read.
     """
 
     magic: bytes
@@ -80,12 +81,12 @@ class Signature(NamedTuple):
 
 
 def _is_zlib(content: bytes) -> bool:
-    """Return whether the content begins with a zlib stream. Text with the same first bytes soon fails to decompress."""
+    """Return whether the content begins with a zlib stream. Text with the same first bytes does not decompress."""
     inflater = zlib.decompressobj()
     try:
         return bool(inflater.decompress(content[:512], 1 << 16)) or inflater.eof
     except zlib.error as error:
-        # If only the checksum is missing or wrong, the bytes before it were a stream.
+        # If only the checksum is wrong, the bytes before it were a zlib stream.
         return "incorrect data check" in str(error)
 
 
@@ -104,7 +105,7 @@ _CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}")
 
 
 def _is_cpio(content: bytes) -> bool:
-    """Return whether the content begins with a header of digits, and then a name that ends with a zero byte."""
+    """Return whether the content begins with a cpio header of digits, and a name that ends with a zero byte."""
     if _CPIO.match(content) is None:
         return False
     octal = content[5:6] == b"7"
@@ -127,14 +128,14 @@ _SQUASHFS_STREAMS = (b"\1\0", b"\4\0", b"\6\0")
 
 
 def _is_squashfs(content: bytes) -> bool:
-    """Return whether the block size and its logarithm in the header agree: https://dr-emann.github.io/squashfs/."""
+    """Return whether the block size of a squashfs agrees with its logarithm: https://dr-emann.github.io/squashfs/."""
     order: Literal["little", "big"] = "big" if content[:4] == b"sqsh" else "little"
     logarithm = int.from_bytes(content[22:24], order)
     return len(content) >= 96 and logarithm <= 20 and int.from_bytes(content[12:16], order) == 1 << logarithm
 
 
 def _holds_streams(content: bytes) -> bool:
-    """Return whether each block of a squashfs is a stream with a magic number: zlib, xz or Zstandard."""
+    """Return whether a squashfs consists of zlib, xz or Zstandard streams, whose magic numbers can be searched for."""
     return _is_squashfs(content) and content[20:22] in _SQUASHFS_STREAMS
 
 
@@ -147,7 +148,7 @@ def _is_parquet(content: bytes) -> bool:
 
 
 def _is_ole(content: bytes) -> bool:
-    """Return whether the byte order and the sector sizes in the header have allowed values ([MS-CFB] 2.2)."""
+    """Return whether the header of an OLE file has an allowed byte order and allowed sector sizes ([MS-CFB] 2.2)."""
     return content[28:30] == b"\xfe\xff" and content[30:34] in (b"\x09\0\x06\0", b"\x0c\0\x06\0")
 
 
@@ -161,7 +162,8 @@ def _is_event_stream(content: bytes) -> bool:
 
 
 def _is_bzip2(content: bytes) -> bool:
-    # After the level, there is the magic number of a block or, in an empty file, the magic number of the end.
+    # After the compression level comes the magic number of a block. In an empty file, it is the magic number of the
+    # end.
     return content[3:4] in b"123456789" and content[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 
@@ -257,14 +259,14 @@ PROGRAM_STARTS = frozenset((b"MZ", b"\x7fE", b"#!", b"\xcf\xfa", b"\xce\xfa", b"
 
 
 def encrypted_members(container: Container) -> Iterator[Member]:
-    """Raise UnreadableError, because the container is encrypted."""
+    """Raise UnreadableError, because an encrypted container cannot be read."""
     del container
     yield from ()
     raise UnreadableError("encrypted")
 
 
 def unsupported_members(container: Container) -> Iterator[Member]:
-    """Raise UnreadableError, whose reason names the format of a container that cannot be read."""
+    """Raise UnreadableError for a container that cannot be read. The reason contains the name of its format."""
     head = read_up_to(readable(container.source), 4096)
     for signature in SIGNATURES.get(head[:2], ()):
         if signature.kind == "unsupported" and head.startswith(signature.magic):

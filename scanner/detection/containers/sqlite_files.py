@@ -14,10 +14,10 @@ from scanner.detection.patterns.token_formats import min_token_length
 
 SIGNATURE = b"SQLite format 3\0"
 
-# The texts of a table are joined to members of about this many bytes, because each member has a fixed cost.
+# Join the texts of a table to members of about this many bytes, because each member has a fixed cost.
 _BATCH_BYTES = 1 << 20
-# Freed cells may still refer to overflow pages that are in use again, so a page may be read more than once. This limit
-# keeps the work linear if many cells refer to the same overflow pages.
+# An overflow page may be read more than once, because a freed cell may still refer to a page that is in use again. This
+# limit keeps the work linear if many cells refer to the same page.
 _MAX_READS_OF_OVERFLOW_PAGE = 4
 
 _INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
@@ -26,14 +26,21 @@ _ENCODINGS = {2: "utf-16-le", 3: "utf-16-be"}
 
 
 class _Value(NamedTuple):
-    """A text or blob of a record. Texts are in UTF-8."""
+    """A text or blob of a record. The content of a text is converted to UTF-8."""
 
     is_text: bool
     content: bytes
 
 
 class _Page(NamedTuple):
-    """A b-tree page: its kind, its offset in the file, the file offsets of its cells, and its last child's number."""
+    """A b-tree page.
+
+    Attributes:
+        kind: The type of the page.
+        start: The offset of the page in the file.
+        cells: The offsets of its cells in the file.
+        right_child: The number of its last child page.
+    """
 
     kind: int
     start: int
@@ -44,9 +51,8 @@ class _Page(NamedTuple):
 def sqlite_members(container: Container) -> Iterator[Member]:
     """Yield the texts of every table, about 1 MB per member and one value per line.
 
-    Each long or binary value is a member of its own.
-
-    Every b-tree page is read once. This includes pages that no table owns any more: they hold deleted rows.
+    A long or binary value is yielded as a separate member. Every b-tree page is read once, even if it belongs to no
+    table any more, because such pages contain deleted rows.
     """
     database = _Database(whole(container), container.meter)
     owners = database.owners()
@@ -84,7 +90,11 @@ def _members_of(name: str, values: Iterator[_Value], meter: Meter) -> Iterator[M
 
 
 class _Database:
-    """The pages of a database file."""
+    """The pages of a database file.
+
+    Attributes:
+        damaged: Whether a part of the file was found to be damaged.
+    """
 
     def __init__(self, content: bytes, meter: Meter) -> None:
         if len(content) < 100:
@@ -98,7 +108,8 @@ class _Database:
             raise UnreadableError("damaged")
         self.page_count = -(-len(content) // self.page_size)
         declared = int.from_bytes(content[28:32], "big")
-        # The declared count is valid only if the last writer of the file also wrote it (section 1.3.7 of the format).
+        # The number of pages in the header is valid only if the last program that wrote the file also wrote that number
+        # (section 1.3.7 of the format).
         is_current = content[24:28] == content[92:96]
         self.damaged = (is_current and declared > self.page_count) or len(content) % self.page_size != 0
         self.encoding = _ENCODINGS.get(int.from_bytes(content[56:60], "big"), "utf-8")
@@ -108,9 +119,9 @@ class _Database:
         self._reads = bytearray(self.page_count + 1)
 
     def owners(self) -> dict[int, str | None]:
-        """Return the name of the table that each page belongs to, by page number. Pages of a tree are in tree order.
+        """Return, by page number, the name of the table that each page belongs to. Pages of a tree are in tree order.
 
-        The name is None for pages of ordinary indexes, which repeat content of the tables, and for pointer maps.
+        The name is None for pages of ordinary indexes (which repeat content of the tables) and for pointer maps.
         """
         owners: dict[int, str | None] = {}
         schema = self._tree(1, "sqlite_schema", owners)
@@ -156,7 +167,7 @@ class _Database:
         return numbers
 
     def _schema_row(self, kind: int, cell: int) -> tuple[int, str | None] | None:
-        """Return the root page and the name that one row of sqlite_schema gives (type, name, tbl_name, rootpage, sql).
+        """Return the root page number and the name of the table that one row of sqlite_schema describes.
 
         Return None if the row has no root page. The name is None for an index.
         """
@@ -170,7 +181,7 @@ class _Database:
         return root, None if texts[0] == "index" else shown_name(texts[1]) or "table"
 
     def page(self, number: int) -> _Page | None:
-        """Return the b-tree page with this number, or None if the page is of another kind."""
+        """Return the b-tree page with this number, or None if the page is not a b-tree page."""
         start = (number - 1) * self.page_size
         header = start + (100 if number == 1 else 0)
         content = self._content
@@ -187,18 +198,18 @@ class _Database:
         cells = [
             start + int.from_bytes(content[at : at + 2], "big") for at in range(array, min(array + 2 * count, end), 2)
         ]
-        # A freed page may be overwritten in part. Skip cells that are invalid.
+        # A freed page may be partly overwritten, so skip cells with invalid offsets.
         cells = [cell for cell in dict.fromkeys(cells) if array + 2 * count <= cell < end - 3]
         return _Page(kind, start, cells, int.from_bytes(content[header + 8 : header + 12], "big"))
 
     def values(self, numbers: list[int]) -> Iterator[_Value]:
-        """Yield the texts and blobs of the pages' records, page by page."""
+        """Yield the texts and blobs in the records of the given pages, page by page."""
         for number in numbers:
             page = self.page(number)
             self._meter.take(0)
             if page is None or page.kind == _INTERIOR_TABLE:
                 continue
-            # Cells do not overlap in a valid page. If they do, read no more bytes than the page has.
+            # Cells may overlap only in a damaged page. Read no more bytes of cells than the page has.
             room = self.usable
             self._meter.step(len(page.cells))
             for cell in page.cells:
@@ -220,7 +231,7 @@ class _Database:
         return content.decode(self.encoding, "replace").encode("utf-8", "replace")
 
     def _payload(self, kind: int, cell: int) -> tuple[bytes, int]:
-        """Return the record of a cell, joined with its overflow pages, and the size of the part on the page itself."""
+        """Return a cell's whole record, and the number of bytes of it that are not on overflow pages."""
         content, usable = self._content, self.usable
         size, at = self._varint(cell + 4 if kind == _INTERIOR_INDEX else cell)
         if kind == _LEAF_TABLE:
@@ -263,7 +274,7 @@ class _Database:
 
 
 def _has_long_value(record: bytes) -> bool:
-    """Return whether a record may hold a value as long as a token. Only the bytes of the record's header are read."""
+    """Return whether a record may have a value as long as a token. Only the header of the record is read."""
     if len(record) < min_token_length():
         return False
     size, at = _varint(record, 0)
@@ -273,7 +284,7 @@ def _has_long_value(record: bytes) -> bool:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """Return the variable-length integer at an offset, and the offset after it.
 
-    If the integer is truncated, that offset is the end of the data.
+    If the integer is truncated, the returned offset is the end of the data.
     """
     value = 0
     for _ in range(8):

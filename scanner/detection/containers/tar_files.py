@@ -1,7 +1,7 @@
-"""Reader of tar archives: ustar, the older form without magic, GNU and PAX extensions. It reads forwards only.
+"""Reader of tar archives: ustar, the older form without a magic number, GNU and PAX extensions. It reads forwards only.
 
-It does not use `tarfile`, whose PAX parser takes quadratic time in some supported Pythons. The format:
-https://www.gnu.org/software/tar/manual/html_node/Standard.html and POSIX `pax`.
+It does not use `tarfile`, because the PAX parser of `tarfile` takes quadratic time in some supported versions of
+Python. The format: https://www.gnu.org/software/tar/manual/html_node/Standard.html and POSIX `pax`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from scanner.detection.containers.members import Bounded, Container, Member, Rea
 BLOCK = 512
 _EMPTY = bytes(BLOCK)
 _OCTAL = frozenset(b"01234567 \0")
-# An extended header holds a path, times and attributes. A header with more bytes is scanned as text and not parsed.
+# An extended header contains a path, times and attributes. A larger one is scanned as text and not parsed.
 _MAX_EXTENDED_HEADER_BYTES = 64 << 10
-# Digits of the length field of a PAX record. A length with more digits would exceed the largest header.
+# Digits of the length field of a PAX record. A length with more digits would exceed the largest extended header.
 _MAX_LENGTH_DIGITS = 6
 _GNU_NAME, _GNU_LINK, _PAX, _PAX_OF_ALL, _SUN_PAX, _GNU_SPARSE = b"L", b"K", b"x", b"g", b"X", b"S"
 _LINKS = (b"1", b"2")
-# Character and block devices, directories and pipes have no data, whatever their size field says.
+# Links, devices, directories and pipes have no data, even if their size field is not zero.
 _WITHOUT_DATA = (*_LINKS, b"3", b"4", b"5", b"6")
 _NAMES = (b"path", b"GNU.sparse.name")
 
@@ -29,7 +29,7 @@ def tar_members(container: Container) -> Iterator[Member]:
     """Yield every file and link target in order. Sparse files are yielded without their holes.
 
     After a damaged header, and after the end of an archive, the reader continues with the next block that is a header.
-    The bytes that it skips are counted as damaged, except after the end of an archive.
+    Skipped bytes are counted as damaged, except after the end of an archive.
     """
     yield from _Archive(container).members()
 
@@ -53,8 +53,8 @@ class _Archive:
             intact = is_tar_header(header)
             size = self._size(header) if intact or _is_almost_header(header) else None
             if not intact and not lost and not ended:
-                # Count each damaged place once. Bytes after the end of an archive are not part of it and are not
-                # counted.
+                # Count each damaged place once. Do not count bytes after the end of an archive, because they do not
+                # belong to it.
                 self._meter.note("damaged")
             if size is None:
                 if intact and not lost:
@@ -86,7 +86,7 @@ class _Archive:
         if kind in _WITHOUT_DATA or (kind in (b"0", b"\0") and name.endswith(b"/") and size == 0):
             return
         if kind == _GNU_SPARSE and header[482]:
-            # The map of a sparse file continues in further blocks before the data. Skip these blocks.
+            # Skip the blocks that continue the map of a sparse file. They come before its data.
             while len(block := read_up_to(self._stream, BLOCK)) == BLOCK and block[504]:
                 self._meter.take(0)
         data = Bounded(self._stream, size)
@@ -94,10 +94,10 @@ class _Archive:
         self._skip(data, size)
 
     def _skip(self, data: Bounded, size: int) -> None:
-        """Skip to the block after an entry's data. Count truncated data as damaged."""
+        """Skip the rest of an entry's data and its padding. Count truncated data as damaged."""
         data.skip()
         padding = -size % BLOCK
-        # Missing padding is not damage, because many programs omit the padding after the last file.
+        # Missing padding does not count as damage, because many programs omit the padding after the last file.
         if data.left:
             self._meter.note("damaged")
         elif padding:
@@ -153,7 +153,7 @@ def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
 
 
 def is_tar_header(header: bytes) -> bool:
-    """Return whether a block of 512 bytes is the header of an entry, which means that its checksum is right."""
+    """Return whether a block of 512 bytes is the header of an entry, judged by its checksum."""
     field = header[148:156]
     if len(header) < BLOCK or not _OCTAL.issuperset(field):
         return False
@@ -162,17 +162,20 @@ def is_tar_header(header: bytes) -> bool:
         return False
     declared = int(digits, 8)
     rest = header[:148] + b" " * 8 + header[156:BLOCK]
-    # Some old programs compute the checksum from signed bytes.
+    # Some old programs compute the checksum from signed bytes, so accept that sum as well.
     return declared == sum(rest) or declared == sum(struct.unpack("512b", rest))
 
 
 def _is_almost_header(block: bytes) -> bool:
-    """Return whether a block with a wrong checksum still has tar's magic number, a name and a size in octal digits."""
+    """Return whether a block looks like a header, although its checksum is wrong.
+
+    A block looks like a header if it has tar's magic number, a name, and a size in octal digits.
+    """
     return block[257:262] == b"ustar" and block[0] != 0 and block[124] != 0x80 and _number(block[124:136]) is not None
 
 
 def _number(field: bytes) -> int | None:
-    """Return the number in a field: in octal digits, or in base 256 if the first bit is set.
+    """Return the number in a field. It is written in octal digits or, if the first bit is set, in base 256.
 
     Return None if the field is invalid or the number is negative.
     """

@@ -1,6 +1,6 @@
 """Search for the central directory of a zip, from the end of the content.
 
-A zip may follow a program, and a signature may follow the zip. This module reads no files of the archive.
+The search allows for a program before the zip and a signature after it. This module reads no files of the archive.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ program."""
 
 
 def is_local_header(content: bytes, at: int) -> bool:
-    """Return whether the local header of a file begins at `at`, and not the same four bytes by chance.
+    """Return whether the local header of a file begins at `at`.
 
-    Programs have the magic number as a constant. After it, a header has a known version and method, a possible date, no
-    unassigned flag, and a name of moderate length without control characters.
+    The magic number alone proves nothing, because programs contain it as a constant. Therefore this function also
+    checks that the version and the method are known, that the date is possible, that no unassigned flag is set, and
+    that the name has a moderate length and no control characters.
     """
     head = content[at : at + _LOCAL_SIZE + 1]
     if len(head) <= _LOCAL_SIZE or not head.startswith(_LOCAL_MAGIC):
@@ -49,7 +50,7 @@ def is_local_header(content: bytes, at: int) -> bool:
 
 
 def has_directory(content: bytes) -> bool:
-    """Return whether a content ends with the directory of a zip, directly followed by the zip's end record."""
+    """Return whether a content ends with the central directory of a zip, directly followed by its end record."""
     end = content.rfind(_END_MAGIC, max(0, len(content) - MAX_END_DISTANCE))
     if end < 0 or len(content) < end + _END.size:
         return False
@@ -62,7 +63,7 @@ def has_directory(content: bytes) -> bool:
 
 
 def directory(content: bytes) -> tuple[int, int, int] | None:
-    """Return the offsets of the directory's start and end, and the number of bytes before the archive.
+    """Return the offsets of the central directory's start and end, and the number of bytes before the archive.
 
     Return None if there is no directory.
     """
@@ -73,7 +74,8 @@ def directory(content: bytes) -> tuple[int, int, int] | None:
             found = _placed(content, end, size, offset)
             if found is not None:
                 return found
-        # This magic number is inside a comment or after the archive. Search on, because the real end record is near.
+        # This magic number is inside a comment or after the archive. Continue the search only near the end of the
+        # content, where the real end record must be.
         if end < len(content) - MAX_END_DISTANCE:
             return None
         end = content.rfind(_END_MAGIC, 0, end)

@@ -1,6 +1,7 @@
-"""Reader of zip archives. It finds the files by the directory or, if that is damaged, by the files' local headers.
+"""Reader of zip archives.
 
-The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+It finds the files by the central directory or, if that is damaged, by the local headers before the files. The format:
+https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ _UNKNOWN_32 = 0xFFFFFFFF
 
 
 class _Entry(NamedTuple):
-    """One file of an archive. `data` is the offset of its packed bytes, and `checksum` is None if it is unknown."""
+    """A file in the archive.
+
+    Attributes:
+        data: The offset of the file's compressed bytes.
+        checksum: The CRC-32 of the file's content, or None if it is not known.
+    """
 
     name: bytes
     flags: int
@@ -48,11 +54,12 @@ class _Entry(NamedTuple):
 def zip_members(container: Container, *, is_part: bool = False) -> Iterator[Member]:
     """Yield every file of a zip.
 
-    A damaged file is counted, and its readable text is still yielded. The files after it are yielded as well.
+    A damaged file is counted. Its readable text and the files after it are still yielded.
 
     Args:
-        is_part: The content is the rest of a file of another format, which may hold files of a zip without a
-            directory. A missing directory is no damage then.
+        container: The zip.
+        is_part: Whether the content is the rest of a file of another format, which may contain files of a zip but no
+            central directory. If so, a missing directory does not count as damage.
     """
     content = whole(container)
     archive = _Archive(container, content)
@@ -77,7 +84,7 @@ class _Archive:
         self.directory_is_broken = False
 
     def members_by_directory(self, begin: int, end: int, in_front: int) -> Iterator[Member]:
-        """Yield the files that the directory in `content[begin:end]` lists.
+        """Yield the files that the central directory in `content[begin:end]` lists.
 
         `in_front` is the number of bytes before the archive. The offsets in the directory do not count these bytes.
         """
@@ -104,7 +111,7 @@ class _Archive:
             yield from self._member(_Entry(name, flags, method, data, packed, checksum))
 
     def _data_of(self, local: int) -> int | None:
-        """Return the offset of a file's packed bytes, or None if there is no local header at the offset `local`."""
+        """Return the offset of a file's compressed bytes, or None if there is no local header at the offset `local`."""
         content = self._content
         if not content.startswith(_LOCAL_MAGIC, local) or local + _LOCAL.size > len(content):
             return None
@@ -113,9 +120,9 @@ class _Archive:
         return int(local + _LOCAL.size + name_size + extra_size)
 
     def members_by_local_headers(self) -> Iterator[Member]:
-        """Yield the files of a zip whose directory is truncated or damaged.
+        """Yield the files of a zip whose central directory is truncated or damaged.
 
-        Leave out the files that were yielded before.
+        Leave out the files that were already yielded.
         """
         content = self._content
         at = content.find(_LOCAL_MAGIC)
@@ -128,7 +135,7 @@ class _Archive:
                 self._meter.enter()
                 name = content[at + _LOCAL.size : at + _LOCAL.size + min(name_size, _MAX_NAME_BYTES)]
                 data = at + _LOCAL.size + name_size + extra_size
-                # If bit 3 is set, the checksum and the sizes are after the data and not in the header.
+                # If bit 3 is set, the header has neither checksum nor sizes, because they come after the data.
                 known = not flags & 8
                 size = packed if known or method == _STORED else 0
                 yield from self._member(_Entry(name, flags, method, data, size, checksum if known else None))
@@ -144,8 +151,8 @@ class _Archive:
             self._meter.note("encrypted")
             return
         if entry.flags & 1:
-            # Protected Android packages set the bit of encryption although nothing is encrypted. If the checksum of the
-            # unencrypted bytes is right, the file is not encrypted.
+            # Protected Android packages set the flag for encryption although nothing is encrypted. If the bytes have
+            # the right checksum without decryption, the file is not encrypted.
             plain = self._plain_in_spite_of_flag(entry)
             if plain is None:
                 self._meter.note("encrypted")
@@ -186,8 +193,7 @@ class _Archive:
         except UnreadableError:
             return None
         most = self._meter.limits.member_bytes
-        # Decompressing encrypted bytes fails. That shows only that the file is encrypted, so do not count the error as
-        # damage.
+        # An error here shows only that the bytes are encrypted, so do not count it as damage.
         damage = self._meter.unread["damaged"]
         plain = read_up_to(stream, most + 1)
         self._meter.unread["damaged"] = damage
@@ -206,7 +212,7 @@ _CODECS = {
 
 
 class _Checked:
-    """A stream of a file's bytes. At the end, it compares the checksum, and counts a wrong checksum as damage."""
+    """A stream of a file's bytes. At the end, it compares the checksum. A wrong checksum is counted as damage."""
 
     def __init__(self, stream: Readable, checksum: int | None, container: Container) -> None:
         self._stream = stream
@@ -219,7 +225,7 @@ class _Checked:
         piece = self._stream.read(size)
         self._sum = zlib.crc32(piece, self._sum)
         if not piece and size and self._expected is not None:
-            # If the decompressor has counted damage, do not count the same damage again.
+            # If the decompressor has already counted damage, do not count it a second time.
             if self._sum != self._expected and self._meter.unread["damaged"] == self._damage:
                 self._meter.note("damaged")
             self._expected = None
@@ -227,9 +233,15 @@ class _Checked:
 
 
 def _wide_sizes(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, int]:
-    """Return the packed size and the offset of a zip64 entry.
+    """Return the compressed size and the offset of a zip64 entry.
 
-    The extra field has only those values that do not fit into their 32-bit fields.
+    The extra field contains only the values that do not fit into the entry's 32-bit fields.
+
+    Args:
+        extra: The entry's extra field.
+        unpacked: The size of the file in the entry.
+        packed: The compressed size in the entry.
+        offset: The offset of the file's local header in the entry.
     """
     at = 0
     while at + 4 <= len(extra):

@@ -1,10 +1,13 @@
 """Search for tokens that are encoded once in base64.
 
-There is one pattern for each alignment: the token may begin at the first, second or third byte of a base64 group. The
-pattern allows joints (such as line breaks and quotes) between any two letters.
+In base64, a group of four letters encodes three bytes. A token may begin at the first, second or third byte of a group,
+so there is one pattern for each of these three alignments. The pattern allows joints (such as line breaks and quotes)
+between any two letters.
 
 Only a few base64 letters can encode alphanumeric bytes. A match is therefore nearly always a token. If no token follows
-the encoded prefix, the pattern fails within eight letters. The module `runs` decodes longer base64 and nested base64.
+the encoded prefix, the pattern fails within eight letters.
+
+The module `runs` decodes long base64 texts, and base64 that was encoded again.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ _MAX_LENGTH = 4096
 LOOK_STEPS = 2000
 """Steps charged for matching one form at one place.
 
-Matching takes up to 40 µs: as long as for a token if the pattern fails at its last letters.
+Matching takes up to 40 µs. A pattern that fails at its last letters takes as long as one that matches.
 """
 
 _LETTER = rb"[0-9A-Za-z+/_-]"
@@ -50,30 +53,33 @@ def _letter(indexes: set[int]) -> bytes:
 
 
 class _Body:
-    """Patterns of the base64 letters that can encode the bytes of one alphabet.
+    """A builder of patterns of the base64 letters that can encode a token's body.
 
-    Four letters encode a group of three bytes, so each position in the group has a pattern of its own.
+    Four base64 letters (a group) encode three bytes, so there is a pattern for each position in the group.
+
+    Args:
+        alphabet: The characters that the body may contain.
     """
 
     def __init__(self, alphabet: bytes) -> None:
         self._bytes = frozenset(alphabet)
-        # The possible values of the top two bits of a byte: 1 for letters, 0 for digits. The third base64 letter of a
-        # group encodes these bits of the group's third byte.
+        # The possible values of the top two bits of a character in the alphabet: 1 for letters, 0 for digits. In each
+        # group, the third base64 letter encodes these two bits of the third byte.
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
-        """Return the pattern of the first letter of a group."""
+        """Return the pattern of the first base64 letter of a group."""
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
-        """Return the pattern of the second letter of a group whose first byte is the token's last byte.
+        """Return the pattern of the second base64 letter of a group whose first byte is the token's last byte.
 
         The last four bits of that letter do not belong to the token.
         """
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:
-        """Return the pattern of the second and third letter of a group.
+        """Return the pattern of the second and third base64 letter of a group.
 
         Args:
             tops: The possible values of the top two bits of the group's third byte. The third letter encodes them.
@@ -89,16 +95,20 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def fourth(self, top: int) -> bytes:
-        """Return the pattern of the last letter of a group whose third letter ends with the bits `top`."""
+        """Return the pattern of the fourth base64 letter of a group.
+
+        Args:
+            top: The top two bits of the group's third byte. The third letter encodes them.
+        """
         return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
 
     def tail(self) -> bytes:
-        """Return the pattern of the second to fourth letter of a group."""
+        """Return the pattern of the last three base64 letters of a group."""
         ways = [self.second_and_third((top,)) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def last_tail(self, before: int) -> bytes:
-        """Return the pattern of the third and fourth letter of a group.
+        """Return the pattern of the last two base64 letters of a group.
 
         Args:
             before: The second byte of the group, which is the last byte of the token's prefix.
@@ -112,11 +122,11 @@ def _encoded(letters: bytes) -> bytes:
 
 
 def _likely(needle: bytes, following: bytes) -> bytes:
-    """Return a quick pattern of a needle, and of letters after it that may belong to a token.
+    """Return a quick pattern that matches every place where an encoded token may begin, and few other places.
 
-    The pattern compares some letters, and also the letters after a line break, which is the most frequent joint. It
-    accepts every other joint, in the needle and in the next three lines of at most eleven letters. No joint begins with
-    a base64 letter.
+    The pattern compares letters as long as nothing, or only a line break, is between them. A line break is the most
+    frequent joint. At the first other byte that is not a base64 letter, the pattern accepts the place, because that
+    byte may begin a joint. It looks for such a byte in the needle and in the three lines after it.
 
     Args:
         needle: The base64 letters that depend only on the token's prefix.
@@ -128,22 +138,23 @@ def _likely(needle: bytes, following: bytes) -> bytes:
     pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
     for letter in reversed(needle[1:]):
         pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
-    # Only the first letter is consumed, so that `finditer` finds overlapping matches.
+    # Let the match contain only the first letter, so that `finditer` also finds a place that begins within the next
+    # letters.
     return rb"%b(?=%b)" % (needle[:1], pattern)
 
 
 @dataclass(frozen=True)
 class Base64Form:
-    """The base64 of a token of one format at one alignment.
+    """The base64 of a token of one format at one alignment (the token's position in a base64 group).
 
     Attributes:
         needle: The base64 letters that depend only on the token's prefix.
         token: The pattern of the decoded token.
         pattern: The pattern of the whole encoded token, with joints. It captures each letter as `unit`.
-        lead: Letters to put before the needle when it is decoded, to complete its first group. The content has other
-            letters there, because they also encode the bytes before the token.
-        likely: A quick pattern that finds where `pattern` may match. It is tried first, because in pictures the needle
-            often occurs by chance, also across a line break. `re` is three times as fast here as `regex`.
+        lead: Letters that are put before the needle when it is decoded, to complete the first group. The content itself
+            has other letters there, which also encode the bytes before the token.
+        likely: A quick pattern that is tried before `pattern`, because in pictures the needle often occurs by chance.
+            It is compiled by `re`, which is three times as fast here as `regex`.
     """
 
     needle: bytes

@@ -22,9 +22,11 @@ _PATCH_LINES = regex.compile(rb"(?:[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,
 
 
 class EncodedLines(NamedTuple):
-    """A decoded block. `end` is the offset in the content after the block's last letter.
+    """A decoded block of encoded lines, or a decoded dump.
 
-    If `is_cut`, the block was too long and only its beginning was decoded.
+    Attributes:
+        end: The offset in the content after the last letter of the block.
+        is_cut: Whether the block was too long, so that only its beginning was decoded.
     """
 
     decoded: bytes
@@ -34,7 +36,10 @@ class EncodedLines(NamedTuple):
 
 
 def lines_at(content: bytes, begin: int) -> EncodedLines | None:
-    """Return the decoded block whose header begins at `begin`, or None. The work is linear in the block's size."""
+    """Return the decoded block whose header line begins at `begin`, or None if there is none.
+
+    The work is linear in the size of the block.
+    """
     for header, lines, decode, name in (
         (_UU_HEADER, _UU_LINES, _uudecoded, "uuencode"),
         (_PATCH_HEADER, _PATCH_LINES, _patch_decoded, "git-patch"),

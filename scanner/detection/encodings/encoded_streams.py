@@ -1,4 +1,4 @@
-"""Compressed streams in hexadecimal digits."""
+"""Decoder of compressed streams that are written in hexadecimal digits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ STREAM_STARTS = frozenset((b"1f", b"78"))
 MAX_STREAM_BYTES = 16 << 20
 """Bytes of one stream that are decoded. The rest of a longer stream is not decoded."""
 _MIN_BYTES = 33
-"""A SHA-256 hash has one byte less. Letters at random cannot be compressed, so a token of 24 letters needs as many."""
+"""Minimum bytes of a stream.
+
+A SHA-256 hash has one byte less. A stream with a token of 24 random letters has at least this many bytes, because
+random letters cannot be compressed.
+"""
 _HEAD_LETTERS = 1024
 _PROOF_BYTES = 512
-"""Bytes that a stream must inflate to, unless it ends before. Text proves itself with fewer."""
+"""Bytes that a stream must inflate to, unless it ends earlier. If they are text, fewer bytes are enough."""
 _MIN_TEXT = 64
 _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
 
@@ -29,10 +33,14 @@ _NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdef
 
 
 def encoded_stream_at(content: bytes, begin: int, *, inflate: bool) -> EncodedLines | None:
-    """Return the stream that begins at `begin`, or None. The work is linear in its size.
+    """Return the decoded bytes of the compressed stream whose hexadecimal digits begin at `begin`, or None.
+
+    The work is linear in the size of the stream. The result is not decompressed.
 
     Args:
-        inflate: Inflate the first bytes to prove that a stream begins. Without it, only the length is tested.
+        content: The bytes to search.
+        begin: The offset of the first digit.
+        inflate: Whether to decompress the first bytes to prove that a stream begins. If not, only the length is tested.
     """
     head = _HEX.match(content, begin, begin + _HEAD_LETTERS)
     digits = _digits(head[0]) if head is not None else b""

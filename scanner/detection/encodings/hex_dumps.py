@@ -1,4 +1,7 @@
-"""Search for tokens in hex dumps, where offsets and a text column separate the bytes of two lines."""
+"""Search for tokens in hex dumps.
+
+A token usually continues on the next line of a dump, after the text column and the offset of that line.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ _OFFSET = (
     rb"|:(?P<record>%(d)s{2})(?P<address>%(d)s{4})00"
     rb"|S(?P<type>[123])(?P<srecord>%(d)s{2})(?:(?<=1..)%(d)s{4}|(?<=2..)%(d)s{6}|(?<=3..)%(d)s{8}))"
 ) % {b"d": _DIGITS}
-# Two spaces, a hyphen or a thin vertical line separate the halves of a line. Three or more spaces, or other
+# Two spaces, a hyphen or a thin vertical line may separate the two halves of a line. Three or more spaces, or other
 # characters, end the bytes of the line.
 _BYTES = rb"(?P<bytes>(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:])?)++)"
 _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
-# In logs, other text precedes the offset.
+# A line of a dump inside a log, where other text precedes the offset.
 _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
 _FEW_DIGITS = 12
 _PAIR = re.compile(_DIGITS + rb"{2}")
@@ -44,12 +47,15 @@ _WORDS = tuple(
 
 @derived_from_formats
 def max_lines() -> int:
-    """Return how many lines are read after a needle: enough for a dump with at least eight bytes per line."""
+    """Return how many lines of a dump are read after a needle (the beginning of a token in hexadecimal digits).
+
+    They contain the rest of the token if each line of the dump shows at least eight bytes.
+    """
     return max_token_length() // 8 + 7
 
 
 class _Block:
-    """Consecutive lines of one dump: the bytes that they show, and the offset in the content of each byte."""
+    """Consecutive lines of one dump: the bytes that they show, and the offsets of the bytes in the content."""
 
     def __init__(self) -> None:
         self._digits: list[bytes] = []
@@ -57,7 +63,7 @@ class _Block:
         self._places: list[int] = []
 
     def add(self, line: Match, size: int) -> None:
-        """Add the bytes of a line, at most `size` of them."""
+        """Add at most `size` bytes of a line."""
         first = line.start("bytes")
         pairs = [(pair[0], first + pair.start()) for pair in _PAIR.finditer(line["bytes"])][:size]
         here = [pair for pair, _ in pairs]
@@ -72,7 +78,8 @@ class _Block:
     def findings(self) -> Iterator[Finding]:
         """Yield the tokens in the bytes.
 
-        Search again with the bytes of each word reversed: `od -x`, `xxd -e` and debuggers print little-endian words.
+        Search a second time with the bytes of each word reversed, because `od -x`, `xxd -e` and debuggers print words
+        in little-endian order.
         """
         orders = [self._digits]
         if self._words != self._digits:
@@ -83,19 +90,22 @@ class _Block:
 
 
 def line_start(content: bytes, start: int) -> int:
-    """Return where the line around `start` begins.
+    """Return the offset at which the line that contains `start` begins.
 
-    In a line longer than any line of a dump, the dump may begin anywhere before `start`.
+    If that line is longer than any line of a dump, return an offset a little before `start`.
     """
     newline = content.rfind(b"\n", max(0, start - MAX_LINE), start)
     return newline + 1 if newline >= 0 or start < MAX_LINE else start - MAX_LINE // 2
 
 
 def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the tokens in the dump around a needle at `start`. At most `max_lines()` lines are read."""
+    """Yield the tokens in the dump around a needle (the beginning of a token in hexadecimal digits) at `start`.
+
+    At most `max_lines()` lines are read.
+    """
     line = line_start(content, start)
     before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
-    # The first letters of the token may be at the end of the previous line.
+    # Read the previous line as well, because the first letters of the token may be at its end.
     begin = before if content[line - 1 : line] == b"\n" and line - before <= MAX_LINE else line
     following = _line_at(content, line, min(len(content), line + MAX_LINE))
     if following is None or len(following["bytes"]) < _FEW_DIGITS:
@@ -121,7 +131,14 @@ def _paid(lines: Iterator[Match | None], meter: Meter) -> Iterator[Match | None]
 
 
 def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[Match | None]:
-    """Yield each parsed line from `begin` on, None for a line that is not part of a dump."""
+    """Yield a match for each line from `begin` on, or None for a line that is not part of a dump.
+
+    Args:
+        content: The bytes to read.
+        begin: The offset of the first line.
+        end: Where reading ends.
+        count: The maximum number of lines, or None for no limit.
+    """
     at, end = begin, min(end, len(content))
     while at < end and count != 0:
         yield _line_at(content, at, min(at + MAX_LINE, end))
@@ -160,19 +177,20 @@ def _found(lines: Iterator[Match | None]) -> Iterator[Finding]:
 
 
 def _size(line: Match, following: Match | None) -> int:
-    """Return the number of bytes in a line, computed from the offset of the next line.
+    """Return the maximum number of bytes that a line shows.
 
-    The digits in the line are not counted, because its text column may look like further bytes.
+    Some formats write the number in the line. In other formats, it is the difference between the offset of the line and
+    the offset of the next line. Digits are not counted, because a text column may look like further bytes.
     """
     if line["record"] is not None:
         return int(line["record"], 16)
     if line["srecord"] is not None:
-        # The count includes the address and a checksum of one byte. The address has one byte more than the number of
-        # the record's type: type 1 has an address of two bytes.
+        # The number in the line includes the address and a checksum of one byte. The address has one byte more than the
+        # number of the record's type. For example, type 1 has an address of two bytes.
         return max(0, int(line["srecord"], 16) - int(line["type"]) - 2)
     begin, end = _offset(line), _offset(following) if following is not None else b""
-    # `od` writes offsets of seven octal digits, and `hexdump` writes offsets of seven hexadecimal digits. Neither of
-    # these outputs has a text column.
+    # An offset of seven digits is written by `od` (in octal) and by `hexdump` (in hexadecimal). Neither of them writes
+    # a text column, so all digits of the line are bytes.
     if not begin or not end or len(begin) == 7:
         return MAX_LINE
     size = int(end, 16) - int(begin, 16)

@@ -1,6 +1,6 @@
 """Decoder of dumps that show each byte as a character or as an octal, decimal or binary number: `od` and `xxd -b`.
 
-The offset of the second line is the needle. So a dump is found from its beginning, whatever it contains.
+The needle for a dump is the offset at the beginning of its second line. So a dump is found whatever bytes it shows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ _Parser = Callable[[bytes], bytes]
 
 
 class _Numbers(NamedTuple):
-    """How a kind of dump writes numbers: their pattern, their base, and the bytes that each stands for.
+    """The way in which one kind of dump writes its numbers.
 
-    Words are little-endian, as on nearly all machines.
+    Attributes:
+        field: The pattern of one number.
+        base: The base of the numbers.
+        size: The number of bytes that each number stands for. They are in little-endian order, as on nearly all
+            machines.
     """
 
     field: re.Pattern[bytes]
@@ -35,7 +39,7 @@ class _Numbers(NamedTuple):
     size: int = 1
 
     def bytes_of(self, line: bytes) -> bytes:
-        """Return the bytes of a line without its offset."""
+        """Return the bytes of a line whose offset was removed. Stop at the first field that does not match."""
         found = b""
         for field in line.split():
             value = int(field, self.base) if self.field.fullmatch(field) else -1
@@ -46,9 +50,9 @@ class _Numbers(NamedTuple):
 
 
 def _characters(line: bytes) -> bytes:
-    """Return the characters of a line of `od -c` or `od -a` without its offset."""
+    """Return the characters of a line of `od -c` or `od -a` whose offset was removed."""
     fields = (line[at : at + _FIELD].strip() for at in range(0, len(line.rstrip(b"\r")), _FIELD))
-    # An escape or a name of several letters, such as `\n` or `nul`, is no character of a token.
+    # A field of several letters, such as `\n` or `nul`, is not a character of a token. Return a zero byte for it.
     return bytes(field[0] if len(field) == 1 else 0 if field else 0x20 for field in fields)
 
 
@@ -65,7 +69,7 @@ _PARSERS: tuple[_Parser, ...] = (
 def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
     """Yield the decoded dump whose second line begins at `second`, once for each way in which its numbers can be read.
 
-    Digits may be octal or decimal. The work is linear in the dump's size.
+    For example, the same digits may be octal or decimal. The work is linear in the dump's size.
     """
     begin = content.rfind(b"\n", max(0, second - 1 - _MAX_LINE), second - 1) + 1
     head = _FIRST_LINE.match(content, begin, second)
@@ -79,7 +83,7 @@ def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
 
 
 def begins_dump(content: bytes, second: int) -> bool:
-    """Return whether the second line of a dump begins at `second`."""
+    """Return whether the second line of a dump begins at offset `second`."""
     begin = content.rfind(b"\n", max(0, second - 1 - _MAX_LINE), second - 1) + 1
     head = _FIRST_LINE.match(content, begin, second)
     return head is not None and any(len(parse(content[head.end() - 1 : second - 1])) in (6, 16) for parse in _PARSERS)
@@ -95,7 +99,7 @@ def _decoded(content: bytes, begin: int, parse: _Parser) -> EncodedLines:
         offset = _LINE.match(line)
         if offset is None and _END.match(line) is None:
             break
-        # An asterisk stands for repeated lines.
+        # A line without an offset is an asterisk, which stands for repeated lines.
         pieces.append(parse(line[offset.end() :]) if offset is not None else b"\0")
         at = end + 1
     return EncodedLines(b"".join(pieces), "number-list", min(at, len(content)), is_cut=at >= begin + MAX_DUMP_BYTES)

@@ -1,6 +1,8 @@
-"""Recognition of encoded tokens in text: decides whether a token begins at a hit of the matcher, and in which encoding.
+"""Recognition of encoded tokens in text.
 
-The modules `engine` and `runs` open containers and decode long runs of base64 and hex. This module does not.
+The matcher finds needles: short byte strings with which an encoded token may begin. For each needle found (a hit), this
+module decides whether a token begins there, and in which encoding. It does not open containers or decode long runs of
+base64 and hex; the modules `engine` and `runs` do.
 """
 
 from __future__ import annotations
@@ -51,14 +53,14 @@ _SPLIT_LINES = 6
 token, and the other has the rest.
 """
 
-# A translation table that replaces every character outside the base64 alphabet by a space.
+# A translation table that replaces every character outside the base64 alphabets by a space.
 _WORDS_ONLY = bytes(
     byte if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/_-") else 32 for byte in range(256)
 )
 
 MAX_ENCODED_BYTES = 4096
-"""Bytes from the first to the last letter of an encoded token. A token whose letters are all escaped and on lines of
-their own is shorter. The limit keeps the work per hit constant."""
+"""Bytes from the first to the last letter of an encoded token. A token is shorter even if all its letters
+are escaped and on separate lines. The limit keeps the work per hit constant."""
 
 
 @derived_from_formats
@@ -72,7 +74,7 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
 
 
 def ends_word(content: bytes, start: int) -> bool:
-    """Return whether markup after the letter at `start` shows that no token begins with that letter."""
+    """Return whether the markup after the letter at `start` shows that no token begins with that letter."""
     return all(match(content, start + 1) for match in _ends_of_words())
 
 
@@ -82,10 +84,10 @@ def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
 
 
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
-    """Yield every token that begins at one of the window's hits.
+    """Yield every token that begins at one of the window's hits (places where a needle occurs).
 
     Plain tokens come first. The search for them is not charged to the meter. Hits of the needle kinds `run` and
-    `stream` are ignored here; the module `runs` handles them.
+    `stream` are ignored, because the module `runs` handles them.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.
@@ -153,7 +155,7 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
 
 
 def _split_literal(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token whose beginning is a string literal at `start` and whose rest is another literal nearby."""
+    """Yield the token that begins in the string literal at `start` and continues in another string literal nearby."""
     form, part = patterns.form, b""
     first = patterns.lone_prefix.match(content, start)
     if first is None:
@@ -169,11 +171,14 @@ def _split_literal(content: bytes, start: int, patterns: TokenPatterns) -> Itera
 
 
 def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: int, *, quoted: bool) -> int | None:
-    """Return the offset of a word that may be the rest of a token whose beginning is `content[start:end]`, or None.
+    """Return the offset of a word that may be the rest of a token, or None.
 
-    Search the lines after `end` first, then the lines before `start`.
+    Search the lines after the token's beginning first, then the lines before the beginning.
 
     Args:
+        content: The content to search.
+        start: The offset of the token's beginning.
+        end: The offset after the token's beginning.
         form: The token's format. All letters of the word must be in its alphabet.
         length: The number of letters of the word.
         quoted: Whether the word must be a whole string literal.
@@ -201,9 +206,9 @@ def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator
 
 
 def findings_at(content: bytes, start: int, kind: Kind) -> Iterator[Finding]:
-    """Yield every token at a hit of a kind other than `run` and `stream`.
+    """Yield every token that begins at a hit, a place where a needle of this kind occurs.
 
-    Read at most MAX_ENCODED_BYTES for each token.
+    The kinds `run` and `stream` are not allowed. At most MAX_ENCODED_BYTES are read for each token.
     """
     return _LOOKS[kind](content, start)
 
@@ -243,17 +248,17 @@ def _hex_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
 
 
 def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str) -> Iterator[Finding]:
-    """Yield the match if it is a token.
+    """Yield the match as a finding if the decoded bytes `token` are a token.
 
-    The patterns of encoded tokens accept every letter and digit, so check the decoded token here.
+    This check is needed because the patterns of encoded tokens accept every letter and digit.
     """
     if patterns.plain.fullmatch(token):
         yield Finding(token, match.start(), match.end(), (encoding,))
 
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
-    # A needle that begins with zeros is the end of the header of an S-record or Intel HEX record. Tables of numbers
-    # also have such digits, so require the first letter of a record.
+    # A needle that begins with zeros is in the header of an S-record or Intel HEX record. Tables of numbers also
+    # contain such zeros, so require the first letter of a record before them.
     if content.startswith(b"00", start) and not _RECORD_START.search(content, max(0, start - _RECORD_HEADER), start):
         return
     number = _DECIMAL_START.match(content, start)
@@ -263,7 +268,7 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
             if match is not None:
                 yield from _decimal_list_finding(match, patterns)
         if len(number[0]) == 4:
-            # Three digits and a separator cannot be a hexadecimal byte.
+            # A number of three digits cannot be a hexadecimal byte, so the text is no list of hexadecimal numbers.
             return
     wide = False
     for patterns in token_patterns():
@@ -278,7 +283,8 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
         for patterns in token_patterns()
         if (match := patterns.hex_list.match(content, start, start + MAX_ENCODED_BYTES)) is not None
     ]
-    # In a match with a line break, digits may be an offset or the text column of a dump. Read it as a dump first.
+    # If the match contains a line break, the text may be a dump, and some digits may belong to an offset or a text
+    # column. So read it as a dump first.
     is_list = content.startswith(b"0x", start) and not _is_after_address(content, start)
     may_be_dump = not is_list and (not matches or any(b"\n" in match[0] for match, _ in matches))
     found = list(dump_findings_at(content, start)) if may_be_dump else []
@@ -289,7 +295,7 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _is_after_address(content: bytes, start: int) -> bool:
-    """Return whether the line around offset `start` begins with an address, as GDB's `x/8xb` prints it."""
+    """Return whether the line that contains offset `start` begins with an address, as in GDB's output of `x/8xb`."""
     line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
     return _ADDRESS.match(content, line, start) is not None
 
@@ -313,7 +319,10 @@ def _wide_at(content: bytes, start: int) -> Iterator[Finding]:
 
 @derived_from_formats
 def _wide_patterns() -> tuple[tuple[Pattern, int, str], ...]:
-    """Return the patterns of tokens in UTF-16 and UTF-32, each with the bytes per character and the encoding's name."""
+    """Return the patterns of tokens in UTF-16 and UTF-32.
+
+    Each item has the pattern, the number of bytes per character and the name of the encoding.
+    """
     return tuple(
         wide for patterns in token_patterns() for wide in ((patterns.utf16, 2, "utf-16"), (patterns.utf32, 4, "utf-32"))
     )
@@ -336,9 +345,9 @@ _LOOKS = {
 
 
 def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Search a window with very many hits of one kind for tokens of that kind.
+    """Yield the tokens of one needle kind in `content[begin:end]`, a window in which such needles occur very often.
 
-    The patterns search the whole window in C, which is faster than a look at each hit.
+    Patterns search the whole window in C, which is faster than examining each place where a needle occurs.
     """
     meter.spend(_SEARCH_STEPS * (end - begin) * len(token_patterns()))
     if kind == "token":

@@ -1,4 +1,4 @@
-"""Decoding of runs of base64, and the proof that a compressed stream begins in one."""
+"""Decoding of runs (long texts) of base64, and a test whether a compressed stream begins in one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scanner.detection.containers.zip_ends import is_local_header
 BASE64_LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 RUN_PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
 PROOF_BYTES = 64
-"""Inflated bytes that prove a stream, unless it ends earlier. Random bytes rarely inflate to so many."""
+"""Inflated bytes that prove a stream, unless it ends earlier. Random bytes rarely inflate to that many."""
 
 _MIN_STREAM_LENGTH = 24
 _OTHER_MAGICS = (
@@ -30,9 +30,12 @@ _NO_LETTERS = bytes(byte for byte in range(256) if byte not in BASE64_LETTERS)
 
 
 def decoded_base64(raw: bytes) -> bytes:
-    """Return the bytes that base64 of either alphabet encodes. Drop joints, and a single letter at the end."""
+    """Return the bytes that base64 of either alphabet encodes.
+
+    Ignore joints (such as line breaks and quotes), and a single letter after the last complete group.
+    """
     if b"\\" in raw:
-        # If the backslash of `\n` or `\r` is doubled, one backslash remains. The translation below drops it.
+        # If the backslash of `\n` or `\r` is doubled, one backslash remains here. The translation below drops it.
         raw = raw.replace(b"\\n", b"").replace(b"\\r", b"")
     letters = raw.partition(b"=")[0].translate(_FROM_URL, _NO_LETTERS)
     rest = len(letters) % 4
@@ -40,9 +43,10 @@ def decoded_base64(raw: bytes) -> bytes:
 
 
 def begins_stream(head: bytes, *, inflate: bool, proof: int = PROOF_BYTES) -> bool | None:
-    """Return whether a compressed stream or archive begins in the decoded `head`, or None if it is too short to decide.
+    """Return whether a compressed stream or archive begins in `head`, or None if `head` is too short to decide.
 
     Args:
+        head: Decoded bytes.
         inflate: Whether to inflate the beginning of a zlib or gzip stream. If not, only its header is tested.
         proof: The number of inflated bytes that prove a zlib or gzip stream, unless the stream ends earlier.
     """

@@ -1,7 +1,7 @@
-"""Search for runs: texts of base64 or hex letters that may encode more than one plain token.
+"""Search for runs: long texts of base64 or hex letters. The engine scans the decoded bytes of each run.
 
-A needle finds each run that begins with nested base64 or with a compressed stream. Other runs are found by their
-length. The engine scans the decoded bytes.
+A needle finds each run that begins with base64 inside base64, or with a compressed stream. Other runs are found by
+their length. A single token in base64 is found without decoding a run (`base64_tokens`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from scanner.detection.patterns.token_patterns import plain_prefixes
 NESTED_SPAN = 512
 """Bytes decoded after a needle of nested base64: 76 letters for a token of 40 bytes, and room for line breaks."""
 
-# To test whether a run is a stream, first 160 of its letters are decoded, and 4096 only if 160 are too few to decide.
+# To test whether a run of base64 is a compressed stream, decode 160 letters first. Decode 4096 only if 160 are too few
+# to decide.
 _HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
 _MIN_LINE_LENGTH = 44
@@ -64,7 +65,7 @@ _LONG_PROOF_BYTES = 512
 """Inflated bytes that prove a stream in a run that is longer than its head."""
 
 _NESTED_LOOK = 96
-# This pattern matches backwards from its end, so that it fails immediately if no line break is near.
+# `(?r)` makes this pattern match backwards from its end, so that it fails immediately if no line break is near.
 _LINE_BEFORE = regex.compile(rb"(?r)[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}[0-9A-Za-z+/_-]{0,64}")
 _WIDE = rb"%c\x00"
 _ALL_LETTERS = bytes(BASE64_LETTERS)
@@ -72,12 +73,15 @@ _ALL_LETTERS = bytes(BASE64_LETTERS)
 
 @derived_from_formats
 def min_run_length() -> int:
-    """Return the number of base64 letters that encode the shortest token."""
+    """Return the number of base64 letters that encode a token of the shortest active format."""
     return -(-4 * min_token_length() // 3)
 
 
 def _nested_letters(length: int) -> int:
-    """Return the number of letters of a token of `length` bytes that is encoded twice in base64, in whole groups."""
+    """Return the number of letters of a token that is encoded twice in base64, in whole groups.
+
+    `length` is the number of bytes of the token.
+    """
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length
@@ -95,13 +99,20 @@ def _short_run() -> re.Pattern[bytes]:
 
 @derived_from_formats
 def _nested_likely() -> regex.Pattern[bytes]:
-    """Return a pattern that matches a decoded run which is base64 again or begins with a token in UTF-16."""
+    """Return a pattern that matches decoded bytes that are base64 again, or that begin with a token in UTF-16."""
     wide = b"|".join(b"".join(_WIDE % byte for byte in prefix[:3]) for prefix in plain_prefixes())
     return regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|" + wide + rb")")
 
 
 class Run(NamedTuple):
-    """A decoded run. `raw` has its encoded bytes, which begin at `start` in the content."""
+    """A decoded run of base64, hex or another encoding of bytes in text.
+
+    Attributes:
+        decoded: The decoded bytes.
+        encoding: The name of the encoding.
+        start: The offset of the run in the content.
+        raw: The encoded bytes in the content.
+    """
 
     decoded: bytes
     encoding: str
@@ -109,7 +120,10 @@ class Run(NamedTuple):
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield the findings in the decoded bytes, with spans in the content and with this run's encoding added."""
+        """Yield the findings in the decoded bytes with their start and end in the content.
+
+        The encoding of the run is added to the encodings of each finding.
+        """
         segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
         for finding in inner:
             if segments is None or finding.members:
@@ -123,7 +137,8 @@ class Run(NamedTuple):
         pieces = []
         for match in RUN_PIECE.finditer(raw):
             begin, end = match.span()
-            # The `n` or `r` of an escaped line break (`\n`, `\r`) is not part of the encoded text.
+            # Leave out the `n` or `r` of an escaped line break (`\n`, `\r`), because it is not part of the encoded
+            # text.
             if begin and raw[begin - 1] == 0x5C and raw[begin] in b"rn":
                 begin += 1
             pieces.append((begin, end))
@@ -137,7 +152,7 @@ class Run(NamedTuple):
 
 
 def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield the decoded runs at the `run` and `stream` needles of a window.
+    """Yield the decoded runs of base64, hex and other encodings that begin at a window's `run` and `stream` needles.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -146,7 +161,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
-    # For each alignment of the groups (offset modulo four): the offset up to which the content was already decoded.
+    # A group of base64 has one of four alignments (its offset modulo four). For each alignment, the content was already
+    # decoded up to this offset.
     decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
@@ -175,7 +191,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                     yield _paid_run(block, content, begin, meter)
                 continue
             if _is_inside_run(content, begin):
-                # All further needles in the same line of letters are inside the run as well, so skip them.
+                # Skip all further needles in the same line of letters, because they are inside the run as well.
                 line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
                 covered = line.end() if line is not None else begin
                 continue
@@ -188,15 +204,17 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
-                # The letters before a real stream may look like a stream by chance, so test the needles close behind
-                # this one as well.
+                # A stream that was found here may be a coincidence, formed by letters in front of a real stream. So
+                # test the needles close behind its beginning as well.
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
 
 
 def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLines]:
-    """Yield the encoded lines, or the dumps, that begin at `begin`. Dumps cost work by their letters.
+    """Yield the block of encoded lines at `begin`, or each reading of the dump whose second line begins at `begin`.
+
+    For a dump, charge the meter for its letters.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -218,7 +236,7 @@ def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> 
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every run of a window with many `run` needles, decoded once for each alignment of its groups."""
+    """Yield every run of base64 in a window with many `run` needles, decoded once for each alignment of its groups."""
     begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
     meter.spend(_RUN_STEPS * (end - begin))
     for match in _RUN.finditer(content, begin, end):
@@ -235,7 +253,7 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 def _group_start(content: bytes, start: int, letters: int) -> int:
     """Return the start of a base64 group: the offset that is `letters` base64 letters before `start`.
 
-    Other bytes, such as line breaks, are not counted. Look at no more than `_MAX_GAP` bytes.
+    Other bytes, such as line breaks, are not counted. At most `_MAX_GAP` bytes are examined.
     """
     begin = start
     while letters and begin and start - begin < _MAX_GAP:
@@ -245,9 +263,14 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Return whether the base64 letters around the `run` needle at `start` may contain a token.
+    """Return whether the base64 letters around a `run` needle may contain a token.
 
-    They may if they decode to base64 again, or to the prefix of a token in UTF-16. `lead` is the needle's `lead`.
+    They may contain one if they decode to base64 again, or to the prefix of a token in UTF-16.
+
+    Args:
+        content: The content.
+        start: The offset of the needle.
+        lead: The needle's `lead`.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
@@ -255,9 +278,10 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
 
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
-    """Return whether a compressed stream in base64, uuencode or a git patch begins at `begin`.
+    """Return whether encoded bytes that must be decoded begin at `begin`.
 
-    For base64, a run must begin there, and its decoded bytes must begin with a valid stream.
+    They are a compressed stream in base64 or hex, uuencoded lines, a git patch, or a dump of numbers (`begin` is then
+    the beginning of its second line).
     """
     if content[begin : begin + 2] in LINE_STARTS:
         return lines_at(content, begin) is not None
@@ -271,13 +295,13 @@ def stream_begins_at(content: bytes, begin: int) -> bool:
 
 
 def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
-    """Return whether the first `letters` letters of a run begin a stream, or None if they are too few to decide."""
+    """Return whether the first `letters` letters of a base64 run begin a stream, or None if they are too few."""
     head = _RUN.match(content, begin, begin + letters)
     return head is not None and begins_stream(decoded_base64(head[0]), inflate=inflate)
 
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
-    """Return whether a run of base64 began long before `begin`, on the same line or on the previous line."""
+    """Return whether a run of base64 began long before `begin`, on the same line or on the line before it."""
     before = content[max(0, begin - _MAX_GLUE) : begin]
     if len(before) == _MAX_GLUE and not before.translate(None, _ALL_LETTERS):
         return True
@@ -287,13 +311,13 @@ def _is_inside_run(content: bytes, begin: int) -> bool:
 
 
 def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
-    """Return the run at a needle if it is a compressed stream in base64, else None."""
+    """Return the decoded run that begins at `begin` if it is a compressed stream in base64, else None."""
     begins: bool | None = None
     for letters in _HEAD_LETTERS:
         head = _RUN.match(content, begin, begin + letters)
         size = head.end() - begin if head is not None else 0
         meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * size)
-        # A run that goes on after these letters may have megabytes. Require a stronger proof before decoding them.
+        # A run that continues after these letters may have megabytes, so require a stronger proof before decoding it.
         proof = _LONG_PROOF_BYTES if size == letters else PROOF_BYTES
         opens = meter.limits.opens
         begins = begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
@@ -313,7 +337,7 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
-    """Yield the decoded runs of base64 or hex at `spots` that have at least `min_run_length()` letters.
+    """Yield the decoded runs of base64 or hex at the offsets `spots`, if they have at least `min_run_length()` letters.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -340,18 +364,18 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
 
 
 def run_spots(content: bytes) -> list[int]:
-    """Return the offsets of runs of at least `min_run_length()` letters. For long runs only, the matcher is faster."""
+    """Return the offsets of base64 runs of at least `min_run_length()` letters. The matcher finds long runs faster."""
     return [match.start() for match in _short_run().finditer(content)]
 
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
-    """Return whether a run's lines have more than 44 letters on average, unlike the lines of a list of words."""
+    """Return whether a base64 run has more than 44 letters per line on average. A list of words has fewer."""
     breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
     return breaks * _MIN_LINE_LENGTH < end - begin
 
 
 def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
-    """Decode a run in overlapping pieces that fit into memory, and yield each piece as a `Run`."""
+    """Decode a run of base64 or hex in overlapping pieces that fit into memory, and yield each piece as a `Run`."""
     most = meter.limits.member_bytes // 4 * 4
     for at in range(begin, end, most):
         raw = content[at : min(end, at + most + 4 * LONG_RUN)]
@@ -367,12 +391,13 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
             meter.decode(len(decoded))
             yield Run(decoded, "base64", at + shift, shifted)
             if is_media(decoded):
-                # The magic number of a picture or font proves the alignment of the groups. Try no other alignment.
+                # The magic number of a picture or font proves that this alignment of the groups is right. Try no other
+                # one.
                 break
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return the possible numbers of letters before the encoded data, 0 to 3. Such letters shift the groups of four."""
+    """Return how many letters (0 to 3) may precede the encoded data in a base64 run. They shift its groups of four."""
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

@@ -1,4 +1,4 @@
-"""Detection of a repository's object format, SHA-1 or SHA-256, from its configuration and from its objects."""
+"""Detection of a repository's object format, SHA-1 or SHA-256, from its configuration, objects and packs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _FANOUT = re.compile(r"[0-9a-f]{2}")
 
 
 def configured(config: bytes) -> int:
-    """Return the size of an object id, in bytes, that `extensions.objectFormat` sets in a repository's configuration.
+    """Return the size of an object id, in bytes, according to a repository's configuration.
 
-    If several lines set it, the last line counts, as in git.
+    The setting is `extensions.objectFormat`. If several lines set it, the last line counts, as in git.
     """
     section = value = b""
     for line in config.removeprefix(b"\xef\xbb\xbf").replace(b"\\\n", b"").splitlines():
@@ -33,12 +33,15 @@ def configured(config: bytes) -> int:
 
 
 def is_fanout(name: str) -> bool:
-    """Return whether a folder in `objects` holds loose objects, judged by its name."""
+    """Return whether a folder in `objects` is a fan-out folder, which contains loose objects.
+
+    The name of a fan-out folder is two hexadecimal digits.
+    """
     return _FANOUT.fullmatch(name) is not None
 
 
 def of_loose_object(name: str) -> int | None:
-    """Return the size of an object id, in bytes, from the name of a file in a folder of loose objects.
+    """Return the size of an object id, in bytes, computed from the name of a loose object's file.
 
     Return None if the file is not an object.
     """
@@ -46,7 +49,7 @@ def of_loose_object(name: str) -> int | None:
 
 
 def of_index(path: Path) -> int | None:
-    """Return the size of an object id, in bytes, that the size of a pack's index implies.
+    """Return the size of an object id, in bytes, computed from the size of a pack's index file.
 
     Return None if the index is empty or git would refuse it.
     """
@@ -63,7 +66,7 @@ def of_index(path: Path) -> int | None:
     for size in (SHA1, SHA256) if count else ():
         least = 1032 + count * (size + 8) + 2 * size if has_version else 1024 + count * (size + 4) + 2 * size
         # An index of version 2 has eight more bytes for each object whose offset in the pack is above 2 GB. The first
-        # object of a pack is never such an object.
+        # object of a pack never has such an offset.
         most = least + 8 * (count - 1) if has_version else least
         if least <= state.st_size <= most:
             return size

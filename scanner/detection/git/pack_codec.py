@@ -1,7 +1,7 @@
 """The codec of git packs: entry headers, zlib streams, deltas and object ids (`gitformat-pack(5)`).
 
-Pushed packs, packs inside documents and the packs of a history are all read with these functions. They check each
-declared size before they allocate memory for it.
+These functions read pushed packs, packs inside documents, and the packs of a history. They check each declared size
+before they allocate memory for it.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ Buffer = bytes | memoryview
 
 
 class DamagedPack(Exception):
-    """The rest of a pack, or a delta, cannot be read. The message is the reason under which this is counted."""
+    """A delta, or the rest of a pack, cannot be read. The message is the reason under which the damage is counted."""
 
 
 class EntryHead(NamedTuple):
-    """The header of a packed object.
+    """The header of an entry of a pack.
 
     Attributes:
-        kind: A key of OBJECT_TYPES, OFFSET_DELTA or NAMED_DELTA.
-        size: The inflated size of the data in bytes, as declared.
+        kind: A key of OBJECT_TYPES for a whole object, or OFFSET_DELTA or NAMED_DELTA.
+        size: The inflated size of the entry's data in bytes, as declared.
         base: For an offset delta, the distance to the base in bytes; for a named delta, the base's id; else None.
-        data_at: The offset of the zlib stream.
+        data_at: The offset of the entry's zlib stream.
     """
 
     kind: int
@@ -106,7 +106,8 @@ def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
     try:
         content: bytes = inflater.decompress(data, size + 1)
         if not inflater.eof and len(content) == size:
-            # The output is complete. The rest of the input has at most the end of the stream and its checksum.
+            # The output is complete. Let zlib read the end of the stream and the checksum, which may follow in the
+            # input.
             content += inflater.decompress(inflater.unconsumed_tail, 1)
     except _StreamError as err:
         raise DamagedPack("pack_damaged") from err
@@ -116,9 +117,9 @@ def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
 
 
 def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple[bytes, int]:
-    """Return the inflated bytes of the zlib stream at `position`, and the position after it.
+    """Return the inflated bytes of the zlib stream at `position`, and the position after the stream.
 
-    The input is fed in small slices, because zlib copies the part that it did not use.
+    The input is passed to zlib in small slices, because zlib copies the part of its input that it does not use.
 
     Args:
         pack: The pack.
@@ -161,8 +162,8 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
     Args:
         base: The object that the delta copies from.
         delta: The delta: the sizes of the base and of the result, then commands.
-        limit: The largest result in bytes.
-        spend: Called with the cost in bytes. Raises an exception to refuse the work.
+        limit: The largest allowed result in bytes.
+        spend: Called with the cost in bytes. It raises an exception to refuse the work.
 
     Raises:
         DamagedPack: the delta is invalid or does not belong to the base, or its result is larger than the limit.
@@ -185,7 +186,10 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
 
 @cache
 def _library() -> tuple[Callable[[bytes, bytes], list[bytes]], type[Exception]]:
-    """Return the function that applies a delta, and the error that it raises. Import Dulwich at the first delta."""
+    """Return Dulwich's function that applies a delta, and the exception that the function raises.
+
+    Dulwich is imported here, at the first delta.
+    """
     from dulwich.errors import ApplyDeltaError
     from dulwich.pack import apply_delta as apply
 
@@ -206,7 +210,7 @@ def _delta_size(delta: bytes, position: int) -> tuple[int, int]:
 
 
 def object_id(object_type: str, content: bytes, hash_name: str = "sha1") -> str:
-    """Return the id that git gives to an object."""
+    """Return the object id that git gives to an object with this type and content."""
     digest = hashlib.new(hash_name, f"{object_type} {len(content)}\0".encode(), usedforsecurity=False)
     digest.update(content)
     return digest.hexdigest()

@@ -1,6 +1,6 @@
-"""Locations of a pack's objects in the repository: the path, and the commit that introduced the object.
+"""Search for the locations of a pack's objects in the repository: the path, and the commit that introduced the object.
 
-Locations are looked up only for objects with findings.
+Locations are searched only for objects with findings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scanner.detection.git.packs import PackObject
 MAX_DEPTH = 4_096
 """Nested folders. This is git's own default of `core.maxTreeDepth`."""
 MAX_ENTRIES = 2_000_000
-"""Tree entries that are searched for one pack. So many take some seconds."""
+"""Tree entries that are searched for one pack. Searching this many takes some seconds."""
 MAX_PARENTS = 64
 """Parents of one commit that are read.
 
@@ -31,7 +31,10 @@ _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A path, a commit, and the commit's own time. In the path, surrogates stand for bytes that are not UTF-8."""
+    """The location of an object: its path, the commit that introduced it, and the time that the commit states.
+
+    Surrogates in the path stand for bytes that are not UTF-8.
+    """
 
     path: str
     commit: str
@@ -49,7 +52,7 @@ class Commit:
 
 
 class _Folder(NamedTuple):
-    """A folder on the path to an object. The names are joined to a path only if a wanted object is found."""
+    """A folder on the path to an object, and its parent folder. The path is joined only if a wanted object is found."""
 
     name: str
     parent: _Folder | None
@@ -59,8 +62,8 @@ class _Folder(NamedTuple):
 def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, Location]:
     """Return the first location of each wanted blob or tree that is reachable from a commit of the pack.
 
-    Commits are visited parents first, and every tree of the pack once. The first commit that contains a tree introduced
-    the tree's entries.
+    Each commit is visited after its parents, and each tree of the pack once. An entry of a tree was introduced by the
+    first commit that contains the tree.
     """
     trees = {item.oid: item.content for item in objects if item.type == "tree"}
     missing, found = set(wanted), dict[str, Location]()
@@ -107,7 +110,7 @@ def _path(name: str, folder: _Folder | None) -> str:
 def tree_entries(content: bytes, hash_size: int = 20) -> Iterator[tuple[bytes, str, str]]:
     """Yield mode, name and object id of each entry of a tree, up to the first damaged entry.
 
-    Leave out submodules, because their commits are in other repositories.
+    Leave out submodules, because the commits that they refer to are in other repositories.
     """
     position, end = 0, len(content)
     while position < end:

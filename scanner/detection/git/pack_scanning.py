@@ -1,7 +1,7 @@
 """Scan of the objects of one pack: finds tokens, and the paths and commits of the objects that contain them.
 
-A pack is scanned either in the process that received it, with candidates as the results, or in a confined process, with
-raw findings as the results. The caller passes the function that scans one object. This module starts no process and
+A pack is scanned in the process that received it (the results are then candidates) or in a confined process (the
+results are then raw findings). The caller passes the function that scans one object. This module starts no process and
 uses no network.
 """
 
@@ -28,7 +28,7 @@ MAX_CROWD = 64
 another.
 """
 MAX_BEYOND = 40_000
-"""Tokens of one pack beyond the limits of candidates that are still looked up. Each takes 41 bytes."""
+"""Tokens of one pack beyond the limits on candidates that are still looked up. Each takes 41 bytes."""
 MAX_NOT_READ = 100
 """Unread objects of one pack that are recorded one by one. Further ones are only counted."""
 POSTPONED_BYTES = 48 << 20
@@ -48,8 +48,9 @@ class Look(Generic[T]):
         found: The findings or candidates.
         unread: Counts of what was not read, by reason.
         content_digest: The content's SHA-256 in hex if a part of the object was not read, else empty.
-        is_deferred: Whether a separate reader will read the object later. Its place is then needed as well.
-        is_postponed: Whether the object has to be opened, after all other objects were scanned.
+        is_deferred: Whether a separate reader will read the object later. If so, the place of the object will be
+            needed.
+        is_postponed: Whether the object must be opened. That happens after all other objects were scanned.
     """
 
     found: Sequence[T] = ()
@@ -63,7 +64,8 @@ class Look(Generic[T]):
 class PackHit(Generic[T]):
     """An object with findings.
 
-    `is_confirmed` means that the token store knows each of these tokens, so no limit on candidates applies to them.
+    `is_confirmed` means that the token store knows each of its tokens, so the limits on candidates do not apply to
+    them.
     """
 
     oid: str
@@ -74,7 +76,7 @@ class PackHit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TokensBeyond:
-    """The tokens of one object that were found after the limit on candidates was reached, joined by line feeds."""
+    """The tokens of one object that are beyond the limits on candidates. Line feeds separate them."""
 
     oid: str
     type: ObjectType
@@ -87,6 +89,7 @@ class UnreadPackObject:
 
     Attributes:
         oid: The object's id, or empty for the pack itself.
+        reasons: Why parts of it were not read.
         digest: The content's SHA-256 in hex.
         size: The content's size in bytes.
     """
@@ -103,11 +106,11 @@ class PackScan(Generic[T]):
     """The result of scanning the objects of one pack.
 
     Attributes:
-        hits: The objects with findings, those with few findings first.
+        hits: The objects with findings. Objects with few findings come first.
         locations: Path and commit of objects, by object id.
         unread: Counts of what was not read, by reason.
         not_read: The first MAX_NOT_READ objects that were not read completely.
-        beyond: Tokens that were found after the limit on candidates was reached. The token store may know some of them.
+        beyond: Tokens that are beyond the limits on candidates. The token store may know some of them.
         reached: The ids of the wanted objects that the pack contains.
         objects: The number of objects that were scanned.
         bytes: The inflated bytes that were scanned.
@@ -116,7 +119,7 @@ class PackScan(Generic[T]):
             return more objects.
         is_cut_off: Whether the pack is truncated.
         is_damaged: Whether the pack is corrupt. The transfer may have damaged it.
-        unknown: The number of tokens in `beyond` that the token store did not know.
+        unknown: The number of tokens that were in `beyond` and that the token store did not know.
     """
 
     hits: list[PackHit[T]] = field(default_factory=list)
@@ -143,17 +146,17 @@ def scan_objects(
     *,
     token_of: Callable[[T], bytes] | None = None,
 ) -> PackScan[T]:
-    """Scan every object of a pack, then find the places of the objects with findings.
+    """Scan every object of a pack, then find the paths and commits of the objects with findings.
 
     Args:
         pack: The pack. Its iteration must not have begun.
         look: Scans one object, and returns None if nothing was found and everything was read. Its second argument is
-            the object's content, or the joined names of the entries for a tree.
+            the object's content or, for a tree, the joined names of the entries.
         key: Returns the same value for all findings of one token.
-        wants: Object ids. `PackScan.reached` lists the ids that the pack contains.
+        wants: Object ids. `PackScan.reached` will contain the ids that are found in the pack.
         open_object: Scans an object that `look` marked as postponed. These objects are scanned last, so that a costly
             object does not hide a plain token in another object.
-        token_of: Returns the token of a finding. If this function is given, tokens after the limit on candidates are
+        token_of: Returns the token of a finding. If this function is given, tokens beyond the limits on candidates are
             returned in `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
     """
     scanner = _Scanner[T](key, wants, token_of)
@@ -210,7 +213,10 @@ class _Scanner(Generic[T]):
             scan.unread["lfs_pointer"] += 1
 
     def add(self, item: PackObject, seen: Look[T], size: int) -> None:
-        """Add the result of scanning one object of `size` bytes. Objects with many findings are added last."""
+        """Add the result of scanning one object of `size` bytes.
+
+        An object with many findings waits until `close`, so that the limits are first used for the other objects.
+        """
         scan = self._scan
         self._wanted.add(item.oid)
         if item.type == "commit" and (commit := parse_commit(item)):
@@ -227,7 +233,7 @@ class _Scanner(Generic[T]):
             scan.hits.append(PackHit(item.oid, item.type, taken))
 
     def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
-        """Return the findings that are within the limits, and set the findings of further tokens aside."""
+        """Return the findings that are within the limits on candidates, and set the findings of other tokens aside."""
         taken: list[T] = []
         beyond: list[T] = []
         for one in found:
@@ -240,7 +246,7 @@ class _Scanner(Generic[T]):
         return taken
 
     def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
-        """Keep tokens for a later request to the token store. Count the tokens for which there is no room."""
+        """Keep tokens for a later request to the token store. If there is no room for a token, count it as unread."""
         kept = found[: self._room_beyond]
         if kept and self._token_of is not None:
             self._room_beyond -= len(kept)
@@ -248,7 +254,7 @@ class _Scanner(Generic[T]):
         self._scan.unread[OVER_LIMIT] += len(found) - len(kept)
 
     def close(self, pack: PackReading) -> PackScan[T]:
-        """Find the places of the objects with findings, and return the result."""
+        """Find the paths and commits of the objects with findings, and return the result of the scan."""
         scan = self._scan
         for hit in self._crowded:
             hit.found = self._admitted(hit.oid, hit.type, hit.found)
@@ -276,11 +282,11 @@ class PackRequest:
     Attributes:
         limits: What the pack may cost.
         hash_name: `sha1` or `sha256`.
-        wants: Object ids. `PackScan.reached` lists the ids that the pack contains.
+        wants: Object ids. `PackScan.reached` will contain the ids that are found in the pack.
         seconds: Processor seconds that the reader may spend on the pack.
-        opens: Whether the reader may open objects. If not, it finds plain tokens only and defers every object that has
-            to be opened.
-        keeps_beyond: Whether to return tokens that are found after the limit on candidates was reached.
+        opens: Whether the reader may open objects. If not, it finds plain tokens only and defers every object that must
+            be opened.
+        keeps_beyond: Whether to return the tokens that are beyond the limits on candidates.
     """
 
     limits: PackLimits
@@ -293,7 +299,7 @@ class PackRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeferredObject:
-    """An object of a pack that a separate reader has to read."""
+    """An object of a pack that the pack's reader could not finish. A separate reader has to read it."""
 
     oid: str
     type: ObjectType
@@ -305,6 +311,7 @@ class PackAnswer:
     """A reader's answer to a `PackRequest`.
 
     Attributes:
+        scan: The result of the scan.
         deferred: The objects that separate readers have to read.
         seconds: Processor seconds that the reader spent.
         failure: Why the pack could not be scanned; empty on success.

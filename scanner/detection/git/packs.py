@@ -1,7 +1,8 @@
-"""Reader of packs that a git server sends. It returns every object within limits on size, count, inflation and memory.
+"""Reader of packs that a git server sends.
 
-It checks sizes before it inflates anything, and limits deltas before it applies them. Objects that cannot be read are
-counted by reason; all others are returned. The module `git_packs` uses this reader for packs that were found as files.
+The reader returns every object that is within the limits on size, number, work and memory. It counts the other objects
+by reason. It checks sizes before it inflates anything, and limits deltas before it applies them. The module `git_packs`
+uses this reader for packs that were found as files.
 
 The format: https://git-scm.com/docs/gitformat-pack
 """
@@ -28,8 +29,8 @@ from scanner.detection.git.pack_codec import (
 class PackLimits:
     """Limits on one pack.
 
-    A pack needs no more memory than the sum of `pack_bytes`, `held_bytes`, `kept_bytes`, two objects, and about 400
-    bytes per object.
+    The memory for a pack is at most the sum of `pack_bytes`, `held_bytes`, `kept_bytes`, the bytes of two objects, and
+    about 400 bytes for each object.
 
     Attributes:
         pack_bytes: Bytes of the pack.
@@ -51,7 +52,7 @@ class PackLimits:
 
 @dataclass(frozen=True, slots=True)
 class PackObject:
-    """One object of a pack. `oid` is its hash in hex, which is computed here and never taken from the pack."""
+    """One object of a pack. `oid` is its id in hex. This module computes the id and never takes it from the pack."""
 
     type: ObjectType
     oid: str
@@ -67,7 +68,7 @@ LATE = "seconds"
 
 
 class WorkBudget:
-    """The work that is left for one pack. A step that would exceed it is refused before it begins.
+    """The amount of work that is left for one pack. A step that would exceed it is refused before the step begins.
 
     Args:
         room: Bytes of work.
@@ -93,7 +94,14 @@ class WorkBudget:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An entry of a pack: where its compressed data is, the inflated size, and the inflated data if that is kept."""
+    """An entry of a pack.
+
+    Attributes:
+        base: The offset or the id of a delta's base, or None for a whole object.
+        data_at: Where the compressed data begins in the pack.
+        size: The size of the inflated data in bytes.
+        data: The inflated data, or None if it is not kept in memory.
+    """
 
     offset: int
     type: int
@@ -116,7 +124,7 @@ class _Base:
 class PackReading:
     """A pack whose objects are built during one iteration, so that they need not all fit into memory.
 
-    `unread` counts the objects that could not be read, by reason. It is final at the end of the iteration.
+    `unread` counts the objects that could not be read, by reason. The counts are complete when the iteration has ended.
     """
 
     limits: PackLimits
@@ -137,7 +145,7 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether a limit was reached. Several requests for fewer objects each would then return more objects."""
+        """Whether a limit was reached. If so, several requests for fewer objects each would return more objects."""
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 
@@ -158,7 +166,7 @@ def read_pack(
     is_late: Callable[[], bool] | None = None,
     budget: WorkBudget | None = None,
 ) -> PackReading:
-    """Read a pack up to the limits. It never raises, whatever the content is.
+    """Read a pack up to the limits. This function raises no exception, even if the pack is invalid.
 
     Args:
         content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
@@ -210,7 +218,7 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
 def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -> tuple[_Entry, int]:
     """Return the entry at `start` and the position after it.
 
-    The entry's data is inflated here, because only that shows where the data ends.
+    The entry's data is inflated, because only that shows where the entry ends.
     """
     kind, size, base, data_at = entry_head(pack, start, hash_size)
     if isinstance(base, int):

@@ -1,4 +1,7 @@
-"""Git commands that read an untrusted repository: without network and writes, with limits on memory and time."""
+"""Git commands that read an untrusted repository.
+
+They use no network, write nothing, and have limits on memory and time.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ class GitError(Exception):
 
 
 class Deadline:
-    """The deadline for reading a history: a time, or the moment when `stop` is set. Safe to share between threads."""
+    """The deadline for reading a history. It is reached after some seconds, or when the caller sets `stop`.
+
+    Safe to share between threads.
+    """
 
     def __init__(self, seconds: float = DEFAULT_SECONDS, stop: threading.Event | None = None) -> None:
         self._stop = stop or threading.Event()
@@ -33,17 +39,17 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def cancel(self) -> None:
-        """Expire now, without setting the caller's `stop`. Call this when one of several threads has failed."""
+        """End the reading now, without setting the caller's `stop`. Call this when a thread that reads has failed."""
         self._cancelled.set()
 
     @property
     def is_late(self) -> bool:
-        """Whether the time has passed."""
+        """Whether the seconds have passed."""
         return time.monotonic() > self._end
 
     @property
     def is_over(self) -> bool:
-        """Whether reading must end: the time has passed, `stop` is set, or `cancel` was called."""
+        """Whether reading must end: the seconds have passed, `stop` is set, or `cancel` was called."""
         return self._stop.is_set() or self._cancelled.is_set() or self.is_late
 
     @property
@@ -77,7 +83,8 @@ def lines(
 ) -> Iterator[bytes]:
     """Run git and yield the parts of its output that `separator` separates, as they arrive.
 
-    A thread writes `stdin`, and another thread kills git at the deadline, so neither side can wait forever.
+    One thread writes `stdin` and another thread kills git at the deadline, so neither git nor this process waits
+    forever.
 
     Raises:
         GitError: git failed, or the deadline passed.

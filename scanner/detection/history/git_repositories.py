@@ -1,7 +1,8 @@
-"""Access to an untrusted repository: git sees the repository's object folders, but not its configuration.
+"""Access to an untrusted repository: git sees the repository's objects, but not its configuration.
 
 Git runs programs that a repository's configuration names, so git must never read that configuration. r8scan makes a
-folder for git instead, with a safe configuration and links to the object folders. This module reads the refs itself.
+separate folder for git, with a safe configuration and links to the folders of the objects. This module itself reads the
+refs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MAX_ALTERNATES = 50
 """Alternate object folders of one repository. Alternates may name further alternates; git itself stops at a depth of
 five."""
 MAX_LOOSE_REFS = 5_000
-"""Limit of the loose refs (refs in files of their own) that are opened.
+"""Limit of the loose refs (refs that are stored in one file each) that are opened.
 
 Only the names of further loose refs are read. There are few loose refs, because git packs refs regularly.
 """
@@ -54,7 +55,7 @@ class Repository:
         git_dir: The folder that r8scan made for git.
         refs: The name and object id of each ref. The id of a symbolic ref is empty.
         unread: Counts of what cannot be read, by reason.
-        stored: Counts of loose objects and packs, by the size of their object ids in bytes.
+        stored: The number of loose objects and packs, by the size of their object ids in bytes.
         stores: The packs and folders of loose objects that git can read.
     """
 
@@ -66,7 +67,7 @@ class Repository:
 
 
 def git_dir_of(path: Path) -> Path | None:
-    """Return the git directory of a work tree, the path itself for a bare repository, or None."""
+    """Return the git directory of a work tree, the path itself if it is a bare repository, or None if it is neither."""
     dot_git = path / ".git"
     if dot_git.is_dir():
         return dot_git
@@ -76,13 +77,13 @@ def git_dir_of(path: Path) -> Path | None:
 
 
 def is_bare(path: Path) -> bool:
-    """Return whether the folder is itself a git directory, by git's own criteria."""
+    """Return whether the folder is itself a git directory, by the same criteria as git."""
     objects, head = path / "objects", path / "HEAD"
     return head.is_file() and objects.is_dir() and ((path / "refs").is_dir() or (path / "commondir").is_file())
 
 
 def common_dir(git_dir: Path) -> Path:
-    """Return the git directory that has the objects and refs. For a linked work tree, it is not `git_dir` itself."""
+    """Return the git directory that has the objects and refs. It differs from `git_dir` in a linked work tree."""
     named = _small(git_dir / "commondir")
     return git_dir / os.fsdecode(named) if named else git_dir
 
@@ -96,7 +97,7 @@ def _gitdir_in(file: Path) -> Path | None:
 
 
 def _small(path: Path) -> bytes:
-    """Return the first line of a small file, or an empty value if it cannot be read."""
+    """Return the first line of a small file, or empty bytes if the file cannot be read."""
     return _start(path, MAX_SMALL_FILE).partition(b"\n")[0].strip().replace(b"\0", b"")
 
 
@@ -175,9 +176,14 @@ def _lay_out(repository: Repository, common: Path) -> None:
 
 
 def _object_format(repository: Repository, config: bytes) -> int:
-    """Return the size of the object ids in bytes: as configured, or the other size if all objects have the other size.
+    """Return the size of the repository's object ids in bytes.
 
-    Count the objects whose ids have another size as unread, because git ignores these objects.
+    It is the configured size, unless all objects have ids of the other size. Git ignores objects whose ids do not have
+    the configured size, so count these objects as unread.
+
+    Args:
+        repository: The repository. Its `stored` and `unread` are used.
+        config: The content of the repository's configuration file.
     """
     chosen = git_formats.configured(config)
     other = git_formats.SHA1 + git_formats.SHA256 - chosen
@@ -188,9 +194,9 @@ def _object_format(repository: Repository, config: bytes) -> int:
 
 
 def _link(objects: Path, folder: Path, repository: Repository) -> None:
-    """Link the packs and loose objects of an object folder, but not its list of alternates.
+    """Make a folder with links to the packs and loose objects in `objects`, but not to its list of alternates.
 
-    Link only regular files: git would wait forever for the other end of a named pipe.
+    Link only regular files. Git would wait forever for the other end of a named pipe.
     """
     folder.mkdir()
     try:
@@ -236,9 +242,10 @@ def _link_files(source: Path, target: Path, repository: Repository) -> None:
 
 
 def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
-    """Return the alternates of an object folder, and the alternates of these alternates, each folder once.
+    """Return the alternates of an object folder (other object folders that it refers to), and their alternates.
 
-    Leave out folders of another owner: a repository must not choose which folders of other users are read.
+    Return each folder once. Leave out folders of another owner, because a repository must not choose which folders of
+    other users are read.
     """
     owner = objects.stat().st_uid
     seen = {os.path.realpath(objects)}
@@ -265,7 +272,7 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
 
 
 def _start(path: Path, size: int) -> bytes:
-    """Return the beginning of a regular file, or an empty value if it cannot be read.
+    """Return the first `size` bytes of a regular file, or empty bytes if the file cannot be read.
 
     Refuse a named pipe, because reading it would block forever.
     """

@@ -1,7 +1,7 @@
 """The budget for the objects that are built from deltas when a git history is read.
 
 A delta of 20 bytes can make an object of megabytes, so a repository of a few megabytes could keep its reader busy for
-hours. Objects that are stored without a delta need no budget: zlib makes at most 1,032 bytes from one byte.
+hours. Objects that are stored without a delta need no budget, because zlib makes at most 1,032 bytes from one byte.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ BUDGET_PER_BYTE = 1000
 
 
 class HistoryBudget:
-    """A budget, in bytes of built objects, that several units of work share. Safe to share between threads.
+    """A budget, in bytes of built objects, for all units (the groups of objects that a process reads at a time).
 
     Each unit has a reserve: its estimated work, or its fair share if the estimates exceed the budget. So no unit can
-    use up the budget of another. The rest of the budget is free. When a unit begins, it also gets half of the free
-    budget, because its estimate may be too low.
+    use up the budget of another unit. Bytes that are not reserved are free. Because an estimate may be too low, a unit
+    also gets half of the free bytes when it begins.
+
+    Safe to share between threads.
 
     Args:
         packed: Bytes of the repository's packs.
@@ -37,21 +39,21 @@ class HistoryBudget:
 
     @property
     def left(self) -> int:
-        """The bytes of the budget that no unit has reserved or been granted."""
+        """The free bytes: they are neither reserved for a unit nor granted to a unit."""
         return self._free
 
     def reserve(self, weights: Sequence[int]) -> None:
-        """Reserve the estimated work of each unit.
+        """Set the reserve of each unit.
 
         Args:
-            weights: The estimates in bytes. A unit's position in the sequence is its number.
+            weights: The estimated work of each unit in bytes. A unit's position in the sequence is its number.
         """
         share = _fair_share(weights, self._free)
         self._reserves = [min(weight, share) for weight in weights]
         self._free -= sum(self._reserves)
 
     def grant(self, unit: int) -> int:
-        """Grant a unit, whose work begins now, its reserve and half of the free budget. Return the grant in bytes."""
+        """Grant a unit, whose work begins now, its reserve and half of the free bytes. Return the number of bytes."""
         with self._lock:
             extra = self._free // 2
             self._free -= extra
@@ -60,26 +62,26 @@ class HistoryBudget:
             return self._granted[unit]
 
     def settle(self, unit: int, left: int) -> None:
-        """Give the unused part of a unit's grant, `left` bytes, back to the budget."""
+        """End a unit. Make the unused part of its grant, `left` bytes, free again."""
         with self._lock:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """Give half of a unit's grant back to the budget after the unit's process has died.
+        """End a unit whose process has died. Make half of its grant free again.
 
-        The other half counts as spent. Git reads the unit's objects again.
+        The other half counts as used. Git reads the unit's objects again.
         """
         with self._lock:
             self._free += self._granted.pop(unit, 0) // 2
 
     def take(self, size: int) -> None:
-        """Charge work that belongs to no unit to the unreserved part of the budget, but not below zero."""
+        """Charge work that belongs to no unit: subtract it from the free bytes, but not below zero."""
         with self._lock:
             self._free = max(self._free - size, 0)
 
 
 def _fair_share(weights: Sequence[int], budget: int) -> int:
-    """Return the largest limit per unit for which all units together stay within the budget."""
+    """Return the largest share for which the sum over all units of `min(weight, share)` is within the budget."""
     left, share = budget, 0
     for number, weight in enumerate(sorted(weights)):
         share = left // (len(weights) - number)

@@ -1,8 +1,8 @@
 """A reader of a whole git object database. It reads each object once, in pack order, and passes it to the detector.
 
-Several `git cat-file --batch` processes share the objects, because inflating is the bottleneck. Their output is parsed
-and searched in blocks of some megabytes. Only objects with a hit, and blobs that may be containers or UTF-16, are
-scanned one by one.
+The objects are divided among several `git cat-file --batch` processes, because inflating takes the most time. The
+output of git is parsed and searched in blocks of some megabytes. Only objects in which the matcher finds something, and
+blobs that may be containers or UTF-16, are scanned one by one.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ class ObjectList:
 
     Attributes:
         oids: The ids, concatenated.
-        types: One byte per object: 0 blob, 1 tree, 2 commit, 3 tag.
+        types: One byte per object: 0 for a blob, 1 for a tree, 2 for a commit, 3 for a tag.
         sizes: The objects' sizes in bytes.
         hash_bytes: Bytes of an object id.
-        unreadable: The number of further objects that git could not describe, or that are not of the wanted type.
+        unreadable: The number of objects that are not in the list, because git could not describe them or because they
+            are not of the wanted type.
     """
 
     oids: bytearray = field(default_factory=bytearray)
@@ -70,7 +71,10 @@ class ObjectList:
         return _TYPES[self.types[index]]
 
     def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
-        """Drop the largest objects, so that the others have at most `most` bytes. Return their ids and types."""
+        """Drop the largest objects, so that the remaining ones together have at most `most` bytes.
+
+        Return the ids and types of the dropped objects.
+        """
         if sum(self.sizes) <= most:
             return []
         order = sorted(range(len(self)), key=self.sizes.__getitem__)
@@ -90,9 +94,9 @@ def list_objects(
 
     Args:
         git_dir: The git directory.
-        deadline: When git is stopped.
-        oids: List these objects instead of all.
-        only: List only objects of this type; see `ObjectList`.
+        deadline: When git is killed.
+        oids: The ids of the objects to list, or None for all objects.
+        only: The type of the objects to list, as a number of `ObjectList.types`, or None for all types.
 
     Raises:
         GitError: git cannot list the objects.
@@ -125,7 +129,7 @@ def read_objects(
 ) -> HistoryShard:
     """Read and scan all listed objects with `readers` git processes at the same time.
 
-    At the deadline, count the remaining objects as unread, with the deadline's reason.
+    At the deadline, count the remaining objects as unread, under the reason `deadline.reason`.
     """
     bounds = _bounds(listed, readers)
     shards = [HistoryShard() for _ in bounds]
@@ -157,9 +161,9 @@ def read_objects(
 
 
 def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
-    """Divide the objects into ranges with about the same number of bytes. Return the first index and the end of each.
+    """Return the first index and the end index of each reader's part of the objects.
 
-    Objects that are neighbours in a pack stay together, because they share delta bases.
+    The parts have about the same number of bytes. Neighbours in a pack stay together, because they share delta bases.
     """
     bounds: list[tuple[int, int]] = []
     total, first, seen = sum(listed.sizes), 0, 0
@@ -182,7 +186,7 @@ def _read_shard(
 ) -> None:
     """Read the objects from index `first` up to, but not including, `last`. Add the results to `shard`.
 
-    If git exits at a damaged object, continue after that object.
+    If git exits at a damaged object, continue with the next object.
     """
     restarts = 0
     while first < last and not deadline.is_over:
@@ -207,7 +211,7 @@ def _read_range(
     shard: HistoryShard,
     deadline: Deadline,
 ) -> int:
-    """Read objects until the end of the range or of git's output.
+    """Read objects until the end of the range or the end of git's output.
 
     Return the index of the first object that was not read.
     """
@@ -242,14 +246,14 @@ def _feed(stdin: IO[bytes], listed: ObjectList, first: int, last: int) -> None:
 
 
 class _Blocks:
-    """A reader of the pipe from git in large blocks."""
+    """A reader of git's output pipe. It reads in large blocks."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._buffer = bytearray(BLOCK)
 
     def read(self, size: int = 0) -> bytes:
-        """Return up to `size` bytes, or one block by default. Return fewer bytes only at the end."""
+        """Return `size` bytes, or BLOCK bytes if `size` is 0. Return fewer bytes only at the end of the output."""
         size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)
@@ -263,7 +267,7 @@ class _Blocks:
 
 
 class _Parser:
-    """The parser of git's output. It scans the objects. `index` is the index of the next object."""
+    """The parser of git's output. It scans the objects. `index` is the index of the next object in the list."""
 
     def __init__(
         self, listed: ObjectList, first: int, last: int, detector: Detector, shard: HistoryShard, blocks: _Blocks
@@ -314,7 +318,7 @@ class _Parser:
         return True
 
     def _is_special(self, data: bytes, start: int, end: int) -> bool:
-        """Return whether a blob without a hit must be scanned, because it may be a container or UTF-16.
+        """Return whether a blob in which the matcher finds nothing must be scanned: it may be a container or UTF-16.
 
         If the blob is an LFS pointer, count it as unread.
         """
@@ -323,8 +327,8 @@ class _Parser:
             if is_lfs_pointer(probe):
                 self._shard.note(*self._object(), "lfs_pointer")
         else:
-            # In a text, only the beginning and the end can show that it is a container. In a binary content, a
-            # compressed stream may begin anywhere.
+            # In a text, only the beginning and the end can show that it is a container, so test these. In a binary
+            # content, a compressed stream may begin anywhere, so test all of it.
             probe = data[start : min(start + HEAD_BYTES, end)]
             probe = data[start:end] if is_binary(probe) else probe + data[end - 22 : end]
         return container_kind(probe) is not None or wide_codec(probe) is not None
@@ -339,7 +343,12 @@ class _Parser:
             self._shard.take_content(oid, name, content, result)
 
     def _large(self, head: bytes, size: int) -> bool:
-        """Scan an object that is larger than a piece. Return False if git's output ended inside it."""
+        """Scan an object that is larger than PIECE. Return False if git's output ended inside it.
+
+        Args:
+            head: The part of the object that was read already.
+            size: The size of the object in bytes.
+        """
         left = size - len(head)
 
         def read(most: int) -> bytes:

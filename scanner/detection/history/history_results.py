@@ -1,4 +1,4 @@
-"""The results of reading a history: objects with candidates, unread objects, and counts."""
+"""The results of reading a history: objects with candidates, objects that were not read completely, and counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHA1_DIGITS = 40
 
 @dataclass(slots=True)
 class ObjectHit:
-    """An object with candidates, whose places are not known yet."""
+    """An object with candidates. The path and commit of the object are not known yet."""
 
     oid: str
     type: str
@@ -27,7 +27,7 @@ class ObjectHit:
 
 @dataclass(frozen=True, slots=True)
 class UnreadHistoryObject:
-    """An object that was not read completely."""
+    """An object that was not read completely. `count` parts of it were not read, for the reason `reason`."""
 
     oid: str
     type: str
@@ -37,14 +37,14 @@ class UnreadHistoryObject:
 
 @dataclass(slots=True)
 class HistoryShard:
-    """The result of one reader.
+    """The result of reading a history or a part of it.
 
     Attributes:
         hits: The objects with candidates.
         unread: Counts of what was not read, by reason.
         named: The objects that were not read completely, at most MAX_NAMED.
         objects: The number of objects that were read.
-        bytes: Inflated bytes of these objects.
+        bytes: Inflated bytes of the objects that were read.
     """
 
     hits: list[ObjectHit] = field(default_factory=list)
@@ -54,22 +54,22 @@ class HistoryShard:
     bytes: int = 0
 
     def note(self, oid: str, object_type: str, reason: str, count: int = 1) -> None:
-        """Count and name an object that was not read completely."""
+        """Count an object that was not read completely, and add it to `named`."""
         self.unread[reason] += count
         if len(self.named) < MAX_NAMED:
             self.named.append(UnreadHistoryObject(oid, object_type, reason, count))
 
     def take(self, oid: str, object_type: str, result: ScanResult) -> None:
-        """Add the result of scanning an object."""
+        """Add the result of scanning an object: its candidates, and what was not read."""
         self.take_unread(oid, object_type, result.unread)
         if result.candidates:
             self.hits.append(ObjectHit(oid, object_type, result))
 
     def take_content(self, oid: str, object_type: ObjectType, content: builtins.bytes, result: ScanResult) -> None:
-        """Add the result of scanning an object's content.
+        """Add the result of scanning an object, and check the object's id.
 
-        The id names the place of the candidates. If there are candidates and the content does not have this id, count
-        the object as damaged.
+        The places of the candidates will be looked up by this id. If there are candidates, but the content does not
+        have this id, count the object as damaged.
         """
         self.take(oid, object_type, result)
         name = "sha1" if len(oid) == SHA1_DIGITS else "sha256"
@@ -77,12 +77,12 @@ class HistoryShard:
             self.note(oid, object_type, "object_damaged")
 
     def take_unread(self, oid: str, object_type: str, unread: Mapping[str, int]) -> None:
-        """Count and name the unread parts of an object."""
+        """Count the unread parts of an object by reason, and add the object to `named`."""
         for reason, count in unread.items():
             self.note(oid, object_type, reason, count)
 
     def add(self, other: HistoryShard) -> None:
-        """Add the result of another reader."""
+        """Add the results of `other`."""
         self.hits += other.hits
         self.unread.update(other.unread)
         self.named += other.named[: max(MAX_NAMED - len(self.named), 0)]
@@ -90,7 +90,7 @@ class HistoryShard:
         self.bytes += other.bytes
 
     def drop_copies(self) -> None:
-        """Drop repeated results for one object, which may be stored in several packs."""
+        """Drop repeated results for one object. An object is read several times if it is stored in several packs."""
         self.hits = list({(hit.oid, hit.result.candidates): hit for hit in reversed(self.hits)}.values())[::-1]
         named = list(dict.fromkeys(self.named))
         if len(named) < len(self.named):

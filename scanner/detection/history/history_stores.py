@@ -1,7 +1,7 @@
 """The scan of all stores of a repository. A store is a pack or a folder of loose objects.
 
-The pack reader reads large packs, and git reads everything else. Each store is read separately, so an object is read
-as often as it is stored. Equal results for one object are reported once.
+The pack reader reads large packs, and git reads everything else. Each store is read separately, so an object that is in
+two stores is read twice. Equal results for one object are reported once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from scanner.detection.history.pack_history.readers import PacksRead, needs_pack
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The part of a store that git has to read. `oids` are the joined ids of the objects, or empty for all objects."""
+    """The part of a store that git has to read.
+
+    `oids` are the concatenated ids of the objects to read, or empty for all objects.
+    """
 
     store: Store
     oids: bytes = b""
@@ -53,7 +56,7 @@ def read_stores(
         detector: Scans the objects that need a closer look.
         readers: The number of processes that read at the same time.
         on_progress: Called with the number of objects that were read and the number of objects known so far.
-        deadline: When reading ends. The remaining objects are then counted as unread, with the deadline's reason.
+        deadline: When reading ends. The remaining objects are then counted as unread, under `deadline.reason`.
 
     Raises:
         GitError: git cannot list the objects of a store, and no object of any store was read.
@@ -89,7 +92,10 @@ def _shifted(on_progress: Callable[[int, int], None], done: int, known: int) -> 
 
 
 def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> Iterator[_Part]:
-    """Yield the parts of the stores that the pack reader did not read, so that git has to read them."""
+    """Yield what git has to read: unread parts of packs, and all folders of loose objects.
+
+    `read` is the result of the pack reader, or None if the pack reader read nothing.
+    """
     for number, pack in enumerate(packs):
         if read is None:
             yield _Part(pack)

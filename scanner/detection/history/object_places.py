@@ -1,7 +1,8 @@
-"""The places of objects in a history. A place is the oldest commit that contains an object, and the path in it.
+"""The places of objects in a history. The place of an object is the oldest commit that contains it, and its path there.
 
-Commits are visited oldest first, and each tree is read at most once. The work is therefore linear in the number of
-distinct trees, however many paths lead to them. The first commit that contains a tree introduced the tree's entries.
+Commits are visited oldest first, and each tree is read at most once. So the work is linear in the number of distinct
+trees, even if many paths lead to one tree. An entry of a tree was introduced by the first commit that contains the
+tree.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ _TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 
 @dataclass(frozen=True, slots=True)
 class ObjectPlace:
-    """An object's path, and the commit that introduced it. In the path, surrogates stand for bytes that are not UTF-8.
+    """An object's path, and the commit that introduced the object. Each of them is None if it is not known.
 
-    A value is None if it is not known.
+    Surrogates in the path stand for bytes that are not UTF-8.
     """
 
     path: str | None
@@ -64,7 +65,7 @@ class ObjectPlace:
 
 @dataclass(slots=True)
 class ObjectPlaces:
-    """The places of objects by id. `is_complete` says whether the whole history was searched."""
+    """The places of objects, by object id. `is_complete` says whether the whole history was searched."""
 
     found: dict[str, ObjectPlace] = field(default_factory=dict)
     is_complete: bool = True
@@ -77,7 +78,7 @@ _NO_ENTRIES: Sequence[_Entry] = ()
 
 
 class _Folder(NamedTuple):
-    """A folder on the path to an object. The names are joined to a path only if a wanted object is found."""
+    """A folder on the path to an object, and its parent folder. The path is joined only if a wanted object is found."""
 
     name: bytes
     parent: _Folder | None
@@ -112,11 +113,11 @@ def locate(
 
 
 class _GaveUp(Exception):
-    """A limit or the deadline is reached, so the search for places ends."""
+    """A limit or the deadline is reached, so the search for places must end."""
 
 
 def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Yield (commit id, tree id) of each commit that refs reach, parents before children and otherwise by date."""
+    """Yield (commit id, tree id) of each commit that refs reach: parents before children, otherwise oldest first."""
     tips = {oid for _, oid in repository.refs if oid}
     if not tips:
         return
@@ -130,14 +131,14 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
             else:
                 yield commit, text
     except GitError:
-        # A parent is missing or damaged. The list of all objects still has the commits, in another order.
+        # A parent is missing or damaged. `_listed` still yields all commits, in another order.
         places.is_complete = places.is_complete and not deadline.is_over
 
 
 def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tuple[str, str]]:
     """Yield (commit id, tree id) of every commit of the database.
 
-    Begin at the end of the packs, because git stores the newest commits first.
+    Begin at the end of the packs, which has the oldest commits, because git stores the newest commits first.
 
     Raises:
         GitError: git cannot list the commits.
@@ -151,11 +152,11 @@ def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tu
 
 
 class _Walk:
-    """A walk over commits in rounds of some hundred commits.
+    """A search of the trees of commits, in rounds of some hundred commits.
 
-    The new trees of a round are read level by level, many at a time, each once. A tree may be new in several commits of
-    a round, at several depths. The commit that introduced the tree is determined afterwards, in memory, and only if the
-    round contains a wanted object.
+    In each round, the trees that no earlier round has read are read, each once, one level of folders after the other. A
+    new tree may belong to several commits of the round, at several depths. Only if a round contains a wanted object,
+    the commit that introduced each tree is determined afterwards, in memory.
     """
 
     def __init__(self, wanted: Iterable[str], hash_bytes: int, on_found: Callable[[str, ObjectPlace], None]) -> None:
@@ -166,7 +167,7 @@ class _Walk:
         self._read = 0
         self._is_useful = False
         # The last alternative matches all bytes from the first damaged entry on, as one match with empty groups.
-        # Without it, the search would begin again at each of these bytes, in quadratic time.
+        # Without this alternative, the search would begin again at each of these bytes, in quadratic time.
         self._entries = re.compile(rb"([0-7]{5,6}) ([^\0]++)\0(.{%d})|.++" % hash_bytes, re.DOTALL)
         self._ids = re.compile(rb"[0-7]{5,6} [^\0]++\0(.{%d})|.++" % hash_bytes, re.DOTALL)
 
@@ -182,7 +183,7 @@ class _Walk:
             objects: Reads the trees.
 
         Raises:
-            _GaveUp: a limit is reached. The places in trees that were read before are recorded.
+            _GaveUp: a limit is reached. Places in the trees that were read before are recorded.
         """
         roots: dict[bytes, str] = {}
         for commit, tree in commits:
@@ -221,7 +222,7 @@ class _Walk:
         self.places.is_complete = False
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
-        """Return the entries of a tree that are wanted objects, or folders that no earlier round visited."""
+        """Return the entries of a tree that are wanted objects, or folders that no earlier round has read."""
         if content is None:
             self.places.is_complete = False
             return []
@@ -230,7 +231,8 @@ class _Walk:
         if ids and not ids[-1]:
             self.places.is_complete = False
         if missing.isdisjoint(ids):
-            # Nearly all trees have no wanted entry. Most of these trees have no folder either: one search in C tells.
+            # Nearly all trees contain no wanted object, and most of these contain no folder either. One search in C
+            # finds that out.
             if _FOLDER_MODE not in content:
                 return []
             return [
@@ -246,7 +248,12 @@ class _Walk:
         ]
 
     def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, Sequence[_Entry]]) -> None:
-        """Walk the new trees in memory, commit by commit, and record the places of the wanted objects."""
+        """Go through the new trees in memory, commit by commit, and record the places of the wanted objects.
+
+        Args:
+            roots: The commit of each root tree, oldest first.
+            fresh: The relevant entries of each new tree.
+        """
         missing = self._missing
         if not self._is_useful and missing.isdisjoint(fresh):
             return
@@ -308,7 +315,7 @@ class _Objects:
     def read(self, oids: Sequence[str]) -> Iterator[bytes | None]:
         """Yield the content of each object, or None for an object that cannot be read, in the order of the ids.
 
-        Exhaust the generator before the next call.
+        The caller must exhaust the generator before it calls this method again.
         """
         for start in range(0, len(oids), _IDS_A_REQUEST):
             asked = oids[start : start + _IDS_A_REQUEST]

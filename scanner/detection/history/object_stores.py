@@ -1,7 +1,7 @@
-"""The stores of a repository: each of its packs, and each folder of loose objects.
+"""The stores of a repository. A store is a pack, or a folder of loose objects.
 
-Git looks up an object by its id and takes it from the first store that lists the id. The index of a hostile repository
-may give the id of one object to another object, so each store is read separately.
+Git looks up an object by its id, in the first store that lists the id. The index of a hostile repository may list one
+object under the id of another object, and git would then not find it. So each store is read separately.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Store:
     """A pack, or a folder of loose objects.
 
     Attributes:
-        path: The `.pack` file, whose index is beside it, or the folder that holds the fan-out folders.
+        path: The `.pack` file, whose index is beside it; or the folder whose subfolders (such as `ab`) hold loose
+            objects.
         hash_bytes: Bytes of an object id.
         size: Bytes of the pack; 0 for a folder.
     """
@@ -57,8 +58,8 @@ def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
     would make git list some objects twice and leave out others.
 
     Args:
-        git_dir: A git directory that r8scan has made. Its configuration is copied, and the new directory is created
-            inside it.
+        git_dir: A git directory that r8scan has made. The new directory is created inside it, with a copy of its
+            configuration.
         store: The store.
     """
     with tempfile.TemporaryDirectory(prefix="store-", dir=git_dir) as folder:
@@ -79,7 +80,7 @@ def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
 
 
 def stored_objects(store: Store) -> int:
-    """Return the number of loose objects in a store that is a folder, and 1 for a pack."""
+    """Return the number of loose objects in a store that is a folder, or 1 if the store is a pack."""
     if store.is_pack:
         return 1
     folders = [store.path / name for name in os.listdir(store.path) if git_formats.is_fanout(name)]
@@ -90,7 +91,7 @@ def stored_objects(store: Store) -> int:
 def has_plain_index(store: Store) -> bool:
     """Return whether the index of a pack lists each id and each offset once, in the format that git writes.
 
-    In such a pack, git finds each entry by its id. Otherwise only the pack reader can find every entry.
+    If it does, git finds each entry of the pack by its id. Otherwise only the pack reader can find every entry.
     """
     try:
         content = _small_file(store.index)
@@ -113,7 +114,7 @@ def has_plain_index(store: Store) -> bool:
 
 
 def _small_file(path: Path) -> bytes:
-    """Return the content of a regular file, or an empty content if the file is too large or not regular.
+    """Return the content of a regular file, or empty bytes if the file is too large or not regular.
 
     Raises:
         OSError: the file cannot be read.

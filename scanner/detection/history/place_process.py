@@ -1,7 +1,8 @@
-"""The search for the places of objects, in a confined process, because a repository's trees and commits are hostile.
+"""The search for the places of objects in a confined process, because a repository's trees and commits are hostile.
 
 The process starts git to read trees and commits. It can read files and start programs, but it cannot write files or use
-a network. It sends each place as soon as the place is known, so that nothing is lost when it is killed at the deadline.
+a network. It sends each place as soon as the place is known, so no place is lost when the process is killed at the
+deadline.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) -> ObjectPlaces:
-    """Return places for the wanted blobs and trees; see `object_places.locate`. The search runs in another process."""
+    """Return the places of the wanted blobs and trees. A confined process runs `object_places.locate` to find them."""
     places = ObjectPlaces(is_complete=False)
     try:
         running = _process()
@@ -84,7 +85,7 @@ def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]
 
 
 def _process() -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """Start the confined process, and return a context manager that ends it.
+    """Start the confined process. Return a context manager that ends the process.
 
     Raises:
         OSError: the system cannot start a process.
@@ -111,7 +112,9 @@ def _feed(child: subprocess.Popen[bytes], request: bytes) -> None:
 def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
     """Parse a line that the process sent.
 
-    Return an object id with its place, or a boolean that is true if the search is complete, or None for any other line.
+    Returns:
+        An object id with its place; or whether the whole history was searched (the last line); or None if the line is
+        invalid.
     """
     try:
         value = json.loads(line)
@@ -128,7 +131,10 @@ def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
 
 
 def main() -> None:
-    """Answer the request on standard input: a line for each place, then whether the whole history was searched."""
+    """Search for places in the confined process. Read the request from standard input.
+
+    Write a line for each place that was found, and then a line that says whether the whole history was searched.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     request = json.load(sys.stdin)

@@ -1,6 +1,6 @@
-"""Scan of all objects in a git repository, including objects that no ref reaches, and the places of its findings.
+"""Scan of all objects in a git repository, including objects that no ref reaches.
 
-Commits and paths are looked up only for objects with findings and for objects that were not read.
+After the scan, this module looks up the commits and paths of the objects that have findings or were not read.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class UnreadPart:
         reason: Why a part of the object was not read.
         count: The number of parts that were not read for this reason.
         git_object: The object's id.
+        kind: The kind of place that the object would have as a finding.
         path: The redacted path of the file, if known.
         commit: The id of a commit that contains the object, if known.
     """
@@ -75,13 +76,18 @@ def scan_history(
     stop: threading.Event | None = None,
     seconds: float = DEFAULT_SECONDS,
 ) -> HistoryScan:
-    """Scan blobs, trees (names of files), commits (messages, authors), tags, notes, and names of refs.
+    """Scan every object of a repository, and the names of its refs. Return the findings and what was not read.
 
-    Objects that remain when `seconds` have passed or `stop` is set are counted as unread.
+    The objects are blobs (contents of files), trees (names of files), commits (messages and authors) and tags. When
+    `seconds` have passed or `stop` is set, the remaining objects are counted as unread.
 
     Args:
-        readers: The number of processes that read objects.
+        git_dir: The git directory of the repository.
+        detector: Scans the objects.
+        readers: The number of processes that read objects at the same time.
         on_progress: Called with the number of objects that were read and the number of objects known so far.
+        stop: Ends the scan when it is set.
+        seconds: The time after which the scan ends.
 
     Raises:
         GitError: `git_dir` is not a readable repository.
@@ -116,7 +122,7 @@ def _placed(candidate: Candidate, hit: ObjectHit, where: ObjectPlace) -> Candida
         commit=hit.oid if hit.type == "commit" else where.commit,
         git_object=hit.oid,
     )
-    # A line number in a tree object has no meaning.
+    # Drop the line number of a tree, because a tree object has no lines.
     return replace(candidate, place=place, line=0 if hit.type == "tree" else candidate.line)
 
 

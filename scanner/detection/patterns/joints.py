@@ -1,4 +1,4 @@
-"""Patterns of tokens whose characters are escaped, or interrupted by joints such as line breaks and quotes.
+"""Patterns of tokens whose characters are escaped, or separated by joints (characters such as line breaks and quotes).
 
 The module `encodings` decides whether a match is a token.
 """
@@ -22,27 +22,28 @@ _ZERO_WIDTH = (
     rb"|\xcd\x8f|\xef\xb8[\x80-\x8f]"
     rb"|&(?:shy|ZeroWidthSpace|zwnj|zwj|\#8203|\#x200[bB]);|\\+u200[bBcCdD]|\\+ufeff|\\+u00ad"
 )
-# Terminal control sequences such as colours (ECMA-48), raw or escaped in a string.
+# Terminal control sequences (ECMA-48), such as colours. The escape character is raw, or it is escaped in a string.
 _ESCAPE_SEQUENCE = rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33))(?:\[[0-9:;?]{0,40}+[A-Za-z]|\][^\x07\x1b\n]{0,80}+\x07)"
-# Only elements that can format a part of a word. The tags of other elements, such as paragraphs, end a word.
+# The tags of elements that can format a part of a word. The tags of other elements, such as paragraphs, end a word.
 _INLINE_TAG = (
     rb"</?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r|rPr"
     rb"|wbr)(?=[\s>/])[^<>]{0,300}+>"
 )
 _NEXT_CDATA = rb"\]\]>\s{0,80}+<!\[CDATA\["
-# `curl --trace-ascii` writes an offset before every 64 bytes.
+# The joint between two lines of `curl --trace-ascii`, which writes an offset before every 64 bytes.
 _NEXT_OF_TRACE = rb"\r?\n[0-9a-f]{4}:\ "
 _RTF_RUN = rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
-# The boundary between two events of a terminal recording (asciicast version 2).
+# The joint between two events of a terminal recording (asciicast version 2).
 _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
-# To wrap a line, a terminal writes the first letter of the next line, or a space, and returns to the first column. Then
-# it writes the next line.
+# To wrap a line, a terminal writes the first letter of the next line (or a space) and a carriage return. Then it writes
+# the next line, which begins with the same letter.
 _TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
 _NEXT_CELL = rb"[\ \t]{0,40}+\|[\ \t]*+\r?\n[\ \t]*+\|(?:[\ \t]{0,40}+\|){0,8}+[\ \t]{0,40}+"
-# Lengths that formats write between pieces of a text: blocks of GIF, packed words of Cap'n Proto, records of Excel 97.
+# The lengths that some formats write between the pieces of a text: blocks of GIF, packed words of Cap'n Proto, records
+# of Excel 97.
 _LENGTH_BYTE = rb"(?:[\x01-\x08\x0e-\x1a]|\x3c\x00(?s:.){2}[\x00\x01])(?=[0-9A-Za-z_])"
 _NEXT_ENCODED_WORD = rb"\?=\s{1,4}+=\?[0-9A-Za-z-]{1,40}+\?[BbQq]\?"
-# Accept an underscore only at the end of a line, where Visual Basic uses it to continue the line. Elsewhere it may
+# An underscore is a joint only at the end of a line, where Visual Basic uses it to continue the line. Elsewhere it may
 # belong to the token.
 _GLUE = rb"(?:[\s+.&,~|()<>\[\]{}$]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
 JOINT = rb"""
@@ -78,11 +79,11 @@ string literal up to the beginning of the next.
 
 
 def end_of_word_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of markup after the first letter of a prefix that shows that no token begins with the letter.
+    """Return a pattern of markup after the first letter of a prefix. If it matches, no token begins with that letter.
 
-    The pattern matches a tag that cannot be inside a word, and tags before a letter that is not the prefix's second
-    letter. In HTML, such markup follows nearly every word before a closing tag. `units_expression` would take ten times
-    as long to reject these words.
+    The pattern matches a tag that cannot be inside a word. It also matches tags before a letter that is not the
+    prefix's second letter. In HTML, such markup follows nearly every word that ends before a closing tag.
+    `units_expression` would take ten times as long to reject these words.
     """
     if len(form.prefix) < 2:
         return rb"(?!)"
@@ -92,7 +93,7 @@ def end_of_word_expression(form: TokenFormat) -> bytes:
 
 
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:
-    """Return the pattern of one letter's escapes.
+    """Return the pattern of all escapes of one letter.
 
     Args:
         hexadecimal: The pattern of the letter's code in hexadecimal digits.
@@ -123,14 +124,14 @@ With a copy of JOINTS before each of its letters, a pattern takes `regex` 0.2 se
 the call before a letter. Where a match often fails at a joint, JOINTS is faster.
 """
 JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + JOINTS + rb"))"
-# At the beginning of a continued line, a hyphen usually marks a list item or a comment, so it is part of the joint. In
-# a token format with hyphens, the hyphen may belong to the token.
+# A hyphen at the beginning of a continued line usually marks a list item or a comment, so JOINTS accepts it. This
+# pattern is for tokens that may contain hyphens. It does not accept the hyphen, which may belong to the token.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
 
 
-# Escaped underscores of, in this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff,
-# expressions inside a string of PowerShell, shells, JavaScript and Kotlin, UTF-7. The last pattern is the code of the
-# underscore between two literals, as in `"r8" & Chr(95) & "…"`.
+# Escaped underscores, in this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff, expressions
+# inside strings of PowerShell, shells, JavaScript and Kotlin, UTF-7. The last pattern is an expression with the
+# underscore's code between two literals, as in `"r8" & Chr(95) & "…"`.
 _NAMED_UNDERSCORE = (
     rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
     rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+|\\+char(?:95|\"5F)(?:\{\}|[ ])?+"
@@ -147,8 +148,8 @@ _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
 def units_expression(form: TokenFormat) -> bytes:
     """Return a pattern, for `regex.VERBOSE`, of a token whose letters may be escaped and separated by joints.
 
-    The pattern accepts every letter and digit in the body. The caller has to check the captured letters, the group
-    `unit`, against the token format.
+    The pattern accepts every letter and digit in the body. The group `unit` captures each letter. The caller has to
+    check the letters against the token format.
     """
     joints = _JOINTS_WITHOUT_HYPHEN if "-" in form.prefix + form.alphabet else JOINTS
     prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)
@@ -164,9 +165,9 @@ def units_expression(form: TokenFormat) -> bytes:
 
 
 def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
-    """Return patterns of the code of a character in a token's body: in hexadecimal, decimal and octal digits.
+    """Return three patterns of the code of a character in a token's body: in hexadecimal, decimal and octal digits.
 
-    The patterns accept every letter and digit, even if the format's alphabet is smaller.
+    The patterns accept the code of every letter and digit, even if the format's alphabet is smaller.
     """
     others = _other_letters(form)
     return (
@@ -177,12 +178,12 @@ def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
 
 
 def _other_letters(form: TokenFormat) -> str:
-    """Return the characters of the body that are neither letters nor digits."""
+    """Return the characters of a format's alphabet that are neither letters nor digits."""
     return "".join(letter for letter in form.alphabet if letter not in LETTERS_AND_DIGITS)
 
 
 def hex_code(letter: str) -> bytes:
-    """Return a pattern of a character's code in hexadecimal digits of either case."""
+    """Return a pattern of a character's code in hexadecimal digits, in upper or lower case."""
     return b"".join(
         b"[%c%c]" % (digit, digit - 32) if digit > 0x60 else b"%c" % digit for digit in b"%02x" % ord(letter)
     )
@@ -199,12 +200,12 @@ def _octal_code(letter: str) -> bytes:
 
 
 def _tag_code(letter: str) -> bytes:
-    """Return a pattern of the last two bytes, in UTF-8, of the tag character of a letter."""
+    """Return a pattern of the last two bytes, in UTF-8, of the tag character (U+E0000 to U+E007F) of a letter."""
     return rb"\x%02x\x%02x" % (0x80 | ord(letter) >> 6, 0x80 | ord(letter) & 0x3F)
 
 
 def decimal_units_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of a token with decimal escapes, as in Lua. Most other languages read such digits as octal."""
+    """Return a pattern of a token with decimal escapes, as in Lua. Most other languages read these digits as octal."""
     prefix = b"".join(
         rb"(?P<unit>%c|\\++(?:%03d|%d(?![0-9])))" % (ord(letter), ord(letter), ord(letter)) for letter in form.prefix
     )
@@ -231,7 +232,7 @@ _OCTAL_DIGITS = regex.compile(rb"[0-7]{1,3}")
 
 
 def unit_value(unit: bytes) -> int:
-    """Return the ASCII code that one unit, plain or escaped, stands for."""
+    """Return the ASCII code of one unit: a letter that is plain or escaped."""
     if len(unit) == 1:
         return unit[0]
     if unit[0] == 0xF3:  # tag characters: the code point's last seven bits
@@ -267,7 +268,7 @@ UnitKind = Literal[
 
 
 def unit_kind(unit: bytes) -> UnitKind:
-    """Return the name of the escape in which `unit` is written.
+    """Return the name of the escape in which `unit`, an escaped letter, is written.
 
     A unit of one byte is not escaped and must not be passed.
     """
@@ -313,7 +314,10 @@ JointKind = Literal[
 
 
 def joint_kind(joint: bytes) -> JointKind:
-    """Return the kind of a joint, the bytes between two letters of a token. The first matching rule decides."""
+    """Return the kind of a joint, the bytes between two letters of a token.
+
+    The order of the tests matters, because a joint may pass several of them.
+    """
     if joint.lstrip(b"\\")[:5] in (b"x00", b"u0000"):
         return "utf-16"
     if joint[0] == ord("="):

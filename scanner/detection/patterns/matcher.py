@@ -1,7 +1,9 @@
 """The matcher: finds the few offsets in a content that need a closer look. It does not decide what is a token.
 
-Aho-Corasick automata search for the cores of all needles, with vector instructions and without the interpreter's lock,
-in windows that fit into the processor's cache. The automata are built once per process, at the first use.
+A needle is a byte string with which a token may begin in some encoding. A core is a part that several needles share, or
+a whole needle. Automata (Aho-Corasick) search for all cores, with vector instructions and without Python's global lock,
+in windows that fit into the processor's cache. Where a core occurs, the matcher compares the bytes around it with the
+needles. The automata are built once per process, when they are first used.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _Find = Callable[[bytes | memoryview], list[tuple[int, int, int]]]
 _OTHER_BYTES = bytes(
     0 if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/-_\\\r\n") else 1 for byte in range(256)
 )
-# A backslash belongs to a run only as part of an escaped line break inside a JSON string.
+# A backslash belongs to a run of base64 only as part of an escaped line break inside a JSON string.
 _ESCAPED_BREAKS = (b"\\n", b"\\r")
 _NO_BREAK = re.compile(rb"\\(?![nr\\])")
 _BACK_BYTES = 2 * RUN_STRIDE * RUN_SAMPLES
@@ -50,10 +52,11 @@ _BETWEEN_SPOTS = RUN_SAMPLES * RUN_STRIDE
 
 
 class Automaton(NamedTuple):
-    """An automaton that searches for a group of cores.
+    """An automaton that searches for a group of cores (parts of needles).
 
     Attributes:
         find: Returns the occurrences of cores in a content as (core index, start, end).
+        cores: The cores.
         hiding: The indexes of cores whose occurrence may cover the beginning of another core.
         longest: The length of the longest core in bytes.
     """
@@ -65,12 +68,15 @@ class Automaton(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The result of searching `content[begin:end]`.
+    """The result of searching a window, the part `content[begin:end]` of a content, for needles.
+
+    A hit is a place where a needle occurs.
 
     Attributes:
-        hits: The hits whose core starts in the window, in any order, without hits of the kinds in `crowded`.
-        crowded: The needle kinds that have too many hits to look at one by one. If there are any, `begin` is early
-            enough for each needle whose core starts in the window.
+        hits: The offset and needle of each hit whose core starts in the window, in any order. Hits of the kinds in
+            `crowded` are not included.
+        crowded: The needle kinds that have too many hits in the window to examine them one by one. If there are any,
+            `begin` is moved back far enough to include every needle whose core starts in the window.
         run_spots: Offsets in the content that may be inside long runs of base64, in ascending order.
     """
 
@@ -91,8 +97,8 @@ def _automaton(cores: tuple[Core, ...]) -> Automaton:
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
     texts = [core.text for core in cores]
-    # The default kind of match is thirty times slower. With LeftmostFirst, hits never overlap, so `_hidden` looks for
-    # hits that another hit covers.
+    # LeftmostFirst is thirty times faster than the default kind of match, but it returns no overlapping matches.
+    # `_hidden` finds the cores that another core covers.
     built = BytesAhoCorasick(texts, matchkind=MatchKind.LeftmostFirst)
     hiding = frozenset(at for at, text in enumerate(texts) if any(_may_hide(text, other) for other in texts))
     return Automaton(built.find_matches_as_indexes, cores, hiding, max(map(len, texts)))
@@ -103,11 +109,13 @@ def _may_hide(text: bytes, other: bytes) -> bool:
 
 
 def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]:
-    """Yield every window of `content` with a hit or a run spot, in order. Only one window is in memory at a time.
+    """Yield every window (part) of `content` that contains a needle or a possible long run, in order.
+
+    Only one window is in memory at a time.
 
     Args:
         content: The bytes to search.
-        with_run_spots: Whether to look for long runs as well; see `sampled_runs_in`.
+        with_run_spots: Whether to look for long runs of base64 as well; see `sampled_runs_in`.
     """
     size = len(content)
     view = memoryview(content) if size > WINDOW else None
@@ -115,14 +123,17 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
         end = min(begin + WINDOW, size)
         part = content if view is None else view[begin : end + longest_core() - 1]
         hits, crowded = _hits_in(content, part, begin, end)
-        # Sample the window after the automata have read it into the processor's cache.
+        # Do this after the search for needles, which has brought the window into the processor's cache.
         run_spots = list(sampled_runs_in(content, begin)) if with_run_spots else []
         if hits or crowded or run_spots:
             yield Window(max(0, begin - longest_needle()) if crowded else begin, end, hits, crowded, run_spots)
 
 
 def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> tuple[list[Hit], frozenset[Kind]]:
-    """Return `Window.hits` and `Window.crowded` of the window `content[begin:end]`, which begins `part`."""
+    """Return `Window.hits` and `Window.crowded` for the window `content[begin:end]`.
+
+    `part` is the window, and after it the bytes that a core at the end of the window may extend into.
+    """
     hits: list[Hit] = []
     crowded: frozenset[Kind] = frozenset()
     for automaton in automata():
@@ -139,7 +150,9 @@ def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> 
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
-    """Return the hits whose core starts in `content[begin:end]`, including cores that another core covers.
+    """Return the hits (places where a needle occurs) whose core starts in `content[begin:end]`.
+
+    The result includes the hits whose core is covered by another core.
 
     Args:
         automaton: The automaton that searched the window.
@@ -147,6 +160,9 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
         content: The whole content.
         begin: Start of the window.
         end: End of the window.
+
+    Returns:
+        The offset in the content, and the needle, of each hit.
     """
     _, cores, hiding, _ = automaton
     limit = end - begin
@@ -165,7 +181,7 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
 
 
 def _needles_around(core: Core, content: bytes, at: int) -> Iterator[Hit]:
-    """Yield the hits of the needles that contain the core at offset `at` of the content."""
+    """Yield the offset and needle of each hit that contains the core at offset `at` of the content."""
     for ahead, length, needles_of in core.views:
         start = at - ahead
         if start >= 0 and (found := needles_of.get(content[start : start + length])) is not None:
@@ -181,7 +197,10 @@ def _kinds(core: Core) -> frozenset[Kind]:
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
-    """Return the kinds that have more than CROWDED cores in `found`. Count also cores that other cores may cover."""
+    """Return the needle kinds with more than CROWDED cores in `found`.
+
+    Count each core for the kinds of its needles, and also for the kinds of the cores that it may cover.
+    """
     counts: Counter[Kind] = Counter()
     for at, count in Counter(map(itemgetter(0), found)).items():
         core = automaton.cores[at]
@@ -192,7 +211,7 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
 
 
 def _hidden(content: bytes, start: int, stop: int, automaton: Automaton) -> list[Hit]:
-    """Return the hits of cores that begin inside the core `content[start:stop]`. The automaton does not report them."""
+    """Return the hits whose core begins inside the core `content[start:stop]`. The automaton does not find these cores."""
     find, cores, _, longest = automaton
     hits: list[Hit] = []
     for begin in range(start + 1, stop):
@@ -205,7 +224,10 @@ def _hidden(content: bytes, start: int, stop: int, automaton: Automaton) -> list
 
 @derived_from_formats
 def longest_core() -> int:
-    """Return the length of the longest core in bytes. Neighbouring windows overlap by one byte less than that."""
+    """Return the length of the longest core in bytes.
+
+    The searched parts of neighbouring windows overlap by this length minus one.
+    """
     return max(automaton.longest for automaton in automata())
 
 
@@ -218,29 +240,28 @@ def longest_needle() -> int:
 def may_hold(content: bytes) -> bool:
     """Return whether the core of a needle occurs in `content`.
 
-    Without a core, a token can only be in a container or in a long run.
+    If none occurs, a token can only be in a container or in a long run of base64.
     """
     if len(content) <= WINDOW:
         return any(automaton.find(content) for automaton in automata())
     view, size = memoryview(content), WINDOW + longest_core() - 1
-    # Search window by window and stop at the first core, so that a text full of cores costs one window.
+    # Search window by window, and stop at the first core. In a text full of cores, only one window is searched.
     parts = (view[begin : begin + size] for begin in range(0, len(content), WINDOW))
     return any(automaton.find(part) for part in parts for automaton in automata())
 
 
 def is_plainly_empty(content: bytes) -> bool:
-    """Return whether a content of at most WINDOW bytes has neither the core of a needle nor a long run.
+    """Return True if a content of at most WINDOW bytes certainly has neither a core nor a long run of base64.
 
-    If the result is False, the content may still have neither. This is the quickest test, for the millions of small
-    files without a token.
+    This is the quickest test, for the millions of small files without a token.
     """
     return _RUN_MARK not in content[::RUN_STRIDE].translate(_OTHER_BYTES) and not may_hold(content)
 
 
 def hit_offsets(content: bytes) -> list[int]:
-    """Return sorted offsets of hits and of possible long runs.
+    """Return the sorted offsets of all needles and of possible long runs of base64.
 
-    For a window with too many hits, every Nth offset is returned instead, where N is the length of the shortest token.
+    For a window with too many needles, return every Nth offset instead, where N is the length of the shortest token.
     """
     offsets: list[int] = []
     for window in windows(content, with_run_spots=True):
@@ -260,14 +281,15 @@ def long_run_spots(content: bytes) -> list[int]:
 
 
 def long_runs_in(content: bytes, begin: int) -> list[int]:
-    """Return offsets inside long runs in the window at `begin`."""
+    """Return offsets inside long runs of base64, in the window that begins at `begin`."""
     return [spot for spot in sampled_runs_in(content, begin) if is_run_at(content, spot)]
 
 
 def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
-    """Yield offsets in the window at `begin` that may be inside long runs. `is_run_at` tells whether they are.
+    """Yield offsets that may be inside long runs of base64, in the window that begins at `begin`.
 
-    Only every 128th byte of the window is read, and every 64th byte where all of these are base64 letters.
+    First, every 128th byte of the window is read. Where all of these bytes are base64 letters, every 64th byte is read.
+    `is_run_at` tells whether an offset really is inside a run.
     """
     if len(content) - begin < LONG_RUN:
         return
@@ -276,12 +298,13 @@ def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
         first = begin + at * _COARSE_STRIDE
         fine = content[first : begin + stop * _COARSE_STRIDE : RUN_STRIDE].translate(_OTHER_BYTES)
         for fine_at, fine_stop in _samples_of_runs(fine, _RUN_MARK):
-            # A run may end between two samples. Any run that is long enough contains at least one of these offsets.
+            # All samples in this range are base64 letters, but other bytes may be between two samples. Yield several
+            # offsets, so that every run of at least LONG_RUN letters contains one of them.
             yield from range(first + fine_at * RUN_STRIDE, first + fine_stop * RUN_STRIDE, _BETWEEN_SPOTS)
 
 
 def _samples_of_runs(samples: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each row of zeros in `samples` that is at least as long as `mark`."""
+    """Yield the start and end of each sequence of zeros in `samples` that is at least as long as `mark`."""
     at = samples.find(mark)
     while at >= 0:
         stop = samples.find(b"\x01", at)
@@ -296,14 +319,14 @@ def is_run_at(content: bytes, spot: int) -> bool:
     if b"\\" in sample:
         for escaped in _ESCAPED_BREAKS:
             sample = sample.replace(escaped, b"")
-        # The sample may end inside an escaped line break.
+        # Ignore a backslash at the end, because the sample may end inside an escaped line break.
         if b"\\" in sample.rstrip(b"\\"):
             return False
     return b"\x01" not in sample.translate(_OTHER_BYTES)
 
 
 def run_start(content: bytes, first: int, spot: int) -> int:
-    """Return the beginning of the run around `spot`, but not before `first`."""
+    """Return the offset at which the base64 run that contains `spot` begins, or `first` if it begins before it."""
     begin = spot
     while begin > first:
         before = max(first, begin - _BACK_BYTES)

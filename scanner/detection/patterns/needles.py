@@ -1,8 +1,8 @@
 """The needles: byte strings that show where a token may begin in each encoding, and the parts that are searched for.
 
 The needles are derived from the prefix of each token format, such as `r8_`. Base64 encodes groups of three bytes, so an
-encoded prefix has one of three forms, depending on its position in a group. Each form has three forms again if it is
-encoded a second time, which makes nine. The other needles are the prefix in lists of hexadecimal or decimal numbers,
+encoded prefix has one of three forms, depending on its position in a group. If it is encoded a second time, each form
+has three forms again, which makes nine. The other needles are the prefix in lists of hexadecimal or decimal numbers,
 escapes of its first letter, and its first letters followed by a joint or an escape.
 
 The matcher does not search for the needles themselves. It searches for cores. A core is a part that several needles
@@ -72,12 +72,13 @@ _DECIMAL_LISTS = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{
 
 
 class Needle(NamedTuple):
-    """One needle.
+    """A byte string that shows where a token may begin.
 
     Attributes:
-        text: The bytes to search for.
-        kind: Selects how a hit is examined.
-        lead: For the kinds `run` and `stream`, the offset from the start of the hit to a base64 group or header.
+        text: The bytes of the needle.
+        kind: Decides how a hit (a place where the needle occurs) is examined.
+        lead: For the kinds `run` and `stream`: where decoding begins, as an offset from the start of the hit. It is the
+            beginning of a base64 group or of a header.
         before: If it is not empty, one of these bytes must precede the needle.
     """
 
@@ -88,12 +89,12 @@ class Needle(NamedTuple):
 
 
 class Core(NamedTuple):
-    """The bytes that an automaton searches for, and the needles that contain them.
+    """The bytes that an automaton searches for, and the needles that contain these bytes.
 
     Attributes:
         text: The bytes to search for.
-        needle: The needle, if it is the only one and has the same bytes as the core. Otherwise None.
-        views: The bytes to compare where the core occurs; empty if `needle` is set.
+        needle: The needle, if only one contains the core and has the same bytes as the core. Otherwise None.
+        views: The ranges of bytes to compare where the core occurs; empty if `needle` is set.
     """
 
     text: bytes
@@ -102,13 +103,13 @@ class Core(NamedTuple):
 
 
 class View(NamedTuple):
-    """A range of bytes around a core, and the needles that the bytes may be.
+    """A range of bytes around a core, and the needles that may be in this range.
 
     Attributes:
         ahead: How many bytes before the core the range begins.
         length: The length of the range in bytes.
-        needles: For each value of the bytes that belongs to a needle, the needle, and how many bytes before the core
-            the needle begins.
+        needles: For each value of the bytes that contains a needle: the needle, and how many bytes before the core the
+            needle begins.
     """
 
     ahead: int
@@ -117,13 +118,14 @@ class View(NamedTuple):
 
 
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
-    """Return the base64 letters that are the same in every encoded text that contains one of the cores.
+    """Return the base64 letters that are the same in every encoded text that contains one of the strings.
 
     Args:
         cores: Byte strings, all of the same length.
 
     Returns:
-        For each of the three alignments: the letters, and the position (0 to 3) of the first letter in its group.
+        One pair for each of the three positions that a string may have in a base64 group: the letters, and the position
+            (0 to 3) of the first letter in its group.
     """
     found = []
     for alignment in range(3):
@@ -140,14 +142,15 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 def plain_needle(prefix: bytes) -> bytes:
     """Return the needle of a plain prefix.
 
-    The needle has at most four bytes, because joints and escapes can interrupt a longer one more often.
+    It has at most four bytes, because joints and escapes more often interrupt a longer needle, which is then not found.
     """
     return prefix[:_PLAIN_BYTES]
 
 
 def _token_needles(prefix: bytes) -> list[Needle]:
-    """Return needles for the plain prefix, for its escaped first letter, and for its first letters before a joint or
-    escape.
+    """Return the needles of kind `token`.
+
+    They are the plain prefix, escapes of its first letter, and its first letters before a joint or an escape.
     """
     first, second, plain = prefix[:1], prefix[1:2], plain_needle(prefix)
     texts = [plain]
@@ -155,7 +158,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     texts += [first + b"\n" + prefix[1:3], first + b"\r\n" + prefix[1:3]]
     texts += [first + end + second for end in (b"=\n", b"=\r\n", b"\\\n")]
     texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
-    # UTF-16 and UTF-32 text as `repr` and JSON show it: with escaped zeros between the letters.
+    # A letter before an escaped zero byte: `repr` and JSON write UTF-16 and UTF-32 text in this form.
     texts += [first + b"\\x00", first + b"\\u0000"]
     for one, two in _in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")
@@ -172,16 +175,17 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     texts += [first + between + second for between in (b"','", b"', '", b'","', b'", "')]
     texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
     texts.append(chr(0xE0000 | first[0]).encode() + b"\xf3")
-    # PowerShell's CLIXML escapes underscores.
+    # PowerShell's CLIXML writes an underscore as `_x005F_`.
     escaped = prefix[: prefix.find(b"_") + 1] + b"x005F"
     texts += [] if escaped.startswith((plain, b"x")) else [escaped]
     return [Needle(text, "token") for text in texts]
 
 
 def _rarer_needles(prefix: bytes) -> list[Needle]:
-    """Return needles for escapes of Perl, PowerShell and Python, for the underscore in LaTeX, in an expression of a
-    shell and in UTF-7, and for bytes printed by Node.
+    """Return the needles of rarer encodings.
 
+    They are for escapes of Perl, PowerShell and Python, for the underscore in LaTeX, in expressions of a shell and in
+    UTF-7, and for bytes printed by Node.
     """
     before, underscore, _ = prefix.partition(b"_")
     texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
@@ -197,8 +201,8 @@ def _byte_needles(prefix: bytes) -> list[Needle]:
     lower = tuple(b"%02x" % byte for byte in prefix[:3])
     cases = _in_both_cases(*lower)
     needles = [Needle(b"".join(digits), "hex") for digits in cases]
-    # `xxd` and similar programs write lower-case digits, Intel HEX writes upper-case digits. Use the templates in
-    # _LISTS with both.
+    # Use the templates in _LISTS with lower-case digits, as `xxd` and similar programs write them, and with upper-case
+    # digits, as Intel HEX writes them.
     texts = [template.format(*_texts(digits)) for template in _LISTS for digits in cases]
     texts += [template.format(*_texts(lower)) for template in _LOWER_LISTS]
     texts += [template.format(*_texts(cases[-1])) for template in _UPPER_LISTS]
@@ -215,7 +219,7 @@ def _texts(digits: tuple[bytes, ...]) -> tuple[str, ...]:
 
 
 def _base64_texts(prefix: bytes) -> list[bytes]:
-    """Return, for each alignment, the first three base64 letters that the prefix determines."""
+    """Return, for each of the three alignments, the first three base64 letters that the prefix determines."""
     return [text[:3] for text, _ in encoded_needles(prefix[:3])]
 
 
@@ -224,8 +228,8 @@ def _base64_needles(prefix: bytes) -> list[Needle]:
     texts = [*plain]
     for text in plain:
         texts += [text[:cut] + gap + text[cut:] for gap in (b"\n", b"\r\n") for cut in (1, 2)]
-    # Inside JSON strings, line breaks are escaped. Encoders break lines only between groups of four letters. The second
-    # and the third form span the end of a group, so a line break may be inside these two forms.
+    # Inside JSON strings, line breaks are escaped. Encoders break lines only between groups of four letters. The
+    # letters of the second and third alignment span the end of a group, so a line break may be between them.
     _, second, third = plain
     for gap in (b"\\n", b"\\r\\n"):
         texts += [third[:1] + gap + third[1:], second[:2] + gap + second[2:]]
@@ -243,10 +247,10 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
     """Yield groups of strings of four base64 letters.
 
-    At this alignment, the base64 of every token begins with one of these strings. There is one string if the prefix
+    At this alignment, every token in base64 begins with one of these strings. There is only one string if the prefix
     determines four letters. A shorter prefix determines three letters, and the fourth depends on the first letter of
-    the body. The strings of one group differ only in the lower four bits of their last byte, so that they still have
-    most letters in common when they are encoded again.
+    the body. The strings of one group differ only in the lower four bits of their last byte, so they still have most
+    letters in common when they are encoded a second time.
     """
     known = encoded_needles(prefix[:4])[alignment][0]
     if len(known) >= 4:
@@ -262,11 +266,13 @@ def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tu
 
 
 def _stream_needles() -> list[Needle]:
-    """Return needles for compressed streams in base64 and in hexadecimal digits, for gzip encoded twice, for uuencode,
+    """Return the needles of kind `stream`.
+
+    They are for compressed streams in base64 and in hexadecimal digits, for gzip that is encoded twice, for uuencode,
     for git's patches, and for the second line of dumps.
 
     In base64, the headers of zlib's rarer compression levels are also parts of ordinary words. Their needles therefore
-    begin with a character that may precede a value.
+    require a character before them that often precedes a value, such as a quote.
     """
     magics = (
         b"\x1f\x8b\x08",
@@ -282,8 +288,8 @@ def _stream_needles() -> list[Needle]:
         *(Needle(text, "stream", 1) for text in (b"\nliteral ", b"\ndelta ")),
         *(Needle(text, "stream") for text in (b"1f8b08", b"789c")),
         *(Needle(b"\n" + offset, "stream", 1) for offset in DUMP_OFFSETS),
-        # In base64, xz begins with a slash, or with an underscore in the alphabet of URLs. The needle has no first
-        # letter, so that it finds both.
+        # In base64, xz begins with a slash, or with an underscore in the alphabet of URLs. Leave out this first letter,
+        # so that the needle finds both.
         Needle(b"Td6WF", "stream", -1),
         *(Needle(b"%ceN" % before, "stream", 1) for before in _BEFORE_VALUE),
         *(Needle(b"eA" + third, "stream", before=_BEFORE_VALUE) for third in (b"E", b"F", b"G", b"H")),
@@ -292,7 +298,7 @@ def _stream_needles() -> list[Needle]:
 
 
 def _shared_parts(prefix: bytes) -> list[bytes]:
-    """Return byte strings that several needles of this prefix share and that are rare in source code."""
+    """Return byte strings that several needles of this prefix share, and that are rare in source code."""
     one, two, three = (b"%02x" % byte for byte in prefix[:3])
     decimal = b"%d" % prefix[0]
     parts = [two + b" ", two + b"\n", decimal if len(decimal) >= MIN_CORE else decimal + b","]
@@ -318,7 +324,8 @@ def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
 
     Args:
         needles: The needles, without repetition.
-        parts: Parts that needles may share. A needle belongs to the first of these parts that it contains.
+        parts: The parts that needles may share. The core of a needle is the first of these parts that the needle
+            contains. If it contains none, or no other needle has this core, the core is the whole needle.
     """
     members: dict[bytes, list[Needle]] = {}
     for needle in needles:
@@ -340,7 +347,7 @@ def _core(text: bytes, needles: Sequence[Needle]) -> Core:
 class _Group:
     """The cores of one automaton.
 
-    No core of a group begins with another core of it, because the automaton reports only one hit per offset.
+    No core of a group begins with another core of the group, because the automaton finds only one core per offset.
     """
 
     def __init__(self) -> None:
@@ -349,7 +356,7 @@ class _Group:
         self._beginnings: set[bytes] = set()
 
     def takes(self, core: Core) -> bool:
-        """Add the core if the group has room for it. Return whether it was added."""
+        """Add the core if the group has room for it. Return whether the core was added."""
         beginnings = {core.text[:end] for end in range(1, len(core.text) + 1)}
         if len(self.cores) == MAX_GROUP or core.text in self._beginnings or not beginnings.isdisjoint(self._texts):
             return False
@@ -383,9 +390,9 @@ def needles() -> tuple[Needle, ...]:
 def core_groups() -> tuple[tuple[Core, ...], ...]:
     """Return the cores of the active token formats, one group per automaton.
 
-    An automaton with up to 64 cores uses vector instructions. The order of the cores decides which cores share a bucket
-    of the vector search, which changes the speed several times. For the default format, FASTEST_ORDER is the best order
-    that `bench_detection --tune` found for real source code.
+    An automaton with up to 64 cores uses vector instructions. The order of the cores changes the speed several times,
+    because it decides which cores share a bucket of the vector search. FASTEST_ORDER is the fastest order for the
+    default format that `bench_detection --tune` found on real source code.
     """
     prefixes = [form.prefix.encode() for form in active_formats()]
     parts = [part for prefix in prefixes for part in _shared_parts(prefix)]

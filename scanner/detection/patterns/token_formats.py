@@ -1,4 +1,4 @@
-"""Token formats: what a token of this vendor looks like. No other module knows that.
+"""Token formats: the forms that a vendor's tokens have. No other module knows them.
 
 Everything that depends on the form of a token is derived from `active_formats()`: needles, patterns, hints, queries of
 code search and the checks of reported tokens. A process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it
@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 
 LETTERS_AND_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 MIN_PREFIX_LENGTH, MAX_PREFIX_LENGTH = 3, 20
-"""A shorter prefix occurs by chance in every file. A longer one is a sentence, not a prefix."""
+"""A shorter prefix occurs by chance in every file. A longer one is probably a mistake in the setting."""
 MIN_TOKEN_LENGTH, MAX_TOKEN_LENGTH = 20, 128
 """Characters of a whole token.
 
@@ -47,19 +47,19 @@ _Value = TypeVar("_Value")
 
 
 class FormatError(ValueError):
-    """A token format cannot be used. The message is one line to be shown after the name of the setting."""
+    """A token format cannot be used. The message is one line that is shown after the name of the setting."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFormat:
-    """One form of token: a constant prefix, then `body_length` characters of an alphabet.
+    """A form of token: a constant prefix, and then a body of `body_length` characters of an alphabet.
 
     Attributes:
         prefix: Letters, digits, `_` and `-`; begins with a letter or digit.
-        alphabet: The characters of the body in ASCII order, each once.
-        body_length: The number of characters after the prefix, including the checksum.
-        checksum: With `crc32`, the last six characters are the CRC-32 of the body's other characters. It is written in
-            base 62, padded with zeros.
+        alphabet: The characters that the body may have, in ASCII order, each once.
+        body_length: The number of characters in the body, including the checksum.
+        checksum: If it is `crc32`, the last six characters of the body are the CRC-32 of its other characters, in base
+            62, padded with zeros. If it is empty, tokens have no checksum.
     """
 
     prefix: str
@@ -74,7 +74,7 @@ class TokenFormat:
 
     @property
     def character_class(self) -> str:
-        """The alphabet as a class of a regular expression, such as `[0-9A-Za-z]`."""
+        """The alphabet as a character class of a regular expression, such as `[0-9A-Za-z]`."""
         parts: list[str] = []
         for letters in _RANGES:
             parts += _as_ranges([letter for letter in letters if letter in self.alphabet])
@@ -93,7 +93,7 @@ class TokenFormat:
         return f"{self.prefix} and {self.body_length} of {self.character_class}"
 
     def __str__(self) -> str:
-        """Return the format as it is written in the setting."""
+        """Return the format in the notation of `R8SCAN_TOKEN_FORMATS`."""
         return f"{self.prefix}{self.character_class}{{{self.body_length}}}" + (":crc32" if self.checksum else "")
 
     def has_checksum(self, token: str) -> bool:
@@ -106,7 +106,8 @@ class TokenFormat:
     def may_contain(self, part: bytes) -> bool:
         """Return whether `part` may be a part of a random body.
 
-        It must have only letters of the alphabet. If the alphabet has both cases, it must have letters of both cases.
+        All its letters must belong to the alphabet. If the alphabet has upper and lower case, `part` must have both as
+        well.
         """
         if part.translate(None, self.alphabet.encode()):
             return False
@@ -120,7 +121,7 @@ class TokenFormat:
         """Return an invented token of this format, for the sandbox and the tests.
 
         Args:
-            choose: Returns one character of the string that is passed to it, such as `secrets.choice`.
+            choose: A function, such as `secrets.choice`, that returns one character of the string that is passed to it.
         """
         count = self.body_length - (CHECKSUM_LENGTH if self.checksum else 0)
         body = "".join(choose(self.alphabet) for _ in range(count))
@@ -136,7 +137,8 @@ def parse_formats(text: str) -> tuple[TokenFormat, ...]:
 
     Args:
         text: Formats separated by commas or spaces. Each format is a prefix, a class of characters in brackets and a
-            number in braces, such as `sk_live_[0-9a-zA-Z]{24}`. If `:crc32` follows, a token needs a checksum.
+            number in braces, such as `sk_live_[0-9a-zA-Z]{24}`. The suffix `:crc32` means that the tokens have a
+            checksum.
 
     Raises:
         FormatError: a format is malformed, repeated or beyond a limit, or there are too many formats.
@@ -185,7 +187,10 @@ def _parse_class(prefix: str, text: str) -> str:
 
 
 def _as_ranges(letters: list[str]) -> Iterator[str]:
-    """Yield the parts of a character class for sorted letters. Three or more neighbours become a range, as in `a-z`."""
+    """Yield the parts of a character class for sorted letters.
+
+    Three or more consecutive letters become a range, such as `a-z`.
+    """
     run: list[str] = []
     for letter in [*letters, ""]:
         if run and letter and ord(letter) == ord(run[-1]) + 1:
@@ -209,13 +214,13 @@ _derived: list[Callable[[], None]] = []
 
 
 def active_formats() -> tuple[TokenFormat, ...]:
-    """Return the formats of this process."""
+    """Return the token formats that this process looks for."""
     return _active
 
 
 def use_formats(formats: Iterable[TokenFormat]) -> None:
     """Set the token formats of this process. Call this at the start of the process, before other threads scan."""
-    # The formats are a global, because the alternative is a further parameter of every call of redact().
+    # Use a global variable, because every call of `redact()` would otherwise need a further parameter.
     global _active
     wanted = tuple(formats)
     if wanted == _active:
@@ -226,7 +231,7 @@ def use_formats(formats: Iterable[TokenFormat]) -> None:
 
 
 def derived_from_formats(function: Callable[[], _Value]) -> Callable[[], _Value]:
-    """Cache the value of a function that depends on the active formats, until the formats change."""
+    """Cache the value of a function that depends on the active formats. Compute it again if the formats change."""
     cached = functools.cache(function)
     _derived.append(cached.cache_clear)
     return cached
@@ -255,17 +260,17 @@ def _have_checksum() -> bool:
 
 
 def has_right_checksum(token: bytes) -> bool:
-    """Return whether a string that matches a token format has a right checksum, if its format has one."""
+    """Return whether a string that matches a token format has the right checksum, if its format has one."""
     return not _have_checksum() or is_token(token.decode("ascii"))
 
 
 def is_token(text: str) -> bool:
-    """Return whether the text is one token, with a right checksum if its format has one."""
+    """Return whether the text is exactly one token, with the right checksum if its format has one."""
     return any(pattern.fullmatch(text) and form.has_checksum(text) for form, pattern in _expressions())
 
 
 def mask_plain_tokens(text: str) -> str:
-    """Return the text with every plain token replaced by its hint. `redact` also replaces tokens in other encodings."""
+    """Return the text with every plain token replaced by its hint. (`redact` also replaces encoded tokens.)"""
     for _, pattern in _expressions():
         text = pattern.sub(lambda match: hint_of(match[0].encode()), text)
     return text
@@ -274,7 +279,7 @@ def mask_plain_tokens(text: str) -> str:
 def hint_of(token: bytes) -> str:
     """Return the hint of a token, such as `r8_Ab1…xyz9`.
 
-    The hint is enough for the owner to recognise the token, but too little to use or to guess the token.
+    The owner can recognise the token by its hint, but nobody can use the hint or guess the token from it.
     """
     text = token.decode("ascii")
     prefix = max((len(form.prefix) for form in active_formats() if text.startswith(form.prefix)), default=HINT_BODY)
@@ -282,7 +287,7 @@ def hint_of(token: bytes) -> str:
 
 
 def is_hint(text: str) -> bool:
-    """Return whether the text has the form of a hint that `hint_of` returns for a token of an active format."""
+    """Return whether the text has the form of a hint of a token of an active format."""
     for form in active_formats():
         head = min(len(form.prefix) + HINT_BODY, MAX_HINT_HEAD)
         prefix = form.prefix[:head]
@@ -299,5 +304,5 @@ def described_formats() -> str:
 
 
 def written_formats(formats: Iterable[TokenFormat]) -> str:
-    """Return the formats as text that `parse_formats` can read."""
+    """Return the formats in the notation that `parse_formats` reads."""
     return ",".join(map(str, formats))

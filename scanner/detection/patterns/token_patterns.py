@@ -1,4 +1,4 @@
-"""The exact patterns of a token in each encoding, built from the active token formats.
+"""The patterns that match a whole token in each encoding. They are built from the active token formats.
 
 The module `encodings` decides whether a match is a token.
 """
@@ -22,14 +22,14 @@ from scanner.detection.patterns.joints import (
 )
 from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
 
-# The separators of two hexadecimal numbers: punctuation, casts of Java, and directives of an assembler.
+# The characters between two hexadecimal numbers: punctuation, casts of Java, and directives of an assembler.
 _GAP = rb"(?:[\s,:;\"'-]{0,40}+|,\\\r?\n[ \t]*+)(?:\.?(?:byte|BYTE|db|DB)[ \t]++)?+(?:\(byte\)[ ]?)?+(?:0[xX])?+"
 _COMMA = rb"(?:[\s,;]{1,40}+|,\s{0,40}+\"[0-9]{1,4}\":[ ]?+)"
-# The separators in a list of UTF-16 bytes, as in exports of the Windows registry: `72,00,38,00`. A backslash is at the
-# end of each line.
+# The characters between two hexadecimal bytes of UTF-16, as in exports of the Windows registry: `72,00,38,00`. Each
+# line ends with a backslash.
 _WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
-# What may follow a prefix alone: the end of the literal or of the line, or the place where a template or a format
-# string inserts the rest of the token.
+# The characters that may follow a prefix without a body: the end of the literal or of the line, or a placeholder of a
+# template or format string for the rest of the token.
 _LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
 _BREAK = rb"[%=&$+\]\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
 
@@ -44,25 +44,26 @@ class TokenPatterns(NamedTuple):
     """The patterns of one token format.
 
     Attributes:
+        form: The token format.
         plain: The token without any encoding.
-        units: The token with escaped characters, and with joints between any two characters. Each character is captured
-            as `unit` and each joint as `joint`.
-        end_of_word: Markup after the first letter which shows that the letter begins no token. It is compiled by `re`,
-            because HTML has much such markup and `re` starts faster than `regex`.
+        units: The token with escaped characters, and with joints (such as line breaks) between any two characters. Each
+            character is captured as `unit` and each joint as `joint`.
+        end_of_word: Markup after the first letter of a prefix. If it matches, no token begins with that letter. It is
+            compiled by `re`, which starts faster than `regex`, because HTML has much such markup.
         hexadecimal: The token in hexadecimal digits without anything between them.
         hex_list: The token as hexadecimal numbers with separators. Each number of the body is captured as `unit`.
         decimal_list: The token as decimal numbers with separators. Each number of the body is captured as `unit`.
         utf16: The token in big-endian UTF-16 without its first zero byte. This also matches little-endian UTF-16
             without its last zero byte.
         utf32: The token in UTF-32, without its first or last three zero bytes.
-        decimal_escapes: The token with decimal escapes of any characters. Each character is captured as `unit`.
+        decimal_escapes: The token with any of its characters as decimal escapes. Each character is captured as `unit`.
         wide_hex_list: The token in UTF-16 as hexadecimal bytes. Each letter of the body is captured as `unit`.
         lone_prefix: The prefix alone at the end of a string literal.
         first_part: The prefix and at least four characters of the body at the end of a string literal. The characters
             of the body are captured as `part`.
-        marked_end: The token with the high bit of its last letter set. The next byte must not continue the UTF-8
-            character that such a letter could begin.
-        escaped: The beginning of a token that is not plain, to search windows with very many hits.
+        marked_end: The token, with the high bit set in its last letter. The next byte must not be a continuation byte
+            of UTF-8, because the letter would then be a part of another character.
+        escaped: The beginning of a token that is not plain. It is used to search windows with very many hits.
     """
 
     form: TokenFormat
@@ -148,7 +149,7 @@ def _escape(text: str) -> bytes:
 
 @derived_from_formats
 def token_patterns() -> tuple[TokenPatterns, ...]:
-    """Return the patterns of each active format. The patterns are compiled at the first call."""
+    """Return the patterns of each active format. They are compiled at the first call."""
     return tuple(map(_patterns_of, active_formats()))
 
 

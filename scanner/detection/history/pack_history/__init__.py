@@ -1,1 +1,1 @@
-"""The reader of a repository's packs without git. Separate processes rebuild each object once."""
+"""The pack reader: reads a repository's packs without git, in separate processes. It rebuilds each object once."""

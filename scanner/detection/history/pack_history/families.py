@@ -1,7 +1,7 @@
 """The division of a repository's packs into delta families and units.
 
-A delta family is a base object and all objects of the same pack that can be built from it by deltas. Families are
-combined into units of similar work, which the worker processes take one by one.
+A delta family is a whole object (the root) and all objects of the same pack that can be built from it by deltas.
+Families are combined into units of similar work. Each worker process reads one unit at a time.
 """
 
 from __future__ import annotations
@@ -41,11 +41,14 @@ class PackPlan:
     """The plan for reading one pack. The number of an entry is its position in `entries`.
 
     Attributes:
-        children: The numbers of the deltas, ordered by their base. Among the deltas of one base, a delta that is itself
+        file: The mapped pack.
+        entries: The entries of the pack.
+        children: The numbers of all deltas, ordered by their base. Among the deltas of one base, a delta that is itself
             a base of other deltas comes before the others.
-        starts: For each entry, the position of its first delta in `children`; then the length of `children`.
+        starts: For each entry, the position in `children` of the first delta whose base is that entry. The last item is
+            the length of `children`.
         rest: The numbers of the entries that git has to read.
-        number: The number of the pack in the list of the process that scans the history.
+        number: The position of the pack in the list of packs that the scanning process has sent.
     """
 
     file: PackFile
@@ -60,16 +63,17 @@ class PackPlan:
         return bytes(self.file.ids[self.entries.id_rows[number]].data)
 
     def oids(self, numbers: npt.NDArray[np.integer]) -> bytes:
-        """Return the joined ids of the objects of many entries."""
+        """Return the concatenated ids of the objects of many entries."""
         return bytes(self.file.ids[self.entries.id_rows[numbers]].data)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Families of one pack that one worker reads at a time.
+    """Delta families of one pack. A worker reads one unit at a time.
 
     Attributes:
-        roots: The entry numbers of the families' base objects.
+        plan: The plan of the pack.
+        roots: The entry numbers of the families' roots (their whole objects).
         weight: The estimated work in bytes.
     """
 
@@ -93,7 +97,8 @@ class HistoryPlan:
 def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
     """Return the plan for reading every entry of every pack.
 
-    If an id is in several packs, read it from each of them, because a forged index may give the id to another object.
+    If an id is in several packs, the object is read from each of them, because a forged index may list another object
+    under the id.
     """
     history = HistoryPlan()
     families: list[tuple[PackPlan, npt.NDArray[np.uint32], Weights]] = []
@@ -114,10 +119,14 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
 
 
 def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32], Weights]:
-    """Return whether each entry's object can be built, the entry numbers of all families' roots, and their weights.
+    """Divide the entries into delta families.
 
     The weight of a family is its estimated work in bytes. The estimate assumes that the object of each delta is as
     large as the family's root.
+
+    Returns:
+        For each entry, whether its object can be built; the entry numbers of the roots of all families; the families'
+        weights.
     """
     roots = _roots(entries.bases)
     is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
@@ -137,9 +146,9 @@ def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.u
 
 
 def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
-    """Return, for each entry, the number of the entry at the end of the entry's chain of bases.
+    """Return, for each entry, the number of the entry at which the entry's chain of bases ends.
 
-    For a chain that is too long or has no end, the returned number is that of a delta.
+    If the chain is too long or has no end, the returned number is that of a delta.
     """
     roots = np.arange(len(bases), dtype=np.uint32)
     np.copyto(roots, bases.view(np.uint32), where=bases >= 0)
@@ -152,10 +161,10 @@ def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
 
 
 def _children(bases: Signed) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """Return `PackPlan.children` and `PackPlan.starts`.
+    """Return the values of `PackPlan.children` and `PackPlan.starts`.
 
-    A worker takes the deltas of a base from the end of the list. It first takes deltas that are no base themselves, so
-    that the base can be freed before a long chain is followed.
+    A worker takes the deltas of a base from the end of their list. The end of the list has the deltas that are not
+    bases themselves. So the base can be freed before a long chain of deltas is followed.
     """
     count = len(bases)
     starts = np.zeros(count + 1, np.uint32)
@@ -165,7 +174,7 @@ def _children(bases: Signed) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uin
     np.cumsum(starts, out=starts)
     children = np.empty(int(starts[-1]), np.uint32)
     for part in _slices(count):
-        # All deltas of the bases in this part, in order of their numbers.
+        # The deltas whose bases are in this part, in ascending order.
         deltas = np.flatnonzero((bases >= part.start) & (bases < part.stop))
         is_last = ~is_base[deltas]
         order = np.argsort(bases[deltas].astype(np.int64) * 2 + is_last, kind="stable")
@@ -186,9 +195,9 @@ def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDA
 
 
 def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Weights, target: int) -> list[Unit]:
-    """Return units of about the target weight. Families that are neighbours in the pack stay together.
+    """Combine delta families into units of about the target weight. Neighbours in the pack stay together.
 
-    A family above the target weight is a unit of its own.
+    A family above the target weight becomes a separate unit.
     """
     is_large = weights >= target
     units = [Unit(plan, roots[row : row + 1], int(weights[row])) for row in np.flatnonzero(is_large).tolist()]

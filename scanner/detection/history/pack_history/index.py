@@ -1,7 +1,7 @@
-"""The packs of a repository, mapped into memory, with their entries as arrays.
+"""The packs of a repository, mapped into memory, and arrays of their entries.
 
-An index lists ids and offsets. This module parses everything else from the packs, for all entries of a pack at once:
-https://git-scm.com/docs/gitformat-pack
+The index of a pack lists the ids and offsets of the objects. This module parses everything else from the pack, for many
+entries at a time: https://git-scm.com/docs/gitformat-pack
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ _IS_KNOWN = np.array([kind in (*OBJECT_TYPES, OFFSET_DELTA, NAMED_DELTA) for kin
 
 
 class UnusualPack(Exception):
-    """This reader cannot read a pack or its index, so git has to read the pack."""
+    """The pack reader cannot read this pack or its index, so git has to read the pack."""
 
 
 @dataclass(slots=True)
 class PackFile:
-    """A mapped pack and the ids in its index.
+    """A mapped pack, and the ids in its index.
 
     Attributes:
+        pack: The bytes of the pack.
         ids: The ids of the objects, one row of bytes for each, in the order of the index.
+        hash_bytes: Bytes of an id.
         has_sorted_ids: Whether the ids are sorted and each occurs once, so that git finds each entry by its id.
     """
 
@@ -58,14 +60,14 @@ class PackFile:
 
 @dataclass(slots=True)
 class Entries:
-    """The entries of one pack in the order of their offsets.
+    """The entries of one pack, in the order of their offsets.
 
     Attributes:
-        offsets: The offset of each entry, then the end of the last entry; uint32 if the pack is smaller than 4 GB.
-        id_rows: The row of each entry's id in the index.
+        offsets: The offset of each entry, and then the end of the last entry; uint32 if the pack is smaller than 4 GB.
+        id_rows: For each entry, the row of its id in `PackFile.ids`.
         kinds: The kind of each entry; see `EntryHead`.
-        heads: The size of each header in bytes.
-        sizes: Declared inflated sizes. Sizes of 4 GB and more are stored as 4 GB - 1.
+        heads: The size of each entry's header in bytes.
+        sizes: The declared inflated size of each entry in bytes. Sizes of 4 GB and more are stored as 4 GB - 1.
         bases: For each entry, the number of the entry that is its base, or NO_BASE or MISSING_BASE.
     """
 
@@ -125,7 +127,13 @@ def _opened(index: memoryview, pack: memoryview) -> tuple[PackFile, Entries]:
 
 
 def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
-    """Return the size of an id in bytes, and the number of 64-bit offsets, in an index of `size` bytes."""
+    """Return two numbers that follow from the size of an index: the bytes of an id, and the number of 64-bit offsets.
+
+    Args:
+        size: The size of the index in bytes.
+        ids_at: The offset of the first id in the index.
+        count: The number of objects.
+    """
     for hash_bytes in (20, 32):
         if ids_at == _FANOUT:
             if size == ids_at + count * (hash_bytes + 4) + 2 * hash_bytes:
@@ -148,7 +156,14 @@ def _is_increasing(ids: npt.NDArray[np.uint8]) -> bool:
 
 
 def _offsets(index: memoryview, at: int, count: int, large: int) -> Array:
-    """Return the offsets in the order of the ids. The table of 64-bit offsets has `large` items."""
+    """Return the offset of each object in the pack, in the order of the ids.
+
+    Args:
+        index: The index.
+        at: Where its table of 32-bit offsets begins. The table of 64-bit offsets follows.
+        count: The number of objects.
+        large: The number of 64-bit offsets.
+    """
     listed = np.frombuffer(index, ">u4", count, at)
     if not large:
         return listed.astype(np.uint32)
@@ -163,7 +178,10 @@ def _offsets(index: memoryview, at: int, count: int, large: int) -> Array:
 
 
 def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
-    """Return the sorted offsets, with the end of the last entry after them, and the row of each entry's id."""
+    """Return two arrays: the sorted offsets, and the row of each entry's id.
+
+    The first array also has the end of the last entry, `end`, as its last item.
+    """
     count = len(offsets)
     if count and not FIRST <= int(offsets.min()) <= int(offsets.max()) < end:
         raise UnusualPack("damaged index")
@@ -177,8 +195,8 @@ def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
 def argsort(values: npt.NDArray[np.integer]) -> Array:
     """Return the stable sort order of the values as uint32. numpy's own argsort would need at least twice the memory.
 
-    The values are sorted in ranges of equal width. Offsets are spread evenly, so each range has about as many values as
-    any other.
+    The values are sorted in several ranges of equal width. Offsets are spread evenly, so each range has about the same
+    number of values.
     """
     count = len(values)
     order = np.empty(count, np.uint32)
@@ -231,9 +249,9 @@ def _parsed(file: PackFile, offsets: Array, id_rows: Array) -> Entries:
 def _sizes(
     raw: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the headers at the offsets `at`, and advance each of these offsets to the end of its header.
+    """Parse the type and size in many entry headers. Advance each offset in `at` to the end of these fields.
 
-    Return the kinds, the sizes in bytes, and whether each header is complete.
+    Return the kinds, the sizes in bytes, and whether each size is complete.
     """
     last = len(raw) - 1
     byte = raw[at]
@@ -255,7 +273,7 @@ def _sizes(
 def _distances(
     raw: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the distances of offset deltas to their bases at `at[rows]`. Advance these offsets to the distances' ends.
+    """Parse the distances of offset deltas to their bases, which begin at `at[rows]`. Advance these offsets.
 
     Return the distances in bytes, and whether each distance is complete.
     """
@@ -286,7 +304,10 @@ def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
 
 
 def _resolve_names(file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
-    """Set `bases` for named deltas. A delta whose base is not in the same pack gets MISSING_BASE."""
+    """Set `entries.bases` for the named deltas in `rows`: the number of the base, or MISSING_BASE.
+
+    MISSING_BASE means that the base is not in the same pack.
+    """
     entries.bases[rows] = MISSING_BASE
     rows = rows[entries.kinds[rows] == NAMED_DELTA]
     if not rows.size:
@@ -304,9 +325,9 @@ def _resolve_names(file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8],
 
 
 def sortable(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bytes_]:
-    """Return rows of bytes as an array of strings, which numpy can sort and search.
+    """Return each row of bytes as one string of a numpy array, because numpy can sort and search strings.
 
-    numpy ignores zeros at the end of a string. That makes no difference here, because all rows have the same length.
+    numpy ignores zeros at the end of a string. The order is still right, because all rows have the same length.
     """
     rows = np.ascontiguousarray(ids)
     return rows.view(f"S{rows.shape[1]}").reshape(len(rows))

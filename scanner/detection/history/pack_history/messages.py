@@ -1,7 +1,8 @@
 """The protocol between the process that scans a history and the processes that read its packs.
 
-The scanning process does not trust the other processes, because a hostile pack may have taken one over. The size of
-each message is limited, and each field is checked.
+A server process plans the reading and forks the workers, which read the packs. The scanning process does not trust the
+server and the workers, because a hostile pack may have taken over one of them. So the size of each message is limited,
+and each field is checked.
 """
 
 from __future__ import annotations
@@ -50,13 +51,13 @@ class Plan(NamedTuple):
     """The server's plan: the units that its workers will read, and the objects that git has to read.
 
     Attributes:
-        is_usable: Whether this reader can read the packs at all.
+        is_usable: Whether the server can read the packs at all.
         hash_bytes: Bytes of an object id.
         weights: The estimated work on each unit in bytes.
         objects: The number of objects in the units.
         rest: The records of the objects that git has to read; see `record`.
         damaged_packs: The number of packs with bytes that their index does not list.
-        damaged_objects: The number of objects that neither this reader nor git can read.
+        damaged_objects: The number of objects that neither the workers nor git can read.
     """
 
     is_usable: bool
@@ -71,10 +72,15 @@ class Plan(NamedTuple):
 class Frame(NamedTuple):
     """A message of a worker.
 
-    SUSPECT has the kind, id and content of an object that needs a closer look. POINTER, DAMAGED and OVER have the kind
-    and id of an object that was not read. GIT has the records of objects that git has to read. COUNTS has the numbers
-    of objects and bytes that were read since the last COUNTS. DONE ends a unit. It has the rest of the unit's budget,
-    and the number of gaps, which are places in the pack with bytes that the index does not list.
+    Attributes:
+        operation: SUSPECT sends an object that needs a closer look. POINTER, DAMAGED and OVER name an object that was
+            not read, because it is a Git LFS pointer, it is damaged, or the budget is spent. GIT lists objects that git
+            has to read. COUNTS says how much was read since the last COUNTS. DONE ends a unit.
+        kind: The kind of the object.
+        oid: The id of the object.
+        payload: The content of the object (SUSPECT); records (GIT); objects and bytes (COUNTS); the bytes left of the
+            unit's budget and the number of gaps, which are places in the pack with bytes that the index does not list
+            (DONE).
     """
 
     operation: bytes
@@ -84,18 +90,21 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Return the numbers of objects and bytes in a COUNTS message, or the budget left and the gaps in a DONE."""
+        """Return the two numbers of a message: objects and bytes for COUNTS, bytes of budget left and gaps for DONE."""
         one, other = _COUNTS.unpack(self.payload)
         return one, other
 
 
 def record(pack: int, oid: bytes) -> bytes:
-    """Return a record of an object that git has to read: the number of its pack, and its id or WHOLE_PACK."""
+    """Return a record of an object that git has to read: the number of its pack, and its id.
+
+    The id WHOLE_PACK stands for all objects of the pack.
+    """
     return _PACK.pack(pack) + oid
 
 
 def records(payload: bytes | bytearray, hash_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the number of the pack, and the id, of each record."""
+    """Yield the number of the pack and the object id of each record."""
     for at in range(0, len(payload), record_bytes(hash_bytes)):
         (pack,) = _PACK.unpack_from(payload, at)
         yield pack, bytes(payload[at + _PACK.size : at + record_bytes(hash_bytes)])
@@ -107,17 +116,17 @@ def record_bytes(hash_bytes: int) -> int:
 
 
 def counts_frame(objects: int, size: int) -> Frame:
-    """Return a COUNTS message: the number of objects that were read, and their size in bytes."""
+    """Return a COUNTS message: the number of objects that were read, and their total size in bytes."""
     return Frame(COUNTS, payload=_COUNTS.pack(objects, size))
 
 
 def done_frame(left: int, gaps: int) -> Frame:
-    """Return a DONE message: the bytes left of the unit's budget, and the number of gaps in the pack."""
+    """Return a DONE message: the bytes left of the unit's budget, and the number of gaps in the pack (see `Frame`)."""
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
 
 
 def send_plan(connection: socket.socket, plan: Plan) -> None:
-    """Send the plan.
+    """Send the server's plan.
 
     Raises:
         OSError: the other end of the socket is closed.
@@ -128,7 +137,7 @@ def send_plan(connection: socket.socket, plan: Plan) -> None:
 
 
 def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
-    """Receive the plan.
+    """Receive the server's plan.
 
     Args:
         connection: The control socket.
@@ -172,8 +181,8 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
     """Receive a message of a worker.
 
     Args:
-        connection: The socket.
-        hash_bytes: The size of an id.
+        connection: The socket to the worker.
+        hash_bytes: Bytes of an object id.
         wait: Called repeatedly until something can be received. It may raise an exception to give up.
 
     Raises:
@@ -197,7 +206,7 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
 
 
 def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> bytes:
-    """Receive and return `size` bytes, or fewer if the other end was closed.
+    """Receive and return `size` bytes, or fewer if the other end of the socket was closed.
 
     Args:
         connection: The socket. If it has a time-out, `wait` is called after each time-out.
@@ -208,7 +217,7 @@ def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> b
     filled = 0
     while filled < size:
         if filled == len(buffer):
-            # Allocate memory as the bytes arrive, because the declared size may be false.
+            # Allocate memory only as the bytes arrive, because the declared size may be false.
             buffer.extend(bytes(min(size - filled, max(filled, 1 << 20))))
         try:
             count = connection.recv_into(memoryview(buffer)[filled:])
@@ -224,6 +233,6 @@ def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> b
 
 
 def close(connection: socket.socket) -> None:
-    """Close a socket whose other end may already be closed."""
+    """Close a socket, even if its other end is already closed."""
     with contextlib.suppress(OSError):
         connection.close()

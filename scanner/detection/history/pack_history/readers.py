@@ -1,6 +1,7 @@
-"""The scan of a repository's packs: starts the processes that read the packs, and scans the objects that they send.
+"""The scan of a repository's packs with the pack reader.
 
-The result names the objects that these processes cannot read, so that git can read them.
+This module starts the server process, whose workers read the packs, and scans the objects that the workers send. The
+result names the objects that the workers cannot read, so that git can read them.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class PacksRead:
 
     Attributes:
         shard: The findings in the objects, and counts.
-        rest: The joined ids of the objects that git has to read, by the number of their pack. Empty bytes mean all
-            objects of the pack.
+        rest: The concatenated ids of the objects that git has to read, by the position of their pack in the list of
+            packs. Empty bytes mean all objects of the pack.
         total: The number of objects in the packs that were read.
     """
 
@@ -74,10 +75,10 @@ class PacksRead:
 
 
 def needs_pack_reader(packs: Sequence[Store]) -> bool:
-    """Return whether this reader, and not git, has to read the packs.
+    """Return whether the pack reader, and not git, has to read the packs.
 
-    This reader is faster for large packs and for many packs. Git cannot read all entries of a pack without a plain
-    index.
+    The pack reader is faster if the packs are large or many. Git cannot read all entries of a pack whose index is not
+    plain; see `has_plain_index`.
     """
     return bool(packs) and (
         sum(pack.size for pack in packs) >= MIN_PACK_BYTES
@@ -98,12 +99,12 @@ def read_packs(
     """Read and scan every entry of the packs, each once. Return None if git has to read all of them.
 
     Args:
-        packs: Packs with ids of one length.
+        packs: Packs whose object ids have the same length.
         detector: Scans the objects that need a closer look.
         budget: The budget for deltas of the whole history.
         readers: The number of worker processes.
         on_progress: Called with the number of objects that were read and the number of all objects.
-        deadline: When reading ends. The remaining objects are then counted as unread, with the deadline's reason.
+        deadline: When reading ends. The remaining objects are then counted as unread, under `deadline.reason`.
     """
     if deadline.is_over:
         return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
@@ -166,7 +167,7 @@ class _Server:
         return ours
 
     def objects_of(self, unit: int, deadline: Deadline) -> Plan:
-        """Return the objects of a unit in the `rest` or `damaged_objects` of a plan.
+        """Return a plan that lists only the objects of one unit, as `rest` or `damaged_objects`.
 
         Raises:
             OSError, BadMessage: the server has died.
@@ -212,7 +213,7 @@ def _go_on(deadline: Deadline) -> None:
 
 
 class _Reading:
-    """The state of reading the packs, which the threads share: the units that are left, and the results."""
+    """The state of reading the packs, which several threads share: the units that are left, and the results."""
 
     def __init__(
         self, server: _Server, plan: Plan, detector: Detector, budget: HistoryBudget, deadline: Deadline
@@ -247,7 +248,7 @@ class _Reading:
         return PacksRead(self._shard, {pack: bytes(oids) for pack, oids in rest.items()}, total)
 
     def work(self) -> None:
-        """Read units until none is left. If the worker dies, start another. Each thread runs this method."""
+        """Read units until none is left. If the worker dies, start another one. Each thread runs this method."""
         try:
             while not self._deadline.is_over and self._work_until_death():
                 continue
@@ -260,7 +261,7 @@ class _Reading:
             self._deadline.cancel()
 
     def _work_until_death(self) -> bool:
-        """Read units with one worker. Return False if no unit is left, and True if the worker has died."""
+        """Start a worker and let it read units. Return False if no unit is left, and True if the worker has died."""
         with self._server.fork() as connection:
             while (unit := self._next()) is not None:
                 shard, for_git = HistoryShard(), bytearray()
@@ -324,7 +325,7 @@ class _Reading:
             self._for_git += for_git
 
     def _leave_to_git(self, unit: int) -> None:
-        """Let git read a unit whose worker has died. After too many deaths, let git read all other units as well.
+        """Let git read a unit whose worker has died. After too many deaths, let git read all remaining units too.
 
         Raises:
             OSError, BadMessage: the server has died as well.

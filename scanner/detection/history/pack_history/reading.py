@@ -1,7 +1,7 @@
-"""Rebuilder of the objects of a pack from their deltas.
+"""Reader of one unit (some delta families of a pack): inflates or rebuilds each object.
 
-A family is a whole object and all deltas that depend on it. A family is rebuilt depth first, so that each object is
-rebuilt once and a base is kept only while deltas still need it.
+A delta family is a whole object and all deltas that depend on it. A family is rebuilt depth first, so each object is
+rebuilt once, and a base is kept only as long as deltas need it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class MadeObject(NamedTuple):
 
 
 class _Base:
-    """A base object. `waiting` is the number of deltas that still need it. Its content may be dropped and rebuilt."""
+    """A base object. `waiting` is the number of deltas that still need it.
+
+    Its content may be dropped to save memory, and rebuilt later.
+    """
 
     __slots__ = ("content", "number", "parent", "waiting")
 
@@ -44,7 +47,7 @@ class _Base:
 
 
 class GivenUp:
-    """A list of entries whose objects were not rebuilt: each entry's number, and the kind of its object."""
+    """A list of entries that were not rebuilt. An item is the entry's number and the kind of its object."""
 
     def __init__(self) -> None:
         self._numbers, self._kinds = array("I"), array("B")
@@ -61,14 +64,14 @@ class GivenUp:
 
 
 class FamilyReader:
-    """The reader of one unit.
+    """The reader of one unit (some delta families of one pack).
 
-    Objects that are stored whole are always inflated, because zlib makes at most 1,032 bytes from one byte. A delta of
-    20 bytes can make megabytes, so deltas have a budget.
+    An object that is stored whole is always inflated, because zlib makes at most 1,032 bytes from one byte. A delta of
+    20 bytes can make megabytes, so there is a budget for deltas.
 
     Args:
         unit: The unit.
-        budget: Bytes of work on deltas, as `apply_delta` charges them. A base that is rebuilt again is charged again.
+        budget: Bytes of work on deltas, as `apply_delta` charges them. If a base is rebuilt, it is charged again.
 
     Attributes:
         for_git: The entries that git has to read.
@@ -81,8 +84,8 @@ class FamilyReader:
         self._plan = unit.plan
         self._roots = unit.roots.tolist()
         entries = unit.plan.entries
-        # Use memoryviews of the arrays. An item of a memoryview is a Python integer, and reading it takes a third of
-        # the time of reading an item of an array.
+        # Use memoryviews of the arrays. Reading an item of a memoryview takes a third of the time of reading an item of
+        # a numpy array.
         self._offsets, self._heads = entries.offsets.data, entries.heads.data
         self._sizes, self._kinds = entries.sizes.data, entries.kinds.data
         self._starts, self._children = unit.plan.starts.data, unit.plan.children
@@ -176,7 +179,7 @@ class FamilyReader:
         return content
 
     def _data(self, number: int) -> bytes:
-        """Return the inflated data of an entry: an object, or a delta."""
+        """Return the inflated data of an entry, which is an object or a delta."""
         size = self._sizes[number]
         if size > MAX_OBJECT_BYTES:
             raise DamagedPack("object_over_limit")

@@ -1,4 +1,4 @@
-"""The search of rebuilt objects for objects that need a closer look. Small objects are searched in batches."""
+"""The search for objects that need a closer look, among the rebuilt objects. Small objects are searched in batches."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Suspect = Callable[[int, int, bytes], None]
 
 
 class Search:
-    """The search of the objects of one unit.
+    """The search of the objects of one unit (some delta families of a pack).
 
     Args:
-        on_suspect: Called with an object that may contain a token, or that has to be opened.
-        on_pointer: Called with the entry number of a Git LFS pointer.
+        on_suspect: Called with an object that may contain a token, or that must be opened.
+        on_pointer: Called with the entry number of an object that is a Git LFS pointer.
     """
 
     def __init__(self, on_suspect: Suspect, on_pointer: Callable[[int], None]) -> None:
@@ -41,7 +41,13 @@ class Search:
         self.objects = self.bytes = 0
 
     def take(self, number: int, kind: int, content: bytes) -> None:
-        """Search an object, now or with the next batch."""
+        """Search an object now, or add it to a batch that is searched later.
+
+        Args:
+            number: The entry number of the object.
+            kind: The object's kind, as a key of `OBJECT_TYPES`.
+            content: The content.
+        """
         size = len(content)
         self.objects += 1
         self.bytes += size
@@ -57,7 +63,7 @@ class Search:
             self.flush()
 
     def flush(self) -> None:
-        """Search the objects that wait for a batch."""
+        """Search the batch, and begin a new one."""
         contents, kinds = self._contents, self._kinds
         offsets = hit_offsets(_BETWEEN.join(contents))
         suspects: set[int] = set()

@@ -1,8 +1,7 @@
-"""The process that plans the reading of a repository's packs, and forks the workers that read them.
+"""The server process: plans the reading of a repository's packs, and forks the workers that read them.
 
-This process has no threads and little memory, because it was started for this purpose, so it can fork. It opens the
-packs and nothing else. If a pack is truncated while it is mapped, the kernel kills the worker that reads the missing
-part, and no other process.
+The server can fork quickly and safely, because it has no threads and little memory. It opens the packs and no other
+files. If a pack is truncated while it is mapped, the kernel kills only the worker that reads the missing part.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ def main(descriptor: int, formats: str, listed: str) -> None:
     """Serve the control socket until its other end is closed.
 
     Args:
-        descriptor: The control socket.
-        formats: The token formats to look for, as text for `parse_formats`.
+        descriptor: The file descriptor of the control socket.
+        formats: The token formats to look for, in the form that `parse_formats` reads.
         listed: The path of a JSON file with the paths of the packs.
     """
     use_formats(parse_formats(formats))
@@ -105,7 +104,7 @@ def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
 
 
 def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
-    """Return the joined records of those entries of a pack that git has to read."""
+    """Return the concatenated records of some entries of a pack, for the objects that git has to read."""
     return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
 
 
@@ -191,7 +190,7 @@ def _read_unit(connection: socket.socket, unit: Unit, budget: int) -> None:
         records = _records(plan, (number for number, _ in reader.for_git))
         messages.send_frame(connection, Frame(GIT, payload=records))
     else:
-        # Git cannot read these objects, because it looks up objects by id, and the ids in this index are not unique.
+        # Git looks up objects by id. The ids in this index are not unique, so git cannot read these objects.
         for number, kind in reader.for_git:
             send(DAMAGED, number, kind)
     messages.send_frame(connection, messages.done_frame(reader.left, reader.gaps))
