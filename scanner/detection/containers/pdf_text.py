@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from scanner.detection.limits import Meter
@@ -87,7 +88,8 @@ class TextOfDocument:
         while at >= 0 and (end := content.find(b"endbf", at)) >= 0:
             items = list(_CMAP_ITEM.finditer(content, at, end))
             self._meter.step(len(items))
-            (_add_characters if content.startswith(b"beginbfchar", at) else _add_ranges)(items, letters)
+            found = _characters(items) if content.startswith(b"beginbfchar", at) else _ranges(items)
+            letters.update(islice(found, _MAX_CODES - len(letters)))
             at = content.find(b"beginbf", end)
         self._cmaps[frozenset(letters.items())] = _CMap(len(width[1]) // 2 if width else 2, letters)
 
@@ -150,34 +152,32 @@ def _mapped(codes: bytes, cmap: _CMap) -> str:
     return codes.decode("utf-16-be" if cmap.width == 2 else "latin-1", "replace").translate(cmap.letters)
 
 
-def _add_characters(items: list[re.Match[bytes]], letters: dict[int, str]) -> None:
+def _characters(items: list[re.Match[bytes]]) -> Iterator[tuple[int, str]]:
     codes = [item[1] for item in items if item[1]]
     for code, letter in zip(codes[::2], codes[1::2], strict=False):
-        if len(letters) < _MAX_CODES:
-            letters[_number(code)] = _letters(letter)
+        yield _number(code), _letters(letter)
 
 
-def _add_ranges(items: list[re.Match[bytes]], letters: dict[int, str]) -> None:
+def _ranges(items: list[re.Match[bytes]]) -> Iterator[tuple[int, str]]:
     at = 0
     while at + 2 < len(items):
         first, last, target = (item[1] for item in items[at : at + 3])
         at += 3
         if first is None or last is None:
             return
-        count = min(_number(last) - _number(first) + 1, _MAX_CODES - len(letters))
+        count = _number(last) - _number(first) + 1
         if target is not None:
             text = _letters(target)
-            for step in range(count):
-                # The codes of a range stand for texts that differ in their last letter: it increases by one with each
-                # code. Skip letters beyond Unicode.
-                code = ord(text[-1]) + step if text else 0x110000
-                if code < 0x110000:
-                    letters[_number(first) + step] = text[:-1] + chr(code)
+            # The codes of a range stand for texts that differ in their last letter: it increases by one with each code.
+            # The range ends where Unicode ends.
+            most = sys.maxunicode + 1 - ord(text[-1]) if text else 0
+            for step in range(min(count, most)):
+                yield _number(first) + step, text[:-1] + chr(ord(text[-1]) + step)
             continue
         step = 0
         while at < len(items) and items[at][3] is None:
             if step < count and items[at][1] is not None:
-                letters[_number(first) + step] = _letters(items[at][1])
+                yield _number(first) + step, _letters(items[at][1])
             step += 1
             at += 1
         at += 1

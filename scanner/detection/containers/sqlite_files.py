@@ -5,7 +5,7 @@ The format: https://www.sqlite.org/fileformat2.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from scanner.detection.containers.members import Container, Member, UnreadableError, shown_name, whole
@@ -123,8 +123,8 @@ class _Database:
 
         The name is None for pages of ordinary indexes (which repeat content of the tables) and for pointer maps.
         """
-        owners: dict[int, str | None] = {}
-        schema = self._tree(1, "sqlite_schema", owners)
+        schema = self._tree(1, ())
+        owners: dict[int, str | None] = dict.fromkeys(schema, "sqlite_schema")
         roots: list[tuple[int, str | None]] = []
         for number in schema:
             page = self.page(number)
@@ -137,24 +137,23 @@ class _Database:
                 raise UnreadableError("entries")
         for root_page, name in roots:
             if root_page not in owners:
-                self._tree(root_page, name, owners)
+                owners.update(dict.fromkeys(self._tree(root_page, owners), name))
         if self.has_pointer_map:
             for number in range(2, self.page_count + 1, self.usable // 5 + 1):
                 owners.setdefault(number, None)
         return owners
 
-    def _tree(self, root: int, name: str | None, owners: dict[int, str | None]) -> list[int]:
-        """Record the table `name` in `owners` for each page of a tree. Return the page numbers, level by level."""
-        numbers: list[int] = []
+    def _tree(self, root: int, others: Collection[int]) -> list[int]:
+        """Return the page numbers of a tree, level by level. Leave out the pages of `others`, which are other trees."""
+        numbers: dict[int, None] = {}
         level = [root]
         while level:
             below: list[int] = []
             for number in level:
-                if number in owners or not 0 < number <= self.page_count:
+                if number in others or number in numbers or not 0 < number <= self.page_count:
                     self.damaged = True
                     continue
-                owners[number] = name
-                numbers.append(number)
+                numbers[number] = None
                 page = self.page(number)
                 if page is None:
                     self.damaged = True
@@ -164,7 +163,7 @@ class _Database:
                 below += [int.from_bytes(self._content[cell : cell + 4], "big") for cell in page.cells]
                 below.append(page.right_child)
             level = below
-        return numbers
+        return list(numbers)
 
     def _schema_row(self, kind: int, cell: int) -> tuple[int, str | None] | None:
         """Return the root page number and the name of the table that one row of sqlite_schema describes.

@@ -131,32 +131,28 @@ def read_objects(
 
     At the deadline, count the remaining objects as unread, under the reason `deadline.reason`.
     """
-    bounds = _bounds(listed, readers)
-    shards = [HistoryShard() for _ in bounds]
+    parts = [_ShardReader(git_dir, listed, first, last, detector, deadline) for first, last in _bounds(listed, readers)]
     failures: list[BaseException] = []
 
-    def work(shard: HistoryShard, first: int, last: int) -> None:
+    def work(part: _ShardReader) -> None:
         try:
-            _read_shard(git_dir, listed, first, last, detector, shard, deadline)
+            part.read()
         except BaseException as err:  # noqa: BLE001 - raised again by the thread that waits
             failures.append(err)
             deadline.cancel()
 
-    threads = [
-        threading.Thread(target=work, args=(shard, first, last), name="history-reader", daemon=True)
-        for shard, (first, last) in zip(shards, bounds, strict=True)
-    ]
+    threads = [threading.Thread(target=work, args=(part,), name="history-reader", daemon=True) for part in parts]
     for thread in threads:
         thread.start()
     for thread in threads:
         while thread.is_alive():
             thread.join(0.2)
-            on_progress(sum(shard.objects for shard in shards), len(listed))
+            on_progress(sum(part.shard.objects for part in parts), len(listed))
     if failures:
         raise failures[0]
     total = HistoryShard()
-    for shard in shards:
-        total.add(shard)
+    for part in parts:
+        total.add(part.shard)
     return total
 
 
@@ -175,62 +171,51 @@ def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
     return [(low, high) for low, high in bounds if high > low]
 
 
-def _read_shard(
-    git_dir: Path,
-    listed: ObjectList,
-    first: int,
-    last: int,
-    detector: Detector,
-    shard: HistoryShard,
-    deadline: Deadline,
-) -> None:
-    """Read the objects from index `first` up to, but not including, `last`. Add the results to `shard`.
+class _ShardReader:
+    """The reader of the objects from index `first` up to, but not including, `last`. It fills `shard` as it reads."""
 
-    If git exits at a damaged object, continue with the next object.
-    """
-    restarts = 0
-    while first < last and not deadline.is_over:
-        first = _read_range(git_dir, listed, first, last, detector, shard, deadline)
-        if first < last and not deadline.is_over:
-            shard.note(listed.oid(first), listed.type(first), "object_damaged")
-            first += 1
-            restarts += 1
-            if restarts > MAX_RESTARTS:
-                shard.unread["object_damaged"] += last - first
-                return
-    if first < last:
-        shard.unread[deadline.reason] += last - first
+    def __init__(
+        self, git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, deadline: Deadline
+    ) -> None:
+        self._git_dir, self._listed, self._detector, self._deadline = git_dir, listed, detector, deadline
+        self._next, self._last = first, last
+        self.shard = HistoryShard()
 
+    def read(self) -> None:
+        """Read all objects. If git exits at a damaged object, continue with the next object."""
+        restarts = 0
+        while self._next < self._last and not self._deadline.is_over:
+            self._read_until_exit()
+            if self._next < self._last and not self._deadline.is_over:
+                self.shard.note(self._listed.oid(self._next), self._listed.type(self._next), "object_damaged")
+                self._next += 1
+                restarts += 1
+                if restarts > MAX_RESTARTS:
+                    self.shard.unread["object_damaged"] += self._last - self._next
+                    return
+        if self._next < self._last:
+            self.shard.unread[self._deadline.reason] += self._last - self._next
 
-def _read_range(
-    git_dir: Path,
-    listed: ObjectList,
-    first: int,
-    last: int,
-    detector: Detector,
-    shard: HistoryShard,
-    deadline: Deadline,
-) -> int:
-    """Read objects until the end of the range or the end of git's output.
-
-    Return the index of the first object that was not read.
-    """
-    arguments = ["cat-file", "--batch", "--buffer"]
-    with started(git_dir, arguments) as child, killed_at(deadline, child):
-        assert child.stdin is not None  # noqa: S101 - it was asked for
-        assert child.stdout is not None  # noqa: S101 - it was asked for
-        output = child.stdout.fileno()
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        feeder = threading.Thread(target=_feed, args=(child.stdin, listed, first, last), daemon=True)
-        feeder.start()
-        parser = _Parser(listed, first, last, detector, shard, _Blocks(output))
-        while parser.index < last and not deadline.is_over:
-            if not parser.step():
-                break
-        child.kill()
-        feeder.join()
-        return parser.index
+    def _read_until_exit(self) -> None:
+        """Start git, and read objects until the last object or the end of git's output."""
+        arguments = ["cat-file", "--batch", "--buffer"]
+        with started(self._git_dir, arguments) as child, killed_at(self._deadline, child):
+            assert child.stdin is not None  # noqa: S101 - it was asked for
+            assert child.stdout is not None  # noqa: S101 - it was asked for
+            output = child.stdout.fileno()
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            feeder = threading.Thread(
+                target=_feed, args=(child.stdin, self._listed, self._next, self._last), daemon=True
+            )
+            feeder.start()
+            parser = _Parser(self._listed, self._next, self._last, self._detector, self.shard, _Blocks(output))
+            while parser.index < self._last and not self._deadline.is_over:
+                if not parser.step():
+                    break
+            child.kill()
+            feeder.join()
+            self._next = parser.index
 
 
 def _feed(stdin: IO[bytes], listed: ObjectList, first: int, last: int) -> None:

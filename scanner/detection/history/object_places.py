@@ -190,36 +190,46 @@ class _Walk:
             oid = bytes.fromhex(tree)
             if oid not in self._seen:
                 roots.setdefault(oid, commit)
-        fresh = dict.fromkeys(roots, _NO_ENTRIES)
         self._is_useful = False
-        try:
-            self._read_all(fresh, objects)
-        finally:
-            self._place_all(roots, fresh)
-            self._seen.update(fresh)
+        fresh, stop = self._new_trees(roots, objects)
+        self._place_all(roots, fresh)
+        self._seen.update(fresh)
+        if stop is not None:
+            raise stop
 
-    def _read_all(self, fresh: dict[bytes, Sequence[_Entry]], objects: _Objects) -> None:
-        """Read the trees in `fresh` and all new trees below them. Set each tree's relevant entries in `fresh`."""
+    def _new_trees(
+        self, roots: Iterable[bytes], objects: _Objects
+    ) -> tuple[dict[bytes, Sequence[_Entry]], Exception | None]:
+        """Read the trees in `roots` and all new trees below them.
+
+        Returns:
+            The relevant entries of each of these trees; the error that ended the reading early, or None.
+        """
+        fresh = dict.fromkeys(roots, _NO_ENTRIES)
         level, kept = list(fresh), 0
-        for _ in range(MAX_DEPTH):
-            following: list[bytes] = []
-            for tree, content in zip(level, objects.read([oid.hex() for oid in level]), strict=True):
-                self._read += 1
-                if self._read > MAX_TREES or kept > MAX_ENTRIES_A_ROUND:
-                    raise _GaveUp
-                entries = self._entries_of(content)
-                if not entries:
-                    continue
-                fresh[tree] = entries
-                kept += len(entries)
-                for _, oid, is_folder in entries:
-                    if is_folder and oid not in fresh:
-                        fresh[oid] = _NO_ENTRIES
-                        following.append(oid)
-            level = following
-            if not level:
-                return
+        try:
+            for _ in range(MAX_DEPTH):
+                following: list[bytes] = []
+                for tree, content in zip(level, objects.read([oid.hex() for oid in level]), strict=True):
+                    self._read += 1
+                    if self._read > MAX_TREES or kept > MAX_ENTRIES_A_ROUND:
+                        return fresh, _GaveUp()
+                    entries = self._entries_of(content)
+                    if not entries:
+                        continue
+                    fresh[tree] = entries
+                    kept += len(entries)
+                    for _, oid, is_folder in entries:
+                        if is_folder and oid not in fresh:
+                            fresh[oid] = _NO_ENTRIES
+                            following.append(oid)
+                level = following
+                if not level:
+                    return fresh, None
+        except (_GaveUp, GitError, MemoryError) as stop:
+            return fresh, stop
         self.places.is_complete = False
+        return fresh, None
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
         """Return the entries of a tree that are wanted objects, or folders that no earlier round has read."""

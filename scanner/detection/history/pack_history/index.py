@@ -228,70 +228,71 @@ def _parsed(file: PackFile, offsets: Array, id_rows: Array) -> Entries:
     for first in range(0, count, _SLICE):
         part = slice(first, min(first + _SLICE, count))
         starts = offsets[part].astype(np.int64)
-        at = starts.copy()
-        kinds, sizes, is_good = _sizes(raw, at)
+        kinds, sizes, ends, is_good = _sizes(raw, starts)
         entries.sizes[part] = np.minimum(sizes, _MAX_SIZE)
         rows = np.flatnonzero(kinds == OFFSET_DELTA)
-        distances, in_order = _distances(raw, at, rows)
-        is_good[rows] &= in_order
+        distances, ends[rows], is_whole = _distances(raw, ends[rows])
+        is_good[rows] &= is_whole
         entries.bases[first + rows] = _numbers_of(offsets, starts[rows] - distances)
         rows = np.flatnonzero(kinds == NAMED_DELTA)
         named.append(first + rows)
-        at[rows] += file.hash_bytes
-        is_good &= _IS_KNOWN[kinds] & (at < int(offsets[-1]))
+        ends[rows] += file.hash_bytes
+        is_good &= _IS_KNOWN[kinds] & (ends < int(offsets[-1]))
         entries.kinds[part] = np.where(is_good, kinds, DAMAGED)
-        entries.heads[part] = np.where(is_good, at - starts, 0)
+        entries.heads[part] = np.where(is_good, ends - starts, 0)
     _resolve_names(file, entries, raw, np.concatenate(named) if named else np.empty(0, np.int64))
     entries.bases[entries.kinds == DAMAGED] = MISSING_BASE
     return entries
 
 
 def _sizes(
-    raw: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the type and size in many entry headers. Advance each offset in `at` to the end of these fields.
+    raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Parse the kind and size in the entry headers that begin at `starts`.
 
-    Return the kinds, the sizes in bytes, and whether each size is complete.
+    Returns:
+        For each header: the kind; the size in bytes; the offset after the size; whether the size is complete.
     """
     last = len(raw) - 1
-    byte = raw[at]
-    at += 1
+    byte = raw[starts]
+    ends = starts + 1
     kinds, sizes = (byte >> 4 & 7).astype(np.uint8), (byte & 15).astype(np.int64)
     more = np.flatnonzero(byte & 0x80)
     for shift in range(4, 60, 7):
         if not more.size:
             break
-        byte = raw[np.minimum(at[more], last)]
-        at[more] += 1
+        byte = raw[np.minimum(ends[more], last)]
+        ends[more] += 1
         sizes[more] |= (byte & 0x7F).astype(np.int64) << shift
         more = more[byte >= 0x80]
-    is_good = np.ones(len(at), np.bool_)
+    is_good = np.ones(len(ends), np.bool_)
     is_good[more] = False
-    return kinds, sizes, is_good
+    return kinds, sizes, ends, is_good
 
 
 def _distances(
-    raw: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the distances of offset deltas to their bases, which begin at `at[rows]`. Advance these offsets.
+    raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Parse the distances of offset deltas to their bases. The distances begin at `starts`.
 
-    Return the distances in bytes, and whether each distance is complete.
+    Returns:
+        For each delta: the distance in bytes; the offset after the distance; whether the distance is complete.
     """
     last = len(raw) - 1
-    byte = raw[np.minimum(at[rows], last)]
-    at[rows] += 1
+    byte = raw[np.minimum(starts, last)]
+    ends = starts + 1
     distances = (byte & 0x7F).astype(np.int64)
     more = np.flatnonzero(byte & 0x80)
     for _ in range(7):
         if not more.size:
             break
-        byte = raw[np.minimum(at[rows[more]], last)]
-        at[rows[more]] += 1
+        byte = raw[np.minimum(ends[more], last)]
+        ends[more] += 1
         distances[more] = (distances[more] + 1) << 7 | (byte & 0x7F)
         more = more[byte >= 0x80]
-    is_good = np.ones(len(rows), np.bool_)
+    is_good = np.ones(len(ends), np.bool_)
     is_good[more] = False
-    return distances, is_good
+    return distances, ends, is_good
 
 
 def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:

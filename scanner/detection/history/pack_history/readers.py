@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import scanner
 from scanner.child_processes import start_child
@@ -212,6 +213,20 @@ def _go_on(deadline: Deadline) -> None:
         raise _Ended
 
 
+class _UnitRead(NamedTuple):
+    """The results of reading one unit.
+
+    Attributes:
+        shard: The findings in the objects, and counts.
+        for_git: The joined records of the objects that git has to read.
+        left: Bytes that are left of the unit's budget, or None if the deadline has ended the reading.
+    """
+
+    shard: HistoryShard
+    for_git: bytearray
+    left: int | None
+
+
 class _Reading:
     """The state of reading the packs, which several threads share: the units that are left, and the results."""
 
@@ -264,56 +279,54 @@ class _Reading:
         """Start a worker and let it read units. Return False if no unit is left, and True if the worker has died."""
         with self._server.fork() as connection:
             while (unit := self._next()) is not None:
-                shard, for_git = HistoryShard(), bytearray()
                 try:
                     connection.sendall(messages.UNIT.pack(unit, self._budget.grant(unit)))
-                    self._budget.settle(unit, self._read_unit(connection, shard, for_git))
-                except _Ended:
-                    self._merge(shard, for_git)
-                    raise
+                    read = self._read_unit(connection)
                 except (BadMessage, OSError):
                     self._budget.fail(unit)
                     self._leave_to_git(unit)
                     return True
-                self._merge(shard, for_git)
+                self._merge(read.shard, read.for_git)
+                if read.left is None:
+                    raise _Ended
+                self._budget.settle(unit, read.left)
         return False
 
     def _next(self) -> int | None:
         with self._lock:
             return next(self._units, None)
 
-    def _read_unit(self, connection: socket.socket, shard: HistoryShard, for_git: bytearray) -> int:
+    def _read_unit(self, connection: socket.socket) -> _UnitRead:
         """Receive a worker's messages about one unit, and scan the suspect contents.
-
-        Add the results to `shard`, and the records of the objects that git has to read to `for_git`. Return the bytes
-        that are left of the unit's budget.
 
         Raises:
             BadMessage: the worker has died.
-            _Ended: the deadline has passed.
         """
-        size = self._plan.hash_bytes
-        while True:
-            frame = messages.receive_frame(connection, size, lambda: _go_on(self._deadline))
-            oid, name = frame.oid.hex(), OBJECT_TYPES.get(frame.kind, "blob")
-            if frame.operation == messages.SUSPECT:
-                result = self._detector.scan_bytes(frame.payload)
-                if result is not None:
-                    shard.take_content(oid, name, frame.payload, result)
-                _go_on(self._deadline)
-            elif frame.operation in messages.NOTES:
-                shard.note(oid, name, messages.NOTES[frame.operation])
-            elif frame.operation == messages.GIT:
-                for_git += frame.payload
-            elif frame.operation == messages.COUNTS:
-                objects, count = frame.counts
-                shard.objects += objects
-                shard.bytes += count
-                self._advance(objects)
-            else:
-                left, gaps = frame.counts
-                shard.unread["pack_index_damaged"] += min(gaps, 1)
-                return left
+        shard, for_git = HistoryShard(), bytearray()
+        try:
+            while True:
+                frame = messages.receive_frame(connection, self._plan.hash_bytes, lambda: _go_on(self._deadline))
+                oid, name = frame.oid.hex(), OBJECT_TYPES.get(frame.kind, "blob")
+                if frame.operation == messages.SUSPECT:
+                    result = self._detector.scan_bytes(frame.payload)
+                    if result is not None:
+                        shard.take_content(oid, name, frame.payload, result)
+                    _go_on(self._deadline)
+                elif frame.operation in messages.NOTES:
+                    shard.note(oid, name, messages.NOTES[frame.operation])
+                elif frame.operation == messages.GIT:
+                    for_git += frame.payload
+                elif frame.operation == messages.COUNTS:
+                    objects, count = frame.counts
+                    shard.objects += objects
+                    shard.bytes += count
+                    self._advance(objects)
+                else:
+                    left, gaps = frame.counts
+                    shard.unread["pack_index_damaged"] += min(gaps, 1)
+                    return _UnitRead(shard, for_git, left)
+        except _Ended:
+            return _UnitRead(shard, for_git, None)
 
     def _advance(self, objects: int) -> None:
         with self._lock:

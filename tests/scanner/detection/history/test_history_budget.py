@@ -54,7 +54,7 @@ def test_objects_over_the_budget_are_named_and_those_stored_whole_are_read(
 def test_git_reads_no_more_than_the_budget_of_a_process_that_died(
     bomb: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies(*_: object) -> int:
+    def dies(*_: object) -> None:
         raise messages.BadMessage("the worker has ended")
 
     monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)
