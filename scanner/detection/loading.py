@@ -1,4 +1,7 @@
-"""Loading of every module that decoders import when they are first used. A confined process cannot open files later."""
+"""Loading of everything that decoders import at their first use.
+
+Confined processes need it, because they cannot open files later.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Readers of files that contain other files or compressed data. `recognition` chooses the reader of a content."""
+"""Readers of files that contain other files or compressed data. The module `recognition` chooses the reader."""

@@ -79,7 +79,7 @@ class Bounded:
         return piece
 
     def skip(self) -> None:
-        """Skip the remaining bytes, or fewer if the stream ends before."""
+        """Skip the remaining bytes, or fewer if the stream ends earlier."""
         while self.left and self.read(1 << 20):
             continue
 

@@ -144,7 +144,7 @@ class _Database:
         return owners
 
     def _tree(self, root: int, others: Collection[int]) -> list[int]:
-        """Return the page numbers of a tree, level by level. Leave out the pages of `others`, which are other trees."""
+        """Return the page numbers of a tree, level by level. Leave out `others`, the pages of other trees."""
         numbers: dict[int, None] = {}
         level = [root]
         while level:

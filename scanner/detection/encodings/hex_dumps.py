@@ -105,7 +105,7 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """
     line = line_start(content, start)
     before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
-    # Read the previous line as well, because the first letters of the token may be at its end.
+    # Read the previous line as well, because the first letters of the token may be at the end of that line.
     begin = before if content[line - 1 : line] == b"\n" and line - before <= MAX_LINE else line
     following = _line_at(content, line, min(len(content), line + MAX_LINE))
     if following is None or len(following["bytes"]) < _FEW_DIGITS:

@@ -1,1 +1,1 @@
-"""The format of Git packs, and the scan of one pack that is complete in memory or in a stream."""
+"""The format of git packs, and the scan of the objects of one pack."""

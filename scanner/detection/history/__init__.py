@@ -1,1 +1,1 @@
-"""The scan of all objects in a Git repository on disk, and the search for the places of its findings."""
+"""The scan of all objects in a git repository on disk, and the search for the paths and commits of the findings."""

@@ -1,7 +1,8 @@
 """The stores of a repository. A store is a pack, or a folder of loose objects.
 
-Git looks up an object by its id, in the first store that lists the id. The index of a hostile repository may list one
-object under the id of another object, and git would then not find it. So each store is read separately.
+Git looks up an object by its id, in the first store that lists the id. The index of a hostile repository may list a
+wrong object under an id, and git would then not find the right object in another store. So each store is read
+separately.
 """
 
 from __future__ import annotations

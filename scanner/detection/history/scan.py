@@ -52,7 +52,7 @@ class HistoryScan:
     Attributes:
         candidates: The candidates. Their places have path, commit and object id; the caller adds URL and repository.
         unread: Counts of what was not read, by reason.
-        parts: The unread objects whose ids are known.
+        parts: The objects that were not read completely and whose ids are known.
         objects: The number of objects that were read.
         bytes: Inflated bytes of the objects that were read.
     """

@@ -1,1 +1,1 @@
-"""What a token looks like in each encoding, and the search for the offsets at which one may begin."""
+"""The patterns of tokens in each encoding, and the search for the offsets at which a token may begin."""

@@ -1,6 +1,6 @@
 """Patterns of tokens whose characters are escaped, or separated by joints (characters such as line breaks and quotes).
 
-The module `encodings` decides whether a match is a token.
+The module `encodings.recognition` decides whether a match is a token.
 """
 
 from __future__ import annotations

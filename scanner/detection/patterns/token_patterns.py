@@ -1,6 +1,6 @@
 """The patterns that match a whole token in each encoding. They are built from the active token formats.
 
-The module `encodings` decides whether a match is a token.
+The module `encodings.recognition` decides whether a match is a token.
 """
 
 from __future__ import annotations
