@@ -52,9 +52,9 @@ def brotli_members(container: Container) -> Iterator[Member]:
 def chrome_cache_members(container: Container) -> Iterator[Member]:
     """Yield the body of an entry of Chrome's cache.
 
-    An entry has a header, a key, the body, and a record that marks the end of the body. The size of the header depends
-    on Chrome's version, so the body may begin at one of several offsets. If a Brotli stream begins at none of these
-    offsets, yield the bytes after each offset as one member.
+    An entry has a header, a key, the body, and a record that marks the end of the body. The header may have padding, so
+    the body may begin at one of several offsets. If a Brotli stream begins at none of these offsets, yield the bytes
+    after each offset as one member.
 
     The format: https://chromium.googlesource.com/chromium/src/+/main/net/disk_cache/simple/simple_entry_format.h
     """

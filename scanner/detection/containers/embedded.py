@@ -135,8 +135,8 @@ def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iter
 
     Args:
         member: The stream.
-        sizes: The sizes, in bytes, of the elements that the file shuffles. The file does not say which streams it
-            shuffles.
+        sizes: The sizes, in bytes, of the elements that the file shuffles. This module does not find out which streams
+            are shuffled.
         meter: The meter to charge.
     """
     if not sizes:

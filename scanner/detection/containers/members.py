@@ -24,8 +24,8 @@ class Member(NamedTuple):
 
     Attributes:
         source: The bytes, or a stream of them. A stream may be read only until the next member is requested.
-        encoding: The name of the compression or encoding that the reader has undone. It is empty if the part is a file
-            of an archive.
+        encoding: The name of the compression or encoding that the reader has undone. It is empty for other
+            parts, such as a file of an archive.
         text_of_markup: Whether the part may be XML, whose text is scanned a second time without its tags.
     """
 

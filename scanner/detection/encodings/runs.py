@@ -278,10 +278,10 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
 
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
-    """Return whether encoded bytes that must be decoded begin at `begin`.
+    """Return whether a text that must be decoded begins at `begin`.
 
-    They are a compressed stream in base64 or hex, uuencoded lines, a git patch, or a dump of numbers (`begin` is then
-    the beginning of its second line).
+    It may be a compressed stream in base64 or hex, an archive in base64, uuencoded lines, a git patch, or a dump of
+    numbers. For a dump, `begin` is the beginning of its second line.
     """
     if content[begin : begin + 2] in LINE_STARTS:
         return lines_at(content, begin) is not None
