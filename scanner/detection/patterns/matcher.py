@@ -211,7 +211,7 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
 
 
 def _hidden(content: bytes, start: int, stop: int, automaton: Automaton) -> list[Hit]:
-    """Return the hits whose core begins inside the core `content[start:stop]`. The automaton does not find these cores."""
+    """Return the hits whose core begins inside the core `content[start:stop]`. The automaton does not find them."""
     find, cores, _, longest = automaton
     hits: list[Hit] = []
     for begin in range(start + 1, stop):

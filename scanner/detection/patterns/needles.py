@@ -272,7 +272,7 @@ def _stream_needles() -> list[Needle]:
     for git's patches, and for the second line of dumps.
 
     In base64, the headers of zlib's rarer compression levels are also parts of ordinary words. Their needles therefore
-    require a character before them that often precedes a value, such as a quote.
+    begin with, or must follow, a character that often precedes a value, such as a quote.
     """
     magics = (
         b"\x1f\x8b\x08",
