@@ -20,10 +20,7 @@ _UNBOUNDED_STEP = 64
 
 
 class Decompressor(Protocol):
-    """The interface of every decompressor in this module.
-
-    The library classes `bz2.BZ2Decompressor` and `lzma.LZMADecompressor` have the same interface.
-    """
+    """The interface of all decompressors here, and of `bz2.BZ2Decompressor` and `lzma.LZMADecompressor`."""
 
     @property
     def eof(self) -> bool: ...
@@ -53,10 +50,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """A decompressor of zlib's formats.
-
-    Before each step, it copies its state. The copy is used to recover the output before an error.
-    """
+    """A decompressor of zlib's formats. It copies its state before each step, to recover the output before an error."""
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -281,19 +275,16 @@ def deflate_codec() -> Codec:
 
 
 def deflate64_codec() -> Codec:
-    """Return the codec of one Deflate64 stream."""
     return Codec("deflate64", _Deflate64, (ValueError, RuntimeError, OSError))
 
 
 def bzip2_codec() -> Codec:
-    """Return the codec of bzip2."""
     import bz2
 
     return Codec("bzip2", bz2.BZ2Decompressor, (OSError, EOFError, ValueError), magic=b"BZh")
 
 
 def xz_codec() -> Codec:
-    """Return the codec of xz."""
     import lzma
 
     return Codec(
@@ -314,19 +305,16 @@ def lzma_codec() -> Codec:
 
 
 def lzip_codec() -> Codec:
-    """Return the codec of lzip."""
     return Codec("lzip", _Lzip, _lzma_errors(), magic=b"LZIP\x01")
 
 
 def brotli_codec() -> Codec:
-    """Return the codec of Brotli."""
     import brotli
 
     return Codec("brotli", _Brotli, (brotli.error,))
 
 
 def zstd_codec() -> Codec:
-    """Return the codec of Zstandard."""
     import zstandard
 
     return Codec("zstd", _Zstd, (zstandard.ZstdError,), magic=b"\x28\xb5\x2f\xfd")

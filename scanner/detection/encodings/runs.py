@@ -78,10 +78,7 @@ def min_run_length() -> int:
 
 
 def _nested_letters(length: int) -> int:
-    """Return the number of letters of a token that is encoded twice in base64, in whole groups.
-
-    `length` is the number of bytes of the token.
-    """
+    """Return the number of letters of a token of `length` bytes that is encoded twice in base64, in whole groups."""
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length
@@ -263,14 +260,9 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Return whether the base64 letters around a `run` needle may contain a token.
+    """Return whether the base64 letters around the `run` needle at `start` may contain a token.
 
     They may contain one if they decode to base64 again, or to the prefix of a token in UTF-16.
-
-    Args:
-        content: The content.
-        start: The offset of the needle.
-        lead: The needle's `lead`.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)

@@ -140,10 +140,7 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 
 
 def plain_needle(prefix: bytes) -> bytes:
-    """Return the needle of a plain prefix.
-
-    It has at most four bytes, because joints and escapes more often interrupt a longer needle, which is then not found.
-    """
+    """Return the needle of a plain prefix. Joints and escapes would interrupt a longer needle more often."""
     return prefix[:_PLAIN_BYTES]
 
 
@@ -182,11 +179,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
 
 
 def _rarer_needles(prefix: bytes) -> list[Needle]:
-    """Return the needles of rarer encodings.
-
-    They are for escapes of Perl, PowerShell and Python, for the underscore in LaTeX, in expressions of a shell and in
-    UTF-7, and for bytes printed by Node.
-    """
+    """Return the needles of rarer escapes (Perl, PowerShell, Python), of underscores, and of bytes printed by Node."""
     before, underscore, _ = prefix.partition(b"_")
     texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
     texts += [b"\\N{U+", before + b"{\\", before + b"$", before + b"+AF8"] if underscore else [b"\\N{U+"]
