@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent: int | None = None, death_signal: signal.Signals = signal.SIGKILL) -> None:
     """Make Linux send `death_signal` to this process when its parent ends.
 
-    If the parent is no longer the process `parent`, that process ended before this call. Then exit immediately.
+    Exit immediately if `parent` is given and is not the id of the parent process: the parent has then already ended.
     """
     if sys.platform != "linux":
         return
@@ -44,7 +44,7 @@ def start_child(
     Args:
         command: The program and its arguments.
         env: The environment of the child. None: the environment of this process.
-        own_group: Start the child in a process group of its own, so that a terminal's Ctrl-C does not reach it.
+        own_group: Start the child in a separate process group, so that a terminal's Ctrl-C does not reach it.
         death_signal: The signal that the child gets when this process ends.
         stdin: Passed to subprocess.Popen.
         stdout: Passed to subprocess.Popen.

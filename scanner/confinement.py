@@ -3,12 +3,11 @@
 A confined process loses access to files, the network, other processes and privileges, and its memory is limited.
 
 `confine` is for a process that only computes and answers on an open socket. `confine_to_reading` is for a process such
-as git, which also has to open files and start programs. It can still do both, but it cannot write files or use a
-network.
+as git, which also has to open files and start programs. Such a process cannot write files or use a network.
 
 Each measure is independent. Seccomp and Landlock depend on the kernel and the processor, and `confine()` returns which
-measures are in force. There is no maintained Python package for seccomp or Landlock. Each needs only a few system calls
-with fixed structures: https://docs.kernel.org/userspace-api/seccomp_filter.html and
+measures are in force. No maintained Python package offers seccomp or Landlock, so this module makes the few system
+calls itself: https://docs.kernel.org/userspace-api/seccomp_filter.html and
 https://docs.kernel.org/userspace-api/landlock.html
 """
 
@@ -68,12 +67,12 @@ _OFFSET_OF_NUMBER, _OFFSET_OF_ARCHITECTURE = 0, 4
 
 @dataclass(frozen=True, slots=True)
 class _Architecture:
-    """A processor architecture: its number in the kernel's audit interface, and the numbers of system calls.
+    """A processor architecture, with the numbers that the kernel uses for its system calls.
 
     Attributes:
-        audit: The number of the architecture.
-        allowed: The only system calls that a process that just computes may make.
-        refused: The system calls that a process that also reads files and starts programs must not make.
+        audit: The number of the architecture in the kernel's audit interface.
+        allowed: The numbers of the only system calls that `confine` allows.
+        refused: The numbers of the system calls that `confine_to_reading` refuses.
     """
 
     audit: int
@@ -82,12 +81,12 @@ class _Architecture:
 
 
 _ARCHITECTURES = {
-    # Allowed system calls, in the order of the numbers below:
+    # The first list of numbers has the allowed system calls in this order:
     # read write close lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn sched_yield mremap
     # madvise nanosleep getpid sendto recvfrom sendmsg recvmsg exit getrusage sigaltstack gettid futex clock_gettime
     # clock_nanosleep getcwd exit_group getrandom membarrier rseq
     #
-    # Refused system calls, in the order of the numbers below:
+    # The second list of numbers has the refused system calls in this order:
     # socket connect bind listen accept accept4 ptrace process_vm_readv process_vm_writev mount bpf unshare setns
     # keyctl add_key request_key io_uring_setup perf_event_open userfaultfd kexec_load
     "x86_64": _Architecture(
@@ -120,8 +119,8 @@ _ARCHITECTURES = {
 def confine(memory_bytes: int, cpu_seconds: int = MAX_CPU_SECONDS) -> tuple[str, ...]:
     """Restrict this process for the rest of its life, and return the names of the measures that are in force.
 
-    The process must have imported and opened everything that it needs. It must have no other threads: they would not be
-    confined.
+    Call this after the process has imported and opened everything that it needs. The process must have no other
+    threads, because they would not be confined.
 
     Args:
         memory_bytes: Address space that the process may take beyond what it has now.
@@ -161,7 +160,7 @@ def confine_to_reading(data_bytes: int, cpu_seconds: int = HISTORY_CPU_SECONDS) 
     because the files that it reads may belong to that user alone.
 
     Args:
-        data_bytes: The limit RLIMIT_DATA, which does not count mapped files.
+        data_bytes: Limit of the memory of each process, not counting mapped files (RLIMIT_DATA).
         cpu_seconds: Maximum processor time of the process over its whole life.
     """
     measures = ["rlimits"]
@@ -199,7 +198,7 @@ def _address_space() -> int:
 def _become_nobody() -> bool:
     """Change from root to the user `nobody`. Return whether the user was changed.
 
-    Only root can change its user, and not in every container.
+    Only root can change its user, and some containers forbid it even to root.
     """
     if os.getuid() != 0:
         return False
@@ -215,13 +214,13 @@ def _become_nobody() -> bool:
 
 
 def _landlock(library: ctypes.CDLL, kept: int) -> bool:
-    """Withhold rights over files and, if the kernel supports it, TCP and signals to other processes.
+    """Give up access to files and, if the kernel supports it, TCP and signals to other processes.
 
     Return whether Landlock is in force.
 
     Args:
         library: The C library.
-        kept: The rights over files that the process keeps.
+        kept: The bits of the file rights that the process keeps.
     """
     version = library.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
     if version < 1:
@@ -253,7 +252,7 @@ def _allow_null_device(library: ctypes.CDLL, ruleset: int) -> None:
 
 
 def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]) -> bool:
-    """Install the filter of system calls. Return whether the filter is in force."""
+    """Install the system call filter that `program_for` returns for this processor. Return whether it is in force."""
     architecture = _ARCHITECTURES.get(platform.machine()) if sys.maxsize > 2**32 else None
     if architecture is None:
         return False
@@ -266,7 +265,7 @@ def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]
 def _only_allowed(architecture: _Architecture) -> bytes:
     """Return the filter that allows only the calls for computing and for answering on an open socket.
 
-    It refuses all others with EPERM. This includes the x32 interface, whose numbers have bit 30 set.
+    It refuses all other calls with EPERM, also the calls of the x32 interface, whose numbers have bit 30 set.
     """
     return _program(architecture.audit, architecture.allowed, _SECCOMP_ALLOW, _REFUSE)
 
@@ -274,23 +273,23 @@ def _only_allowed(architecture: _Architecture) -> bytes:
 def _all_but_refused(architecture: _Architecture) -> bytes:
     """Return the filter that refuses sockets and access to other processes.
 
-    It also refuses the x32 interface: the same calls have other numbers there, which are not in the list.
+    It also refuses all calls of the x32 interface, because the same calls have other numbers there.
     """
     return _program(architecture.audit, architecture.refused, _REFUSE, _SECCOMP_ALLOW, most=_FIRST_X32 - 1)
 
 
 def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, most: int | None = None) -> bytes:
-    """Return a classic BPF program over `struct seccomp_data`.
+    """Return a filter of system calls: a classic BPF program that reads `struct seccomp_data`.
 
     Args:
         audit: The number of the architecture. System calls by any other architecture are refused.
         numbers: The numbers of the listed system calls.
-        match: The verdict on the listed calls.
-        otherwise: The verdict on all other calls.
+        match: What the filter returns for the listed calls.
+        otherwise: What the filter returns for all other calls.
         most: The largest number of a call that is not refused. None: no limit.
     """
     count = len(numbers)
-    # The second and third element of a jump are the numbers of steps to skip: if its test is true, and if it is false.
+    # The second element of a jump is the number of steps to skip if its test is true, the third if it is false.
     bound = [] if most is None else [(_BPF_JUMP_GREATER, count + 2, 0, most)]
     steps = [
         (_BPF_LOAD_WORD, 0, 0, _OFFSET_OF_ARCHITECTURE),

@@ -47,7 +47,8 @@ _SETTINGS = {
     "core.multiPackIndex": "false",
     "log.showSignature": "false",
     "log.mailmap": "false",
-    # Limit memory: stream objects from 16 MB on where git can, bound maps, windows and caches, and use one thread.
+    # Limit git's memory: stream objects of 16 MB or more where git can, limit the size of maps and caches, and use one
+    # thread.
     "core.bigFileThreshold": "16m",
     "core.packedGitWindowSize": "32m",
     "core.packedGitLimit": "256m",
@@ -67,7 +68,8 @@ class ProcessLimits:
 
     Attributes:
         data_bytes: RLIMIT_DATA, for the heap and private writable maps. RLIMIT_AS would also count the read-only maps
-            of packs and their indexes, which are as large as the repository and need no memory of their own.
+            of packs and their indexes, which are as large as the repository and which the kernel can drop from memory
+            at any time.
         cpu_seconds: RLIMIT_CPU.
         file_bytes: RLIMIT_FSIZE, the maximum size of a file that the process writes.
     """
@@ -90,7 +92,7 @@ RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the whole environment of a git process.
 
-    `settings` are added to the safe settings and take precedence over them.
+    `settings` are values of git's configuration. They are added to the safe configuration and take precedence over it.
     """
     merged = {**_SETTINGS, **(settings or {})}
     variables = {
@@ -122,7 +124,7 @@ def git_child(
     stdout: int | IO[Any] = subprocess.DEVNULL,
     stderr: int | IO[Any] = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run git in a process group of its own while the block runs. Its pipes are not buffered.
+    """Run git in a separate process group while the `with` block runs. The pipes to git are not buffered.
 
     At the end of the block, kill the whole group even if git itself has ended, because programs that git started may
     still run. Linux also kills git when the thread that started it ends.
@@ -153,7 +155,7 @@ def git_child(
 
 
 def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
-    """Return the function that the child calls after the fork and before it executes git.
+    """Return a function that sets the limits. The child calls it after the fork and before it executes git.
 
     The function must not take a lock, because another thread of the parent may have held it at the fork.
     """

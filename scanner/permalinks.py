@@ -13,9 +13,9 @@ _GIST_PATH = re.compile(rf"/(?:[A-Za-z0-9_-]{{1,100}}/)?[0-9a-f]{{1,64}}(?:/{_CO
 
 
 def is_own_page(web_url: str, url: object) -> bool:
-    """Return whether `url` is the address of a page of this GitHub or of its gists.
+    """Return whether `url` is the address of a page of the GitHub at `web_url` or of its gists.
 
-    Mails and the console make links only of such addresses.
+    Mails and the console show only such addresses as links.
     """
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
         return False

@@ -69,7 +69,7 @@ def make_private(folder: Path) -> None:
 
 
 def _tighten(folder: int, budget: int, *, everything: bool) -> int:
-    """Make the entries of a private folder private. Return how many further entries may be checked.
+    """Make the entries of a private folder private. Return the rest of the budget.
 
     Args:
         folder: The file descriptor of the folder. The folder is private, so that no other user can replace its entries.
@@ -87,8 +87,8 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
             continue
         try:
             if is_open:
-                # Change the mode by name. To open and close a file of SQLite would release this process's locks on that
-                # file.
+                # Change the mode by name, without opening the file: closing a file of SQLite would release this
+                # process's locks on it.
                 os.chmod(entry.name, found.st_mode & 0o700, dir_fd=folder)
             if is_folder and (is_open or everything):
                 descriptor = os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder)

@@ -33,7 +33,7 @@ _NOT_OWNERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A rescan target. `name` is `owner/name`, an owner or a gist's id. `before` and `head` are full object ids."""
+    """A rescan target. `name` is `owner/name`, an owner or a gist's id. `before` and `head` are full ids of commits."""
 
     kind: TargetKind
     name: str
@@ -112,5 +112,6 @@ def _in_repository(name: str, rest: list[str]) -> Target:
         before, dots, head = rest[1].partition("...")
         if dots and is_object_id(before) and is_object_id(head):
             return Target("push", name, before, head)
-    # A file, a branch, an issue or a release may belong to any commit, so rescan the whole repository.
+    # The address of a file, a branch, an issue or a release does not name the commits to read, so rescan the whole
+    # repository.
     return Target("repository", name)

@@ -1,7 +1,9 @@
-"""The HTTP client for GitHub. It is synchronous and reaches known hosts only. Each host gets only its own credential.
+"""The HTTP client for GitHub. It is synchronous and sends requests only to known hosts.
+
+It sends a credential only to GitHub's own hosts.
 
 A call returns a value or raises a `GitHubError` with a reason. The caller decides what to do about an error. Every
-request passes the gate, which knows GitHub's quotas and which hosts fail.
+request passes the gate, which refuses requests to exhausted quotas and to failing hosts.
 """
 
 from __future__ import annotations
@@ -232,7 +234,7 @@ def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, A
 
 
 def next_page(github: GitHub, response: httpx.Response) -> str | None:
-    """Return the next page's address from the Link header, or None if there is no next page in this API."""
+    """Return the next page's address from the Link header, or None if it is missing or outside this API."""
     url = response.links.get("next", {}).get("url", "")
     return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None
 

@@ -2,7 +2,7 @@
 
 Content that the API does not show is counted as unread.
 
-GitHub shows at most 250 commits, and at most 300 files, on the first page only. It shows no patch for large and binary
+The first page of a comparison shows at most 250 commits and 300 files. GitHub shows no patch for large and binary
 files: https://docs.github.com/rest/commits/commits#compare-two-commits
 """
 
@@ -45,7 +45,7 @@ class Comparison:
     Attributes:
         files: the added and unchanged text of each changed file.
         messages: the id and the message of each commit.
-        unread: counts of what GitHub did not show, by reason.
+        unread: counts of content that GitHub did not show, by reason.
     """
 
     files: list[ChangedText] = field(default_factory=list)
@@ -96,14 +96,15 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
     total = value.get("total_commits")
     if isinstance(total, int) and total > len(found.messages):
         found.unread["commits_over_limit"] += total - len(found.messages)
-    # A comparison shows only the two ends. It omits content that one commit added and a later one removed.
+    # A comparison shows the difference between its two ends. It omits content that one commit added and a later commit
+    # removed.
     found.unread["between_commits"] += len(found.messages) > 1
     found.unread = +found.unread
     return found
 
 
 def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return what is new in `head` since `before`, by reading one commit after the other. Raises GitHubError.
+    """Return the changes in `head` since `before`, by reading one commit after the other. Raises GitHubError.
 
     Use this if GitHub cannot compare the two commits. Follow only first parents: GitHub shows a merge against its first
     parent, so the merge contains the changes that came from its other parents.

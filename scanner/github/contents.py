@@ -1,4 +1,4 @@
-"""Writing of a file into a repository or gist by the REST API. Only canaries are written, with their own credential."""
+"""Writing of a file into a repository or gist by the REST API. r8scan writes only canaries in this way."""
 
 from __future__ import annotations
 

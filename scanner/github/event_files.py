@@ -36,12 +36,12 @@ def file_name(hour: datetime) -> str:
 def opened(
     archive_url: str, hour: datetime, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Iterator[bytes | None]]:
-    """Open an hour's file and yield an iterator of its lines. It yields None for a line that is too long.
+    """Open an hour's file and yield an iterator of its lines. The iterator yields None for a line that is too long.
 
     The request goes to the address that the operator has set. It follows no redirects and sends no credential.
 
     Raises:
-        GitHubError: The file cannot be opened, or an iteration cannot read it to its end.
+        GitHubError: The file cannot be opened. The iterator raises it if the file cannot be read to its end.
     """
     url = f"{archive_url}/{file_name(hour)}"
     headers = {"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "identity"}

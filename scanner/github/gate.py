@@ -91,7 +91,10 @@ class Ledger(RateLedger, Protocol):
         """Store the circuit for the other workers."""
 
     def take_probe(self, circuit: Circuit, now: float) -> bool:
-        """Store the circuit unless the stored one is open at `now`. Return whether this call stored it."""
+        """Store the circuit unless the stored one is open at `now`. Return whether this call stored it.
+
+        Only the caller that stored it may send a request to the host.
+        """
 
 
 class RequestGate:
@@ -132,7 +135,7 @@ class RequestGate:
             reserve: The share of the quota (0 to 1) that this request must leave to other work.
 
         Raises:
-            RateLimited: The quota is exhausted or blocked, or its rest is reserved.
+            RateLimited: The quota is exhausted or blocked, or its rest is reserved for other work.
             BadCredential: GitHub has just rejected the credential.
             Unavailable: The host's circuit is open.
 

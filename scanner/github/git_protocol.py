@@ -257,7 +257,10 @@ def _answer(
     headers: dict[str, str],
     content: bytes | None,
 ) -> Iterator[Iterator[bytes]]:
-    """Yield an iterator of the answer's chunks. The deadline applies to the whole exchange. Raises GitHubError."""
+    """Send the request, and yield an iterator of the answer's chunks. Raises GitHubError.
+
+    The deadline applies to the request and the whole answer.
+    """
     deadline = time.monotonic() + EXCHANGE_SECONDS
     try:
         # Follow redirects here. A renamed repository answers 301, and httpx would then turn the POST into a GET.
@@ -312,7 +315,7 @@ def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
 
 
 def _limit(response: httpx.Response, github: GitHub) -> RateLimited:
-    """Report a rate limit of git to the gate, which did not recognize it, and return its error."""
+    """Return the error for a rate limit of git, and report the limit to the gate, which cannot recognize it."""
     host = response.request.url.netloc.decode()
     seconds = retry_after(response) or PAUSE_SECONDS
     limit = RateLimited("rate_limited", f"{host} limits git requests", retry_after=seconds)

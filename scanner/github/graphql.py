@@ -1,4 +1,4 @@
-"""A client for GitHub's GraphQL API: it sends one query, and returns its data and the errors of parts of the query.
+"""A client for GitHub's GraphQL API: it sends one query, and returns its data and counts of the errors of its parts.
 
 A rate limit comes with status 200 or 403. A query that is too heavy returns partial data and an error:
 https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
@@ -37,7 +37,7 @@ class Answer:
 
     Attributes:
         data: The value of `data`; hostile. Parts of it may be null.
-        errors: The number of errors that GitHub reported for parts of the query, by type. A type consists of capitals.
+        errors: The number of errors that GitHub reported for parts of the query, by type. A type is a word in capitals.
         is_partial: Whether GitHub stopped before the query was done, because it cost too much.
         cost: The cost in points, from the field `rateLimit { cost }`. 0 if the query does not ask for this field.
         seconds: Seconds from the request to the end of the answer. GitHub also limits its own CPU time, which it does
@@ -110,7 +110,7 @@ def _errors(listed: Any) -> Counter[str]:
 
 
 def _type_of(error: Any) -> str:
-    """Return the error's type, or UNNAMED. Counters use the type as a name, so it must not contain other text."""
+    """Return the error's type, or UNNAMED if it is no word in capitals. The type becomes the name of a counter."""
     given = mapping(error).get("type")
     return given if isinstance(given, str) and _TYPE.fullmatch(given) else "UNNAMED"
 

@@ -118,7 +118,7 @@ def clone(
 
 
 def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
-    """Return the ids that the mirror does not contain. Return all of them if git fails."""
+    """Return the ids that the mirror does not contain. If git fails, return all ids."""
     if not oids:
         return []
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answers:
@@ -204,7 +204,7 @@ def fetch_commits(
 
 
 def _is_limit(err: GitHubError) -> bool:
-    """Return whether the error is a rate limit or an open circuit, which soon pass by themselves."""
+    """Return whether the error is a rate limit or an open circuit. Both end soon without any action."""
     return isinstance(err, RateLimited) or err.reason == "circuit_open"
 
 
@@ -214,10 +214,10 @@ def _is_refusal(err: GitHubError) -> bool:
 
 
 def _waited(err: GitHubError, stop: threading.Event, patience: float) -> float:
-    """Wait until a rate limit has passed, unless that takes longer than `patience` (seconds).
+    """Wait until a rate limit has passed. Do not wait if this would take longer than `patience` (seconds).
 
     Returns:
-        The duration of the rate limit in seconds.
+        The seconds until the rate limit has passed, even if they are more than `patience`.
 
     Raises:
         MirrorStopped: `stop` was set.

@@ -57,12 +57,12 @@ class RequestRate:
 
     Attributes:
         per_second: Requests a second that all workers together may send.
-        next_slot_at: The first slot that is not reserved.
+        next_slot_at: The time of the first slot that is not reserved.
         asked: Requests sent since `window_began_at`.
-        window_began_at: When the current window began.
+        window_began_at: The start of the current window.
         measured_per_second: Requests a second that were sent in the latest complete window.
-        refusals: How often GitHub has refused since the row was created.
-        refused_at: When a refusal last lowered the rate.
+        refusals: How often GitHub has refused a request since this rate was first stored.
+        refused_at: The time at which a refusal last lowered the rate.
     """
 
     credential: str
@@ -82,14 +82,14 @@ class RateLedger(Protocol):
     def update_rate(
         self, first: RequestRate, change: Callable[[RequestRate, float], RequestRate]
     ) -> tuple[RequestRate, RequestRate, float]:
-        """Change the row in one transaction. May raise any exception of its storage.
+        """Change the stored rate in one transaction. May raise any exception of its storage.
 
         Args:
-            first: The row to use if none is stored yet.
-            change: Called with the stored row and the time by the ledger's clock. Returns the new row.
+            first: The rate to use if none is stored yet.
+            change: Called with the stored rate and the time by the ledger's clock. Returns the new rate.
 
         Returns:
-            The row before and after the change, and the time by the ledger's clock.
+            The rate before the change, the rate after it, and the time by the ledger's clock.
         """
 
 
@@ -117,9 +117,9 @@ def first_slot(rate: RequestRate, now: float) -> float:
 
 
 def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
-    """Return the rate after a refusal: half of the rate of sent requests.
+    """Return the rate after a refusal: half of the rate at which requests were sent in this window.
 
-    Refusals close together halve it only once.
+    A second refusal within HALVE_PAUSE_SECONDS does not lower the rate again.
     """
     rate = replace(rate, asked=rate.asked + sent, refusals=rate.refusals + 1)
     if 0 <= now - rate.refused_at < HALVE_PAUSE_SECONDS:
@@ -131,7 +131,7 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate within its bounds. If a window has ended, measure the rate, and increase it if it was used up."""
+    """Return the rate within its bounds. If the window has ended, raise the rate if the workers used it up."""
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at
     if 0 <= seconds < WINDOW_SECONDS:

@@ -43,7 +43,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page of results. `total` varies from page to page."""
+    """One page of results. `total` is GitHub's number of all results. It may differ between the pages of a search."""
 
     results: tuple[SearchResult, ...]
     total: int

@@ -94,7 +94,7 @@ class GatedTransport(httpx.BaseTransport):
         self._inner.close()
 
     def _resource_of(self, url: httpx.URL) -> str:
-        """Return the quota that a request counts against, by the names of the `x-ratelimit-resource` header.
+        """Return the name of the quota that a request counts against, as in GitHub's header `x-ratelimit-resource`.
 
         `git` and `files` are r8scan's own names, for requests outside the API.
         """

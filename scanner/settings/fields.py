@@ -53,7 +53,7 @@ DEFAULT_SEARCH_QUERIES = (
 
 
 class Settings(BaseSettings):
-    """The values of all settings of an operator. `repr` does not show secrets."""
+    """The values of all settings. `repr` does not show secrets."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -302,7 +302,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment before `.env`. Add the *_FILE variables and the plain GITHUB_TOKEN."""
+        """Let the environment take precedence over `.env`. Also read the *_FILE variables and GITHUB_TOKEN."""
         del settings_cls, file_secret_settings
         return init_settings, with_files(env_settings), with_plain_token(with_files(dotenv_settings))
 
@@ -396,7 +396,7 @@ class Settings(BaseSettings):
     def git_rates(self) -> tuple[float, float]:
         """Return the first and the highest rate of git requests, per second.
 
-        The defaults are low for github.com only.
+        The default rates are low only for github.com.
         """
         if self.github_web_url != GITHUB:
             start = maximum = OWN_GIT_RATE

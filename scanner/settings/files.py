@@ -12,7 +12,7 @@ from scanner.settings.names import PREFIX, SECRETS
 
 
 def with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """Return the source of settings, with R8SCAN_X set from the file R8SCAN_X_FILE unless R8SCAN_X itself is set."""
+    """Return the source of settings. Set each secret R8SCAN_X from the file R8SCAN_X_FILE, unless R8SCAN_X is set."""
     env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
     names = {name.upper(): name for name in env_vars}
     for secret in SECRETS:
@@ -28,9 +28,9 @@ def with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource
 
 
 def with_plain_token(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """Return the same source of settings. If it has no R8SCAN_GITHUB_TOKEN, use GITHUB_TOKEN for it.
+    """Return the source of settings. If R8SCAN_GITHUB_TOKEN is not set, set it to the value of GITHUB_TOKEN.
 
-    Call this for the last source only, so that every R8SCAN_GITHUB_TOKEN takes precedence.
+    Call this only for the last source, so that an R8SCAN_GITHUB_TOKEN in any source takes precedence.
     """
     env_vars: dict[str, str | None] = getattr(source, "env_vars", {})
     prefixed = f"{PREFIX}GITHUB_TOKEN".lower()

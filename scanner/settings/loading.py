@@ -21,11 +21,11 @@ MAX_DOTENV_BYTES = 1024 * 1024
 
 
 def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:
-    """Return the settings of this process. Activate their token formats, and make the state folder private.
+    """Read and return the settings. Activate their token formats, and make the state folder private.
 
     Args:
         read_dotenv: Whether to read `.env` of the working folder too. Commands that run in untrusted folders must not.
-        use_state: Whether the command needs the state folder.
+        use_state: Whether to make the state folder private. False for a command that does not use the folder.
         overrides: Values that take precedence over all other sources.
 
     Raises:

@@ -195,7 +195,7 @@ def _no_number(_: str) -> None:
 
 @lru_cache(maxsize=256)
 def _redacted_type(given: str) -> str:
-    """Return the redacted type, which the answer to GitHub may repeat.
+    """Return the type with tokens redacted, so that the answer to GitHub may repeat it.
 
     The result is cached, because nearly all records of a body have the same type.
     """
@@ -250,7 +250,7 @@ def _is_shown(url: str) -> bool:
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
     """Return the label of the alert by the token store's answer, or None if the token could not be looked up."""
     digest = alert.candidate.digest
-    # Do not compute the union of the two sets, because each of thousands of alerts would copy both.
+    # Search the two sets one after the other. Joining them would copy both for each of thousands of alerts.
     if digest in done.known_digests:
         label = "true_positive"
     elif digest in done.unknown_digests:

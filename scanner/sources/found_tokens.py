@@ -1,6 +1,7 @@
-"""The tokens that a job has found, for the operator: how many, how many of them work, and what was done about them.
+"""The tokens that a job has found. An operator sees how many there are and what was done about them.
 
-The digests are kept in the job's progress until the job ends. After that, only numbers remain in its counts.
+The digests are kept in the job's progress until the job ends. After that, only their number remains in the job's
+counts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NOW, BEFORE, UNKNOWN, UNCOUNTED = "disabled_now", "disabled_before", "unknown", 
 
 @dataclass(slots=True)
 class FoundTokens:
-    """The tokens that a job has found so far, by digest. A token that is in many places therefore counts once."""
+    """The tokens that a job has found so far, by digest. So a token that is in many places counts once."""
 
     known: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
@@ -58,7 +59,9 @@ class FoundTokens:
         self.is_full = self.is_full or len(new) > room
 
     def counts(self, session: Session, job_id: int) -> Counter[str]:
-        """Return the number of tokens by what was done about them. Each key begins with PREFIX.
+        """Return the numbers of unknown tokens, and of known tokens by what was done about them.
+
+        Each key begins with PREFIX.
 
         Tokens that were disabled after the job was queued count as disabled by this job.
         """

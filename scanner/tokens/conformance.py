@@ -22,7 +22,7 @@ TIMEOUT = httpx.Timeout(10.0)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The result of checking one rule of the contract: what was observed, and what to do if the rule is broken."""
+    """The result of checking one rule of the contract. If the rule is broken, `advice` says how."""
 
     name: str
     is_kept: bool
@@ -47,9 +47,14 @@ def check(
 ) -> Iterator[Rule]:
     """Check the rules one after another, and yield the result of each.
 
-    `known` is the digest of a token of the store. If `may_disable` is True, the token must be live, because a rule
-    disables it. `stranger_tls` is a TLS context without r8scan's client certificate. It is needed for a store that
-    identifies clients only by certificates. `secret` is then not sent.
+    Args:
+        url: The address of the store.
+        secret: The secret that r8scan sends. None: the store identifies clients by certificates.
+        known: The digest of a token of the store. None: skip the rules that need a known token.
+        may_disable: Whether to check the rules that disable the token `known`, which must be live.
+        tls: The TLS context with r8scan's client certificate. None: r8scan has no client certificate.
+        stranger_tls: A TLS context without r8scan's client certificate. If there is no secret, a rule checks that the
+            store refuses a client with this context.
     """
     with (
         httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=tls or True) as http,
@@ -68,7 +73,8 @@ def check(
                 rule()
             except httpx.TransportError as err:
                 if number == 0:
-                    # Show the text only of this error, which comes from this machine alone.
+                    # Show the text of a ConnectError only, because the local system wrote it. Other errors may repeat
+                    # text of the server.
                     why = str(err).partition("] ")[2] if isinstance(err, httpx.ConnectError) else type(err).__name__
                     advice = f"{why}; correct the address, start the store, or look at the network"
                     yield Rule("the store can be reached", False, advice)

@@ -148,7 +148,7 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
 def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
     """Return the result of a look-up.
 
-    The digest of a malformed record becomes `not_checked`; other records are used.
+    Put the digest of a malformed record into `not_checked`. Use all other records.
     """
     listed, unasked = value.get("tokens"), value.get("not_checked", [])
     if not isinstance(listed, list) or not isinstance(unasked, list):
@@ -166,8 +166,8 @@ def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
         except StoreUnavailable as err:
             warning = warning or str(err)
             digest = entry.get("digest") if isinstance(entry, dict) else None
-            # If the digest of the record is malformed too, the record may be about any of the digests. So none of them
-            # counts as unknown.
+            # If the digest of the record is malformed too, the record may be about any requested digest. So no
+            # requested digest counts as unknown.
             not_checked |= {digest} if digest in asked else asked
         else:
             records[record.digest] = record
@@ -220,7 +220,7 @@ def _text(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
         return ""
     if not isinstance(found, str) or (needed and not found):
         raise _wrong(f"`{name}` must be text")
-    # Owners choose these names. They may contain a token, or characters that a database rejects.
+    # Owners choose these names. A name may contain a token, or characters that a database rejects.
     return redact(
         "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in found[:MAX_TEXT_LENGTH])
     )

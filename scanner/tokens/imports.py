@@ -163,7 +163,7 @@ def _csv_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[in
 
 
 def _bounded_lines(file: TextIO) -> Iterator[str]:
-    """Yield lines for the CSV reader. A line that is too long becomes one empty field, which matches no header."""
+    """Yield lines for the CSV reader. Replace a line that is too long by one empty field, which is an invalid row."""
     while line := file.readline(MAX_LINE_LENGTH):
         if line.endswith("\n") or len(line) < MAX_LINE_LENGTH:
             yield line

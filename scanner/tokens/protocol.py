@@ -58,7 +58,7 @@ class Disabled:
 
 
 class TokenStore(Protocol):
-    """A token store of either kind. Only `scanner.response.store_access` knows how each kind disables a token."""
+    """What the SQL store and an HTTP store have in common. `scanner.response.store_access` disables tokens in both."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
         """Look up the digests.

@@ -138,7 +138,7 @@ def delete_unowned(session: Session, digests: Collection[str]) -> None:
 
 
 def protect(session: Session, digest: str, *, protected: bool) -> bool:
-    """Set or remove a token's protection. If a protected token is found, only the operator is notified.
+    """Set or remove a token's protection. If a protected token leaks, r8scan only notifies the operator.
 
     Returns:
         False if the token is unknown.
@@ -153,7 +153,10 @@ def protect(session: Session, digest: str, *, protected: bool) -> bool:
 
 
 def is_live(digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the SQL condition that the digest belongs to a live token that is unprotected or `even_protected`."""
+    """Return the SQL condition that the digest belongs to a live token.
+
+    A protected token meets the condition only if `even_protected` is true.
+    """
     unprotected = or_(ApiToken.protected_at.is_(None), even_protected)
     return select(ApiToken.id).where(ApiToken.digest == digest, ApiToken.disabled_at.is_(None), unprotected).exists()
 

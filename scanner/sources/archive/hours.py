@@ -1,7 +1,7 @@
 """The step that reads an hour of the event archive. It skips events that were read before.
 
-The step waits while the queues are full. The archive, too, is late and incomplete, but it contains events that the
-polls of the timeline have missed.
+The step waits while the queues are full. The archive is published late and is also incomplete, but it contains events
+that the polls of the timeline have missed.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
     with work.database.write() as session:
         enqueue_found(session, found, source=SOURCE, priority=ARCHIVE_PRIORITY, archive_hour=hour)
         if datetime.now(UTC) - hour < REMEMBERED_FOR:
-            # Store the ids of events. Another file of the same hour then adds only events that were not seen.
+            # Store the ids of the events. If the hour is read again, only events that were not seen are queued.
             remember_events(session, [event for event in fresh if event.type in REMEMBERED])
         if candidates:
             sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)

@@ -277,9 +277,10 @@ def _wait(err: GitHubError) -> float:
 
 
 def _delay(item: Item, err: GitHubError) -> float:
-    """Return the seconds until the next attempt. MAX_TRIES attempts together take longer than an outage of an hour.
+    """Return the seconds until the next attempt.
 
-    After a rate limit, wait for as long as GitHub asks. Double the wait after each further attempt.
+    After a rate limit, wait for as long as GitHub asks, and twice as long after each further attempt. After another
+    error, wait longer each time, so that MAX_TRIES attempts outlast an outage of an hour.
     """
     if isinstance(err, RateLimited | BadCredential):
         wait = (err.retry_after or 60.0) * 2.0**item.tries

@@ -13,7 +13,7 @@ _SCHEME = "canary:"
 
 
 def address(canary_id: int) -> str:
-    """Return the address that a file in a job has to name the canary."""
+    """Return the address by which a `files` job names the canary."""
     return f"{_SCHEME}{canary_id}"
 
 

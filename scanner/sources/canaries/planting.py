@@ -1,4 +1,4 @@
-"""Planting of canaries on a schedule for each way, and closing of canaries whose incidents are decided."""
+"""Planting of canaries on a schedule for each way, and closing of canaries that r8scan has responded to."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PlantingContext(Protocol):
 
 
 def settle(database: Database, policy: Policy) -> int:
-    """End the canaries whose incidents are decided. Return their number."""
+    """End the canaries that r8scan has found and responded to. Return their number."""
     with database.write() as session:
         ended = canaries.end(session)
         policy.access.forget_canaries(session, ended)
@@ -62,12 +62,12 @@ def settle(database: Database, policy: Policy) -> int:
 
 
 def plant_due(context: PlantingContext) -> list[CanaryWay]:
-    """Plant a canary in each way that is switched on and due. Return the ways in which one was planted."""
+    """Plant a canary in each way that is switched on and due. Return the ways in which a canary was planted."""
     return [way for way in CanaryWay if not ways.reason_off(context.settings, way) and _plant_if_due(context, way)]
 
 
 def plant(context: PlantingContext, way: CanaryWay) -> int | None:
-    """Plant a canary now, for an operator. Return its id, or None if a canary was planted in this second."""
+    """Plant a canary now, for an operator. Return its id, or None if another call planted a canary in this second."""
     with context.database.read() as session:
         now: datetime = session.execute(select(db_now())).scalar_one()
     return _plant(context, way, -int(now.timestamp()))
@@ -87,7 +87,7 @@ def _wait_after(settings: Settings, newest: Canary) -> float:
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)
-    # While a canary has not been found, a further one would show nothing new.
+    # While a canary has not been found, another canary would show nothing new.
     return max(interval, ways.PATIENCE[newest.way].lost) if newest.state == CanaryState.PLANTED else interval
 
 

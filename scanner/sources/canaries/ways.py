@@ -1,4 +1,4 @@
-"""The ways in which canaries are planted, and the settings of each way.
+"""The ways in which canaries are planted (such as in a public gist), and the settings of each way.
 
 The settings say whether a way is switched on, how often a canary is planted, and when it counts as late or lost. The
 module uses neither the database nor the network.
@@ -33,7 +33,7 @@ PATIENCE: Mapping[CanaryWay, Patience] = {
     # Canaries are queued like pushes that are likely to contain a token. The service promises to read such pushes
     # within two minutes, and retries take longer.
     CanaryWay.PUSHES: Patience(late=300, lost=3600),
-    # Files of gists are read within minutes, too.
+    # Files of gists are read within minutes.
     CanaryWay.FILES: Patience(late=300, lost=3600),
     # GitHub's search index is updated late, and GitHub does not say how late.
     CanaryWay.REPOSITORY: Patience(late=1800, lost=24 * 3600),

@@ -1,9 +1,9 @@
 """The source that polls GitHub's code search.
 
-There are about ten polls a minute, and each sends one search request. A round searches for every query once.
+There are about ten polls a minute, and each poll sends one search request. A round searches for every query once.
 
 A poll scans the fragments (the text that GitHub shows around each match), because they usually contain the token. If a
-fragment contains a candidate, the poll fetches the file itself. Jobs fetch the other files. A blob that was read
+fragment contains a candidate, the poll fetches the file at once. Jobs fetch the other files. A blob that was read
 before is not fetched again.
 """
 
@@ -56,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Results:
-    """The contents of one page of results.
+    """The content of one page of results, sorted by how the files are read.
 
     Attributes:
         files: The files that a job must fetch.
@@ -75,7 +75,7 @@ class Results:
     budget: ScanBudget = field(default_factory=ScanBudget.for_poll)
 
     def add_result(self, result: SearchResult, github: GitHub, detector: Detector) -> None:
-        """Add the contents of one search result. The result is hostile, so every field is checked."""
+        """Add one search result. The result is hostile, so every field is checked."""
         self.counts["results"] += 1
         name, path, sha = result.repository, result.path, result.sha
         if name is None or path is None or sha is None or not is_repository_name(name) or not _SHA.fullmatch(sha):
@@ -107,7 +107,7 @@ class Results:
         self.hits = [(file, candidates) for file, candidates in self.hits if file.key not in known]
 
     def look_closer(self, github: GitHub, detector: Detector) -> None:
-        """Fetch the few files whose fragments contain candidates now, so that the mail can name the line."""
+        """Fetch at most MAX_LOOKED_AT files whose fragments contain candidates, so that the mail can name the line."""
         for number, (file, candidates) in enumerate(self.hits):
             self.counts["candidates_in_fragments"] += len(candidates)
             placed = candidates

@@ -30,8 +30,8 @@ class SearchShard:
         low: The smallest file size in bytes.
         high: The largest file size in bytes.
         page: The next page to request, from 1.
-        tries: The number of attempts to get this page that were incomplete.
-        is_whole: Whether the shard has all sizes, so that the query needs no size qualifier.
+        tries: The number of incomplete answers for this page.
+        is_whole: Whether the shard covers all file sizes, so that the query needs no size qualifier.
     """
 
     query: int
@@ -49,8 +49,8 @@ class SearchShard:
     def halves(self) -> tuple[SearchShard, SearchShard]:
         """Return two shards that together have the same files as this one.
 
-        Split at the geometric mean of the sizes. Most files are small, so this gives both halves about the same number
-        of results.
+        Split the range of sizes at its geometric mean. Most files are small, so this gives both halves about the same
+        number of results.
         """
         middle = int(((self.low + 1) * (self.high + 1)) ** 0.5) - 1
         middle = min(max(middle, self.low), self.high - 1)
