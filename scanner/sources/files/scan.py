@@ -210,8 +210,8 @@ class _Reader:
         self.found: dict[RemoteFile, list[Candidate]] = {}
         self._database, self._github, self._detector, self._policy = database, github, detector, policy
         self._budget, self._limits = ScanBudget.for_page(), CandidateLimits()
-        # Files with the same content wait until one of them has been read.
         self._is_shared = len(files) > 1
+        # Of files with the same content, read one. The others wait for it and use its result.
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
     def read(self, file: RemoteFile) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:

@@ -198,7 +198,7 @@ def list_new(
 
     Args:
         github: The client.
-        known: The versions that earlier polls have read.
+        known: The versions (id and time of change) that earlier polls have read.
         newest_seen_at: The time of the newest change that earlier polls have read.
         owed: The rest of a list that an earlier poll could not read. If given, read to the end of the list and do not
             stop at a known version: the failed poll may have read this version, but not the older versions after it.
@@ -233,8 +233,8 @@ def list_new(
             break
         page += 1
         if owed and not fresh and page < owed.page - 1:
-            # All pages before the failed page are known. Continue one page earlier, because deleted gists move later
-            # gists to an earlier page.
+            # All pages before the failed page are known. Continue one page before the failed page, because deleted
+            # gists move later gists to an earlier page.
             polled.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
         # The address of the next page already contains all parameters. A full page has a next page, even if GitHub
@@ -310,9 +310,9 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
 def _fetch_what_must_not_be_stored(
     github: GitHub, detector: Detector, files: Sequence[RemoteFile], budget: ScanBudget
 ) -> GistRead:
-    """Fetch now the files whose address contains a token, because no job's row may contain it.
+    """Fetch now the files whose address contains a token, because no job may store the token.
 
-    Return the candidates in these files, and the other files.
+    Return the candidates in these files, and all other files.
     """
     read, fetched = GistRead(), 0
     for file in files:
@@ -370,10 +370,10 @@ def _commit(
 def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
     """Return a gap if gists were missed.
 
-    Either the list has lost them, or too many polls could not read it to its end.
+    Gists were missed if the list no longer shows them, or if too many polls could not read the list to its end.
     """
     before = _owed(leased)
-    # An earlier poll may have left a rest of the list, which is older than everything that it has read.
+    # All gists up to this time were read. If an earlier poll left a rest of the list, it begins at this time.
     covered = (parse_time(before.since) if before else None) or leased.newest_seen_at
     oldest = polled.owed.until if polled.owed else min(polled.times, default=None)
     is_left = polled.owed.polls >= MAX_OWED_POLLS if polled.owed else not polled.overlaps

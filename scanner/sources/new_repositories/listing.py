@@ -1,7 +1,7 @@
 """The reader of GitHub's list of public repositories, which is ordered by id.
 
-Each poll overlaps with the ids of the previous poll. After a pause of the service, the newest repositories are listed
-first.
+Each poll lists the newest known ids again, because ids may appear out of order. After a pause of the service, the
+newest repositories are listed first.
 
 This module sends requests but does not use the database.
 https://docs.github.com/rest/repos/repos#list-public-repositories
@@ -50,8 +50,8 @@ class ListPosition:
         newest: The highest id that was listed. 0 before the first poll.
         known: Ids that were listed before and that an overlapping poll may list again.
         deep_at: When the next poll with the longer overlap is due, in seconds since the epoch.
-        owed: Spans of ids that must still be listed, the newest last. A span excludes its first id and includes its
-            second.
+        owed: Spans of ids that must still be listed, the newest last. A span is a pair of ids: it excludes the first id
+            and includes the second.
     """
 
     newest: int = 0
@@ -84,7 +84,7 @@ class Listing:
     Attributes:
         place: The position in the list, which the poll advances.
         found: Repositories that were not listed before.
-        given_up: Spans of ids that will not be listed.
+        given_up: Spans of ids that will not be listed, because more than MAX_OWED_IDS are left.
         counts: Counters by name.
     """
 
@@ -117,7 +117,7 @@ class Listing:
         """List repositories with ids above `since`, in at most `pages` pages, up to the id `until`.
 
         Returns:
-            The highest id that was reached, and whether this is the end: `until`, or the end of the list.
+            The highest id that was reached, and whether no ids up to `until` are left to list.
         """
         reached, url = since, None
         for _ in range(pages):
@@ -142,7 +142,7 @@ class Listing:
     def _jump(self, github: GitHub, reached: int) -> None:
         """Jump to the newest repository, so that new repositories do not have to wait.
 
-        The ids in between are listed by later polls.
+        Later polls list the ids in between.
         """
         newest = self._newest(github, reached)
         start, self.place.newest = reached, newest
@@ -165,7 +165,7 @@ class Listing:
             self.place.owed.append((reached, end))
 
     def _newest(self, github: GitHub, known: int) -> int:
-        """Return the highest id. Find it by bisection: the list is empty above this id."""
+        """Return the highest id, which is not below `known`. Find it by bisection: the list is empty above it."""
         low, high, step = known, known + 1, 1
         while high < MAX_ID and self._has_any(github, high):
             low, step = high, step * 4

@@ -81,7 +81,7 @@ class Looks:
                     self.pushed.append(one)
 
     def _missing(self, page: Page) -> list[Waiting]:
-        """Return the list for repositories that are missing in the page. They may still be public."""
+        """Return the list of this object to which repositories that the page does not show belong."""
         if not page.is_whole:
             return self.unseen
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed
@@ -89,7 +89,7 @@ class Looks:
     def write(self, session: Session) -> None:
         """Store when each repository is next looked at.
 
-        Delete those that were pushed to, are gone or had their last look.
+        Delete repositories that were pushed to, are gone or had their last look.
         """
         last = [row.repository_id for row in self.empty if row.looks + 1 >= len(LOOKS_AFTER)]
         never_seen = [row.repository_id for row in self.failed if row.looks + 1 >= len(LOOKS_AFTER)]
@@ -121,7 +121,7 @@ def due(session: Session) -> list[Waiting]:
 
 
 def wait_for_first_push(session: Session, found: Sequence[ListedRepository]) -> None:
-    """Store new repositories, so that later polls look at them until their first push. Leave stored ones unchanged."""
+    """Store new repositories, so that later polls look at them until their first push. Do not change stored rows."""
     rows = [{"repository_id": one.id, "node_id": one.node_id} for one in sorted(found, key=lambda one: one.id)]
     if rows:
         statement = insert_or_nothing(session, NewRepository)

@@ -97,7 +97,7 @@ def _commit(
         interval=leased_poll.MIN_INTERVAL_SECONDS if is_full else interval,
         counts=+(listing.counts + looked.counts),
         newest=datetime.now(UTC) if listing.found else None,
-        # Leave out the waiting time of the error, because the gate enforces it for each of the two quotas.
+        # Leave out the error's waiting time. The gate enforces it, and only for the quota that is exhausted.
         error=None if error is None else GitHubError(error.reason, str(error)),
     )
     if candidates:
@@ -123,7 +123,7 @@ def _error_of(action: Callable[[], None]) -> GitHubError | None:
 def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
     """Return the gap for ids that will not be listed.
 
-    It begins at the time of the newest repository that was seen before.
+    The gap begins at the time of the newest repository that earlier polls saw.
     """
     now = datetime.now(UTC)
     # About half of all ids belong to public repositories: https://github.com/github/rest-api-description/issues/4531.

@@ -129,7 +129,7 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
         if lease is None:
             return None
         state = _state(session, source)
-        # The interval is counted from the start of the poll, so that the poll's duration is not added to it.
+        # Count the interval from the start of the poll, so that the poll's duration is not added. `end` adds the rest.
         lease.write(session, next_poll_at=db_now(MIN_INTERVAL_SECONDS))
         is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
         return LeasedPoll(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)
@@ -248,7 +248,7 @@ def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) ->
             .where(leased.lease.holds(), SourceState.leased_until.is_not(None))
             .values(
                 leased_until=None,
-                # Set a new fencing token that no worker holds, so that the hung poll cannot write any more.
+                # Set a fencing token that no worker holds, so that the hung poll can no longer write.
                 attempts=SourceState.attempts + 1,
                 failures=min(state.failures + 1, MAX_FAILURES),
                 next_poll_at=db_now(spread(min(2.0**state.failures, MAX_BACKOFF_SECONDS))),

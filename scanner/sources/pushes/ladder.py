@@ -4,7 +4,7 @@ To claim a commit is to tell the server that we have it (git's "have"). The serv
 reachable from a claimed commit. So a plan may only claim commits whose content was read, counted as unread, or queued.
 The rungs are, in the order in which they are tried:
 
-1. remembered: claim the repository's remembered tips. This is exact.
+1. remembered: claim the repository's remembered tips. The server then sends exactly the new content.
 2. before: for a repository that is seen for the first time, claim the commit that was the tip before the push. This
    commit was not read, so a separate job (kind "earlier") reads it later.
 3. whole: read a new or small repository completely. In a new repository, read the default branch first, and the other
@@ -45,7 +45,9 @@ _FILTERING_HOSTS: dict[str, bool] = {}
 
 
 def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
-    """Choose the rung and return its plan. If it needs refs or commits, ask the server for them. Raises GitHubError.
+    """Choose the rung and return its plan. Raises GitHubError.
+
+    Some rungs ask the server for refs or commits.
 
     Args:
         github: The client.

@@ -19,7 +19,7 @@ READER_PATIENCE_SECONDS = 0.5
 
 
 def discovered(repository: ListedRepository, vendor: str) -> DiscoveredPush:
-    """Return the latest push of a listed repository. `vendor` is the vendor's name, for `mentions_vendor`."""
+    """Return the latest push of a listed repository. `vendor` is the name that `mentions_vendor` looks for."""
     pushed_at, created_at = repository.pushed_at, repository.created_at
     words = f"{repository.name} {repository.description}".lower()
     return DiscoveredPush(

@@ -112,7 +112,7 @@ class _Placer:
 
 
 def _published(push: Push, location: Location | None) -> datetime | None:
-    """Return when the object became public. A created ref may contain commits that were pushed after its creation."""
+    """Return when the object became public. A commit of a created ref may be newer than the creation of the ref."""
     committed = location.committed_at if location else None
     if push.kind == "create" and push.published_at and committed and committed <= datetime.now(UTC):
         return max(push.published_at, committed)

@@ -108,7 +108,8 @@ class ReadPart:
         objects: The number of objects that were scanned.
         bytes: The size of the pack in bytes.
         unknown: The number of tokens beyond the limits that the token store did not know.
-        is_over_limit: Whether a limit was reached, so that a request for fewer objects would return more of each.
+        is_over_limit: Whether a limit was reached, so that a request that leaves out large objects may return more of
+            the other objects.
         is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
         is_damaged: Whether the pack was corrupt, perhaps only in transit.
         has_wants: Whether the pack contains any of the wanted objects.

@@ -146,8 +146,8 @@ class _PushReader:
 
         Do not claim other branches for a commit named by an operator or for an "earlier" push: a branch already
         contains their commits, so the server would send nothing. For other pushes, another branch may contain the
-        commits as well. If the answer does not contain the wanted commits, ask again and claim only `haves`. The
-        reading is recorded as partial.
+        commits as well. If the answer does not contain the wanted commits, ask again and claim only `haves`. If large
+        blobs are left out, the reading is recorded as partial.
         """
         github, push = self._github, self._push
         claims_refs = push.kind not in ("commit", "earlier")

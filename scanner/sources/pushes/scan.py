@@ -156,7 +156,8 @@ def _respond(
 ) -> Response:
     """Respond to the candidates of a push.
 
-    The objects with the fewest candidates come first, so that a flood of candidates does not delay a real leak.
+    Respond to the first FIRST_CANDIDATES, then to the rest. The reader lists the objects with the fewest candidates
+    first, so a flood of candidates does not delay a real leak.
     """
     response = Response()
     for part in filter(None, (candidates[:FIRST_CANDIDATES], candidates[FIRST_CANDIDATES:])):

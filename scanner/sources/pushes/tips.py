@@ -25,8 +25,8 @@ class Tip:
     Attributes:
         oid: The object id in hex.
         is_read: Whether everything that was new in the tip was read, so that the same push need not be read again.
-        is_superseded: Whether a later push has replaced the tip. It is kept so that r8scan recognizes its push when a
-            second source shows it.
+        is_superseded: Whether a later push has replaced the tip. The tip is kept so that r8scan recognizes the push
+            that made it when a second source shows this push.
         is_default: Whether the default branch pointed to the tip.
     """
 
@@ -81,7 +81,7 @@ class TipsRead:
 
     Attributes:
         tips: The ids of the commits that were read.
-        is_read: Whether they were read completely. If not, the rest is counted as unread.
+        is_read: Whether these commits were read completely. If not, the rest is counted as unread.
         before: The tip before the push, if it is known.
         default: The default branch's tip, if it is known.
         is_whole: Whether the whole history has now been read.
@@ -123,7 +123,7 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 
 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
-    """Return the tips within the limit. Drop superseded tips first, and among them the oldest first."""
+    """Return the tips within the limit. Drop superseded tips first, then the oldest. Keep the default branch's tip."""
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:
         return tuple(tips)

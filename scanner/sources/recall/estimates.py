@@ -2,8 +2,8 @@
 
 The total is estimated by capture-recapture. Both estimates assume that the marks are a fair sample of the pushes that
 the source should see. If two sources prefer the same pushes, the recall is too high and the total is too low. If they
-prefer different pushes, this does no harm. The confidence interval of the total allows for a common preference up to
-COMMON_BIAS, because the marks cannot show how large this preference is.
+prefer different pushes, the recall is too low and the total is too high, which does no harm. The confidence interval of
+the total allows for a common preference up to COMMON_BIAS, because the marks cannot show how large this preference is.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]
 
 
 def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[int, Share]:
-    """Return for each horizon (a delay in seconds) the share of the marks that the source has seen within it.
+    """Return for each horizon (a delay in seconds) the share of the marks that the source has seen within this delay.
 
     Args:
         marks: The marks of the other sources.

@@ -73,13 +73,13 @@ def measure(session: Session) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete marks that are older than the longest horizon."""
+    """Delete marks that are older than KEPT_SECONDS, which is longer than the longest horizon."""
     old = PushMark.seen_at < db_now(-KEPT_SECONDS)
     session.execute(delete(PushMark).where(old).execution_options(synchronize_session=False))
 
 
 def _total(found: dict[str, list[Mark]], now: float) -> list[int]:
-    """Return the estimated number of all pushes of a day and its interval.
+    """Return the estimated number of all pushes of a day, and the lower and upper bound of its interval.
 
     Return an empty list if there is no estimate.
     """

@@ -135,8 +135,8 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
             for missed in search.missed:
                 leased_poll.extend_gap(session, SOURCE, missed)
             lease.lease.write(session, cursor=search.plan.to_json())
-            # The gate enforces GitHub's waiting time. Poll earlier, because of the two searches, the other one has its
-            # own quota.
+            # Poll again before GitHub's waiting time has passed, because the REST search has a separate quota. The gate
+            # enforces the waiting time for GraphQL.
             error = RateLimited(error.reason, str(error), retry_after=MAX_IDLE_SECONDS)
         leased_poll.defer(session, lease, error)
     return PollReport(polled=True, error=error.reason)

@@ -55,7 +55,10 @@ class WindowReading:
 
     @property
     def is_short(self) -> bool:
-        """Return whether more repositories are missing than may have left the span while it was read."""
+        """Return whether more repositories are missing than new pushes explain.
+
+        A repository leaves the span when it is pushed to again.
+        """
         return self.short > SHORT_SHARE * self.total
 
     def add(self, page: Page) -> None:
@@ -128,7 +131,7 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
         reading.counts["passes_again"] += 1
         after = reading.add_page(github, span, None).after
     if reading.total > MAX_RESULTS:
-        # A span of one second cannot be split. The opposite sort order shows up to as many further results.
+        # A span of one second cannot be split. The opposite sort order shows up to MAX_RESULTS further results.
         reading.add_pages(github, span, "", newest_first=True)
     reading.short = max(reading.total - len(reading.found), 0)
     return reading
@@ -137,7 +140,7 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
 def read_by_rest(github: GitHub, span: Span) -> WindowReading:
     """Read a span by the REST search, which has a separate quota. Raises GitHubError.
 
-    If results are missing, or if GitHub called an answer incomplete, read it once more.
+    If results are missing, or if GitHub called an answer incomplete, read the span once more.
     """
     reading = WindowReading()
     for _ in range(MAX_REST_PASSES):

@@ -121,7 +121,7 @@ class SearchRun:
         if isinstance(self.error, BadCredential):
             return
         try:
-            # Use the REST search even while GraphQL fails. Windows that are too late by then are in `behind`.
+            # Use the REST search even if GraphQL has failed. It reads the windows in `behind`.
             self._catch_up(reading.read_by_rest)
         except RateLimited:
             self.counts["rest_quota_spent"] += 1
@@ -193,14 +193,15 @@ class SearchRun:
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
             # Measure only sampled windows. Other windows are read only if they seem incomplete, so they would
-            # exaggerate what later looks add.
+            # exaggerate how much later looks add.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 
     def _looked_again(self, look: Look, total: int, seen: frozenset[int]) -> None:
         """Store a later look. If it is the last one, record a gap if repositories are still missing.
 
-        Repositories are missing if GitHub counts more than it shows, or if the window has far fewer than usual.
+        Repositories are missing if GitHub counts more than it shows, or if the window has far fewer repositories than
+        usual.
         """
         self.again.append((look, total, seen))
         if look.look + 1 < len(LOOKS_AFTER) or total > MAX_RESULTS:
@@ -229,7 +230,8 @@ class SearchRun:
         if found.total > MAX_RESULTS:
             self._miss(window, found.short, "over_1000_results")
         elif now - window[1] < LOOKS_AFTER[-1]:
-            # The index may still add pushes to this window. So plan later looks, as after a first look in time.
+            # The index may still add pushes to this window. So plan later looks, as for a window that was searched in
+            # time.
             self.first.append((window, NOT_SAMPLED, found))
         elif is_thin:
             self._miss(window, expected - len(found.found), "index_incomplete")

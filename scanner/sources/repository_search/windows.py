@@ -76,7 +76,7 @@ class Plan:
     Attributes:
         until: The second up to which every window had its first look or is in `behind`.
         width: The width of the next window in seconds.
-        settle: Seconds from a window's end to its first look. It covers both `learned` and `lag`.
+        settle: Seconds from a window's end to its first look. It is at least as long as `learned` and as `lag`.
         learned: Seconds after which, by the results of later looks, the index contains nearly all pushes of a window.
         lag: The age of the index's newest entry in seconds, at the latest measurement.
         rate: The usual number of repositories a second, smoothed. 0 before the first window.
@@ -88,7 +88,7 @@ class Plan:
         probe_at: When the age of the index's newest entry is measured next.
         windows: The number of first looks so far.
         compare_at: When the counts of GraphQL and of the REST search are compared next.
-        checked: The second up to which GraphQL has shown everything or the REST search reads the windows.
+        checked: The second up to which GraphQL has shown all repositories, or the windows are left to the REST search.
         compared: The counts of GraphQL and of the REST search for the same window, at the latest comparison.
         is_partial: Whether GraphQL shows only a part of the repositories to this credential, so that the REST search is
             used.
@@ -144,7 +144,7 @@ class Plan:
         }
 
     def leave_behind(self, now: float) -> list[Span]:
-        """Move windows that are too far behind to `behind`. Remove spans that are too old, and return them."""
+        """Add windows that are too late to `behind`. Remove spans that are too old from `behind`, and return them."""
         newest = int(now - self.settle)
         if newest - self.until > MAX_LAG_SECONDS:
             self.behind.append((self.until, newest - 1))
@@ -304,7 +304,7 @@ def is_fewer(total: int, usual: float) -> bool:
 def _smoothed(before: float, rate: float, *, is_thin: bool, steps: float = 1.0) -> float:
     """Return the smoothed rate after a window.
 
-    `steps` is the weight of the window: the number of windows of usual width that it is as wide as.
+    `steps` is the weight of the window: its width divided by the usual width.
     """
     weight = 1 - (1 - (_THIN_SMOOTHING if is_thin else _SMOOTHING)) ** steps
     return before + weight * (rate - before) if before else rate

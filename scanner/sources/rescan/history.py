@@ -112,7 +112,7 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
 class _History:
     """The candidates in a history, and its tips.
 
-    `tips` are the ids that branches and tags point to, HEAD's first. It is empty unless all of the history was read.
+    `tips` has the ids that branches and tags point to, HEAD's first. It is empty unless the whole history was read.
     """
 
     candidates: list[Candidate]

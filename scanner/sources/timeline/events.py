@@ -129,7 +129,8 @@ def read_events(
         api_url: The address of the API, from which jobs can fetch the texts again. Empty: the texts cannot be fetched
             again.
         owners: The known owners among the owners of the events' repositories.
-        vendor: The vendor's name, which makes a push likelier. Empty: it is not looked for.
+        vendor: The vendor's name. A push that mentions it is likelier to contain a token. Empty: do not look for a
+            name.
     """
     reader = _EventReader(web_url, api_url, owners or KnownOwners(), vendor.lower(), _newest_repository_id(events))
     for event in events:
@@ -243,7 +244,7 @@ class _EventReader:
         self.found.event_ids[push].append(event.id)
 
     def _likelihood(self, event: Event, ref: str = "") -> Likelihood:
-        """Return the likelihood of a push. Of events, only a CreateEvent has the repository's description."""
+        """Return the likelihood of a push. Only a CreateEvent contains the repository's description."""
         owner = event.repository.partition("/")[0].lower()
         words = f"{event.repository} {_string(event.payload.get('description'))[:MAX_DESCRIPTION_LENGTH]}".lower()
         evidence = Evidence(
@@ -262,8 +263,8 @@ class _EventReader:
     def _documents(self, event: Event) -> Iterator[Document]:
         """Yield all texts of the event.
 
-        First yield the texts of objects that have a page of their own. Then yield all other texts, whose place is the
-        repository.
+        First yield the texts of objects that have a web page, such as issues. Then yield all other texts, whose place
+        is the repository.
         """
         own_objects = _TEXT_OBJECTS.get(event.type, {})
         for key, kind in own_objects.items():

@@ -39,7 +39,7 @@ MAX_CLOCK_SECONDS = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The position of a poll of the timeline, with what the next poll must know.
+    """The data that a poll of the timeline stores for the next poll.
 
     Attributes:
         known_ids: The ids of events that were seen, the most recently seen first.
@@ -148,7 +148,7 @@ class TimelinePoll:
 def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> TimelinePoll:
     """Read page 1, and pages 2 and 3 if they are due.
 
-    If a page after the first fails, return its error and read the page at the next poll.
+    If a page after the first fails, return its error. The returned cursor makes the next poll read the page.
 
     Args:
         github: The client.

@@ -130,8 +130,8 @@ def _poll(
                 is_quiet = github.api_url != NEVER_QUIET and not _was_newer(session, leased.newest_seen_at, polled)
                 return _commit(session, leased, polled, found, texts, interval, may_be_old=is_quiet)
         except LeaseLost:
-            # Another worker has written the cursor, but it may not have seen the same events. Keep these events as
-            # well.
+            # Another worker has written the cursor, but that worker may not have seen the same events. Store these
+            # events as well.
             _log.warning("public events: another worker has polled; its cursor is kept, and so are these events")
             with database.write() as session:
                 return _take(session, polled, found, texts)
