@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent: int | None = None, death_signal: signal.Signals = signal.SIGKILL) -> None:
     """Make Linux send `death_signal` to this process when its parent ends.
 
-    Exit immediately if `parent` is given and is not the id of the parent process: the parent has then already ended.
+    Exit immediately if `parent` is given and is not the id of the parent process: then the parent has already ended.
     """
     if sys.platform != "linux":
         return

@@ -265,7 +265,7 @@ def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]
 def _only_allowed(architecture: _Architecture) -> bytes:
     """Return the filter that allows only the calls for computing and for answering on an open socket.
 
-    It refuses all other calls with EPERM, also the calls of the x32 interface, whose numbers have bit 30 set.
+    It refuses all other calls with EPERM, including the calls of the x32 interface, whose numbers have bit 30 set.
     """
     return _program(architecture.audit, architecture.allowed, _SECCOMP_ALLOW, _REFUSE)
 

@@ -41,7 +41,7 @@ _SETTINGS = {
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "transfer.bundleURI": "false",
-    # Ignore replace refs and files derived from objects, because the repository's owner may have forged them.
+    # Ignore replace refs, commit graphs and similar files, because the repository's owner may have forged them.
     "core.useReplaceRefs": "false",
     "core.commitGraph": "false",
     "core.multiPackIndex": "false",

@@ -1,4 +1,4 @@
-"""The errors of requests to GitHub. Callers decide by class and `reason` what to do.
+"""The errors of requests to GitHub. Callers decide what to do by the class and by `reason`.
 
 GitHubError
 ├── Unavailable      transient: time-outs, 5xx, broken connections

@@ -67,7 +67,7 @@ class RateBudget:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """The circuit breaker of one host: consecutive failures, and until when it is open (seconds since the epoch)."""
+    """The circuit breaker of one host. `open_until` is in seconds since the epoch; 0 if the circuit is closed."""
 
     host: str
     failures: int = 0
@@ -91,9 +91,9 @@ class Ledger(RateLedger, Protocol):
         """Store the circuit for the other workers."""
 
     def take_probe(self, circuit: Circuit, now: float) -> bool:
-        """Store the circuit unless the stored one is open at `now`. Return whether this call stored it.
+        """Store the circuit unless the stored circuit is open at `now`. Return whether this call stored it.
 
-        Only the caller that stored it may send a request to the host.
+        Only the caller that stored the circuit may send a request to the host.
         """
 
 
@@ -145,7 +145,7 @@ class RequestGate:
             self._decide(host, resource, reserve)
             limiter = self._limiters.get(resource)
             if limiter is not None and limiter.wait():
-                # GitHub may have refused another request while this one waited for its slot.
+                # Check again: GitHub may have refused another request while this request waited for its slot.
                 self._check_budgets(host, resource, reserve)
         except GitHubError as err:
             err.asked, err.resource = False, resource
@@ -346,15 +346,15 @@ class RequestGate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Take from other processes only open circuits, and the closing of an open circuit. Each process counts
-                # failures below the threshold by itself.
+                # Use the circuit of another process only if it is open, or if it closes an open circuit. Each process
+                # counts its own failures below the threshold.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):
                     self._circuits[circuit.host] = circuit
 
     def _share(self, action: Callable[[Ledger], T]) -> T | None:
-        """Return the action's result, or None without a ledger or if the ledger raises: the gate works without it."""
+        """Return the action's result, or None if there is no ledger or the ledger raises an error."""
         if self._ledger is None:
             return None
         try:

@@ -209,7 +209,7 @@ def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
 
 
 def can_filter(github: GitHub, repository: str) -> bool:
-    """Return whether the server offers object filters, such as one for large blobs. Raises GitHubError."""
+    """Return whether the server offers object filters, such as a filter for large blobs. Raises GitHubError."""
     url = f"{git_url(github.web_url, repository)}/info/refs"
     headers = {"Git-Protocol": "version=2", "Accept-Encoding": "identity"}
     with _answer(github, "GET", url, {"service": "git-upload-pack"}, headers, None) as chunks:

@@ -1,4 +1,4 @@
-"""Parsing of GitHub's rate limit headers: the remaining quota, and how long to wait. It sends no requests.
+"""Parsing of GitHub's rate limit headers: the remaining quota, and how long to wait. The module sends no requests.
 
 https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
 """
@@ -62,7 +62,7 @@ def seconds_to_wait(response: httpx.Response) -> float:
 def retry_after(response: httpx.Response) -> float | None:
     """Return the seconds that the Retry-After header asks for, as a number or by a date.
 
-    Return None if it is unusable.
+    Return None if the header is unusable.
     """
     value = response.headers.get("retry-after", "")
     if _is_number(value):
@@ -72,7 +72,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def server_time(response: httpx.Response) -> float:
-    """Return the server's time in seconds since the epoch. The server's clock set the limit, and ours may differ."""
+    """Return the time of the server's clock in seconds since the epoch. Limits follow this clock. Ours may differ."""
     at = _date(response.headers.get("date", ""))
     return time.time() if at is None else at
 

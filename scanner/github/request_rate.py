@@ -144,9 +144,10 @@ def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
 
 
 class RateLimiter:
-    """The rate limiter of one process. Threads can share it: each waits for a slot of the rate of all workers.
+    """The rate limiter of one process. Threads can share it.
 
-    While the ledger cannot be reached, the process keeps the rate that it last read.
+    Each thread waits for one of the slots that all workers share. While the ledger cannot be reached, the process keeps
+    the rate that it last read.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class KeysUnavailable(Exception):
 
 
 def parse_keys(value: Mapping[str, object]) -> dict[str, str]:
-    """Return the keys in GitHub's answer, in PEM form by their identifiers. Leave malformed entries out."""
+    """Return the keys in GitHub's answer, in PEM form, by identifier. Leave malformed entries out."""
     listed = value.get("public_keys")
     keys: dict[str, str] = {}
     for entry in listed[:MAX_KEYS] if isinstance(listed, list) else ():
@@ -84,7 +84,7 @@ def _in_background(work: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """GitHub's keys by their identifiers.
+    """GitHub's keys, in PEM form, by identifier.
 
     `is_current` is True if the latest fetch has ended and returned these keys.
     """
@@ -116,7 +116,7 @@ class PublicKeys:
         self._ended: threading.Event | None = None
 
     def check(self, key_id: str, signature: str, body: bytes) -> None:
-        """Return if GitHub signed the body. If the key is unknown, wait until the keys have been fetched.
+        """Check that GitHub signed the body. If the key is unknown, wait until the keys have been fetched.
 
         Raises:
             Forged: GitHub did not sign the body.
@@ -162,7 +162,7 @@ class PublicKeys:
         raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
-        """Return if GitHub signed the body, judged by the keys that are known now. Never wait.
+        """Check by the keys that are known now that GitHub signed the body. Never wait.
 
         Raises:
             Forged: GitHub did not sign the body.

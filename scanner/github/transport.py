@@ -146,7 +146,7 @@ class _Body(httpx.SyncByteStream):
 def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
     """Yield the inflated content of a gzip stream in slices.
 
-    httpx treats a stream that breaks off as complete, so this function checks that the end is there.
+    httpx treats a stream that breaks off as complete, so this function checks that the stream has an end.
 
     Raises:
         Unavailable: The stream is damaged, has no end, or yields no content for SILENT_SECONDS. A gzip header with an

@@ -74,7 +74,7 @@ def check_proxy_networks(value: str) -> str:
         try:
             network = ipaddress.ip_network(part, strict=False)
         except ValueError as err:
-            # This refuses "*" too. With "*", every client could choose the address under which its requests are
+            # The check also refuses "*". With "*", every client could choose the address under which its requests are
             # counted.
             raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
         if network.prefixlen == 0:

@@ -1,6 +1,7 @@
 """Alerts of GitHub's secret scanning. Each record contains a token that GitHub has found in public.
 
-A record's token is hashed immediately. Each record is processed independently, so that a bad one affects no other.
+A record's token is hashed immediately. Each record is processed independently, so that a bad record does not affect the
+others.
 https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program
 """
 
@@ -118,7 +119,7 @@ def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
         raise too_many
     try:
         # Replace all numbers by None: no field that is read below is a number, and Python refuses to convert very long
-        # ones.
+        # numbers.
         value = json.loads(body, parse_int=_no_number, parse_float=_no_number, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise NotAlerts("the body is not JSON") from None

@@ -58,7 +58,7 @@ class Disabled:
 
 
 class TokenStore(Protocol):
-    """What the SQL store and an HTTP store have in common. `scanner.response.store_access` disables tokens in both."""
+    """The interface that both token stores share. `scanner.response.store_access` disables tokens in either store."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
         """Look up the digests.

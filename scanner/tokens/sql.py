@@ -1,4 +1,4 @@
-"""The SQL token store: the table `api_tokens` in r8scan's database. The vendor's API authenticates against it.
+"""The SQL token store: the table `api_tokens` in r8scan's database. The vendor's API checks tokens against it.
 
 The functions run inside the caller's transaction, so that a disable commits together with its incident. `SqlStore` is
 for callers that only look tokens up.

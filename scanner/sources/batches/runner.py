@@ -132,7 +132,10 @@ def work(
 def respond_or_keep(
     database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
 ) -> Response:
-    """Respond to the candidates. If the database cannot be reached, save them in the spool and raise its error."""
+    """Respond to the candidates.
+
+    If the database cannot be reached, save the candidates in the spool and raise the database's error.
+    """
     try:
         return respond_to(database, candidates, source=source, policy=policy)
     except Exception as err:
@@ -150,7 +153,7 @@ def first_visible(items: Sequence[T]) -> datetime | None:
 def _read_all(
     job: ClaimedJob, items: Sequence[T], read: Callable[[T], ItemOutcome[T]], threads: int, lost: threading.Event
 ) -> list[ItemOutcome[T]]:
-    """Read each item independently.
+    """Read the items in parallel, each independently, and return their outcomes.
 
     If an item hits a rate limit, the gate refuses the requests of all items that share the quota.
     """
@@ -168,7 +171,7 @@ def _read_all(
 def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]) -> None:
     waiting = _waiting(outcomes)
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
-        # No request was sent for this page. Requeue it unchanged, due when GitHub accepts requests again.
+        # No request was sent for this page. Requeue the job unchanged, due when GitHub accepts requests again.
         first = waiting[0][0]
         jobs.requeue_unread(session, job, delay=_wait(first), error=str(first))
         return

@@ -1,4 +1,4 @@
-"""Load shedding: if more jobs wait than can be read in time, r8scan drops those least likely to have a token.
+"""Load shedding: if more jobs wait than can be read in time, r8scan drops the jobs least likely to have a token.
 
 Without load shedding, a backlog would only grow, and every leak in it would be found too late. Of equally likely jobs,
 the oldest are dropped first. Dropped items are counted by reason. Their events count as not seen, so that the source

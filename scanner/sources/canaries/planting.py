@@ -106,7 +106,7 @@ def _plant(context: PlantingContext, way: CanaryWay, slot: int) -> int | None:
 
 
 def _enqueue_file(session: Session, canary_id: int, planted_at: datetime) -> None:
-    """Queue a file with the canary among the files of gists, in the caller's transaction."""
+    """Queue a file with the canary, with the priority of files of gists, in the caller's transaction."""
     file = RemoteFile(files.address(canary_id), Place("gist", published_at=planted_at), limit=MAX_FILE_BYTES)
     remote_files.enqueue(session, [file], source=ways.SOURCE, priority=FILE_PRIORITY)
 

@@ -1,4 +1,4 @@
-"""Canaries in texts of public events. The poll of the event timeline reads them like a comment."""
+"""Canaries in texts of public events. The poll of the event timeline reads them like comments."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 def events(database: Database, policy: Policy, digester: Digester) -> Sequence[Event]:
     """Return one event, with a comment that contains the token, for each canary that waits for a poll.
 
-    If the database or the token store is unavailable, return no events. The poll then continues without the canaries,
-    which will count as late.
+    If the database or the token store becomes unavailable, return the events made so far. The poll then continues
+    without the other canaries.
     """
     found: list[Event] = []
     try:

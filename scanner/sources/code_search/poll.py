@@ -61,7 +61,7 @@ class Results:
     Attributes:
         files: The files that a job must fetch.
         hits: The files whose fragments contain candidates, with these candidates.
-        candidates: All candidates.
+        candidates: All candidates in fragments and files.
         read: The files that the poll has fetched and read completely, with their candidates.
         counts: Counters by name.
         budget: The scan budget (processor time and bytes) that all texts of the poll share.

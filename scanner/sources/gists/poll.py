@@ -227,7 +227,7 @@ def list_new(
         polled.fresh += fresh
         has_met_known = has_met_known or not known.isdisjoint(polled.versions)
         following = next_page(github, response)
-        # The list goes back to before the newest known gist. So if its end is reached, no gist is missing.
+        # The list has all changes from before the newest known change on. So if the list ends here, no gist is missing.
         is_at_end = following is None and len(listed) < PAGE_SIZE
         if is_at_end or not (fresh or owed):
             break
@@ -368,7 +368,7 @@ def _commit(
 
 
 def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
-    """Return a gap if gists were missed.
+    """Return the gap if gists were missed, else None.
 
     Gists were missed if the list no longer shows them, or if too many polls could not read the list to its end.
     """

@@ -81,7 +81,7 @@ class Looks:
                     self.pushed.append(one)
 
     def _missing(self, page: Page) -> list[Waiting]:
-        """Return the list of this object to which repositories that the page does not show belong."""
+        """Return `unseen`, `gone` or `failed`: the list for repositories that the page omits."""
         if not page.is_whole:
             return self.unseen
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed

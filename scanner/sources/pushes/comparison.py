@@ -16,7 +16,7 @@ NOT_COMPARED = ("http_406", "http_500")
 
 
 def _compared(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return what the REST API shows of the push: the comparison, the new commit alone, or each commit."""
+    """Return what the REST API shows of the push: its comparison, its last commit alone, or each of its commits."""
     try:
         return compare(github, repository, before, head)
     except NotFound as err:

@@ -88,7 +88,7 @@ class ScanContext:
         detector: Scans the documents.
         budget: The scan budget.
         limits: The limits of candidates.
-        known: The function that looks up tokens beyond these limits in the token store, or None.
+        known: The function that looks up candidates beyond these limits in the token store, or None.
     """
 
     detector: Detector
@@ -107,7 +107,7 @@ class ReadPart:
         not_read: Records of documents that were not read completely, up to a limit.
         objects: The number of objects that were scanned.
         bytes: The size of the pack in bytes.
-        unknown: The number of tokens beyond the limits that the token store did not know.
+        unknown: The number of candidates beyond the limits that the token store does not know.
         is_over_limit: Whether a limit was reached, so that a request that leaves out large objects may return more of
             the other objects.
         is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
@@ -142,7 +142,7 @@ class PushReading:
         is_damaged: Whether the pack was corrupt, perhaps only in transit.
         is_slow: Whether the push took too long for a first look.
         refusal: The gate's error if it refused a further request locally.
-        unknown: The number of tokens beyond the limits that the token store did not know. They are not recorded.
+        unknown: The number of candidates beyond the limits that the token store does not know. They are not recorded.
     """
 
     candidates: list[Candidate] = field(default_factory=list)

@@ -176,7 +176,7 @@ def _named(github: GitHub, push: Push) -> Push:
     """Return the push with its repository's name and id. Ask GitHub if one of them is missing.
 
     The name is missing if it contained a token, because then only its redacted form was stored. The id is missing if an
-    operator named the push.
+    operator named the commit.
     """
     if is_repository_name(push.repository) and (push.repository_id is not None or push.kind != "commit"):
         return push

@@ -154,10 +154,9 @@ def _known(database: Database, policy: Policy, digests: Collection[str]) -> Coll
 def _respond(
     database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
 ) -> Response:
-    """Respond to the candidates of a push.
+    """Respond to the first FIRST_CANDIDATES candidates of a push, then to the others.
 
-    Respond to the first FIRST_CANDIDATES, then to the rest. The reader lists the objects with the fewest candidates
-    first, so a flood of candidates does not delay a real leak.
+    The reader lists the objects with the fewest candidates first, so a flood of candidates does not delay a real leak.
     """
     response = Response()
     for part in filter(None, (candidates[:FIRST_CANDIDATES], candidates[FIRST_CANDIDATES:])):

@@ -24,9 +24,9 @@ class Tip:
 
     Attributes:
         oid: The object id in hex.
-        is_read: Whether everything that was new in the tip was read, so that the same push need not be read again.
-        is_superseded: Whether a later push has replaced the tip. The tip is kept so that r8scan recognizes the push
-            that made it when a second source shows this push.
+        is_read: Whether all content that the push to the tip added was read, so that the push need not be read again.
+        is_superseded: Whether a later push has replaced the tip. r8scan keeps the tip, so that it does not read the
+            earlier push again when a second source shows it.
         is_default: Whether the default branch pointed to the tip.
     """
 
@@ -61,7 +61,7 @@ class RememberedTips:
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:
-        """Return whether everything that was new in the commit was read."""
+        """Return whether all content that the push to this commit added was read."""
         return any(tip.oid == oid and tip.is_read for tip in self.tips)
 
     def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
@@ -97,7 +97,7 @@ class TipsRead:
 
 
 def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, now: datetime) -> RememberedTips:
-    """Return the memory after one push was read: the default branch's tip and at most MAX_OTHER_TIPS others."""
+    """Return the memory after one push was read: the default branch's tip and at most MAX_OTHER_TIPS other tips."""
     new = [Tip(oid, read.is_read, is_default=oid == read.default) for oid in dict.fromkeys(read.tips)]
     names = {tip.oid for tip in new}
     # If a tip was read completely, it counts as read even if a later attempt reads only a part of it.

@@ -76,7 +76,7 @@ class Plan:
     Attributes:
         until: The second up to which every window had its first look or is in `behind`.
         width: The width of the next window in seconds.
-        settle: Seconds from a window's end to its first look. It is at least as long as `learned` and as `lag`.
+        settle: Seconds from a window's end to its first look. It is not shorter than `learned` or `lag`.
         learned: Seconds after which, by the results of later looks, the index contains nearly all pushes of a window.
         lag: The age of the index's newest entry in seconds, at the latest measurement.
         rate: The usual number of repositories a second, smoothed. 0 before the first window.
@@ -304,7 +304,7 @@ def is_fewer(total: int, usual: float) -> bool:
 def _smoothed(before: float, rate: float, *, is_thin: bool, steps: float = 1.0) -> float:
     """Return the smoothed rate after a window.
 
-    `steps` is the weight of the window: its width divided by the usual width.
+    `steps` is the weight of the window: its width divided by MAX_WIDTH.
     """
     weight = 1 - (1 - (_THIN_SMOOTHING if is_thin else _SMOOTHING)) ** steps
     return before + weight * (rate - before) if before else rate

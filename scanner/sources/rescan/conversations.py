@@ -51,7 +51,7 @@ OF_REPOSITORIES = (*(name for name in CONVERSATION_LISTS if name != "gist_commen
 
 
 def reader(name: str) -> Callable[[Work], Response]:
-    """Return the function that executes the step for this list."""
+    """Return the function that executes the step for the list with this name."""
     return _read_reviews if name == "reviews" else lambda work: _read(work, name, CONVERSATION_LISTS[name])
 
 

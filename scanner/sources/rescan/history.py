@@ -90,7 +90,7 @@ def repository_of(github: GitHub, target: Any) -> tuple[str, int]:
 
 
 def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
-    """Return the repository's checked name, its id, and GitHub's whole description. Raises GitHubError."""
+    """Return the repository's checked name, its id, and GitHub's JSON for it. Raises GitHubError."""
     name, repository_id = str(target["repository"]), target.get("repository_id")
     if repository_id is None and not is_repository_name(name):
         raise NotFound("unusable_repository_name", "the repository has no usable name")

@@ -33,7 +33,7 @@ def queue_gists(work: Work) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to queue."""
+    """The job for one repository or gist, before it is queued."""
 
     kind: JobKind
     target: dict[str, Any]
@@ -75,7 +75,7 @@ def _queue(work: Work, path: str, name: str, job_of: Callable[[Any], NewJob | No
             work.job.lease.write(session, failures=1)
             children = [job for entry in listed if (job := job_of(entry)) is not None]
             work.counts["unusable_entry"] += len(listed) - len(children)
-            # Use a fixed order, so that two jobs that queue the same children do not deadlock.
+            # Use a fixed order, so that two jobs that queue the same child jobs do not deadlock.
             for child in sorted(children, key=lambda job: job.dedupe_key):
                 jobs.enqueue_urgent(
                     session,

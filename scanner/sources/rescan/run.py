@@ -1,6 +1,6 @@
 """The execution of long jobs: whole repositories, gists, owners and archived hours.
 
-A job consists of steps. A worker executes one step at a time and resumes it after a crash.
+A job consists of steps. A worker executes one step at a time. After a crash, another worker resumes the step.
 """
 
 from __future__ import annotations

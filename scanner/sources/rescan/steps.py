@@ -42,8 +42,8 @@ class Work:
         keeping: The held lease of the job. Progress extends its deadline.
         step: The step's number, from 0.
         at: The position at which an earlier attempt stopped.
-        counts_there: The counters when the step had reached `at`. A retry continues from them, so that content which is
-            read again is not counted twice.
+        counts_there: The counters at the moment when the step reached `at`. A retry continues from them, so that
+            content which is read again is not counted twice.
         not_read: Documents and objects that this attempt could not read completely.
         found: The tokens that this and earlier steps have found.
     """

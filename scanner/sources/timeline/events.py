@@ -186,7 +186,8 @@ class _EventReader:
         counts, payload = self.found.counts, event.payload
         ref = _string(payload.get("ref"))
         if not ref.isprintable():
-            # git does not allow such a name of a ref. A push can be read without the name, but a created ref cannot.
+            # git does not allow unprintable characters in the name of a ref. A push can be read without the name, but a
+            # created ref cannot.
             counts["unusable_ref"] += 1
             ref = ""
         if event.type == "CreateEvent":

@@ -103,7 +103,7 @@ class EventList:
 
     @property
     def has_gap(self) -> bool:
-        """Return whether no event was seen before, which means that events before these may be missing."""
+        """Return whether earlier polls have seen none of the events. Older events may then be missing."""
         return self.was_known and bool(self.times) and not self.overlaps
 
     def add(self, events: Sequence[Event], known: Collection[str]) -> None:
