@@ -214,7 +214,7 @@ def _become_nobody() -> bool:
 
 
 def _landlock(library: ctypes.CDLL, kept: int) -> bool:
-    """Give up access to files and, if the kernel supports it, TCP and signals to other processes.
+    """Give up access to files. If the kernel supports it, also give up TCP and signals to other processes.
 
     Return whether Landlock is in force.
 

@@ -68,7 +68,7 @@ def parse_address(text: str, web_url: str, api_url: str) -> Target:
     if text.lower().startswith("git clone "):
         text = text.split()[-1]
     ssh = _SSH.fullmatch(text)
-    # Browsers show addresses without their scheme, so add it.
+    # Browsers show addresses without their scheme, so add the scheme.
     url = urlsplit(f"https://{ssh[1]}/{ssh[2]}" if ssh else text if "://" in text else f"https://{text}")
     host = url.netloc.rpartition("@")[2].lower()
     if ssh:

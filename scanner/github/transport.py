@@ -109,7 +109,7 @@ class GatedTransport(httpx.BaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """A body that reports its end or failure once. If r8scan closes it early, this counts as its end."""
+    """A response body that reports once whether it ended or failed. Closing the body early counts as its end."""
 
     def __init__(
         self,

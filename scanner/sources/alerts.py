@@ -91,7 +91,7 @@ class Alert:
 
 @dataclass(slots=True)
 class Alerts:
-    """The alerts in a body. `counts` has the number of alerts, and the numbers of unusable records by reason."""
+    """The alerts in a request's body. `counts` has the number of alerts, and of unusable records by reason."""
 
     alerts: list[Alert] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

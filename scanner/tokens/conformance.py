@@ -22,7 +22,7 @@ TIMEOUT = httpx.Timeout(10.0)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The result of checking one rule of the contract. If the rule is broken, `advice` says how."""
+    """The result of checking one rule of the contract. If the rule is broken, `advice` describes the failure."""
 
     name: str
     is_kept: bool
@@ -139,7 +139,7 @@ class _Check:
     def refuses_without_certificate(self, stranger: httpx.Client) -> None:
         """Check that the store refuses a client without a certificate.
 
-        It may refuse by a failed TLS handshake or by a status (nginx sends 400).
+        The store may refuse by a failed TLS handshake or by a status (nginx sends 400).
         """
         self.takes_the_secret()  # otherwise a store that is down would seem to refuse
         headers = {"Idempotency-Key": f"{self._key}-stranger"}

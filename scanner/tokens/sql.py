@@ -60,7 +60,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
 
 
 def known(session: Session, digests: Collection[str]) -> set[str]:
-    """Return those of the digests that the table contains. Read no accounts and lock no rows."""
+    """Return the digests that the table contains. Read no accounts and lock no rows."""
     ordered = sorted(digests)
     chunks = (ordered[start : start + DIGESTS_A_QUERY] for start in range(0, len(ordered), DIGESTS_A_QUERY))
     return {
@@ -76,7 +76,7 @@ def disable(session: Session, digest: str, reason: str) -> datetime | None:
 
 
 def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datetime]:
-    """Disable those of the tokens that are live.
+    """Disable the tokens that are live.
 
     Args:
         session: The caller's writing transaction.
@@ -129,7 +129,7 @@ def add_unowned(session: Session, digest: str, *, name: str, hint: str) -> None:
 
 
 def delete_unowned(session: Session, digests: Collection[str]) -> None:
-    """Delete those of the tokens that have no account."""
+    """Delete the tokens that have one of these digests and no account."""
     ordered = sorted(digests)
     for start in range(0, len(ordered), DIGESTS_A_QUERY):
         listed = ApiToken.digest.in_(ordered[start : start + DIGESTS_A_QUERY])

@@ -101,7 +101,7 @@ def hours_between(start: datetime, end: datetime) -> list[datetime]:
 
 
 def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
-    """Return those of the hours whose file was read to its end."""
+    """Return the hours whose file was read to its end."""
     found: set[str] = set()
     keys = [hour.isoformat() for hour in hours]
     for start in range(0, len(keys), IDS_A_QUERY):

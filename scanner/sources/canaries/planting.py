@@ -1,4 +1,4 @@
-"""Planting of canaries on a schedule for each way, and closing of canaries that r8scan has responded to."""
+"""Planting of canaries on a schedule in each way (see `ways`), and closing of canaries that were found."""
 
 from __future__ import annotations
 

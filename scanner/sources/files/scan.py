@@ -228,7 +228,7 @@ class _Reader:
             return (ItemOutcome(file), ()) if content is None else self._scanned(file, content)
 
     def _known_by_now(self, file: RemoteFile) -> Sequence[Any] | None:
-        """Return the stored candidates of the content if this job or another one has already read it, else None."""
+        """Return the stored candidates of the content if this job or another job has already read it, else None."""
         if file.key is None:
             return None
         same = next((candidates for one, candidates in list(self.found.items()) if one.key == file.key), None)

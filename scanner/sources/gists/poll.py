@@ -194,7 +194,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, leased: Leased
 def list_new(
     github: GitHub, known: frozenset[str], newest_seen_at: datetime | None, *, owed: Owed | None = None
 ) -> GistPoll:
-    """Read pages of the list until a page has nothing new. If a page after the first fails, return its error.
+    """Read pages of the list until a page has nothing new. If a later page fails, put its error into the result.
 
     Args:
         github: The client.
@@ -227,7 +227,7 @@ def list_new(
         polled.fresh += fresh
         has_met_known = has_met_known or not known.isdisjoint(polled.versions)
         following = next_page(github, response)
-        # The list has all changes from before the newest known change on. So if the list ends here, no gist is missing.
+        # `since` is earlier than the newest known change. So if the list ends here, no gist is missing.
         is_at_end = following is None and len(listed) < PAGE_SIZE
         if is_at_end or not (fresh or owed):
             break
@@ -249,7 +249,7 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
     `before` is the rest that the previous poll left.
     """
-    # If the spans that the two polls have read overlap, join them.
+    # If the span that this poll has read overlaps with the span of the previous poll, join the two spans.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)

@@ -53,7 +53,7 @@ BANDS: tuple[tuple[int, Likelihood], ...] = ((40, "very_likely"), (15, "likely")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of a push before it is read. Everything but the repository's name may be unknown.
+    """What is known about a push before it is read. All values except the repository's name may be unknown.
 
     Attributes:
         actor: The account that pushed, or the repository's owner if the account is unknown.

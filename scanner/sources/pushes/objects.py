@@ -34,7 +34,8 @@ def read_pack(
         web_url: The address of GitHub's website.
         context: The detector, and the limits that all documents of the push share.
         limits: Limits of the pack's size and memory.
-        wants: The ids of objects that should be in the pack. `has_wants` says whether the pack contains any of them.
+        wants: The ids of objects that should be in the pack. `ReadPart.has_wants` says whether the pack contains any of
+            these objects.
     """
     scan = scan_pack(
         context.detector,

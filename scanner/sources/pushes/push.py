@@ -37,7 +37,7 @@ class Push:
         tries: The number of failed attempts to read the push.
         likelihood: The likelihood that the push contains a leaked token.
         is_new: Whether the repository was created recently.
-        size_kb: The repository's size on GitHub's disk, if it is known.
+        size_kb: The repository's size on GitHub's disk in kilobytes, if it is known.
     """
 
     repository: str

@@ -142,7 +142,7 @@ class _PageReader:
 
 
 def _known(database: Database, policy: Policy, digests: Collection[str]) -> Collection[str] | None:
-    """Return those digests that the token store knows, or None if the store or the database is unavailable."""
+    """Return the digests that the token store knows, or None if the store or the database is unavailable."""
     try:
         return policy.access.known(database, digests)
     except Exception as err:

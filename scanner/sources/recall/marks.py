@@ -32,7 +32,7 @@ MAX_MARKS = 500_000
 
 
 def record(session: Session, source: str, pushes: Iterable[tuple[int | None, datetime | None, bool]]) -> None:
-    """Record marks for those of the pushes that are in the sample, in the caller's transaction.
+    """Record marks for the pushes that are in the sample, in the caller's transaction.
 
     Args:
         session: The caller's transaction.

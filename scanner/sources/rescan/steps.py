@@ -91,7 +91,7 @@ class Work:
         return response
 
     def leave_unread(self, *documents: NotRead | None) -> None:
-        """Keep the records of documents that were not read completely, so that operators can list them. Ignore None."""
+        """Keep the records of documents that were not read completely, so that operators can list them. Skip None."""
         room = MAX_ROWS_PER_JOB - len(self.not_read)
         self.not_read += [document for document in documents if document is not None][:room]
 

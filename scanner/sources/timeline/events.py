@@ -77,7 +77,7 @@ class Event:
 
 @dataclass(slots=True)
 class Found:
-    """What was found in some events.
+    """The pushes, repositories and texts in some events.
 
     Attributes:
         pushes: Pushes and created refs.

@@ -103,7 +103,7 @@ class EventList:
 
     @property
     def has_gap(self) -> bool:
-        """Return whether earlier polls have seen none of the events. Older events may then be missing."""
+        """Return whether earlier polls saw events, but none of these. Older events may then be missing."""
         return self.was_known and bool(self.times) and not self.overlaps
 
     def add(self, events: Sequence[Event], known: Collection[str]) -> None:
@@ -117,7 +117,7 @@ class TimelinePoll:
 
     Attributes:
         events: The new events.
-        cursor: The position of this poll, for the next poll.
+        cursor: The data for the next poll.
         interval: The seconds between polls that GitHub asks for.
         counts: Counters of requests and events.
         pushes: The times and the overlap of the events of `PUSH_TYPES`.
@@ -148,11 +148,11 @@ class TimelinePoll:
 def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> TimelinePoll:
     """Read page 1, and pages 2 and 3 if they are due.
 
-    If a page after the first fails, return its error. The returned cursor makes the next poll read the page.
+    If a page after the first fails, put its error into the result. The new cursor makes the next poll read the page.
 
     Args:
         github: The client.
-        cursor: The position of the previous poll.
+        cursor: The data that the previous poll stored.
         now: The current time in seconds since the epoch. None: the system's time.
 
     Raises:
