@@ -21,7 +21,7 @@ _SSH = re.compile(r"(?:(?:git\+)?ssh://)?(?:[\w.-]+@)([A-Za-z0-9.-]+)(?::\d+/|[:
 _SSH_OVER_HTTPS = "ssh."
 """https://docs.github.com/en/authentication/troubleshooting-ssh/using-ssh-over-the-https-port"""
 _QUOTES = "<>()[]\"'`,;. \t\r\n"
-"""Characters that stand around an address in a mail or a chat and are no part of it."""
+"""Characters that may surround an address in a mail or a chat and do not belong to the address."""
 _NOT_OWNERS = frozenset(
     (
         *("about", "apps", "collections", "contact", "events", "explore", "features", "issues", "login"),

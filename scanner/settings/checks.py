@@ -50,7 +50,7 @@ def check_email(value: str) -> str:
     """Return the mail address, with or without a display name. Raises ValueError if the text is malformed."""
     if value == DEFAULT_SENDER:
         return value
-    from email_validator import EmailNotValidError, validate_email  # late: it takes as long as all other settings
+    from email_validator import EmailNotValidError, validate_email  # imported here: it takes as long as all settings
 
     address = value.rpartition("<")[2].rstrip(">").strip() if value.rstrip().endswith(">") else value
     if any(ord(char) < 32 for char in value):

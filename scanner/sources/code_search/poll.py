@@ -126,7 +126,7 @@ class Results:
                     elif not whole.unread:
                         self.read[file] = whole.candidates
                     elif SPENT in whole.unread:
-                        self.files.append(file)  # a job can read it with a budget of its own
+                        self.files.append(file)  # a job can read it with a separate budget
             else:
                 self.files.append(file)
             self.candidates += placed

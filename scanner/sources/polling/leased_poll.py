@@ -35,7 +35,7 @@ MAX_FAILURES = 16
 MAX_GAP_DISTANCE = timedelta(minutes=5)
 """Gaps of the same reason that are at most this far apart are stored as one."""
 MAX_POLLS_OVER_TIME = 2
-"""After this many consecutive polls that hit their time limit, the next poll scans texts only by cheap means."""
+"""After this many consecutive polls that hit their time limit, the next poll finds only tokens in plain text."""
 
 _log = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ PARTIAL_SHARE = 0.5
 SPARE = 1.15
 """Later looks are made only if the points left until the reset pay for all first looks this many times over."""
 NODE_POINTS_A_SECOND = 0.2
-"""Points that are left to the source of new repositories, which needs about 690 an hour."""
+"""GraphQL points a second that are left to the source of new repositories, which needs about 690 an hour."""
 
 
 @dataclass(frozen=True, slots=True)

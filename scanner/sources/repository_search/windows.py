@@ -33,14 +33,15 @@ SAMPLE_EVERY = 8
 WORTH_READING = 0.02
 """Above this share of late entries, every window is read completely at this look."""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
-"""Shares of a window's entries that appear only at the first later look. Above the first share, later windows are first
-looked at later. Below the second share, they are looked at sooner.
+"""Shares of a window's entries that appear only at the first later look. Above the first share, the first look at later
+windows is postponed. Below the second share, it is made sooner.
 """
 SOONER = 0.9
 """Factor of the wait after each sampled window that was complete at its first look."""
 THIN, THIN_DEVIATIONS = 0.7, 3.0
-"""A window with less than this share of the usual entries may be incomplete, if chance does not explain it: the
-difference exceeds this many standard deviations of the usual number."""
+"""A window with less than the share THIN of the usual entries may be incomplete. The difference must also exceed
+THIN_DEVIATIONS standard deviations of the usual number, so that chance does not explain it.
+"""
 LONG_PAUSE_SECONDS, LESS_AFTER_PAUSE = 3600, 0.5
 """After a pause longer than this, pushes may be much rarer than before, for instance at night.
 
