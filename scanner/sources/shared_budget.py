@@ -21,7 +21,7 @@ from scanner.records.source_models import BudgetState, CircuitState, ResourceRat
 
 
 class DatabaseLedger:
-    """The ledger, stored in the tables `budgets`, `circuits` and `resource_rates`.
+    """The gate's ledger, stored in the tables `budgets`, `circuits` and `resource_rates`.
 
     Each method raises the database's errors.
     """

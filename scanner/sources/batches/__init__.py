@@ -1,1 +1,1 @@
-"""Jobs that read a page (several items): the runner, load shedding, and recovery from the spool."""
+"""Jobs that read several items: the runner, load shedding, and recovery from the spool."""

@@ -1,4 +1,4 @@
-"""The runner of a job that reads a page of items. Threads read the items in parallel and respond to each item.
+"""The runner of a job that reads several items. Threads read the items in parallel and respond to each item.
 
 When all items are read, the runner closes the job and queues jobs for the items that must be retried. The runner does
 not know what an item is or how it is read.
@@ -73,7 +73,7 @@ class ItemOutcome(Generic[T]):
         is_partial: A part of the item was not read.
         is_cut_off: The answer was cut off, so a retry may read the rest.
         is_damaged: The content was corrupt, perhaps only in transit, so it is retried once.
-        is_slow: The item takes too long for a page, so a separate slow job reads it.
+        is_slow: The item takes too long for a job of several items, so a separate slow job reads it.
     """
 
     item: T
@@ -101,7 +101,7 @@ def work(
     threads: int,
     on_close: Callable[[Session, Sequence[ItemOutcome[T]]], None] = lambda *_: None,
 ) -> Response:
-    """Read the items of a claimed job and close it. Split a page that failed twice into jobs of one item.
+    """Read the items of a claimed job and close the job. If the job has failed twice, split it into jobs of one item.
 
     Args:
         database: The database.
@@ -171,7 +171,7 @@ def _read_all(
 def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]) -> None:
     waiting = _waiting(outcomes)
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
-        # No request was sent for this page. Requeue the job unchanged, due when GitHub accepts requests again.
+        # No request was sent for this job. Requeue the job unchanged, due when GitHub accepts requests again.
         first = waiting[0][0]
         jobs.requeue_unread(session, job, delay=_wait(first), error=str(first))
         return

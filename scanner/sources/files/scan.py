@@ -264,7 +264,7 @@ class _Reader:
             outcome.is_partial = outcome.is_cut_off = True
         elif result.unread or over:
             outcome.is_partial = True
-            # Other files of the page have used up the shared scan budget. A retry reads this file with a separate
+            # Other files of the job have used up the shared scan budget. A retry reads this file with a separate
             # budget.
             outcome.is_cut_off = SPENT in result.unread and self._is_shared
         else:

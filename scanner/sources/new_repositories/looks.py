@@ -1,4 +1,4 @@
-"""Requests by node id that check whether new repositories have received their first push.
+"""Looks at new repositories: requests by node id that check whether the repositories have received their first push.
 
 A request looks at a hundred repositories and costs one GraphQL point.
 """
@@ -40,7 +40,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class Looks:
-    """The looks of one poll at new repositories, and their results.
+    """The results of checking, in one poll, whether new repositories have received their first push.
 
     Attributes:
         pushed: Repositories that have received their first push.
@@ -96,7 +96,7 @@ class Looks:
         for looks in range(len(LOOKS_AFTER) - 1):
             empty = [row.repository_id for row in self.empty if row.looks == looks]
             _set_next_look(session, empty, LOOKS_AFTER[looks + 1] - LOOKS_AFTER[looks], looks + 1)
-            # A failure uses up a look, so that a repository that GitHub never shows is not looked at for ever.
+            # Count a failed look too, so that a repository that GitHub never shows is not looked at for ever.
             failed = [row.repository_id for row in self.failed if row.looks == looks]
             _set_next_look(session, failed, LOOK_AGAIN_SECONDS, looks + 1)
         for looks in range(len(LOOKS_AFTER)):

@@ -61,8 +61,8 @@ class LeasedPoll:
     def budget(self) -> ScanBudget:
         """Return the budget for scanning all texts of this poll.
 
-        If MAX_POLLS_OVER_TIME polls in a row have exceeded their time limit, return a spent budget. The text that makes
-        the polls hang is then counted as unread, and the source continues.
+        If MAX_POLLS_OVER_TIME polls in a row have exceeded their time limit, return an exhausted budget. The text that
+        makes the polls hang is then counted as unread, and the source continues.
         """
         budget = ScanBudget.for_poll()
         if self.polls_over_time >= MAX_POLLS_OVER_TIME:

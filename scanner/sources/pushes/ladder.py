@@ -100,7 +100,8 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Pla
 def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     """Plan a created branch, tag or repository. Its event names no commit.
 
-    Claim only the default branch. Other branches may come from the same push, and a claim would hide their content.
+    Claim (git's "have") only the default branch. Other branches may come from the same push. The server would not send
+    their content if they were claimed.
     """
     refs = _refs(github, push)
     if not refs.oids:

@@ -142,6 +142,6 @@ def score(evidence: Evidence) -> int:
 
 
 def likelihood_of(evidence: Evidence) -> Likelihood:
-    """Return the band of the evidence's score."""
+    """Return the likelihood that follows from the evidence's score."""
     points = score(evidence)
     return next((band for lowest, band in BANDS if points >= lowest), "very_unlikely")

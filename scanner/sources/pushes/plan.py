@@ -14,7 +14,8 @@ class Plan:
 
     Attributes:
         wants: The ids of commits or tags to read.
-        haves: The ids of commits to claim. The server does not send objects that are reachable from them.
+        haves: The ids of commits to claim (git's "have"). The server does not send objects that are reachable from
+            them.
         rung: The name of the rung that made the plan, for counters; see `ladder`.
         earlier: Claimed commits that were not read. A separate job must read them.
         may_miss: The content that this plan may miss: "other_refs", "older_commits".

@@ -140,7 +140,7 @@ class PushReading:
         bytes: The number of bytes of packs that were received.
         is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
         is_damaged: Whether the pack was corrupt, perhaps only in transit.
-        is_slow: Whether the push took too long for a first look.
+        is_slow: Whether the push took too long for a job of several pushes, so that a slow job must read it.
         refusal: The gate's error if it refused a further request locally.
         unknown: The number of candidates beyond the limits that the token store does not know. They are not recorded.
     """

@@ -46,7 +46,7 @@ def read_push(
         detector: Scans the content.
         limits: Limits of the pack's size and memory.
         known: The remembered tips of the repository, or None.
-        page_budget: The scan budget that all pushes of the page share.
+        page_budget: The scan budget that all pushes of the job share.
         is_first_look: Whether to stop early if the push takes a long time, and to mark it as slow.
         token_store: The function that looks up digests in the token store, for candidates beyond the limits.
 
@@ -62,7 +62,7 @@ def read_push(
     if is_first_look and reading.unread[SPENT] and not budget.has_time:
         reading.is_slow = True
     if reading.unread[SPENT] and budget.is_spent_by_others:
-        # Other pushes of the page have used up the shared budget. A retry reads this push with a separate budget.
+        # Other pushes of the job have used up the shared budget. A retry reads this push with a separate budget.
         reading.is_cut_off = True
     reading.unread = +reading.unread
     return reading
@@ -142,12 +142,14 @@ class _PushReader:
             reading.unread = +reading.unread
 
     def _ask_for_less(self, wants: Sequence[str], haves: Collection[str], refs: Refs | None) -> None:
-        """Fetch again after an answer that exceeded the limit: leave out large blobs, and claim every other branch.
+        """Fetch again after an answer that exceeded the limit, but ask for less content.
+
+        Leave out large blobs, and claim (git's "have") every other branch. If large blobs are left out, the reading is
+        recorded as partial.
 
         Do not claim other branches for a commit named by an operator or for an "earlier" push: a branch already
         contains their commits, so the server would send nothing. For other pushes, another branch may contain the
-        commits as well. If the answer does not contain the wanted commits, ask again and claim only `haves`. If large
-        blobs are left out, the reading is recorded as partial.
+        commits as well. If the answer does not contain the wanted commits, ask again and claim only `haves`.
         """
         github, push = self._github, self._push
         claims_refs = push.kind not in ("commit", "earlier")

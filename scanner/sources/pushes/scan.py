@@ -1,4 +1,4 @@
-"""The execution of a `pushes` job. It reads each push of the page, and responds to each push immediately."""
+"""The execution of a `pushes` job. It reads each push of the job, and responds to each push immediately."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def scan_next(
         outcome = reader.read(push)
         if (reading := reader.readings.get(push)) is not None:
             response = _respond(database, reading.candidates, source=job.source, policy=policy, state_dir=state_dir)
-            # The reading is kept until all pushes of the page are read, so free the memory of its candidates.
+            # The reading is kept until all pushes of the job are read, so free the memory of its candidates.
             reading.candidates.clear()
             outcome.response = response
             outcome.counts[f"band_read_{push.likelihood}"] += 1
@@ -178,7 +178,7 @@ def _is_read(push: Push, known: RememberedTips) -> bool:
 def _queue_earlier(
     session: Session, job: ClaimedJob, page: Sequence[Push], read_now: Sequence[tuple[Push, PushReading]]
 ) -> None:
-    """Queue a job for the commits that were claimed but not read, unless another push of this page has read them.
+    """Queue a job for commits that the server left out and nobody has read, unless a push of this job has read them.
 
     Each such commit is remembered, so it is queued only once. The job also lists the refs of new repositories if only
     their default branch was read.

@@ -1,7 +1,7 @@
 """The memory of a repository: its remembered tips, which are commits whose history is accounted for.
 
 A tip is accounted for if each commit that is reachable from it was read, is queued, is counted as unread, or is older
-than the first push that r8scan saw. So the reader may claim every remembered tip, and no other commit.
+than the first push that r8scan saw. So the reader may claim (git's "have") every remembered tip, and no other commit.
 """
 
 from __future__ import annotations

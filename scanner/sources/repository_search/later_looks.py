@@ -1,6 +1,6 @@
 """Stored windows (spans of push time) that repository search will search again.
 
-A row has the ids of the repositories that the window has shown, and the time of the next search ("look").
+A row has the ids of the repositories that the window has shown, and the time of the next search.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_DUE = 20
 
 
 def due(session: Session) -> list[Look]:
-    """Return the windows that are due for a later look, the longest overdue first."""
+    """Return the windows that are due for a later search, the longest overdue first."""
     statement = (
         select(SearchWindow)
         .where(SearchWindow.next_look_at <= db_now())
@@ -36,7 +36,7 @@ def due(session: Session) -> list[Look]:
 
 
 def write(session: Session, search: SearchRun) -> None:
-    """Store the windows of a run with the time of their next look. Delete the windows whose last look is done."""
+    """Store the windows of a run with the time of their next search. Delete the windows whose last search is done."""
     for span, number, found in search.first:
         row = insert_or_nothing(session, SearchWindow).values(
             start=span[0],

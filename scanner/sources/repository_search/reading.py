@@ -16,7 +16,7 @@ from scanner.github.repositories import PAGE_SIZE, ListedRepository, Page
 from scanner.sources.repository_search.windows import MAX_RESULTS, MIN_WIDTH, SHORT_SHARE, Span
 
 MAX_PASSES = 3
-"""A span is read this often before missing repositories are left to a later look."""
+"""A span is read this often before missing repositories are left to a later search."""
 MAX_REST_PASSES = 2
 """The REST search, whose quota is small, reads a span at most this often."""
 SMALL_PAGE = 25

@@ -42,20 +42,20 @@ MIN_COMPARED = 20
 PARTIAL_SHARE = 0.5
 """If GraphQL shows less than this share of the REST search's count, it shows only a part."""
 SPARE = 1.15
-"""Later looks are made only if the points left until the reset pay for all first looks this many times over."""
+"""Later searches are made only if the points left until the reset pay for all first searches this many times over."""
 NODE_POINTS_A_SECOND = 0.2
 """GraphQL points a second that are left to the source of new repositories, which needs about 690 an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A later look: a window that was searched before and is due to be searched again.
+    """A later search: a window that was searched before and is due to be searched again.
 
     Attributes:
         span: The window.
         number: The number of the window, counted from the first window of the source.
-        look: The number of this later look, from 0.
-        total: GitHub's count at the latest look.
+        look: The number of this later search, from 0.
+        total: GitHub's count at the latest search.
         seen: Ids of the repositories that the window has shown.
     """
 
@@ -74,10 +74,11 @@ class SearchRun:
         github: The client.
         plan: The plan of which spans to search next. The run updates it.
         clock: Returns seconds since the epoch.
-        due: Windows whose later look is due.
+        due: Windows that are due to be searched again.
         found: The repositories that their window has not shown before.
-        first: The windows that had their first look, each with its number and result.
-        again: The windows that had a later look, each with GitHub's count and all repository ids that it has shown.
+        first: The windows that were searched for the first time, each with its number and result.
+        again: The windows that were searched again, each with GitHub's count and the ids of all repositories that it
+            has shown.
         missed: Spans that are given up, or that GitHub did not show completely.
         counts: Counters by name.
         error: Why the whole run, or one of the two searches (GraphQL and REST), stopped early.
@@ -156,7 +157,7 @@ class SearchRun:
             self._compare(window, found)
 
     def _take(self, window: Span, found: WindowReading) -> None:
-        """Store the result of a window's first look, and update the plan."""
+        """Store the result of a window's first search, and update the plan."""
         self.found += found.found.values()
         self.first.append((window, self.plan.windows, found))
         self.plan.looked(window, found.total)
@@ -193,12 +194,12 @@ class SearchRun:
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
             # Measure only sampled windows. Other windows are read only if they seem incomplete, so they would
-            # exaggerate how much later looks add.
+            # exaggerate how much later searches add.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 
     def _looked_again(self, look: Look, total: int, seen: frozenset[int]) -> None:
-        """Store a later look. If it is the last one, record a gap if repositories are still missing.
+        """Store a later search of a window. If it is the last search, record a gap if repositories are still missing.
 
         Repositories are missing if GitHub counts more than it shows, or if the window has far fewer repositories than
         usual.
@@ -230,8 +231,8 @@ class SearchRun:
         if found.total > MAX_RESULTS:
             self._miss(window, found.short, "over_1000_results")
         elif now - window[1] < LOOKS_AFTER[-1]:
-            # The index may still add pushes to this window. So plan later looks, as for a window that was searched in
-            # time.
+            # The index may still add pushes to this window, so plan later searches, as for a window that was searched
+            # in time.
             self.first.append((window, NOT_SAMPLED, found))
         elif is_thin:
             self._miss(window, expected - len(found.found), "index_incomplete")
@@ -300,7 +301,7 @@ class SearchRun:
         return True
 
     def _is_paid_for(self) -> bool:
-        """Return whether the GraphQL points until the quota's reset pay for all first looks and for later looks."""
+        """Return whether the GraphQL points until the quota's reset pay for all first and later searches."""
         pace = self.github.gate.seconds_a_request("graphql")
         return not pace or 1 / pace > SPARE * self.plan.points_a_second() + NODE_POINTS_A_SECOND
 

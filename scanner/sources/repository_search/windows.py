@@ -1,8 +1,8 @@
 """The plan of which spans of push time to search next, computed from the results so far.
 
 A window is a span that one search covers. Spans are in whole seconds since the epoch and include both ends, as in
-GitHub's search. The first search of a window is its first look, and repetitions are later looks. The module uses
-neither the network nor the database.
+GitHub's search. Each window is searched several times, and the names of the code call a search of a window a look. The
+module uses neither the network nor the database.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ MIN_WIDTH, MAX_WIDTH, FIRST_WIDTH = 1, 20, 5
 MAX_BEHIND_WIDTH = 600
 """Maximum width in seconds of a window to catch up on. Its width adds no delay, because it is late anyway."""
 MIN_SETTLE, MAX_SETTLE, FIRST_SETTLE = 5.0, 600.0, 60.0
-"""Seconds from a window's end to its first look: the search index needs some time to learn of a push."""
+"""Seconds from a window's end to its first search: the search index needs some time to learn of a push."""
 SETTLE_MARGIN = 2.0
 """Seconds that are added to the index's measured lag."""
 MIN_PROBED_RATE = 1.0
 """At a rate of at least this many pushes a second, the age of the index's newest entry shows the index's lag."""
 LOOKS_AFTER = (120, 900, 3600)
-"""A window is searched again this many seconds after its first look, for pushes that were indexed late."""
+"""A window is searched again this many seconds after its first search, for pushes that were indexed late."""
 SAMPLE_EVERY = 8
-"""One window in this many is read completely at each later look, to measure what the index adds."""
+"""One window in this many is read completely at each later search, to measure what the index adds."""
 WORTH_READING = 0.02
-"""Above this share of late entries, every window is read completely at this look."""
+"""Above this share of late entries, every window is read completely at this search."""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
-"""Shares of a window's entries that appear only at the first later look. Above the first share, the first look at later
-windows is postponed. Below the second share, it is made sooner.
+"""Shares of a window's entries that appear only at the first later search. Above the first share, the first search of
+later windows is postponed. Below the second share, it is made sooner.
 """
 SOONER = 0.9
-"""Factor of the wait after each sampled window that was complete at its first look."""
+"""Factor of the wait after each sampled window that was complete at its first search."""
 THIN, THIN_DEVIATIONS = 0.7, 3.0
 """A window with less than the share THIN of the usual entries may be incomplete. The difference must also exceed
 THIN_DEVIATIONS standard deviations of the usual number, so that chance does not explain it.
@@ -52,7 +52,7 @@ SHORT_SHARE = 0.01
 """At most this share of a window's results may stay missing: some repositories leave it because they are pushed again.
 """
 NOT_SAMPLED = -1
-"""The number of a window that was caught up on. It was not searched as soon as it had settled, so its later looks do
+"""The number of a window that was caught up on. It was not searched as soon as it had settled, so its later searches do
 not measure how much the index adds."""
 MAX_LAG_SECONDS = 120.0
 """Windows that are further behind than this are caught up on later, so that old pushes do not delay new ones."""
@@ -75,19 +75,19 @@ class Plan:
     """The plan of repository search. It is stored as the source's cursor.
 
     Attributes:
-        until: The second up to which every window had its first look or is in `behind`.
+        until: The second up to which every window was searched or is in `behind`.
         width: The width of the next window in seconds.
-        settle: Seconds from a window's end to its first look. It is not shorter than `learned` or `lag`.
-        learned: Seconds after which, by the results of later looks, the index contains nearly all pushes of a window.
+        settle: Seconds from a window's end to its first search. It is not shorter than `learned` or `lag`.
+        learned: Seconds after which the index contains nearly all pushes of a window, by the results of later searches.
         lag: The age of the index's newest entry in seconds, at the latest measurement.
         rate: The usual number of repositories a second, smoothed. 0 before the first window.
-        late: For each later look, the share of a window's entries that this look was the first to find, smoothed.
-        behind: Spans without a first look, oldest first. A run searches them after the windows that are due.
+        late: For each later search, the share of a window's entries that this search was the first to find, smoothed.
+        behind: Spans that were not searched yet, oldest first. A run searches them after the windows that are due.
         behind_width: The width in seconds of the next window that is taken from `behind`.
         behind_rate: Like `rate`, for the windows that were taken from `behind` long after their pushes. 0 before the
             first of these windows.
         probe_at: When the age of the index's newest entry is measured next.
-        windows: The number of first looks so far.
+        windows: The number of first searches so far.
         compare_at: When the counts of GraphQL and of the REST search are compared next.
         checked: The second up to which GraphQL has shown all repositories, or the windows are left to the REST search.
         compared: The counts of GraphQL and of the REST search for the same window, at the latest comparison.
@@ -173,12 +173,12 @@ class Plan:
         self.rate *= LESS_AFTER_PAUSE
 
     def next_window(self, now: float) -> Span | None:
-        """Return the next window for a first look, or None while the index may not yet contain its pushes."""
+        """Return the next window for a first search, or None while the index may not yet contain its pushes."""
         end = self.until + self.width - 1
         return (self.until, end) if end + 1 + self.settle <= now else None
 
     def due_in(self, now: float) -> float:
-        """Return the seconds until the next window is due for its first look."""
+        """Return the seconds until the next window is due for its first search."""
         return max(self.until + self.width + self.settle - now, 0.0)
 
     def skip(self, window: Span) -> None:
@@ -229,7 +229,7 @@ class Plan:
         return True
 
     def looked(self, window: Span, total: int) -> None:
-        """Update the plan after a first look. Choose the next window's width by the observed rate."""
+        """Update the plan after a first search. Choose the next window's width by the observed rate."""
         seconds = window[1] - window[0] + 1
         self.until, self.windows = window[1] + 1, self.windows + 1
         now_rate = total / seconds
@@ -253,18 +253,18 @@ class Plan:
         return (self.behind_rate if is_old and self.behind_rate else self.rate) * (window[1] - window[0] + 1)
 
     def is_worth_reading(self, look: int, number: int) -> bool:
-        """Return whether a later look should read the window completely, even if GitHub's count has not grown.
+        """Return whether a later search should read the window completely, even if GitHub's count has not grown.
 
-        `look` is the number of the later look (from 0), and `number` the number of the window.
+        `look` is the number of the later search (from 0), and `number` the number of the window.
         """
         return self.is_sample(number) or self.late[look] >= WORTH_READING
 
     def is_sample(self, number: int) -> bool:
-        """Return whether the window with this number is in the sample that measures what later looks add."""
+        """Return whether the window with this number is in the sample that measures what later searches add."""
         return number % SAMPLE_EVERY == 0
 
     def measured(self, look: int, share: float) -> None:
-        """Update the plan with the share of a window's entries that a later look added."""
+        """Update the plan with the share of a window's entries that a later search added."""
         self.late[look] += _SMOOTHING * 4 * (share - self.late[look])
         if look:
             return
@@ -275,7 +275,7 @@ class Plan:
         self._settle_again()
 
     def probed(self, lag: float, rate: float) -> None:
-        """Update the plan with a measurement of the index, so that first looks wait longer than the index's lag.
+        """Update the plan with a measurement of the index, so that first searches wait longer than the index's lag.
 
         Args:
             lag: The age of the index's newest entry in seconds. It is ignored if `rate` is low, as on a self-hosted
@@ -287,13 +287,13 @@ class Plan:
             self._settle_again()
 
     def _settle_again(self) -> None:
-        # Keep `learned` and `lag` apart: if the index stands still for an hour, first looks must not be delayed for
+        # Keep `learned` and `lag` apart: if the index stands still for an hour, first searches must not be delayed for
         # longer than that hour.
         self.learned = min(max(self.learned, MIN_SETTLE), MAX_SETTLE)
         self.settle = min(max(self.learned, self.lag + SETTLE_MARGIN), MAX_SETTLE)
 
     def points_a_second(self) -> float:
-        """Return the number of GraphQL points a second that first looks cost."""
+        """Return the number of GraphQL points a second that first searches cost."""
         return self.rate / 100 + 0.5 / max(self.width, 1)
 
 

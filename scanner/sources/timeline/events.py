@@ -124,7 +124,7 @@ def read_events(
     """Return the pushes, repositories and texts in the events.
 
     Args:
-        events: The events of one page.
+        events: The events, from the timeline or the archive.
         web_url: The address of the website, for the texts' places.
         api_url: The address of the API, from which jobs can fetch the texts again. Empty: the texts cannot be fetched
             again.
@@ -150,13 +150,13 @@ def parse_time(value: Any) -> datetime | None:
 
 
 def _newest_repository_id(events: Sequence[Event]) -> int:
-    """Return the second highest repository id of a page, so that a single forged id has no effect. 0: unknown."""
+    """Return the second highest repository id of the events, so that a single forged id has no effect. 0: unknown."""
     ids = sorted(event.repository_id for event in events if event.repository_id is not None)
     return ids[-2] if len(ids) > 1 else 0
 
 
 class _EventReader:
-    """A reader of the events of one page. It collects their contents in `found`."""
+    """A reader of events. It collects the contents of the events in `found`."""
 
     def __init__(self, web_url: str, api_url: str, owners: KnownOwners, vendor: str, newest_repository_id: int) -> None:
         self._web_url, self._api_url = web_url, api_url
