@@ -1,4 +1,4 @@
-"""Parsing of GitHub addresses that an operator pastes from a browser or a terminal, without requests or state.
+"""Parsing of GitHub addresses that an operator pastes from a browser or a terminal. It sends no requests.
 
 An address names a repository, a commit, a comparison, a gist, or an owner: https://docs.github.com/repositories
 """

@@ -47,7 +47,7 @@ class KnownHosts(httpx.BaseTransport):
 
 
 class GatedTransport(httpx.BaseTransport):
-    """A transport that asks the gate before each request and reports each answer to it."""
+    """A transport that asks the gate before each request and reports each answer to the gate."""
 
     def __init__(self, inner: httpx.BaseTransport, api_url: str, web_url: str) -> None:
         self._inner = inner

@@ -249,7 +249,7 @@ def _is_shown(url: str) -> bool:
 
 
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
-    """Return the label of the alert by the token store's answer, or None if the token could not be looked up."""
+    """Return the feedback for an alert: its label follows from the token store's answer. None: no answer."""
     digest = alert.candidate.digest
     # Search the two sets one after the other. Joining them would copy both for each of thousands of alerts.
     if digest in done.known_digests:

@@ -58,8 +58,8 @@ def scan_texts(
 ) -> TextScan:
     """Scan the names and descriptions of listed repositories.
 
-    First scan the joined text of all repositories. Only if it contains candidates, which is rare, scan the texts one by
-    one.
+    First scan the joined text of all repositories. Only if this finds candidates or leaves something unread, which is
+    rare, scan the texts one by one.
     """
     scan = TextScan()
     documents = list(_documents(repositories, web_url))

@@ -113,7 +113,10 @@ class _Placer:
 
 
 def _published(push: Push, location: Location | None) -> datetime | None:
-    """Return when the object became public. A commit of a created ref may be newer than the creation of the ref."""
+    """Return when the object became public: the time of the push.
+
+    A commit of a created ref may be newer than the creation of the ref. Then return the time of the commit.
+    """
     committed = location.committed_at if location else None
     if push.kind == "create" and push.published_at and committed and committed <= datetime.now(UTC):
         return max(push.published_at, committed)

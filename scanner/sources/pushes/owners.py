@@ -1,6 +1,7 @@
 """Known owners of repositories.
 
-An owner is known if the owner has leaked a token before, or has the same name as an account in the token store.
+An owner is known if a token was found in a repository of the owner in the last LEAKED_WITHIN_DAYS days, or if an
+account in the token store has the same name.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A recall: the number of marks, the number of marks seen, and the bounds of Wilson's 95 % confidence interval."""
+    """A recall: the number of marks seen, the number of marks, and the bounds of Wilson's 95 % confidence interval."""
 
     seen: int
     marks: int
@@ -155,7 +155,7 @@ def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
 
 
 def _distinct(marks: Sequence[Mark]) -> dict[int, list[float]]:
-    """Return the times of the pushes by repository, in order. Pushes within SAME_PUSH_SECONDS count as one."""
+    """Return the times of the pushes by repository id, in order. Pushes within SAME_PUSH_SECONDS count as one."""
     found: dict[int, list[float]] = {}
     for mark in sorted(marks, key=lambda mark: mark.pushed_at):
         times = found.setdefault(mark.repository_id, [])

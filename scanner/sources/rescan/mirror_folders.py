@@ -20,7 +20,7 @@ FOLDER = "mirrors"
 
 @contextmanager
 def mirror_folder(state_dir: Path, job_id: int) -> Iterator[Path]:
-    """Yield a path for a mirror of this job. Remove its folder when the block ends."""
+    """Yield a path, which does not exist yet, for a mirror of this job. Remove its folder when the block ends."""
     root = state_dir / FOLDER
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:

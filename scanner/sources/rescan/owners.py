@@ -33,7 +33,7 @@ def queue_gists(work: Work) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """The job for one repository or gist, before it is queued."""
+    """A job that is not queued yet: its kind, its target and its dedupe key."""
 
     kind: JobKind
     target: dict[str, Any]

@@ -252,7 +252,7 @@ def _take(session: Session, polled: TimelinePoll, found: Found, texts: _ScannedT
 def _missed(leased: LeasedPoll, polled: EventList, reason: str) -> MissedSpan | None:
     """Return the gap between the newest event that earlier polls saw and the oldest event of this poll.
 
-    Outliers are left out. Return None if the polls overlap.
+    Leave outliers out. Return None if the polls overlap.
     """
     usual = _usual(polled.times)
     if not polled.has_gap or leased.newest_seen_at is None or not usual:
