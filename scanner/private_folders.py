@@ -1,4 +1,4 @@
-"""Permissions: functions that keep the state folder private, and that check which files can be trusted."""
+"""Functions that keep the state folder private, and that check which files can be trusted."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
             continue
         try:
             if is_open:
-                # Change the mode by name, without opening the file: closing a file of SQLite would release this
-                # process's locks on it.
+                # Change the mode by name, without opening the file: closing a SQLite file would release this process's
+                # locks on it.
                 os.chmod(entry.name, found.st_mode & 0o700, dir_fd=folder)
             if is_folder and (is_open or everything):
                 descriptor = os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder)

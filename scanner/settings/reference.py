@@ -39,7 +39,7 @@ def page() -> str:
 def _docstrings() -> dict[str, str]:
     """Return the docstring of each setting, by its name.
 
-    Pydantic could read them (`use_attribute_docstrings`), but would parse the module at the start of every command.
+    Pydantic could read the docstrings (`use_attribute_docstrings`), but would do so at the start of every command.
     """
     (definition,) = ast.parse(inspect.getsource(Settings)).body
     assert isinstance(definition, ast.ClassDef)  # noqa: S101 - the source of a class

@@ -373,7 +373,7 @@ def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
     Gists were missed if the list no longer shows them, or if too many polls could not read the list to its end.
     """
     before = _owed(leased)
-    # All gists up to this time were read. If an earlier poll left a rest of the list, it begins at this time.
+    # All gists up to this time were read. If an earlier poll left a rest of the list, the rest begins at this time.
     covered = (parse_time(before.since) if before else None) or leased.newest_seen_at
     oldest = polled.owed.until if polled.owed else min(polled.times, default=None)
     is_left = polled.owed.polls >= MAX_OWED_POLLS if polled.owed else not polled.overlaps

@@ -88,7 +88,7 @@ def enqueue_found(
 
 
 def _archive_fields(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
-    """Return the fields of a job's target by which the archive can find its events again if the job is dropped."""
+    """Return the fields of a job's target by which the archive finds the job's events again if the job is dropped."""
     ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
     hour = {"hour": archive_hour.isoformat()} if archive_hour else {}
     return {**({"events": sorted(ids)} if ids else {}), **hour}
