@@ -169,7 +169,7 @@ def _urgency(occasion: str) -> int:
 
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """Return the variant (folder of templates) of a mail: the most specific whose text is true for all its tokens.
+    """Return the variant (folder of templates) of a mail: the most specific variant that is true for all its tokens.
 
     Args:
         channel: The channel of the mail.

@@ -327,7 +327,7 @@ def _print(session: Session, incident: Incident) -> None:
     moments = timeline(session, incident)
     for moment in short(moments):
         who, detail = f" ({moment.who})" if moment.who else "", f": {moment.detail}" if moment.detail else ""
-        # Print one line for each moment. In a table, a long detail would make the other columns one word wide.
+        # Print a line for each moment instead of a table, in which a long detail would make the other columns narrow.
         out.print(
             output.plain(f"  {output.plain(moment.at)}  {moment.what}{who}{detail}"), markup=False, soft_wrap=True
         )

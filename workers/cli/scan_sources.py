@@ -157,7 +157,7 @@ class _Walk:
         run: The result of the scan.
         histories: The reader of histories, or None if histories are not read.
         bare: The git directory and the shown path of each repository without a work tree. Its history is always read.
-        work_trees: The same for each repository whose git directory is `.git` or is below a `.git` (a submodule).
+        work_trees: The git directory and the shown path of each repository with a work tree, and of its submodules.
         has_lost_history: Whether the git directory of a work tree is missing.
     """
 
