@@ -197,7 +197,7 @@ def index(own: World, targets: Targets) -> None:
     with own.service() as child:
         pushes.push_for(60)
         until(lambda: _cursor(own.database)["until"] > max(pushes.at.values()), 120)
-        for _ in range(3):  # make the later looks at each window; the last look decides what counts as missed
+        for _ in range(3):  # make the later searches of each window; the last one decides what counts as missed
             with own.database.write() as session:
                 before = session.execute(select(SearchWindow.start, SearchWindow.looks)).all()
                 session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))

@@ -1,4 +1,6 @@
-"""The number of candidates of a push or a page is limited, and the candidates beyond a limit are counted by reason."""
+"""The number of candidates of a push or a page (the part of a job that is done at a time) is limited, and the
+candidates beyond a limit are counted by reason.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A hostile item does not harm the other items of its page. If an item hangs, its page is split. All documents of a
-push share one budget.
+"""A hostile item does not harm the other items of its job. If an item hangs, its job is split. All documents of a push
+share one budget.
 """
 
 from __future__ import annotations

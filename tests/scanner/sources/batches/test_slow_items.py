@@ -1,4 +1,4 @@
-"""A push or file that takes long to read gets its own job, so that the other items of its page do not wait."""
+"""A push or file that takes long to read gets its own job, so that the other items of its first job do not wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of pushes: a database and a client with which pages of pushes are read."""
+"""Fixtures for tests of pushes: a database and a client with which jobs of pushes are run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for tests that queue pages of pushes and read them."""
+"""Helpers for tests that queue jobs of pushes and run them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Token = Callable[[], str]
 
 
 class Bench:
-    """Calls the functions that queue and read pages of pushes, always with the same database and client."""
+    """Calls the functions that queue and run jobs of pushes, always with the same database and client."""
 
     def __init__(self, database: Database, client: GitHub, state_dir: Path) -> None:
         self.database, self.client, self.state_dir = database, client, state_dir

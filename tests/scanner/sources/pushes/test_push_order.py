@@ -134,7 +134,7 @@ def test_a_job_that_has_begun_is_not_dropped(database: Database) -> None:
 
 
 def refuse(database: Database, *only: str) -> None:
-    """Claim every due page, and refuse its pushes as the gate does when the budget is spent.
+    """Claim every due job, and refuse its pushes as the gate does when the budget is spent.
 
     If `only` is given, refuse only the pushes whose last commit's id ends with one of these texts, and read the other
     pushes.

@@ -1,5 +1,5 @@
-"""A worker reads a page of pushes, responds to its tokens, and closes its job. Failed pushes are retried, and no push
-is lost.
+"""A worker reads the pushes of a job, responds to their tokens, and closes the job. Failed pushes are retried, and no
+push is lost.
 """
 
 from __future__ import annotations

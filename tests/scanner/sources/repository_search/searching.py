@@ -51,7 +51,7 @@ class Searching:
             setattr(repository, field, value)
 
     def look_again(self) -> None:
-        """Make the next look at every window of time due."""
+        """Make the next search of every window of time due."""
         with self.database.write() as session:
             session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))
 

@@ -1,5 +1,5 @@
 """Results that GitHub counts but does not show, and results that the index lost while the service was down, are found
-by a later look or recorded as a gap.
+by a later search or recorded as a gap.
 """
 
 from __future__ import annotations

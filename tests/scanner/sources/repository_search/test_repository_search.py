@@ -82,7 +82,7 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
     search.poll(150)
     assert search.names == ["ana/early", "ana/late"]
     assert search.state.counts["repositories_late"] == 1
-    # The next look finds no new push. After the last look, r8scan deletes the window.
+    # The next search finds no new push. After the last search, r8scan deletes the window.
     for _ in range(3):
         search.look_again()
         search.poll(5)
