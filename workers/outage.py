@@ -47,11 +47,6 @@ class Outage:
         extra = {"seconds": seconds, "failures": failures}
         self._log.warning("%s is unavailable (%s); %s", self._what, type(err).__name__, self._meanwhile, extra=extra)
 
-    @property
-    def lasts(self) -> bool:
-        """Return whether the service was unavailable at the latest attempt."""
-        return self._began is not None
-
     def worked(self) -> None:
         """Log that the outage is over, if there was one."""
         if self._began is None:

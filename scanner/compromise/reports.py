@@ -79,13 +79,6 @@ def subject_of(text: str, digester: Digester) -> Subject:
     raise BadReport(f"is neither a token ({described_formats()}) nor its digest (64 hex digits)")
 
 
-def digest_only(text: Any) -> Subject:
-    """Return the subject for a hex digest. Raises BadReport for anything else, including a raw token."""
-    if isinstance(text, str) and _DIGEST.fullmatch(text):
-        return Subject(text.lower())
-    raise BadReport("is not 64 hex digits: only digests may be given here, never tokens")
-
-
 def new_report(subject: Subject, *, sign: Any, note: Any, reporter: str, key: Any = None) -> NewReport:
     """Check the fields of a report about the subject.
 

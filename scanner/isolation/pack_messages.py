@@ -42,7 +42,6 @@ from scanner.isolation.messages import (
 
 PACK = b"p"
 """The first byte of a request to scan a pack."""
-MAX_OPTIONS_BYTES = 1 << 20
 MAX_DEFERRED_OBJECTS = 1_000
 MAX_DEFERRED_TOTAL = 256 << 20
 MAX_BEYOND_BYTES = 64 * MAX_BEYOND

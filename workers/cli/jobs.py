@@ -129,10 +129,6 @@ def _print(job: ScanJob, unread: list[UnreadContent], led_to: int) -> None:
         typer.echo(f"and {len(unread) - MAX_UNREAD_SHOWN} more: --json names them all")
 
 
-def _reasons(row: UnreadContent) -> str:
-    return row.reasons.replace("_", " ").replace(",", ", ")
-
-
 def _where(row: UnreadContent) -> str:
     place = row.place
     parts = (place.get("repository"), place.get("path"), None if place.get("path") else place.get("url"))

@@ -35,7 +35,6 @@ class DiscoveredPush:
         pushed_at: The time of the push by GitHub's clock.
         default_branch: The default branch's name without `refs/heads/`, or None.
         tip: The default branch's tip when the source saw it, or None. The push may have gone to another branch.
-        previous_tip: The default branch's tip when the same source saw it before, or None.
         created_at: When the repository was created.
         is_new: Whether the repository was created recently and this is the first push that the source saw.
         is_fork: Whether the repository is a fork.
@@ -49,7 +48,6 @@ class DiscoveredPush:
     pushed_at: datetime | None
     default_branch: str | None = None
     tip: str | None = None
-    previous_tip: str | None = None
     created_at: datetime | None = None
     is_new: bool = False
     is_fork: bool = False

@@ -67,7 +67,7 @@ def test_a_new_repository_goes_before_an_ordinary_push_and_a_machine_comes_last(
 
 
 def test_no_commit_is_claimed_as_known_for_a_discovered_push(database: Database) -> None:
-    found = DiscoveredPush(1, "ana/app", NOW, "main", "1" * 64, previous_tip="2" * 64)
+    found = DiscoveredPush(1, "ana/app", NOW, "main", "1" * 64)
     with database.write() as session:
         queue_discovered(session, [found], source="repository_search")
     [job] = jobs_of(database, "pushes")
