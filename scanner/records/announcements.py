@@ -29,9 +29,9 @@ MAX_LISTED = 1000
 
 
 class CursorExpired(Exception):
-    """Announcements after the gateway's cursor were already deleted.
+    """Raised if announcements after the cursor were deleted, or if the cursor is above the newest announcement.
 
-    The gateway must drop its whole cache and continue from the cursor `start`.
+    The gateway must empty its whole cache and continue from `start`, the cursor in this exception.
     """
 
     def __init__(self, start: int) -> None:
@@ -56,7 +56,7 @@ class AnnouncementPage:
 
     Attributes:
         announcements: the announcements as JSON payloads, oldest first.
-        next_cursor: the cursor for the next request. No later announcement can appear below it.
+        next_cursor: the cursor for the next request. Every later announcement gets an id above this cursor.
         has_more: whether more announcements can be fetched immediately.
     """
 
@@ -68,7 +68,7 @@ class AnnouncementPage:
 def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequence[Channel]) -> int:
     """Announce disabled tokens in the caller's transaction.
 
-    Announce an incident only once. Announce every token without an incident.
+    Leave out tokens whose incident was announced before. A token without an incident is always announced.
 
     Returns:
         The number of new announcements.
@@ -85,8 +85,8 @@ def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequ
     if not new:
         return 0
     rows = [_row(token, now) for token in new]
-    # Sort the rows here. If the statement had to return them in order, SQLAlchemy would insert rows into SQLite one by
-    # one.
+    # Sort the rows here. If the statement had to return the rows in order, SQLAlchemy would insert them into SQLite one
+    # by one.
     inserted = session.execute(insert(Announcement).returning(Announcement), rows)
     announcements = sorted(inserted.scalars(), key=lambda row: row.id)
     for channel in channels:
@@ -110,16 +110,16 @@ def payload(row: Announcement) -> dict[str, Any]:
 def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> AnnouncementPage:
     """Return the announcements after a cursor.
 
-    Announcements are settled when they are older than `SETTLED_SECONDS`. Return all younger announcements too; the next
-    call returns them again. A transaction with a smaller id may still commit, so the next cursor never goes beyond the
-    newest settled announcement.
+    An announcement is settled when it is older than `SETTLED_SECONDS`. Only then can no smaller id appear any more. The
+    last page also has all younger announcements. The next call returns the younger ones again, because its cursor is
+    the newest settled announcement.
 
     Args:
         after: The cursor; None returns an empty page with the current cursor.
         limit: The maximum number of settled announcements.
 
     Raises:
-        CursorExpired: Announcements after the cursor were deleted, or the cursor is from a newer copy of the database.
+        CursorExpired: Announcements after the cursor were deleted, or the cursor is above the newest announcement.
     """
     settled, oldest, newest = session.execute(
         select(
@@ -151,7 +151,10 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
 
 
 def purge_expired(session: Session) -> None:
-    """Delete announcements older than `RETENTION_DAYS`. The newest row stays, so that new ids continue from its id."""
+    """Delete announcements and their sent outbox rows after `RETENTION_DAYS`.
+
+    Keep the newest announcement, so that new ids continue from its id.
+    """
     old = Announcement.announced_at < db_now(-RETENTION_DAYS * 86400)
     newest = select(func.max(Announcement.id)).scalar_subquery()
     session.execute(
@@ -176,7 +179,7 @@ def _row(token: DisabledToken, now: datetime) -> dict[str, Any]:
 def _queue(session: Session, channel: Channel, announcements: Sequence[Announcement], now: datetime) -> None:
     """Add an outbox row for each announcement.
 
-    The rows are frozen from the beginning, because no incident is ever added to them.
+    The rows are frozen (their content is final) from the start, because no incident is ever added to them.
     """
     rows = [
         {

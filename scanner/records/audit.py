@@ -1,8 +1,8 @@
 """The audit: an append-only hash chain of entries that say who did what, and on which evidence.
 
-`record` keeps new entries in the session. The transaction writes them just before it commits. Only then does it lock
-the head of the chain, after all its other locks. Concurrent transactions therefore cannot fork the chain or deadlock on
-it, and a transaction waits for another one only while the other one commits.
+`record` keeps new entries in the session. Just before the transaction commits, it locks the head of the chain, after
+all its other locks, and writes the entries. Concurrent transactions therefore cannot fork the chain and do not
+deadlock. A transaction waits for another one only while the other one commits.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def record(
 
 
 def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTEM) -> None:
-    """Add entries in the caller's transaction, in this order. They are written when the transaction commits.
+    """Add entries in the caller's transaction, in the given order. They are written when the transaction commits.
 
     After the commit, each entry is also written to the security log.
 
     Raises:
         TypeError: The evidence is not JSON.
-        RuntimeError: The caller is inside a savepoint. Rolling back to it would not remove the entries.
+        RuntimeError: The caller is inside a savepoint. A rollback to the savepoint would not remove the entries.
     """
     if not entries:
         return
@@ -74,7 +74,7 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
         event.listen(session, "after_rollback", _forget_waiting)
     session.info[_WAITING] += [
         {
-            # The hash is computed over the form that the database will return, so convert text and JSON to this form
+            # The hash must match the values that the database will return, so convert text and JSON to these values
             # now.
             "who": storable_text(who),
             "what": entry.what,
@@ -90,7 +90,7 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
 def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTEM) -> int:
     """Remove the matching entries and keep their hashes, so that the chain can still be verified.
 
-    New entries list the removed ids.
+    Record the ids of the removed entries in new entries.
 
     Returns:
         The number of removed entries.
@@ -110,10 +110,10 @@ def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTE
 
 
 def purge(session: Session, horizon: db_now, *, limit: int) -> int:
-    """Delete the oldest entries that are older than `horizon`, at most `limit`.
+    """Delete the oldest entries, at most `limit`, if they were written before `horizon`.
 
     `AuditHead` keeps the id and the hash of the last deleted entry, because the remaining chain begins after it. A new
-    entry of the audit records both as well.
+    audit entry records this id and this hash as well.
 
     Returns:
         The number of deleted entries.
@@ -139,7 +139,7 @@ def purge(session: Session, horizon: db_now, *, limit: int) -> int:
 
 
 def _write_waiting(session: Session) -> None:
-    """Append the waiting entries of this transaction to the chain."""
+    """Append the new entries of this transaction to the chain, just before the transaction commits."""
     if session.in_nested_transaction():
         return
     waiting: list[dict[str, Any]] = session.info[_WAITING]
@@ -159,8 +159,8 @@ def _write_waiting(session: Session) -> None:
 def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append entries by one call of the database function `audit_append`.
 
-    The transaction then holds the lock of the chain's head only for this statement and the commit. If the process sent
-    several statements, every other writer would have to wait while the process is not scheduled between two of them.
+    The transaction then holds the lock of the chain's head only for this statement and the commit. With several
+    statements, it would also hold the lock while the process waits for the processor between two of them.
     """
     entries = [
         {
@@ -175,7 +175,10 @@ def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def _append(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Append entries on SQLite, where the transaction has held the database's write lock since it began."""
+    """Append entries on SQLite.
+
+    The transaction already holds the database's write lock, so the chain needs no lock.
+    """
     head = session.execute(select(AuditHead.last_id, AuditHead.last_hash).where(AuditHead.id == HEAD_ID)).one()
     last_id, last_hash = head.last_id, head.last_hash
     for row in rows:

@@ -1,6 +1,8 @@
-"""Hashes of audit entries. An entry's hash is SHA-256 over the previous entry's hash, its own id and its content hash.
+"""Hashes of audit entries.
 
-The content hash is separate so that it can be computed before the chain is locked.
+An entry's hash is SHA-256 over the previous entry's hash, its own id and its content hash.
+
+The content hash does not depend on the chain, so it can be computed before the chain is locked.
 """
 
 from __future__ import annotations
@@ -18,12 +20,18 @@ _MAX_EXACT_INTEGER = 2**53
 
 
 def entry_hash(entry: Mapping[str, Any]) -> str:
-    """Return the hash of an entry, whose columns are given. `at` must have a time zone."""
+    """Return the hash of an audit entry, which is given as its columns by name.
+
+    The time `at` must have a time zone.
+    """
     return chained_hash(entry["previous_hash"], entry["id"], content_hash(entry))
 
 
 def content_hash(entry: Mapping[str, Any]) -> str:
-    """Return the hash of an entry's content without its position in the chain. `at` must have a time zone."""
+    """Return the hash of an entry's content without its position in the chain.
+
+    The time `at` must have a time zone.
+    """
     content = {
         "at": entry["at"].astimezone(UTC).isoformat(timespec="microseconds"),
         "who": entry["who"],
@@ -40,7 +48,7 @@ def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
     """Return the hash of an entry at its position in the chain. `audit_append` computes the same on PostgreSQL.
 
     Args:
-        previous_hash: The hash of the entry before it in the chain.
+        previous_hash: The hash of the previous entry in the chain.
         entry_id: The entry's id.
         content: The entry's hash from `content_hash`.
     """
@@ -48,7 +56,10 @@ def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """Return JSON in which equal numbers have the same form. PostgreSQL returns 1e2 as 100, and 1e300 as 301 digits."""
+    """Return the JSON value with one form for equal numbers.
+
+    PostgreSQL returns 1e2 as 100, and 1e300 with 301 digits.
+    """
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -14,16 +14,16 @@ from scanner.records.models import Base
 
 
 class AuditEntry(Base):
-    """Who did what, when and on which evidence. `hash` chains each entry to the previous one.
+    """An entry of the audit: who did what, when and on which evidence. `hash` chains each entry to the previous one.
 
     Only `records.audit` writes this table. `nonce` is random, so that nobody can guess the content of a removed entry
-    and confirm it by its hash.
+    and confirm the guess by the entry's hash.
     """
 
     __tablename__ = "audit"
     __table_args__ = (
-        # An index for the console's list of actions by people. The service itself writes a thousand times as many
-        # entries.
+        # An index for the console's list of actions by people. The service itself writes far more entries than people
+        # do.
         Index("ix_audit_people", "id", postgresql_where=text("who <> 'r8scan'"), sqlite_where=text("who <> 'r8scan'")),
     )
 
@@ -39,9 +39,9 @@ class AuditEntry(Base):
 
 
 class AuditHead(Base):
-    """The head of the audit chain, in one row.
+    """The head of the audit chain, in one row: the newest entry, and the last entry that was purged because of its age.
 
-    It has the last entry and the last purged entry, after which the chain begins.
+    The remaining chain begins after the last purged entry.
     """
 
     __tablename__ = "audit_head"

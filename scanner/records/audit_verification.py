@@ -42,7 +42,11 @@ class VerifiedChain:
 
 @dataclass(slots=True)
 class _Walk:
-    """The current position in the chain, and what the entries before it say about removed and purged entries."""
+    """The progress of a verification.
+
+    `previous_id` and `previous_hash` are those of the latest checked entry. `named_ids` are the removed entries that
+    other entries name. `last_purge` is the evidence of the latest entry about a purge.
+    """
 
     previous_id: int
     previous_hash: str
@@ -109,7 +113,10 @@ def _check_end(walk: _Walk, head: AuditHead) -> None:
 
 
 def _rows(session: Session, after: int) -> Iterator[dict[str, Any]]:
-    """Yield the entries and the removed entries after an id, in the order of their ids. Read one page at a time."""
+    """Yield the entries and the removed entries after an id, in the order of their ids.
+
+    Load `ROWS_PER_PAGE` at a time.
+    """
     columns = tuple(AuditEntry.__table__.columns)
     kept_columns = tuple(RemovedAuditEntry.__table__.columns)
     while True:

@@ -30,9 +30,9 @@ def is_no_canary() -> ColumnElement[bool]:
 
 
 def of_planted() -> Select[uuid.UUID]:
-    """Return a statement that selects the incidents of canaries that have not ended.
+    """Return a statement that selects the ids of incidents of canaries that have not ended.
 
-    There are few of them, because a canary normally ends within seconds.
+    It selects few incidents, because a canary normally ends within seconds.
     """
     digests = select(Canary.digest).where(Canary.state == CanaryState.PLANTED, Canary.digest.is_not(None))
     return select(Incident.id).where(Incident.digest.in_(digests))
@@ -52,7 +52,7 @@ def newest(session: Session, way: CanaryWay) -> Canary | None:
 
 
 def waiting(session: Session, way: CanaryWay) -> list[int]:
-    """Return the ids of planted canaries that no source has found yet, oldest first.
+    """Return the ids of planted canaries that no source has found yet, oldest first, at most `MAX_SETTLED`.
 
     Include canaries without a digest: a worker may publish a token and be killed before it stores the digest.
     """
@@ -65,10 +65,10 @@ def waiting(session: Session, way: CanaryWay) -> list[int]:
 
 
 def since_success(session: Session, way: CanaryWay) -> list[Canary]:
-    """Return the newest successful canary of this way, and all later canaries, oldest first.
+    """Return the newest successful canary of this way of planting, and all later canaries of this way, oldest first.
 
-    A canary is successful if its token was disabled or observed. If there is none, return all canaries of this way.
-    Return at most MAX_SETTLED.
+    A canary is successful if its token was disabled or observed. If no canary was successful, return all canaries of
+    this way. Return at most `MAX_SETTLED`.
     """
     successes = (Canary.way == way, Canary.decision.in_(SUCCESSES))
     last = select(Canary.planted_at).where(*successes).order_by(Canary.planted_at.desc()).limit(1).scalar_subquery()
@@ -105,7 +105,7 @@ def ended_among(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def decided() -> Select[Canary, Incident]:
-    """Return a statement that selects the canaries whose incidents are decided, and these incidents."""
+    """Return a statement that selects each canary whose incident has its final action, together with this incident."""
     return (
         select(Canary, Incident)
         .join(Incident, Incident.digest == Canary.digest)
@@ -114,13 +114,15 @@ def decided() -> Select[Canary, Incident]:
 
 
 def end(session: Session) -> list[str]:
-    """End the canaries whose incidents are decided. Delete these incidents, so that no statistic counts them.
+    """End the canaries whose incidents have their final action.
 
-    A canary that has ended may be found or reported again. Delete the incident of this finding as well. The audit keeps
-    a record of the actions.
+    Delete these incidents, so that no statistic counts them.
+
+    If a canary that has ended is found or reported again, delete the new incident as well. The audit keeps a record of
+    the actions.
 
     Returns:
-        The digests of the ended canaries.
+        The digests of the canaries whose incidents were deleted.
     """
     rows = session.execute(decided().order_by(Canary.id).limit(MAX_SETTLED)).all()
     for canary, incident in rows:
@@ -138,7 +140,6 @@ def end(session: Session) -> list[str]:
 
 
 def _reporter(incident: Incident) -> str | None:
-    """Return the reporter of the incident's first report, or None if the incident has no report."""
     signs = (incident.evidence or {}).get("signs") or [{}]
     reporter: str | None = signs[0].get("reporter")
     return reporter

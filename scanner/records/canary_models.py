@@ -16,8 +16,8 @@ class Canary(Base):
     """A canary token. The row never contains the raw token, which exists only in the place where it is planted.
 
     Attributes:
-        slot: The number of the planting interval, counted from the epoch. It is unique for each way, so that two
-            workers plant only one canary in an interval. Negative for a canary that an operator asked for.
+        slot: The number of the planting interval, counted from the epoch. It is unique for each way of planting, so
+            that two workers plant only one canary in an interval. Negative for a canary that an operator asked for.
         digest: The digest of the token. None until the token has been generated.
         place: The public address of the token, if it has one.
         source: The source that saw the token first.

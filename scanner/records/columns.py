@@ -19,7 +19,10 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A UTC time with a time zone. SQLite stores it as sortable text. A time without a zone raises ValueError."""
+    """A column type for a time in UTC.
+
+    SQLite stores the time as sortable text. A time without a zone raises ValueError.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -47,7 +50,8 @@ name that is not UTF-8, and when it parses an escape such as `\\ud800` in JSON."
 def storable_text(value: str) -> str:
     """Return the text with a visible escape in place of each character that PostgreSQL rejects.
 
-    A byte that is not UTF-8 becomes `\\xff`, NUL becomes `\\x00`, and a lone surrogate becomes `\\ud800`.
+    NUL becomes `\x00`, and a lone surrogate such as U+D800 becomes `\ud800`. A byte that Python could not decode as
+    UTF-8 is kept in a string as a special surrogate, and becomes `\xff`.
     """
     if value.isascii() and "\0" not in value:
         return value
@@ -62,9 +66,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def storable_json(value: Any) -> str:
-    """Return the value as JSON that both databases accept.
-
-    SQLAlchemy's engines call this function for every JSON column.
+    """Return the value as JSON that both databases accept. SQLAlchemy calls this function for every JSON column.
 
     Infinity and NaN, which JSON cannot express, become text.
     """
@@ -123,10 +125,10 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
-    """The database's time at the start of the statement, plus `seconds`.
+    """The SQL expression for the database's time at the start of the statement, plus `seconds`.
 
-    Workers on several machines share the database's clock for their leases. The expression is not PostgreSQL's
-    `clock_timestamp()`, which may differ from row to row, so that no index could answer a comparison with it.
+    Workers on several machines share the database's clock for their leases. PostgreSQL's `clock_timestamp()` would not
+    do: its value may differ from row to row, so no index can answer a comparison with it.
 
     The seconds are a bound parameter, so that SQLAlchemy compiles a statement only once.
     """
@@ -149,7 +151,7 @@ def _sqlite_now(element: db_now, compiler: SQLCompiler, **options: Any) -> str:
 
 
 class db_hour(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
-    """The start of the hour (UTC) that contains the database's current time plus `seconds`."""
+    """The SQL expression for the start of the hour (UTC) that contains the database's time plus `seconds`."""
 
     type = UtcDateTime()
     inherit_cache = True

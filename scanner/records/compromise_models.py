@@ -17,9 +17,9 @@ from scanner.records.states import Decision, ReportState, RequestedAction, colum
 class Report(Base):
     """A statement by a reporter or a usage rule that a token is compromised. It is committed before r8scan acts on it.
 
-    `sign` and `idempotency_key` identify a repeated report. `decision` is the action of the incident, or `flagged`.
-    `is_braked` says whether the disable quota counts and may hold this report. `url` is the public place of the token,
-    if the reporter named one.
+    Reports with the same `digest`, `sign` (what was observed) and `idempotency_key` are one report. `decision` is the
+    action of the incident, or `flagged`. `is_braked` says whether the disable quota counts and may hold this report.
+    `url` is the public place of the token, if the reporter named one.
     """
 
     __tablename__ = "reports"
@@ -61,7 +61,7 @@ class Brake(Base):
 class UsageHour(Base):
     """The usage of one token in one hour (UTC).
 
-    Its lists are sorted and of limited length. For each list, `unkept` counts the values that were left out.
+    The lists are sorted and of limited length. For each list, `unkept` counts the values that were left out.
     """
 
     __tablename__ = "usage_hours"
@@ -80,8 +80,8 @@ class UsageHour(Base):
 class UsageBaseline(Base):
     """The usage history of a token.
 
-    `hour` is the newest active hour, with `hour_count` requests. The other columns summarize the active hours before
-    that hour.
+    `hour` is the newest hour with requests, and `hour_count` their number. The other columns summarize the earlier
+    hours with requests.
     """
 
     __tablename__ = "usage_baselines"
@@ -96,7 +96,10 @@ class UsageBaseline(Base):
 
 
 class UsageBatch(Base):
-    """The progress of storing a batch of usage records. `cursor` is the prefix of the last stored digest."""
+    """The progress of storing a batch of usage records.
+
+    Digests up to the prefix `cursor`, in ascending order, are stored.
+    """
 
     __tablename__ = "usage_batches"
 
@@ -106,7 +109,10 @@ class UsageBatch(Base):
 
 
 class RequestRate(Base):
-    """The number of public requests in the current minute from one network. The key `*` counts all clients."""
+    """The number of anonymous requests to `r8scan serve` from one network in one minute.
+
+    The key `*` counts all clients.
+    """
 
     __tablename__ = "request_rates"
 

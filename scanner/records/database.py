@@ -57,7 +57,7 @@ def parse_url(url: str) -> URL:
 class Database:
     """An SQLAlchemy engine with two kinds of transactions: `read()` and `write()`.
 
-    A lost connection raises SQLAlchemy's own error. `is_unavailable` distinguishes this error from that of a wrong
+    A lost connection raises SQLAlchemy's own error. `is_unavailable` tells this error from the error of a wrong
     statement.
 
     Args:
@@ -86,8 +86,8 @@ class Database:
     def write(self) -> Iterator[Session]:
         """Open a transaction that writes. It commits at the end of the block; an exception rolls it back.
 
-        Keep the block short and do no other I/O in it. On SQLite, the transaction takes the write lock when it begins.
-        A transaction that reads first and writes later would fail with "locked" despite the busy timeout.
+        Keep the block short and do no other I/O in it. On SQLite, the transaction takes the write lock when it begins:
+        a transaction that reads first and writes later would fail with "locked" despite the busy timeout.
         """
         engine = self.engine.execution_options(r8scan_writes=True)
         with Session(engine, expire_on_commit=False) as session, session.begin():
@@ -98,7 +98,7 @@ class Database:
 
 
 def is_conflict(err: BaseException) -> bool:
-    """Return whether a transaction failed because of another one (unique key, deadlock) and must be repeated."""
+    """Return whether a transaction failed because of a concurrent one (unique key, deadlock) and must be repeated."""
     return isinstance(err, IntegrityError) or getattr(getattr(err, "orig", None), "sqlstate", None) == _DEADLOCK
 
 
@@ -114,7 +114,7 @@ def is_unavailable(err: BaseException) -> bool:
 
 def _postgresql(url: URL, max_connections: int) -> Engine:
     is_pooled = url.query.get(POOLER) == TRANSACTION
-    # Limit the time of statements. Otherwise a hung statement would still be running after its worker's lease has
+    # Limit the duration of statements. Otherwise a hung statement could still be running after its worker's lease has
     # expired.
     limits = {"statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s", "idle_in_transaction_session_timeout": "60s"}
     options = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
@@ -169,7 +169,7 @@ def _sqlite(url: URL, max_connections: int) -> Engine:
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     # Turn off the driver's transaction control. The driver begins a transaction only at the first write, so an update
-    # based on earlier reads could be lost. `_begin_sqlite` begins the transactions instead.
+    # based on earlier reads could overwrite a concurrent change. `_begin_sqlite` begins the transactions instead.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")

@@ -64,7 +64,7 @@ class RecallMeasurement(Base):
 
     For each delay after the push, `shares` has the number of pushes in the sample, the number of them that the source
     saw within the delay, and the bounds of the share's 95 % confidence interval. `total` is the estimated number of
-    pushes in a day, with its interval. It is empty if the number cannot be estimated.
+    pushes in a day, with its interval. `total` is empty if the number cannot be estimated.
     """
 
     __tablename__ = "recall_measurements"

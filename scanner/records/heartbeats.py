@@ -17,7 +17,7 @@ KEPT_SECONDS = 30 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the service, as it describes itself."""
+    """The description of a process of the service, for its heartbeat."""
 
     role: str
     host: str
@@ -65,7 +65,10 @@ def remove(session: Session, process: Process) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete rows of processes that were last seen more than a month ago, or in the future because of a wrong clock."""
+    """Delete rows of processes that were last seen more than a month ago.
+
+    Also delete rows that are more than a month in the future, which a wrong clock caused.
+    """
     session.execute(
         delete(Heartbeat).where(
             or_(Heartbeat.seen_at < db_now(-KEPT_SECONDS), Heartbeat.seen_at > db_now(KEPT_SECONDS))

@@ -54,9 +54,9 @@ def enqueue(
     visible_at: datetime | None = None,
     parent_id: int | None = None,
 ) -> int | None:
-    """Queue a job, unless a job with the same dedupe key is waiting and no worker has begun it.
+    """Queue a job, unless a job with the same dedupe key waits and no worker has ever claimed it.
 
-    If there is one, make it at least as urgent as the new job would be.
+    Such a waiting job becomes at least as urgent as the new job would be.
 
     Args:
         session: The caller's transaction.
@@ -67,7 +67,7 @@ def enqueue(
         dedupe_key: Jobs with the same key read the same thing.
         delay: Seconds until the job is due.
         visible_at: When the oldest item that the job reads became public.
-        parent_id: The job that queued this one.
+        parent_id: The id of the job that queues this one.
 
     Returns:
         The id of the new job, or None if a waiting job with the same dedupe key will read the same thing.
@@ -97,7 +97,8 @@ def enqueue(
     while (job_id := session.execute(statement).scalar_one_or_none()) is None:
         if _join(session, dedupe_key, priority, parent_id):
             return None
-        # A worker has just claimed the waiting job and may have read past the new content already. Queue a new job.
+        # A worker has just claimed the waiting job and may already have read past the new content. Try again to queue a
+        # new job.
     return job_id
 
 
@@ -111,10 +112,11 @@ def enqueue_urgent(
     dedupe_key: str,
     parent_id: int | None = None,
 ) -> int:
-    """Queue a job that an operator or a parent job waits for. If a job with its dedupe key is waiting, make it due now.
+    """Queue a job that an operator or a parent job waits for.
 
-    Set the waiting job's source to `source`, unless `parent_id` is given: a child job keeps the source that asked for
-    it first.
+    If a job with its dedupe key is waiting, make it due now.
+
+    Set the waiting job's source to `source`. If `parent_id` is given, keep the waiting job's source instead.
 
     Returns:
         The id of the new job, or of the waiting job.
@@ -124,7 +126,8 @@ def enqueue_urgent(
     )
     if job_id is not None:
         return job_id
-    # `enqueue` has locked the waiting job until our transaction ends, so no worker can have claimed it meanwhile.
+    # `enqueue` has locked the waiting job until the end of this transaction, so no worker can have claimed it
+    # meanwhile.
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
@@ -200,10 +203,9 @@ def _deadline() -> ColumnElement[Any]:
 def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
     """Take a job back from a worker that exceeded its time limit.
 
-    A claim without progress counts as a failure, and the time-out counts as a second one. A page is therefore split at
-    its next claim, and a single item is given up after three claims. The time-out never raises the count to
-    `MAX_FAILURES`, at which `claim_next` gives up the whole job, because a rescan must first have the chance to skip an
-    optional step.
+    Count the time-out as one more failure besides the claim, so that a job that always hangs is split or given up after
+    fewer claims. But keep the count below `MAX_FAILURES`: at that count `claim_next` gives up the whole job, and a
+    rescan must first have the chance to skip an optional step.
 
     Args:
         database: The job's database.
@@ -219,8 +221,8 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
         statement = (
             update(ScanJob)
             .where(lease.holds(), ScanJob.leased_until.is_not(None))
-            # Increase the fencing token without giving a lease to any worker, so that the hung worker cannot write any
-            # more.
+            # Increase the fencing token without giving a lease to any worker, so that the hung worker can no longer
+            # write.
             .values(leased_until=None, deadline_at=None, attempts=ScanJob.attempts + 1, failures=counted, error=error)
             .returning(ScanJob.source)
             .execution_options(synchronize_session=False)
@@ -279,7 +281,10 @@ def finish(
 
 
 def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any]) -> None:
-    """Record progress, and set the count of failures to 1 (this claim). Raises LeaseLost, as `finish` does."""
+    """Record progress, and set the count of failures to 1, for the current claim.
+
+    Raises LeaseLost, as `finish` does.
+    """
     with database.write() as session:
         job.lease.write(session, progress=dict(progress), failures=1)
 
@@ -287,19 +292,23 @@ def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any])
 def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
     """Queue the job again, due in `delay` seconds.
 
-    A later request with its dedupe key becomes a separate job.
+    A later request with the same dedupe key becomes a separate job.
     """
     job.lease.write(session, state=JobState.QUEUED, leased_until=None, next_attempt_at=db_now(delay), error=error)
 
 
 def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Queue a job whose worker has read nothing as if no worker had claimed it. It is due in `delay` seconds."""
+    """Queue the job again, due in `delay` seconds, as if no worker had claimed it.
+
+    Its worker must have read nothing.
+    """
     try:
         with session.begin_nested():
             job.lease.write(session, begun_at=None, failures=0)
             defer(session, job, delay=delay, error=error)
     except IntegrityError:
-        # A job with the same dedupe key was queued since this job was claimed. It may be due earlier, so keep both.
+        # Since this job was claimed, a job with the same dedupe key was queued. That job may be due earlier, so keep
+        # both.
         job.lease.write(session, failures=0)
         defer(session, job, delay=delay, error=error)
 
@@ -319,7 +328,7 @@ def cancel_with_children(session: Session, job_id: int) -> list[int]:
 
     Return the ids of the cancelled jobs.
 
-    Cancel the parent first. A worker that was adding children has then either committed them, or can no longer do so.
+    Cancel the parent first: from then on, its worker can add no more children.
     """
     cancelled = [job_id] if cancel(session, job_id) else []
     children = (
@@ -370,9 +379,9 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Add a request to the waiting job with this dedupe key: its priority and parent. Lock the job.
+    """Merge a request into the waiting job with this dedupe key, and lock that job.
 
-    Return False if no such job is waiting.
+    Return False if no such job waits.
     """
     statement = (
         update(ScanJob)

@@ -1,7 +1,7 @@
 """Leases on rows: a worker claims a row, renews the lease while it works, and cannot write once the lease is lost.
 
-A claim is one conditional UPDATE by the database's clock. The row's `attempts` is the fencing token: every later write
-requires that it is unchanged. This module does not know what the rows mean.
+A claim is one conditional UPDATE by the database's clock. The row's `attempts` is the fencing token: each claim adds 1,
+and every later write requires that it is unchanged. This module does not know what the rows mean.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
-    """Another worker claimed the row after this lease expired. Nothing was written."""
+    """Raised if another worker has claimed the row after this lease expired. Nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Lease:
         return and_(_key_of(self.model) == self.key, self.model.attempts == self.attempts)
 
     def write(self, session: Session, **values: Any) -> None:
-        """Set columns of the leased row. Objects of this row that the session has already loaded are not refreshed.
+        """Set columns of the leased row. The session's loaded objects of this row keep their old values.
 
         Raises:
             LeaseLost: Another worker claimed the row. The caller must roll the transaction back.
@@ -73,8 +73,7 @@ def _time_of(model: Leased) -> Any:
 def is_due(model: Leased, within_seconds: float = 0.0) -> ColumnElement[bool]:
     """Return the SQL condition that no worker holds the row and that the row is due now, or within `within_seconds`.
 
-    If a lease or due time is further in the future than r8scan ever sets it, it was written under a wrong clock. Such a
-    time is ignored.
+    Ignore a lease or due time that is further in the future than r8scan ever sets it, because a wrong clock wrote it.
     """
     at = _time_of(model)
     free = or_(
@@ -103,7 +102,7 @@ def claim(
 def claim_all(
     session: Session, model: type[Row], keys: Collection[Any], *conditions: ColumnElement[bool], **values: Any
 ) -> list[Lease]:
-    """Claim those of the rows that are due and meet `conditions`.
+    """Claim the rows with these keys that are due and meet `conditions`.
 
     Leave out rows that another transaction has locked.
     """
@@ -121,7 +120,10 @@ def claim_all(
 
 
 def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[Any]:
-    """Set columns of those rows of one table whose lease is still valid. Return the keys of these rows."""
+    """Set columns of the rows whose lease is still valid.
+
+    All leases are on one table. Return the keys of the changed rows.
+    """
     if not held:
         return set()
     model = next(iter(held)).model
@@ -142,8 +144,8 @@ def renew(database: Database, *held: Lease, seconds_left: float | None = None) -
     Args:
         database: The rows' database.
         held: The leases, all of one table.
-        seconds_left: Seconds until the work counts as hung. They are written to the deadline column, if the table has
-            one.
+        seconds_left: Seconds until the work counts as hung. The deadline column, if the table has one, is set to that
+            time.
 
     Returns:
         False if all of the leases were lost or released.
@@ -171,7 +173,7 @@ def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool
 
 
 class HeldLeases:
-    """The leases on rows of one table for one piece of work, and the deadline of this work.
+    """The leases of one piece of work on rows of one table, and the deadline of this work.
 
     `lost` is set when all leases are lost or the deadline has passed. The work must then stop. Threads can share the
     object.
@@ -180,9 +182,8 @@ class HeldLeases:
         held: The leases.
         limit_seconds: How long the work may continue without progress.
         max_seconds: The maximum duration of the work. None: progress can extend the deadline without end.
-        on_limit: A function that records in the row that the work exceeded its limit.
-        release: A function that releases the rows as if no worker had claimed them. It is called when the process shuts
-            down.
+        on_limit: Records in the row that the work exceeded its limit.
+        release: Releases the rows as if no worker had claimed them. Called when the process shuts down.
         clock: Returns seconds from a monotonic clock.
     """
 
@@ -284,7 +285,7 @@ def keep_renewed(
 
 
 def _stop_at_limit(held_leases: HeldLeases) -> None:
-    """Tell the work to stop, and record that it exceeded its limit."""
+    """Set `lost`, so that the work stops, and record that the work exceeded its limit."""
     first = held_leases.held[0]
     extra = {"table": first.model.__tablename__, "row": str(first.key), "seconds": round(held_leases.age)}
     _log.error("work exceeded its time limit and loses its lease", extra=extra)

@@ -59,7 +59,7 @@ class Account(Base):
 
 
 class Recipient(Base):
-    """A mail address of an account. Each address receives every mail to the account once."""
+    """A mail address of an account. Each address gets its own copy of every mail to the account."""
 
     __tablename__ = "recipients"
     __table_args__ = (UniqueConstraint("account_id", "email"),)
@@ -108,7 +108,7 @@ class Incident(Base):
     """One token that was found in public or reported. A digest has at most one open incident.
 
     `action` says what r8scan did about the token. The names of the token and the account are copies, so that a mail
-    does not change when the account is renamed. The key `signs` of `evidence` lists the reports.
+    does not change when the account is renamed. `evidence` lists the reports under the key `signs`.
     """
 
     __tablename__ = "incidents"
@@ -174,7 +174,10 @@ class Incident(Base):
 
 
 class PlaceColumns:
-    """The columns for a public place and the position of the token in it. No column may contain a raw token."""
+    """The columns that describe a public place and the position of the token in it.
+
+    No column may contain a raw token.
+    """
 
     kind: Mapped[str] = mapped_column(String(32))
     url: Mapped[str] = mapped_column(Text)
@@ -202,7 +205,7 @@ class Exposure(PlaceColumns, Base):
         # Indexes for the console's lists of the incidents of a source or a repository, in the order of the list.
         Index("ix_exposures_source_list", "source", "detected_at", "incident_id"),
         Index("ix_exposures_repository_list", "repository_key", "detected_at", "incident_id"),
-        # An index for the first places of an incident, which may have 100,000 places.
+        # An index for reading the first few places of an incident, which may have 100,000 places.
         Index("ix_exposures_incident_id_id", "incident_id", "id"),
     )
 
@@ -239,7 +242,7 @@ class Notification(Base):
     """A message in the outbox.
 
     The `facts` of a `frozen` message no longer change. `recipient` is a mail address, or None if the account has no
-    address. `attempts` counts the claims and is also the fencing token of the lease.
+    address. `attempts` counts the claims and is the fencing token of the lease.
     """
 
     __tablename__ = "notifications"
@@ -279,7 +282,10 @@ class Notification(Base):
 
 
 class NotificationSubject(Base):
-    """An incident that a notification reports. The unique key prevents a second notification on the same occasion."""
+    """An incident that a notification reports.
+
+    The unique key prevents a second report of the incident to the same recipient on the same occasion.
+    """
 
     __tablename__ = "notification_subjects"
     __table_args__ = (
@@ -331,11 +337,12 @@ class Announcement(Base):
 
 
 class ScanJob(Base):
-    """A unit of work for a worker: a page of `pushes`, a `repository` with its whole history, a `gist` and so on.
+    """A unit of work for a worker: a list of `pushes`, a `repository` with its whole history, a `gist` and so on.
 
-    `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress. Until a worker
-    begins the job (`begun_at`), the job covers all requests with its `dedupe_key`. Changes after the job began may be
-    behind its read position, so they need a job of their own.
+    `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress.
+
+    While no worker has begun the job (`begun_at`), further requests with its `dedupe_key` join it. Once a worker has
+    begun, it may have read past the place of a new change, so a new request needs a job of its own.
     """
 
     __tablename__ = "scan_jobs"

@@ -59,7 +59,10 @@ JOB_LIST_INDEXES = {f"ix_scan_jobs_{name}_id": f"scan_jobs ({name}, id)" for nam
 
 
 def fill_list_columns(engine: Engine) -> None:
-    """Fill the copied columns of rows that are older than the triggers of revision 0019, and index the columns."""
+    """Fill the columns that triggers copy from other tables, and index these columns.
+
+    The triggers of revision 0019 fill them only in rows that are written later.
+    """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         for table, statements in (("exposures", (_EXPOSURES,)), ("notification_subjects", (_SUBJECTS, _OWNER_MAILS))):
@@ -70,7 +73,7 @@ def fill_list_columns(engine: Engine) -> None:
 
 
 def build_indexes(indexes: Mapping[str, str], engine: Engine) -> None:
-    """Build indexes before the migration that creates the same indexes on SQLite."""
+    """Build these indexes without blocking writers. The migration that follows creates them on SQLite only."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         for name, definition in indexes.items():

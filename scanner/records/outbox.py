@@ -37,7 +37,10 @@ class OwnerNotice:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """Incidents to report to one recipient. Messages with the same `merge_key` are merged into one mail."""
+    """Incidents to report to one recipient.
+
+    While a mail is pending, messages with its `merge_key` are added to it.
+    """
 
     merge_key: str
     recipient: str
@@ -49,7 +52,7 @@ class _Message:
 def notify_owners(session: Session, notices: Collection[OwnerNotice], *, window: float, domain: str) -> None:
     """Queue one mail for each recipient of each account, or add the incidents to a mail that is still pending.
 
-    For an account without mail addresses, write a row that has failed, so that the operator sees that nobody was
+    For an account without mail addresses, write a row in state `failed`, so that the operator sees that nobody was
     notified.
 
     Args:
@@ -82,7 +85,7 @@ def notify_again(
 ) -> list[uuid.UUID]:
     """Queue another mail about an incident for each recipient, due now, even if a mail was sent before.
 
-    Each mail has a new merge key, so that the check for duplicates does not apply and no other incident is added.
+    Each mail has a new merge key. It therefore does not count as a duplicate, and no other incident is added to it.
 
     Returns:
         The ids of the notifications.
@@ -106,10 +109,10 @@ def notify_operator(
     window: float = 10,
     domain: str | None = None,
 ) -> None:
-    """Queue a mail to the operator. If the operator has no address, write a row that has failed.
+    """Queue a mail to the operator. If the operator has no address, write a row in state `failed`.
 
-    Report undeliverable notifications in separate mails, at most one a day, so that they neither delay urgent messages
-    nor hide them.
+    Incidents with the occasion `undeliverable` go into a separate daily digest, so that many of them neither delay nor
+    hide urgent messages.
     """
     if operator_email is None:
         _fail(session, incident_ids, Channel.OPERATOR, None, occasion, NO_OPERATOR)
@@ -123,7 +126,7 @@ def notify_operator(
 
 
 def distinct_addresses(recipients: Collection[str]) -> list[str]:
-    """Return the addresses in order. Keep only the first of several addresses that differ only in case.
+    """Return the addresses in sorted order. Of addresses that differ only in case, keep one.
 
     All common mail servers deliver such addresses to the same mailbox.
     """
@@ -147,7 +150,7 @@ def _merge_key(account_id: str | None, recipient: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A row of `notification_subjects`: which notification reports which incident, to whom and on which occasion."""
+    """A row to insert into `notification_subjects`: a notification and an incident that it reports."""
 
     notification_id: uuid.UUID
     incident_id: uuid.UUID
@@ -184,7 +187,7 @@ def _add_to_digest(
 ) -> None:
     """Add incidents to the operator's digest, which contains each incident at most once.
 
-    The digest is due `window` seconds from now, or a day after the digest before it.
+    The digest is due in `window` seconds, but not within a day after the previous digest was queued.
 
     Another recipient of the same incident may bounce days later, so the incident can appear in more than one digest.
     """
@@ -208,7 +211,7 @@ def _add_to_digest(
 def _reported(
     session: Session, channel: Channel, incident_ids: Collection[uuid.UUID]
 ) -> set[tuple[uuid.UUID, str, Occasion]]:
-    """Return (incident, merge key, occasion) of every report of these incidents on this channel."""
+    """Return (incident id, merge key, occasion) of each report of these incidents on this channel."""
     statement = select(
         NotificationSubject.incident_id, NotificationSubject.merge_key, NotificationSubject.occasion
     ).where(NotificationSubject.incident_id.in_(incident_ids), NotificationSubject.channel == channel)
@@ -216,7 +219,6 @@ def _reported(
 
 
 def _link(session: Session, channel: Channel, subjects: Sequence[_Subject]) -> None:
-    """Insert the subjects. Existing rows stay unchanged."""
     rows = [
         {
             "notification_id": subject.notification_id,
@@ -235,11 +237,11 @@ def _link(session: Session, channel: Channel, subjects: Sequence[_Subject]) -> N
 def _pending(
     session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str
 ) -> dict[str, uuid.UUID]:
-    """Create or find the pending notification of each merge key, and lock it.
+    """Find or create the pending notification of each merge key, and lock it.
 
-    Until the caller's transaction ends, no deliverer can freeze these rows. They are due in `window` seconds, or
-    earlier if they were due earlier before. Rows are written in the order of their keys, so that two transactions do
-    not deadlock.
+    Until the caller's transaction ends, no deliverer can freeze these rows. A new notification is due in `window`
+    seconds. An existing one keeps its due time if that is earlier. Rows are written in the order of their keys, so that
+    two transactions do not deadlock.
 
     Returns:
         The notification ids by merge key.
@@ -250,14 +252,17 @@ def _pending(
     now = session.execute(select(db_now())).scalar_one()
     rows = [_new_row(channel, by_key[key], domain, now, now + timedelta(seconds=window)) for key in sorted(by_key)]
     session.flush()
-    # If a deliverer is freezing a row at this moment, the statement waits until that is done, and then inserts a new
+    # If a deliverer is just freezing a row, this statement waits for the deliverer's commit, and then inserts a new
     # row.
     statement = _insert_or_hasten(session).returning(Notification.merge_key, Notification.id)
     return dict(list(session.connection().execute(statement, rows)))
 
 
 def _insert_or_hasten(session: Session) -> Insert:
-    """Return an INSERT of pending rows. If a pending row exists, keep it and make it due at the earlier time."""
+    """Return an INSERT of pending rows.
+
+    An existing pending row stays, and becomes due at the earlier of the two times.
+    """
     is_postgresql = session.get_bind().dialect.name == "postgresql"
     statement = postgresql.insert(Notification) if is_postgresql else sqlite.insert(Notification)
     earlier = func.least if is_postgresql else func.min
@@ -291,7 +296,7 @@ def _fail(
     occasion: Occasion,
     error: str,
 ) -> None:
-    """Write a notification without a recipient that has failed. It was never pending, so it prevents no later one."""
+    """Write a failed notification without a recipient, for incidents without such a row on this occasion."""
     reported = _reported(session, channel, incident_ids)
     unreported = [
         incident_id for incident_id in sorted(set(incident_ids)) if (incident_id, "", occasion) not in reported

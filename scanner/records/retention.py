@@ -64,21 +64,24 @@ class AccountSelector:
 
 @dataclass(frozen=True, slots=True)
 class _Purged:
-    """How many incidents one transaction deleted, and the larger of its numbers of deleted mails and audit entries."""
+    """The rows that one transaction deleted.
+
+    `other_rows` is the number of mails or the number of audit entries, whichever is larger.
+    """
 
     incidents: int
     other_rows: int
 
 
 def purge_expired(database: Database, *, keep_days: int, transactions: int = 100) -> int:
-    """Delete incidents, mails and audit entries older than `keep_days`.
+    """Delete incidents, mails and audit entries older than `keep_days`, in small transactions.
 
-    The age of an incident is the time since its newest exposure. Rows are deleted in small transactions.
+    The age of an incident is the time since its newest exposure.
 
     Args:
         database: The database.
         keep_days: How many days to keep rows.
-        transactions: The maximum number of transactions. The next run deletes what is left.
+        transactions: The maximum number of transactions. The next call deletes the remaining rows.
 
     Returns:
         The number of deleted incidents.
@@ -117,22 +120,22 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
         The number of erased rows by table.
 
     Raises:
-        NotErasable: The account is unknown or ambiguous, one of its tokens still works, or the disable of one is not
-            finished. A token in the SQL store works because its row exists, so r8scan must disable the token before it
-            deletes the row.
+        NotErasable: The account is unknown or ambiguous, one of its tokens still works, or the disable of one of its
+            tokens is not finished.
     """
     with database.read() as session:
         digests = _plan(session, selector).digests
-    # Forget stored candidates first, in separate transactions. This reads whole tables, and a repetition is harmless.
+    # Forget stored candidates first, in separate transactions, because this reads a whole table. A repetition is
+    # harmless.
     forgotten = forget_hits(database, digests)
     with database.write() as session:
         return _erase(session, selector, forgotten, who=who)
 
 
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
-    """Delete the stored candidates of objects that contained one of these digests.
+    """Delete the stored candidates of all read objects in which one of these digests was found.
 
-    r8scan reads such an object again when a source reports it again.
+    If a source shows such an object again, r8scan reads it again.
 
     Returns:
         The number of changed rows by table.
@@ -144,7 +147,10 @@ def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
 
 
 def _hours(database: Database) -> Iterator[Sequence[ColumnElement[bool]]]:
-    """Yield conditions that each select the objects read within one hour. Their rows are close together on the disk."""
+    """Yield SQL conditions, each for the objects read within one hour.
+
+    The rows of one hour are close together on disk.
+    """
     with database.read() as session:
         oldest, newest = session.execute(select(func.min(ReadObject.read_at), func.max(ReadObject.read_at))).one()
     start: datetime | None = oldest
@@ -204,11 +210,11 @@ def _account(session: Session, selector: AccountSelector) -> Account | None:
 
 
 def _account_ids(session: Session, selector: AccountSelector, account: Account | None) -> set[str]:
-    """Return the account ids that the incidents of the selected account have.
+    """Return the account ids in the incidents of the selected account.
 
     Names in the table of accounts are unique, but an incident keeps the name that its account had at the time. An
-    incident with this name may therefore belong to an account that has since been renamed. So leave out ids of other
-    existing accounts.
+    incident with the selected name may therefore belong to an account that has since been renamed. Leave out the ids of
+    such other accounts.
 
     Raises:
         NotErasable: Incidents with this name belong to several accounts.
@@ -261,7 +267,10 @@ def _erase(session: Session, selector: AccountSelector, forgotten: Counter[str],
 
 
 def _delete_announced(session: Session, digests: Sequence[str]) -> int:
-    """Delete the outbox rows for gateways, sent or not. Find them by digest, because some have no incident."""
+    """Delete the outbox rows for gateways, sent or not.
+
+    Find them by digest, because some of them have no incident.
+    """
     of_digest = Notification.facts["digest"].as_string().in_(digests)
     return _delete(session, Notification, Notification.channel.in_(announcements.CHANNELS), of_digest)
 
@@ -269,7 +278,7 @@ def _delete_announced(session: Session, digests: Sequence[str]) -> int:
 def _forget_facts(session: Session, incident_ids: Sequence[uuid.UUID]) -> None:
     """Delete the facts in mails about these incidents.
 
-    A pending mail to the operator may report other incidents as well. Its facts are gathered again when it is sent.
+    A pending mail to the operator may report other incidents as well. When it is sent, its facts are gathered again.
     """
     touched = select(NotificationSubject.notification_id).where(NotificationSubject.incident_id.in_(incident_ids))
     session.execute(
@@ -290,9 +299,9 @@ def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
 
 
 def _mails_without_incident(before: db_now | None = None) -> Select[uuid.UUID]:
-    """Return a statement that selects mails whose incidents were all deleted. It leaves out the rows for gateways.
+    """Return a statement that selects mails whose incidents were all deleted, and only mails created before `before`.
 
-    `announcements.purge_expired` deletes the rows for gateways.
+    It leaves out the outbox rows for gateways, which `announcements.purge_expired` deletes.
     """
     has_subject = exists().where(NotificationSubject.notification_id == Notification.id)
     statement = select(Notification.id).where(Notification.channel.in_(MAIL_CHANNELS), ~has_subject)

@@ -16,7 +16,8 @@ from sqlalchemy import Connection, text
 from scanner.records import online_changes, versions
 from scanner.records.database import Database
 
-# An arbitrary number. Every version of r8scan must use the same number, so that two versions exclude each other.
+# An arbitrary number. Every version of r8scan must use the same number, so that no two of them upgrade at the same
+# time.
 _ADVISORY_LOCK = 724_385_201
 _LOCK_ASKED_EVERY_SECONDS = 0.1
 
@@ -38,7 +39,7 @@ def upgrade_to(database: Database, revision: str) -> str | None:
     with _only_one(database):
         before = current_revision(database)
         if before is not None and before > versions.wanted():
-            # Report the unknown revision here. Alembic would end with a traceback.
+            # Refuse a revision that is newer than this program. Alembic would end with a traceback.
             sentence, todo = versions.problem(before) or ("", "")
             raise versions.WrongVersion(f"{sentence}: {todo}")
         if database.is_postgresql:
@@ -63,11 +64,11 @@ def _migrate(database: Database, revision: str) -> None:
 
 @contextmanager
 def _only_one(database: Database) -> Iterator[None]:
-    """Let only one process upgrade at a time. On SQLite, its own write lock is enough.
+    """Let only one process upgrade at a time. On SQLite, the database's own write lock is enough.
 
-    The lock belongs to a transaction, because PgBouncer may give the session to another client. Each attempt to get the
-    lock is a separate transaction: `CREATE INDEX CONCURRENTLY` waits for all older transactions with a snapshot. If one
-    transaction repeated its attempts, the index build of the upgrading process would wait for it without end.
+    The lock belongs to a transaction and not to a session, because PgBouncer may give the session to another client.
+    Each attempt to get the lock is a separate transaction. `CREATE INDEX CONCURRENTLY` in the upgrading process waits
+    for older transactions, so it would wait without end for a process that repeats its attempts in one transaction.
     """
     if not database.is_postgresql:
         yield
@@ -83,8 +84,8 @@ def _only_one(database: Database) -> Iterator[None]:
 def _takes_lock(connection: Connection) -> bool:
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
     is_ours = bool(connection.execute(lock, {"key": _ADVISORY_LOCK}).scalar_one())
-    # Run any other statement, so that the connection does not keep the snapshot of the query above. The setting keeps
-    # the server from ending this transaction while it only holds the lock.
+    # The setting keeps the server from ending the transaction while it only holds the lock. The next statement, whatever
+    # it is, also makes the connection give up the snapshot of the query above.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return is_ours
 

@@ -60,7 +60,7 @@ _thread = threading.local()
 
 @contextmanager
 def of_job(job_id: int | None) -> Iterator[None]:
-    """Add the id of this job to all lines that this thread writes while the block runs."""
+    """Add this job's id to all lines that this thread writes while the block runs."""
     before = current_job()
     _thread.job = job_id
     try:
@@ -70,7 +70,7 @@ def of_job(job_id: int | None) -> Iterator[None]:
 
 
 def current_job() -> int | None:
-    """Return the id of the job that this thread works on, or None outside a job."""
+    """Return the id of the job that this thread works on, or None."""
     found: int | None = getattr(_thread, "job", None)
     return found
 
@@ -100,7 +100,6 @@ def write(
     if (job := current_job()) is not None:
         extra["job"] = job
     extra |= {name: value for name, value in fields.items() if name in FIELDS and value is not None}
-    # `logging` refuses extra fields with the names of a log record's own attributes.
     _log.log(level, kind.replace("_", " "), extra=extra)
 
 

@@ -55,9 +55,9 @@ class RepositoryTips(Base):
 
 
 class ReadObject(Base):
-    """An immutable object that was read completely: a blob, a version of a gist, an archived hour.
+    """An immutable object that was read completely: a git blob, a version of a gist or an hour of the event archive.
 
-    `hits` lists the candidates in the object as JSON, or is None if they are not kept.
+    `hits` lists the candidates in the object as JSON. None: the candidates are not kept.
     """
 
     __tablename__ = "read_objects"
@@ -69,10 +69,7 @@ class ReadObject(Base):
 
 
 class SeenEvent(Base):
-    """An event that was read from the public timeline or the archive.
-
-    The row is kept until the archive's file is read.
-    """
+    """An event that was read from the public timeline or from the archive."""
 
     __tablename__ = "seen_events"
 
@@ -83,7 +80,7 @@ class SeenEvent(Base):
 class Gap(Base):
     """A span of time in which a source missed events.
 
-    `estimated` is the estimated number of missed events, from the observed event rate.
+    `estimated` is the number of missed events, estimated from the observed rate of events.
     """
 
     __tablename__ = "gaps"
@@ -125,7 +122,7 @@ class BudgetState(Base):
 
 
 class ResourceRate(Base):
-    """The rate of requests that all workers share, for a resource without a published limit."""
+    """The rate at which all workers together may send requests, for a resource without a published limit."""
 
     __tablename__ = "resource_rates"
 
@@ -141,7 +138,7 @@ class ResourceRate(Base):
 
 
 class CircuitState(Base):
-    """The circuit breaker of one host: consecutive failures, and until when no request is sent."""
+    """The circuit breaker of one host: the consecutive failures, and until when no request is sent to the host."""
 
     __tablename__ = "circuits"
 

@@ -1,8 +1,8 @@
 """The spool: files in the state folder that keep candidates and events while the database is unavailable.
 
-GitHub may not return the same events again, and the process may die before the database is back. Entries contain
-digests and places, never a raw token. The file `REFUSED` grows by one byte for each entry that did not fit, so that
-`r8scan status` can show the number of these entries.
+Without the spool they could be lost: GitHub may not return the same events again, and the process may end before the
+database is back. Entries contain digests and places, never a raw token. The file `REFUSED` grows by one byte for each
+entry that was not written, so that `r8scan status` can show the number of these entries.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class SpoolFull(Exception):
-    """The spool has reached its limit or the disk is full. The entry is lost unless the caller keeps it."""
+    """Raised if the spool has reached its limit or the disk is full. The entry is lost unless the caller keeps it."""
 
 
 def save(state_dir: Path, kind: str, content: Mapping[str, Any]) -> Path:
@@ -86,7 +86,7 @@ def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit
     Args:
         state_dir: The state folder.
         take: Commits an entry, given its kind and content. It must be idempotent: after a crash between the commit and
-            the deletion it receives the same entry again. An exception that it raises ends the loop.
+            the deletion it receives the same entry again. An exception from `take` ends the loop and is passed on.
         limit: The maximum number of entries.
 
     Returns:

@@ -9,7 +9,7 @@ from sqlalchemy import Enum as EnumColumn
 
 
 class IncidentState(StrEnum):
-    """The state of an incident: whether new exposures of the token join it.
+    """The state of an incident. An open incident collects new exposures of its token; a closed one does not.
 
     A token has at most one open incident.
     """
@@ -19,7 +19,7 @@ class IncidentState(StrEnum):
 
 
 class Decision(StrEnum):
-    """The action of an incident, the decision on a report, or the result of a disable."""
+    """A decision about a token: the action of an incident, the decision on a report, or the result of a disable."""
 
     UNDECIDED = ""
     """Nothing was decided yet."""
@@ -57,7 +57,7 @@ class Cause(StrEnum):
 
 
 class CanaryWay(StrEnum):
-    """Where a canary token is planted. This decides which source can find it."""
+    """The way in which a canary token is planted. It decides which source can find the token."""
 
     TEXTS = "texts"
     """In the texts of the next poll of public events: reader, look-up, token store."""
@@ -72,7 +72,7 @@ class CanaryWay(StrEnum):
 
 
 class CanaryState(StrEnum):
-    """The progress of a canary token."""
+    """The state of a canary token."""
 
     PLANTED = "planted"
     """It was not disabled yet."""
@@ -83,7 +83,7 @@ class CanaryState(StrEnum):
 
 
 class ReportState(StrEnum):
-    """The progress of a report."""
+    """The state of a report."""
 
     RECEIVED = "received"
     """It is recorded, and nothing was done yet."""
@@ -106,7 +106,7 @@ class RequestedAction(StrEnum):
 
 
 class SightingState(StrEnum):
-    """The progress of a candidate that the token store has not confirmed."""
+    """The state of a sighting, which is a candidate that the token store has not confirmed."""
 
     UNCHECKED = "unchecked"
     """The token store was not asked yet."""
@@ -115,7 +115,7 @@ class SightingState(StrEnum):
 
 
 class NotificationState(StrEnum):
-    """The progress of a message."""
+    """The state of a message in the outbox."""
 
     PENDING = "pending"
     """Further incidents may join it. At most one message per channel and merge key is pending."""
@@ -194,7 +194,7 @@ class RuleMode(StrEnum):
 
 
 class JobState(StrEnum):
-    """The progress of a job."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"

@@ -36,7 +36,7 @@ def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
 
 
 def since(session: Session, hours: int) -> dict[str, dict[str, int]]:
-    """Return the sums of the counters of this hour and the `hours` before it, by source and name."""
+    """Return the sums of the counters of this hour and of the `hours` before this hour, by source and name."""
     statement = (
         select(Tally.source, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600 * hours))

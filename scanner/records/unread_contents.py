@@ -41,7 +41,7 @@ class NotRead:
 
 
 def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id: int | None = None) -> None:
-    """Add a row for each document, at most `MAX_ROWS_PER_JOB`, in the caller's transaction."""
+    """Add a row for each of the first `MAX_ROWS_PER_JOB` documents, in the caller's transaction."""
     rows = [
         {
             "source": source,
@@ -58,7 +58,7 @@ def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id
 
 
 def of_job(session: Session, job_id: int) -> list[UnreadContent]:
-    """Return the documents that the job could not read completely, the oldest first."""
+    """Return the documents that the job could not read completely, the oldest first, at most `MAX_ROWS_SHOWN`."""
     statement = select(UnreadContent).where(UnreadContent.job_id == job_id).order_by(UnreadContent.id)
     return list(session.execute(statement.limit(MAX_ROWS_SHOWN)).scalars())
 
@@ -82,5 +82,5 @@ def purge(database: Database, *, keep_days: int = RETENTION_DAYS, max_rows: int 
 
 
 def count(session: Session) -> int:
-    """Return the number of listed documents."""
+    """Return the number of rows."""
     return session.execute(select(func.count()).select_from(UnreadContent)).scalar_one()

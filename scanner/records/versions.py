@@ -18,7 +18,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 class WrongVersion(Exception):
-    """The database has tables of another version of r8scan. The message is one line that says what to do."""
+    """Raised if the tables belong to another version of r8scan. The message is one line that says what to do."""
 
 
 def wanted() -> str:
@@ -56,7 +56,7 @@ def check(database: Database) -> None:
 
 
 def problem(revision: str | None) -> tuple[str, str] | None:
-    """Return an error message and what to do if the database has the wrong revision, otherwise None."""
+    """Return an error message and a remedy if this is not the revision that this program needs, otherwise None."""
     newest = wanted()
     if revision is None:
         return "the database has no tables yet", "run r8scan db upgrade"

@@ -14,7 +14,7 @@ from scanner.tokens.protocol import TokenRecord
 
 
 def enforce(session: Session, confirmed: Sequence[TokenIncident], policy: Policy) -> list[TakenAction]:
-    """Disable each token unless it is already disabled, it is protected or the policy only observes.
+    """Disable each token unless it is already disabled or protected, or the policy says only to observe.
 
     Args:
         session: The response's transaction.

@@ -58,9 +58,10 @@ class _ClaimedIncident:
 
 @dataclass(frozen=True, slots=True)
 class _CallResult:
-    """A claimed incident and the store's answers.
+    """A claimed incident and the store's answers about its token.
 
-    `disabled` is the store's answer to the disable, or None if it is not known yet.
+    `record` is the token in the answer to the look-up, or None if the answer does not contain it. `disabled` is the
+    result of the disable, or None without a result.
     """
 
     lease: Lease
@@ -70,7 +71,7 @@ class _CallResult:
 
     @property
     def is_doubtful(self) -> bool:
-        """Return whether the store no longer knows the token.
+        """Return whether the answer says that the store no longer knows the token.
 
         A replica of the store that lags behind may wrongly say so.
         """
@@ -101,7 +102,7 @@ def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collecti
     """Disable the tokens of incidents that are `disabling`, and record the results.
 
     Skip incidents that another worker holds. Process the first incident alone, so that an unavailable store costs only
-    one call. Incidents left after `FINISH_SECONDS` are processed by the sweeper, which runs every two seconds.
+    one call. After `FINISH_SECONDS`, leave the remaining incidents to the sweeper, which runs every two seconds.
     """
     total = Response()
     ordered = list(ids)
@@ -121,7 +122,9 @@ def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collecti
 def _finish_group(
     database: Database, policy: Policy, store: RemoteStore, ids: Sequence[uuid.UUID], deadline: float
 ) -> Response:
-    """Process one group from claim to result. A token whose call fails does not affect the others.
+    """Claim one group of incidents, disable their tokens and record the results.
+
+    If the call for one token fails, the other tokens are still disabled.
 
     Raises:
         StoreUnavailable: The store answered for no token. All claimed incidents were deferred.
@@ -131,8 +134,8 @@ def _finish_group(
         return Response()
     with leases.keep_renewed(database, *(one.lease for one in claimed)):
         try:
-            # Look the tokens up again, because their owners may have disabled them meanwhile, and because r8scan does
-            # not store mail addresses of owners.
+            # Look the tokens up again: their owners may have disabled them meanwhile, and r8scan does not store the
+            # owners' mail addresses.
             found = _look_up(store, [one.incident.digest for one in claimed], deadline)
             results = _disable_all(store, policy, claimed, found, deadline)
             error = None
@@ -180,9 +183,9 @@ def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> Loo
 
 
 def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedIncident]:
-    """Claim the due incidents, plan their next attempt, and return them in the order of digests.
+    """Claim the due incidents, set the time of their next attempt, and return them in the order of digests.
 
-    If this worker dies, another one can claim them after the lease has expired.
+    If this worker dies, another worker can claim the incidents after the lease has expired.
     """
     with database.write() as session:
         held = leases.claim_all(session, Incident, ids, Incident.action == Decision.DISABLING)
@@ -197,7 +200,7 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedInciden
 
 
 def _defer(database: Database, results: Sequence[_CallResult]) -> None:
-    """Release the incidents, to be claimed again at their next attempt, and store the counts of doubtful answers."""
+    """Release the incidents until their next attempt, and store how many doubtful answers each of them has had."""
     if not results:
         return
     with database.write() as session:
@@ -244,7 +247,7 @@ def _disable_all(
 
 
 def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: LookUp) -> Disabled | None:
-    """Disable the incident's token, unless the policy or the token's protection changed since the disable was planned.
+    """Disable the incident's token, unless the policy now says only to observe or the token is now protected.
 
     Returns:
         The result; None if the token could not be looked up.
@@ -252,7 +255,8 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
         return None
-    # If r8scan itself disabled the token before a crash, only a repeated call with the same idempotency key shows it.
+    # If the token is already disabled, call the store all the same: only a repeated call with the same idempotency key
+    # shows whether r8scan itself disabled the token before a crash.
     is_disabled = record is not None and record.disabled_at is not None
     if policy.enforce == EnforceMode.OBSERVE and not is_disabled:
         return Disabled(Decision.OBSERVED)
@@ -335,7 +339,7 @@ def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]
 
 
 def _record_result(session: Session, lease: Lease, disabled: Disabled) -> Incident:
-    """Write the audit entry, decide the reports that waited for this disable, and return the current incident."""
+    """Write the audit entry, and record the result in the reports that waited for it. Return the incident."""
     incident = session.execute(
         select(Incident).where(Incident.id == lease.key).execution_options(populate_existing=True)
     ).scalar_one()

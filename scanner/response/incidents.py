@@ -45,8 +45,8 @@ class IncidentPlaces:
 def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Incident]:
     """Lock and return the open incidents of tokens, by digest.
 
-    Because of the locks, an operator who closes an incident has to wait for this transaction. Every transaction locks
-    incidents in the order of digests, so that two of them do not deadlock.
+    An operator who closes one of these incidents has to wait for this transaction. Every transaction locks incidents in
+    the order of digests, so that two transactions do not deadlock.
     """
     statement = (
         select(Incident)
@@ -59,7 +59,7 @@ def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Inci
 
 
 def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:
-    """Return a new incident of the token, undecided and not yet added to a session."""
+    """Return a new incident of the token, without a decision and not yet added to a session."""
     return Incident(
         id=uuid.uuid4(),
         digest=token.digest,
@@ -80,7 +80,7 @@ def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> 
 def done(cause: Cause, what: str) -> str:
     """Return the name of an action for the audit and the security log.
 
-    Actions on canaries have different names, so that canaries do not count as tokens.
+    Actions on canaries have different names, so that counts of tokens leave canaries out.
     """
     return f"{'canary' if cause == Cause.CANARY else 'token'}_{what}"
 
@@ -100,7 +100,7 @@ def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
 
 
 def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], source: str) -> dict[str, PlaceRows]:
-    """Return the places in which each token has never been seen before, in any incident.
+    """Return the places of each token that none of its incidents has recorded yet.
 
     Args:
         session: The response's transaction.
@@ -108,7 +108,7 @@ def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], sourc
         source: The source that found the candidates.
 
     Returns:
-        The new places by digest. Every digest of `found` has an entry.
+        For each digest of `found`, the new places by place key. A token without a new place has an empty dict.
     """
     places: dict[str, dict[str, dict[str, Any]]] = {}
     for digest, candidates in found.items():
@@ -128,9 +128,11 @@ def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], sourc
 
 
 def add_places(session: Session, found: Sequence[IncidentPlaces], now: datetime) -> int:
-    """Add exposures to incidents, up to `MAX_EXPOSURES_PER_INCIDENT` each. The caller must have flushed the incidents.
+    """Add exposures to incidents, at most `MAX_EXPOSURES_PER_INCIDENT` to each.
 
-    An audit entry records exposures beyond the limit.
+    The caller must have flushed the incidents.
+
+    An audit entry records how many exposures were left out.
 
     Returns:
         The number of added exposures.

@@ -20,8 +20,8 @@ from scanner.response.policy import Policy
 def queue_notifications(session: Session, decided: Sequence[TokenIncident], policy: Policy) -> None:
     """Queue the notifications in the transaction that decided on the incidents.
 
-    Every transaction writes accounts in the same order, so that two of them do not deadlock. Canary tokens cause no
-    notification: they are not leaks, and have no owner.
+    Every transaction queues mails in the order of accounts, so that two transactions do not deadlock. Canary tokens
+    cause no notification: they are not leaks and have no owner.
     """
     decided = [one for one in decided if one.incident.cause != Cause.CANARY]
     disabled = [_disabled_token(one.incident) for one in decided if one.incident.action == Decision.DISABLED]

@@ -28,11 +28,13 @@ MAILED_ACTIONS = (Decision.DISABLED, Decision.ALREADY_DISABLED)
 
 
 class NotPossible(Exception):
-    """The action is not possible in the present state. The message is one line that says why."""
+    """Raised if the action is not possible in the present state. The message is one line that says why."""
 
 
 def cleaned(reason: str) -> str:
-    """Return an operator's text as one printable line without tokens, at most `MAX_REASON_LENGTH` long.
+    """Return an operator's text as one printable line, at most `MAX_REASON_LENGTH` characters long.
+
+    Tokens are redacted.
 
     Raises:
         NotPossible: The text is empty.
@@ -60,8 +62,8 @@ def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: 
 def enable_token(session: Session, digest: str, *, who: str, reason: str) -> bool:
     """Enable a disabled token of the SQL store again.
 
-    r8scan disables the token again only after a new exposure or a new report. Places in which it was found before do
-    not count.
+    r8scan disables the token again only after a new exposure or a new report. Places that it already knows do not
+    count.
 
     Returns:
         False if the token was not disabled.
@@ -79,8 +81,8 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
     if not result.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
         return False
     _audit(session, "token_enabled_by_operator", digest, who=who, reason=cleaned_reason)
-    # Close an open incident that only observed the token. Otherwise `decide_again` would disable the token because of
-    # places in which it was found before.
+    # Close the token's open incident. If the token was only observed, `decide_again` would otherwise disable it because
+    # of places that r8scan already knows.
     incidents.close_reenabled(session, incidents.open_incidents(session, [digest]).values())
     return True
 
@@ -100,10 +102,10 @@ def annotate(session: Session, incident: Incident, *, who: str, text: str) -> No
 
 
 def assign(session: Session, incident: Incident, *, who: str, to: str) -> None:
-    """Record the person who handles the incident. An empty name removes the person.
+    """Record the person who handles the incident. An empty name means that nobody handles it.
 
     Raises:
-        NotPossible: The name is too long, or the person is already assigned.
+        NotPossible: The name is too long or not printable, or the person is already assigned.
     """
     name = redact(" ".join(to.split()))
     if len(name) > MAX_ASSIGNEE or not name.isprintable():
@@ -174,7 +176,7 @@ def resend(
             "the account has no mail address: add one first, in the token store or with r8scan tokens import, whose"
             " row names the token's sha256"
         )
-    # Lock the incident. Otherwise two operators at the same time would both see that no mail is waiting.
+    # Lock the incident. Otherwise two operators could at the same time see that no mail is waiting, and both queue one.
     session.execute(select(Incident.id).where(Incident.id == incident.id).with_for_update())
     waiting = session.execute(
         select(Notification.recipient)
@@ -207,10 +209,7 @@ def resend(
 
 
 def _audit(session: Session, what: str, digest: str, *, who: str, reason: str = "") -> None:
-    """Add an audit entry about a token.
-
-    The entry belongs to the newest incident, so that its timeline shows the entry.
-    """
+    """Add an audit entry about a token to its newest incident, whose timeline then shows the entry."""
     incident_id = session.execute(
         select(Incident.id).where(Incident.digest == digest).order_by(Incident.detected_at.desc()).limit(1)
     ).scalar_one_or_none()

@@ -13,13 +13,14 @@ from scanner.response.operator_actions import NotPossible
 
 
 def retry(session: Session, message: Notification, *, who: str) -> None:
-    """Queue a failed announcement, or a failed mail to the operator, again. Its three days of retries begin anew.
+    """Queue a failed announcement or a failed mail to the operator again. It is retried for another three days.
 
-    An announcement keeps its content and its id, so a gateway recognizes an announcement that it already has. The facts
-    of a mail to the operator are gathered again, because its incidents may have changed.
+    An announcement keeps its content and its id, so a gateway can recognize an announcement that it already has. The
+    facts of a mail to the operator are gathered again, because its incidents may have changed.
 
     Raises:
-        NotPossible: The message did not fail, it has no recipient, or a newer message to the same recipient is waiting.
+        NotPossible: The message did not fail, is a mail to an owner, or has no recipient, or a newer message to the
+            same recipient is waiting.
     """
     session.refresh(message, with_for_update=True)
     if message.state != NotificationState.FAILED:

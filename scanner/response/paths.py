@@ -17,7 +17,7 @@ from scanner.response.store_access import RemoteAccess
 
 
 class ResponsePath(Protocol):
-    """The response for one kind of token store."""
+    """The steps of the response that differ between the two kinds of token store."""
 
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
@@ -35,7 +35,10 @@ class ResponsePath(Protocol):
 
 
 class TransactionalPath:
-    """The response for the SQL store: everything happens in one transaction, so nothing is left to finish."""
+    """The response for the SQL store.
+
+    It disables tokens inside its transactions, so nothing is left to finish later.
+    """
 
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
@@ -56,7 +59,7 @@ class TransactionalPath:
 
 @dataclass(frozen=True, slots=True)
 class RemotePath:
-    """The response for a remote store, which is called before and after the transaction."""
+    """The response for a remote store. It calls the store before and after its transactions."""
 
     access: RemoteAccess
 

@@ -20,10 +20,11 @@ MAX_TEXT_LENGTH = 4096
 
 
 def place_key(place: Place) -> str:
-    """Return 64 hex digits that identify an exposure: they are equal if the same exposure is found twice.
+    """Return 64 hex digits that identify an exposure. They are the same if the same exposure is found twice.
 
     A file is identified by repository and path without the commit, so that a token that stays in a file for a hundred
-    commits is one exposure. Any other place is identified by its URL.
+    commits is one exposure. A commit, tag, ref name or repository description is identified by its repository and its
+    id or name. Any other place is identified by its URL.
     """
     repository = str(place.repository_id) if place.repository_id is not None else (place.repository or "")
     if place.kind in ("file", "file_name", "wiki_page") and place.path is not None:
@@ -94,12 +95,15 @@ def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
 
 
 def _object_id(value: str | None) -> str | None:
-    """Return the value if it is a git object id, otherwise None. The value may come from a server and be anything."""
+    """Return the value if it is a git object id, otherwise None. The value may be hostile."""
     return value if value is not None and _OBJECT_ID.fullmatch(value) else None
 
 
 def _text(value: str | None) -> Any:
-    """Return the text, escaped and then cut to `MAX_TEXT_LENGTH`. Cut last, because escaping makes the text longer."""
+    """Return the text, escaped and cut to `MAX_TEXT_LENGTH`.
+
+    Escaping comes first, because it makes the text longer.
+    """
     if value is None:
         return None
     clean = storable_text(value)

@@ -1,4 +1,4 @@
-"""The operator's policy as one value, which every response receives."""
+"""The operator's policy as one value. The functions of the response receive it as an argument."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class Policy:
         operator_email: the operator's address, if there is one.
         mail_window: the seconds during which a pending mail collects further incidents.
         mail_domain: the domain of Message-IDs.
-        access: how responses use the token store; see `access_to`.
-        mail_already_disabled: whether owners are also notified of public tokens that they have disabled themselves.
+        access: the access to the token store; see `access_to`.
+        mail_already_disabled: whether an owner also gets a mail about a public token that was disabled before r8scan
+            found it.
         announce: the channels over which disabled tokens are announced to gateways.
     """
 

@@ -1,7 +1,7 @@
 """The response for a remote token store, whose calls cannot join a database transaction.
 
 The incident is recorded as `disabling` before the store is called, and completed afterwards. If a crash or an outage
-interrupts this, the incident becomes due again. The incident's id is the idempotency key of the call: a token that was
+interrupts this, the incident becomes due again. The incident's id is the idempotency key of the call. A token that was
 disabled with this key was disabled by r8scan, even if r8scan never received the answer.
 """
 
@@ -62,7 +62,10 @@ def respond_remotely(
 def look_up_again_remotely(
     database: Database, *, policy: Policy, access: RemoteAccess, limit: int = MAX_CANDIDATES_PER_TRANSACTION
 ) -> LookedUp:
-    """Look up the due sightings. Sightings that could not be looked up keep their state."""
+    """Look up the due sightings, and respond to those that are tokens.
+
+    If a sighting could not be looked up, it keeps its state and is due again after `ASK_AGAIN_SECONDS`.
+    """
     with database.read() as session:
         due = sightings.due(session, limit=limit)
     if not due:
@@ -93,10 +96,10 @@ def _commit(
     cause: Cause,
     found: LookUp,
 ) -> Response:
-    """Record incidents, in one transaction for each batch.
+    """Respond to the candidates in one transaction for each batch, with the store's answer `found`.
 
-    r8scan cannot lock the rows of a remote store. Two transactions may therefore try to open an incident of the same
-    token. The second one fails, is repeated, and then finds the incident of the first one.
+    r8scan cannot lock the rows of a remote store, so two transactions may try to open an incident of the same token.
+    The second transaction then fails and is repeated, and finds the first one's incident.
     """
     total = Response()
     ordered = sorted(candidates, key=lambda candidate: candidate.digest)

@@ -1,4 +1,4 @@
-"""The response to reports of compromise, which need no public place: disable tokens and record incidents."""
+"""The response to reports of compromise: disable tokens and record incidents. A report needs no public place."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The decision on one report, its incident if there is one, and whether to notify the owner or the operator."""
+    """The decision on one report, its incident if there is one, and whether somebody must be notified of it."""
 
     decision: Decision
     incident: Incident | None
@@ -91,7 +91,7 @@ def respond_to_reports(
 ) -> list[ReportOutcome]:
     """Decide on the reports in the caller's writing transaction, in the order of digests.
 
-    Pass each report only once. A second decision on it could disable a token that an operator has enabled meanwhile.
+    Pass each report only once: a second decision on it could disable a token that an operator has enabled meanwhile.
 
     Args:
         session: The caller's transaction.
@@ -102,7 +102,7 @@ def respond_to_reports(
         asked: The answer of `policy.access.ask` from before the transaction began.
 
     Returns:
-        One outcome for each report, except reports of tokens that could not be looked up.
+        One outcome for each report. Reports of tokens that could not be looked up have no outcome.
     """
     by_digest: dict[str, list[Reported]] = defaultdict(list)
     for report in reports:
@@ -123,7 +123,8 @@ def respond_to_reports(
             token = found.records.get(digest)
             for report in by_digest[digest]:
                 if token is None:
-                    # The token of an ended canary was deleted from the SQL store, so the store does not know it.
+                    # The token of an ended canary was deleted from the SQL store, so the store does not know it any
+                    # more.
                     decision = Decision.ALREADY_DISABLED if digest in ended else Decision.UNKNOWN
                     outcomes.append(ReportOutcome(report.id, decision))
                     continue
@@ -162,7 +163,7 @@ def _decide(
     if report.wanted == RequestedAction.FLAG and token.disabled_at is not None:
         return _Decided(Decision.ALREADY_DISABLED, None)
     if token.digest in batch.canaries:
-        # Nobody uses a canary, so disable it whatever the reporter asks for, and without the disable quota.
+        # Nobody uses a canary. So disable it even if the reporter asks only to flag it, and without the disable quota.
         report = dataclasses.replace(report, wanted=RequestedAction.DISABLE)
         may_disable = _always
     open_incident = _open_incident(batch, token, report)
@@ -172,8 +173,8 @@ def _decide(
     _keep_sign(incident, report)
     _keep_place(batch, incident, report)
     if incident.action == Decision.DISABLING:
-        # The disable is already decided, perhaps because the token was found in public. The quota neither counts nor
-        # holds it.
+        # The disable is already decided, perhaps because the token was found in public. So the disable quota does not
+        # apply.
         _audit(batch, Decision.DISABLING, report, incident)
         return _Decided(Decision.DISABLING, incident)
     is_held = report.wanted == RequestedAction.DISABLE and is_live and not may_disable(report)
@@ -201,9 +202,10 @@ def _decide(
 
 
 def _open_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incident | None:
-    """Return the token's open incident.
+    """Return the token's open incident, or None.
 
-    If the token was enabled again after its disable, close that incident and return None.
+    If the token was enabled again after its disable and this report asks for a disable, close the incident and return
+    None.
     """
     incident = batch.open_incidents.get(token.digest)
     was_reenabled = token.disabled_at is None and incident is not None and incident.disabled_at is not None

@@ -44,12 +44,12 @@ class Response:
     """The result of one response.
 
     Attributes:
-        disabled: the new incidents whose token this response disabled.
-        other_incidents: the new incidents whose token stays live.
+        disabled: the ids of incidents whose token this response disabled.
+        other_incidents: the ids of incidents that this response decided on and whose token stays live.
         exposures: the number of new exposures.
         known: the number of candidates that are tokens.
         unknown: the number of candidates that the store does not know.
-        disabling: the incidents for which the remote store must still be called.
+        disabling: the ids of incidents for which the remote store must still be called.
         known_digests: the digests of the known candidates.
         unknown_digests: the digests of the unknown candidates. Digests that could not be looked up are in neither set.
     """
@@ -96,9 +96,10 @@ def respond(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up and respond, in several transactions if there are many. A repeated call changes nothing.
+    """Look the candidates up and respond to those that are tokens. A repeated call changes nothing.
 
-    If the database is unavailable, this raises the database's error, and the caller must repeat the call.
+    Use several transactions if there are many candidates. If the database is unavailable, raise its error; the caller
+    must repeat the call.
     """
     likely, crowd = split_crowd(candidates)
     total = _respond_in_batches(database, likely, source, policy, cause)
@@ -130,9 +131,9 @@ def _respond_in_batches(
 
 
 def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """Separate the candidates of the MAX_SIGHTINGS likeliest tokens from the candidates of all other tokens.
+    """Split the candidates into those of the `MAX_SIGHTINGS` likeliest tokens, and all others.
 
-    A candidate in an object or text with few candidates is likelier to be a real token than one among many.
+    A candidate in an object or text with few candidates is likelier to be a real token than a candidate among many.
     """
     if len(candidates) <= MAX_SIGHTINGS:
         return list(candidates), []
@@ -146,9 +147,11 @@ def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[
 def leave_out_unknown(
     session: Session, crowd: Sequence[Candidate], found: LookUp, source: str
 ) -> tuple[list[Candidate], Response]:
-    """Return those candidates of `crowd` that the store knows or that could not be looked up.
+    """Separate the candidates of `crowd` that the store does not know, and count them.
 
-    Also return the response to the other candidates, which counts them as unknown. They are not recorded as sightings.
+    Returns:
+        The candidates that the store knows or that could not be looked up, and a response that counts the other
+        candidates as unknown. The others are not recorded as sightings.
     """
     kept = [one for one in crowd if one.digest in found.records or one.digest in found.not_checked]
     left_out = len(crowd) - len(kept)
@@ -158,7 +161,7 @@ def leave_out_unknown(
 
 
 def _spot(candidate: Candidate) -> tuple[str | None, str]:
-    """Return the git object and the address that identify the object or text in which a candidate was found."""
+    """Return the git object and the address of the object or text in which a candidate was found."""
     return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 
@@ -169,7 +172,8 @@ def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDID
         by_source = defaultdict(list)
         for one in due:
             by_source[one.source].append(one.candidate)
-        # Lock all tokens together. If the tokens of each source were locked separately, transactions could deadlock.
+        # Lock all tokens together. If the tokens of each source were locked separately, two transactions could
+        # deadlock.
         known = policy.access.look_up(session, {one.candidate.digest for one in due}, None).records
         sightings.settle(session, [one.id for one in due], known=known)
         total = Response()
@@ -228,7 +232,7 @@ def _decide(
     policy: Policy,
     cause: Cause,
 ) -> Response:
-    """Record the exposures of known tokens, enforce the policy and queue the notifications."""
+    """Record the new places of known tokens, enforce the policy and queue the notifications."""
     response = Response()
     existing = incidents.open_incidents(session, records)
     places = incidents.new_places(session, {digest: found[digest] for digest in records}, source)
@@ -290,10 +294,10 @@ def _log_places(
 
 
 def _may_be_live(incident: Incident | None) -> bool:
-    """Return whether the token of an open incident may still be live.
+    """Return whether the token has an open incident and may still be live.
 
-    Only for such a token, a place that is already known leads to a new decision. Otherwise a known place would again
-    disable a token that an operator has enabled meanwhile.
+    Such a token is decided on again even if it is found in a known place. For any other token, a known place leads to
+    no decision. Otherwise it would again disable a token that an operator has enabled meanwhile.
     """
     return incident is not None and incident.action in LIVE_ACTIONS
 

@@ -38,7 +38,8 @@ def respond_to(
     """Look the candidates up and respond to those that are tokens. A repeated call changes nothing.
 
     If the database is unavailable, raise its error; the caller must repeat the call. If a remote token store is
-    unavailable, raise nothing: keep the candidates as sightings, which are looked up when the store is available again.
+    unavailable, raise no error, but keep the candidates as sightings. They are looked up when the store is available
+    again.
 
     Args:
         database: The database.
@@ -90,16 +91,16 @@ def _defer_next(database: Database) -> int:
 
 
 def decide_again(database: Database, *, policy: Policy) -> Response:
-    """Decide again on public tokens that stayed live because of the mode `observe` or because of a protection.
+    """Decide again on tokens found in public that stayed live because of the mode `observe` or because of a protection.
 
     The operator may have changed the mode or removed the protection meanwhile, and a source may never find the token
-    again. Incidents for which nothing has changed keep their action.
+    again. If neither has changed, the incident keeps its action.
     """
     is_observing = policy.enforce == EnforceMode.OBSERVE
     actions = (Decision.PROTECTED,) if is_observing else (Decision.PROTECTED, Decision.OBSERVED)
     first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
-    # If the tokens are in our database, select only those for which something has changed. Otherwise tokens without a
-    # change would fill the pages that are read.
+    # With the SQL store, select only tokens that would now be disabled. Otherwise tokens without a change would fill
+    # the pages that are read.
     changed = policy.access.live_only(Incident.digest, even_protected=Incident.action != Decision.PROTECTED)
     total, last = Response(), 0
     for _ in range(MAX_PAGES):

@@ -36,9 +36,10 @@ class DueSighting:
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
-    """Insert new sightings.
+    """Record candidates as sightings, unless they are recorded already.
 
-    Those in state `unchecked` are due now, and `unknown` ones after `FIRST_RECHECK_SECONDS`.
+    New sightings in state `unchecked` are due now, and those in state `unknown` after `FIRST_RECHECK_SECONDS`. For
+    unchecked candidates, existing sightings with the same digest become due now as well.
     """
     delay = 0 if state == SightingState.UNCHECKED else FIRST_RECHECK_SECONDS
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -51,8 +52,8 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
         }
     if not rows:
         return
-    # Use one statement with many rows of parameters. To compile a VALUES list for each call costs ten times as much
-    # time.
+    # Use one statement with many rows of parameters. Compiling a VALUES list for each call would take ten times as
+    # long.
     statement = insert_or_nothing(session, Sighting).values(state=state, seen_at=db_now(), next_check_at=db_now(delay))
     session.connection().execute(statement, [rows[key] for key in sorted(rows)])
     if state == SightingState.UNCHECKED:
@@ -76,7 +77,7 @@ def due(session: Session, *, limit: int) -> list[DueSighting]:
 
 
 def settle(session: Session, ids: Collection[int], *, known: Collection[str]) -> None:
-    """Record a look-up: delete the sightings of known digests, and look the others up again after `RECHECK_SECONDS`."""
+    """Record a look-up: delete the sightings of known digests. The others are due again after `RECHECK_SECONDS`."""
     if not ids:
         return
     session.execute(delete(Sighting).where(Sighting.id.in_(ids), Sighting.digest.in_(known)))
@@ -94,7 +95,7 @@ def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make those sightings due now whose token has been imported into the SQL store. Return their number."""
+    """Make sightings due now if their token has been imported into the SQL store. Return their number."""
     known = select(ApiToken.digest).where(ApiToken.digest == Sighting.digest).exists()
     result = session.execute(
         update(Sighting).where(known).values(next_check_at=db_now()).execution_options(synchronize_session=False)
@@ -115,15 +116,15 @@ def purge_expired(session: Session) -> int:
 def shed(session: Session, *, max_rows: int) -> dict[str, int]:
     """Delete sightings beyond `max_rows`, at most `MAX_SHED_ROWS` in one call.
 
-    The least likely tokens are deleted first. A flood of invented tokens creates many unknown sightings in one place.
-    So delete from the place with the most unknown sightings, the oldest first. Delete unchecked sightings only when no
-    unknown sightings are left.
+    A flood of invented tokens creates many unknown sightings in one repository or at one URL. So delete from the place
+    with the most unknown sightings first, and there the oldest first. Delete unchecked sightings only when no unknown
+    sightings are left.
 
     Returns:
         The number of deleted sightings by source.
     """
-    # The span of ids is an upper bound of the number of rows. In two queries, min and max each read one index entry. In
-    # one query, they would scan the table.
+    # The span of ids is an upper bound of the number of rows. Two queries for the minimum and the maximum read one
+    # index entry each; one query for both would scan the table.
     last = session.execute(select(func.max(Sighting.id))).scalar() or 0
     first = session.execute(select(func.min(Sighting.id))).scalar() or 0
     if last - first < max_rows:

@@ -1,8 +1,8 @@
 """The response's access to the token store. Only this module treats the two kinds of store differently.
 
-The SQL store joins the response's transaction: tokens are looked up and disabled inside it. A remote store cannot join
-it. r8scan looks the tokens up before the transaction. The transaction records each incident as `disabling`. The call
-that disables the token follows after the commit (`scanner.response.finishing`).
+With the SQL store, tokens are looked up and disabled inside the response's transaction. Calls to a remote store cannot
+be part of a transaction. So r8scan looks the tokens up before the transaction, which records each incident as
+`disabling`. The call that disables the token follows after the commit (`scanner.response.finishing`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _log = logging.getLogger(__name__)
 class TakenAction:
     """The action that was taken about a token. `action` is the value for `Incident.action`.
 
-    `disabled_at` is the time when the token was disabled, by r8scan now or by others before. None: not disabled.
+    `disabled_at` is when the token was disabled, by r8scan or by others. None if it was not disabled or the time is not
+    known.
     """
 
     action: Decision
@@ -43,9 +44,9 @@ class TakenAction:
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """A token that was not disabled at the last decision.
+    """A token that was not disabled at the last decision, and may still be live.
 
-    `even_protected` says whether it counts as live if it is protected.
+    `even_protected` says whether the token also counts as live if it is protected.
     """
 
     digest: str
@@ -67,7 +68,7 @@ class StoreAccess(Protocol):
         """
 
     def known(self, database: Database, digests: Collection[str]) -> Collection[str] | None:
-        """Return those of the digests that the store knows, in a separate transaction or request. Lock nothing.
+        """Return those of the digests that the store knows. Use a separate transaction or request, and lock nothing.
 
         Return None if a remote store is unavailable. If the database is unavailable, raise its error.
         """
@@ -97,17 +98,17 @@ class StoreAccess(Protocol):
     ) -> tuple[ColumnElement[bool], ...]:
         """Return SQL conditions that select live tokens.
 
-        For a remote store, select all, because the database cannot tell.
+        For a remote store, return no conditions, because the database does not know which tokens are live.
 
         Args:
             digest: The SQL expression for the token's digest.
-            even_protected: Whether a protected token counts as live.
+            even_protected: The SQL condition that the token also counts as live if it is protected.
         """
 
     def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
-        """Return those of the tokens that are live.
+        """Return the tokens that are live, out of tokens that `live_only` has selected.
 
-        `live_only` has selected them. Leave out tokens that cannot be checked.
+        Leave out tokens that cannot be checked.
         """
 
     def register_canary(self, database: Database, digest: str, hint: str) -> None:
@@ -122,7 +123,7 @@ class StoreAccess(Protocol):
 
 
 class TransactionalAccess:
-    """Access to the SQL store. All steps run inside the response's own transaction."""
+    """Access to the SQL store. Tokens are looked up and disabled inside the response's transaction."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> None:
         del digests
@@ -162,7 +163,7 @@ class TransactionalAccess:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
-    """Access to a remote store. It is called before and after the response's transaction."""
+    """Access to a remote store, which is called before and after the response's transaction."""
 
     store: RemoteStore
 
@@ -221,11 +222,12 @@ def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
     """Move tokens to `not_checked` if r8scan disabled them after the store had looked them up.
 
-    The store's answer, which is out of date, says that such a token is live. Without this check, the response would
-    conclude that an operator has enabled the token again.
+    The store's answer still says that such a token is live. Without this check, the response would conclude that an
+    operator has enabled the token again.
     """
     known = [digest for digest in digests if digest in found.records]
-    # Lock the incidents before reading them. If another worker is completing one, the statement waits for it.
+    # Lock the incidents before reading them. If another worker is completing an incident, this statement waits for that
+    # worker.
     statement = (
         select(Incident.digest, Incident.disabled_at, db_now(-SETTLING_SECONDS))
         .where(Incident.digest.in_(known), Incident.state == IncidentState.OPEN)

@@ -1,4 +1,4 @@
-"""The timeline of an incident: all recorded events in the order of their times, collected from several tables."""
+"""The timeline of an incident: its recorded events in the order of their times, collected from several tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Moment:
 
 
 def timeline(session: Session, incident: Incident) -> list[Moment]:
-    """Return all recorded events of the incident, earliest first."""
+    """Return the recorded events of the incident, earliest first."""
     moments = [
         *_token(incident),
         *_places(session, incident.id),
@@ -98,7 +98,7 @@ def _audit(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
 
 
 def _notifications(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
-    """Yield a moment for each message that was queued. The audit entries show whether it was delivered."""
+    """Yield a moment for each queued mail, and for each announcement that was sent to gateways."""
     statement = (
         select(Notification, NotificationSubject.occasion)
         .join(NotificationSubject)

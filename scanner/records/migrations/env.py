@@ -23,7 +23,7 @@ from scanner.records import (
 from scanner.records.database import Database
 from scanner.records.models import Base
 
-# An import of these modules adds their tables to the metadata.
+# The import of these modules adds their tables to the metadata.
 _MODULES = (
     audit_models,
     canary_models,
@@ -49,7 +49,7 @@ def run(connection: Connection) -> None:
 
 
 def _rendered(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:
-    """Return the source text of the item for a new migration, or False to let alembic write it."""
+    """Return the source text of a column type for a new migration, or False to let alembic write the item."""
     del autogenerate
     if kind == "type" and isinstance(item, Enum):
         return (
