@@ -1,7 +1,9 @@
-"""The brake: a quota on disables by report or usage rule. When it is exceeded, disables wait for an operator.
+"""The brake: a quota on disables by report or usage rule.
 
-It prevents an outage of the vendor's customers after one mistaken report of ten thousand digests. Tokens that r8scan
-found in public, and tokens whose reporter proved possession, are never held.
+When it is exceeded, further disables wait for an operator.
+
+The brake prevents that one mistaken report of ten thousand digests causes an outage for the vendor's customers. Tokens
+that r8scan found in public, and tokens whose reporter proved possession, are never held.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ class DisableQuota:
 
 
 def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
-    """Queue a mail to the operator that the brake has closed. It names the first held incident."""
+    """Queue a mail that tells the operator that the brake has closed. The mail names the first held incident."""
     outbox.notify_operator(
         session,
         list(incident_ids)[:1],
@@ -106,7 +108,7 @@ def status(session: Session) -> BrakeStatus:
 
 @dataclass(frozen=True, slots=True)
 class HeldReports:
-    """A group of held reports with the same reporter, sign and note: their number, and when the oldest was received."""
+    """A group of held reports with the same reporter, sign and note. `oldest_at` is when the oldest was received."""
 
     reporter: str
     sign: str
@@ -134,11 +136,9 @@ def held_reports(session: Session) -> list[HeldReports]:
 
 
 def release(session: Session, *, who: str, reason: str = "") -> list[int]:
-    """Open the brake and release the held reports.
+    """Open the brake and release the held reports. The released reports do not count towards the quota.
 
-    The released reports do not count towards the quota.
-
-    `reason` is kept in the audit.
+    `reason` is recorded in the audit.
 
     Returns:
         The ids of the released reports, ordered by the digests of their tokens. The caller must pass them to
@@ -159,7 +159,7 @@ def release(session: Session, *, who: str, reason: str = "") -> list[int]:
 def reject(session: Session, *, who: str, reason: str = "") -> int:
     """Open the brake, reject the held reports and close their incidents. Nothing is disabled.
 
-    `reason` is kept in the audit.
+    `reason` is recorded in the audit.
 
     Returns:
         The number of rejected reports.

@@ -1,4 +1,7 @@
-"""Numbered lines of a text stream, of limited length. A file with one endless line therefore cannot fill the memory."""
+"""Reads a text stream line by line, with a maximum line length.
+
+An endless line therefore cannot fill the memory.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ def numbered_lines(file: TextIO, max_length: int) -> Iterator[tuple[int, str | N
     """Yield the number (from 1) and the text of each line that is not blank.
 
     Args:
-        file: The stream. It is never read whole.
-        max_length: Maximum number of characters. The text of a longer line is None.
+        file: The stream. It is never read into memory as a whole.
+        max_length: The maximum number of characters. The text of a longer line is None.
     """
     number = 0
     while line := file.readline(max_length + 1):

@@ -1,6 +1,6 @@
 """Conversion of IP addresses to network prefixes, and matching of addresses against lists of networks.
 
-r8scan keeps prefixes only. An address is matched before it is shortened to its prefix.
+r8scan stores network prefixes, never single addresses. An address is matched before it is shortened to its prefix.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class BadNetworks(ValueError):
-    """A list of networks cannot be used. The message is one line that says why."""
+    """Raised if a list of networks cannot be used. The message is one line that says why."""
 
 
 def parse_address(text: str) -> Address | None:
@@ -52,8 +52,9 @@ def _masked(address: Address, bits: int) -> str:
 def rate_keys(client: str) -> tuple[str, ...]:
     """Return the networks under which requests of this client are counted, the narrowest first.
 
-    IPv4 clients are counted by /24. IPv6 clients are counted by /64, the smallest network of one customer, and by /48,
-    the largest. Every text that is not an address is counted under one common key.
+    An IPv4 client is counted by its /24 network. An IPv6 client is counted by its /64 and its /48 network, because one
+    customer may have a network of any size between these. Every text that is not an address is counted under one common
+    key.
     """
     address = parse_address(client)
     if address is None:
@@ -64,7 +65,10 @@ def rate_keys(client: str) -> tuple[str, ...]:
 
 
 def connection_keys(client: str) -> tuple[str, str]:
-    """Return the address and the network under which a connection is counted: /32 and /24, for IPv6 /64 and /48."""
+    """Return the two keys under which a connection is counted, the narrower first.
+
+    For IPv4 they are the address (/32) and its /24 network, for IPv6 the /64 and the /48 network.
+    """
     address = parse_address(client)
     if address is None:
         return ("unknown", "unknown")
@@ -73,13 +77,13 @@ def connection_keys(client: str) -> tuple[str, str]:
 
 
 class NetworkList:
-    """A set of networks. A match costs one set look-up for each prefix length in the list.
+    """A set of networks. Matching an address takes one set look-up for each prefix length in the list.
 
     Args:
         networks: Networks in CIDR notation, one in each line. `#` begins a comment.
 
     Raises:
-        BadNetworks: A line is not a network. The message names its number (from 1).
+        BadNetworks: A line is not a network, or there are too many lines.
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
@@ -104,7 +108,7 @@ class NetworkList:
 
 
 def load(path: Path | None) -> NetworkList:
-    """Return the list in the file, or an empty list for None. The file is read again when it has changed.
+    """Return the list in the file, or an empty list for None. The file is parsed again only when it has changed.
 
     Raises:
         BadNetworks: The file cannot be read, or one of its lines is not a network.

@@ -1,8 +1,8 @@
 """Reports by anyone who has found a token. The token itself proves possession.
 
 Raw tokens enter r8scan here, and each is hashed immediately. The reporter must not learn whether the vendor issued the
-token: the same SQL statements run in both cases, and r8scan decides on the report after it has answered the reporter.
-Only plain tokens are accepted; r8scan does not decode or unpack what the reporter sends.
+token. So the same SQL statements run for every token, and r8scan decides on the report after it has answered the
+reporter. Only plain tokens are accepted: r8scan does not decode or unpack a reporter's input.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ _URL = re.compile(r"https://[!-\[\]-~]+")
 
 
 class TooManyRequests(Exception):
-    """This client's network, or all clients together, exceeded the rate limit of this minute."""
+    """Raised if the client's network, or all clients together, exceeded the rate limit of this minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundToken:
-    """A raw token that someone has found, and the https URL of the place where it was found, which may be empty."""
+    """A raw token that someone has found, and the https URL of the place.
+
+    The URL is empty if the finder named no place.
+    """
 
     token: str
     url: str = ""
@@ -57,12 +60,12 @@ def record(
         digester: Computes the digests of tokens.
         found: At least one token. Malformed tokens are left out. If all are malformed, `BadReport` is raised.
         client: The client's IP address.
-        web_url: The web address of the watched GitHub. Only its permalinks are kept as links, because the finder of a
-            token must not choose where the links in the owner's mail lead.
+        web_url: The web address of the watched GitHub. Only its permalinks stay usable as links, because the finder of
+            a token must not choose where the links in the owner's mail lead.
 
     Returns:
-        The ids of new reports. The caller must pass them to `settling.settle`. A report that repeats one of the same
-        day is not new.
+        The ids of new reports. The caller must pass them to `settling.settle`. A second report of the same token and
+        place on the same day (UTC) is not new.
 
     Raises:
         BadReport: None of the tokens can be reported.
@@ -98,7 +101,8 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
         sign=SIGN,
         note="",
         reporter=REPORTER,
-        # A report on another day is a new report: if an operator enabled the token meanwhile, it is disabled again.
+        # The key contains the day, so a report on a later day is new. If an operator enabled the token meanwhile, it is
+        # disabled again.
         key=idempotency_key(f"{today} {idempotency_key(None, place)}", ""),
         url=place,
         is_braked=False,
@@ -106,7 +110,7 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
 
 
 def public_url(url: str, web_url: str) -> str:
-    """Return the URL without tokens. Unless it is a permalink of this GitHub, make it unusable as a link.
+    """Return the URL with tokens redacted. If it is not a permalink of this GitHub, make it unusable as a link.
 
     Raises:
         BadReport: The text is not a valid https URL.
@@ -139,5 +143,5 @@ def _without_tokens(url: str) -> str:
         if decoded == text:
             return url
         text = decoded
-    # No genuine URL is percent-encoded so many times. Such a URL may still hide a token, so keep only the host.
+    # No genuine URL is percent-encoded so many times. A token may still be hidden in this URL, so keep only the host.
     return f"https://{urlsplit(url).netloc}/…"

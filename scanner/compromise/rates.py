@@ -1,6 +1,8 @@
-"""The rate limit of public requests. All processes share it: requests are counted per minute in the database.
+"""The rate limit of anonymous requests to `r8scan serve`.
 
-Each process first applies a limiter in its memory (see `workers.web.rates`), so that a flood does not reach the
+All processes count their requests per minute in the database.
+
+Before that, each process applies a limiter in its own memory (`workers.web.rates`), so that a flood does not reach the
 database.
 """
 
@@ -22,15 +24,15 @@ RETENTION_SECONDS = 3600
 def admit(session: Session, client: str, *, per_client: int, overall: int) -> bool:
     """Count one request, unless a rate limit of this minute is exceeded.
 
-    After `overall` requests, only networks without a request in this minute are admitted, up to `overall` more. A few
-    networks therefore cannot use up the limit that all share. No row is inserted for a refused request, so that a flood
-    from many networks cannot fill the table.
+    After `overall` requests, only networks without a request in this minute are admitted, up to `overall` more
+    requests. A few networks therefore cannot use up the limit that all share. No row is inserted for a refused request,
+    so that a flood from many networks cannot fill the table.
 
     Args:
         session: The writing transaction.
         client: The key of the client's network.
-        per_client: The limit of one network.
-        overall: The limit of all networks together.
+        per_client: The limit of one network, in requests a minute.
+        overall: The limit of all networks together, in requests a minute.
 
     Returns:
         Whether the request is admitted.
@@ -49,7 +51,7 @@ def admit(session: Session, client: str, *, per_client: int, overall: int) -> bo
         )
         count = session.execute(upsert.returning(RequestRate.count)).scalar_one()
         if key == client and count > per_client:
-            # Another process has counted a request of this client since we read the count.
+            # Another process counted a request of this client after this function had read the count.
             return False
     return True
 
@@ -60,5 +62,5 @@ def _count(session: Session, key: str, minute: datetime) -> int:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete the counts of past minutes, because r8scan does not keep the networks of clients longer than needed."""
+    """Delete counts that are more than an hour old. r8scan does not keep clients' networks longer than needed."""
     session.execute(delete(RequestRate).where(RequestRate.minute < db_now(-RETENTION_SECONDS)))

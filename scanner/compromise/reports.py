@@ -1,4 +1,4 @@
-"""Reports of compromised tokens: parsing, checks, and the commit of a report before r8scan acts on it.
+"""Reports of compromised tokens: parsing, checks, and recording. A report is committed before r8scan acts on it.
 
 Raw tokens enter r8scan here. Each is hashed as it is read, and no error message repeats the input.
 """
@@ -39,9 +39,9 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class BadReport(ValueError):
-    """A report is not acceptable.
+    """Raised if a report is not acceptable.
 
-    The message continues a sentence that begins with "it" or "line 7", and does not contain the input.
+    The message continues a sentence that begins with "it" or "line 7". It does not contain the input.
     """
 
 
@@ -55,7 +55,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class NewReport:
-    """A checked, redacted report of limited size, ready to be recorded. For `key` see `idempotency_key`."""
+    """A checked, redacted report of limited size, ready to be recorded. `key` is a result of `idempotency_key`."""
 
     subject: Subject
     sign: str
@@ -80,14 +80,14 @@ def subject_of(text: str, digester: Digester) -> Subject:
 
 
 def new_report(subject: Subject, *, sign: Any, note: Any, reporter: str, key: Any = None) -> NewReport:
-    """Check the fields of a report about the subject.
+    """Return a new report about the subject, with checked fields.
 
     Args:
         subject: The token.
         sign: What was observed, such as `abuse_report`.
         note: A text for the operator, or None.
         reporter: The name of the reporter.
-        key: The reporter's idempotency key. By default, reports with the same sign and note are the same report.
+        key: The reporter's idempotency key. Without a key, reports with the same sign and note are the same report.
 
     Raises:
         BadReport: A field is malformed.
@@ -97,12 +97,12 @@ def new_report(subject: Subject, *, sign: Any, note: Any, reporter: str, key: An
     if not _REPORTER.fullmatch(reporter):
         raise BadReport("has a wrong reporter: write 1 to 64 letters, digits and _.@:-")
     words = clean_note(note)
-    # The sign and the reporter's name may contain a token by mistake.
+    # The sign or the reporter's name may contain a token by mistake.
     return NewReport(subject, redact(sign), words, redact(reporter), idempotency_key(key, words))
 
 
 def clean_note(note: Any) -> str:
-    """Return the note as printable text without tokens, at most `MAX_NOTE_LENGTH` long.
+    """Return the note as printable text with tokens redacted, at most `MAX_NOTE_LENGTH` characters. None becomes "".
 
     Raises:
         BadReport: The note is not text.
@@ -115,18 +115,18 @@ def clean_note(note: Any) -> str:
 
 
 def bounded(text: str, max_length: int) -> str:
-    """Return text from outside as printable text without tokens, at most `max_length` characters.
+    """Return text from outside as printable text with tokens redacted, at most `max_length` characters.
 
-    Redaction comes before cutting: a token that was cut in half is no longer recognized, but is still a secret.
+    Redact before cutting: a token that was cut in half is no longer recognized, but is still a secret.
     """
     clean = "".join(char if char.isprintable() else " " for char in redact(text)).strip()
     return clean if len(clean) <= max_length else clean[: max_length - 1] + "…"
 
 
 def idempotency_key(key: Any, default: str) -> str:
-    """Return the hash of `key`, or of `default` if there is no key: 64 hex digits that are equal for repeated reports.
+    """Return the hash of `key`, or of `default` if there is no key, as 64 hex digits.
 
-    The key is hashed, so that its length is fixed and a secret in it is not stored.
+    The key is hashed so that its length is fixed and a secret in it is not stored.
 
     Raises:
         BadReport: The key is not text, or is too long.
@@ -147,14 +147,12 @@ Subjects = list[tuple[Subject, str]]
 def read_lines(
     file: TextIO, digester: Digester, *, else_find: Callable[[bytes], Subjects] = lambda _: []
 ) -> Iterator[tuple[int, Subjects | BadReport]]:
-    """Yield the number (from 1) of each line that is not blank, and its subjects or the error in it.
-
-    The file is never read whole.
+    """Yield the number (from 1) of each line that is not blank, with the subjects in the line or the error.
 
     Args:
-        file: The lines. Open it with errors="surrogateescape", so that bytes that are not UTF-8 make only their own
-            line malformed.
-        digester: Makes the digest of a token.
+        file: The lines. The file is never read into memory as a whole. Open it with errors="surrogateescape", so that a
+            byte that is not UTF-8 makes only its own line malformed.
+        digester: Computes the digests of tokens.
         else_find: Called with a line that is neither a token nor a digest; returns the tokens in it.
     """
     for number, line in numbered_lines(file, MAX_LINE_LENGTH):
@@ -169,10 +167,9 @@ def read_lines(
 
 
 def record(database: Database, reports: Sequence[NewReport]) -> list[int]:
-    """Record the reports of one reporter in one transaction, with one audit entry. See `record_within`.
+    """Record the reports of one reporter in one transaction, with one audit entry. Return the ids of the new reports.
 
-    This audit entry says who sent how many reports together. Each incident gets its own entries when its report is
-    decided.
+    This audit entry says who sent how many reports. When a report is decided, its incident gets an audit entry as well.
     """
     with database.write() as session:
         ids = record_within(session, reports)
@@ -220,9 +217,9 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete expired reports that are decided or `unknown`.
+    """Delete expired reports that are decided, or whose token the store does not know. Return their number.
 
-    Held and undecided reports stay. Return the number of deleted reports.
+    Held and undecided reports stay.
     """
     unknown = (Report.state == ReportState.UNKNOWN) & (Report.received_at < db_now(-UNKNOWN_RETENTION_DAYS * 86400))
     decided = Report.state.in_((ReportState.SETTLED, ReportState.REJECTED)) & (

@@ -1,4 +1,7 @@
-"""Decisions on recorded reports. They are made in batches under the disable quota, and repeated after a crash."""
+"""Decisions on recorded reports, in batches and under the disable quota.
+
+After a crash, the sweeper decides on the reports that are still undecided.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ MAX_PAGES = 50
 
 @dataclass(slots=True)
 class Settled:
-    """The number of reports by decision. It includes `held` and `unknown` reports, which are not settled yet."""
+    """The number of reports by decision, including the decisions `held` and `unknown`, which are not final."""
 
     counts: Counter[str] = field(default_factory=Counter)
     disabling: list[uuid.UUID] = field(default_factory=list)
@@ -56,20 +59,20 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class SettledDue:
-    """How many reports were due, and the decisions on them."""
+    """The number of reports that were due, and the decisions on them."""
 
     due: int
     settled: Settled
 
 
 def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute: int) -> Settled:
-    """Decide on those reports that are still undecided. A repeated call changes nothing.
+    """Decide on the given reports, except those that are decided already. A repeated call changes nothing.
 
-    If the database is unavailable, its error is raised, and the sweeper settles the reports later.
+    If the database is unavailable, raise its error. The sweeper then decides on the reports later.
 
     Args:
         database: The database.
-        ids: The reports.
+        ids: The ids of the reports.
         policy: The operator's policy.
         per_minute: The disable quota: how many tokens reports and rules may disable in one minute.
     """
@@ -109,7 +112,7 @@ def settle_due(
 def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
     """Decide again on reports whose token stayed live because of the mode `observe` or because of a protection.
 
-    The operator may have changed the mode or removed the protection meanwhile, and the token may never be reported
+    The operator may have changed the mode or removed the protection meanwhile, and nobody may ever report the token
     again.
     """
     total, last = Settled(), 0
@@ -135,9 +138,10 @@ class _LiveReport:
 
 
 def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveReport]:
-    """Return one page of settled reports with an id above `after` whose token stayed live, one report for each token.
+    """Return one page of settled reports whose token stayed live: the first report of each token and decision.
 
-    With the SQL store, leave out tokens that are no longer live, and protected tokens that are still protected.
+    The page begins after the report with the id `after`. With the SQL store, leave out tokens that are no longer live.
+    Also leave out reports with the decision `protected` whose token is still protected.
     """
     changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (
@@ -158,7 +162,7 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
 
 
 def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
-    """Reset reports to undecided, except reports whose incident was decided again after the report.
+    """Reset reports to undecided, except reports whose incident has changed since.
 
     Return the ids of the reset reports.
     """
@@ -177,7 +181,7 @@ def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
 def _stayed_live() -> tuple[ColumnElement[bool], ...]:
     """Return SQL conditions that select reports which asked for a disable but whose token stayed live.
 
-    They exclude a report if its incident was decided on again after the report.
+    They exclude a report if its incident was closed or decided again after the report.
     """
     return (
         Report.state == ReportState.SETTLED,
@@ -189,7 +193,7 @@ def _stayed_live() -> tuple[ColumnElement[bool], ...]:
 
 
 def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
-    """Count the reports by decision, whichever process decided. Count an undecided report under its state."""
+    """Return the number of these reports by decision. Count an undecided report under its state."""
     counts: Counter[str] = Counter()
     with database.read() as session:
         for start in range(0, len(ids), REPORTS_PER_TRANSACTION):
@@ -224,7 +228,7 @@ def _settle_within(
     )
     for undecided in rows.keys() - {outcome.report_id for outcome in outcomes}:
         rows[undecided].next_check_at = db_now(ASK_AGAIN_SECONDS)
-    # Read the times as values. If rows contained SQL expressions, SQLAlchemy would write each row by a separate
+    # Read the times as values. If the rows contained SQL expressions, SQLAlchemy would write each row by its own
     # statement.
     now, recheck_at = session.execute(select(db_now(), db_now(RECHECK_SECONDS))).one()
     for outcome in outcomes:

@@ -1,4 +1,7 @@
-"""Hourly usage of tokens. One transaction merges sums into rows, applies the rules and records matches as reports."""
+"""Hourly usage of tokens.
+
+New usage is added to the stored hours, and each usage rule that matches becomes a report.
+"""
 
 from __future__ import annotations
 
@@ -57,14 +60,16 @@ def summed(records: Iterable[UsageRecord]) -> Sums:
 
 
 def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> StoredUsage:
-    """Merge the sums into the stored usage, and record a report for each rule that matches.
+    """Add the sums to the stored usage, and record a report for each rule that matches.
+
+    Each transaction stores about `TOKENS_PER_TRANSACTION` tokens at most.
 
     Args:
-        database: The database. Each transaction stores at most about `TOKENS_PER_TRANSACTION` tokens.
+        database: The database.
         sums: The sums by token and hour.
         rules: The usage rules.
         batch: An idempotency key of 64 hex digits, or empty. If an earlier call with the same key was interrupted, this
-            call leaves out the tokens that the earlier one committed.
+            call leaves out the tokens that the earlier call committed.
     """
     total = StoredUsage()
     waiting = sorted(sums)
@@ -95,8 +100,8 @@ def purge_expired(database: Database, *, keep_days: int) -> None:
 def _locked_cursor(session: Session, batch: str) -> str:
     """Lock the row of the batch, and return the prefix of the last digest that the batch has stored.
 
-    Digests are stored in ascending order. The cursor is therefore valid even if a repeated call contains fewer tokens,
-    because some records have become too old meanwhile.
+    Digests are stored in ascending order, so everything up to the cursor is stored. This stays true if a repeated call
+    contains fewer tokens, because some records have become too old meanwhile.
     """
     session.execute(insert_or_nothing(session, UsageBatch).values(key=batch, cursor="", begun_at=db_now()))
     statement = select(UsageBatch.cursor).where(UsageBatch.key == batch).with_for_update()
@@ -113,9 +118,9 @@ def _set_cursor(session: Session, batch: str, prefix: str) -> None:
 
 
 def _end_of_chunk(digests: Sequence[str]) -> int:
-    """Return the number of digests in the first chunk.
+    """Return how many digests the next transaction stores.
 
-    Digests with the same prefix stay in one chunk, because the cursor is a prefix.
+    It stores all digests with the same prefix together, because the cursor is a prefix.
     """
     end = min(TOKENS_PER_TRANSACTION, len(digests))
     while 0 < end < len(digests) and digests[end][:PREFIX_LENGTH] == digests[end - 1][:PREFIX_LENGTH]:
@@ -141,7 +146,7 @@ def _store_within(session: Session, sums: Mapping[str, Mapping[datetime, HourSum
 
 
 def _locked_baselines(session: Session, digests: Sequence[str]) -> dict[str, UsageBaseline]:
-    """Create missing baselines, and lock and return the baselines of all digests.
+    """Create missing baselines. Lock and return the baselines of all digests, by digest.
 
     Because of the locks, concurrent calls about one token add their sums one after another.
     """
@@ -181,7 +186,8 @@ def _merged(row: UsageHour | None, added: HourSum) -> HourSum:
 def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *, is_new: bool) -> None:
     """Update the token's history with an hour of usage.
 
-    A newer hour completes the hour before it. A late hour is added to the past.
+    If the hour is newer than the newest hour of the history, add that newest hour to the summary of earlier hours, and
+    make this hour the newest. Add a late hour (before the newest hour) to the summary directly.
     """
     if baseline.hour is None or hour > baseline.hour:
         if baseline.hour is not None:
@@ -201,7 +207,10 @@ def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *,
 
 
 def _history(baseline: UsageBaseline, hour: datetime) -> UsageHistory:
-    """Return the history before this hour. It is empty for a late hour, which the history already includes."""
+    """Return the history before this hour.
+
+    For a late hour return an empty history, because the history includes that hour.
+    """
     if hour != baseline.hour:
         return UsageHistory()
     return UsageHistory(baseline.hours, baseline.total, baseline.peak, baseline.previous_hour)
@@ -219,7 +228,10 @@ def _hour_of_usage(hour: datetime, whole: HourSum) -> HourOfUsage:
 
 
 def _reports(digest: str, hour: datetime, hits: Iterable[RuleHit]) -> Iterator[NewReport]:
-    """Yield one report for each rule that matched. Its key is unique for the token, rule, mode and hour."""
+    """Yield one report for each rule that matched.
+
+    Further matches of the rule in the same hour are the same report.
+    """
     for hit in hits:
         yield NewReport(
             subject=Subject(digest),

@@ -1,6 +1,7 @@
-"""Parsing of usage records: JSON lines become sums by token and hour, of limited size. No IP address is kept.
+"""Parsing of usage records: each line of JSON becomes one record, which is added to the sum of its token and hour.
 
-Raw tokens may enter r8scan here. Each is hashed as its line is read, and no error message repeats a line.
+Raw tokens may enter r8scan here. Each is hashed as its line is read, and no error message repeats a line. IP addresses
+are shortened to networks and not kept.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ _COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
 
 
 class BadRecord(ValueError):
-    """A line is not a usage record. The message continues a sentence that begins with "line 7" and hides the line."""
+    """Raised if a line is not a usage record.
+
+    The message continues a sentence that begins with "line 7". It does not repeat the line.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """One use of a token. An empty field means that the value is unknown.
+    """One use of a token. `network`, `country` and `agent` are empty if they are not known.
 
     Attributes:
         digest: the digest of the token.
@@ -43,7 +47,7 @@ class UsageRecord:
         network: the /24 or /48 network of the client.
         country: the two-letter code of the client's country.
         agent: the redacted user agent.
-        listed: the network on the operator's list that contains the client's address, or empty.
+        listed: the network on the operator's list that contains the client's address; empty if there is none.
     """
 
     digest: str
@@ -56,7 +60,10 @@ class UsageRecord:
 
 @dataclass(slots=True)
 class HourSum:
-    """The usage of one token in one hour. For each set, `unkept` counts the values left out."""
+    """The usage of one token in one hour.
+
+    For each set, `unkept` counts the values that no longer fitted into the set.
+    """
 
     count: int = 0
     listed: int = 0
@@ -72,7 +79,7 @@ class HourSum:
         self.keep("listed_networks", (record.listed,))
 
     def keep(self, name: str, values: Iterable[str]) -> None:
-        """Add values to one of the sets, up to its maximum size."""
+        """Add values to the set with this name, up to its maximum size."""
         kept = self.sets[name]
         for value in values:
             if not value or value in kept:
@@ -102,7 +109,7 @@ class RecordReader:
         """Parse a JSON line with `token` or `digest`, `time`, and optionally `ip`, `country` and `user_agent`.
 
         Raises:
-            BadRecord: The line is not such a record, or its time is out of range.
+            BadRecord: The line is not such a record, or its time is too old or in the future.
         """
         if len(line) > MAX_LINE_LENGTH:
             raise BadRecord("is longer than a record may be")

@@ -30,7 +30,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class HourOfUsage:
-    """The usage of a token in one hour, as far as it has been reported.
+    """The usage of a token in one hour, as far as it has been reported until now.
 
     Attributes:
         hour: the start of the hour (UTC).
@@ -51,7 +51,7 @@ class HourOfUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageHistory:
-    """A summary of the active hours of a token before the hour that is judged.
+    """A summary of a token's usage before the hour that the rules judge. An active hour is an hour with usage.
 
     Attributes:
         hours: the number of active hours.
@@ -68,7 +68,14 @@ class UsageHistory:
 
 @dataclass(frozen=True, slots=True)
 class RuleHit:
-    """A rule that matched: its `sign` (what it observed) and mode, a sentence for the operator, and figures as JSON."""
+    """A rule that matched.
+
+    Attributes:
+        sign: what the rule observed, such as `usage_burst`.
+        mode: the mode of the rule.
+        note: a sentence for the operator.
+        evidence: the observed numbers, as JSON.
+    """
 
     sign: str
     mode: RuleMode

@@ -84,8 +84,8 @@ def _only_one(database: Database) -> Iterator[None]:
 def _takes_lock(connection: Connection) -> bool:
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
     is_ours = bool(connection.execute(lock, {"key": _ADVISORY_LOCK}).scalar_one())
-    # The setting keeps the server from ending the transaction while it only holds the lock. The next statement, whatever
-    # it is, also makes the connection give up the snapshot of the query above.
+    # The setting keeps the server from ending the transaction while it only holds the lock. Like any further statement,
+    # it also makes the connection give up the snapshot of the query above.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return is_ours
 

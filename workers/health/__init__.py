@@ -1,1 +1,1 @@
-"""The state of the service as values: one function reads it for the status command, the console and the metrics."""
+"""The state of the service. One function reads it for the status command, the console and the metrics."""

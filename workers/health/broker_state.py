@@ -1,6 +1,6 @@
 """Tests whether the broker works and whether the database can be written.
 
-Their results explain why processes are silent.
+If they fail, their results explain why processes are silent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROBE, PROBE_KEPT_SECONDS = "r8scan:probe", 60
 
 
 def broker_problem(settings: Settings) -> str | None:
-    """Return why Redis does not answer or takes no messages, or None if it works."""
+    """Return why Redis does not answer or accepts no messages, or None if it works."""
     try:
         with connected(settings) as client:
             client.set(PROBE, b"1", ex=PROBE_KEPT_SECONDS)
@@ -72,7 +72,7 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def write_refusal(database: Database) -> str | None:
-    """Return why the database cannot be written, or None if it can. The test changes no value."""
+    """Return why the database cannot be written, or None if it can be. The test changes no value."""
     try:
         with database.write() as session:
             # A read-only database refuses this statement. A full disk makes the commit fail.

@@ -1,6 +1,6 @@
 """The part of the status about canaries (planted test tokens).
 
-It says, for each way of planting, when a canary was last disabled. It reports a problem if this was too long ago.
+For each way of planting, it says when a canary was last disabled, and reports a problem if this was too long ago.
 """
 
 from __future__ import annotations
@@ -29,16 +29,14 @@ MISSED_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class CanariesState:
-    """The part of an `Overview` about canaries, with one row for each way of planting, and the problems that it
-    shows.
-    """
+    """The part of an `Overview` about canaries: one row for each way of planting, and the problems."""
 
     canaries: list[CanaryRow]
     problems: list[Problem]
 
 
 def read(session: Session, settings: Settings, now: datetime, began: datetime) -> CanariesState:
-    """Return a row for each way of planting, and the problems of those ways that are switched on.
+    """Return a row for each way of planting, and the problems of the ways that are switched on.
 
     Args:
         session: A reading transaction.
@@ -81,7 +79,7 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 
 
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
-    """Return a list with the most urgent problem of this way of planting canaries, or an empty list.
+    """Return the most urgent problem of this way of planting, as a list of one, or an empty list.
 
     `since` is the result of `canaries.since_success`. It must not be empty.
     """

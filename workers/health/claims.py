@@ -1,4 +1,4 @@
-"""Claims of periodic work, so that only one of several processes does it each time."""
+"""Claims of periodic work, so that only one of several processes does the work each time it is due."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ def claim(session: Session, key: str, seconds: float) -> bool:
 
     Args:
         session: A writing transaction.
-        key: The name of the work. The row with this key records the last claim. It is created if it is missing.
+        key: The name of the work. The row with this key records the time of the last claim. It is created if it is
+            missing.
         seconds: The time between two claims.
     """
     row = {"kind": key, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-seconds - 1)}
     session.execute(insert_or_nothing(session, NotifiedProblem).values(key=key, **row))
     statement = (
         update(NotifiedProblem)
-        # Subtract a second. Otherwise a thread that claims every `seconds` would sometimes come a millisecond too
-        # early.
+        # Allow the next claim one second early. Otherwise a thread that claims every `seconds` would sometimes be
+        # refused because it comes a millisecond too early.
         .where(NotifiedProblem.key == key, NotifiedProblem.last_at < db_now(1 - seconds))
         .values(last_at=db_now())
         .execution_options(synchronize_session=False)

@@ -1,7 +1,7 @@
-"""The heartbeat of this process: a row for the status and a file for health checks.
+"""The heartbeat of this process: a row in the database for the status, and a file for health checks.
 
-A separate thread writes the heartbeat, so that a hanging database does not delay the thread that consumes messages. The
-heartbeat says when the consuming thread last made progress (`workers.health.pulse`), not just that the process exists.
+The heartbeat says when the thread that consumes messages last made progress (`workers.health.pulse`), not just that the
+process exists. A separate thread writes the heartbeat, so that a hanging database does not delay the consuming thread.
 If the consuming thread is stuck, the heartbeat's thread ends the process.
 """
 
@@ -41,7 +41,7 @@ class Heart:
 
     Args:
         settings: The settings, which name the database and the alive file.
-        process: The description of this process, which the row contains.
+        process: The description of this process for the row.
         progress: The progress of the consuming thread.
         end: Called when the consuming thread is stuck. It must end the process.
         then: Called after each heartbeat, once the process has begun to take messages.
@@ -70,16 +70,17 @@ class Heart:
     def start(self) -> None:
         """Start the thread that writes the heartbeat every ten seconds.
 
-        Until the process has begun to take messages, it checks that every second.
+        The first heartbeat is written when the process has begun to take messages. Until then the thread looks every
+        second.
         """
         self._thread.start()
 
     def request_stop(self) -> None:
-        """Make the thread delete the row and end. Return at once, so that a signal handler may call this."""
+        """Make the thread delete the row and end. Do not wait for it, so that a signal handler may call this method."""
         self._stopped.set()
 
     def stop(self) -> None:
-        """Make the thread delete the row and end, and wait a few seconds for its end."""
+        """Make the thread delete the row and end, and wait for its end, at most `STOP_SECONDS`."""
         self._stopped.set()
         self._thread.join(STOP_SECONDS)
 
@@ -109,8 +110,8 @@ class Heart:
     def _in_database(self, do: Callable[[Database], None]) -> None:
         try:
             if self._database is None:
-                # Open a new connection for each heartbeat. A child that is forked later would share a connection that
-                # is kept open.
+                # Open a new connection for each heartbeat. If a connection were kept open, a child that is forked later
+                # would share it.
                 self._database = Database(self._settings.database_url.get_secret_value(), max_connections=0)
             do(self._database)
         except Exception as err:  # noqa: BLE001 - whatever is wrong there, the next try comes in seconds
@@ -170,19 +171,19 @@ def stop() -> None:
 
 
 def process(role: str, queues: tuple[str, ...] = ()) -> Process:
-    """Return the description of this process for the row of its heartbeat."""
+    """Return the description of this process for its heartbeat."""
     return Process(role, own_host(), os.getpid(), queues, __version__)
 
 
 def own_host() -> str:
-    """Return the name of this machine, as heartbeats show it."""
+    """Return the name of this machine for heartbeats."""
     return platform.node()[:MAX_HOST_LENGTH] or "localhost"
 
 
 def touch(path: Path, at: float) -> None:
-    """Set the file's modification time to `at` (epoch seconds), and create the file if necessary.
+    """Set the file's modification time to `at` (seconds since the epoch), and create the file if necessary.
 
-    Log an error such as a full disk, because it must not end the process.
+    If this fails, for example because the disk is full, log the error instead of raising it.
     """
     try:
         path.touch(mode=0o600)

@@ -1,6 +1,6 @@
-"""The summary of incidents for the operator: one message a day, and none after a day without an incident.
+"""The summary of incidents for the operator: by default one message a day, and none after a day without an incident.
 
-A row in the database records when the last summary was sent, so that only one process sends it.
+A row in the database records when the last summary was sent, so that only one process sends the next one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]) -> bool:
-    """Send the summary if it is due. Return whether this process has sent one.
+    """Send the summary if it is due. Return whether this process has sent a summary.
 
     Args:
         database: The database.
@@ -62,7 +62,10 @@ def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]
 
 
 def _news(session: Session, since: datetime, now: datetime) -> News | None:
-    """Return the summary of the incidents that were detected since then, None if there are none."""
+    """Return the summary of the incidents that were detected between `since` and `now`.
+
+    Return None if there are none.
+    """
     statement = (
         select(Incident.action, func.count())
         .where(Incident.detected_at > since, Incident.detected_at <= now, is_no_canary())
@@ -90,7 +93,7 @@ def _news(session: Session, since: datetime, now: datetime) -> News | None:
 
 
 def _send(news: News, channels: Sequence[OperatorChannel]) -> bool:
-    """Send the summary on every channel. Return whether one accepted it."""
+    """Send the summary on every channel. Return whether a channel accepted it."""
     was_sent = False
     for channel in channels:
         try:

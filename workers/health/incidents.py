@@ -32,7 +32,7 @@ def speed(session: Session) -> Speed:
 
 
 def latest(session: Session) -> list[IncidentRow]:
-    """Return the latest incidents, the newest first."""
+    """Return the latest `LAST_INCIDENTS` incidents, newest first."""
     newest = (
         select(Incident).where(is_no_canary()).order_by(Incident.detected_at.desc(), Incident.id).limit(LAST_INCIDENTS)
     )
@@ -53,7 +53,7 @@ def latest(session: Session) -> list[IncidentRow]:
 def percentile_95(ordered: Sequence[float]) -> float:
     """Return the smallest value that at least 95 % of the sorted values do not exceed.
 
-    The result is one of the values. Extrapolation from a few values could give more than the largest value.
+    The result is one of the values. Extrapolating from a few values could give more than the largest value.
     """
     return ordered[math.ceil(0.95 * len(ordered)) - 1]
 
@@ -61,7 +61,7 @@ def percentile_95(ordered: Sequence[float]) -> float:
 def disable_delays(session: Session, seconds: float) -> list[float]:
     """Return the sorted delays, in seconds, from the publication of tokens until they were disabled.
 
-    Consider the incidents that were detected in the last `seconds`, but only the newest MAX_DELAYS of them.
+    Use the incidents that were detected in the last `seconds`, at most the newest `MAX_DELAYS`.
     """
     newest = (
         select(Incident.id, Incident.disabled_at)
@@ -70,8 +70,9 @@ def disable_delays(session: Session, seconds: float) -> list[float]:
         .limit(MAX_DELAYS)
         .subquery()
     )
-    # Ignore places that were found after the disable. They are often much older, but did not delay the disable. Use a
-    # look-up for each incident: for a join with a group, PostgreSQL would read the places of all incidents.
+    # Ignore places that were found after the disable. They are often much older, but did not delay the disable. A
+    # subquery for each incident is faster than a join with GROUP BY, for which PostgreSQL would read the places of all
+    # incidents.
     first_public = (
         select(func.min(Exposure.published_at))
         .where(Exposure.incident_id == newest.c.id, Exposure.seen_at <= newest.c.disabled_at)

@@ -1,6 +1,6 @@
 """The part of the status about GitHub's limits.
 
-Used-up quotas and refused requests are one problem, because they have one cause and one remedy.
+Used-up quotas and refused requests are reported as one problem, because they have one cause and one remedy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ANONYMOUS = "none"
 
 
 def problems(budgets: Sequence[BudgetRow], rates: Sequence[RateRow], now: datetime) -> list[Problem]:
-    """Return one problem if GitHub limits requests, however many quotas and kinds of requests that concerns.
+    """Return a list of one problem that names all used-up quotas and refused kinds of requests, or an empty list.
 
     `now` is the database's time.
     """

@@ -22,7 +22,7 @@ MIN_FREE_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """The part of an `Overview` about this machine, and the problems that it shows.
+    """The part of an `Overview` about this machine, with the problems.
 
     The fields about the disk are None if the state folder does not exist yet.
     """
@@ -35,7 +35,7 @@ class MachineState:
 
 
 def configuration(settings: Settings) -> Configuration:
-    """Return the settings that decide what the service does with the tokens that it finds. They contain no secrets."""
+    """Return the settings that decide what the service does with the tokens that it finds, without secrets."""
     return Configuration(
         enforce=settings.enforce,
         mail_transport=mail_transport(settings),
@@ -46,7 +46,7 @@ def configuration(settings: Settings) -> Configuration:
 
 
 def database(settings: Settings) -> str:
-    """Return the file of the database, or its address without the user's password and the query."""
+    """Return the path of an SQLite database, or the address of a server without user, password and query."""
     from urllib.parse import urlsplit
 
     url = settings.database_url.get_secret_value()
@@ -57,9 +57,7 @@ def database(settings: Settings) -> str:
 
 
 def mail_transport(settings: Settings) -> str:
-    """Return the destination of mails without user and password, such as "smtp mail.example.com:587" or "Maildir
-    /path".
-    """
+    """Return where mails are sent, without user and password: "smtp mail.example.com:587" or "Maildir /path"."""
     from urllib.parse import urlsplit
 
     parts = urlsplit(settings.smtp_url.get_secret_value())
@@ -83,7 +81,7 @@ def read(settings: Settings) -> MachineState:
 
 
 def settings_problems(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem for each setting that silently makes the service useless."""
+    """Yield a problem for each setting because of which mails reach nobody."""
     is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
     if is_maildir and settings.enforce == EnforceMode.DISABLE:
         sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"
@@ -97,14 +95,23 @@ def settings_problems(settings: Settings) -> Iterator[Problem]:
 
 
 def clock_problems(now: datetime) -> Iterator[Problem]:
-    """Yield a problem if this machine's clock differs from the database's time `now`, which decides when leases end."""
+    """Yield a problem if this machine's clock differs from `now`, the database's time.
+
+    Leases end by the database's time.
+    """
     seconds = time.time() - now.timestamp()
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
         yield clock_off("this machine's clock", seconds)
 
 
 def clock_off(clock: str, seconds: float, host: str = "") -> Problem:
-    """Return the problem that a clock is `seconds` ahead of the database's, or behind it if `seconds` is negative."""
+    """Return the problem that a clock differs from the database's clock.
+
+    Args:
+        clock: The name of the clock in the problem's sentence.
+        seconds: How far the clock is ahead of the database's; negative if it is behind.
+        host: The host of the clock; empty for this machine.
+    """
     word = "ahead of" if seconds > 0 else "behind"
     sentence = f"{clock} is {span(abs(seconds))} {word} the database's"
     return Problem(Kind.CLOCK_OFF, sentence, "synchronise both, with NTP", None, host)

@@ -28,7 +28,7 @@ LATE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class MessagesState:
-    """The part of an `Overview` about the outbox and waiting decisions, and the problems that it shows."""
+    """The part of an `Overview` about the outbox and waiting decisions, with the problems."""
 
     outbox: list[OutboxRow]
     decisions: Decisions
@@ -37,7 +37,7 @@ class MessagesState:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """The number of waiting things of one kind, and the time since which the oldest has waited."""
+    """The number of waiting rows of one kind, and since when the oldest has waited."""
 
     number: int
     since: datetime | None
@@ -50,7 +50,7 @@ def read(session: Session, now: datetime) -> MessagesState:
     """
     outbox, stood = _outbox(session, now), brake.status(session)
     decisions = _decisions(session, stood)
-    # An unavailable mail server explains why messages wait, so report only the server.
+    # If the mail server is unavailable, report only that, because it is the reason why messages wait.
     waiting = list(_mail_server(session, now)) or list(_waiting(outbox, now))
     problems = [
         *_failed(outbox),
@@ -63,7 +63,7 @@ def read(session: Session, now: datetime) -> MessagesState:
 
 
 def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
-    # Count from the time when the message was due, not when it was queued: a digest waits for a day by design.
+    # A digest waits for a day by design. So for a message that was not tried yet, count from the time when it is due.
     due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
     kinds = (
         Notification.state.in_(WAITING),
@@ -122,7 +122,7 @@ def _waiting(outbox: Sequence[OutboxRow], now: datetime) -> Iterator[Problem]:
 
 
 def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
-    """Yield a problem if the mail server accepts no mail, with the server's own words.
+    """Yield a problem if the mail server accepts no mail. Its sentence contains the server's answer.
 
     The problem is over when the next mail is sent.
     """
@@ -141,7 +141,7 @@ def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
 
 
 def _undeliverable(session: Session) -> Iterator[Problem]:
-    """Yield a problem if mails to owners failed, until they are sent again or their incidents are closed."""
+    """Yield a problem if mails to owners failed. It lasts until they are sent again or their incidents are closed."""
     later, link = aliased(Notification), aliased(NotificationSubject)
     was_told = exists(
         select(link.id)

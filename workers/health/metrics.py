@@ -1,6 +1,6 @@
 """Prometheus metrics, read from the database at each scrape.
 
-They are correct for any number of processes and after restarts.
+They are therefore correct for any number of processes and after restarts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Sample = tuple[tuple[str, ...], float]
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The description of a metric: its name without prefix, type, meaning and labels.
+    """The description of a metric: its name without prefix, its type, its meaning and its labels.
 
     docs/metrics.md is generated from these descriptions.
     """
@@ -147,7 +147,7 @@ def table() -> str:
 
 
 def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the name and the samples of each metric whose values the status shows as well."""
+    """Yield the name and the samples of each metric whose values are part of an `Overview`."""
     kinds = {one.kind for one in found.problems}
     is_up = not kinds & {Kind.DATABASE_AWAY, Kind.DATABASE_VERSION}
     yield "up", [((), float(is_up))]
@@ -194,9 +194,9 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield each source's recall: the share of the other sources' pushes that it saw.
+    """Yield the metrics of each source's recall: the share of the other sources' pushes that it saw.
 
-    Yield nothing before the first measurement.
+    The metrics have no samples before the first measurement.
     """
     shares = [(row.source, within, share) for row in found.sources for within, share in row.recall.items()]
     yield (
@@ -211,7 +211,7 @@ def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_canaries(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of canaries, for the ways of planting that are switched on."""
+    """Yield the metrics of canaries, with samples for the ways of planting that are switched on."""
     on = [one for one in found.canaries if not one.off]
     yield "canary_seconds", [((one.way,), one.seconds) for one in on if one.seconds is not None]
     ages = [((one.way,), (found.at - one.ended_at).total_seconds()) for one in on if one.ended_at]
@@ -260,7 +260,7 @@ def _of_sources(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the name and the samples of each metric whose values the status does not show."""
+    """Yield the name and the samples of each metric that is not part of an `Overview`."""
     counted = select(Incident.action, Incident.cause, func.count()).where(is_no_canary())
     yield (
         "incidents",
@@ -288,9 +288,7 @@ def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _buckets(delays: Sequence[float]) -> Iterator[tuple[str, float]]:
-    """Yield each upper bound of a bucket in seconds, as text, and how many of the sorted delays are at most that
-    long.
-    """
+    """Yield the buckets of a histogram: each upper bound in seconds, as text, and the number of delays up to it."""
     for bound in BUCKETS:
         yield str(bound), float(bisect_right(delays, bound))
     yield "+Inf", float(len(delays))

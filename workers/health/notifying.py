@@ -1,7 +1,7 @@
-"""Notification of the operator about problems: once when a problem lasts, and once when it is over.
+"""Notification of the operator about problems: once when a problem has lasted for a while, and once when it is over.
 
-The responder, beat and the web server all run this thread. So each of them can report that another process is dead.
-Rows in the database ensure that only one of them sends each message.
+The responder, beat and the web server all run this thread, so each of them can report that another one is dead. Rows in
+the database ensure that only one of these processes sends each message.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _log = logging.getLogger(__name__)
 
 
 def start(context: Context) -> None:
-    """Start a thread that looks for problems every 30 seconds and writes the summary of each minute.
+    """Start a thread that looks for problems every 30 seconds and writes the summary of each minute into the log.
 
-    It runs until the process ends.
+    The thread runs until the process ends.
     """
     threading.Thread(target=_look_on, args=(context, threading.Event()), name="notifying", daemon=True).start()
 
@@ -66,8 +66,8 @@ def _look_on(context: Context, stopped: threading.Event) -> None:
 def look_and_sum_up(context: Context) -> None:
     """Notify the operator of problems and, once a day, of the incidents. Write the log's summary of each minute.
 
-    If another process has just looked for problems, leave the summaries to it. It has already read the state, which
-    takes many queries.
+    If another process has just looked for problems, it also writes and sends the summaries, because it has already read
+    the state of the service.
     """
     if not context.operator_channels:
         summary.write_due(context.database, context.settings)
@@ -83,6 +83,12 @@ def look(
     problems: Callable[[], Sequence[Problem]] | None = None,
 ) -> Overview | None:
     """Notify the operator of new and ended problems, unless another process has done so in the last 30 seconds.
+
+    Args:
+        database: The database.
+        settings: The settings of the service.
+        channels: The channels to the operator.
+        problems: Returns the current problems. By default, they are read from the database.
 
     Returns:
         The state that was read, so that the caller need not read it again; None if nothing was read.
@@ -104,14 +110,14 @@ def look(
 
 @dataclass(frozen=True, slots=True)
 class _DueNews:
-    """The problems to report now, and the reported problems that are over, both by the problem's key."""
+    """The problems to report now (`begun`), and the reported problems that are over, both by the problem's key."""
 
     begun: dict[str, News]
     over: dict[str, News]
 
 
 def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
-    """Record the current problems. Return what to report now."""
+    """Record the current problems. Return the messages that are due now."""
     now = session.execute(select(db_now())).scalar_one()
     rows = {row.key: row for row in session.execute(select(NotifiedProblem)).scalars() if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}
@@ -136,10 +142,7 @@ def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
 
 
 def _notify(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:
-    """Send the message on every channel. Return whether a channel accepted it.
-
-    If no channel accepts it, the caller does not record it as sent, so the next look sends it again.
-    """
+    """Send the messages on every channel. Return whether a channel accepted them."""
     was_told = False
     for channel in channels:
         try:

@@ -30,9 +30,10 @@ from workers.queues import BEAT
 
 
 def overview(database: Database, settings: Settings, *, ask_broker: bool = False) -> Overview:
-    """Return the state of the service and its problems, the most urgent first.
+    """Return the state of the service and its problems, the most urgent problem first.
 
-    Counts of events cover the last 24 hours. An unavailable database is reported as a problem and raises nothing.
+    Counts of events cover the last 24 hours. If the database is unavailable, report this as a problem and raise no
+    error.
 
     Args:
         database: The database.
@@ -54,7 +55,7 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
 
 
 def read_rows(session: Session, settings: Settings) -> Overview:
-    """Return an overview of what the database's rows say, with the problems that they show."""
+    """Return an overview from the rows of the database, with the problems that the rows show."""
     now = session.execute(select(db_now())).scalar_one()
     running = processes.read(session, now)
     polled = sources.read(session, settings, now)
@@ -92,7 +93,7 @@ def read_rows(session: Session, settings: Settings) -> Overview:
 
 
 def _of_database(database: Database, settings: Settings) -> Overview:
-    """Return an overview of what the database's rows say, with the problems of rows and processes.
+    """Return an overview from the rows of the database, with the problems of rows and processes.
 
     If the database cannot be used, or has tables of another version, return an overview with only this problem.
     """
@@ -115,7 +116,10 @@ def _with_only(problem: Problem, settings: Settings) -> Overview:
 
 
 def _without_followers(database: Database, settings: Settings, found: Overview) -> list[Problem]:
-    """Return the problems of rows and processes, without those that only follow from problems of processes."""
+    """Return the problems of rows and processes.
+
+    Leave out problems that are only consequences of a missing process.
+    """
     problems = [*found.problems, *processes.problems(database, settings, found.processes)]
     has_beat = processes.is_alive(found.processes, BEAT)
     followers: list[Kind] = []

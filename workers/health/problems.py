@@ -12,7 +12,7 @@ PAGE = "docs/problems.md"
 class Kind(StrEnum):
     """The kinds of problems. The values are a contract: alerts and dashboards use them."""
 
-    # While one of these lasts, nothing works.
+    # While one of these problems lasts, nothing works.
     DATABASE_AWAY = "database_away"
     DATABASE_VERSION = "database_version"
     DATABASE_READ_ONLY = "database_read_only"
@@ -39,7 +39,7 @@ class Kind(StrEnum):
     CREDENTIAL_REJECTED = "credential_rejected"
     REQUESTS_LIMITED = "requests_limited"
     HOST_FAILS = "host_fails"
-    # Problems that canaries reveal: test tokens that were planted, but not found and disabled in time.
+    # Problems with canaries: test tokens that were not planted, or not found and disabled in time.
     CANARY_LOST = "canary_lost"
     CANARY_LATE = "canary_late"
     CANARY_NOT_PLANTED = "canary_not_planted"
@@ -71,7 +71,7 @@ class Problem:
         kind: The kind of problem.
         sentence: The problem for people, with names and numbers, without a final full stop.
         todo: What the operator should do, or that nothing has to be done.
-        since: When the problem began, or None if the database's rows do not say.
+        since: When the problem began, or None if that is not known.
         subject: The source, queue or process with the problem. It distinguishes two problems of one kind.
     """
 
@@ -107,7 +107,7 @@ class Problem:
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """Return a number with its noun: "1 token", "2 tokens"."""
+    """Return a number with its noun: "1 token", "2 tokens". Without `plural`, the plural is the singular with "s"."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 

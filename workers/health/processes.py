@@ -1,4 +1,4 @@
-"""The part of the status about processes: silent processes, queues without a consumer, and their common cause."""
+"""The part of the status about processes: silent processes, queues without a consumer, and the cause behind them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(session: Session, now: datetime) -> list[ProcessRow]:
 
 
 def problems(database: Database, settings: Settings, processes: Sequence[ProcessRow]) -> list[Problem]:
-    """Return the problems of processes. If several are silent for one common cause, return only that cause.
+    """Return the problems of processes. If one cause makes processes silent, return only this cause.
 
     Redis and the database are tested only if a process is silent.
     """
@@ -61,7 +61,7 @@ def _causes(
     if refusal := broker_state.write_refusal(database):
         todo = "repair it; finds and events wait in the spool"
         return [Problem(Kind.DATABASE_READ_ONLY, f"the database cannot be written ({refusal})", todo)]
-    # The web server finds nothing and disables nothing. If only the web server runs, the service does not run.
+    # The web server finds nothing and disables nothing. If only the web server runs, the service counts as not running.
     workers = [one for one in processes if one.role != WEB]
     is_running = any(one.silent_seconds <= SILENT_SECONDS for one in workers)
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
@@ -72,7 +72,7 @@ def _causes(
         verb = "is full" if "maxmemory" in reason else "does not answer"
         todo = "make room in it, or raise its maxmemory" if verb == "is full" else todo
         redis_away = Problem(Kind.REDIS_AWAY, f"Redis {verb} ({reason})", todo)
-        # The web server does not need the broker, so its silence has another cause.
+        # The web server does not need Redis. If it is silent as well, it is a problem of its own.
         return [redis_away, *(one for one in silent if one.subject.startswith(WEB))]
     return list(silent)
 
@@ -124,9 +124,9 @@ def _not_running(workers: Sequence[ProcessRow]) -> Problem:
 
 
 def _clocks(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
-    """Yield a problem for each other host whose clock differs from the database's.
+    """Yield a problem for each other host whose clock differs from the database's clock.
 
-    The module `machine` compares this host's clock.
+    The module `machine` checks the clock of this host.
     """
     differences = {
         one.host: one.clock_ahead_seconds

@@ -1,6 +1,7 @@
-"""The time at which the consuming thread of this process last made progress, recorded by this thread itself.
+"""The time at which the consuming thread of this process last made progress.
 
-Celery's own heartbeats and pings continue even if a worker no longer takes messages.
+The consuming thread takes messages from Redis, and records the time itself. Celery's own heartbeats and pings would not
+do, because they continue even if a worker no longer takes messages.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from workers.health.systemd import Notifier
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment on two clocks. Ages are computed by the monotonic clock. Files get the time of the wall clock."""
+    """A moment on two clocks. The monotonic clock serves to compute ages, the wall clock to set the time of files."""
 
     monotonic: float
     wall: float
@@ -24,7 +25,7 @@ class Mark:
 class Pulse:
     """The moments at which the consuming thread last worked, and last tried to reach the broker.
 
-    Any thread may read it.
+    Any thread may read the moments.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, notifier: Notifier | None = None) -> None:
@@ -34,7 +35,7 @@ class Pulse:
         self.tried = self._now()
 
     def work(self) -> None:
-        """Record that the broker answered the thread, or that the thread needs no message because its pool is full."""
+        """Record that the broker answered the thread, or that the thread takes no message because its pool is full."""
         self.worked = self._now()
         self._notifier.alive()
 

@@ -1,4 +1,4 @@
-"""The part of the status about reading pushes: the rate of git requests, and bands of likelihood.
+"""The part of the status about reading pushes: the rates of requests, and the pushes by likelihood.
 
 A band is a group of pushes that are about equally likely to contain a token.
 """
@@ -31,7 +31,6 @@ class ReadingState:
 
 
 def read(session: Session) -> ReadingState:
-    """Return the rates of requests and the bands."""
     return ReadingState(_rates(session), _bands(session))
 
 
@@ -51,9 +50,10 @@ def _rates(session: Session) -> list[RateRow]:
 
 
 def _bands(session: Session) -> list[BandRow]:
-    """Return for each band how many pushes were read, were dropped and wait, and how many tokens were found.
+    """Return, for each band, the numbers of read, dropped and waiting pushes, and the number of tokens found.
 
-    These numbers show whether the weights from which the likelihood is computed are right.
+    If the likelihood of pushes is computed well, the most likely bands have the most tokens in proportion to their
+    pushes.
     """
     counted: Counter[str] = Counter()
     for source, counts in tallies.since(session, HOURS).items():

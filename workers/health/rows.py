@@ -28,13 +28,14 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A source. Counts are of the last 24 hours, except for `since_start`.
+    """The state of a source. Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
-        recall: The share of pushes that this source saw. The keys are seconds after a push. Each value has four
-            numbers: the pushes that other sources saw, how many of them this source saw by then, and the lower and
-            upper bound of the share's 95 % interval.
-        total: The estimated number of all pushes in a day, and the lower and upper bound of its 95 % interval.
+        recall: The shares of pushes that this source saw. The keys are seconds after a push. Each value has four
+            numbers: the pushes that other sources saw, how many of them this source saw within these seconds, and the
+            lower and upper bound of the share's 95 % confidence interval.
+        total: The estimated number of all pushes in a day, and the lower and upper bound of its 95 % confidence
+            interval. Empty if it cannot be estimated.
     """
 
     source: str
@@ -60,7 +61,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRow:
-    """The rest of a credential's quota for one of GitHub's resources."""
+    """What remains of a credential's quota for one resource of GitHub, such as `core` or `search`."""
 
     credential: str
     resource: str
@@ -73,7 +74,7 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class RateRow:
-    """The requests a second of all workers together to one resource of GitHub.
+    """The rate of requests of all workers together to one resource of GitHub.
 
     `per_second` is the allowed rate, and `measured_per_second` the rate in the latest complete minute.
     """
@@ -88,14 +89,14 @@ class RateRow:
 
 @dataclass(frozen=True, slots=True)
 class BandRow:
-    """Pushes of one band: a group of pushes that are about equally likely to contain a token.
+    """The pushes of one band. A band is a group of pushes that are about equally likely to contain a token.
 
     Attributes:
         band: The name of the band.
-        read_24h: The pushes that were read in the last 24 hours.
-        found_24h: The known tokens that were found in them.
-        dropped_24h: The pushes that were dropped unread in the last 24 hours.
-        waiting: The pushes that wait now.
+        read_24h: The number of pushes that were read in the last 24 hours.
+        found_24h: The number of known tokens that were found in these pushes.
+        dropped_24h: The number of pushes that were dropped unread in the last 24 hours.
+        waiting: The number of pushes that wait now.
     """
 
     band: str
@@ -111,10 +112,13 @@ class CanaryRow:
 
     Attributes:
         off: Why no canary is planted in this way, or an empty string if this way is switched on.
-        seconds: Time from planting to the disable, of the newest canary that was disabled.
-        source: The source that saw the newest canary that was disabled.
-        waiting_seconds: For how long the oldest canary that was planted later has waited to be disabled. None if none
-            waits.
+        planted_at: When the newest canary was planted.
+        ended_at: When the newest successful canary was disabled.
+        seconds: How long that canary took from planting to the disable.
+        source: The source that saw that canary.
+        waiting_seconds: For how long the oldest canary that was planted after that one has waited to be disabled. None
+            if no canary waits.
+        error: The error of the newest canary, if there was one.
     """
 
     way: str
@@ -141,7 +145,7 @@ class CircuitRow:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """Jobs of one kind and state that have not ended."""
+    """The open jobs of one kind and state. `oldest_visible_at` is when the oldest content to read became public."""
 
     kind: str
     state: JobState
@@ -166,7 +170,7 @@ class RescanRow:
 class StalledRow:
     """A job or poll that makes no progress, or that was stopped at its time limit.
 
-    `seconds_left` is the time until it is stopped.
+    `seconds_left` is the time until it is stopped, negative if it should have been stopped already.
     """
 
     what: str
@@ -180,13 +184,13 @@ class StalledRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """Messages of one channel and state.
+    """The messages of one channel and state.
 
     Attributes:
         oldest_seconds: For how long the oldest message has been due. A message that waits for its digest is not due
             yet.
         created_at: When the oldest message was queued.
-        next_attempt_at: When the next attempt is due. None if the messages do not wait.
+        next_attempt_at: When the next attempt is due. None if the messages are sent or failed.
     """
 
     channel: str
@@ -212,7 +216,7 @@ class IncidentRow:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The delays from publication until the disable, over the incidents of the last 24 hours.
+    """How long it took from publication to disable, over the incidents of the last 24 hours.
 
     `p50_seconds` is the median, and `p95_seconds` the 95th percentile. Both are None without such incidents.
     """

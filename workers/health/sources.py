@@ -45,7 +45,7 @@ class _Missed:
 
 @dataclass(frozen=True, slots=True)
 class SourcesState:
-    """The part of an `Overview` about sources, quotas and failing hosts, and the problems that it shows."""
+    """The part of an `Overview` about sources, quotas and failing hosts, with the problems."""
 
     sources: list[SourceRow]
     budgets: list[BudgetRow]
@@ -148,9 +148,7 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
 
 
 def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Problem]:
-    """Yield a problem if a source that should show nearly all pushes has missed many pushes that other sources
-    showed.
-    """
+    """Yield a problem if one of the `COMPLETE_SOURCES` missed many pushes that other sources showed."""
     marks, seen, low, high = shares.get(str(COMPLETE_WITHIN_SECONDS), (0, 0, 0.0, 1.0))
     if name not in COMPLETE_SOURCES or marks < MIN_MARKS or high >= COMPLETE_SHARE:
         return
@@ -180,7 +178,10 @@ def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _progress_of(state: SourceState | None) -> dict[str, Any]:
-    """Return the fields of a source's cursor that show its progress. Most sources show it in their counts instead."""
+    """Return the fields of a source's cursor that show its progress.
+
+    Most sources have no such fields, only counts.
+    """
     if state is None:
         return {}
     cursor = state.cursor
@@ -224,7 +225,7 @@ def _budgets(session: Session, now: datetime) -> list[BudgetRow]:
                 credential=row.credential,
                 resource=row.resource,
                 limit=row.limit,
-                # After the quota's time window has ended, the whole quota is available again.
+                # When the quota's time window has ended, the whole quota is available again.
                 remaining=row.remaining if row.resets_at and row.resets_at > now else row.limit,
                 resets_at=row.resets_at,
                 blocked_until=blocked,

@@ -25,9 +25,9 @@ MAX_NAMED = 20
 
 
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
-    """Return the jobs and polls that have nearly used up their time limit, and those that were stopped at the limit.
+    """Return the jobs and polls that made no progress for half of their time limit, and those stopped at the limit.
 
-    Report a stopped job until it is done or failed. Report a stopped poll until the source's next successful poll.
+    A stopped job is reported until it is done or failed, a stopped poll until the source's next successful poll.
     """
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: list[StalledRow] = []
@@ -53,7 +53,7 @@ def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
 
 
 def problem(one: StalledRow) -> Problem:
-    """Return the problem of one stalled job or poll, which also says what to do."""
+    """Return the problem of a stalled job or poll."""
     sentence, todo = _words(one)
     return Problem(Kind.STALLED, sentence, todo, subject=f"{one.what} {one.name}")
 
@@ -79,10 +79,10 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Return the SQL condition for work that has used up NEAR_SHARE of its time limit, or has hung beyond the limit.
+    """Return the SQL condition for work that has used up `NEAR_SHARE` of its time limit, or is beyond the limit.
 
-    The lease of hung work ends at its deadline. A worker normally claims the work again within seconds. If nobody has
-    done so for TAKE_OVER_SECONDS, the work counts as hung.
+    The lease of hung work ends at its deadline. A worker normally claims the work again within seconds. If no worker
+    has done so after `TAKE_OVER_SECONDS`, the work counts as hung.
     """
     held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
     left_behind = model.leased_until.is_not(None) & (model.deadline_at < db_now(-TAKE_OVER_SECONDS))
@@ -97,7 +97,7 @@ def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
 ) -> StalledRow:
     is_running = row.leased_until is not None
-    # A stopped job that was claimed again has the deadline of its new claim. It counts as running only near that
+    # A stopped job may have been claimed again. It then has a new deadline, and counts as running only near that
     # deadline.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
     return StalledRow(

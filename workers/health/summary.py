@@ -1,7 +1,8 @@
-"""The log's summary of each minute, and its lines about what operators did on the command line.
+"""The log's summary of each minute, and its lines about what operators did with commands.
 
 Several processes look for problems, and one of them writes each summary. A row in the database records when the last
-summary was written, and which entries it contained. Commands have no log, so this module logs their audit entries.
+summary was written, and which audit entries it covered. Commands have no log, so this module logs the audit entries
+that commands wrote.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ _log = logging.getLogger("r8scan.summary")
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """What the log contains after a summary.
+    """What the summaries have covered up to now. Each summary continues from the position of the one before it.
 
     Attributes:
         audit: The id of the last audit entry that was considered, or None before the first summary.
-        read: The number of things read, by hour and kind, as the counters were at that time.
+        read: The counters of things read (pushes, files, …), by hour and kind, at the time of the summary.
     """
 
     audit: int | None = None
@@ -118,7 +119,7 @@ def _next_audit(session: Session, before: _Position) -> int:
 
 
 def _entries_of_commands(session: Session, before: _Position, now: _Position) -> Sequence[Any]:
-    """Return the audit entries between two positions that commands have written.
+    """Return the audit entries between two positions that were written by commands.
 
     At the first summary, return none.
     """
@@ -133,7 +134,7 @@ def _entries_of_commands(session: Session, before: _Position, now: _Position) ->
 
 
 def _counters(session: Session) -> dict[str, dict[str, int]]:
-    """Return the number of things read in this hour and the hour before it, by hour and kind."""
+    """Return how many pushes, files and so on were read, by hour and kind, for this hour and the hour before it."""
     statement = (
         select(Tally.hour, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600), Tally.name.in_(SCANNED))
@@ -146,7 +147,7 @@ def _counters(session: Session) -> dict[str, dict[str, int]]:
 
 
 def _growth(before: _Position, now: _Position) -> dict[str, int]:
-    """Return, by kind, how many things were read between two positions. At the first summary, return nothing."""
+    """Return by kind how many things were read between two positions. At the first summary, return an empty dict."""
     if not before.read:
         return {}
     grown = Counter[str]()

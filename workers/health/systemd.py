@@ -1,7 +1,7 @@
-"""Messages to systemd: READY once the process works, then WATCHDOG while it goes on working.
+"""Messages to systemd: READY once the process works, then WATCHDOG while it continues to work.
 
-The thread that does the work (see `pulse`) sends these messages itself. If it no longer takes Celery messages, it stops
-sending to systemd, and systemd restarts the process.
+The thread that consumes messages (see `pulse`) sends these messages itself. If it no longer takes Celery messages,
+systemd gets no more messages and restarts the process.
 https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
@@ -19,12 +19,12 @@ INTERVAL_SECONDS = 5.0
 class Notifier:
     """Sends messages to the socket that systemd names in NOTIFY_SOCKET. Without this variable it does nothing.
 
-    A forked process inherits its parent's notifier, which sends nothing from the fork. systemd accepts messages only
-    from the unit's main process, and logs a warning for each message of another process.
+    A forked process inherits its parent's notifier, but the notifier sends nothing from the fork. systemd accepts
+    messages only from the unit's main process, and logs a warning for each message of another process.
     """
 
     def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
-        # An address that begins with @ is in the abstract namespace.
+        # systemd writes the names of abstract sockets with @ in place of the leading zero byte.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._clock = clock
         self._sent_at: float | None = None
@@ -51,5 +51,5 @@ class Notifier:
 
 
 def current_notifier() -> Notifier:
-    """Return the notifier of this process."""
+    """Return a notifier for this process."""
     return Notifier(os.environ.get("NOTIFY_SOCKET", ""))

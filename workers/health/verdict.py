@@ -1,5 +1,6 @@
-"""The verdict about the service: one sentence that says whether it works. The status command and the console show it
-first.
+"""The verdict about the service: one sentence that says whether it works.
+
+The status command and the console show the verdict first.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Verdict:
 
     Attributes:
         works: Whether new leaks are found and decided. Problems may still delay or hide a part of them.
-        problems: The number of known problems, without the decisions that wait for a person.
+        problems: The number of current problems, without the decisions that wait for a person.
         sentence: The verdict for people, without a final full stop.
     """
 
@@ -51,7 +52,7 @@ class Verdict:
 
 
 def verdict(found: Overview) -> Verdict:
-    """Return the verdict. If the service does not work, the verdict's sentence contains the cause."""
+    """Return the verdict. If the service does not work, the sentence contains the cause."""
     number = sum(1 for one in found.problems if one.kind not in DECISIONS)
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")

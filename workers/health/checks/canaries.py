@@ -1,5 +1,6 @@
-"""The check that canaries (planted test tokens) are found and disabled, for each way of planting that is switched
-on.
+"""The check that canaries (planted test tokens) are found and disabled.
+
+It covers the ways of planting that are switched on.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from workers.health.problems import span
 
 
 def check_canaries(context: Context) -> str:
-    """Return when a canary of each way of planting was last disabled.
+    """Return, for each way of planting, when a canary was last disabled.
 
     Raises:
-        Wrong: a canary was not disabled in time.
-        Off: no way of planting is switched on.
+        Wrong: A canary was not disabled in time.
+        Off: No way of planting is switched on.
     """
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()

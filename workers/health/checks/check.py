@@ -1,4 +1,4 @@
-"""The interface of a check, and the runner that gives each check a time limit."""
+"""The interface of a check, and a function that runs checks with a time limit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Wrong(Exception):
 
 
 class Off(Exception):
-    """Raised by a check of a thing that the settings do not use. The text names the setting that switches it on."""
+    """Raised by a check of something that the settings do not use. The text names the setting that switches it on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Check:
     Attributes:
         name: The thing that is checked.
         ask: Runs the check and returns one line with the result. Raises Wrong or Off.
-        needs: Names of checks that must pass first. If one of them fails, this check is skipped, because it would only
-            repeat the failure.
+        needs: Names of checks that must pass first. If one of them did not pass, this check is skipped, because it
+            would only fail for the same reason.
     """
 
     name: str
@@ -114,13 +114,13 @@ class _Attempt:
 
 
 class _Skipped:
-    """A check that is not run, because a check that it needs has failed."""
+    """A check that is not run, because a check that it needs did not pass."""
 
     def __init__(self, because: str) -> None:
         self._because = because
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return a result that names the check that has failed."""
+        """Return a result that names the check that did not pass."""
         del deadline
         return Result(name, State.SKIPPED, f"not checked, because the check of {self._because} failed")
 
@@ -145,7 +145,8 @@ def _result(check: Check) -> Result:
             return Result(check.name, State.FAILED, f"the database cannot be used ({_line(reason(err))})", todo)
         if is_unavailable(err):
             return Result(check.name, State.FAILED, "the database cannot be used", "see the check of the database")
-        # Show only the type: the text of an unexpected error may contain an address with a password.
+        # Show only the type of the error, because the text of an unexpected error may contain an address with a
+        # password.
         return Result(check.name, State.FAILED, f"it failed with {type(err).__name__}", "report this as a bug")
 
 

@@ -1,6 +1,6 @@
 """Checks of the database, Redis, beat, the clock, the disk and the state folder.
 
-Each returns one line about what it found. It raises `Wrong` if the check fails.
+Each function returns one line about the result. It raises `Wrong` if the check fails.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def check_database(database: Database) -> str:
 
 
 def check_redis(settings: Settings) -> str:
-    """Check that Redis answers."""
+    """Check that Redis answers and accepts messages."""
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
     if problem := broker_state.broker_problem(settings):
         todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
@@ -76,9 +76,7 @@ def check_beat(context: Context) -> str:
 
 
 def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str:
-    """Check that this machine's clock agrees with the database's, and with GitHub's if GitHub's answer contains the
-    time.
-    """
+    """Check that this machine's clock agrees with the database's clock, and with GitHub's clock if GitHub answers."""
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
     compared = ["the database's"]
@@ -103,7 +101,7 @@ def _compare(whose: str, seconds: float) -> None:
 
 
 def check_disk(settings: Settings) -> str:
-    """Check that the disk of the state folder has free space."""
+    """Check that the disk of the state folder has enough free space."""
     found = machine.read(settings)
     problem = next((one for one in found.problems if one.kind == Kind.DISK_FULL), None)
     if problem is not None:
@@ -114,7 +112,10 @@ def check_disk(settings: Settings) -> str:
 
 
 def check_state_folder(folder: Path) -> str:
-    """Check that only this user can read the state folder, and that files can be written there. Do not create it."""
+    """Check that only this user can read the state folder, and that files can be written there.
+
+    Do not create the folder if it does not exist.
+    """
     existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     try:
         if existing != folder:

@@ -1,6 +1,6 @@
 """Checks of external servers: GitHub, git, the mail server, the token store, and channels to operator and gateways.
 
-Each returns one line about what it found. It raises `Wrong` if the check fails.
+Each function returns one line about the result. It raises `Wrong` if the check fails.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ MAX_SCOPES_LENGTH = 120
 
 
 def check_credential(context: Context, credential: App | str | None) -> str:
-    """Check that GitHub accepts the credential and that its quotas are not used up. This request costs no quota."""
+    """Check that GitHub accepts the credential and that the credential's quotas are not used up.
+
+    The check uses no quota.
+    """
     if credential is None:
         if not context.settings.sources:
             raise Off("no credential is set, and no source is on")
@@ -121,7 +124,10 @@ def check_mail(context: Context) -> str:
 
 
 def check_store(context: Context) -> str:
-    """Check that the token store answers a look-up."""
+    """Check that the token store answers a look-up.
+
+    For a store in r8scan's own tables, check that it contains tokens.
+    """
     if context.settings.token_store_url is None:
         with context.database.read() as session:
             tokens = session.execute(select(func.count()).where(~own_tokens())).scalar_one()
@@ -136,7 +142,10 @@ def check_store(context: Context) -> str:
 
 
 def check_channel(channel: OperatorChannel, *, send: bool) -> str:
-    """Check that the address of a channel to the operator can be reached, or send a test message."""
+    """Check that the address of a channel to the operator can be reached.
+
+    With `send`, send a test message instead.
+    """
     if not send:
         return f"{_reached(channel.address)}; no message was sent (see --send)"
     try:
@@ -152,7 +161,7 @@ def check_address(url: str) -> str:
 
 
 def check_stream(url: str) -> str:
-    """Check that the Redis of the gateways' stream answers."""
+    """Check that the Redis server of the stream for gateways answers."""
     client = redis.Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS)
     try:
         client.ping()
@@ -167,10 +176,10 @@ def check_stream(url: str) -> str:
 def _reached(url: str) -> str:
     """Return a sentence that says that the server of the address can be reached.
 
-    Connect, with TLS if the address uses it, but send nothing: the path of the address may be a secret.
+    Open a connection, with TLS for https, but send no request: the path of the address may be a secret.
 
     Raises:
-        Wrong: the connection fails, or the certificate is not trusted.
+        Wrong: The connection fails, or the certificate is not trusted.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -1,6 +1,6 @@
 """The check that a worker consumes each queue.
 
-The check sends a task to the queue. The worker that runs it answers by writing a key in Redis.
+The check sends a task to the queue. The worker that runs the task answers by writing a key in Redis.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ def task_name(queue: str) -> str:
 
 
 def answer(queue: str, database: Database, settings: Settings) -> None:
-    """Record in Redis that a message of this queue arrived. The worker calls this."""
+    """Record in Redis that a message of this queue arrived, and whether the worker can write into the database.
+
+    The worker calls this function.
+    """
     word = DATABASE if broker_state.write_refusal(database) else OK
     with broker_state.connected(settings) as client:
         client.set(_key(queue), word, ex=KEPT_SECONDS)
 
 
 def check_queue(queue: str, settings: Settings, *, seconds: float = ANSWER_SECONDS) -> str:
-    """Send a message to the queue, and wait until a worker has answered it."""
+    """Send a message to the queue, and wait until a worker has answered. Return how long that took, as text."""
     role = QUEUES[queue]
     try:
         with broker_state.connected(settings) as client:
