@@ -1,4 +1,4 @@
-"""A signer of alerts, like GitHub's secret scanning, with a key of its own."""
+"""Signs alerts in the way of GitHub's secret scanning, with a key that it generates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class AlertSigner:
-    """A key pair that signs alerts."""
+    """A fresh key pair that signs alerts."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -20,11 +20,11 @@ class AlertSigner:
         self.key_id = hashlib.sha256(pem).hexdigest()
 
     def public_key(self) -> dict[str, str | bool]:
-        """Return the public key as GitHub lists it."""
+        """Return the public key in the form in which GitHub's API lists it."""
         return {"key_identifier": self.key_id, "key": self._pem, "is_current": True}
 
     def headers(self, body: bytes) -> dict[str, str]:
-        """Return the headers for this body, with its signature."""
+        """Return the HTTP headers of an alert with this body. They contain its signature."""
         signature = self._key.sign(body, ec.ECDSA(hashes.SHA256()))
         return {
             "Content-Type": "application/json",

@@ -31,7 +31,7 @@ class StepFailed(Exception):
 
 
 class _Story:
-    """Prints each step with the seconds since the start."""
+    """Prints each step of the demonstration with the seconds since the start."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -112,7 +112,10 @@ def _leak(
     push: Callable[[], None],
     token: str,
 ) -> float:
-    """Push a token that the same push removes again. Return the time at which the push became visible."""
+    """Push two commits, the first with the token and the second without it. Return when the push became visible.
+
+    The time is in seconds since the epoch.
+    """
     write("app.py", f'import replicate\n\nclient = replicate.Client(api_token="{token}")\n')
     commit("Generate images")
     write("app.py", 'import os\nimport replicate\n\nclient = replicate.Client(api_token=os.environ["TOKEN"])\n')

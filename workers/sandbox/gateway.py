@@ -1,7 +1,8 @@
-"""An example of an API gateway that caches authentications: by webhook, by stream, and by `GET /disabled`.
+"""An example of an API gateway that caches which tokens are valid.
 
-It forgets an announced token at once, and catches up after an outage. Vendors may copy from it. The tests and the demo
-run it.
+It removes a token from its cache when r8scan announces that the token is disabled. It receives announcements by webhook
+or from a Redis stream. After an outage it asks `GET /disabled` for the announcements that it missed. Vendors may copy
+from it. The tests and the demo run it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Cache:
-    """A cache that remembers each live token for five minutes. `asked` counts its requests to the token store."""
+    """A cache that remembers each live token for five minutes. `asked` counts its requests to the token store.
+
+    `is_live` asks the token store whether the token with a digest is live.
+    """
 
     is_live: Callable[[str], bool]
     entries: dict[str, float] = field(default_factory=dict)
@@ -56,7 +60,8 @@ class Cache:
         live = self.is_live(digest)
         with self._lock:
             self.asked += 1
-            # Do not cache an answer that was read before an announcement arrived, because it may be outdated.
+            # Do not cache an answer if an announcement arrived after the store was asked, because the answer may be
+            # outdated.
             if live and generation == self._generation:
                 if len(self.entries) >= MAX_ENTRIES:
                     self.entries.clear()
@@ -64,22 +69,22 @@ class Cache:
         return live
 
     def forget(self, digest: str) -> None:
-        """Remove a token, so that its next use asks the store."""
+        """Remove a token from the cache, so that its next use asks the store."""
         with self._lock:
             self._generation += 1
             self.entries.pop(digest, None)
 
     def forget_all(self) -> None:
-        """Remove all tokens."""
+        """Empty the cache."""
         with self._lock:
             self._generation += 1
             self.entries.clear()
 
 
 def webhook(cache: Cache, secret: str) -> Route:
-    """Return the route `POST /r8scan`, which takes signed announcements.
+    """Return the route `POST /r8scan`, which accepts signed announcements.
 
-    It answers 403 to a wrong signature, and to an old timestamp, which may be a replay.
+    It answers 403 if the signature is wrong, or if the timestamp is old and the request may therefore be a replay.
     """
 
     async def take(request: Request) -> Response:
@@ -102,13 +107,16 @@ def webhook(cache: Cache, secret: str) -> Route:
 def following(
     cache: Cache, url: str, stream: str, missed: Callable[[], object], *, pause: float = PAUSE_SECONDS
 ) -> Iterator[None]:
-    """Read the stream in a thread while the block runs.
+    """Read announcements from the Redis stream in a thread while the block runs.
 
     Args:
-        missed: Called after each outage of the stream, in order to `catch_up`. If it raises, the outage continues, and
-            both are retried every `pause` seconds.
+        cache: The cache from which announced tokens are removed.
+        url: The address of the Redis server.
+        stream: The name of the stream.
+        missed: Called after each outage, to `catch_up`. If it raises, the outage continues.
+        pause: Seconds between two attempts during an outage.
     """
-    # Do not let the client retry. That would hide an outage, and the announcements that were missed during it.
+    # Do not let the client retry. A retry would hide an outage, and then nobody would ask for the missed announcements.
     connection: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))  # the library's types are too wide
     last: bytes | None = _newest(connection, stream)
     stop = threading.Event()
@@ -119,7 +127,7 @@ def following(
             try:
                 if last is None:
                     # Read the position in the stream before catching up. An announcement that arrives meanwhile is then
-                    # handled twice. Otherwise it could be missed.
+                    # handled twice. In the other order it could be missed.
                     newest = _newest(connection, stream)
                     missed()
                     last = newest
@@ -142,16 +150,19 @@ def following(
 
 
 def _newest(connection: Any, stream: str) -> bytes:
-    """Return the id of the stream's newest entry."""
+    """Return the id of the stream's newest entry, or "0-0" for an empty stream."""
     newest = connection.xrevrange(stream, count=1)
     return newest[0][0] if newest else b"0-0"
 
 
 def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Mapping[str, str]) -> int:
-    """Remove from the cache the tokens that were disabled after the cursor. Return the next cursor.
+    """Remove the tokens that were disabled after the cursor from the cache. Return the next cursor.
 
     Args:
-        after: The cursor of the last call, or None for the first one.
+        cache: The cache.
+        client: An HTTP client for `r8scan serve`.
+        after: The cursor that the last call returned, or None for the first call.
+        headers: The headers that authenticate the gateway.
     """
     while True:
         answer = client.get("/disabled", params={} if after is None else {"after": after}, headers=headers)

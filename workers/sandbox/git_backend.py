@@ -1,6 +1,6 @@
-"""Bare repositories behind git's `git http-backend`.
+"""Bare repositories that git clients read and push to through `git http-backend`.
 
-Comparing the refs before and after a request shows what it pushed.
+The sandbox compares the refs before and after a request to see what the request pushed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ ZEROS = "0" * 40
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return environment variables with which git reads no user's configuration and never prompts.
+    """Return environment variables with which git reads no configuration of the user and never prompts.
 
-    `extra` adds variables.
+    `extra` has further variables.
     """
     return {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -54,7 +54,7 @@ def git(
 
 @dataclass(frozen=True, slots=True)
 class RefChange:
-    """A ref before and after a push. A missing ref is 40 zeros."""
+    """A ref before and after a push. The id of a missing ref is 40 zeros."""
 
     ref: str
     before: str
@@ -71,7 +71,7 @@ class CgiAnswer:
 
 
 def create_bare(path: Path, *, allow_filter: bool) -> None:
-    """Create a bare repository that can be pushed to and read from over HTTP, like those of GitHub."""
+    """Create a bare repository that, like those of GitHub, can be read and pushed to over HTTP."""
     path.parent.mkdir(parents=True, exist_ok=True)
     git("init", "--quiet", "--bare", "--initial-branch=main", "--template=", path)
     for key, value in (
@@ -85,13 +85,13 @@ def create_bare(path: Path, *, allow_filter: bool) -> None:
 
 
 def refs(path: Path) -> dict[str, str]:
-    """Return, by ref, the id of the object to which the ref points."""
+    """Return the id of the object to which each ref points, by the name of the ref."""
     listed = git("for-each-ref", "--format=%(objectname) %(refname)", cwd=path).decode("utf-8", "surrogateescape")
     return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
-    """Return the refs that a push changed."""
+    """Return the refs that differ between two results of `refs`."""
     return [
         RefChange(ref, before.get(ref, ZEROS), after.get(ref, ZEROS))
         for ref in sorted(before.keys() | after.keys())
@@ -102,7 +102,10 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
 def backend(
     path: Path, *, method: str, suffix: str, query: str, content_type: str, protocol: str, encoding: str, body: bytes
 ) -> CgiAnswer:
-    """Pass one request to `git http-backend`. `suffix` is the path after the repository's address."""
+    """Pass one request to `git http-backend`.
+
+    `suffix` is the part of the request's path after the repository's address.
+    """
     environment = clean_environment(
         GIT_PROJECT_ROOT=str(path),
         GIT_HTTP_EXPORT_ALL="1",
@@ -132,7 +135,10 @@ def backend(
 def commit_files(
     path: Path, files: dict[str, bytes], message: str, branch: str = "main", parent: str | None = None
 ) -> str:
-    """Commit these files as the whole content of the branch. Folders are not supported. Return the commit's id."""
+    """Commit these files as the whole content of the branch, and return the commit's id.
+
+    Folders are not supported.
+    """
     listed = b""
     for name, content in files.items():
         blob = git("hash-object", "-w", "--stdin", cwd=path, content=content).strip()

@@ -1,4 +1,4 @@
-"""The state of the sandbox's GitHub, and the actions of its users."""
+"""The state of the sandbox's GitHub, and methods that act as its users do: create, push, comment."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ Fault = Callable[[], Response | None]
 
 @dataclass
 class Repository:
-    """A public repository. `hidden` means deleted or private, so that every request gets 404.
+    """A repository on the sandbox's GitHub. `hidden` means deleted or private: every request gets 404.
 
-    Times are seconds since the epoch. `tip` is the default branch's commit, None before the first push.
+    Times are seconds since the epoch. `tip` is the id of the default branch's newest commit, None before the first
+    push.
     """
 
     id: int
@@ -52,7 +53,7 @@ class Repository:
 
 @dataclass
 class Gist:
-    """A public gist: an entry of the list, and its git repository."""
+    """A public gist: its entry in the list of gists, and its files."""
 
     id: str
     owner: str
@@ -66,8 +67,8 @@ class Gist:
 class SandboxGitHub:
     """A simulated GitHub.
 
-    `credential` is the accepted token. If it is None, every token is accepted. `faults` has, by route, the answers that
-    are sent first.
+    `credential` is the accepted token. If it is None, every token is accepted. `faults` has, by the name of a route,
+    functions that return the answers to the next requests, before the route answers normally again.
     """
 
     root: Path
@@ -121,7 +122,7 @@ class SandboxGitHub:
         return repository
 
     def list_repository(self, name: str, *, created_at: float, description: str = "") -> Repository:
-        """Add a repository that listings and searches show, but that has no files on the disk."""
+        """Add a repository that listings and searches show, but that has no git repository on the disk."""
         with self.lock:
             number = next(self._ids)
             repository = Repository(number, name, self.root / f"{number}.git", description, created_at=created_at)
@@ -138,11 +139,11 @@ class SandboxGitHub:
         return None if repository is None or repository.hidden else repository
 
     def emit(self, event_type: str, repository: str, payload: dict[str, Any]) -> str:
-        """Show an event on the timeline, and return its id."""
+        """Show an event on the timeline. Return the event's id."""
         return self.timeline.emit(event_type, repository, self.repositories[repository.lower()].id, payload)
 
     def create_gist(self, files: dict[str, bytes], owner: str = "ana", description: str = "") -> Gist:
-        """Create a public gist with a history of one commit. GitHub has no event for it."""
+        """Create a public gist with a history of one commit. As on GitHub, no event on the timeline shows it."""
         with self.lock:
             gist_id = f"{next(self._ids):032x}"
             gist = Gist(gist_id, owner, files, description, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
@@ -154,13 +155,13 @@ class SandboxGitHub:
         return gist
 
     def open_issue(self, repository: str, title: str, body: str, number: int = 1) -> str:
-        """Open an issue as a user. Return the id of its event."""
+        """Open an issue. Return the id of the event that shows it."""
         issue = self._issue(repository, number, title, body)
         self.repositories[repository.lower()].listings["issues"].append(issue)
         return self.emit("IssuesEvent", repository, {"action": "opened", "issue": issue})
 
     def comment(self, repository: str, body: str, number: int = 1) -> str:
-        """Comment on an issue as a user. Return the id of the comment's event."""
+        """Comment on an issue. Return the id of the event that shows the comment."""
         issue = self._issue(repository, number, "a question", "")
         entry = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1", **_now()}
         comment = github_forms.written("issues/comments", f"{self.api_url}/repos/{repository}", 1, entry)
@@ -168,7 +169,7 @@ class SandboxGitHub:
         return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
 
     def publish(self, repository: str) -> str:
-        """Make a private repository public, with all its history. Return the id of its event."""
+        """Make a private repository public, with its whole history. Return the id of the event that shows this."""
         self.repositories[repository.lower()].hidden = False
         return self.emit("PublicEvent", repository, {})
 
@@ -224,7 +225,7 @@ class SandboxGitHub:
         return shown
 
     def push_address(self, repository: str) -> str:
-        """Return the address for `git push`."""
+        """Return the address to which `git push` pushes to the repository."""
         return f"{self.url}/{repository}.git"
 
     def _issue(self, repository: str, number: int, title: str, body: str) -> dict[str, Any]:
@@ -237,5 +238,5 @@ class SandboxGitHub:
 
 
 def _now() -> dict[str, str]:
-    """Return the time fields of an issue or a comment that is created now."""
+    """Return the time fields of an issue or comment that is created now."""
     return dict.fromkeys(("created_at", "updated_at"), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")

@@ -1,4 +1,4 @@
-"""HTTP answers of the sandbox's GitHub: single objects, events, searches and git."""
+"""Answers of the sandbox's GitHub to requests for single objects, events, code search and git."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOCUMENTATION = "https://docs.github.com/rest"
 
 
 def routes(answers: Answers) -> list[Route]:
-    """Return the routes of the REST API for single objects, searches and events."""
+    """Return the REST API's routes for single objects, code search and events."""
     return [
         Route("/api/events", answers.events),
         Route("/api/rate_limit", answers.rate_limit),
@@ -42,7 +42,8 @@ def _is_push(request: Request) -> bool:
 
 
 def git_throttled(method: str) -> Response:
-    """Return the answer with which GitHub's edge refuses git requests:
+    """Return the answer with which GitHub refuses git requests above its rate limit.
+
     https://github.com/orgs/community/discussions/206581
     """
     words = b"ERR GitHub is temporarily limiting some unauthenticated downloads to protect the stability of the"
@@ -53,9 +54,9 @@ def git_throttled(method: str) -> Response:
 
 
 class RateWindow:
-    """A counter of the requests to one resource in its rate limit window.
+    """The counter of requests to one resource in the current rate limit window.
 
-    As at GitHub, a window begins with the first request in it, not on the hour.
+    As at GitHub, a window begins with its first request, not on the hour.
     """
 
     def __init__(self, seconds: int) -> None:
@@ -63,7 +64,7 @@ class RateWindow:
         self.resets_at = 0
 
     def spend(self, requests: int) -> int:
-        """Count `requests` more, and return the number of requests in the current window.
+        """Add `requests` to the counter, and return the number of requests in the current window.
 
         Begin a new window if the last one has ended.
         """
@@ -226,7 +227,10 @@ class Answers:
         return answer
 
     def refused(self, request: Request, route: str, *, needs_credential: bool = True) -> Response | None:
-        """Return the prepared fault or the refusal of the credential, or None if the request gets a normal answer."""
+        """Return a prepared fault or a refusal of the request's credential.
+
+        Return None if the request gets a normal answer.
+        """
         github = self.github
         with github.lock:
             github.requests[route] += 1
@@ -240,14 +244,14 @@ class Answers:
         return None
 
     def _accepted(self, route: str) -> tuple[str, ...]:
-        """Return the accepted values of the Authorization header: Basic for git, and several forms for the API."""
+        """Return the accepted values of the Authorization header: Basic for git, Bearer and token for the API."""
         credentials = [str(self.github.credential), *self.github.installation_tokens]
         if route == "git":
             return tuple("Basic " + base64.b64encode(f"x-access-token:{one}".encode()).decode() for one in credentials)
         return tuple(f"{scheme} {one}" for one in credentials for scheme in ("Bearer", "token"))
 
     def find(self, request: Request) -> Repository | None:
-        """Return the public repository that the address names, by name or id, or None."""
+        """Return the public repository that the request's address gives by name or id, or None."""
         if "id" in request.path_params:
             found = (item for item in self.github.repositories.values() if item.id == request.path_params["id"])
             return next((item for item in found if not item.hidden), None)
@@ -263,7 +267,7 @@ class Answers:
         return f"{self.github.api_url}/repos/{repository.name}"
 
     def description(self, repository: Repository) -> dict[str, Any]:
-        """Return a repository as the JSON object that GitHub's REST API returns."""
+        """Return the JSON object with which GitHub's REST API describes a repository."""
         github = self.github
         described = github_forms.repository(
             github.api_url, github.url, repository.id, repository.name, repository.description or None
@@ -274,7 +278,7 @@ class Answers:
         return self.error(404, "Not Found") if body is None else JSONResponse(body, headers=self.limits("core"))
 
     def error(self, status: int, message: str) -> Response:
-        """Return an error answer in GitHub's form."""
+        """Return an answer with this error in GitHub's JSON form."""
         body = {"message": message, "documentation_url": DOCUMENTATION, "status": str(status)}
         return JSONResponse(body, status_code=status, headers=self.limits("core"))
 
@@ -298,7 +302,7 @@ class Answers:
         }
 
     def used(self, resource: str) -> int:
-        """Return how many requests (for GraphQL: points) the current window has counted."""
+        """Return the number of requests (for GraphQL: points) in the current window."""
         return self._windows[resource].spend(0)
 
     def _remaining(self) -> int:

@@ -22,7 +22,7 @@ _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] | None:
-    """Return the answer to a comparison of two commits, or None if one of them does not exist.
+    """Return GitHub's answer to a comparison of two commits, or None if one of the commits does not exist.
 
     `address` is the repository's address in the API.
     """
@@ -46,7 +46,7 @@ def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] 
 
 
 def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """Return a commit with its files, None if it does not exist."""
+    """Return GitHub's description of a commit with its files, or None if the commit does not exist."""
     try:
         described = _commit(path, address, sha)
         parents = [parent["sha"] for parent in described["parents"]]
@@ -56,7 +56,7 @@ def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 
 
 def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """Return a blob with its content in base64."""
+    """Return GitHub's description of a blob, with its content in base64, or None if the blob does not exist."""
     try:
         content = git("cat-file", "blob", sha, cwd=path)
     except subprocess.CalledProcessError:
@@ -74,9 +74,9 @@ def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 
 
 def search(repositories: Sequence[Repository], query: str, github: SandboxGitHub) -> list[dict[str, Any]]:
-    """Return the files of default branches that contain the query's first word, each with a text fragment around it.
+    """Return the results of a code search: files that contain the query's first word, each with the text around it.
 
-    `size:low..high` is the only supported qualifier.
+    Only default branches are searched. `size:low..high` is the only supported qualifier.
     """
     word = next((part for part in query.split() if ":" not in part), "")
     sizes = re.search(r"size:(\d+)\.\.(\d+)", query)

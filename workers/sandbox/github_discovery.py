@@ -19,7 +19,7 @@ LIST_SIZE = 100
 
 
 def routes(answers: Answers) -> list[Route]:
-    """Return the routes of all listings of repositories."""
+    """Return the routes of the listings of repositories."""
     discovery = Discovery(answers)
     answers.github.graphql = discovery.graphql
     return [
@@ -30,7 +30,7 @@ def routes(answers: Answers) -> list[Route]:
 
 
 class Discovery:
-    """Answers about repositories, found by the search index or by id."""
+    """The handlers of requests that list or search repositories."""
 
     def __init__(self, answers: Answers) -> None:
         self._own = answers
@@ -127,7 +127,12 @@ def node_id(repository: Repository) -> str:
 
 
 def push_now(github: SandboxGitHub, name: str, tip: str, *, at: float | None = None) -> Repository:
-    """Record that commit `tip` was pushed at `at` (epoch seconds). The repository need not exist on the disk."""
+    """Record a push of the commit `tip` at the time `at` (seconds since the epoch; default: now).
+
+    Return the repository.
+
+    The repository need not exist on the disk.
+    """
     moment = time.time() if at is None else at
     repository = github.repositories.get(name.lower()) or github.list_repository(name, created_at=moment)
     repository.tip, repository.pushed_at = tip, moment

@@ -1,6 +1,6 @@
-"""The JSON objects of the sandbox's answers, with every field that GitHub's API description requires.
+"""JSON objects of the sandbox's answers, with every field that GitHub's API description requires.
 
-Most fields are the same for all objects of a kind. Callers pass the fields that differ.
+Most fields are the same for all objects of one kind. Callers pass the fields that differ.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _REPOSITORY_LISTS = (
 
 
 def node_id(*what: object) -> str:
-    """Return an opaque id that is always the same for these values."""
+    """Return an id that is always the same for the same values, like a node id of GitHub's."""
     return hashlib.sha256("/".join(map(str, what)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def user(api_url: str, login: str) -> dict[str, Any]:
-    """Return a user as it appears inside other objects."""
+    """Return the JSON of a user as it appears inside other objects."""
     address = f"{api_url}/users/{login}"
     return {
         "login": login,
@@ -47,7 +47,7 @@ def user(api_url: str, login: str) -> dict[str, Any]:
 
 
 def repository(api_url: str, web_url: str, number: int, full_name: str, description: str | None) -> dict[str, Any]:
-    """Return a repository with the fields of all endpoints."""
+    """Return the JSON of a repository, with the fields of all endpoints together."""
     owner, _, name = full_name.partition("/")
     address, page = f"{api_url}/repos/{full_name}", f"{web_url}/{full_name}"
     return {
@@ -75,10 +75,15 @@ def repository(api_url: str, web_url: str, number: int, full_name: str, descript
 
 
 def written(what: str, address: str, number: int, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry of a list of texts, such as issues or comments: the default fields of an entry, replaced by the
-    fields in `entry`.
+    """Return the JSON of a text such as an issue or a comment: default fields, replaced by the fields in `entry`.
 
-    `address` is the repository's or gist's address in the API. Malformed values of `entry` are kept.
+    Malformed values in `entry` are kept.
+
+    Args:
+        what: The REST API's name of the list, such as "issues/comments".
+        address: The address of the repository or gist in the API.
+        number: The number of the text in the list.
+        entry: The fields that differ from the defaults.
     """
     api_url = address.partition("/repos/")[0].partition("/gists/")[0]
     page = f"{address}/{what}/{number}"

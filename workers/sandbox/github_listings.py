@@ -1,6 +1,6 @@
-"""Lists of the sandbox's GitHub: texts by users, repositories of an owner, and gists.
+"""Lists of the sandbox's GitHub: users' texts (issues, comments, …), repositories of an owner, and gists.
 
-Also the endpoint that gives Apps their tokens.
+The module also has the endpoint that gives Apps their tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LISTINGS = ("issues", "issues/comments", "pulls", "pulls/comments", "comments", 
 
 
 def routes(answers: Answers) -> list[Route]:
-    """Return the routes of all lists."""
+    """Return the routes of the lists."""
     listings = Listings(answers)
     return [
         *(Route(f"/api/repos/{{owner}}/{{name}}/{what}", listings.of(what)) for what in LISTINGS),
@@ -43,14 +43,14 @@ def routes(answers: Answers) -> list[Route]:
 
 
 class Listings:
-    """Handlers that answer requests for lists, gists, public keys and tokens of Apps."""
+    """The handlers of requests for lists, gists, public keys and tokens of Apps."""
 
     def __init__(self, answers: Answers) -> None:
         self._own = answers
         self._github = answers.github
 
     def of(self, what: str) -> Any:
-        """Return the function that answers requests for this list of a repository."""
+        """Return the handler for a list of a repository. `what` names the list as the REST API does: "issues"."""
 
         async def listing(request: Request) -> Response:
             repository = self._own.find(request)
@@ -70,7 +70,7 @@ class Listings:
         return self._written(request, what, self._own.address(repository), repository.listings[what])
 
     async def activity(self, request: Request) -> Response:
-        """Answer with a page of the activity list, newest first. A cursor in the address selects the page."""
+        """Answer with a page of the repository's activity, newest first. The query's `after` selects the page."""
         repository = self._own.find(request)
         refused = self._own.refused(request, "activity")
         if refused is not None or repository is None:
@@ -129,7 +129,8 @@ class Listings:
         return Response(content, media_type="text/plain")
 
     async def installation_token(self, request: Request) -> Response:
-        """Answer a request for an installation token.
+        """Answer a request for an installation token of an App.
+
         https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
         """
         signed = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -149,12 +150,12 @@ class Listings:
         return JSONResponse(body, status_code=201)
 
     async def alert_keys(self, request: Request) -> Response:
-        """Answer with the keys that sign alerts: https://docs.github.com/rest/meta."""
+        """Answer with the public keys of the keys that sign alerts: https://docs.github.com/rest/meta."""
         refused = self._own.refused(request, "alert_keys")
         return refused or JSONResponse({"public_keys": [self._github.signer.public_key()]})
 
     def _written(self, request: Request, what: str, address: str, listed: Sequence[Any]) -> Response:
-        """Return a page of a list of texts. Entries that are not objects are kept unchanged."""
+        """Answer with a page of a list of texts. Entries that are not objects are kept unchanged."""
         forms = [
             github_forms.written(what, address, number, entry) if isinstance(entry, dict) else entry
             for number, entry in enumerate(listed, 1)
@@ -204,5 +205,4 @@ class Listings:
 
 
 def _blob_id(content: bytes) -> str:
-    """Return the content's git blob id."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()  # noqa: S324 - git's own choice

@@ -17,7 +17,7 @@ from workers.sandbox.http_server import served
 
 
 def application(github: SandboxGitHub) -> Starlette:
-    """Return the ASGI application of one GitHub."""
+    """Return the ASGI application that serves a GitHub."""
     answers = Answers(github)
     git = Route("/{owner}/{name}/{rest:path}", answers.git, methods=["GET", "POST"])
     return Starlette(
@@ -33,7 +33,7 @@ def application(github: SandboxGitHub) -> Starlette:
 
 @contextmanager
 def running(root: Path, **options: Any) -> Iterator[SandboxGitHub]:
-    """Run a GitHub on loopback while the block runs, and yield it."""
+    """Run a GitHub on loopback while the block runs, and yield it. `options` are fields of `SandboxGitHub`."""
     github = SandboxGitHub(root, **options)
     with served(application(github)) as url:
         github.url = url

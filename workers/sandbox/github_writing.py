@@ -1,4 +1,4 @@
-"""The endpoints of the sandbox's REST API that write a file of a repository or a file of a gist."""
+"""The endpoints of the sandbox's REST API that write: one for a file of a repository, one for a file of a gist."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class Writing:
         self._own, self._github = answers, answers.github
 
     async def file(self, request: Request) -> Response:
-        """Write a file. A change needs the id of the old content: https://docs.github.com/rest/repos/contents."""
+        """Read or write a file.
+
+        A change must name the id of the old content: https://docs.github.com/rest/repos/contents.
+        """
         repository = self._own.find(request)
         refused = self._own.refused(request, "contents")
         if refused is not None or repository is None:

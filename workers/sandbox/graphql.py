@@ -1,7 +1,7 @@
-"""The GraphQL API of the sandbox's GitHub: repository search and nodes, with GitHub's limits.
+"""The GraphQL API of the sandbox's GitHub: search for repositories, and look-up by node id, with GitHub's limits.
 
-It answers the two queries that r8scan sends, which it distinguishes by the requested field. A test validates these
-queries and the answers against GitHub's published schema.
+It answers only the two queries that r8scan sends. A test validates these queries and the answers against GitHub's
+published schema.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ class GraphQL:
         describe: Returns the fields of a repository.
         number_of: Returns the repository's number for a node id.
         cpu_seconds_a_query: The CPU time that each query counts against the limit.
-        partial_after: For each of the next queries, the number of nodes after which GitHub stops; None for a complete
-            answer.
-        stops_after: The number of nodes after which GitHub stops every further query. None: it does not stop.
-        gives_up: How many of the next queries GitHub abandons after 10 seconds.
+        partial_after: For each of the next queries, the number of nodes after which the answer is cut off; None for a
+            complete answer.
+        stops_after: The number of nodes after which the answers to all further queries are cut off; None for complete
+            answers.
+        gives_up: How many of the next queries fail with GitHub's time-out.
         clock: Returns seconds since the epoch; it decides which pushes are indexed.
         sees: The share of all results that this credential sees. GitHub shows an App's token only a part of them.
     """
@@ -59,7 +60,7 @@ class GraphQL:
         self._cpu: deque[float] = deque()
 
     def answer(self, body: Mapping[str, Any], *, is_spent: bool) -> dict[str, Any]:
-        """Return the JSON of the answer. `is_spent` means that the points of the hour are used up."""
+        """Return the JSON answer to a query. `is_spent` means that the points of the hour are used up."""
         self.queries += 1
         if is_spent:
             return _failed("API rate limit already exceeded for user ID 1.", "RATE_LIMITED")
@@ -79,7 +80,7 @@ class GraphQL:
     def index_matches(self, words: str) -> list[int]:
         """Return the numbers of the repositories that a search finds.
 
-        The repository with the oldest push comes first, unless `words` name another order.
+        The repository with the oldest push comes first. With `sort:updated-desc` in `words`, it comes last.
         """
         span = _SPAN.search(words)
         found = self.index.between(_seconds(span[1]), _seconds(span[2]), self.clock()) if span else []
@@ -140,7 +141,10 @@ def node(
     size_kb: int = 1,
     language: str | None = None,
 ) -> dict[str, Any]:
-    """Return the fields of a repository that r8scan asks for, in GitHub's form. Times in seconds since the epoch."""
+    """Return the fields of a repository that r8scan asks for, in GitHub's form.
+
+    The times are given in seconds since the epoch.
+    """
     return {
         "id": node_id,
         "databaseId": number,
@@ -157,7 +161,7 @@ def node(
 
 
 def stamp(at: float) -> str:
-    """Return the time as GitHub writes it, to the second."""
+    """Return the time (seconds since the epoch) in GitHub's form, to the second."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -1,4 +1,4 @@
-"""A server that runs an ASGI application in a thread, on a free loopback port, and is ready when its block begins."""
+"""Runs an ASGI application on a free loopback port, in a thread of this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READY_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """A server's certificate and key, and the authority that must have signed its clients' certificates."""
+    """The TLS files of a server: its certificate, its key, and the authority that signs its clients' certificates."""
 
     cert_file: Path
     key_file: Path
@@ -28,7 +28,10 @@ class Tls:
 
 @contextmanager
 def served(application: ASGIApp, tls: Tls | None = None) -> Iterator[str]:
-    """Serve the application while the block runs. Yield its address: `http://127.0.0.1:PORT`, or https with `tls`."""
+    """Serve the application while the block runs. Yield its address: `http://127.0.0.1:PORT`, or https with `tls`.
+
+    The server accepts requests when the block begins.
+    """
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(

@@ -26,8 +26,8 @@ def application(cause: Callable[[str], Leak], lines: Sequence[str], mailbox: Mai
     """Return the application that serves the page.
 
     Args:
-        cause: Causes a leak of a kind.
-        lines: Returns the lines about earlier leaks, which the page shows below the buttons.
+        cause: Causes a leak of the given kind.
+        lines: What happened until now. The page shows these lines below the buttons.
         mailbox: The mails to show.
         console_url: The address of the console, for the link.
     """

@@ -1,6 +1,6 @@
 """Leaks that a user of the sandbox can cause.
 
-Each kind publishes a fresh token of an invented person in another way.
+Each kind of leak publishes a fresh token of an invented person in a different way.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HISTORY = "import replicate\n\nclient = replicate.Client(api_token={!r})\n"
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A leak that was caused. `shown` is the token's hint, and `place` where it was published."""
+    """A leak that was caused. `shown` is the token's hint, and `place` is where the token was published."""
 
     kind: str
     digest: str
@@ -43,18 +43,18 @@ class Leak:
 
     @property
     def sentence(self) -> str:
-        """Return what happened, in one line."""
+        """Return one line that says what happened."""
         if self.kind == "brake":
             return f"{self.shown} is one of {self.place}"
         return f"{self.shown} is public: {self.place}"
 
 
 class UnknownKind(Exception):
-    """Raised if there is no leak of a kind. The message is one line that names all kinds."""
+    """Raised if there is no leak of this kind. The message is one line that names all kinds."""
 
 
 class Leaks:
-    """Causes leaks on the sandbox's GitHub. The method of each kind returns a text that describes the place."""
+    """Causes leaks on the sandbox's GitHub. The method of each kind returns a text that says where the token is."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -63,10 +63,10 @@ class Leaks:
         self._work: dict[str, Workplace] = {}
 
     def cause(self, kind: str) -> Leak:
-        """Publish a fresh token in the way of this kind.
+        """Cause a leak of this kind with a fresh token.
 
         Raises:
-            UnknownKind: there is no such kind.
+            UnknownKind: There is no such kind.
         """
         if kind not in KINDS:
             raise UnknownKind(f'there is no kind "{kind}": {", ".join(KINDS)}')
@@ -80,7 +80,7 @@ class Leaks:
         return Leak(kind, digest, f"{token[:6]}…{token[-4:]}", place)
 
     def brake(self, repository: str, token: str, number: int) -> str:
-        """Report more tokens at once than the brake lets through in a minute."""
+        """Report more tokens at once than the brake allows in a minute."""
         del repository
         digests = [sha256_digest(random_token().encode()) for _ in range(REPORTED - 1)]
         name = f"token of report {number}"
@@ -94,7 +94,7 @@ class Leaks:
         return f"{REPORTED} tokens that were reported at once; the brake holds those above its quota of a minute"
 
     def limit(self, repository: str, token: str, number: int) -> str:
-        """Push a token while GitHub refuses everybody's git requests that read."""
+        """Push a token while GitHub refuses all git requests that read."""
         place = self.push(repository, token, number)
         github = self._world.github
         github.git_limit = 0
@@ -132,11 +132,11 @@ class Leaks:
         return work
 
     def push(self, repository: str, token: str, number: int) -> str:
-        """Commit the token and push it."""
+        """Push a commit with the token."""
         return self._pushed(repository, f"app{number}.py", HISTORY.format(token).encode())
 
     def removed(self, repository: str, token: str, number: int) -> str:
-        """Push two commits at once: one adds the token, the next removes it."""
+        """Push two commits at once: the first adds the token, the second removes it."""
         work = self._workplace(repository)
         work.write(f"app{number}.py", HISTORY.format(token))
         work.commit("Generate images")
@@ -146,7 +146,7 @@ class Leaks:
         return f"{repository}, in a commit whose child removes it"
 
     def archive(self, repository: str, token: str, number: int) -> str:
-        """Push a zip archive that holds the token in base64."""
+        """Push a zip archive that contains the token in base64."""
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("config/secrets.yaml", f"key: {base64.b64encode(token.encode()).decode()}\n")
@@ -160,9 +160,9 @@ class Leaks:
         return f"{repository}, file {path}"
 
     def gist(self, repository: str, token: str, number: int) -> str:
-        """Publish a gist.
+        """Publish a gist with the token.
 
-        GitHub has no event for gists. So the service finds them in GitHub's list of gists, which it reads once a
+        GitHub has no event for gists, so the service finds the gist in GitHub's list of gists, which it reads once a
         minute.
         """
         owner = repository.partition("/")[0]
@@ -183,7 +183,7 @@ class Leaks:
 
 
 def _later(end: Callable[[], None]) -> None:
-    """End an outage after OUTAGE_SECONDS, in a thread that does not keep the program alive."""
+    """End an outage after `OUTAGE_SECONDS` by calling `end` in a thread that does not keep the program alive."""
     timer = threading.Timer(OUTAGE_SECONDS, end)
     timer.daemon = True
     timer.start()
@@ -194,7 +194,7 @@ Publish = Callable[[Leaks, str, str, int], str]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of leak: how it is published, and what it shows."""
+    """A kind of leak: the method that publishes the token, and a line for the user that says what happens."""
 
     publish: Publish
     summary: str

@@ -18,7 +18,10 @@ from aiosmtpd.controller import Controller
 
 @dataclass
 class Mailbox:
-    """The received mails, in order. `faults` are the replies to the next mails, such as "451 later", instead of 250."""
+    """The received mails, in order.
+
+    `faults` are replies such as "451 later", with which the server refuses the next mails.
+    """
 
     url: str = ""
     contents: list[bytes] = field(default_factory=list)
@@ -35,7 +38,7 @@ class Mailbox:
     def messages(self) -> list[EmailMessage]:
         """Return the received mails.
 
-        Parse them here, because parsing on arrival would slow down tests with many mails.
+        The mails are parsed here and not on arrival, because tests with many mails would be slower.
         """
         with self._arrived:
             for content in self.contents[len(self._messages) :]:
@@ -45,12 +48,12 @@ class Mailbox:
             return list(self._messages)
 
     def wait_for(self, count: int, timeout: float) -> bool:
-        """Wait until this many mails arrived. Return False if they did not within `timeout` seconds."""
+        """Wait until at least `count` mails have arrived. Return False if that takes longer than `timeout` seconds."""
         with self._arrived:
             return self._arrived.wait_for(lambda: len(self.contents) >= count, timeout)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Store a mail, or refuse it with the next fault."""
+        """Store a mail and return the SMTP reply, or refuse the mail with the next fault."""
         del server, session
         if self.is_down:
             return "421 4.3.2 the mail server is down"
@@ -71,7 +74,7 @@ class _Controller(Controller):
         return int(self.server.sockets[0].getsockname()[1])
 
     def _trigger_server(self) -> None:
-        # The library tests the server by connecting to the configured port, which is 0 here. Connect to the port in use
+        # The library tests the server by connecting to the configured port, which is 0 here. Connect to the real port
         # instead.
         with socket.create_connection(("127.0.0.1", self.port_in_use()), timeout=5) as connection:
             connection.recv(1024)

@@ -1,6 +1,7 @@
-"""`r8scan sandbox`: runs GitHub, a vendor's API, a mailbox, the service and its console on this machine, until Ctrl-C.
+"""`r8scan sandbox`: runs GitHub, a vendor's API, a mailbox, the service and its console on this machine until Ctrl-C.
 
-Only GitHub and the vendor are simulated. The user causes a leak by typing its kind, on a page, or with curl.
+Only GitHub and the vendor are simulated. The user causes a leak by typing its kind, by a button on a page, or with
+curl.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class _Journal:
 
 
 class _Watched:
-    """Waits until the service has responded to each leak, and prints the outcome once."""
+    """The leaks whose outcome is awaited. It prints each outcome once."""
 
     def __init__(self, surroundings: World, journal: _Journal) -> None:
         self._world, self._journal = surroundings, journal
@@ -72,7 +73,7 @@ class _Watched:
         self._waiting.append((leak, time.time()))
 
     def look(self) -> None:
-        """Print the outcome of leaks that were decided, and the mails that arrived, since the last look."""
+        """Print what is new since the last call: outcomes of leaks, and mails that have arrived."""
         for _ in range(len(self._waiting)):
             leak, since = self._waiting.popleft()
             outcome = self._outcome(leak, since)
@@ -100,7 +101,7 @@ class _Watched:
 
 
 def play(*, keep: bool = False) -> int:
-    """Run the sandbox until Ctrl-C or the end of the service. Return the exit status."""
+    """Run the sandbox until Ctrl-C or until the service ends. Return the exit status."""
     console = Console(highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="r8scan-sandbox-"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -171,14 +172,14 @@ def _explain(console: Console, folder: Path, page: str, url: str, password: str)
 
 
 def command() -> str:
-    """Return what a person types to run r8scan: its name if it is on the PATH, else its full path."""
+    """Return what a person must type to run r8scan: the command's name if it is on the PATH, else its full path."""
     own = Path(sys.executable).parent / "r8scan"
     found = shutil.which("r8scan")
     return "r8scan" if found and Path(found).samefile(own) else shlex.quote(str(own))
 
 
 def _write_settings(folder: Path, surroundings: World) -> None:
-    """Write the settings where `r8scan` finds them when it is started in the folder."""
+    """Write the settings to a file in the folder, where `r8scan` reads them when it is started there."""
     text = "".join(f"{name}='{value}'\n" for name, value in surroundings.settings.items())
     descriptor = os.open(folder / ".env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -187,7 +188,7 @@ def _write_settings(folder: Path, surroundings: World) -> None:
 
 @contextmanager
 def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
-    """While the block runs, cause a leak for each kind that the user types. A thread reads what is typed."""
+    """While the block runs, read lines from standard input in a thread, and cause a leak of the kind in each line."""
     ended = threading.Event()
 
     def read() -> None:
@@ -200,7 +201,8 @@ def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
             while not ended.is_set():
                 if not selector.select(0.2):
                     continue
-                # Do not use readline: its buffer may hold a second line that the selector does not see.
+                # Do not use readline: its buffer may contain a second line, for which the selector would not wake the
+                # thread.
                 part = os.read(sys.stdin.fileno(), MAX_TYPED)
                 if not part:
                     return

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class RepositoryIndex:
-    """An index with one entry per repository, at its latest indexed push. Times are seconds since the epoch.
+    """A search index with one entry per repository: its latest indexed push. Times are seconds since the epoch.
 
     Attributes:
-        lag: Returns, for each push, the seconds until it is indexed.
+        lag: The seconds until a push is indexed, or a function that returns them for each push.
         lost: The share of pushes that are never indexed.
     """
 
@@ -31,14 +31,17 @@ class RepositoryIndex:
         self._lock = threading.Lock()
 
     def push(self, repository: int, at: float) -> None:
-        """Record a push at this time. A search shows it after its lag is over."""
+        """Record a push at the time `at`. Searches find the push after its lag."""
         with self._lock:
             lag = self.lag(self._random) if callable(self.lag) else self.lag
             if self._random.random() >= self.lost:
                 heapq.heappush(self._waiting, (at + lag, repository, int(at)))
 
     def between(self, start: int, end: int, now: float) -> list[int]:
-        """Return the repositories whose indexed push is from `start` to `end`, both included, the oldest push first."""
+        """Return the numbers of the repositories whose latest indexed push was from `start` to `end`.
+
+        The repository with the oldest push comes first. Both ends are included. `now` decides which pushes are indexed.
+        """
         with self._lock:
             self._learn(now)
             first, last = bisect_left(self._ordered, (start, 0)), bisect_right(self._ordered, (end, 2**62))

@@ -1,6 +1,7 @@
-"""The sandbox's public timeline. It shows the newest 300 events, in the form that GitHub has used since October 2025.
+"""The sandbox's public timeline, in the form that GitHub has used since October 2025.
 
-As on GitHub, pushes are on page 1 only. Other events fill the rest of page 1 and pages 2 and 3.
+It shows the newest 300 events. As on GitHub, pushes are on page 1 only. Other events fill the rest of page 1 and pages
+2 and 3.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ PUSHES = ("PushEvent", "CreateEvent", "DeleteEvent", "PublicEvent")
 
 @dataclass
 class Timeline:
-    """The events, newest first. `visible_at` has, by event id, the time in epoch seconds at which it became visible."""
+    """The newest events.
+
+    `visible_at` says when each event became visible, in seconds since the epoch, by event id.
+    """
 
     window: int = WINDOW
     visible_at: dict[str, float] = field(default_factory=dict)
@@ -63,7 +67,7 @@ class Timeline:
             return event_id
 
     def page(self, number: int, size: int) -> list[dict[str, Any]]:
-        """Return page `number` (from 1) of `size` events."""
+        """Return page `number` (from 1) of the timeline, with pages of `size` events."""
         with self._lock:
             pushes = list(itertools.islice((one for one in self._events if one["type"] in PUSHES), size))
             others = [one for one in self._events if one["type"] not in PUSHES]

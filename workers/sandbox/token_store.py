@@ -25,7 +25,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class ReferenceStore:
-    """A token store in memory: its tokens by digest, in the JSON form of the contract. `calls` counts the requests."""
+    """A token store in memory. `tokens` has the tokens by digest, in the JSON form of the contract.
+
+    `calls` lists the operations that were requested, in order.
+    """
 
     secret: str
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -38,11 +41,11 @@ class ReferenceStore:
         self._is_unsure = False
 
     def accepts(self, authorization: str) -> bool:
-        """Return whether the header contains the secret."""
+        """Return whether the Authorization header contains the store's secret."""
         return hmac.compare_digest(authorization.encode(), f"Bearer {self.secret}".encode())
 
     def add(self, digest: str, *, name: str = "training", recipients: tuple[str, ...] = ("ana@example.com",)) -> None:
-        """Add a token to the store."""
+        """Add a live token to the store."""
         number = str(len(self.tokens) + 1)
         self.tokens[digest] = {
             "id": number,
@@ -67,7 +70,7 @@ class ReferenceStore:
             self._is_unsure = False
 
     def look_up(self, digests: list[str]) -> dict[str, Any]:
-        """Return the tokens that the store knows."""
+        """Return the answer to a look-up: the known tokens, and the digests that were not checked."""
         with self._lock:
             self.calls.append("lookup")
             if self._is_unsure:
@@ -75,7 +78,7 @@ class ReferenceStore:
             return {"tokens": [self.tokens[digest] for digest in digests if digest in self.tokens], "not_checked": []}
 
     def add_canary(self, digest: str, hint: str) -> dict[str, Any]:
-        """Add a token without an owner, unless it is known."""
+        """Add a token without an owner, unless the store already has the token."""
         with self._lock:
             self.calls.append("canary")
             if digest not in self.tokens:
@@ -86,8 +89,8 @@ class ReferenceStore:
     def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
         """Disable a token and remember the idempotency key `key`.
 
-        For the same key, repeat the earlier answer. For another key, answer that the token was already disabled, with
-        the first key.
+        If the token was disabled with the same key, repeat that answer. If it was disabled with another key, answer
+        that the token was already disabled, and return that other key.
         """
         with self._lock:
             self.calls.append("disable")
@@ -104,7 +107,7 @@ class ReferenceStore:
 
 
 def application(store: ReferenceStore) -> Starlette:
-    """Return the application with the two operations of the contract."""
+    """Return the application with the operations of the contract: look-up, disable and canary."""
 
     async def body_of(request: Request) -> dict[str, Any] | Response:
         if not store.accepts(request.headers.get("authorization", "")):

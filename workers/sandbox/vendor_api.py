@@ -1,6 +1,7 @@
-"""A minimal vendor's API: it answers 200 to a live token and 401 to any other.
+"""A minimal API of a vendor: it answers 200 to a live token and 401 to any other token.
 
-Like the real API it asks the token table, caches the answer for five minutes, and forgets tokens that r8scan announces.
+Like the real API, it asks the table of tokens, caches the answer for five minutes, and removes tokens from the cache
+when r8scan announces that they are disabled.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ WEBHOOK_SECRET = "sandbox-webhook-secret"  # noqa: S105 - of the sandbox only
 
 @dataclass(frozen=True, slots=True)
 class VendorApi:
-    """A running API: its address, the address of its webhook, and its cache."""
+    """A running API: its address and its cache."""
 
     url: str
     cache: Cache
@@ -39,7 +40,7 @@ class VendorApi:
 
 
 def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette:
-    """Return the application. `cache` says whether the token with a digest may be used."""
+    """Return the application. It asks `cache` whether a token may be used."""
 
     async def account(request: Request) -> JSONResponse:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -53,7 +54,7 @@ def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette
 
 
 def lives_in(database: Database) -> Callable[[str], bool]:
-    """Return a function that says whether this database has a live token with a digest."""
+    """Return a function that says whether this database has a live token with the given digest."""
 
     def is_live(digest: str) -> bool:
         with database.read() as session:

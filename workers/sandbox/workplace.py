@@ -10,14 +10,14 @@ from workers.sandbox.git_backend import git
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A working copy, and the address to which it is pushed."""
+    """A git working copy, and the address to which it is pushed."""
 
     path: Path
     remote: str
     author: str = "Ana <ana@example.com>"
 
     def start(self, branch: str = "main") -> None:
-        """Create an empty working copy."""
+        """Create the folder and an empty git repository in it."""
         self.path.mkdir(parents=True)
         git("init", "--quiet", f"--initial-branch={branch}", "--template=", cwd=self.path)
         git("remote", "add", "origin", self.remote, cwd=self.path)
@@ -39,15 +39,15 @@ class Workplace:
         return git("rev-parse", "HEAD", cwd=self.path).decode().strip()
 
     def git(self, *arguments: str) -> str:
-        """Run any other git command, and return its output."""
+        """Run a git command in the working copy, and return its output."""
         return git(*arguments, cwd=self.path, env=self._person()).decode()
 
     def push(self, *what: str) -> None:
-        """Push the named refs, or the current branch."""
+        """Push these refs, or the current branch if none are given."""
         git("push", "--quiet", "origin", *(what or ("HEAD",)), cwd=self.path)
 
     def _person(self) -> dict[str, str]:
-        """Return the author and committer as variables of git."""
+        """Return environment variables for git with the author and the committer."""
         name, _, email = self.author.partition(" <")
         return {
             f"GIT_{role}_{field}": value

@@ -1,4 +1,4 @@
-"""The surroundings of the service under test: a GitHub, a mailbox, a vendor's API, and the settings for them."""
+"""Everything around the service under test: a GitHub, a mailbox, a vendor's API, and the settings that name them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OPERATOR = "operator@vendor.example"
 
 @dataclass
 class World:
-    """The surroundings of one service. All files are in `folder`; the service's state is in `folder/state`."""
+    """Everything around one service. All files are in `folder`; the service's state is in `folder/state`."""
 
     folder: Path
     github: SandboxGitHub
@@ -48,7 +48,7 @@ class World:
         return self.folder / "state"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment variables for the service under test."""
+        """Return the environment variables for the service under test, including the variables in `more`."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -57,7 +57,7 @@ class World:
         return {**inherited, **self.settings, **more}
 
     def register(self, token: str, *, email: str = "ana@example.com", name: str = "training") -> str:
-        """Add the token to the vendor's store, and return its digest."""
+        """Add the token to the vendor's token store. Return its digest."""
         digest = sha256_digest(token.encode())
         entry = ImportedToken(digest, hint_of(token.encode()), name, email or None, (email,) if email else ())
         with self.database.write() as session:
@@ -65,12 +65,12 @@ class World:
         return digest
 
     def answer(self, token: str) -> int:
-        """Return the HTTP status of the vendor's API for the token."""
+        """Return the HTTP status with which the vendor's API answers to the token."""
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.get(f"{self.vendor_api.url}/v1/account", headers=headers, trust_env=False).status_code
 
     def workplace(self, repository: str, name: str = "work") -> Workplace:
-        """Return a working copy of a repository."""
+        """Return a new, empty working copy that is pushed to the repository."""
         work = Workplace(self.folder / name, self.github.push_address(repository))
         work.start()
         return work
@@ -79,7 +79,10 @@ class World:
     def service(
         self, *arguments: str, command: str = "run", log: Path | None = None, **more: str
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run `r8scan run`, or another command that keeps running, in its own process while the block runs."""
+        """Run `r8scan run`, or another command, in a process while the block runs. Yield the process.
+
+        `more` has further environment variables.
+        """
         path = log or self.folder / "service.log"
         with path.open("ab") as output:
             child = start_child(
@@ -104,9 +107,9 @@ class World:
 
 @contextmanager
 def running(folder: Path, **settings: str) -> Iterator[World]:
-    """Run the surroundings of a service while the block runs, with all files in an empty folder.
+    """Run a GitHub, a mailbox and a vendor's API for a service while the block runs. All files are in an empty folder.
 
-    `settings` (lower case, without prefix) change settings of the service.
+    `settings` change settings of the service. Their names are in lower case, without the prefix R8SCAN_.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -133,10 +136,10 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
 
 
 def until(what: Callable[[], Any], timeout: float, pause: float = 0.02) -> Any:
-    """Call `what` until its result is true, and return the result.
+    """Call `what` until its result is true, and return the result. `pause` is the time between two calls, in seconds.
 
     Raises:
-        TimeoutError: the result was not true within `timeout` seconds.
+        TimeoutError: The result was not true within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     while True:
