@@ -1,4 +1,4 @@
-"""`python -m workers`: the same as the `r8scan` command."""
+"""Runs the `r8scan` command by `python -m workers`."""
 
 from workers.cli import main
 

@@ -1,4 +1,6 @@
-"""The liveness check of a process: it touches a file, and `python -m workers.alive` checks the file's age.
+"""The liveness check of a process.
+
+The process touches a file, and `python -m workers.alive` checks the file's age.
 
 Celery's own check, a ping through Redis, would require workers to obey commands from Redis, including "shut down".
 """
@@ -15,7 +17,10 @@ MAX_AGE_SECONDS = 60.0
 
 
 def problem(path: Path | None) -> str | None:
-    """Return one line that says why the process does not count as alive, or None if it counts as alive."""
+    """Return one line that says why the process does not count as alive, or None if it does.
+
+    `path` is the file that the process touches.
+    """
     if path is None:
         return "R8SCAN_ALIVE_FILE is not set"
     try:

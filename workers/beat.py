@@ -1,6 +1,6 @@
 """The scheduler of Celery beat, driven by monotonic time.
 
-A change of the system's clock neither stops its ticks nor makes it send many at once.
+If the system's clock is changed, the scheduler neither pauses nor sends many messages at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
             if due_at <= now:
                 if not self._send(entry):
                     return RETRY_SECONDS
-                # Do not send missed ticks later: each tick only wakes a task, so one is enough.
+                # Do not send missed messages later: each message only wakes a task, so one is enough.
                 due_at = max(due_at + period, now + period / 2)
                 self._due_at[name] = due_at
             nearest = min(nearest, due_at - now)
@@ -55,9 +55,9 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         heartbeats.stop()
 
     def _send(self, entry: Any) -> bool:
-        """Send one tick, and return whether it was sent.
+        """Send the message of one entry, and return whether it was sent.
 
-        If the broker is unavailable, log that in one line instead of Celery's traceback.
+        If the broker is unavailable, log one line instead of Celery's traceback.
         """
         pulse.current().try_to_connect()
         try:

@@ -2,7 +2,7 @@
 
 A message contains the name of a task and, for a poll, the name of a source. Celery would also obey callbacks, chains,
 time limits, start and expiry times, compression and other serializers in a message. This module drops these parts. It
-refuses a message with another task or other arguments, and logs one line about it.
+refuses a message with another task or other arguments, and logs one line about the refusal.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _log = logging.getLogger(__name__)
 class MessageRefused(Exception):
     """Raised for a message that no r8scan process would send.
 
-    Its text says what is wrong, without repeating the message.
+    The text of the exception says what is wrong, without repeating the message.
     """
 
 
 def checked(raw: Any, queue: str) -> dict[str, Any]:
-    """Return a new message that has only the task and the arguments of `raw`.
+    """Return a new message that contains only the task and the arguments of `raw`.
 
     Raises:
-        MessageRefused: no r8scan process would send this message to this queue.
+        MessageRefused: No r8scan process would send this message to this queue.
     """
     headers = raw.get("headers") if isinstance(raw, dict) else None
     if not isinstance(headers, dict):
@@ -70,7 +70,7 @@ def _arguments(raw: dict[str, Any], name: str) -> list[str]:
     """Return the task's arguments from the message's body.
 
     Raises:
-        MessageRefused: the task does not take these arguments.
+        MessageRefused: The task does not take these arguments.
     """
     body = raw.get("body")
     if not isinstance(body, str) or len(body) > MAX_BODY_CHARACTERS:
@@ -119,20 +119,21 @@ def _message(name: str, args: list[str], queue: str) -> dict[str, Any]:
 
 
 class _Unacknowledged(virtual.QoS):
-    """The unacknowledged messages, kept in memory only and never redelivered.
+    """The messages that are not acknowledged yet. They are kept in memory only, and never redelivered.
 
     If a worker dies, its messages are lost. The sweeper then wakes their tasks again.
 
-    Kombu's own class stores them in Redis. A full Redis would then end the worker, and data that another client writes
-    into Redis would be delivered as a message.
+    Kombu's own class stores these messages in Redis. A full Redis would then end the worker, and data that another
+    client writes into Redis would be delivered as a message.
     """
 
     restore_at_shutdown = False
 
     def can_consume(self) -> bool:
-        """Return whether one more message may be taken.
+        """Return whether the worker may take one more message.
 
-        A worker whose pool is full takes no messages. It records that it works, so that it still counts as alive.
+        A worker whose pool is full takes no messages. Record that it works nevertheless, so that it still counts as
+        alive.
         """
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:
@@ -144,11 +145,14 @@ class _Unacknowledged(virtual.QoS):
         self.ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
-        """Do nothing, because no messages are stored in Redis."""
+        """Do nothing, because no unacknowledged messages are stored in Redis."""
 
 
 class _Channel(redis.Channel):
-    """A channel that drops messages that are not JSON. In Kombu's own channel, each of them would end a worker."""
+    """A channel that drops messages that are not JSON.
+
+    With Kombu's own channel, such a message would end a worker.
+    """
 
     QoS = _Unacknowledged  # type: ignore[assignment]  # it has all methods that the channel calls
 
@@ -177,7 +181,7 @@ class _Channel(redis.Channel):
     def _remove_wrong_keys(self) -> None:
         """Remove Redis keys that have a queue's name but are not lists.
 
-        Such a key would end every worker of that queue.
+        Such a key would end every worker that consumes the queue.
         """
         with self.conn_or_acquire() as client:
             for queue in self.active_queues:
@@ -186,7 +190,7 @@ class _Channel(redis.Channel):
                     _log.warning("a key in Redis was removed: %s is the name of a queue, but it was not a list", queue)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Send a message, and drop the queue's oldest messages above MAX_WAITING.
+        """Send a message, and drop the queue's oldest messages above `MAX_WAITING`.
 
         Without this limit, messages would pile up while no worker consumes the queue.
         """

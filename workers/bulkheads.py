@@ -1,7 +1,7 @@
 """Bulkheads: limits on the threads that each kind of task may use, so that a slow kind cannot starve the others.
 
-The sweeper wakes delivery every two seconds. Without bulkheads, a slow mail server would therefore fill the whole pool
-with deliveries, and no thread would be left for looking up candidates.
+The sweeper wakes the delivery of mails every two seconds. Without bulkheads, a slow mail server would therefore fill
+the whole pool with deliveries, and no thread would be left to look up candidates.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items(
 def slot(kind: str) -> Iterator[bool]:
     """Hold a slot for a task of this kind while the block runs, and yield True.
 
-    Yield False if all slots of the kind are taken. The task must then return.
+    If all slots of the kind are taken, yield False. The task must then return without doing its work.
     """
     is_free = _free[kind].acquire(blocking=False)
     try:

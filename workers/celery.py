@@ -28,7 +28,8 @@ from workers.logs import configure_logging, last_line
 from workers.queues import BEAT, QUEUES, role_of
 from workers.recycling import Recycler
 
-# Ignore Celery's warning about workers that run as root and unpickle messages. Our messages are JSON and are checked.
+# Ignore Celery's warning about workers that run as root and accept pickled messages. Our messages are JSON and are
+# checked.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 VERSION_SECONDS = 60.0
@@ -37,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class _NewerDatabase:
-    """A check whether tasks fail because a newer version has upgraded the database.
+    """Finds out whether tasks fail because a newer version has upgraded the database.
 
     It logs at most one line a minute.
     """
@@ -64,7 +65,7 @@ _newer = _NewerDatabase()
 
 
 def fails_by_newer_database(err: BaseException) -> bool:
-    """Return whether a statement failed because a newer version has upgraded the database. If so, log it."""
+    """Return whether a statement failed because a newer version has upgraded the database. If so, log this."""
     return isinstance(err, DBAPIError) and _newer.is_cause()
 
 
@@ -92,9 +93,9 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
 
 
 class App(Celery):  # type: ignore[misc]  # celery has no types
-    """The Celery app with our own worker and beat, which print only through the log.
+    """The Celery app with r8scan's own worker and beat, which print only through the log.
 
-    A process that only sends messages imports neither of them.
+    A process that only sends messages imports neither of the two.
     """
 
     @cached_property
@@ -160,7 +161,7 @@ def _logs(**_: Any) -> None:
     create_files_privately()
     context = current_context()
     configure_logging(context.settings)
-    # Import late, because a process that only sends messages needs neither worker nor beat.
+    # Import late, because a process that only sends messages does not need this module.
     from workers import programs
 
     programs.say_as(context.settings.log_format)
@@ -183,9 +184,9 @@ def _after_fork(**_: Any) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(sender: Any = None, **_: Any) -> None:
-    """Start the watchdog if tasks run inside this process.
+    """Start the watchdog if tasks run in this process.
 
-    Each child of a prefork pool starts its own (`_after_fork`).
+    In a prefork pool they do not: each child of the pool starts its own watchdog (`_after_fork`).
     """
     if not _is_prefork(sender.pool):
         watchdog.current().start()

@@ -1,4 +1,4 @@
-"""The address of the broker, which is all that celeryconfig.py needs from the settings."""
+"""The address of the broker, the only setting of r8scan that celeryconfig.py needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ def own_broker_url() -> str:
     """Return the broker's address from the settings of this process.
 
     Raises:
-        SystemExit: a setting is wrong. The message is one line; Celery would print a traceback.
+        SystemExit: A setting is wrong. The message is one line, because Celery would print a traceback for other
+            errors.
     """
     try:
         return broker_url(load_settings())

@@ -1,6 +1,6 @@
 """The context of a process: its settings, database, GitHub client, detector and token store.
 
-Each object is created when it is first needed, and only once.
+Each object is created when it is first used, and only once.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ class Context:
     def check(self) -> None:
         """Read the files that settings name.
 
-        A file that cannot be used then ends the process at its start. Otherwise each mail or scan would fail.
+        If a file cannot be used, the process then ends at its start. Without this check, each mail or scan would fail
+        later.
 
         Raises:
-            SettingsError: a file cannot be used. The message is one line.
+            SettingsError: A file cannot be used. The message is one line.
         """
         self.settings.digester()
         observing.check(self.settings)
@@ -65,10 +66,10 @@ class Context:
     def check_version(self) -> None:
         """Raise an error if a newer version has upgraded the database.
 
-        Use a separate connection, which no forked child inherits.
+        Use a separate connection and close it, so that no forked child inherits it.
 
         Raises:
-            WrongVersion: the database is newer than this program. The message is one line.
+            WrongVersion: The database is newer than this program. The message is one line.
         """
         database = Database(self.settings.database_url.get_secret_value(), max_connections=1)
         try:
@@ -77,7 +78,7 @@ class Context:
             database.close()
 
     def close(self) -> None:
-        """Close the connections that were opened. Call this only for a context that no other thread uses any more."""
+        """Close the connections that were opened. Call this only when no other thread uses the context any more."""
         opened = self.__dict__  # it contains only the cached properties that were used
         if (background := opened.pop("background", None)) is not None:
             background.shutdown(cancel_futures=True)
@@ -95,7 +96,7 @@ class Context:
 
     @cached_property
     def background(self) -> ThreadPoolExecutor:
-        """Return an executor with one thread, which refreshes the values of the console's pages."""
+        """Return an executor with one thread, in which the console refreshes the values of its pages."""
         return ThreadPoolExecutor(1, thread_name_prefix="refresh")
 
     @cached_property
@@ -106,7 +107,7 @@ class Context:
     def github_of_gists(self) -> GitHub:
         """Return the client that lists gists.
 
-        GitHub does not let an App list them. So if an App and a personal token are both set, this client uses the
+        GitHub does not let an App list gists. So if an App and a personal token are both set, this client uses the
         personal token. Otherwise it is the same client as `github`.
         """
         return self._connected(self._token, 2) if self._app and self._token else self.github
@@ -115,10 +116,10 @@ class Context:
     def github_of_canaries(self) -> GitHub:
         """Return the client that writes canaries.
 
-        It shares no limits with the other clients, because it uses another account.
+        It uses another account, so it shares no rate limits with the other clients.
 
         Raises:
-            SettingsError: no credential is set.
+            SettingsError: R8SCAN_CANARY_GITHUB_TOKEN is not set.
         """
         settings = self.settings
         if settings.canary_github_token is None:
@@ -143,7 +144,10 @@ class Context:
         return tuple(one for one in (self._app, self._token) if one)
 
     def lone_client(self, credential: App | str | None) -> GitHub:
-        """Return a client for a check. It ignores the limits that all workers share. The caller must close it."""
+        """Return a client for a check.
+
+        It ignores the rate limits that all workers share. The caller must close it.
+        """
         settings = self.settings
         return connect(settings.github_api_url, settings.github_web_url, credential, hosts=settings.github_hosts)
 
@@ -164,7 +168,7 @@ class Context:
         """Return the token store that the settings name: tables in this database, or the vendor's HTTP API.
 
         Raises:
-            SettingsError: the certificates for the HTTP API cannot be read.
+            SettingsError: The certificates for the HTTP API cannot be read.
         """
         settings = self.settings
         if settings.token_store_url is None:
@@ -190,7 +194,7 @@ class Context:
 
     @cached_property
     def gateways(self) -> dict[Channel, AnnouncementChannel]:
-        """Return the configured channels to API gateways, by name."""
+        """Return the configured channels to API gateways, by kind of channel."""
         settings = self.settings
         found: dict[Channel, AnnouncementChannel] = {}
         if settings.announce_redis_url:
@@ -203,7 +207,7 @@ class Context:
 
     @cached_property
     def operator_channels(self) -> tuple[OperatorChannel, ...]:
-        """Return the configured channels to the operator; the list may be empty."""
+        """Return the configured channels to the operator, or an empty tuple."""
         settings = self.settings
         found: list[OperatorChannel] = []
         if settings.operator_email:
@@ -233,10 +237,10 @@ class Context:
 
     @cached_property
     def logo(self) -> Logo | None:
-        """Return the logo in every mail, read once.
+        """Return the logo for mails, or None if none is set. The file is read once.
 
         Raises:
-            SettingsError: the file cannot be read, or is not a picture that a mail can carry.
+            SettingsError: The file cannot be read, or is not a picture that a mail can contain.
         """
         path = self.settings.logo_file
         if path is None:
@@ -270,10 +274,10 @@ _max_connections = MAX_CONNECTIONS
 
 
 def current_context() -> Context:
-    """Return the context of this process.
+    """Return the context of this process. Create it at the first call.
 
     Raises:
-        SettingsError: the settings are wrong.
+        SettingsError: The settings are wrong.
     """
     global _current
     with _lock:
@@ -286,7 +290,7 @@ def forget_context(max_connections: int = MAX_CONNECTIONS) -> None:
     """Discard the context after a fork, because two processes must not share connections.
 
     Args:
-        max_connections: How many connections to the database the next context may open.
+        max_connections: The maximum number of connections to the database of the next context.
     """
     global _current, _max_connections
     _current, _max_connections = None, max_connections

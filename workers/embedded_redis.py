@@ -31,13 +31,13 @@ class RedisUnavailable(Exception):
 
 
 def server_binary() -> str:
-    """Return the path of a Redis server: the system's, or the one that came with our Python packages.
+    """Return the path of a Redis server: that of the system, or else the one in our Python packages.
 
-    Prefer the system's server, because it is newer and gets security updates. Prefer it even if PATH begins with the
-    folder of the virtual environment.
+    The system's server is newer and gets security updates. It is preferred even if PATH begins with the folder of the
+    virtual environment.
 
     Raises:
-        RedisUnavailable: no Redis server is installed.
+        RedisUnavailable: No Redis server is installed.
     """
     beside = Path(sys.executable).parent / "redis-server"
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
@@ -61,7 +61,8 @@ def server_binary() -> str:
 def socket_path(state_dir: Path) -> Path:
     """Return the path of the server's socket.
 
-    Linux limits socket paths to 107 bytes, so a long state folder gets a short alias in the temporary folder.
+    Linux limits socket paths to 107 bytes. If the state folder's path is too long, the socket is in the temporary
+    folder.
     """
     path = state_dir.absolute() / "redis" / "redis.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_LENGTH:
@@ -73,11 +74,11 @@ def socket_path(state_dir: Path) -> Path:
 def start(state_dir: Path) -> subprocess.Popen[bytes]:
     """Start the server and wait until it answers.
 
-    The server persists nothing. All messages in Redis may be lost at any time, because the work is recorded in the
-    database.
+    The server writes nothing to disk. All messages in Redis may be lost at any time, because the database records the
+    work.
 
     Raises:
-        RedisUnavailable: the server does not start. The message is one line.
+        RedisUnavailable: The server does not start. The message is one line.
     """
     socket = socket_path(state_dir)
     socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Starts services as forks of the supervisor, which share its memory instead of importing all code again.
+"""Starts services as forks of the supervisor. The forks share its memory instead of importing all code again.
 
 A fork runs the code that the supervisor has imported. If an upgrade has changed the files on disk after that import,
-their `fingerprint` differs. The supervisor then starts a fresh interpreter instead.
+their `fingerprint` differs. The supervisor then starts a fresh interpreter instead of a fork.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ForkedChild:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return the exit status, as Popen does; None while the process runs."""
+        """Return the exit status, or None while the process runs."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -62,10 +62,10 @@ class ForkedChild:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end and return the exit status.
+        """Wait until the process ends, and return its exit status.
 
         Raises:
-            subprocess.TimeoutExpired: the process still runs after `timeout` seconds.
+            subprocess.TimeoutExpired: The process still runs after `timeout` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while (status := self.poll()) is None:
@@ -80,7 +80,6 @@ class ForkedChild:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -88,7 +87,7 @@ Child = ForkedChild | subprocess.Popen[bytes]
 
 
 def import_everything() -> int:
-    """Import all code that services need. Return the fingerprint of its files."""
+    """Import all code that services need. Return the fingerprint of the files from before the import."""
     before = fingerprint()
     gc.disable()  # a collection would leave holes, which each fork fills with objects of its own
     for name in (*SERVICES, *LIBRARIES):
@@ -117,7 +116,7 @@ def _finish_app() -> None:
 def warm_up(database: Database, settings: Settings) -> None:
     """Load trusted authorities, prepare queries and compile templates once, so that the services need not repeat this.
 
-    Exclude all of these objects from garbage collection. Nothing here opens a connection that a fork would inherit.
+    Exclude all these objects from garbage collection. Leave no connection open that a fork would inherit.
     """
     tls.trusted()
     overview(database, settings)
@@ -130,16 +129,15 @@ def warm_up(database: Database, settings: Settings) -> None:
 def keep_memory_shared() -> None:
     """Prepare the memory of this process for forks.
 
-    A memory page is shared with the forks until a process writes to it. Therefore exclude all objects that exist now
-    from garbage collection, which writes to each object. Also limit malloc's arenas, so that threads reuse freed
-    memory.
+    A memory page is shared with the forks until a process writes to it. Garbage collection writes to each object, so
+    exclude all objects that exist now from it. Also limit malloc's arenas, so that threads reuse freed memory.
     """
     gc.freeze()
     memory.limit_kept_memory()
 
 
 def fingerprint() -> int:
-    """Return a number that changes when a file of the code changes."""
+    """Return a number that changes when a source file of r8scan changes."""
     found = []
     for package in PACKAGES:
         root = importlib.import_module(package).__path__[0]
@@ -148,25 +146,25 @@ def fingerprint() -> int:
 
 
 def can_fork() -> bool:
-    """Return whether this process may be forked: on Linux, and while it has only one thread.
+    """Return whether this process may be forked: only on Linux, and only while it has a single thread.
 
-    A fork would inherit the locks that other threads hold, and nobody would release them.
+    A fork would inherit the locks that other threads hold, and no thread of the fork would release them.
     """
     return threading.active_count() == 1 and sys.platform == "linux"
 
 
 def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedChild:
-    """Run `main` in a forked process. That process has its own session, and ends when this process ends.
+    """Run `main` in a forked process, which has its own session and ends when this process ends.
 
     Args:
         main: The function of the process. The process ends when it returns or raises SystemExit.
-        environment: Environment variables that the process gets besides those of this process.
+        environment: Environment variables that are added to those of this process.
     """
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # A signal may arrive before the child has its own handlers. Block it until then: the parent's handlers, which the
-    # child inherits, would swallow it.
+    # Block signals until the child has its own handlers. The child inherits the parent's handlers, which would swallow
+    # a signal that arrives before.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     pid = os.fork()
     if pid:
@@ -184,7 +182,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     except BaseException:  # noqa: BLE001 - below are the frames of the supervisor
         _log.critical("a service ends: an exception was not caught", exc_info=True)
     finally:
-        # Do not use sys.exit. It would run the cleanup of the supervisor's stack frames, which stops the other
+        # Do not use sys.exit. The stack still contains the supervisor's frames, and their cleanup would stop the other
         # services.
         os._exit(status)
 
@@ -196,7 +194,8 @@ def _begin(parent: int, environment: Mapping[str, str]) -> None:
     for number in HANDLED:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    # Close the inherited lock on the state folder, so that the lock ends with the supervisor.
+    # This closes, among others, the inherited file that locks the state folder. Otherwise the lock would outlive the
+    # supervisor.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

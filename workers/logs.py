@@ -1,10 +1,10 @@
 """Logs: one line per event, for people or as JSON, with every token redacted from every value.
 
-At the level `info` the log contains only security events, a summary a minute, and the start of the service. Lines of
-libraries appear only from the level `warning` on.
+At the level `info` the log contains only security events, a summary each minute, and the start of the service.
+Libraries log only from the level `warning` on.
 
-Order matters: a value is redacted first and cut afterwards. A token that was cut in half no longer looks like a token,
-and would stay readable.
+A value is redacted first and cut afterwards. A token that was cut in half would no longer be recognized, and would stay
+readable.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send the records of every library, and uncaught exceptions, through one redacting formatter to standard error."""
+    """Write the log records of all libraries, and uncaught exceptions, to standard error, with tokens redacted."""
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
@@ -85,9 +85,9 @@ def configure_logging(settings: Settings) -> None:
 
 
 def last_line(message: str) -> str:
-    """Return the error line of a process that cannot start, in the format of the log.
+    """Return the last line of a process that cannot start, in the format of the log.
 
-    Read the format only from the environment, because the settings may be the error.
+    Read the format from the environment only, because the error may be in the settings.
     """
     text = redact(f"r8scan: {message}")
     if os.environ.get("R8SCAN_LOG_FORMAT", "").lower() != "json":
@@ -97,9 +97,9 @@ def last_line(message: str) -> str:
 
 
 def _is_no_broker_error(record: logging.LogRecord) -> bool:
-    """Return False for Celery's line about a failed attempt to reach Redis, so that it is not logged.
+    """Return whether the record must be logged: False for Celery's lines about failed attempts to reach Redis.
 
-    Count the attempt in `outage.broker` instead, which logs fewer lines.
+    Count such an attempt in `outage.broker` instead, which logs fewer lines.
     """
     text = record.msg if isinstance(record.msg, str) else ""
     first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
@@ -139,7 +139,7 @@ def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
 
 
 def _tracebacks(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Turn exceptions and stacks into text, redacted and bounded."""
+    """Turn exceptions and stacks into text that is redacted and limited in length."""
     found: ExcInfo | None = event.pop("exc_info", None)
     if found and found[1] is not None:
         event["exception"] = _text(structlog.processors.format_exc_info(_, __, {"exc_info": found})["exception"])
@@ -153,13 +153,16 @@ def _text(value: str) -> str:
 
 
 def _bounded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Redact and bound every value. Exceptions and stacks are handled later, because they may be longer."""
+    """Redact every value and limit its length.
+
+    Leave exceptions and stacks to `_tracebacks`, because they may be longer.
+    """
     later = ("exc_info", "stack_info")
     return {key: value if key in later else clean_value(value) for key, value in event.items()}
 
 
 def clean_value(value: Any, depth: int = 0) -> Any:
-    """Return a value that may be logged: JSON of bounded size and depth, without tokens and control characters."""
+    """Return a value that may be logged: JSON of limited size and depth, without tokens and control characters."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
@@ -186,9 +189,10 @@ def _representation(value: object) -> str:
 
 
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
-    """Return bytes as text, one character for each byte.
+    """Return the bytes as text, one character for each byte.
 
-    This keeps a token in UTF-16 recognisable: every second byte is zero, which `repr` would write as an escape.
+    A token in UTF-16 can then be recognised. `repr` would write its zero bytes as escapes, between which no token is
+    found.
     """
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")

@@ -19,9 +19,8 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 def limit_kept_memory() -> None:
     """Limit the freed memory that the C library keeps in this process.
 
-    Make all threads allocate from two arenas (areas of memory). By default each thread gets its own arena, and other
-    threads cannot reuse the memory that was freed in it. Also return large allocations to the system as soon as they
-    are freed.
+    Make all threads allocate from two arenas (areas of memory). By default, threads have many arenas, and cannot reuse
+    memory that was freed in another arena. Also return large allocations to the system as soon as they are freed.
 
     Call this before threads are started. Forked processes inherit the limits.
     """
@@ -34,10 +33,10 @@ def limit_kept_memory() -> None:
 
 
 def freeze_started_objects() -> None:
-    """Exclude the objects that exist now from all later collections of garbage.
+    """Exclude the objects that exist now from all later garbage collections.
 
-    A service calls this after its start. A full collection that includes all imported code would take 100 ms, in which
-    no request is answered.
+    A service calls this after its start. A full collection that includes all imported code would take 100 ms, during
+    which no request is answered.
     """
     gc.collect()
     gc.freeze()

@@ -1,5 +1,6 @@
-"""The log of an outage: a line when it begins, lines at growing intervals while it lasts, and a line when it is
-over.
+"""The log of an outage.
+
+It has a line when the outage begins, lines at growing intervals while it lasts, and a line when it is over.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ MAX_SECONDS = 3600.0
 
 
 class Outage:
-    """The log of one outage. Safe to share between threads.
+    """The log of one service's outages. Threads may share it.
 
     Args:
         log: The logger that gets the lines.
-        what: The name of the unavailable service in the log, such as "Redis".
-        meanwhile: A text for the log that says what the program does until the service is back.
+        what: The name of the service in the log, such as "Redis".
+        meanwhile: What the program does until the service is back, as text for the log.
+        clock: Returns seconds from a monotonic clock.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class Outage:
         self._failures = 0
 
     def failed(self, err: BaseException) -> None:
-        """Count a failure, and log it when the interval since the last line is over."""
+        """Count a failure. Log it unless the interval since the last line is not over yet."""
         with self._lock:
             now = self._clock()
             if self._began is None:

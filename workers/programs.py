@@ -1,4 +1,4 @@
-"""Celery's worker and beat, without the texts that they would print outside the log: banners, and messages at shutdown.
+"""Celery's worker and beat, without the texts that they would print outside the log: banners and messages at shutdown.
 
 `start` runs them without Celery's command line, whose terminal libraries take ten megabytes in each process.
 """
@@ -20,7 +20,7 @@ class Worker(worker.Worker):  # type: ignore[misc]  # celery has no types
     """A worker that prints no banner."""
 
     def emit_banner(self) -> None:
-        """Print nothing: `r8scan settings` and `r8scan status` show what the banner would."""
+        """Print nothing: `r8scan settings` and `r8scan status` show the same facts as Celery's banner."""
 
 
 class Beat(beat.Beat):  # type: ignore[misc]  # celery has no types
@@ -39,7 +39,7 @@ def start(app: Celery, arguments: Sequence[str]) -> None:
             allowed.
 
     Raises:
-        SystemExit: with the worker's exit status, at its end.
+        SystemExit: The worker has ended. The exception contains its exit status.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -73,7 +73,7 @@ def start(app: Celery, arguments: Sequence[str]) -> None:
 def say(message: str, _: object = None) -> None:
     """Write a line of Celery's signal handlers to standard error, as JSON if the log is JSON.
 
-    Do not use the logging module: a signal handler may have interrupted it in the middle of a line.
+    Do not use the logging module: the signal may have interrupted it in the middle of a line.
     """
     line = message if _is_console else json.dumps(_event(message))
     try:

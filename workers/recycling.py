@@ -1,8 +1,8 @@
 """Ends a worker that has grown large or has run for a day, at a moment at which it does no task.
 
-Celery itself replaces only the children of a prefork pool (`worker_max_memory_per_child`). This module makes a worker
-with threads end as after SIGTERM: it takes no more messages. Its supervisor or the container's restart policy starts it
-again.
+Celery itself replaces only the children of a prefork pool (`worker_max_memory_per_child`). This module ends a worker
+with threads as SIGTERM does: the worker takes no more messages, and ends when its current work is done. Its supervisor
+or the container's restart policy starts it again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Recycler:
         self._has_ended = False
 
     def look(self) -> None:
-        """End the process if it is too large or too old. Call this every few seconds."""
+        """End the process if it is large or old and does no task now. Call this every few seconds.
+
+        A large process that is never idle ends after `PATIENCE_SECONDS`.
+        """
         if not self._has_ended and (reason := self._reason()):
             self._has_ended = True
             _log.info("this worker ends, to be started again: %s", reason)
@@ -72,7 +75,7 @@ class Recycler:
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process, including what it shares with its parent."""
+    """Return the resident memory of this process in bytes, including memory that it shares with its parent."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, IndexError, ValueError):

@@ -1,7 +1,7 @@
 """`r8scan run`, the whole service on one machine: starts the embedded Redis, the workers and beat, and restarts them.
 
-The supervisor does no other work. Each child does what the same process does in a larger deployment. It is a fork of
-the supervisor, so that the memory of the imported code is shared (`workers.forked`).
+The supervisor does no other work. Each child does the same as a process of its role in a larger deployment. The
+children are forks of the supervisor, so that the memory of the imported code is shared (`workers.forked`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A process to keep running.
+    """A process that the supervisor keeps running.
 
     Attributes:
         name: The name of the process in logs, and of its alive file.
@@ -74,11 +74,11 @@ class Service:
 def services(processes: int, only: Collection[str] = ROLES) -> list[Service]:
     """Return the processes of a deployment on one machine, limited to the roles in `only`.
 
-    Polling has its own process. So no backlog of scans delays it, and no hung mail, look-up or report takes its
-    threads. Responding and notifying share a process to save memory, where bulkheads limit the threads of each task.
+    Polling has its own process, so that neither a backlog of scans nor a hung mail, look-up or report delays polls.
+    Responding and notifying share a process to save memory. Bulkheads limit the threads of each kind of task in it.
 
     Args:
-        processes: Number of processes that scan pushes.
+        processes: The number of processes that scan pushes.
         only: The roles to return.
     """
     scanners = [f"scanner-{number}" for number in range(1, processes + 1)]
@@ -104,7 +104,7 @@ def locked(state_dir: Path) -> Iterator[None]:
     """Create the state folder, and hold its lock while the block runs.
 
     Raises:
-        CannotRun: the folder cannot be written, or another r8scan holds the lock.
+        CannotRun: The folder cannot be written, or another r8scan holds the lock.
     """
     path = state_dir / "run.lock"
     try:
@@ -126,15 +126,18 @@ def locked(state_dir: Path) -> Iterator[None]:
 
 
 def _database_setting(settings: Settings) -> str:
-    """Return the setting that says where the database is: by default it is in the state folder."""
+    """Return the name of the setting that decides where the database is.
+
+    By default, it is in the state folder.
+    """
     return "R8SCAN_STATE_DIR" if settings.is_default_database else "R8SCAN_DATABASE_URL"
 
 
 def prepare(settings: Settings) -> None:
-    """Upgrade the database to this version.
+    """Upgrade the database to this version, if necessary.
 
     Raises:
-        CannotRun: the database cannot be opened.
+        CannotRun: The database cannot be opened.
     """
     try:
         database = Database(settings.database_url.get_secret_value())
@@ -160,7 +163,7 @@ def prepare(settings: Settings) -> None:
 
 
 class Supervisor:
-    """The parent process: keeps the services running until it is told to stop."""
+    """The parent process, which keeps the services running until it is told to stop."""
 
     def __init__(self, settings: Settings, *, processes: int = 2, only: Collection[str] = ROLES) -> None:
         self._settings = settings
@@ -181,12 +184,12 @@ class Supervisor:
         """Start everything, wait for SIGINT or SIGTERM, and then let the workers finish their current work.
 
         Raises:
-            CannotRun: the service cannot start.
+            CannotRun: The service cannot start.
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        # Lock the state folder. Do not lock it if this supervisor starts only some of the services and uses an external
-        # Redis, because such supervisors may share a state folder.
+        # Lock the state folder, unless this supervisor starts only some of the services and uses an external Redis.
+        # Such supervisors may share a state folder.
         is_alone = self._is_embedded or self._is_whole
         with locked(self._settings.state_dir) if is_alone else nullcontext():
             prepare(self._settings)
@@ -210,7 +213,7 @@ class Supervisor:
                 self._drain()
 
     def stop(self) -> None:
-        """Make `run` end as after SIGTERM: the workers finish their current work first."""
+        """Make `run` end as after SIGTERM: the workers first finish their current work."""
         self._stop.set()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -262,7 +265,10 @@ class Supervisor:
         return self._settings.state_dir.absolute() / f"alive-{name}" if own is None else own.with_name(f"alive-{name}")
 
     def _end_deaf(self) -> None:
-        """Kill child processes that no longer take messages or were stopped by a signal. `_revive` restarts them."""
+        """Kill child processes that no longer take messages, for example because a signal has stopped them.
+
+        `_revive` restarts them.
+        """
         now = time.monotonic()
         for service in self._services:
             child = self._children.get(service.name)
@@ -272,8 +278,8 @@ class Supervisor:
                 touched = self._alive_file(service.name).stat().st_mtime
             except OSError:
                 touched = 0.0
-            # Watch whether the file's time changes, not how old it is. Otherwise a change of the system's clock would
-            # end all processes.
+            # Watch whether the file's time changes, not how old the file is. Otherwise a change of the system's clock
+            # could make all processes look old.
             if touched != self._touched.get(service.name):
                 self._touched[service.name], self._life[service.name] = touched, now
             if now - self._life[service.name] > DEAF_SECONDS:
@@ -281,7 +287,7 @@ class Supervisor:
                 child.kill()
 
     def _revive(self) -> None:
-        """Restart processes that have ended. Double the delay each time a process ends early again."""
+        """Restart processes that have ended. Double the delay each time a process ends soon after its start."""
         now = time.monotonic()
         by_name = {service.name: service for service in self._services}
         for name, child in list(self._children.items()):
@@ -325,10 +331,10 @@ class Supervisor:
 
 
 def run_forked(service: Service) -> None:
-    """Run a service in this process, a fork that has inherited all imported code.
+    """Run a service in this process, which is a fork with all code imported.
 
     Raises:
-        SystemExit: always, when the service ends.
+        SystemExit: A worker has ended. The exception contains its exit status.
     """
     from workers.celery import app
     from workers.programs import start

@@ -26,7 +26,7 @@ TASKS_OF_JOBS = {
 
 
 def wake_outbox() -> None:
-    """Wake the senders of the outbox: announcements to gateways first, then mails."""
+    """Wake the tasks that send the outbox: announcements to gateways first, then mails."""
     from workers.context import current_context
 
     if current_context().gateways:
@@ -39,7 +39,7 @@ def wake(task_name: str, times: int = 1, arguments: Sequence[str] = ()) -> bool:
 
     Args:
         task_name: The name of the Celery task.
-        times: How many workers may run it at once, at most `MAX_WAKES`.
+        times: How many messages to send, at most `MAX_WAKES`. That many workers may run the task at once.
         arguments: The arguments of the task.
 
     Returns:

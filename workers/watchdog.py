@@ -1,8 +1,8 @@
-"""The watchdog of a worker process: ends the process when a task in it hangs.
+"""The watchdog of a worker process: it ends the process when a task in the process hangs.
 
-Python cannot kill a thread, and Celery's time limits do not work in pools of threads. So the watchdog ends the process.
-If the process is a child of a prefork pool, its worker replaces it. If it is a worker, the supervisor or the
-container's restart policy replaces it.
+Python cannot kill a thread, and Celery's time limits do not work in pools of threads. So the watchdog ends the whole
+process. If the process is a child of a prefork pool, its worker starts a new child. If it is a worker, the supervisor
+or the container's restart policy starts it again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TASK_SECONDS = {
     "r8scan.scan": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.fetch": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.rescan": MAX_STEP_SECONDS + _MARGIN_SECONDS,
-    # One run sends up to a hundred mails of at most 20 seconds each, and records them.
+    # One task sends up to a hundred mails of at most 20 seconds each, and records them.
     "r8scan.deliver": 2400.0,
     "r8scan.tidy": 3600.0,
 }
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class TaskWatchdog:
-    """A register of the tasks that run in this process. It ends the process when a task exceeds its time limit.
+    """Watches the tasks of this process, and ends the process when a task exceeds its time limit.
 
     Args:
         end: Ends the process. It is called once.
@@ -63,7 +63,7 @@ class TaskWatchdog:
 
     @contextmanager
     def watching(self, task: str) -> Iterator[None]:
-        """Register the block as one execution of the task with this name."""
+        """Register a task of this name as running while the block runs."""
         key = object()
         with self._lock:
             self._tasks[key] = (task, time.monotonic() + TASK_SECONDS.get(task, DEFAULT_TASK_SECONDS))
@@ -79,7 +79,7 @@ class TaskWatchdog:
             return not self._tasks
 
     def hung(self) -> list[str]:
-        """Return the tasks and leases that exceed their limit, as text for the log."""
+        """Return the names of the tasks and leased rows that exceed their limit, for the log."""
         now = time.monotonic()
         with self._lock:
             tasks = [name for name, deadline in self._tasks.values() if now > deadline]
@@ -102,7 +102,8 @@ class TaskWatchdog:
 
     def _check_forever(self) -> None:
         while True:
-            # faulthandler does not need the interpreter lock, so it works even if C code never releases the lock.
+            # If no Python code runs for a minute, faulthandler ends the process. It does not need the interpreter lock,
+            # which C code may hold.
             faulthandler.dump_traceback_later(FROZEN_INTERPRETER_SECONDS, exit=True, file=sys.__stderr__ or 2)
             if self.check():
                 return
@@ -115,8 +116,8 @@ class TaskWatchdog:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # The work under this lease does not hang. Release its rows, so that another worker can claim them at
-                # once.
+                # The work under this lease does not hang. Release its rows, so that another worker can claim them
+                # immediately.
                 keeping.release()
 
 

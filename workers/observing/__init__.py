@@ -1,4 +1,7 @@
-"""Optional exports for monitoring by others: errors to Sentry, traces to an OpenTelemetry collector. Off by default."""
+"""Optional exports to other monitoring systems: errors to Sentry, traces to an OpenTelemetry collector.
+
+Both are off by default.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from scanner.settings import Settings, SettingsError
 
 
 def check(settings: Settings) -> None:
-    """Check that the libraries for the exports that the settings switch on are installed.
+    """Check that the libraries are installed for the exports that the settings switch on.
 
     Raises:
-        SettingsError: a library is not installed. The message is one line that says how to install it.
+        SettingsError: A library is not installed. The message is one line that says how to install it.
     """
     for wanted, name, library, extra in (
         (settings.sentry_dsn, "SENTRY_DSN", "sentry_sdk", "sentry"),
@@ -24,7 +27,7 @@ def check(settings: Settings) -> None:
 def start(settings: Settings) -> None:
     """Start the exports that the settings switch on, in this process.
 
-    Each export starts threads, so call this after a fork.
+    Each export starts threads, so a forked process must call this after the fork.
     """
     if settings.sentry_dsn is not None:
         from workers.observing import errors

@@ -1,7 +1,7 @@
 """Sends the log's errors to Sentry, which groups and counts them. The log itself stays complete.
 
-An event has the message, the exceptions and the names of functions and files. It has no local variables, no requests,
-no users and no breadcrumbs, and every text in it is redacted like a line of the log.
+An event contains the message, the exceptions, and the names of functions and files. It contains no local variables, no
+requests, no users and no breadcrumbs. Every text in it is redacted like a line of the log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_DEPTH = 12
 
 
 def start(settings: Settings) -> None:
-    """Send records of the level error to Sentry.
+    """Send log records of the level `error` and above to Sentry.
 
     Args:
         settings: The settings, which contain Sentry's address.

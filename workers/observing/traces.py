@@ -1,9 +1,9 @@
 """Traces of leaks for an OpenTelemetry collector: from the public event to the disable and to the mail.
 
-Different processes do these steps, and rows in the database record their times. A process that has written the line
-`token_disabled` or `mail_sent` into the security log reads these rows, and exports spans with their times. The
-incident's id is the id of the trace. So the spans of all processes belong to one trace, although the processes exchange
-no trace context.
+Different processes do these steps, and rows in the database record the times. A process that has written the line
+`token_disabled` or `mail_sent` into the security log reads these rows, and exports spans with these times. The
+incident's id is the id of the trace. The spans of all processes therefore belong to one trace, although the processes
+exchange no trace context.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _log = logging.getLogger(__name__)
 
 
 class _Ids(RandomIdGenerator):
-    """A generator of ids.
+    """A generator of trace ids and span ids. `root` sets both ids of the next root span; otherwise they are random.
 
-    The caller sets the ids of the next root span, which is safe because only one thread starts spans.
+    This is safe because only one thread starts spans.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Tracing:
     """Exports the steps of incidents as spans.
 
     Args:
-        database: A database object that only this object uses.
+        database: A database object that nothing else uses.
         exporter: Receives the finished spans.
     """
 
@@ -82,7 +82,7 @@ class Tracing:
         """Export the spans that end with this step.
 
         Args:
-            kind: The name of the line in the security log: one of `KINDS`.
+            kind: The kind of the line in the security log: one of `KINDS`.
             incident_id: The incident.
             at: When the line was written.
         """
@@ -125,7 +125,10 @@ class Tracing:
 
 
 class _Steps(logging.Handler):
-    """A log handler that puts the steps of the security log into a queue. It never waits."""
+    """A log handler that puts the lines about incidents' steps into a queue.
+
+    If the queue is full, the handler drops the line and does not wait.
+    """
 
     def __init__(self, steps: queue.Queue[tuple[str, uuid.UUID, datetime]]) -> None:
         super().__init__()
@@ -142,7 +145,7 @@ class _Steps(logging.Handler):
 
 
 def _root_id(incident_id: uuid.UUID) -> int:
-    """Return the id of the incident's first span. Every process computes the same id for an incident."""
+    """Return the id of the incident's root span. Every process computes the same id for an incident."""
     return int.from_bytes(hashlib.sha256(incident_id.bytes).digest()[:8]) or 1
 
 
@@ -154,7 +157,7 @@ def follow(export: Callable[[str, uuid.UUID, datetime], None]) -> tuple[logging.
     """Start a thread that exports the steps that this process writes into the security log.
 
     Returns:
-        The handler of the log, and the queue between it and the thread.
+        The log handler, and the queue from the handler to the thread.
     """
     steps: queue.Queue[tuple[str, uuid.UUID, datetime]] = queue.Queue(MAX_WAITING)
     handler = _Steps(steps)

@@ -1,4 +1,4 @@
-"""The Celery tasks: each calls one plain function, which finds its work in the database."""
+"""The Celery tasks. Each calls one plain function, which finds its work in the database."""
 
 from workers.tasks import echoing, housekeeping, notifying, planting, polling, reporting, scanning
 

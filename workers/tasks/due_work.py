@@ -1,6 +1,7 @@
-"""One query that says which steps of the sweeper have work.
+"""One query that tells which steps of the sweeper have work.
 
-The sweeper runs every two seconds. In an idle service it runs this one query instead of one for each step.
+The sweeper runs every two seconds. While the service is idle, the sweeper runs this query instead of one query for each
+step.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from scanner.records.states import Decision, SightingState
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """The steps of the sweeper that have work. Each field is named after a step.
+    """Which steps of the sweeper have work. Each field is named after a step.
 
-    A step whose field is True may still find nothing, because its own conditions are narrower.
+    A step whose field is True may still find nothing to do, because its own conditions are narrower.
     """
 
     look_up: bool = True
@@ -40,19 +41,19 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
 
     Args:
         database: The database.
-        max_sightings: The limit of stored sightings, above which some are dropped.
+        max_sightings: The maximum number of stored sightings. Above this number, some of them are dropped.
     """
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
     look_up, finish, settle_canaries, settle_reports, wake = map(bool, due)
-    # `sightings` is the highest id minus the lowest. It is quicker to read than the number of rows, and lower by one at
-    # most.
+    # `sightings` is the highest id minus the lowest, which is quicker to read than the number of rows. It is never
+    # lower than the number of rows minus one.
     return DueWork(look_up, finish, settle_canaries, settle_reports, (sightings or 0) >= max_sightings, wake)
 
 
 @cache
 def _statement() -> Select[Any]:
-    """Return the query, which is built only once. Each condition reads an index."""
+    """Return the query. It is built only once. Each condition reads an index."""
     last, first = (select(limit(Sighting.id)).scalar_subquery() for limit in (func.max, func.min))
     return select(
         # Name all states, because the index begins with the state.
@@ -60,7 +61,7 @@ def _statement() -> Select[Any]:
         _any(Incident.action == Decision.DISABLING, leases.is_due(Incident)),
         canaries.decided().exists(),
         _any(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now()),
-        # Count open jobs that are not due as well, because this step also drops jobs above the limits.
+        # Include open jobs that are not due, because the step for jobs also drops jobs above the limits.
         or_(
             _any(ScanJob.state.in_(jobs.OPEN_STATES)),
             _any(Notification.state.in_(OPEN), leases.is_due(Notification)),

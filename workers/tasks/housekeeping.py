@@ -42,9 +42,9 @@ _log = logging.getLogger(__name__)
 
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
-    """Run the sweeper's steps that have work.
+    """Run those steps of the sweeper that have work.
 
-    They recover the work of lost messages and dead workers, and wake the tasks of all due rows.
+    The steps recover the work of lost messages and dead workers, and wake the tasks of all due rows.
     """
     _guarded(_recover_spool)  # first, because the entries that it commits are work for the other steps
     for step in _steps_with_work():
@@ -52,7 +52,10 @@ def sweep() -> None:
 
 
 def _steps_with_work() -> list[Callable[[], object]]:
-    """Return the steps that have work. If the query for this fails, return all steps, because some may succeed."""
+    """Return the steps that have work.
+
+    If the query for this fails, return all steps, because some may succeed.
+    """
     context = current_context()
     due = DueWork()
     try:
@@ -69,12 +72,15 @@ def _steps_with_work() -> list[Callable[[], object]]:
         _shed_sightings: due.shed_sightings,
     }
     found: list[Callable[[], object]] = [step for step, has_work in steps.items() if has_work]
-    # Wake tasks after the steps, because the steps may create work for other tasks.
+    # Put the step that wakes tasks last, because the other steps may create work for these tasks.
     return [*found, _wake_due] if found or due.wake else []
 
 
 def _guarded(step: Callable[[], object]) -> None:
-    """Run one step. Log its error, so that the other steps still run. An unavailable database ends all steps."""
+    """Run one step. If it fails, log the error, so that the other steps still run.
+
+    If the database is unavailable or of a newer version, raise the error, because the other steps would fail as well.
+    """
     try:
         step()
     except Exception as err:
@@ -113,7 +119,7 @@ def _shed_sightings() -> None:
 
 
 def _wake_due() -> None:
-    """Drop jobs above the limits, and wake the task of every kind of row that is due."""
+    """Drop jobs above the limits, and wake the tasks of all due jobs and messages."""
     context = current_context()
     with context.database.write() as session:
         shedding.shed(session, JobKind.PUSHES, most_items=context.settings.queue_max_pushes)
@@ -164,7 +170,10 @@ def _decide_again_on_reports() -> None:
 
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
 def tidy() -> None:
-    """Delete expired rows and abandoned folders."""
+    """Delete expired rows and abandoned folders.
+
+    Also decide again on tokens that stayed live, and measure the recall of the sources.
+    """
     with bulkheads.slot("tidy") as is_free:
         if is_free:
             _tidy()
@@ -184,7 +193,7 @@ def _tidy() -> None:
         announcements.purge_expired(session)
         heartbeats.purge_expired(session)
         canaries.purge_expired(session)
-    # Use one transaction for each table. A single one that deletes a million rows would block all other writers.
+    # Use one transaction for each table. One transaction that deletes a million rows would block all other writers.
     for old in (
         ReadObject.read_at < db_now(-READ_OBJECTS_KEPT_DAYS * 86400),
         SeenEvent.seen_at < db_now(-SEEN_EVENTS_KEPT_DAYS * 86400),

@@ -12,7 +12,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.deliver")  # type: ignore[untyped-decorator]  # celery has no types
 def deliver() -> None:
-    """Send a limited number of due mails. If more are due, wake this task again."""
+    """Send a limited number of due mails. If there were any, wake this task again, because more may be due."""
     with bulkheads.slot("deliver") as is_free:
         if not is_free:
             return  # the runs that hold the slots wake the task again when they end
@@ -24,7 +24,7 @@ def deliver() -> None:
 
 @app.task(name="r8scan.announce")  # type: ignore[untyped-decorator]  # celery has no types
 def announce() -> None:
-    """Send a limited number of due announcements to gateways. If more are due, wake this task again."""
+    """Send a limited number of due announcements to gateways. If any were sent, wake this task again."""
     with bulkheads.slot("announce") as is_free:
         if not is_free:
             return

@@ -1,6 +1,6 @@
 """The task that plants canaries.
 
-The sweeper records the result of a canary after the service has decided on its token.
+Later, when the service has decided on a canary's token, the sweeper records the result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.plant_canaries")  # type: ignore[untyped-decorator]  # celery has no types
 def plant_canaries() -> None:
-    """Plant a canary in each way (pushes, gists, …) whose next canary is due."""
+    """Plant a canary in each way of planting (pushes, gists, …) in which one is due."""
     with bulkheads.slot("plant_canaries") as is_free:
         if not is_free:
             return

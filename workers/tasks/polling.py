@@ -1,4 +1,4 @@
-"""Polling tasks: they poll the due sources, and look the found candidates up in the token store."""
+"""Polling tasks: they poll the due sources, and look up the found candidates in the token store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from workers.wake import MAX_WAKES, TASKS_OF_JOBS, wake, wake_outbox
 
 @app.task(name="r8scan.poll_due")  # type: ignore[untyped-decorator]  # celery has no types
 def poll_due() -> None:
-    """Wake the poll of each source that is due. Beat sends this task; one query for all sources keeps it cheap."""
+    """Wake the poll of each source that is due. Beat sends this task every second.
+
+    One query for all sources is cheaper than one task for each source.
+    """
     context = current_context()
     for source in leased_poll.due_sources(context.database, context.settings.polled_sources):
         wake("r8scan.poll", arguments=(source,))
@@ -21,7 +24,7 @@ def poll_due() -> None:
 
 @app.task(name="r8scan.poll")  # type: ignore[untyped-decorator]  # celery has no types
 def poll(source: str) -> None:
-    """Poll one source if it is due, and wake the tasks of the jobs that it queued."""
+    """Poll one source if it is due. Wake the tasks that process the jobs and candidates from this poll."""
     context = current_context()
     if source not in context.settings.sources:
         return
@@ -37,9 +40,9 @@ def poll(source: str) -> None:
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
 def look_up() -> None:
-    """Respond to a limited number of due sightings (candidates not yet looked up).
+    """Look up a limited number of due sightings in the token store, and respond to those that are tokens.
 
-    If more are due, wake this task again.
+    If any were due, wake this task again, because more may be due.
     """
     with bulkheads.slot("look_up") as is_free:
         if is_free:

@@ -1,4 +1,4 @@
-"""The reporting task: decides on compromise reports that are recorded but not yet decided."""
+"""The reporting task: it decides on compromise reports that are recorded but not yet decided."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
 def settle_reports() -> None:
-    """Decide on a limited number of due reports. If more are due, wake this task again."""
+    """Decide on a limited number of due reports.
+
+    If any were due, wake this task again, because more may be due.
+    """
     with bulkheads.slot("settle_reports") as is_free:
         if not is_free:
             return

@@ -1,4 +1,7 @@
-"""Scanning tasks: each processes one page (a part under one lease) of the most urgent due job of its kind."""
+"""Scanning tasks.
+
+Each processes one page of the most urgent due job of its kind; a page is worked on under one lease.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.scan")  # type: ignore[untyped-decorator]  # celery has no types
 def scan() -> None:
-    """Scan one page of pushes, and wake this task again. So other tasks can run between two pages."""
+    """Scan one page of pushes, and wake this task again. Other tasks can therefore run between two pages."""
     context = current_context()
     response = push_scan.scan_next(
         context.database,
@@ -46,7 +49,7 @@ def fetch() -> None:
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
 def scan_slow() -> None:
-    """Scan one slow push or one slow file, and wake this task again."""
+    """Scan one page of slow pushes, or of slow files if no slow push is due, and wake this task again."""
     with slot("scan_slow") as is_free:
         response = _scan_slow() if is_free else None
     _go_on("r8scan.scan_slow", response)
@@ -96,7 +99,10 @@ def rescan_repository() -> None:
 
 
 def _go_on(task_name: str, response: Response | None) -> None:
-    """Wake the task again, because there may be more work. Do nothing if it found no work (`response` is None)."""
+    """Wake the task again, because there may be more work.
+
+    Do nothing if `response` is None: the task found no work.
+    """
     if response is None:
         return
     wake(task_name)
