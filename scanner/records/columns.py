@@ -50,8 +50,8 @@ name that is not UTF-8, and when it parses an escape such as `\\ud800` in JSON."
 def storable_text(value: str) -> str:
     """Return the text with a visible escape in place of each character that PostgreSQL rejects.
 
-    NUL becomes `\x00`, and a lone surrogate such as U+D800 becomes `\ud800`. A byte that Python could not decode as
-    UTF-8 is kept in a string as a special surrogate, and becomes `\xff`.
+    NUL becomes `\\x00`, and a lone surrogate such as U+D800 becomes `\\ud800`. A byte that Python could not decode as
+    UTF-8 is kept in a string as a special surrogate, and becomes `\\xff`.
     """
     if value.isascii() and "\0" not in value:
         return value
