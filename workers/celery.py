@@ -70,7 +70,7 @@ def fails_by_newer_database(err: BaseException) -> bool:
 
 
 class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
-    """A task that logs temporary errors as one line without a traceback.
+    """The base class of all tasks. It logs temporary errors as one line without a traceback.
 
     The work is not lost: after its lease has expired, a worker claims it again.
     """
@@ -119,7 +119,7 @@ def _is_prefork(pool: Any) -> bool:
 
 
 class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-    """Starts the heartbeat of a worker after its pool, and stops it when the worker stops taking messages."""
+    """Starts a worker's heartbeat when its pool has started. Stops it when the worker stops taking messages."""
 
     requires = ("celery.worker.components:Pool",)
 

@@ -9,8 +9,7 @@ def own_broker_url() -> str:
     """Return the broker's address from the settings of this process.
 
     Raises:
-        SystemExit: A setting is wrong. The message is one line, because Celery would print a traceback for other
-            errors.
+        SystemExit: A setting is wrong. The message is one line. For other errors, Celery would print a traceback.
     """
     try:
         return broker_url(load_settings())

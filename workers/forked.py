@@ -87,7 +87,7 @@ Child = ForkedChild | subprocess.Popen[bytes]
 
 
 def import_everything() -> int:
-    """Import all code that services need. Return the fingerprint of the files from before the import."""
+    """Import all code that services need. Return the fingerprint that the files had before the import."""
     before = fingerprint()
     gc.disable()  # a collection would leave holes, which each fork fills with objects of its own
     for name in (*SERVICES, *LIBRARIES):
@@ -130,7 +130,7 @@ def keep_memory_shared() -> None:
     """Prepare the memory of this process for forks.
 
     A memory page is shared with the forks until a process writes to it. Garbage collection writes to each object, so
-    exclude all objects that exist now from it. Also limit malloc's arenas, so that threads reuse freed memory.
+    exclude from it all objects that exist now. Also limit malloc's arenas, so that threads reuse freed memory.
     """
     gc.freeze()
     memory.limit_kept_memory()
@@ -164,7 +164,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     # Block signals until the child has its own handlers. The child inherits the parent's handlers, which would swallow
-    # a signal that arrives before.
+    # an earlier signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     pid = os.fork()
     if pid:

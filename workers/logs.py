@@ -191,8 +191,8 @@ def _representation(value: object) -> str:
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
     """Return the bytes as text, one character for each byte.
 
-    A token in UTF-16 can then be recognised. `repr` would write its zero bytes as escapes, between which no token is
-    found.
+    Redaction can then recognize a token in UTF-16, in which every second byte is zero. `repr` would write each zero
+    byte as an escape.
     """
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")

@@ -35,7 +35,7 @@ class Outage:
         self._failures = 0
 
     def failed(self, err: BaseException) -> None:
-        """Count a failure. Log it unless the interval since the last line is not over yet."""
+        """Count a failure, and log the first one. Log a later one only when the current interval is over."""
         with self._lock:
             now = self._clock()
             if self._began is None:

@@ -1,4 +1,4 @@
 """Signs that a token is compromised, other than a public place: reports, usage rules and proof of possession.
 
-Each sign is recorded as a report. `settling` then has `scanner.response` decide on the report.
+Each sign is recorded as a report. `settling` passes the report to `scanner.response`, which decides on it.
 """

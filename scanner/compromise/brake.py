@@ -1,8 +1,6 @@
-"""The brake: a quota on disables by report or usage rule.
+"""The brake: a quota on disables by report or usage rule. Above the quota, disables wait for an operator.
 
-When it is exceeded, further disables wait for an operator.
-
-The brake prevents that one mistaken report of ten thousand digests causes an outage for the vendor's customers. Tokens
+Without the brake, one mistaken report of ten thousand digests would cause an outage for the vendor's customers. Tokens
 that r8scan found in public, and tokens whose reporter proved possession, are never held.
 """
 

@@ -24,9 +24,9 @@ RETENTION_SECONDS = 3600
 def admit(session: Session, client: str, *, per_client: int, overall: int) -> bool:
     """Count one request, unless a rate limit of this minute is exceeded.
 
-    After `overall` requests, only networks without a request in this minute are admitted, up to `overall` more
-    requests. A few networks therefore cannot use up the limit that all share. No row is inserted for a refused request,
-    so that a flood from many networks cannot fill the table.
+    After `overall` requests in this minute, only networks without a request in this minute are admitted, up to
+    `overall` more requests. A few networks therefore cannot use up the limit that all share. No row is inserted for a
+    refused request, so that a flood from many networks cannot fill the table.
 
     Args:
         session: The writing transaction.

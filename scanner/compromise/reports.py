@@ -126,7 +126,8 @@ def bounded(text: str, max_length: int) -> str:
 def idempotency_key(key: Any, default: str) -> str:
     """Return the hash of `key`, or of `default` if there is no key, as 64 hex digits.
 
-    The key is hashed so that its length is fixed and a secret in it is not stored.
+    Reports with the same hash count as one report. The key is hashed so that its length is fixed and a secret in it is
+    not stored.
 
     Raises:
         BadReport: The key is not text, or is too long.
@@ -147,7 +148,7 @@ Subjects = list[tuple[Subject, str]]
 def read_lines(
     file: TextIO, digester: Digester, *, else_find: Callable[[bytes], Subjects] = lambda _: []
 ) -> Iterator[tuple[int, Subjects | BadReport]]:
-    """Yield the number (from 1) of each line that is not blank, with the subjects in the line or the error.
+    """Yield, for each line that is not blank, its number (from 1) and the reported tokens in it, or the error.
 
     Args:
         file: The lines. The file is never read into memory as a whole. Open it with errors="surrogateescape", so that a

@@ -162,7 +162,7 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
 
 
 def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
-    """Reset reports to undecided, except reports whose incident has changed since.
+    """Reset reports to undecided, unless their incident has changed after the report.
 
     Return the ids of the reset reports.
     """

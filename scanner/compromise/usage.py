@@ -209,7 +209,7 @@ def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *,
 def _history(baseline: UsageBaseline, hour: datetime) -> UsageHistory:
     """Return the history before this hour.
 
-    For a late hour return an empty history, because the history includes that hour.
+    For a late hour (before the newest hour) return an empty history, because the stored history already includes it.
     """
     if hour != baseline.hour:
         return UsageHistory()
@@ -230,7 +230,7 @@ def _hour_of_usage(hour: datetime, whole: HourSum) -> HourOfUsage:
 def _reports(digest: str, hour: datetime, hits: Iterable[RuleHit]) -> Iterator[NewReport]:
     """Yield one report for each rule that matched.
 
-    Further matches of the rule in the same hour are the same report.
+    Further matches of a rule in the same hour count as the same report.
     """
     for hit in hits:
         yield NewReport(

@@ -91,12 +91,13 @@ class HourSum:
 
 
 class RecordReader:
-    """A parser of usage records, fast enough for tens of thousands a second.
+    """A parser of usage records, fast enough for tens of thousands of records a second.
 
     Args:
         digester: Computes the digests of tokens.
         networks: The operator's list of networks.
-        now: The current time, with a time zone. Records older than `MAX_AGE` or after `MAX_FUTURE` are refused.
+        now: The current time, with a time zone. Records more than `MAX_AGE` before or more than `MAX_FUTURE` after this
+            time are refused.
     """
 
     def __init__(self, digester: Digester, networks: NetworkList, now: datetime) -> None:

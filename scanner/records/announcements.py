@@ -108,7 +108,7 @@ def payload(row: Announcement) -> dict[str, Any]:
 
 
 def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> AnnouncementPage:
-    """Return the announcements after a cursor.
+    """Return the announcements after a cursor. A cursor is the id up to which a gateway has all announcements.
 
     An announcement is settled when it is older than `SETTLED_SECONDS`. Only then can no smaller id appear any more. The
     last page also has all younger announcements. The next call returns the younger ones again, because its cursor is

@@ -30,7 +30,7 @@ def is_no_canary() -> ColumnElement[bool]:
 
 
 def of_planted() -> Select[uuid.UUID]:
-    """Return a statement that selects the ids of incidents of canaries that have not ended.
+    """Return a statement that selects the ids of those incidents whose canary has not ended.
 
     It selects few incidents, because a canary normally ends within seconds.
     """
@@ -46,7 +46,7 @@ def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
 
 
 def newest(session: Session, way: CanaryWay) -> Canary | None:
-    """Return the newest canary that was planted in this way, or None."""
+    """Return the newest canary of this way of planting, or None."""
     statement = select(Canary).where(Canary.way == way).order_by(Canary.planted_at.desc(), Canary.id.desc()).limit(1)
     return session.execute(statement).scalar_one_or_none()
 

@@ -90,7 +90,7 @@ def _storable(value: Any) -> Any:
 
 
 class _StorableText(TypeDecorator[str]):
-    """A column of text that may be hostile. It escapes characters that PostgreSQL rejects."""
+    """A column type for text that may be hostile. It escapes characters that PostgreSQL rejects."""
 
     impl = types.String
     cache_ok = True
@@ -106,14 +106,14 @@ class _StorableText(TypeDecorator[str]):
 
 
 class Text(_StorableText):
-    """A column of text of any length."""
+    """A column type for text of any length."""
 
     impl = types.Text
     cache_ok = True
 
 
 class String(_StorableText):
-    """A column of text of limited length."""
+    """A column type for text of limited length."""
 
     impl = types.String
     cache_ok = True
@@ -127,8 +127,8 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 class db_now(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
     """The SQL expression for the database's time at the start of the statement, plus `seconds`.
 
-    Workers on several machines share the database's clock for their leases. PostgreSQL's `clock_timestamp()` would not
-    do: its value may differ from row to row, so no index can answer a comparison with it.
+    Workers on several machines share the database's clock for their leases. PostgreSQL's `clock_timestamp()` is not
+    suitable: its value may differ from row to row, so no index can answer a comparison with it.
 
     The seconds are a bound parameter, so that SQLAlchemy compiles a statement only once.
     """

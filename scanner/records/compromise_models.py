@@ -1,4 +1,4 @@
-"""The tables for compromised tokens: reports, the brake (the disable quota), hourly usage and public request rates."""
+"""The tables for compromised tokens: reports, the brake (the disable quota), hourly usage and anonymous requests."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from scanner.records.states import Decision, ReportState, RequestedAction, colum
 class Report(Base):
     """A statement by a reporter or a usage rule that a token is compromised. It is committed before r8scan acts on it.
 
-    Reports with the same `digest`, `sign` (what was observed) and `idempotency_key` are one report. `decision` is the
-    action of the incident, or `flagged`. `is_braked` says whether the disable quota counts and may hold this report.
-    `url` is the public place of the token, if the reporter named one.
+    Reports with the same `digest`, `sign` (what was observed) and `idempotency_key` are one report. `decision` is what
+    r8scan decided about the token. `is_braked` says whether the disable quota counts and may hold this report. `url` is
+    the public place of the token, if the reporter named one.
     """
 
     __tablename__ = "reports"
@@ -98,7 +98,7 @@ class UsageBaseline(Base):
 class UsageBatch(Base):
     """The progress of storing a batch of usage records.
 
-    Digests up to the prefix `cursor`, in ascending order, are stored.
+    Digests are stored in ascending order. `cursor` is the prefix of the last stored digest.
     """
 
     __tablename__ = "usage_batches"

@@ -57,7 +57,7 @@ def parse_url(url: str) -> URL:
 class Database:
     """An SQLAlchemy engine with two kinds of transactions: `read()` and `write()`.
 
-    A lost connection raises SQLAlchemy's own error. `is_unavailable` tells this error from the error of a wrong
+    A lost connection raises SQLAlchemy's own error. `is_unavailable` distinguishes this error from the error of a wrong
     statement.
 
     Args:

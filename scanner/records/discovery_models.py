@@ -47,7 +47,7 @@ class NewRepository(Base):
 class PushMark(Base):
     """A push that a source has seen in one of the sampled repositories.
 
-    The recall of a source is the share of the pushes of other sources that it has seen too.
+    The recall of a source is the share of the other sources' pushes that the source has seen too.
     """
 
     __tablename__ = "push_marks"

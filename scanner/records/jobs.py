@@ -54,9 +54,9 @@ def enqueue(
     visible_at: datetime | None = None,
     parent_id: int | None = None,
 ) -> int | None:
-    """Queue a job, unless a job with the same dedupe key waits and no worker has ever claimed it.
+    """Queue a job, unless a job with the same dedupe key is waiting to be begun.
 
-    Such a waiting job becomes at least as urgent as the new job would be.
+    Make that waiting job at least as urgent as the new job would be.
 
     Args:
         session: The caller's transaction.
@@ -112,9 +112,7 @@ def enqueue_urgent(
     dedupe_key: str,
     parent_id: int | None = None,
 ) -> int:
-    """Queue a job that an operator or a parent job waits for.
-
-    If a job with its dedupe key is waiting, make it due now.
+    """Queue a job that an operator or a parent job waits for, or make a waiting job with the same dedupe key due now.
 
     Set the waiting job's source to `source`. If `parent_id` is given, keep the waiting job's source instead.
 
@@ -300,7 +298,7 @@ def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None)
 def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
     """Queue the job again, due in `delay` seconds, as if no worker had claimed it.
 
-    Its worker must have read nothing.
+    Call this only if the worker has read nothing of the job.
     """
     try:
         with session.begin_nested():

@@ -47,7 +47,10 @@ class Lease:
     attempts: int
 
     def holds(self) -> ColumnElement[bool]:
-        """Return the SQL condition that the lease is still valid. Every write under the lease must include it."""
+        """Return the SQL condition that the lease is still valid.
+
+        Every write under the lease must include this condition.
+        """
         return and_(_key_of(self.model) == self.key, self.model.attempts == self.attempts)
 
     def write(self, session: Session, **values: Any) -> None:

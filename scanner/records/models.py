@@ -342,7 +342,7 @@ class ScanJob(Base):
     `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress.
 
     While no worker has begun the job (`begun_at`), further requests with its `dedupe_key` join it. Once a worker has
-    begun, it may have read past the place of a new change, so a new request needs a job of its own.
+    begun the job, it may already be past the content of a new request, so that request becomes a separate job.
     """
 
     __tablename__ = "scan_jobs"

@@ -299,9 +299,10 @@ def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
 
 
 def _mails_without_incident(before: db_now | None = None) -> Select[uuid.UUID]:
-    """Return a statement that selects mails whose incidents were all deleted, and only mails created before `before`.
+    """Return a statement that selects mails whose incidents were all deleted.
 
-    It leaves out the outbox rows for gateways, which `announcements.purge_expired` deletes.
+    If `before` is given, select only mails that were created before this time. Leave out the outbox rows for gateways,
+    which `announcements.purge_expired` deletes.
     """
     has_subject = exists().where(NotificationSubject.notification_id == Notification.id)
     statement = select(Notification.id).where(Notification.channel.in_(MAIL_CHANNELS), ~has_subject)

@@ -72,7 +72,7 @@ class CanaryWay(StrEnum):
 
 
 class CanaryState(StrEnum):
-    """The state of a canary token."""
+    """What became of a canary token: it waits, it has ended, or it could not be planted."""
 
     PLANTED = "planted"
     """It was not disabled yet."""
@@ -83,7 +83,7 @@ class CanaryState(StrEnum):
 
 
 class ReportState(StrEnum):
-    """The state of a report."""
+    """How far r8scan has dealt with a report."""
 
     RECEIVED = "received"
     """It is recorded, and nothing was done yet."""
@@ -106,7 +106,7 @@ class RequestedAction(StrEnum):
 
 
 class SightingState(StrEnum):
-    """The state of a sighting, which is a candidate that the token store has not confirmed."""
+    """Why a candidate is not confirmed: the token store was not asked yet, or does not know it."""
 
     UNCHECKED = "unchecked"
     """The token store was not asked yet."""
@@ -115,7 +115,7 @@ class SightingState(StrEnum):
 
 
 class NotificationState(StrEnum):
-    """The state of a message in the outbox."""
+    """How far a message in the outbox is: pending, frozen, sent or failed."""
 
     PENDING = "pending"
     """Further incidents may join it. At most one message per channel and merge key is pending."""
@@ -194,7 +194,7 @@ class RuleMode(StrEnum):
 
 
 class JobState(StrEnum):
-    """The state of a job."""
+    """How far a scan job is: queued, running or ended, and how it ended."""
 
     QUEUED = "queued"
     RUNNING = "running"

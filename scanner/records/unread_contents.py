@@ -82,5 +82,5 @@ def purge(database: Database, *, keep_days: int = RETENTION_DAYS, max_rows: int 
 
 
 def count(session: Session) -> int:
-    """Return the number of rows."""
+    """Return the number of recorded documents."""
     return session.execute(select(func.count()).select_from(UnreadContent)).scalar_one()

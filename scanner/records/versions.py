@@ -56,7 +56,7 @@ def check(database: Database) -> None:
 
 
 def problem(revision: str | None) -> tuple[str, str] | None:
-    """Return an error message and a remedy if this is not the revision that this program needs, otherwise None."""
+    """Return an error message and a remedy. Return None if this is the revision that this program needs."""
     newest = wanted()
     if revision is None:
         return "the database has no tables yet", "run r8scan db upgrade"

@@ -84,9 +84,9 @@ class _CallResult:
 
     @property
     def is_final(self) -> bool:
-        """Return whether to record the answer.
+        """Return whether the answer is final, so that it is recorded.
 
-        Record a doubtful answer only when the store has given it `MAX_DOUBTFUL_ANSWERS` times.
+        A doubtful answer is final only when the store has given it `MAX_DOUBTFUL_ANSWERS` times.
         """
         return self.disabled is not None and (not self.is_doubtful or self.doubtful_answers >= MAX_DOUBTFUL_ANSWERS)
 
@@ -151,7 +151,7 @@ def _finish_group(
 def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> LookUp:
     """Look the tokens up by one call.
 
-    If it fails, look them up one by one, because a single token may cause the failure.
+    If this call fails, look the tokens up one by one, because a single token may cause the failure.
 
     Returns:
         The store's answer. `not_checked` includes tokens whose look-up failed or was not tried before the deadline.
@@ -220,7 +220,10 @@ def _defer(database: Database, results: Sequence[_CallResult]) -> None:
 def _disable_all(
     store: RemoteStore, policy: Policy, claimed: Sequence[_ClaimedIncident], found: LookUp, deadline: float
 ) -> list[_CallResult]:
-    """Call the store for each incident. Raises StoreUnavailable if no call succeeded."""
+    """Disable the incidents' tokens in the store, in several threads.
+
+    Raises StoreUnavailable if no call succeeded.
+    """
     errors: list[StoreUnavailable] = []
 
     def call(incident: Incident) -> Disabled | None:

@@ -100,7 +100,7 @@ def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
 
 
 def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], source: str) -> dict[str, PlaceRows]:
-    """Return the places of each token that none of its incidents has recorded yet.
+    """For each token, return the places that none of its incidents has recorded yet.
 
     Args:
         session: The response's transaction.

@@ -60,9 +60,9 @@ class ReportOutcome:
 
 @dataclass(slots=True)
 class _Batch:
-    """The state that the reports of one call share: the time, the locked open incidents and new audit entries.
+    """What the decisions of one call share: the transaction, its time, the locked open incidents and new audit entries.
 
-    `canaries` has the digests of reported canary tokens. The reporter of a canary has found it where it was planted.
+    `canaries` has the digests of those reported tokens that are canaries.
     """
 
     session: Session
@@ -74,7 +74,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The decision on one report, its incident if there is one, and whether somebody must be notified of it."""
+    """The decision on one report, its incident if there is one, and whether to notify somebody of that incident."""
 
     decision: Decision
     incident: Incident | None

@@ -191,7 +191,7 @@ def respond_within(
     cause: Cause = Cause.PUBLIC_REPOSITORY,
     asked: LookUp | None = None,
 ) -> Response:
-    """Respond inside the caller's writing transaction.
+    """Look the candidates up and respond to those that are tokens, inside the caller's writing transaction.
 
     Args:
         session: The caller's transaction.
@@ -297,7 +297,7 @@ def _may_be_live(incident: Incident | None) -> bool:
     """Return whether the token has an open incident and may still be live.
 
     Such a token is decided on again even if it is found in a known place. For any other token, a known place leads to
-    no decision. Otherwise it would again disable a token that an operator has enabled meanwhile.
+    no decision. Otherwise r8scan would again disable a token that an operator has enabled meanwhile.
     """
     return incident is not None and incident.action in LIVE_ACTIONS
 

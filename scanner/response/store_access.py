@@ -54,7 +54,7 @@ class LiveToken:
 
 
 class StoreAccess(Protocol):
-    """The steps of a response that depend on the kind of store, in the order in which the response calls them."""
+    """The steps of a response that depend on the kind of store."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> LookUp | None:
         """Look the tokens up in a remote store before the transaction begins.

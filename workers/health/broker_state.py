@@ -1,6 +1,6 @@
 """Tests whether the broker works and whether the database can be written.
 
-If they fail, their results explain why processes are silent.
+If a test fails, its result explains why processes are silent.
 """
 
 from __future__ import annotations

@@ -62,10 +62,7 @@ def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]
 
 
 def _news(session: Session, since: datetime, now: datetime) -> News | None:
-    """Return the summary of the incidents that were detected between `since` and `now`.
-
-    Return None if there are none.
-    """
+    """Return the summary of the incidents detected between `since` and `now`, or None without such incidents."""
     statement = (
         select(Incident.action, func.count())
         .where(Incident.detected_at > since, Incident.detected_at <= now, is_no_canary())

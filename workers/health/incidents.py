@@ -70,9 +70,9 @@ def disable_delays(session: Session, seconds: float) -> list[float]:
         .limit(MAX_DELAYS)
         .subquery()
     )
-    # Ignore places that were found after the disable. They are often much older, but did not delay the disable. A
-    # subquery for each incident is faster than a join with GROUP BY, for which PostgreSQL would read the places of all
-    # incidents.
+    # Ignore places that were found after the disable. They may have been public for years, but did not delay the
+    # disable. A subquery for each incident is faster than a join with GROUP BY, for which PostgreSQL would read the
+    # places of all incidents.
     first_public = (
         select(func.min(Exposure.published_at))
         .where(Exposure.incident_id == newest.c.id, Exposure.seen_at <= newest.c.disabled_at)

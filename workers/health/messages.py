@@ -122,7 +122,7 @@ def _waiting(outbox: Sequence[OutboxRow], now: datetime) -> Iterator[Problem]:
 
 
 def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
-    """Yield a problem if the mail server accepts no mail. Its sentence contains the server's answer.
+    """Yield a problem if the mail server accepts no mail. The problem's sentence contains the server's answer.
 
     The problem is over when the next mail is sent.
     """
@@ -141,7 +141,10 @@ def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
 
 
 def _undeliverable(session: Session) -> Iterator[Problem]:
-    """Yield a problem if mails to owners failed. It lasts until they are sent again or their incidents are closed."""
+    """Yield a problem if mails to owners failed.
+
+    The problem lasts until the mails are sent again or their incidents are closed.
+    """
     later, link = aliased(Notification), aliased(NotificationSubject)
     was_told = exists(
         select(link.id)

@@ -55,7 +55,7 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
 
 
 def read_rows(session: Session, settings: Settings) -> Overview:
-    """Return an overview from the rows of the database, with the problems that the rows show."""
+    """Return an overview that is built from the rows of the database, with the problems that the rows show."""
     now = session.execute(select(db_now())).scalar_one()
     running = processes.read(session, now)
     polled = sources.read(session, settings, now)
@@ -93,7 +93,7 @@ def read_rows(session: Session, settings: Settings) -> Overview:
 
 
 def _of_database(database: Database, settings: Settings) -> Overview:
-    """Return an overview from the rows of the database, with the problems of rows and processes.
+    """Return an overview that is built from the rows of the database, with the problems of rows and processes.
 
     If the database cannot be used, or has tables of another version, return an overview with only this problem.
     """

@@ -1,4 +1,4 @@
-"""The part of the status about processes: silent processes, queues without a consumer, and the cause behind them."""
+"""The part of the status about processes: silent processes, queues without a consumer, and their common cause."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def read(session: Session, now: datetime) -> list[ProcessRow]:
 
 
 def problems(database: Database, settings: Settings, processes: Sequence[ProcessRow]) -> list[Problem]:
-    """Return the problems of processes. If one cause makes processes silent, return only this cause.
+    """Return the problems of processes.
+
+    If processes are silent because of Redis or the database, return only that cause.
 
     Redis and the database are tested only if a process is silent.
     """
@@ -72,7 +74,7 @@ def _causes(
         verb = "is full" if "maxmemory" in reason else "does not answer"
         todo = "make room in it, or raise its maxmemory" if verb == "is full" else todo
         redis_away = Problem(Kind.REDIS_AWAY, f"Redis {verb} ({reason})", todo)
-        # The web server does not need Redis. If it is silent as well, it is a problem of its own.
+        # The web server does not need Redis. If the web server is silent as well, that is a separate problem.
         return [redis_away, *(one for one in silent if one.subject.startswith(WEB))]
     return list(silent)
 

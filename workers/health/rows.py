@@ -170,7 +170,8 @@ class RescanRow:
 class StalledRow:
     """A job or poll that makes no progress, or that was stopped at its time limit.
 
-    `seconds_left` is the time until it is stopped, negative if it should have been stopped already.
+    `seconds_left` is the time until it is stopped, in seconds. It is negative if the work should have been stopped
+    already.
     """
 
     what: str
@@ -216,7 +217,7 @@ class IncidentRow:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How long it took from publication to disable, over the incidents of the last 24 hours.
+    """The time from publication to disable, over the incidents of the last 24 hours.
 
     `p50_seconds` is the median, and `p95_seconds` the 95th percentile. Both are None without such incidents.
     """

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 class _Ids(RandomIdGenerator):
     """A generator of trace ids and span ids. `root` sets both ids of the next root span; otherwise they are random.
 
-    This is safe because only one thread starts spans.
+    Setting `root` is safe because only one thread starts spans.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class Tracing:
 
 
 class _Steps(logging.Handler):
-    """A log handler that puts the lines about incidents' steps into a queue.
+    """A log handler that puts the security log's lines of `KINDS` into a queue.
 
     If the queue is full, the handler drops the line and does not wait.
     """

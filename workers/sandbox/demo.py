@@ -1,6 +1,6 @@
 """The demonstration of `r8scan demo`: a token is pushed, found and disabled, and its owner gets a mail.
 
-Only GitHub is simulated. All other parts are the same as in production.
+Only GitHub, the vendor's API and the mail server are simulated. All other parts are the same as in production.
 """
 
 from __future__ import annotations

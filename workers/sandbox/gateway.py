@@ -156,7 +156,7 @@ def _newest(connection: Any, stream: str) -> bytes:
 
 
 def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Mapping[str, str]) -> int:
-    """Remove the tokens that were disabled after the cursor from the cache. Return the next cursor.
+    """Remove from the cache all tokens that were disabled after the cursor. Return the next cursor.
 
     Args:
         cache: The cache.

@@ -25,7 +25,7 @@ _REPOSITORY_LISTS = (
 
 
 def node_id(*what: object) -> str:
-    """Return an id that is always the same for the same values, like a node id of GitHub's."""
+    """Return an opaque id, like GitHub's node ids. It is always the same for the same values."""
     return hashlib.sha256("/".join(map(str, what)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -150,7 +150,7 @@ class Listings:
         return JSONResponse(body, status_code=201)
 
     async def alert_keys(self, request: Request) -> Response:
-        """Answer with the public keys of the keys that sign alerts: https://docs.github.com/rest/meta."""
+        """Answer with the public keys that verify signatures of alerts: https://docs.github.com/rest/meta."""
         refused = self._own.refused(request, "alert_keys")
         return refused or JSONResponse({"public_keys": [self._github.signer.public_key()]})
 

@@ -32,9 +32,9 @@ class Writing:
         self._own, self._github = answers, answers.github
 
     async def file(self, request: Request) -> Response:
-        """Read or write a file.
+        """Return the id of a file's content, or write the file.
 
-        A change must name the id of the old content: https://docs.github.com/rest/repos/contents.
+        To change a file, the request must name the id of the old content: https://docs.github.com/rest/repos/contents.
         """
         repository = self._own.find(request)
         refused = self._own.refused(request, "contents")

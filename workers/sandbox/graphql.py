@@ -78,9 +78,9 @@ class GraphQL:
         return {**answer, "errors": errors} if errors else answer
 
     def index_matches(self, words: str) -> list[int]:
-        """Return the numbers of the repositories that a search finds.
+        """Return the numbers of the repositories that a search finds, in the order of their pushes.
 
-        The repository with the oldest push comes first. With `sort:updated-desc` in `words`, it comes last.
+        The oldest push comes first, or last with `sort:updated-desc` in `words`.
         """
         span = _SPAN.search(words)
         found = self.index.between(_seconds(span[1]), _seconds(span[2]), self.clock()) if span else []

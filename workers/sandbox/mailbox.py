@@ -38,7 +38,7 @@ class Mailbox:
     def messages(self) -> list[EmailMessage]:
         """Return the received mails.
 
-        The mails are parsed here and not on arrival, because tests with many mails would be slower.
+        The mails are parsed here, because parsing them on arrival would slow down tests with many mails.
         """
         with self._arrived:
             for content in self.contents[len(self._messages) :]:

@@ -62,7 +62,7 @@ class _Journal:
 
 
 class _Watched:
-    """The leaks whose outcome is awaited. It prints each outcome once."""
+    """Keeps the leaks whose outcome is not known yet, and prints each outcome once."""
 
     def __init__(self, surroundings: World, journal: _Journal) -> None:
         self._world, self._journal = surroundings, journal

@@ -61,7 +61,7 @@ def _statement() -> Select[Any]:
         _any(Incident.action == Decision.DISABLING, leases.is_due(Incident)),
         canaries.decided().exists(),
         _any(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now()),
-        # Include open jobs that are not due, because the step for jobs also drops jobs above the limits.
+        # Include open jobs that are not due, because the step `wake` also drops jobs above the limits.
         or_(
             _any(ScanJob.state.in_(jobs.OPEN_STATES)),
             _any(Notification.state.in_(OPEN), leases.is_due(Notification)),

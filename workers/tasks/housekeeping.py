@@ -79,7 +79,8 @@ def _steps_with_work() -> list[Callable[[], object]]:
 def _guarded(step: Callable[[], object]) -> None:
     """Run one step. If it fails, log the error, so that the other steps still run.
 
-    If the database is unavailable or of a newer version, raise the error, because the other steps would fail as well.
+    If the database is unavailable, or a newer version has upgraded it, raise the error: the other steps would fail as
+    well.
     """
     try:
         step()

@@ -1,6 +1,6 @@
-"""Scanning tasks.
+"""Scanning tasks. Each run processes one page of the most urgent due job of its kind.
 
-Each processes one page of the most urgent due job of its kind; a page is worked on under one lease.
+A page is the part of a job that a worker processes under one lease.
 """
 
 from __future__ import annotations

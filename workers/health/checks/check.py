@@ -64,7 +64,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of a check, as a line for people and as JSON. `todo` is empty unless the check failed."""
+    """The outcome of a check, with one line for people. `todo` is empty unless the check failed."""
 
     check: str
     state: State
