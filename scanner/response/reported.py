@@ -60,9 +60,16 @@ class ReportOutcome:
 
 @dataclass(slots=True)
 class _Batch:
-    """What the decisions of one call share: the transaction, its time, the locked open incidents and new audit entries.
+    """What the decisions of one call share, and what they collect for the end of the call.
 
-    `canaries` has the digests of those reported tokens that are canaries.
+    Attributes:
+        session: the transaction.
+        now: the time of the transaction.
+        open_incidents: the locked open incidents, by digest.
+        canaries: the digests of those reported tokens that are canaries.
+        entries: the new audit entries.
+        to_notify: the incidents of which somebody must be notified.
+        flagged: the ids of the incidents of flagged tokens.
     """
 
     session: Session
@@ -70,6 +77,8 @@ class _Batch:
     open_incidents: dict[str, Incident]
     canaries: Collection[str]
     entries: list[Entry] = field(default_factory=list)
+    to_notify: list[TokenIncident] = field(default_factory=list)
+    flagged: list[uuid.UUID] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +118,6 @@ def respond_to_reports(
         by_digest[report.digest].append(report)
     found = policy.access.look_up(session, by_digest, asked)
     outcomes: list[ReportOutcome] = []
-    to_notify: list[TokenIncident] = []
-    flagged: list[uuid.UUID] = []
     batch = _Batch(
         session,
         session.execute(select(db_now())).scalar_one(),
@@ -121,27 +128,17 @@ def respond_to_reports(
     with session.no_autoflush:  # write hundreds of reports by a few statements at the end
         for digest in sorted(by_digest.keys() - found.not_checked):
             token = found.records.get(digest)
-            for report in by_digest[digest]:
-                if token is None:
-                    # The token of an ended canary was deleted from the SQL store, so the store does not know it any
-                    # more.
-                    decision = Decision.ALREADY_DISABLED if digest in ended else Decision.UNKNOWN
-                    outcomes.append(ReportOutcome(report.id, decision))
-                    continue
-                decided = _decide(batch, token, report, policy, may_disable)
-                incident = decided.incident
-                outcomes.append(ReportOutcome(report.id, decided.decision, incident.id if incident else None))
-                if incident is not None and decided.must_notify:
-                    to_notify.append(TokenIncident(token, incident))
-                if incident is not None and decided.decision == Decision.FLAGGED:
-                    flagged.append(incident.id)
-                if incident is not None and decided.decision == Decision.DISABLED:
-                    token = dataclasses.replace(token, disabled_at=incident.disabled_at)
+            if token is None:
+                # The token of an ended canary was deleted from the SQL store, so the store does not know it any more.
+                decision = Decision.ALREADY_DISABLED if digest in ended else Decision.UNKNOWN
+                outcomes += [ReportOutcome(report.id, decision) for report in by_digest[digest]]
+            else:
+                outcomes += _decide_all(batch, token, by_digest[digest], policy, may_disable)
     audit.record_all(session, batch.entries)
     session.flush()
-    queue_notifications(session, to_notify, policy)
-    if flagged:
-        _notify_of_flags(session, flagged, policy)
+    queue_notifications(session, batch.to_notify, policy)
+    if batch.flagged:
+        _notify_of_flags(session, batch.flagged, policy)
     return outcomes
 
 
@@ -154,6 +151,30 @@ def _notify_of_flags(session: Session, incident_ids: Sequence[uuid.UUID], policy
         window=FLAGS_WINDOW_SECONDS,
         domain=policy.mail_domain,
     )
+
+
+def _decide_all(
+    batch: _Batch,
+    token: TokenRecord,
+    reports: Sequence[Reported],
+    policy: Policy,
+    may_disable: Callable[[Reported], bool],
+) -> list[ReportOutcome]:
+    """Decide on all reports about one token. A report after the disable finds the token already disabled."""
+    outcomes: list[ReportOutcome] = []
+    for report in reports:
+        decided = _decide(batch, token, report, policy, may_disable)
+        incident = decided.incident
+        outcomes.append(ReportOutcome(report.id, decided.decision, incident.id if incident else None))
+        if incident is None:
+            continue
+        if decided.must_notify:
+            batch.to_notify.append(TokenIncident(token, incident))
+        if decided.decision == Decision.FLAGGED:
+            batch.flagged.append(incident.id)
+        if decided.decision == Decision.DISABLED:
+            token = dataclasses.replace(token, disabled_at=incident.disabled_at)
+    return outcomes
 
 
 def _decide(
