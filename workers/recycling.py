@@ -18,10 +18,10 @@ from pathlib import Path
 from workers import watchdog
 
 MAX_MEMORY_BYTES = 1024**3
-"""Resident memory above which a worker ends. An idle worker has 120 MB. It shares two thirds of this memory."""
+"""Resident memory above which a worker ends. An idle worker has 120 MB, two thirds of it shared with its parent."""
 MAX_AGE_SECONDS = 86400.0
 SPREAD_SECONDS = 7200
-"""Processes that were started together end at different moments within this time, so that one is always there."""
+"""Processes that were started together end at different times within this span, so that others can do their work."""
 PATIENCE_SECONDS = 1800.0
 """A worker above the memory limit that is never idle ends after this time. Other workers claim its unfinished work."""
 

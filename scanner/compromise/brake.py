@@ -25,7 +25,7 @@ _ROW = 1
 WINDOW_SECONDS = 60
 ROWS_PER_STATEMENT = 500
 MAX_HELD_GROUPS = 20
-"""A decision is made on at most this many groups of held reports; a flood may have a note for each token."""
+"""The operator sees at most this many groups of held reports. A flood may have a different note for each token."""
 
 
 @dataclass(frozen=True, slots=True)

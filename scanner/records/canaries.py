@@ -20,7 +20,7 @@ KEPT_DAYS = 40
 MAX_SETTLED = 100
 """Canaries that one transaction settles. More than a handful wait only after an outage."""
 SUCCESSES = (Decision.DISABLED, Decision.OBSERVED)
-"""The last steps of the whole way. With R8SCAN_ENFORCE=observe, that is `observed`."""
+"""The decisions on a canary with which the whole service has worked; `observed` with R8SCAN_ENFORCE=observe."""
 UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
 
 

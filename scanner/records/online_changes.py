@@ -41,7 +41,7 @@ LIST_INDEXES = {
     ),
     "ix_incidents_without_mail": "incidents (detected_at, id) WHERE NOT has_owner_mail",
 }
-"""Each index, with its table, columns and condition."""
+"""The indexes of revision 0020, each with its table, columns and condition."""
 LARGE_LIST_INDEXES = {
     "ix_exposures_incident_id_id": "exposures (incident_id, id)",
     "ix_notifications_channel_created_at": "notifications (channel, created_at)",
@@ -55,7 +55,7 @@ LARGE_LIST_INDEXES = {
 """The indexes of revision 0023, each with its table, columns and condition."""
 
 JOB_LIST_INDEXES = {f"ix_scan_jobs_{name}_id": f"scan_jobs ({name}, id)" for name in ("kind", "source", "parent_id")}
-"""The same for the indexes of revision 0024."""
+"""The indexes of revision 0024, each with its table and columns."""
 
 
 def fill_list_columns(engine: Engine) -> None:

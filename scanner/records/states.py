@@ -60,15 +60,15 @@ class CanaryWay(StrEnum):
     """The way in which a canary token is planted. It decides which source can find the token."""
 
     TEXTS = "texts"
-    """In the texts of the next poll of public events: reader, look-up, token store."""
+    """In the texts of the next poll of public events. This tests the reader, the look-up and the token store."""
     PUSHES = "pushes"
-    """In the queue of pushes: queue, reader of packs, token store."""
+    """In the queue of pushes. This tests the queue, the reader of packs and the token store."""
     FILES = "files"
-    """In the queue of files, which gists and code search fill: queue, reader, token store."""
+    """In the queue of files, which gists and code search fill. This tests the queue, the reader and the token store."""
     REPOSITORY = "repository"
-    """In a public repository on GitHub: the whole way, with the sources that show pushes."""
+    """In a public repository on GitHub. This tests the whole service with the sources that show pushes."""
     GIST = "gist"
-    """In a public gist on GitHub: the whole way, with the source of gists."""
+    """In a public gist on GitHub. This tests the whole service with the source of gists."""
 
 
 class CanaryState(StrEnum):
@@ -159,13 +159,13 @@ class JobKind(StrEnum):
     """The kind of a job: what the job reads."""
 
     PUSHES = "pushes"
-    """A page of pushes."""
+    """A list of pushes."""
     FILES = "files"
-    """A page of files: gists, code search results and long texts."""
+    """A list of files: gists, code search results and long texts."""
     SLOW_PUSHES = "slow_pushes"
-    """Pushes that exceeded the time of a first look."""
+    """A single push that took too long to be read together with other pushes."""
     SLOW_FILES = "slow_files"
-    """Files that exceeded the time of a first look."""
+    """A single file that took too long to be read together with other files."""
     REPOSITORY = "repository"
     """A repository with its whole history and its conversations."""
     GIST = "gist"

@@ -38,7 +38,7 @@ def messages(settings: Settings) -> dict[str, int] | None:
     """Return how many messages wait in each queue, or None if Redis does not answer."""
     try:
         return queue_lengths(settings)
-    except Exception:  # noqa: BLE001 - as above; `broker_problem` says why
+    except Exception:  # noqa: BLE001 - redis has many errors; `broker_problem` says which it is
         return None
 
 
@@ -57,7 +57,7 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
 @contextmanager
 def connected(settings: Settings) -> Iterator[redis.Redis]:
     """Yield a client of the broker with short time limits. It connects when it is first used."""
-    import redis  # import late: it takes as long as the rest of the status
+    import redis  # import late: this import takes as long as the rest of the status
 
     from workers.celery_settings import broker_url
 

@@ -16,7 +16,7 @@ MIN_WAIT_SECONDS = 120.0
 REFUSED_LATELY = timedelta(hours=1)
 """A refusal is reported as a problem for this long."""
 ANONYMOUS = "none"
-"""The name of the credential of requests without one."""
+"""What rows about anonymous requests have in place of the name of a credential."""
 
 
 def problems(budgets: Sequence[BudgetRow], rates: Sequence[RateRow], now: datetime) -> list[Problem]:

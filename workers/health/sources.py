@@ -26,10 +26,10 @@ MAX_BEHIND_SECONDS = 1800
 """If more seconds of pushes are still to be read, this is reported as a problem."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
-"""Sources that should show nearly all of their pushes within an hour.
+"""The sources of `COMPLETE_SOURCES` should show nearly all pushes within an hour.
 
-Such a source is reported as incomplete if even the upper bound of its measured share is below this share, measured with
-at least this many marks of other sources.
+Such a source is reported as incomplete if even the upper bound of its measured share is below `COMPLETE_SHARE`. The
+measurement needs at least `MIN_MARKS` pushes that other sources saw.
 """
 SILENT_AFTER = timedelta(minutes=10)
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")

@@ -21,7 +21,7 @@ from workers.sandbox.repository_index import RepositoryIndex
 from workers.sandbox.timeline import Timeline
 
 Fault = Callable[[], Response | None]
-"""A function that returns the answer to send instead of the real one. None answers the request normally."""
+"""A function that returns the answer to send. If it returns None, the request is answered normally."""
 
 
 @dataclass

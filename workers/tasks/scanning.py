@@ -49,7 +49,7 @@ def fetch() -> None:
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
 def scan_slow() -> None:
-    """Scan one page of slow pushes, or of slow files if no slow push is due, and wake this task again."""
+    """Scan one slow push, or one slow file if no slow push is due, and wake this task again."""
     with slot("scan_slow") as is_free:
         response = _scan_slow() if is_free else None
     _go_on("r8scan.scan_slow", response)
