@@ -22,8 +22,8 @@ class AuditEntry(Base):
 
     __tablename__ = "audit"
     __table_args__ = (
-        # An index for the console's list of actions by people. The service itself writes far more entries than people
-        # do.
+        # An index for the console's list of actions by people. Their entries are few among the entries of the service
+        # itself.
         Index("ix_audit_people", "id", postgresql_where=text("who <> 'r8scan'"), sqlite_where=text("who <> 'r8scan'")),
     )
 

@@ -1,4 +1,4 @@
-"""Rows of canary tokens: functions to plant, find, end and purge them.
+"""Functions that plant, find, end and purge canary tokens in the database.
 
 Each function works in the caller's transaction.
 """

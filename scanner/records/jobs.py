@@ -248,7 +248,7 @@ def release(database: Database, lease: Lease) -> None:
 
 @contextmanager
 def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | None = None) -> Iterator[HeldLeases]:
-    """Renew the job's lease while the block runs, up to the time limit of its kind.
+    """Renew the job's lease while the block runs, up to the time limit of the job's kind.
 
     Args:
         database: The job's database.

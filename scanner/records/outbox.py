@@ -296,7 +296,7 @@ def _fail(
     occasion: Occasion,
     error: str,
 ) -> None:
-    """Write a failed notification without a recipient, for incidents without such a row on this occasion."""
+    """Write one failed notification without a recipient, about the incidents that have none on this occasion yet."""
     reported = _reported(session, channel, incident_ids)
     unreported = [
         incident_id for incident_id in sorted(set(incident_ids)) if (incident_id, "", occasion) not in reported

@@ -13,7 +13,9 @@ from scanner.response.operator_actions import NotPossible
 
 
 def retry(session: Session, message: Notification, *, who: str) -> None:
-    """Queue a failed announcement or a failed mail to the operator again. It is retried for another three days.
+    """Queue a failed announcement or a failed mail to the operator again.
+
+    The message is retried for another three days.
 
     An announcement keeps its content and its id, so a gateway can recognize an announcement that it already has. The
     facts of a mail to the operator are gathered again, because its incidents may have changed.

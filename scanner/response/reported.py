@@ -160,7 +160,10 @@ def _decide_all(
     policy: Policy,
     may_disable: Callable[[Reported], bool],
 ) -> list[ReportOutcome]:
-    """Decide on all reports about one token. If one of them disables it, the later ones find it already disabled."""
+    """Decide on all reports about one token.
+
+    Once a report has disabled the token, the next reports find it disabled.
+    """
     outcomes: list[ReportOutcome] = []
     for report in reports:
         decided = _decide(batch, token, report, policy, may_disable)

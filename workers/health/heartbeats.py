@@ -159,13 +159,13 @@ def start(
 
 
 def request_stop() -> None:
-    """Call `Heart.request_stop`, if a heartbeat was started."""
+    """Make the heartbeat's thread end, if one was started. See `Heart.request_stop`."""
     if _current is not None:
         _current.request_stop()
 
 
 def stop() -> None:
-    """Call `Heart.stop`, if a heartbeat was started."""
+    """Make the heartbeat's thread end and wait for it, if one was started. See `Heart.stop`."""
     if _current is not None:
         _current.stop()
 

@@ -109,7 +109,7 @@ _BY_NAME = {one.name: one for one in METRICS}
 
 
 class ServiceCollector(Collector):
-    """A collector that reads the state of the service at each scrape."""
+    """A Prometheus collector that reads the state of the service at each scrape."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings

@@ -79,10 +79,10 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Return the SQL condition for work that has used up `NEAR_SHARE` of its time limit, or is beyond the limit.
+    """Return the SQL condition for work that made no progress during `NEAR_SHARE` (a share) of its time limit.
 
-    The lease of hung work ends at its deadline. A worker normally claims the work again within seconds. If no worker
-    has done so after `TAKE_OVER_SECONDS`, the work counts as hung.
+    Also select work whose deadline passed more than `TAKE_OVER_SECONDS` ago. Normally a worker claims such work again
+    within seconds, so probably no worker runs.
     """
     held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
     left_behind = model.leased_until.is_not(None) & (model.deadline_at < db_now(-TAKE_OVER_SECONDS))
