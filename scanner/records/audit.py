@@ -56,7 +56,9 @@ def record(
 
 
 def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTEM) -> None:
-    """Add entries in the caller's transaction, in the given order. They are written when the transaction commits.
+    """Add entries in the caller's transaction, in the given order.
+
+    The entries are written when the transaction commits.
 
     After the commit, each entry is also written to the security log.
 

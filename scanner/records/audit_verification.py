@@ -18,7 +18,10 @@ ROWS_PER_PAGE = 2000
 
 
 class AuditBroken(Exception):
-    """An entry of the audit was changed, removed, inserted or moved. The message is one line that names the entry."""
+    """Raised if an audit entry was changed, removed, inserted or moved.
+
+    The message is one line that names the entry.
+    """
 
 
 @dataclass(slots=True)
@@ -44,8 +47,12 @@ class VerifiedChain:
 class _Walk:
     """The progress of a verification.
 
-    `previous_id` and `previous_hash` are those of the latest checked entry. `named_ids` are the removed entries that
-    other entries name. `last_purge` is the evidence of the latest entry about a purge.
+    Attributes:
+        previous_id: the id of the latest checked entry.
+        previous_hash: the hash of the latest checked entry.
+        removed_ids: the ids of entries of which only the hashes were kept.
+        named_ids: the ids of removed entries that other entries name.
+        last_purge: the evidence of the latest entry about a purge.
     """
 
     previous_id: int

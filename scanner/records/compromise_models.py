@@ -80,8 +80,8 @@ class UsageHour(Base):
 class UsageBaseline(Base):
     """The usage history of a token.
 
-    `hour` is the newest hour with requests, and `hour_count` their number. The other columns summarize the earlier
-    hours with requests.
+    `hour` is the newest hour with requests, and `hour_count` is the number of requests in that hour. The other columns
+    summarize the earlier hours with requests.
     """
 
     __tablename__ = "usage_baselines"

@@ -28,7 +28,7 @@ _DEADLOCK = "40P01"
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot be reached or opened. The message is one line that says what to check."""
+    """Raised if the database cannot be reached or opened. The message is one line that says what to check."""
 
 
 def parse_url(url: str) -> URL:

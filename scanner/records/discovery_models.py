@@ -62,9 +62,11 @@ class PushMark(Base):
 class RecallMeasurement(Base):
     """The latest measurement of a source's recall: the share of the other sources' pushes that it has seen.
 
-    For each delay after the push, `shares` has the number of pushes in the sample, the number of them that the source
-    saw within the delay, and the bounds of the share's 95 % confidence interval. `total` is the estimated number of
-    pushes in a day, with its interval. `total` is empty if the number cannot be estimated.
+    `shares` maps a delay, in seconds after a push, to four numbers: the pushes in the sample, how many of them the
+    source saw within the delay, and the lower and upper bound of the share's 95 % confidence interval.
+
+    `total` has three numbers: the estimated number of pushes in a day, and the lower and upper bound of its interval.
+    It is empty if the number cannot be estimated.
     """
 
     __tablename__ = "recall_measurements"

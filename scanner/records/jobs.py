@@ -97,8 +97,8 @@ def enqueue(
     while (job_id := session.execute(statement).scalar_one_or_none()) is None:
         if _join(session, dedupe_key, priority, parent_id):
             return None
-        # A worker has just claimed the waiting job and may already have read past the new content. Try again to queue a
-        # new job.
+        # A worker has just claimed the waiting job and may already have read past the content of this request. Try
+        # again to queue a new job.
     return job_id
 
 

@@ -1,4 +1,4 @@
-"""Changes of large PostgreSQL tables that run while the service works, before the migration that needs them.
+"""Changes to large PostgreSQL tables. They are made while the service works, before the migration that needs them.
 
 A migration is one transaction. If it filled a column of 5,000,000 rows, it would lock these rows for minutes. Each step
 of this module commits separately and can be repeated, so an interrupted upgrade continues where it stopped.

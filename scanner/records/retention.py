@@ -47,7 +47,7 @@ Value = TypeVar("Value")
 
 
 class NotErasable(Exception):
-    """The account's data cannot be erased now. The message is one line that says why."""
+    """Raised if the account's data cannot be erased now. The message is one line that says why."""
 
 
 @dataclass(frozen=True, slots=True)
