@@ -98,7 +98,10 @@ class NetworkList:
         self._starts = sorted(starts.items())
 
     def match(self, address: Address) -> str | None:
-        """Return the listed network that contains the address, in CIDR notation. If several do, return the widest."""
+        """Return the listed network that contains the address, in CIDR notation.
+
+        Of several networks, return the widest.
+        """
         value, longest = int(address), address.max_prefixlen
         for (version, bits), starts in self._starts:
             start = value >> (longest - bits) << (longest - bits)

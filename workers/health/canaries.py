@@ -29,7 +29,7 @@ MISSED_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class CanariesState:
-    """The part of an `Overview` about canaries: one row for each way of planting, and the problems."""
+    """The part of an `Overview` about canaries: one row for each way of planting, and the problems of these ways."""
 
     canaries: list[CanaryRow]
     problems: list[Problem]

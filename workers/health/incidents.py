@@ -1,4 +1,4 @@
-"""The part of the status about incidents: the latest ones, and how fast tokens were disabled."""
+"""The part of the status about incidents: the latest incidents, and how fast tokens were disabled."""
 
 from __future__ import annotations
 

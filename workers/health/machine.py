@@ -22,7 +22,7 @@ MIN_FREE_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """The part of an `Overview` about this machine, with the problems.
+    """The part of an `Overview` about this machine, and the machine's problems.
 
     The fields about the disk are None if the state folder does not exist yet.
     """

@@ -28,7 +28,7 @@ LATE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class MessagesState:
-    """The part of an `Overview` about the outbox and waiting decisions, with the problems."""
+    """The part of an `Overview` about the outbox and waiting decisions, and their problems."""
 
     outbox: list[OutboxRow]
     decisions: Decisions

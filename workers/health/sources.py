@@ -45,7 +45,7 @@ class _Missed:
 
 @dataclass(frozen=True, slots=True)
 class SourcesState:
-    """The part of an `Overview` about sources, quotas and failing hosts, with the problems."""
+    """The part of an `Overview` about sources, quotas and failing hosts, and their problems."""
 
     sources: list[SourceRow]
     budgets: list[BudgetRow]

@@ -30,7 +30,7 @@ WAITING_AFTER = {
 
 @dataclass(frozen=True, slots=True)
 class WorkState:
-    """The part of an `Overview` about waiting work, with the problems."""
+    """The part of an `Overview` about waiting work, and the problems of this work."""
 
     queues: list[QueueRow]
     rescans: list[RescanRow]
@@ -40,7 +40,7 @@ class WorkState:
 
 
 def read(session: Session, settings: Settings, now: datetime) -> WorkState:
-    """Return the open jobs, the latest rescans and the unconfirmed candidates, with the problems.
+    """Return the open jobs, the latest rescans and the unconfirmed candidates, and their problems.
 
     `now` is the database's time.
     """
