@@ -72,7 +72,7 @@ def fails_by_newer_database(err: BaseException) -> bool:
 class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
     """The base class of all tasks. It logs temporary errors as one line without a traceback.
 
-    The work is not lost: after its lease has expired, a worker claims it again.
+    The work is not lost: a worker claims it again after its lease has expired.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -31,7 +31,7 @@ class RedisUnavailable(Exception):
 
 
 def server_binary() -> str:
-    """Return the path of a Redis server: that of the system, or else the one in our Python packages.
+    """Return the path of a Redis server: that of the system, or else the one from the installed Python packages.
 
     The system's server is newer and gets security updates. It is preferred even if PATH begins with the folder of the
     virtual environment.

@@ -1,4 +1,4 @@
-"""Signs alerts in the way of GitHub's secret scanning, with a key that it generates."""
+"""Signs alerts as GitHub's secret scanning does, with a key that it generates."""
 
 from __future__ import annotations
 

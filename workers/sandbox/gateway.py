@@ -113,7 +113,7 @@ def following(
         cache: The cache from which announced tokens are removed.
         url: The address of the Redis server.
         stream: The name of the stream.
-        missed: Called after each outage, to `catch_up`. If it raises, the outage continues.
+        missed: Called after each outage. It must call `catch_up`. If it raises, the outage continues.
         pause: Seconds between two attempts during an outage.
     """
     # Do not let the client retry. A retry would hide an outage, and then nobody would ask for the missed announcements.
@@ -126,8 +126,8 @@ def following(
         while not stop.is_set():
             try:
                 if last is None:
-                    # Read the position in the stream before catching up. An announcement that arrives meanwhile is then
-                    # handled twice. In the other order it could be missed.
+                    # Read the position in the stream before catching up. An announcement that arrives meanwhile may
+                    # then be handled twice. In the other order it could be missed.
                     newest = _newest(connection, stream)
                     missed()
                     last = newest

@@ -244,7 +244,9 @@ class Answers:
         return None
 
     def _accepted(self, route: str) -> tuple[str, ...]:
-        """Return the accepted values of the Authorization header: Basic for git, Bearer and token for the API."""
+        """Return the accepted values of the Authorization header. git uses the scheme Basic; the API uses Bearer or
+        token.
+        """
         credentials = [str(self.github.credential), *self.github.installation_tokens]
         if route == "git":
             return tuple("Basic " + base64.b64encode(f"x-access-token:{one}".encode()).decode() for one in credentials)

@@ -46,8 +46,8 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
     look_up, finish, settle_canaries, settle_reports, wake = map(bool, due)
-    # `sightings` is the highest id minus the lowest, which is quicker to read than the number of rows. It is never
-    # lower than the number of rows minus one.
+    # `sightings` is the highest id minus the lowest. This is quicker to read than the number of rows, and never lower
+    # than that number minus one.
     return DueWork(look_up, finish, settle_canaries, settle_reports, (sightings or 0) >= max_sightings, wake)
 
 
