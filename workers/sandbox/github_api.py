@@ -244,9 +244,7 @@ class Answers:
         return None
 
     def _accepted(self, route: str) -> tuple[str, ...]:
-        """Return the accepted values of the Authorization header. git uses the scheme Basic; the API uses Bearer or
-        token.
-        """
+        """Return the accepted values of the Authorization header, for git or for the API."""
         credentials = [str(self.github.credential), *self.github.installation_tokens]
         if route == "git":
             return tuple("Basic " + base64.b64encode(f"x-access-token:{one}".encode()).decode() for one in credentials)
