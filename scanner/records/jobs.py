@@ -124,8 +124,7 @@ def enqueue_urgent(
     )
     if job_id is not None:
         return job_id
-    # `enqueue` has locked the waiting job until the end of this transaction, so no worker can have claimed it
-    # meanwhile.
+    # `enqueue` has locked the waiting job until the end of this transaction, so no worker can have claimed it.
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
@@ -279,10 +278,7 @@ def finish(
 
 
 def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any]) -> None:
-    """Record progress, and set the count of failures to 1, for the current claim.
-
-    Raises LeaseLost, as `finish` does.
-    """
+    """Record progress, and set `failures` to 1 for the current claim. Raises LeaseLost, as `finish` does."""
     with database.write() as session:
         job.lease.write(session, progress=dict(progress), failures=1)
 
@@ -305,8 +301,7 @@ def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: st
             job.lease.write(session, begun_at=None, failures=0)
             defer(session, job, delay=delay, error=error)
     except IntegrityError:
-        # Since this job was claimed, a job with the same dedupe key was queued. That job may be due earlier, so keep
-        # both.
+        # A job with the same dedupe key was queued after this job was claimed. It may be due earlier, so keep both.
         job.lease.write(session, failures=0)
         defer(session, job, delay=delay, error=error)
 
@@ -377,10 +372,7 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Merge a request into the waiting job with this dedupe key, and lock that job.
-
-    Return False if no such job waits.
-    """
+    """Merge a request into the waiting job with this key, and lock the job. Return False if none waits."""
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))

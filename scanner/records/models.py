@@ -174,10 +174,7 @@ class Incident(Base):
 
 
 class PlaceColumns:
-    """The columns that describe a public place and the position of the token in it.
-
-    No column may contain a raw token.
-    """
+    """The columns for a public place and the token's position in it. No column may contain a raw token."""
 
     kind: Mapped[str] = mapped_column(String(32))
     url: Mapped[str] = mapped_column(Text)
@@ -282,10 +279,7 @@ class Notification(Base):
 
 
 class NotificationSubject(Base):
-    """An incident that a notification reports.
-
-    The unique key prevents a second report of the incident to the same recipient on the same occasion.
-    """
+    """An incident in a notification. The unique key prevents a second report on the same occasion."""
 
     __tablename__ = "notification_subjects"
     __table_args__ = (
