@@ -100,12 +100,12 @@ class App(Celery):  # type: ignore[misc]  # celery has no types
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
-        """Return the class of `celery worker`."""
+        """Return the class that `celery worker` runs."""
         return self.subclass_with_self("workers.programs:Worker")
 
     @cached_property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
-        """Return the class of `celery beat`."""
+        """Return the class that `celery beat` runs."""
         return self.subclass_with_self("workers.programs:Beat")
 
 

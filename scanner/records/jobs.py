@@ -301,7 +301,7 @@ def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: st
             job.lease.write(session, begun_at=None, failures=0)
             defer(session, job, delay=delay, error=error)
     except IntegrityError:
-        # A job with the same dedupe key was queued after this job was claimed. It may be due earlier, so keep both.
+        # A job with the same dedupe key was queued after this claim. That job may be due earlier, so keep both.
         job.lease.write(session, failures=0)
         defer(session, job, delay=delay, error=error)
 

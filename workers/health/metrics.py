@@ -115,7 +115,7 @@ class ServiceCollector(Collector):
         self._database, self._settings = database, settings
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every metric. If the database is unavailable, yield only `up` and `problem`."""
+        """Yield every metric. If the database is unavailable, yield only the metrics that do not need it."""
         found = overview(self._database, self._settings, ask_broker=True)
         samples = dict(of_overview(found))
         if samples["up"][0][1]:

@@ -18,19 +18,19 @@ class Kind(StrEnum):
     DATABASE_READ_ONLY = "database_read_only"
     REDIS_AWAY = "redis_away"
     NOT_RUNNING = "not_running"
-    # Problems of processes.
+    # Problems with processes.
     PROCESS_SILENT = "process_silent"
     QUEUE_WITHOUT_CONSUMER = "queue_without_consumer"
     MIXED_VERSIONS = "mixed_versions"
     CLOCK_OFF = "clock_off"
-    # Problems of jobs, polls, the spool and the disk.
+    # Problems with jobs, polls, the spool and the disk.
     STALLED = "stalled"
     JOBS_WAIT = "jobs_wait"
     DROPPED = "dropped"
     SPOOL_WAITS = "spool_waits"
     SPOOL_LOST = "spool_lost"
     DISK_FULL = "disk_full"
-    # Problems of sources and of GitHub.
+    # Problems with sources and with GitHub.
     SOURCE_ERROR = "source_error"
     SOURCE_STALE = "source_stale"
     SOURCE_SILENT = "source_silent"
@@ -43,7 +43,7 @@ class Kind(StrEnum):
     CANARY_LOST = "canary_lost"
     CANARY_LATE = "canary_late"
     CANARY_NOT_PLANTED = "canary_not_planted"
-    # Problems of found tokens, waiting decisions and messages.
+    # Problems with found tokens, waiting decisions and messages.
     DISABLING_WAITS = "disabling_waits"
     STORE_AWAY = "store_away"
     REPORTS_WAIT = "reports_wait"
@@ -53,7 +53,7 @@ class Kind(StrEnum):
     MESSAGE_WAITS = "message_waits"
     MESSAGE_FAILED = "message_failed"
     OWNER_UNDELIVERABLE = "owner_undeliverable"
-    # Problems of settings.
+    # Problems with settings.
     MAILS_GO_NOWHERE = "mails_go_nowhere"
     SENDER_NOT_SET = "sender_not_set"
     OPERATOR_NOT_SET = "operator_not_set"

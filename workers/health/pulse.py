@@ -1,7 +1,7 @@
 """The time at which the consuming thread of this process last made progress.
 
-The consuming thread takes messages from Redis, and records the time itself. Celery's own heartbeats and pings cannot be
-used for this, because they continue even if a worker no longer takes messages.
+The consuming thread, which takes messages from Redis, records this time. Celery's own heartbeats and pings cannot be
+used instead, because they continue even if a worker no longer takes messages.
 """
 
 from __future__ import annotations
