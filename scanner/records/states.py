@@ -83,7 +83,7 @@ class CanaryState(StrEnum):
 
 
 class ReportState(StrEnum):
-    """How far r8scan has dealt with a report."""
+    """The progress of a report: it is recorded, it waits for the token store or the operator, or it is decided."""
 
     RECEIVED = "received"
     """It is recorded, and nothing was done yet."""
@@ -115,7 +115,7 @@ class SightingState(StrEnum):
 
 
 class NotificationState(StrEnum):
-    """How far a message in the outbox is: pending, frozen, sent or failed."""
+    """The progress of a message in the outbox: pending, frozen, sent or failed."""
 
     PENDING = "pending"
     """Further incidents may join it. At most one message per channel and merge key is pending."""
@@ -194,7 +194,7 @@ class RuleMode(StrEnum):
 
 
 class JobState(StrEnum):
-    """How far a scan job is: queued, running or ended, and how it ended."""
+    """The progress of a scan job: queued, running or ended, and how it ended."""
 
     QUEUED = "queued"
     RUNNING = "running"

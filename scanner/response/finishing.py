@@ -79,14 +79,14 @@ class _CallResult:
 
     @property
     def doubtful_answers(self) -> int:
-        """Return the number of doubtful answers for this incident, including this answer."""
+        """Return how often the store has answered that it does not know the token, including this answer."""
         return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_doubtful
 
     @property
     def is_final(self) -> bool:
         """Return whether the answer is final, so that it is recorded.
 
-        A doubtful answer is final only when the store has given it `MAX_DOUBTFUL_ANSWERS` times.
+        The answer that the store does not know the token is final only after `MAX_DOUBTFUL_ANSWERS` such answers.
         """
         return self.disabled is not None and (not self.is_doubtful or self.doubtful_answers >= MAX_DOUBTFUL_ANSWERS)
 
@@ -200,7 +200,7 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedInciden
 
 
 def _defer(database: Database, results: Sequence[_CallResult]) -> None:
-    """Release the incidents until their next attempt, and store how many doubtful answers each of them has had."""
+    """Release the incidents until their next attempt, and store their numbers of doubtful answers (`is_doubtful`)."""
     if not results:
         return
     with database.write() as session:
