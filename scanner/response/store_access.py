@@ -1,7 +1,7 @@
 """The response's access to the token store. Only this module treats the two kinds of store differently.
 
 With the SQL store, tokens are looked up and disabled inside the response's transaction. Calls to a remote store cannot
-be part of a transaction. So r8scan looks the tokens up before the transaction, which records each incident as
+be part of a transaction. So r8scan looks the tokens up before the transaction. The transaction records each incident as
 `disabling`. The call that disables the token follows after the commit (`scanner.response.finishing`).
 """
 

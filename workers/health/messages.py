@@ -63,7 +63,7 @@ def read(session: Session, now: datetime) -> MessagesState:
 
 
 def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
-    # A digest waits for a day by design. So for a message that was not tried yet, count from the time when it is due.
+    # A digest waits for a day by design. So a message that was not tried yet counts as waiting only after it is due.
     due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
     kinds = (
         Notification.state.in_(WAITING),
