@@ -188,7 +188,12 @@ def _in_reader(
     for hit in scan.hits:
         limits.take(hit.found)
     for item in answer.deferred:
-        _read_alone(detector, item, budget, scan, limits)
+        # The object took the pack's reader too long, so scan it in a separate reader.
+        result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
+        scan.unread.update(result.unread)
+        scan.not_read += _not_read(item, result)[: MAX_NOT_READ - len(scan.not_read)]
+        if taken := _taken(result, limits):
+            scan.hits.append(PackHit(item.oid, item.type, taken))
     scan.unread.update(limits.over)
     scan.hits.sort(key=lambda hit: len(hit.found) > MAX_CROWD)
     scan.hits = confirmed + scan.hits
@@ -264,17 +269,18 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
     )
 
 
-def _read_alone(
-    detector: Detector, item: DeferredObject, budget: ScanBudget, scan: PackScan[Candidate], limits: CandidateLimits
-) -> None:
-    """Scan an object that took the pack's reader too long, in a separate reader. Add the result to `scan`."""
-    result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
-    scan.unread.update(result.unread)
-    if result.content_digest and len(scan.not_read) < MAX_NOT_READ:
-        reasons = tuple(sorted(result.unread))
-        scan.not_read.append(UnreadPackObject(item.oid, item.type, reasons, result.content_digest, len(item.content)))
-    # Apply the limits only to objects with many candidates. Keep all candidates of any other object, even if a flood of
-    # tokens in other objects has reached the limits.
-    taken = list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)
-    if taken:
-        scan.hits.append(PackHit(item.oid, item.type, taken))
+def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject]:
+    """Return a list with the object if it was not read completely, else an empty list."""
+    if not result.content_digest:
+        return []
+    reasons = tuple(sorted(result.unread))
+    return [UnreadPackObject(item.oid, item.type, reasons, result.content_digest, len(item.content))]
+
+
+def _taken(result: ScanResult, limits: CandidateLimits) -> list[Candidate]:
+    """Return the candidates of an object to keep.
+
+    Apply the limits only to objects with many candidates. Keep all candidates of any other object, even if a flood of
+    tokens in other objects has reached the limits.
+    """
+    return list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)

@@ -19,28 +19,25 @@ BUNDLES = (b"# v2 git bundle\n", b"# v3 git bundle\n")
 
 
 class Histories:
-    """A reader of git histories. It scans each repository once, even if several paths lead to it.
+    """A reader of git histories. It scans each repository once, even if several paths lead to it."""
 
-    It adds the findings to the `ScanRun`.
-    """
-
-    def __init__(self, detector: Detector, run: ScanRun, shown: Progress, readers: int) -> None:
-        self._detector, self._run, self._shown, self._readers = detector, run, shown, readers
+    def __init__(self, detector: Detector, shown: Progress, readers: int) -> None:
+        self._detector, self._shown, self._readers = detector, shown, readers
         self._seen: set[str] = set()
 
-    def scan(self, git_dir: Path, shown_as: Path, *, is_given: bool = False) -> None:
-        """Scan the history of a repository, unless it was scanned before.
+    def scan(self, git_dir: Path, shown_as: Path, *, is_given: bool = False) -> ScanRun:
+        """Scan the history of a repository, and return the result. It is empty if the repository was scanned before.
 
         Args:
             git_dir: The git directory of the repository.
             shown_as: The path of the repository in the output.
             is_given: Whether the user named this repository. If so, the paths of findings do not begin with `shown_as`.
         """
+        run, shown = ScanRun(), self._shown
         real = os.path.realpath(common_dir(git_dir))
         if real in self._seen:
-            return
+            return run
         self._seen.add(real)
-        run, shown = self._run, self._shown
         shown.begin(f"history of {shown_as}", None)
         done_before = total_before = 0
 
@@ -57,11 +54,10 @@ class Histories:
         except GitError as err:
             run.add_unread(str(shown_as), {"repository_unreadable": 1})
             run.notes.append(f"{shown_as}: the history was not read: {err}")
-            return
+            return run
         prefix = "" if is_given else redact(str(shown_as))
-        run.candidates += [_below(prefix, candidate) for candidate in found.candidates]
-        run.objects += found.objects
-        run.bytes += found.bytes
+        run.candidates = [_below(prefix, candidate) for candidate in found.candidates]
+        run.objects, run.bytes = found.objects, found.bytes
         named = Counter[str]()
         name = redact(str(shown_as))
         for part in found.parts:
@@ -71,41 +67,47 @@ class Histories:
             run.add_not_read(NotRead(part.reason, path, part.count, part.git_object, part.commit))
         run.add_unread(str(shown_as), found.unread - named)
         shown.advance(0, found.bytes, len(found.candidates))
+        return run
 
-    def scan_bundle(self, path: Path, *, is_given: bool) -> bool:
-        """Scan the history in a git bundle, by unpacking it into a temporary repository.
+    def scan_bundle(self, path: Path, *, is_given: bool) -> ScanRun:
+        """Scan the history in a git bundle, by unpacking it into a temporary repository. Return the result.
 
-        Return False if the bundle cannot be read. `is_given` has the same meaning as in `scan`.
+        `is_given` has the same meaning as in `scan`.
+
+        Raises:
+            GitError: The bundle cannot be read.
         """
-        try:
-            with unbundled(path) as git_dir:
-                self.scan(git_dir, path, is_given=is_given)
-        except GitError:
-            self._run.add_unread(str(path), {"bundle_unreadable": 1})
-            return False
-        return True
+        with unbundled(path) as git_dir:
+            return self.scan(git_dir, path, is_given=is_given)
 
-    def scan_around(self, path: Path) -> None:
-        """Scan the history of the repository that contains the path, if there is one, and add a note about it."""
+    def scan_around(self, path: Path) -> ScanRun:
+        """Scan the history of the repository that contains the path, if there is one.
+
+        Return the result, with a note about the repository. The result is empty if there is no repository.
+        """
         for folder in path.absolute().parents:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
-                self._run.notes.append(f"{path}: it is inside the repository {folder}, whose whole history was read")
-                self.scan(git_dir, folder)
-                return
+                run = ScanRun(notes=[f"{path}: it is inside the repository {folder}, whose whole history was read"])
+                run.add(self.scan(git_dir, folder))
+                return run
+        return ScanRun()
 
-    def note_missing_submodules(self, folder: Path) -> None:
-        """Count each submodule that was not cloned with the work tree in `folder` as an unread item."""
-        try:
-            with (folder / ".gitmodules").open("rb") as file:
-                text = file.read(MAX_GITMODULES)
-        except OSError:
-            self._run.add_unread(str(folder / ".gitmodules"), {"file_unreadable": 1})
-            return
-        for line in text.splitlines():
-            key, _, value = line.partition(b"=")
-            if key.strip() == b"path" and not os.path.lexists(folder / os.fsdecode(value.strip()) / ".git"):
-                self._run.add_unread(str(folder / os.fsdecode(value.strip())), {"submodule_missing": 1})
+
+def missing_submodules(folder: Path) -> ScanRun:
+    """Return each submodule that was not cloned with the work tree in `folder`, as an unread item."""
+    run = ScanRun()
+    try:
+        with (folder / ".gitmodules").open("rb") as file:
+            text = file.read(MAX_GITMODULES)
+    except OSError:
+        run.add_unread(str(folder / ".gitmodules"), {"file_unreadable": 1})
+        return run
+    for line in text.splitlines():
+        key, _, value = line.partition(b"=")
+        if key.strip() == b"path" and not os.path.lexists(folder / os.fsdecode(value.strip()) / ".git"):
+            run.add_unread(str(folder / os.fsdecode(value.strip())), {"submodule_missing": 1})
+    return run
 
 
 def _below(prefix: str, candidate: Candidate) -> Candidate:

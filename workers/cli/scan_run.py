@@ -1,4 +1,4 @@
-"""The result of `r8scan scan`. The modules that read files and histories fill it, and `scan_output` prints it."""
+"""The result of `r8scan scan`. The modules that read files and histories return parts, and `scan_output` prints it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NotRead:
 
 @dataclass(slots=True)
 class ScanRun:
-    """The findings of one scan, and the amounts that it read.
+    """The findings of a scan or of a part of it, and the amounts that were read.
 
     Attributes:
         candidates: The found tokens.
@@ -56,6 +56,16 @@ class ScanRun:
     files: int = 0
     objects: int = 0
     bytes: int = 0
+
+    def add(self, part: ScanRun) -> None:
+        """Add the findings and amounts of a part of the scan."""
+        self.candidates += part.candidates
+        self.unread.update(part.unread)
+        self.not_read += part.not_read[: MAX_NAMED - len(self.not_read)]
+        self.notes += part.notes
+        self.files += part.files
+        self.objects += part.objects
+        self.bytes += part.bytes
 
     def add_not_read(self, item: NotRead) -> None:
         """Count an unread item, and add it to `not_read` if that has fewer than MAX_NAMED items."""

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from scanner.detection import Candidate, Detector, Digester, Place, redact, sha256_digest
 from scanner.detection.git.git_formats import of_index
+from scanner.detection.history.git_processes import GitError
 from scanner.detection.history.git_repositories import common_dir, git_dir_of, is_bare
 from scanner.isolation import shared_pool
 from workers.cli.errors import WrongUsage
-from workers.cli.scan_repositories import BUNDLES, Histories
+from workers.cli.scan_repositories import BUNDLES, Histories, missing_submodules
 from workers.cli.scan_run import Progress, ScanRun
 from workers.cli.scan_streams import Readable, StreamRead, scan_stream
 
@@ -98,7 +99,7 @@ class _Scan:
     histories: Histories = field(init=False)
 
     def __post_init__(self) -> None:
-        self.histories = Histories(self.detector, self.run, self.shown, self.jobs)
+        self.histories = Histories(self.detector, self.shown, self.jobs)
 
     def standard_input(self) -> None:
         self.shown.begin("standard input", None)
@@ -107,19 +108,20 @@ class _Scan:
     def path(self, path: Path) -> None:
         """Scan a file, or a folder with everything in it."""
         self.shown.begin(str(path), None)
-        walk = _Walk(path, self.detector, self.run, self.histories if self.history else None)
+        walk = _Walk(path, self.detector, self.history)
         self.run.candidates += walk.in_names(path.parent, [path.name])
         has_bundle = self._files(walk)
+        self.run.add(walk.run)
         for git_dir, shown_as in walk.bare:
-            self.histories.scan(git_dir, shown_as, is_given=shown_as == path)
+            self.run.add(self.histories.scan(git_dir, shown_as, is_given=shown_as == path))
         if not self.history:
             left_out = {os.path.realpath(common_dir(git_dir)): name for git_dir, name in reversed(walk.work_trees)}
             self.run.notes += [f"{name}: the history was not read; add --history" for name in left_out.values()]
             return
         for git_dir, shown_as in walk.work_trees:
-            self.histories.scan(git_dir, shown_as, is_given=shown_as == path)
+            self.run.add(self.histories.scan(git_dir, shown_as, is_given=shown_as == path))
         if not (walk.bare or walk.work_trees or walk.has_lost_history or has_bundle):
-            self.histories.scan_around(path)
+            self.run.add(self.histories.scan_around(path))
 
     def _files(self, walk: _Walk) -> bool:
         """Scan the files of the walk. Return whether the history of at least one git bundle was read."""
@@ -131,11 +133,20 @@ class _Scan:
                 for file, read in zip(batch, _scan_files(pool, self.detector, batch, self.history), strict=True):
                     if read is not None:
                         self._add(str(file), read)
-                    elif self.histories.scan_bundle(file, is_given=file == walk.path):
-                        has_bundle = True
-                    elif (content := _scan_file(self.detector, file)) is not None:
-                        self._add(str(file), content)
+                    else:
+                        has_bundle = self._bundle(file, is_given=file == walk.path) or has_bundle
         return has_bundle
+
+    def _bundle(self, file: Path, *, is_given: bool) -> bool:
+        """Scan the history of a git bundle. If git cannot read the bundle, scan its content and return False."""
+        try:
+            self.run.add(self.histories.scan_bundle(file, is_given=is_given))
+        except GitError:
+            self.run.add_unread(str(file), {"bundle_unreadable": 1})
+            if (content := _scan_file(self.detector, file)) is not None:
+                self._add(str(file), content)
+            return False
+        return True
 
     def _add(self, path: str, read: StreamRead) -> None:
         self.run.candidates += read.candidates
@@ -154,8 +165,8 @@ class _Walk:
     Attributes:
         path: The path at which the walk begins.
         detector: Searches file names for tokens.
-        run: The result of the scan.
-        histories: The reader of histories, or None if histories are not read.
+        reads_histories: Whether histories are read, so that missing git directories and submodules are counted.
+        run: The candidates in names, and what the walk could not read.
         bare: The git directory and the shown path of each repository without a work tree. Its history is always read.
         work_trees: The git directory and the shown path of each repository with a work tree, and of its submodules.
         has_lost_history: Whether the git directory of a work tree is missing.
@@ -163,8 +174,8 @@ class _Walk:
 
     path: Path
     detector: Detector
-    run: ScanRun
-    histories: Histories | None
+    reads_histories: bool
+    run: ScanRun = field(default_factory=ScanRun)
     bare: list[tuple[Path, Path]] = field(default_factory=list)
     work_trees: list[tuple[Path, Path]] = field(default_factory=list)
     has_lost_history: bool = False
@@ -202,11 +213,11 @@ class _Walk:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
                 self.work_trees.append((git_dir, folder))
-            elif self.histories is not None:
+            elif self.reads_histories:
                 self.has_lost_history = True
                 self.run.add_unread(str(folder / ".git"), {"git_directory_missing": 1})
-            if self.histories is not None and ".gitmodules" in names:
-                self.histories.note_missing_submodules(folder)
+            if self.reads_histories and ".gitmodules" in names:
+                self.run.add(missing_submodules(folder))
         if not {"HEAD", "objects"} <= names or not is_bare(folder):
             return False
         (self.work_trees if is_in_git else self.bare).append((folder, folder))

@@ -188,5 +188,5 @@ def _is_last_try(work: Work, step: RescanStep) -> bool:
 
 def _pass_over(session: Session, job: ClaimedJob, number: int, counts: Counter[str], found: FoundTokens) -> None:
     """Skip an optional step, count it as unread, and continue with the next step."""
-    counts[f"unread_{STEPS[job.kind][number].name}"] += 1
-    _next_step(session, job, number, counts, found)
+    unread = f"unread_{STEPS[job.kind][number].name}"
+    _next_step(session, job, number, Counter({**counts, unread: counts[unread] + 1}), found)

@@ -111,8 +111,7 @@ class FamilyReader:
                 yield from self._descendants(root, kind, content)
 
     def _descendants(self, root: int, kind: int, content: bytes) -> Iterator[MadeObject]:
-        stack: list[tuple[int, _Base]] = []
-        self._push(root, None, content, stack)
+        stack = self._deltas_of(root, None, content)
         starts = self._starts
         while stack:
             number, base = stack.pop()
@@ -129,7 +128,7 @@ class FamilyReader:
             self._release(base)
             yield MadeObject(number, kind, made)
             if starts[number] != starts[number + 1]:
-                self._push(number, base, made, stack)
+                stack += self._deltas_of(number, base, made)
 
     def _applied(self, base: bytes, number: int) -> bytes:
         return apply_delta(base, self._data(number), MAX_OBJECT_BYTES, self._spend)
@@ -137,11 +136,12 @@ class FamilyReader:
     def _spend(self, cost: int) -> None:
         self.left -= cost
 
-    def _push(self, number: int, parent: _Base | None, content: bytes, stack: list[tuple[int, _Base]]) -> None:
+    def _deltas_of(self, number: int, parent: _Base | None, content: bytes) -> list[tuple[int, _Base]]:
+        """Keep an object as a base. Return the numbers of the deltas that depend on it, each with the base."""
         deltas = self._children[self._starts[number] : self._starts[number + 1]].tolist()
         base = _Base(number, parent, content, len(deltas))
         self._hold(base)
-        stack += [(delta, base) for delta in deltas]
+        return [(delta, base) for delta in deltas]
 
     def _hold(self, base: _Base) -> None:
         self._held[base.number] = base
