@@ -33,10 +33,22 @@ SERVICES = ("workers.tasks", "workers.programs", "workers.beat")
 LIBRARIES = (
     "celery.concurrency.prefork",
     "celery.concurrency.thread",
+    "celery.events.receiver",
     "celery.fixups",
+    "celery.worker.components",
+    "celery.worker.consumer",
+    "celery.worker.control",
+    "celery.worker.loops",
+    "encodings.idna",
+    "h11",
+    "httpcore",
+    "kombu.asynchronous.semaphore",
     "kombu.transport.redis",
 )
-"""Modules that Celery imports when it starts. `warm_up` opens the database, which imports the driver that it needs."""
+"""Modules that Celery and httpx import when they start.
+
+`warm_up` opens the database, which imports the driver that it needs.
+"""
 FAILED = 70
 """Exit status of a fork that an exception ends."""
 WAIT_SECONDS = 0.02

@@ -13,11 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
 from scanner.github.client import GitHub, get_json
 from scanner.github.errors import GitHubError
 
@@ -68,6 +63,12 @@ def verify(pem: str, signature: str, body: bytes) -> None:
     Raises:
         Forged: The signature is not valid.
     """
+    # Late: most web servers never get an alert, and these modules take 3 MB.
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     try:
         der = base64.b64decode(signature, validate=True)
         key = load_pem_public_key(pem.encode())

@@ -19,6 +19,7 @@ from scanner.records.columns import storable_json
 
 BUSY_TIMEOUT_SECONDS = 10
 STATEMENT_TIMEOUT_SECONDS = 20
+WRONG_URL = "must be postgresql://user:password@host/name or sqlite:////path/to/file"
 POOLER, TRANSACTION = "pooler", "transaction"
 """`?pooler=transaction` in a PostgreSQL URL: clients reach the server through a pooler in transaction mode, such as
 PgBouncer.
@@ -41,17 +42,15 @@ def parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as err:
-        raise ValueError(
-            "not a database URL; use postgresql://user:password@host/name or sqlite:////path/to/file"
-        ) from err
+        raise ValueError(WRONG_URL) from err
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         if parsed.query.get(POOLER, TRANSACTION) != TRANSACTION:
-            raise ValueError(f"the only value of {POOLER} is {TRANSACTION}: postgresql://…/name?pooler=transaction")
+            raise ValueError(f"has a wrong {POOLER}: write postgresql://…/name?{POOLER}={TRANSACTION}")
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
         return parsed
-    raise ValueError("use postgresql://user:password@host/name or sqlite:////path/to/file")
+    raise ValueError(WRONG_URL)
 
 
 class Database:
@@ -138,7 +137,8 @@ def _postgresql(url: URL, max_connections: int) -> Engine:
 def _pool(max_connections: int) -> dict[str, Any]:
     if not max_connections:
         return {"poolclass": NullPool}
-    kept = (max_connections + 1) // 2
+    # An idle connection costs PostgreSQL some megabytes. A process of few connections keeps one.
+    kept = max(max_connections // 2, 1)
     return {"pool_size": kept, "max_overflow": max_connections - kept}
 
 

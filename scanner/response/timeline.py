@@ -50,7 +50,7 @@ def timeline(session: Session, incident: Incident) -> list[Moment]:
         *_reports(session, incident.id),
         Moment(incident.detected_at, "r8scan", "incident opened", _CAUSES[incident.cause]),
         *_audit(session, incident.id),
-        *_notifications(session, incident.id),
+        *_notifications(session, incident),
         *_announcements(session, incident.id),
     ]
     return sorted(moments, key=lambda moment: moment.at)
@@ -97,19 +97,21 @@ def _audit(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
         yield Moment(entry.at, entry.who, entry.what.replace("_", " "), _words(entry.evidence))
 
 
-def _notifications(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
+def _notifications(session: Session, incident: Incident) -> Iterator[Moment]:
     """Yield a moment for each queued mail, and for each announcement that was sent to gateways."""
     statement = (
         select(Notification, NotificationSubject.occasion)
         .join(NotificationSubject)
-        .where(NotificationSubject.incident_id == incident_id)
+        .where(NotificationSubject.incident_id == incident.id)
         .order_by(Notification.created_at)
         .limit(MAX_ENTRIES)
     )
     for row, occasion in session.execute(statement):
         if row.channel in (Channel.EMAIL, Channel.OPERATOR):
             to = row.recipient or "nobody: no address is known"
-            yield Moment(row.created_at, "r8scan", "mail queued", f"to {to} ({occasion.replace('_', ' ')})")
+            # An incident may join a mail that waits already, such as a digest.
+            at = max(row.created_at, incident.detected_at)
+            yield Moment(at, "r8scan", "mail queued", f"to {to} ({occasion.replace('_', ' ')})")
         elif row.sent_at is not None:
             yield Moment(row.sent_at, "r8scan", "gateways notified", _CHANNELS[row.channel])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -10,6 +11,13 @@ from pydantic import AfterValidator
 
 DEFAULT_SENDER = "r8scan <security@localhost.localdomain>"
 """The sender of mails if none is set."""
+_LABEL = "[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,20})?"
+_PLAIN_ADDRESS = re.compile(
+    rf"[A-Za-z0-9_+]{{1,30}}(?:[.-][A-Za-z0-9_+]{{1,30}})?@(?:{_LABEL}\.){{1,3}}[A-Za-z]{{2,20}}"
+)
+"""The usual form of a mail address, which needs no library to be recognised as correct."""
+_RESERVED_DOMAINS = ("alt", "arpa", "internal", "invalid", "local", "localhost", "onion", "test")
+"""Last parts of domains about which the library decides, because some of them cannot receive mail."""
 
 
 def check_http_url(value: str) -> str:
@@ -50,11 +58,13 @@ def check_email(value: str) -> str:
     """Return the mail address, with or without a display name. Raises ValueError if the text is malformed."""
     if value == DEFAULT_SENDER:
         return value
-    from email_validator import EmailNotValidError, validate_email  # imported here: it takes as long as all settings
-
     address = value.rpartition("<")[2].rstrip(">").strip() if value.rstrip().endswith(">") else value
     if any(ord(char) < 32 for char in value):
         raise ValueError("must be one line")
+    if _PLAIN_ADDRESS.fullmatch(address) and address.rpartition(".")[2].lower() not in _RESERVED_DOMAINS:
+        return value
+    from email_validator import EmailNotValidError, validate_email  # imported here: it takes as long as all settings
+
     try:
         validate_email(address, check_deliverability=False, test_environment=True)
     except EmailNotValidError as err:

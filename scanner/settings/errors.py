@@ -25,6 +25,7 @@ _TYPES = {
     "less_than": "must be less than {lt:g}",
     "less_than_equal": "must be {le:g} or less",
     "finite_number": "must be a finite number",
+    "string_unicode": "must be text in UTF-8",
 }
 """Clearer messages for pydantic's errors about types and ranges."""
 _KEYS = ("REPORT_KEY", "METRICS_KEY", "GATEWAY_KEY", "ANNOUNCE_WEBHOOK_SECRET", "OPERATOR_WEBHOOK_SECRET")

@@ -311,6 +311,13 @@ class Settings(BaseSettings):
     def _split_at_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("state_dir", mode="before")
+    @classmethod
+    def _name_a_folder(cls, value: Any) -> Any:
+        if value == "":  # it would be the working folder, which would then be made private
+            raise ValueError("must not be empty")
+        return value
+
     @field_validator("search_queries", mode="before")
     @classmethod
     def _split_queries(cls, value: Any) -> Any:

@@ -1,19 +1,62 @@
-"""Secrets from files: R8SCAN_X_FILE contains the name of a file whose content is the value of R8SCAN_X."""
+"""The variables of the environment or of `.env` as values of settings.
+
+R8SCAN_X_FILE contains the name of a file whose content is the value of R8SCAN_X.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
 from scanner.settings.errors import SettingsError, reason
 from scanner.settings.names import PREFIX, SECRETS
 
+OF_LINES = ("GITHUB_APP_PRIVATE_KEY",)
+"""Secrets of several lines."""
 
-def with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
+
+class Variables(PydanticBaseSettingsSource):
+    """A source of settings: variables by their names in lower case, as text.
+
+    No setting is JSON or has parts with variables of their own. pydantic-settings would look for both at each start,
+    which takes a twentieth of the time of a short command.
+
+    Args:
+        source: The source of pydantic-settings that has read the variables.
+    """
+
+    def __init__(self, source: PydanticBaseSettingsSource) -> None:
+        super().__init__(source.settings_cls)
+        self.env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the text of a setting or None, the setting's name, and that it is not JSON."""
+        del field
+        return self.env_vars.get(f"{PREFIX}{field_name}".lower()), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the texts of all settings that are set, by the settings' names.
+
+        Raises:
+            SettingsError: A secret, most of which are sent in a header, has a line break or another control character.
+        """
+        fields = self.settings_cls.model_fields.items()
+        values = ((name, self.get_field_value(field, name)[0]) for name, field in fields)
+        given = {name: value for name, value in values if value is not None}
+        for secret in SECRETS:
+            if secret not in OF_LINES and not given.get(secret.lower(), "").isprintable():
+                raise SettingsError(f"{PREFIX}{secret} must be one line of printable characters")
+        return given
+
+
+def with_files(source: PydanticBaseSettingsSource) -> Variables:
     """Return the source of settings. Set each secret R8SCAN_X from the file R8SCAN_X_FILE, unless R8SCAN_X is set."""
-    env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
+    variables = Variables(source)
+    env_vars = variables.env_vars
     names = {name.upper(): name for name in env_vars}
     for secret in SECRETS:
         wanted, file_name = f"{PREFIX}{secret}".upper(), f"{PREFIX}{secret}_FILE".upper()
@@ -23,16 +66,15 @@ def with_files(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource
                 env_vars[wanted.lower()] = Path(path).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as err:
                 raise SettingsError(f"{file_name}: cannot read {path} ({reason(err)})") from err
-    source.env_vars = env_vars  # type: ignore[attr-defined]  # both sources that get here have it
-    return source
+    return variables
 
 
-def with_plain_token(source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
+def with_plain_token(source: Variables) -> Variables:
     """Return the source of settings. If R8SCAN_GITHUB_TOKEN is not set, set it to the value of GITHUB_TOKEN.
 
     Call this only for the last source, so that an R8SCAN_GITHUB_TOKEN in any source takes precedence.
     """
-    env_vars: dict[str, str | None] = getattr(source, "env_vars", {})
+    env_vars = source.env_vars
     prefixed = f"{PREFIX}GITHUB_TOKEN".lower()
     plain = os.environ.get("GITHUB_TOKEN") or env_vars.get("github_token")
     if plain and not env_vars.get(prefixed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ from scanner.settings.names import PREFIX, SECRETS, misspelt
 
 DOTENV = ".env"
 MAX_DOTENV_BYTES = 1024 * 1024
+EXPORTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables of OpenSSL that take effect from `.env` too, so that every command trusts the same authorities."""
 
 
 def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:
     """Read and return the settings. Activate their token formats, and make the state folder private.
+
+    Put the variables EXPORTED from `.env` into the environment, unless they are set there.
 
     Args:
         read_dotenv: Whether to read `.env` of the working folder too. Commands that run in untrusted folders must not.
@@ -33,12 +38,16 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
     """
     try:
         dotenv = _dotenv() if read_dotenv else None
-        _check_names(dotenv)
+        in_file = dotenv_values(dotenv) if dotenv else {}
+        _check_names(in_file)
         settings = Settings(_env_file=dotenv, **overrides)  # type: ignore[call-arg]  # pydantic-settings takes it
     except ValidationError as err:
         raise SettingsError(one_line(err)) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{DOTENV} is not UTF-8: write it again, or remove it") from None
+    for name in EXPORTED:
+        if value := in_file.get(name):
+            os.environ.setdefault(name, value)
     if use_state:
         try:
             private_folders.make_private(settings.state_dir)
@@ -54,11 +63,11 @@ def dotenv_names() -> set[str]:
     return {name.upper() for name in dotenv_values(path)} if path else set()
 
 
-def _check_names(dotenv: Path | None) -> None:
+def _check_names(in_file: Mapping[str, str | None]) -> None:
     """Raise SettingsError for a variable that has the prefix but is not a setting, because it would have no effect."""
     fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}
-    names = {*os.environ, *(dotenv_values(dotenv) if dotenv else ())}
+    names = {*os.environ, *in_file}
     if (problem := misspelt(names, sorted(known), PREFIX)) is not None:
         raise SettingsError(problem)
 

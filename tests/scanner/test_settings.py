@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
+from pydantic_settings import EnvSettingsSource, NoDecode
 
 from scanner.detection import sha256_digest
 from scanner.settings import SECRETS, Settings, SettingsError, load_settings, reference
+from scanner.settings.checks import check_email
 
 
 def test_no_setting_is_required(tmp_path: Path) -> None:
@@ -87,6 +92,54 @@ def test_a_dot_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.Mon
     assert (settings.enforce, settings.log_format) == ("observe", "console")
     assert settings.github_token is not None
     assert settings.github_token.get_secret_value() == "from-dot-env"
+
+
+def test_authorities_that_the_dot_env_file_names_are_trusted_unless_the_environment_names_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("SSL_CERT_FILE=/etc/ours.pem\nSSL_CERT_DIR=/etc/ours\nPATH=/nowhere\n")
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("SSL_CERT_FILE", ""), ("SSL_CERT_DIR", "/etc/theirs")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    before = os.environ["PATH"]
+    load_settings()
+    assert (os.environ["SSL_CERT_FILE"], os.environ["SSL_CERT_DIR"]) == ("/etc/ours.pem", "/etc/theirs")
+    assert os.environ["PATH"] == before
+
+
+def test_the_text_of_a_variable_is_the_value_of_its_setting_and_never_json() -> None:
+    source = EnvSettingsSource(Settings)
+    fields = Settings.model_fields.items()
+    assert [name for name, one in fields if source.field_is_complex(one) and NoDecode not in one.metadata] == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("ana@example.com", "Ana.B+tag@mail-1.example.co.uk", "a_b@EXAMPLE.IO", "security@vendor.example"),
+        *("ops@vendor.test", "ops@vendor.local", "ops@localhost", "ops@10.0.0.1", "ops@[10.0.0.1]", "ops@x.onion"),
+        *("a..b@example.com", ".a@example.com", "a@-x.com", "a@x-.com", "a@x..com", "a@xn--a.com", "a@ab--c.com"),
+        *(
+            "a@example",
+            "a@example.c0m",
+            "a@example.com.",
+            "a@b@example.com",
+            f"{'a' * 65}@example.com",
+            "ä@example.com",
+        ),
+    ],
+)
+def test_a_mail_address_is_accepted_if_the_library_accepts_it(address: str) -> None:
+    def accepts(check: Callable[[str], object]) -> bool:
+        try:
+            check(address)
+        except (ValueError, EmailNotValidError):
+            return False
+        return True
+
+    by_library = accepts(lambda one: validate_email(one, check_deliverability=False, test_environment=True))
+    assert accepts(check_email) is by_library
 
 
 def test_a_digest_with_a_key_needs_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,9 +8,24 @@ def main() -> None:
     import gc
     import os
 
+    _open_closed_streams()
     # Without this, Pydantic would read the metadata of every installed package to look for plugins, which takes time.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.disable()  # until the command is imported: collections would find nothing and take a tenth of that time
     from workers.cli.app import run
 
     run()
+
+
+def _open_closed_streams() -> None:
+    """Open `/dev/null` in place of a standard stream that the caller has closed.
+
+    Otherwise, the next opened file, such as the database, would get its number, and output would be written into it.
+    """
+    import os
+    import sys
+
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for the process

@@ -6,6 +6,8 @@ A known error is printed as one line without a traceback.
 from __future__ import annotations
 
 import gc
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -18,6 +20,8 @@ from typer.core import TyperCommand, TyperGroup
 from scanner import __version__
 from scanner.private_folders import create_files_privately
 from workers.cli.groups import Group
+
+_LONG_WORD = re.compile(r"(\S{200})\S{100,}")
 
 
 class Entry(NamedTuple):
@@ -44,9 +48,13 @@ COMMANDS = {
     "settings": Entry("settings", "settings", SERVICE, "Show every setting, its value and where it comes from."),
     "db": Entry("database", "", SERVICE, "Create or upgrade the tables of the database."),
     "status": Entry("status", "status", ANSWERS, "Show if the service works, what it misses, and what waits for you."),
-    "incidents": Entry("incidents", "", ANSWERS, "List and show incidents; add a note, close one, or resend its mail."),
+    "incidents": Entry(
+        "incidents", "", ANSWERS, "List, count and show leaks: what was done, who was told; resend a mail."
+    ),
     "jobs": Entry("jobs", "", ANSWERS, "List and show jobs, what they found and could not read."),
-    "audit": Entry("audit", "", ANSWERS, "Show who did what, and check that nobody changed the audit."),
+    "audit": Entry(
+        "audit", "", ANSWERS, "Show who did what (who released the brake), and check that nobody changed it."
+    ),
     "canary": Entry("canary", "", ANSWERS, "List the canary tokens that test the service, or plant one."),
     "report": Entry("report", "report", ACTIONS, "Disable compromised tokens, given in any file."),
     "rescan": Entry("rescan", "", ACTIONS, "Read a repository, owner, gist, commit, push or address again."),
@@ -132,6 +140,8 @@ def run() -> None:
     Print a known error as one line on standard error. The status is then 1, or 2 for a wrong command line.
     """
     create_files_privately()
+    if not os.environ.get("COLUMNS", "1").strip("0 "):
+        del os.environ["COLUMNS"]  # with COLUMNS=0, which some terminals set, nothing would be printed
     try:
         status = build()(standalone_mode=False)
     except typer.TyperException as err:
@@ -168,8 +178,9 @@ def _traceback() -> str:
 def _last_line(line: str) -> str:
     """Return the error message as the process prints it at its end.
 
-    For `run` and `serve`, it has the format of the service's log.
+    For `run` and `serve`, it has the format of the service's log. A long word, which the user typed, is cut.
     """
+    line = _LONG_WORD.sub(r"\1…", line)
     if sys.argv[1:2] not in (["run"], ["serve"]):
         from scanner.detection import redact
         from workers.cli.output import plain

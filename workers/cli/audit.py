@@ -15,11 +15,12 @@ from scanner.records.audit_verification import verify as verify_chain
 from scanner.records.models import db_now
 from scanner.settings import load_settings
 from workers.cli import incident_records, output
-from workers.cli.errors import UserError
+from workers.cli.errors import UserError, wrong_filter
 from workers.cli.groups import Group
 from workers.cli.opening import opened_database
 from workers.health.problems import counted
 from workers.web.console.queries import lists
+from workers.web.console.queries.incidents import BadFilter
 
 MAX_EVIDENCE = 120
 """The number of characters of an entry's evidence in the table. The JSON output has the whole evidence."""
@@ -84,7 +85,10 @@ def _newest(session: Session, values: dict[str, str], limit: int) -> Iterator[Au
     """
     before = ""
     while True:
-        page = lists.audit_list(session, {**values, "before": before})
+        try:
+            page = lists.audit_list(session, {**values, "before": before})
+        except BadFilter as err:
+            raise wrong_filter(err) from err
         yield from page.rows[:limit]
         limit -= len(page.rows)
         before = page.older

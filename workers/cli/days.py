@@ -1,4 +1,4 @@
-"""The reading of options that name a day: 2026-11-01, today, yesterday, or 7d for seven days ago."""
+"""The reading of options that name a day (2026-11-01, today, yesterday, or 7d for seven days ago) or a time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from workers.cli.errors import WrongUsage
 
 _DAYS_AGO = re.compile(r"(\d{1,4})d")
+_TIME = re.compile(r"[\d-]{8,10}[Tt ]")
 
 
 def day(text: str, option: str, *, now: datetime | None = None) -> str:
@@ -33,3 +34,27 @@ def day(text: str, option: str, *, now: datetime | None = None) -> str:
         return date.fromisoformat(word).isoformat()
     except ValueError:
         raise WrongUsage(f"{option} must be a day: 2026-11-01, today, yesterday or 7d") from None
+
+
+def point_in_time(text: str, option: str, *, is_end: bool = False, now: datetime | None = None) -> datetime | None:
+    """Return the time that `text` names: a day, as for `day`, or a time, in UTC unless it names a zone.
+
+    Args:
+        text: The day or time. Return None for an empty text.
+        option: The name of the option, for the error message.
+        is_end: The text ends a span, which includes a whole day but not a time.
+        now: The current time.
+
+    Raises:
+        UserError: The text is neither a day nor a time. The message names `option`.
+    """
+    try:
+        if _TIME.match(text.strip()):
+            at = datetime.fromisoformat(text.strip())
+            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        if not (named := day(text, option, now=now)):
+            return None
+        return datetime.fromisoformat(named).replace(tzinfo=UTC) + timedelta(days=is_end)
+    except (ValueError, OverflowError, WrongUsage):
+        accepted = "2026-11-01, 2026-11-01T10:00, today, yesterday or 7d"
+        raise WrongUsage(f"{option} must be a day or a time: {accepted}") from None

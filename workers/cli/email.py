@@ -14,8 +14,9 @@ from notifications.email.bounces import MAX_BYTES, NotABounce, read_bounce
 from notifications.email.render import MailIdentity, compose, reason_of, render_strictly
 from notifications.email.samples import samples
 from scanner.records.database import is_unavailable
+from scanner.settings.checks import check_email
 from workers.cli import output
-from workers.cli.errors import UserError, explain
+from workers.cli.errors import UserError, WrongUsage, explain
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.health.machine import mail_transport
@@ -46,6 +47,10 @@ def test(
     """
     from notifications.operator_channels import OperatorNotNotified, send_mail
 
+    try:
+        check_email(address)
+    except ValueError as err:
+        raise WrongUsage(f"ADDRESS {err}") from err
     with opened_context() as context:
         text = "This is a test of r8scan's mail settings. Nothing has happened, and nothing has to be done.\n"
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 
 from scanner.detection import redact
 
@@ -16,6 +17,14 @@ class UserError(Exception):
 
 class WrongUsage(UserError):
     """Raised if an argument or option has a wrong value, or does not fit the others. The exit status is then 2."""
+
+
+def wrong_filter(err: ValueError) -> WrongUsage:
+    """Return the error for a filter that the console's list refuses. It names the option in place of the field."""
+    named = re.compile(r"(\w+) (?=is longer than|must be)").match(str(err))
+    if named is None:
+        return WrongUsage(str(err))
+    return WrongUsage(f"--{'search' if named[1] == 'q' else named[1]} {str(err)[named.end() :]}")
 
 
 def explain(err: BaseException) -> str | None:

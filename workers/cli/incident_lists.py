@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from workers.cli import incident_records, output, words
-from workers.cli.errors import WrongUsage
+from workers.cli.errors import wrong_filter
 from workers.web.console.queries import incidents as queries
 from workers.web.console.queries.incident_rows import Row
 from workers.web.console.queries.incidents import NO_MAIL, BadFilter, Filter
@@ -49,7 +49,7 @@ def filter_of(given: Mapping[str, str | None]) -> Filter:
     try:
         return Filter.from_query({name: str(value) for name, value in given.items() if value})
     except BadFilter as err:
-        raise WrongUsage(str(err)) from err
+        raise wrong_filter(err) from err
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
@@ -21,8 +20,8 @@ from scanner.response import operator_actions
 from scanner.response.timeline import timeline
 from scanner.tokens.protocol import TokenRecord, TokenStore
 from workers.cli import incident_lists, incident_records, incidents_export, output, words
-from workers.cli.days import day
-from workers.cli.errors import UserError, WrongUsage
+from workers.cli.days import day, point_in_time
+from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.incident_lists import MailState
 from workers.cli.opening import opened_context
@@ -94,8 +93,8 @@ def list_(
         "since": day(since, "--since"),
         "until": day(until, "--until"),
     }
+    wanted = incident_lists.filter_of(given)
     with opened_context() as context, context.database.read() as session:
-        wanted = incident_lists.filter_of(given)
         found = incident_lists.newest(session, wanted, None if show_all else limit)
         if as_json:
             output.json_lines(incident_lists.as_json(session, found.rows))
@@ -216,18 +215,20 @@ def export(
         Literal["json", "csv"], typer.Option("--format", help="json: one array. csv: a row for each place.")
     ],
     to: Annotated[Path | None, typer.Option("--output", help="The file to write (default: standard output).")] = None,
-    since: Annotated[str, typer.Option(help="Detected from this time on: 2026-11-01 or 2026-11-01T10:00, UTC.")] = "",
-    until: Annotated[str, typer.Option(help="Detected before this time.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Detected from this day or time (UTC) on: as for list, or 2026-11-01T10:00.")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Detected on this day or before; or before this time.")] = "",
     account: Annotated[str, typer.Option(help="The name or id of an account: export only its incidents.")] = "",
 ) -> None:
     """Write incidents for another program, oldest first. JSON has each incident with its places, messages and timeline.
     CSV has one row for each place.
 
-    Example: r8scan incidents export --format csv --since 2026-11-01 --output november.csv
+    Example: r8scan incidents export --format csv --since 2026-11-01 --until 2026-11-30 --output november.csv
     """
     write: Callable[[TextIO, Session, Iterator[Incident]], int]
     write = incidents_export.write_json if form == "json" else incidents_export.write_csv
-    start, end = _time(since, "--since"), _time(until, "--until")
+    start, end = point_in_time(since, "--since"), point_in_time(until, "--until", is_end=True)
     with opened_context() as context, context.database.read() as session, _opened(to) as out:
         count = write(out, session, incident_records.between(session, start, end, account))
     typer.echo(counted(count, "incident"), err=True)
@@ -246,16 +247,6 @@ def _token(store: TokenStore, digest: str) -> TokenRecord:
     if digest not in found.records:
         raise UserError("the token store no longer knows the token: nobody can be notified")
     return found.records[digest]
-
-
-def _time(text: str, option: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as err:
-        raise WrongUsage(f"{option} must be a day or a time, such as 2026-11-01 or 2026-11-01T10:00") from err
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
 
 
 @contextmanager

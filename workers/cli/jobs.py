@@ -15,7 +15,7 @@ from scanner.records.source_models import UnreadContent
 from scanner.records.states import JobState
 from scanner.settings import load_settings
 from workers.cli import jobs_watched, output
-from workers.cli.errors import UserError, WrongUsage
+from workers.cli.errors import UserError, wrong_filter
 from workers.cli.groups import Group
 from workers.cli.opening import opened_database
 from workers.health.problems import counted
@@ -56,7 +56,7 @@ def list_(
 
 @app.command()
 def show(
-    job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.")],
+    job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.", max=jobs_watched.MAX_JOB)],
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until the job has ended.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,7 +86,7 @@ def _newest(session: Session, values: dict[str, str], limit: int) -> list[ScanJo
         try:
             page = lists.job_list(session, {**values, "before": before})
         except BadFilter as err:
-            raise WrongUsage(str(err)) from err
+            raise wrong_filter(err) from err
         rows += page.rows
         before = page.older
         if len(rows) >= limit or not before:

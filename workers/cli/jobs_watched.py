@@ -23,6 +23,8 @@ from workers.health.problems import counted
 POLL_SECONDS = 0.5
 _NOT_SHOWN = (PREFIX, "unread_", "candidates", "known", "rung_", "band_", "may_miss_", NOT_RECORDED)
 """Prefixes of the counters that `result_text` omits: other lines show them, or only the metrics use them."""
+MAX_JOB = 2**63 - 1
+"""The largest number that a job can have: both databases refuse a larger one."""
 INTERRUPTED = 130
 """The exit status that shells give to a command that Ctrl-C ended."""
 
@@ -52,7 +54,9 @@ def _watched(database: Database, job_id: int) -> Watched:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
-    with Progress(*columns, console=output.errors(), transient=True) as progress:
+    console = output.errors()
+    # Off a terminal, a progress display would only print an empty line at its end.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
         task = progress.add_task("waiting for a worker", total=None, detail="")
         while True:
             with database.read() as session:

@@ -138,7 +138,9 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def cancel(job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.")]) -> None:
+def cancel(
+    job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.", max=jobs_watched.MAX_JOB)],
+) -> None:
     """Cancel a rescan. The incidents that it has caused so far are kept.
 
     Example: r8scan rescan cancel 42
@@ -178,7 +180,8 @@ def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
     try:
         target = parse_address(text, settings.github_web_url, settings.github_api_url)
     except ValueError as err:
-        raise WrongUsage(f"{text} cannot be understood: {todo}, or paste its address") from err
+        shown = text if text.strip() else "an empty text"
+        raise WrongUsage(f"{shown} cannot be understood: {todo}, or paste its address") from err
     if target.kind not in kinds:
         raise WrongUsage(f"{text} is the address of another kind ({target.kind}): {todo}, or use r8scan rescan url")
     return target.name

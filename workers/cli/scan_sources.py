@@ -54,7 +54,8 @@ def scan_all(
     detector = Detector(_digester(), reader=shared_pool())
     for path in paths:
         if path != "-" and not os.path.lexists(path):
-            raise WrongUsage(f"there is no {path}: name a file or folder that exists, or - for standard input")
+            named = path or "file without a name"
+            raise WrongUsage(f"there is no {named}: name a file or folder that exists, or - for standard input")
     with progress() as shown:
         scan = _Scan(detector, shown, history, jobs)
         for path in paths:

@@ -67,7 +67,7 @@ class FittedTable:
 
     def _grid(self, shown: Sequence[int], widths: Sequence[int]) -> Table:
         grid = Table(
-            title=self.title,
+            title=Text(self.title, no_wrap=True, overflow="ignore"),  # it may be wider than a table of short cells
             title_justify="left",
             title_style="bold italic",
             header_style="bold",

@@ -26,7 +26,7 @@ from scanner.tokens.imports import BadRow, ImportedToken, read_rows, token_of
 from scanner.tokens.protocol import TokenRecord
 from scanner.tokens.registry import ImportRun
 from workers.cli import output
-from workers.cli.errors import UserError, WrongUsage
+from workers.cli.errors import UserError, WrongUsage, wrong_filter
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
@@ -93,7 +93,8 @@ def _import_all(database: Database, stream: TextIO, settings: Settings, size: in
     rows = read_rows(stream, settings.digester())
     counts = TextColumn("{task.fields[good]} rows, {task.fields[bad]} bad")
     columns = (SpinnerColumn(), BarColumn(), counts, TimeRemainingColumn())
-    with Progress(*columns, console=output.errors(), transient=True) as progress:
+    console = output.errors()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
         task = progress.add_task("", total=size, good=0, bad=0)
         while batch := list(itertools.islice(rows, BATCH)):
             tokens: list[ImportedToken] = []
@@ -131,7 +132,8 @@ def add(
         try:
             token = token_of(fields, context.settings.digester())
         except BadRow as err:
-            raise UserError(f"the token cannot be added: it {err}") from err
+            detail = f"it {err}" if str(err).startswith("has ") else str(err)
+            raise UserError(f"the token cannot be added: {detail}") from err
         with context.database.write() as session:
             ImportRun.begin().write(session, [token])
             sightings.make_due_after_import(session)
@@ -164,7 +166,7 @@ def list_(
         try:
             wanted = token_conditions({"state": state or "", "account": account, "q": search})
         except BadFilter as err:
-            raise WrongUsage(str(err)) from err
+            raise wrong_filter(err) from err
         records = itertools.islice(sql.listed(session, *wanted), most)
         if as_json:
             output.json_lines(_json(record) for record in records)

@@ -12,6 +12,7 @@ _WORDS = (
     (re.compile(r"Input should be a valid number.*"), "must be a number"),
     (re.compile(r"Input should be greater than or equal to (\S+)"), r"must be \1 or more"),
     (re.compile(r"Input should be less than or equal to (\S+)"), r"must be \1 or less"),
+    (re.compile(r"Value error, '' is not one of (.*)"), r"is empty: write one of \1"),
     (re.compile(r"Value error, '(.*)' is not one of (.*)"), r"cannot be \1: write one of \2"),
     (re.compile(r"^(Input should|Value error,) "), ""),
 )
@@ -27,7 +28,7 @@ def line(err: TyperException) -> str:
     context: Any = getattr(err, "ctx", None)
     command = context.command_path if context is not None else "r8scan"
     message = (_about_parameter(err) or err.format_message()).strip().rstrip(".")
-    return f"{message[:1].lower()}{message[1:]}; see {command} --help"
+    return f"{message[:1].lower()}{message[1:]}{' See' if message.endswith('?') else '; see'} {command} --help"
 
 
 def _about_parameter(err: TyperException) -> str | None:

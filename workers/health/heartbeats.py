@@ -73,6 +73,8 @@ class Heart:
         The first heartbeat is written when the process has begun to take messages. Until then the thread looks every
         second.
         """
+        # The time before this counts as silence otherwise: a fork has the pulse of its parent, which may be old.
+        self._pulse.try_to_connect()
         self._thread.start()
 
     def request_stop(self) -> None:

@@ -21,6 +21,7 @@ SENT_SHOWN_SECONDS = 24 * 3600
 FAILED_SHOWN_DAYS = 7
 UNSENT_AFTER = timedelta(minutes=10)
 """A message that has been due for longer is a problem. A rate limit or an unavailable mail server makes it wait."""
+MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
 LATE_SECONDS = 30
 """Reports, candidates and disables that wait longer than this are late. Normally each is decided within seconds."""
@@ -50,8 +51,10 @@ def read(session: Session, now: datetime) -> MessagesState:
     """
     outbox, stood = _outbox(session, now), brake.status(session)
     decisions = _decisions(session, stood)
-    # If the mail server is unavailable, report only that, because it is the reason why messages wait.
-    waiting = list(_mail_server(session, now)) or list(_waiting(outbox, now))
+    # If the mail server is unavailable, report only that, because it is the reason why mails wait. Messages to gateways
+    # wait for another reason.
+    server = list(_mail_server(session, now))
+    waiting = [*server, *(one for one in _waiting(outbox, now) if not server or one.subject not in MAIL_CHANNELS)]
     problems = [
         *_failed(outbox),
         *waiting,
@@ -114,9 +117,7 @@ def _waiting(outbox: Sequence[OutboxRow], now: datetime) -> Iterator[Problem]:
         if row.state in WAITING and age > UNSENT_AFTER:
             sentence = f"the oldest message ({row.channel}) has waited for {span(age)}"
             todo = (
-                "check the mail server with r8scan email test"
-                if row.channel in (Channel.EMAIL, Channel.OPERATOR)
-                else "check the gateway"
+                "check the mail server with r8scan email test" if row.channel in MAIL_CHANNELS else "check the gateway"
             )
             yield Problem(Kind.MESSAGE_WAITS, sentence, todo, now - age, row.channel)
 
@@ -127,7 +128,7 @@ def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
     The problem is over when the next mail is sent.
     """
     is_down = (
-        Notification.channel.in_((Channel.EMAIL, Channel.OPERATOR)),
+        Notification.channel.in_(MAIL_CHANNELS),
         Notification.state.in_(WAITING),
         Notification.error.startswith(MAIL_SERVER_DOWN, autoescape=True),
     )

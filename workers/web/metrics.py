@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from workers.context import Context
-from workers.health.metrics import exposition
 from workers.web.pools import Pool
 from workers.web.requests import guarded, require_key
 
@@ -26,6 +25,8 @@ def routes(context: Context) -> list[Route]:
     key = context.settings.metrics_key
     if key is None:
         return []
+    from workers.health.metrics import exposition  # late: the library of Prometheus is needed only here
+
     pool = Pool(threads=1, queue=4)
     kept: list[tuple[float, bytes]] = []
 

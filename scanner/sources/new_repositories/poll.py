@@ -89,6 +89,8 @@ def _commit(
     for span in listing.given_up:
         leased_poll.record_gap(session, SOURCE, _missed(lease, span))
     listing.counts["repositories"] += len(listing.found)
+    # A list overlaps with the ids before it, so it also shows repositories that may be old.
+    before = ListPosition.from_json(lease.cursor).newest
     interval = BEHIND_SECONDS if listing.place.owed else INTERVAL_SECONDS
     leased_poll.end(
         session,
@@ -96,7 +98,7 @@ def _commit(
         cursor=listing.place.to_json(),
         interval=leased_poll.MIN_INTERVAL_SECONDS if is_full else interval,
         counts=+(listing.counts + looked.counts),
-        newest=datetime.now(UTC) if listing.found else None,
+        newest=datetime.now(UTC) if any(one.id > before for one in listing.found) else None,
         # Leave out the error's waiting time. The gate enforces it, and only for the quota that is exhausted.
         error=None if error is None else GitHubError(error.reason, str(error)),
     )

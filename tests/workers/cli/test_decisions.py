@@ -118,7 +118,9 @@ def test_incidents_are_exported_as_json_and_csv(
     only = json.loads(r8scan("incidents", "export", "--format", "json", "--account", "other").stdout)
     assert [one["account"] for one in only] == ["other"]
     assert json.loads(r8scan("incidents", "export", "--format", "json", "--until", "2020-01-01").stdout) == []
-    assert "--since" in only_line(r8scan("incidents", "export", "--format", "json", "--since", "yesterday"), status=2)
+    recent = r8scan("incidents", "export", "--format", "json", "--since", "yesterday", "--until", "today")
+    assert json.loads(recent.stdout) == whole
+    assert "--since" in only_line(r8scan("incidents", "export", "--format", "json", "--since", "once"), status=2)
     assert leaked not in text + json.dumps(whole)
 
 

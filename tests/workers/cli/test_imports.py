@@ -97,6 +97,8 @@ def imported(tmp_path: Path, *command: str) -> list[str]:
         "PATH": os.environ["PATH"],
         "R8SCAN_STATE_DIR": str(tmp_path / "state"),
         "R8SCAN_REDIS_URL": "redis://x",
+        "R8SCAN_EMAIL_FROM": "r8scan <security@vendor.example>",
+        "R8SCAN_OPERATOR_EMAIL": "on-call@vendor.example",
     }
     probe = [sys.executable, "-c", PROBE, *command]
     done = subprocess.run(probe, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)

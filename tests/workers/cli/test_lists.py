@@ -24,7 +24,7 @@ from scanner.response.policy import Policy
 from scanner.response.respond import respond
 from scanner.tokens.imports import ImportedToken
 from scanner.tokens.registry import ImportRun
-from workers.cli.days import day
+from workers.cli.days import day, point_in_time
 from workers.cli.errors import UserError
 from workers.cli.output import ago
 from workers.cli.tables import FittedTable
@@ -170,6 +170,19 @@ def test_times_and_days_are_words() -> None:
     assert day("2026-01-31", "--since", now=now) == "2026-01-31"
     with pytest.raises(UserError, match="--until must be a day"):
         day("31.1.2026", "--until")
+
+
+def test_an_export_ends_with_a_whole_day_or_at_a_time() -> None:
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    midnight = datetime(2026, 11, 29, tzinfo=UTC)
+    for text in ("yesterday", "1d", "2026-11-29", "2026-11-29T00:00", "2026-11-29 01:00+01:00"):
+        assert point_in_time(text, "--since", now=now) == midnight, text
+    assert point_in_time("yesterday", "--until", is_end=True, now=now) == midnight + timedelta(days=1)
+    assert point_in_time("2026-11-29T00:00Z", "--until", is_end=True, now=now) == midnight
+    assert point_in_time("", "--until", is_end=True, now=now) is None
+    for wrong in ("29.11.2026", "2026-11-29T25:00", "9999-12-31", "0001-01-01T00:00+14:00", "T1"):
+        with pytest.raises(UserError, match="--until must be a day or a time"):
+            point_in_time(wrong, "--until", is_end=True, now=now)
 
 
 def test_an_empty_default_database_gets_its_tables_and_no_other_does(r8scan: Run, tmp_path: Path) -> None:

@@ -35,6 +35,10 @@ def state(tmp_path: Path) -> Database:
         ("R8SCAN_REPORT_KEY", "short", f"must have at least 16 characters; {MAKE_KEY}"),
         ("R8SCAN_GATEWAY_KEY", "short", f"must have at least 16 characters; {MAKE_KEY}"),
         ("R8SCAN_VENDOR_NAME", "", "must not be empty"),
+        ("R8SCAN_STATE_DIR", "", "must not be empty"),
+        ("R8SCAN_VENDOR_NAME", "\udcff", "must be text in UTF-8"),
+        ("R8SCAN_GITHUB_TOKEN", "a\nb", "must be one line of printable characters"),
+        ("R8SCAN_DATABASE_URL", "mysql://x", "must be postgresql://user:password@host/name or sqlite:////path/to/file"),
         ("R8SCAN_SUPPORT_CONTACT", "a" * 201, "must have at most 200 characters"),
         ("R8SCAN_WEB_PORT", "abc", "must be a whole number, such as 10"),
         ("R8SCAN_EVENTS_POLL_SECONDS", "abc", "must be a number, such as 2.5"),
@@ -94,6 +98,13 @@ def test_a_missing_template_folder_is_reported_once(r8scan: Run, tmp_path: Path)
         f"r8scan: R8SCAN_EMAIL_TEMPLATES_DIR: {tmp_path}/nope is not a folder: correct it; until then, the built-in"
         " templates are used"
     ]
+
+
+def test_a_long_word_that_the_user_typed_is_cut_in_the_message(r8scan: Run, state: Database) -> None:
+    del state
+    done = r8scan("incidents", "show", "a" * 5000)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert len(done.stderr) < 300
 
 
 @pytest.mark.parametrize("wanted", ["", "xyz", "-"])

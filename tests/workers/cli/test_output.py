@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +41,15 @@ def test_an_unexpected_error_is_printed_without_control_characters_and_tokens() 
     assert "KeyError" in run.stderr
     assert all(line.isprintable() for line in run.stderr.splitlines())
     assert "Ab1Ab1" not in run.stderr
+
+
+def test_a_closed_stream_or_a_terminal_without_columns_does_not_stop_a_command(tmp_path: Path) -> None:
+    """Run the version with a closed standard output, and the help on a terminal that reports 0 columns."""
+    command = str(Path(sys.executable).parent / "r8scan")
+    closed = subprocess.run(
+        ["sh", "-c", f"exec {command} --version >&-"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")
+    narrow = {"PATH": os.environ["PATH"], "COLUMNS": "0"}
+    helped = subprocess.run([command, "--help"], env=narrow, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "status" in helped.stdout

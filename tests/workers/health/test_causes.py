@@ -61,6 +61,24 @@ def test_a_mail_server_that_refuses_mails_is_named_with_its_answer_until_a_mail_
     assert named(database, Kind.MESSAGE_WAITS) == [], "one recipient may be deferred for minutes"
 
 
+def test_gateways_that_wait_are_named_beside_a_mail_server_that_refuses_mails(database: Database) -> None:
+    def message(channel: Channel, error: str) -> Notification:
+        values = {"merge_key": channel.value, "recipient": "x", "message_id": f"<{channel}@b>", "attempts": 1}
+        times = {"next_attempt_at": db_now(60), "created_at": db_now(-3600)}
+        return Notification(channel=channel, state=NotificationState.FROZEN, error=error, **values, **times)
+
+    with database.write() as session:
+        session.add_all(
+            [
+                message(Channel.EMAIL, f"{MAIL_SERVER_DOWN}mail.example.com refused the login (535)"),
+                message(Channel.WEBHOOK, "the gateway answers 503"),
+            ]
+        )
+    found = named(database, Kind.MESSAGE_WAITS)
+    assert [one.subject for one in found] == [Channel.EMAIL, Channel.WEBHOOK]
+    assert found[1].sentence == "the oldest message (webhook) has waited for 60 minutes"
+
+
 @pytest.mark.parametrize(("seconds", "remaining", "number"), [(1800, 0, 1), (1800, 1, 0), (60, 0, 0), (-1, 0, 0)])
 def test_a_quota_that_is_used_up_for_long_is_named(
     database: Database, seconds: float, remaining: int, number: int

@@ -86,6 +86,21 @@ def test_a_process_whose_consuming_thread_is_stuck_ends(
     assert "no longer takes messages" in caplog.text
 
 
+def test_a_fork_of_a_parent_that_is_older_than_the_limit_has_the_whole_limit_to_begin(
+    settings: Settings, pulse: Pulse, clock: Clock
+) -> None:
+    ends: list[float] = []
+    clock.now += DEAF_SECONDS + 1
+    heart = Heart(settings, process("poller"), pulse, end=lambda: ends.append(clock.now))
+    heart.start()
+    heart.look()
+    assert ends == []
+    clock.now += DEAF_SECONDS + 1
+    heart.look()
+    heart.stop()
+    assert len(ends) >= 1, "a process that never begins to take messages ends"
+
+
 def test_the_alive_file_is_as_old_as_the_last_progress_of_the_consuming_thread(
     settings: Settings, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,8 @@ def check_credential(context: Context, credential: App | str | None) -> str:
 
 def _todo(err: GitHubError, setting: str) -> str:
     if isinstance(err, RateLimited):
-        return "wait: requests are sent again when GitHub accepts them; a credential of its own has a higher limit"
+        more = "if it goes on, give r8scan a credential that nothing else uses"
+        return f"wait: requests are sent again when GitHub accepts them; {more}"
     return f"look at the network, the proxy and {setting}"
 
 
@@ -99,10 +100,10 @@ def check_git(context: Context) -> str:
         refs = list_refs(github, PUBLIC_REPOSITORY)
     except NotFound as err:
         if context.settings.github_web_url == GITHUB:
-            raise Wrong(f"git: {err}", "look at the network and the proxy") from err
+            raise Wrong(str(err), "look at the network and the proxy") from err
         return f"{host} answers git"
     except GitHubError as err:
-        raise Wrong(f"git: {err}", _todo(err, "R8SCAN_GITHUB_WEB_URL")) from err
+        raise Wrong(str(err), _todo(err, "R8SCAN_GITHUB_WEB_URL")) from err
     finally:
         github.close()
     return f"{host} listed {counted(len(refs.oids), 'ref')} of {PUBLIC_REPOSITORY}"

@@ -53,7 +53,7 @@ def test_the_check_of_git_sends_a_real_request(sandbox: SandboxGitHub) -> None:
     sandbox.create_repository(outside.PUBLIC_REPOSITORY)
     assert outside.check_git(context) == f"127.0.0.1 listed 0 refs of {outside.PUBLIC_REPOSITORY}"
     away = context_of(github_api_url="http://127.0.0.1:1", github_web_url="http://127.0.0.1:1")
-    with pytest.raises(Wrong, match=r"git: 127\.0\.0\.1 cannot be reached"):
+    with pytest.raises(Wrong, match=r"^127\.0\.0\.1 cannot be reached"):
         outside.check_git(away)
 
 

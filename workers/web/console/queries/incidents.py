@@ -358,6 +358,7 @@ def _day(value: str, name: str) -> datetime | None:
         return None
     try:
         day = date.fromisoformat(value)
-        return datetime(max(day.year, 1970), day.month, day.day, tzinfo=UTC)
+        # The limits leave room for the day that is added, and for other time zones.
+        return datetime(min(max(day.year, 1970), 9998), day.month, day.day, tzinfo=UTC)
     except ValueError:
         raise BadFilter(f"{name} must be a day, such as 2026-11-01") from None

@@ -116,6 +116,13 @@ def test_days_and_the_moment_of_a_bulk_action_limit_every_filter(database: Datab
             )
 
 
+def test_the_last_day_of_the_calendar_limits_nothing(database: Database) -> None:
+    fill(database)
+    with database.read() as session:
+        last = Filter.from_query({"until": "9999-12-31"})
+        assert incidents.count(session, last) == incidents.count(session, Filter()) > 0
+
+
 def test_pages_contain_each_incident_once_even_if_many_were_detected_at_one_moment(database: Database) -> None:
     fill(database)
     with database.write() as session:
