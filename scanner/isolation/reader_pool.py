@@ -122,7 +122,7 @@ class ReaderPool:
             name: The name of the document, which begins the container path of each finding.
             seconds: Processor time that may be spent, at most what the limits allow.
             expanded_bytes: Bytes that may be decompressed and decoded, at most what the limits allow.
-            patience: Seconds to wait for a free reader. Then the document counts as unread (`reader_busy`).
+            patience: Seconds to wait for a free reader before the document counts as unread (`reader_busy`).
 
         Raises:
             ReadersUnavailable: No reader can be started.
