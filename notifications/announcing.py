@@ -233,9 +233,9 @@ def _give_back(database: Database, claimed: list[_Claimed]) -> AnnouncingReport:
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> int:
-    """Record rows of channels that are no longer configured as failed, if they are older than GIVE_UP_AFTER.
+    """Give up announcements that are older than GIVE_UP_AFTER and whose channel is no longer configured.
 
-    Return the number of these rows.
+    Set their state to failed. Return their number.
     """
     gone = (
         Notification.channel.in_(sorted(set(announcements.CHANNELS) - channels.keys())),

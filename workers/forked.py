@@ -99,7 +99,7 @@ Child = ForkedChild | subprocess.Popen[bytes]
 
 
 def import_everything() -> int:
-    """Import all code that services need. Return the fingerprint that the files had before the import."""
+    """Import all code that services need. Return the fingerprint of the code's files before the import."""
     before = fingerprint()
     gc.disable()  # a collection would leave holes, which each fork fills with objects of its own
     for name in (*SERVICES, *LIBRARIES):

@@ -278,8 +278,8 @@ class Supervisor:
                 touched = self._alive_file(service.name).stat().st_mtime
             except OSError:
                 touched = 0.0
-            # Watch whether the file's time changes, not how old the file is. Otherwise a change of the system's clock
-            # could make all processes look old.
+            # Watch whether the file's time changes. Its age would depend on the system's clock: if the clock jumped,
+            # all processes would look silent and be killed.
             if touched != self._touched.get(service.name):
                 self._touched[service.name], self._life[service.name] = touched, now
             if now - self._life[service.name] > DEAF_SECONDS:

@@ -97,7 +97,7 @@ class TaskWatchdog:
         return True
 
     def start(self) -> None:
-        """Start a thread that checks every second until the process ends."""
+        """Start a thread that calls `check` every second until the process ends."""
         threading.Thread(target=self._check_forever, name="watchdog", daemon=True).start()
 
     def _check_forever(self) -> None:

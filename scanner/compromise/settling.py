@@ -193,7 +193,7 @@ def _stayed_live() -> tuple[ColumnElement[bool], ...]:
 
 
 def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
-    """Return the number of these reports by decision. Count an undecided report under its state."""
+    """Return the number of reports with these ids, by decision. Count an undecided report under its state."""
     counts: Counter[str] = Counter()
     with database.read() as session:
         for start in range(0, len(ids), REPORTS_PER_TRANSACTION):

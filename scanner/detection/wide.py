@@ -1,4 +1,4 @@
-"""Documents in UTF-16 and UTF-32: recognises them, and converts them to UTF-8 piece by piece."""
+"""Recognition of documents in UTF-16 and UTF-32, and their conversion to UTF-8 piece by piece."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ def _only_one(database: Database) -> Iterator[None]:
 def _takes_lock(connection: Connection) -> bool:
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
     is_ours = bool(connection.execute(lock, {"key": _ADVISORY_LOCK}).scalar_one())
-    # The setting keeps the server from ending the transaction while it only holds the lock. Like any further statement,
-    # it also makes the connection give up the snapshot of the query above.
+    # This statement keeps the server from ending the transaction while the transaction only holds the lock. It also
+    # ends the snapshot of the query above: a concurrent index build would wait for it.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return is_ours
 

@@ -81,8 +81,8 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
     if not result.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
         return False
     _audit(session, "token_enabled_by_operator", digest, who=who, reason=cleaned_reason)
-    # Close the token's open incident. If the token was only observed, `decide_again` would otherwise disable it because
-    # of places that r8scan already knows.
+    # Close the token's open incident. If the incident was recorded while r8scan only observed and disabled nothing,
+    # `decide_again` would otherwise disable the token because of places that r8scan already knows.
     incidents.close_reenabled(session, incidents.open_incidents(session, [digest]).values())
     return True
 

@@ -342,10 +342,10 @@ def left_running(folder: Path) -> list[int]:
 
 
 def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure the redaction of texts and the reading of mails, and yield a row for each input. Each input is measured
-    in a new process.
+    """Measure the CPU time and memory of redacting each text and reading each mail, in a new process each. Yield a row
+    for each input.
 
-    The service redacts texts and reads mails in its own processes, not in confined readers.
+    The rows count as "elsewhere", because the service redacts texts and reads mails outside of confined readers.
     """
     path = folder / "edge"
     with Measurer() as measurer:

@@ -233,7 +233,7 @@ def main() -> int:
 
 
 def write(rows: list[str]) -> None:
-    """Write the rows into the table of the documentation page."""
+    """Write the rows into the table of faults in docs/operations.md."""
     head = ["| fault | named after | gone after | what the status says |", "| --- | --- | --- | --- |"]
     before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]

@@ -74,7 +74,7 @@ def _schema(response: dict[str, Any], described: dict[str, Any]) -> Any:
 
 
 def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
-    """Return the value that the `$ref` of the given value names. Return a value without `$ref` unchanged."""
+    """Return the value to which the `$ref` in `value` points. Return a value without `$ref` unchanged."""
     while "$ref" in value:
         found: Any = described
         for part in value["$ref"].removeprefix("#/").split("/"):

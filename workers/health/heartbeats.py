@@ -1,4 +1,4 @@
-"""The heartbeat of this process: a row in the database for the status, and a file for health checks.
+"""The heartbeat of this process: a row in the database for `r8scan status`, and a file for health checks.
 
 The heartbeat says when the thread that consumes messages last made progress (`workers.health.pulse`), not just that the
 process exists. A separate thread writes the heartbeat, so that a hanging database does not delay the consuming thread.

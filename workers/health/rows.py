@@ -114,10 +114,10 @@ class CanaryRow:
         off: Why no canary is planted in this way, or an empty string if this way is switched on.
         planted_at: When the newest canary was planted.
         ended_at: When the newest successful canary was disabled.
-        seconds: How long that canary took from planting to the disable.
-        source: The source that saw that canary.
-        waiting_seconds: For how long the oldest canary that was planted after that one has waited to be disabled. None
-            if no canary waits.
+        seconds: How long the newest successful canary took from planting to the disable.
+        source: The source that saw the newest successful canary.
+        waiting_seconds: For how long the oldest canary that still waits to be disabled has waited. Only canaries count
+            that were planted after the newest successful canary. None if no canary waits.
         error: The error of the newest canary, if there was one.
     """
 

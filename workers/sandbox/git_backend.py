@@ -91,7 +91,7 @@ def refs(path: Path) -> dict[str, str]:
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
-    """Return the refs that differ between two results of `refs`."""
+    """Return the refs that were created, moved or deleted between two results of `refs`. ZEROS stands for no object."""
     return [
         RefChange(ref, before.get(ref, ZEROS), after.get(ref, ZEROS))
         for ref in sorted(before.keys() | after.keys())

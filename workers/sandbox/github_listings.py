@@ -50,7 +50,7 @@ class Listings:
         self._github = answers.github
 
     def of(self, what: str) -> Any:
-        """Return the handler for a list of a repository. `what` names the list as the REST API does: "issues"."""
+        """Return the handler for one of a repository's lists. `what` is its name in the REST API, such as "issues"."""
 
         async def listing(request: Request) -> Response:
             repository = self._own.find(request)

@@ -11,7 +11,7 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
 def settle_reports() -> None:
-    """Decide on a limited number of due reports.
+    """Decide for a limited number of due reports whether their tokens are disabled.
 
     If any were due, wake this task again, because more may be due.
     """

@@ -125,8 +125,8 @@ class Inflated:
         return output
 
     def _count_damage(self) -> None:
-        # Among foreign bytes, a magic number may occur by chance. So count a stream there as damaged only if it has
-        # produced output.
+        # Among bytes of an unknown format, a magic number may occur by chance. So count a stream there as damaged only
+        # if it has produced output.
         if self._certain or self._stream_output:
             self._meter.note("damaged")
 

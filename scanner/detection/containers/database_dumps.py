@@ -14,7 +14,7 @@ from scanner.detection.containers.members import Container, Member, UnreadableEr
 
 _LZF = b"\xc3"
 # Redis compresses only strings of more than 20 bytes, and only if that saves at least 4 bytes.
-_MIN_LZF_BYTES = 20
+_MAX_PLAIN_BYTES = 20
 _MAX_LZF_RATIO = 264
 # Testing whether a compressed string begins at an offset costs as much as decoding this many LZF codes.
 _STEPS_PER_START = 16
@@ -35,7 +35,11 @@ def redis_members(container: Container) -> Iterator[Member]:
     while at >= 0:
         packed, begin = _length(content, at + 1)
         plain, begin = _length(content, begin)
-        if packed + 4 <= plain <= packed * _MAX_LZF_RATIO and plain > _MIN_LZF_BYTES and begin + packed <= len(content):
+        if (
+            packed + 4 <= plain <= packed * _MAX_LZF_RATIO
+            and plain > _MAX_PLAIN_BYTES
+            and begin + packed <= len(content)
+        ):
             container.meter.step(_STEPS_PER_START)
             try:
                 value = lzf_block(content, container.meter, begin, begin + packed)

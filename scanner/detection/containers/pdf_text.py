@@ -141,9 +141,10 @@ def _by_map(strings: list[bytes], cmap: _CMap) -> str:
 
 
 def _whole_codes(codes: bytes) -> bytes:
-    """Return the codes with U+FFFD instead of the last byte, which is half a code of two bytes.
+    """Return the bytes `codes` with their last byte replaced by the two bytes of U+FFFD in UTF-16.
 
-    A line feed, which marks the end of a text object, stays as it is.
+    Call this for an odd number of bytes, whose last byte is half a code. A single line feed is returned unchanged: it
+    marks the end of a text object.
     """
     return codes if codes == b"\n" else codes[:-1] + b"\xff\xfd"
 

@@ -180,7 +180,8 @@ def _size(line: Match, following: Match | None) -> int:
     """Return the maximum number of bytes that a line shows.
 
     Some formats write the number in the line. In other formats, it is the difference between the offset of the line and
-    the offset of the next line. Digits are not counted, because a text column may look like further bytes.
+    the offset of the next line. Counting the line's digits would be wrong, because a text column may look like further
+    bytes.
     """
     if line["record"] is not None:
         return int(line["record"], 16)

@@ -241,8 +241,8 @@ class _Walk:
         if ids and not ids[-1]:
             self.places.is_complete = False
         if missing.isdisjoint(ids):
-            # Nearly all trees contain no wanted object, and most of these contain no folder either. One search in C
-            # finds that out.
+            # Nearly all trees contain no wanted object, and most of these contain no folder either. A search for the
+            # mode of folders is faster than parsing the tree.
             if _FOLDER_MODE not in content:
                 return []
             return [

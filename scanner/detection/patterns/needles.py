@@ -238,12 +238,12 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 
 
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield groups of strings of four base64 letters.
+    """Yield groups of strings of four base64 letters. Every token in base64 begins with one of these strings, if
+    `alignment` bytes come before the token in its first group of three bytes.
 
-    At this alignment, every token in base64 begins with one of these strings. There is only one string if the prefix
-    determines four letters. A shorter prefix determines three letters, and the fourth depends on the first letter of
-    the body. The strings of one group differ only in the lower four bits of their last byte, so they still have most
-    letters in common when they are encoded a second time.
+    There is only one group with one string if the prefix determines four letters. A shorter prefix determines three
+    letters, and the fourth depends on the first letter of the body. The strings of one group differ only in the lower
+    four bits of their last byte, so they still have most letters in common when they are encoded a second time.
     """
     known = encoded_needles(prefix[:4])[alignment][0]
     if len(known) >= 4:

@@ -196,7 +196,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
     )
     tallies.add(session, job.source, {**counts, "jobs": 1})
     if job.source == "rescan":
-        # Count tokens only for jobs of operators, who want to know what was found. For other jobs, avoid these queries.
+        # Counting tokens needs database queries. Do so only for jobs of operators, who want to know what was found.
         found = FoundTokens()
         for outcome in outcomes:
             found.add(outcome.response)

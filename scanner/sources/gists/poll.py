@@ -194,7 +194,9 @@ def _poll(database: Database, github: GitHub, detector: Detector, leased: Leased
 def list_new(
     github: GitHub, known: frozenset[str], newest_seen_at: datetime | None, *, owed: Owed | None = None
 ) -> GistPoll:
-    """Read pages of the list until a page has nothing new. If a later page fails, put its error into the result.
+    """Return the new gists, from the first page of the list to a page that has nothing new.
+
+    If a page after the first fails, put its error into the result.
 
     Args:
         github: The client.

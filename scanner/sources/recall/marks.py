@@ -73,7 +73,7 @@ def measure(session: Session) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete marks that are older than KEPT_SECONDS, which is longer than the longest horizon."""
+    """Delete the marks of pushes that were seen more than KEPT_SECONDS ago. No estimate needs them any more."""
     old = PushMark.seen_at < db_now(-KEPT_SECONDS)
     session.execute(delete(PushMark).where(old).execution_options(synchronize_session=False))
 

@@ -48,7 +48,7 @@ def received() -> Iterator[tuple[str, list[bytes]]]:
     class Sink(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            # The library compresses with Brotli if it is installed.
+            # Sentry's library compresses with Brotli if Brotli is installed.
             decompress = {"gzip": gzip.decompress, "br": brotli.decompress}[self.headers["Content-Encoding"]]
             bodies.append(decompress(body))
             self.send_response(200)

@@ -1,7 +1,7 @@
 """A client for an identity provider that uses OpenID Connect (the authorization code flow with PKCE, state and nonce).
 
-It builds the address of the provider's sign-in page, and exchanges the code that the provider returns for the person's
-identity. The module `oidc_sign_in` handles the browser's requests.
+It builds the address of the provider's sign-in page. It then gives the provider the code from the person's browser,
+and gets the person's identity. The module `oidc_sign_in` handles the browser's requests.
 https://openid.net/specs/openid-connect-core-1_0.html
 """
 

@@ -154,7 +154,7 @@ class StoredFlow:
 
 
 def stored_flow(cookie: str) -> StoredFlow:
-    """Decode the value of the flow's cookie, which may be empty or malformed."""
+    """Return the flow in the value of its cookie. If the value is empty or malformed, the result has no flow."""
     secret, _, encoded = cookie.partition(".")
     if len(cookie) > MAX_COOKIE or len(secret) < 40:
         return StoredFlow(None, local_path(""))
