@@ -13,14 +13,16 @@ from sqlalchemy import delete, update
 from scanner.records.database import Database
 from scanner.records.health_models import Heartbeat
 from scanner.records.models import Exposure, Incident, Notification, db_now
-from scanner.records.states import Cause, Decision, IncidentState, NotificationState
+from scanner.records.states import Cause, Channel, Decision, IncidentState, NotificationState
 from tests.workers.web.console.conftest import signed_in
 from tests.workers.web.console.test_pages import whole
 from workers.context import Context
 from workers.health.overview import overview
 from workers.health.problems import DECISIONS, Kind, Problem
+from workers.health.rows import Configuration, Overview
 from workers.health.verdict import verdict
 from workers.queues import WEB
+from workers.web.console.pages.now import lights
 from workers.web.console.problem_groups import ADVICE, PAGES, advised, grouped
 
 
@@ -144,3 +146,12 @@ def test_the_outbox_says_how_long_a_message_waits_and_since_when_it_is_due(
         '<button class="main small">Try again'
         in signed_in(viewer, context, "ana").get("/console/outbox?state=failed").text
     )
+
+
+def test_a_gateway_that_waits_does_not_turn_the_light_of_the_mail_red() -> None:
+    configuration = Configuration("disable", "smtp mail.example.com", "own tables", ("gists",))
+    for channel, tone in ((Channel.WEBHOOK, "good"), (Channel.EMAIL, "bad")):
+        waits = Problem(Kind.MESSAGE_WAITS, "it waits", "check it", subject=channel)
+        found = Overview(at=datetime.now(UTC), configuration=configuration, problems=[waits])
+        (light,) = [one for one in lights(found) if one.name == "Mail"]
+        assert light.tone == tone

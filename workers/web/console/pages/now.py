@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scanner.records.states import Cause, JobState, NotificationState
+from scanner.records.states import Cause, Channel, JobState, NotificationState
 from workers.health.problems import DECISIONS, Kind, counted
 from workers.health.processes import SILENT_SECONDS
 from workers.health.rows import Overview
@@ -120,7 +120,9 @@ def lights(found: Overview) -> list[Light]:
     }
     shown = []
     for name, kinds in PARTS:
-        red = next((problem for problem in found.problems if problem.kind in kinds), None)
+        # A message to a gateway that waits says nothing about the mail server.
+        of_parts = (one for one in found.problems if one.subject not in (Channel.STREAM, Channel.WEBHOOK))
+        red = next((problem for problem in of_parts if problem.kind in kinds), None)
         tone = "bad" if red or known[name] == NO_WORKER else "" if known[name] == "not measured" else "good"
         shown.append(Light(tone, name, red.sentence if red else known[name]))
     return shown
