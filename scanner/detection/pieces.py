@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from scanner.detection.containers.embedded import is_binary
 from scanner.detection.containers.recognition import container_kind
 from scanner.detection.detector import Detector
 from scanner.detection.documents import Candidate
@@ -14,7 +15,7 @@ from scanner.detection.wide import wide_codec
 PIECE = 32 << 20
 OVERLAP = 64 << 10
 MAX_WHOLE_BYTES = 128 << 20
-"""Bytes of a container that is read whole.
+"""Bytes of a binary content that is read whole, because an archive may be anywhere in it.
 
 The members of a larger container cannot be separated, so it is scanned as text.
 """
@@ -42,13 +43,14 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
         read: Takes a number of bytes, and returns at most that many further bytes of the content, or none at its end.
     """
     pieces = Pieces()
-    if container_kind(start[:_HEAD]) is not None or wide_codec(start[:_HEAD]) is not None:
+    head = start[:_HEAD]
+    is_container = container_kind(head) is not None or wide_codec(head) is not None
+    if is_container or is_binary(head):
         start += read(MAX_WHOLE_BYTES - len(start))
         if len(start) < MAX_WHOLE_BYTES:
             pieces.bytes = len(start)
             _scan(detector, start, 0, pieces, {})
             return pieces
-        pieces.unread["container_over_limit"] += 1
     found: dict[tuple[str, int], Candidate] = {}
     piece, lines = start, 0
     while True:
@@ -62,6 +64,10 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
         piece = piece[-OVERLAP:]
     pieces.bytes += len(start)
     pieces.candidates = list(found.values())
+    # The ends of the pieces cut streams off, so an error in a stream is no damage of the content.
+    is_damaged = pieces.unread.pop("damaged", 0) > 0
+    if is_container or is_damaged:
+        pieces.unread["container_over_limit"] = 1
     return pieces
 
 

@@ -1,6 +1,7 @@
-"""Reader of saved event streams (`text/event-stream`), in which chat models send a text as many events.
+"""Reader of saved event streams: `text/event-stream`, and one JSON object on each line.
 
-An event contains only a few letters of the text, so a token is divided among several events.
+Chat models send a text as many events. An event contains only a few letters of the text, so a token is divided among
+several events.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ def event_stream_members(container: Container) -> Iterator[Member]:
     texts: dict[str, list[str]] = defaultdict(list)
     meter = container.meter
     for line in whole(container).splitlines():
-        if not line.startswith(b"data:") or len(line) > _MAX_EVENT_BYTES:
+        if not line.startswith((b"data:", b"{")) or len(line) > _MAX_EVENT_BYTES:
             continue
         meter.step(1)
         try:
-            event = json.loads(line[5:])
+            event = json.loads(line.removeprefix(b"data:"))
         except (ValueError, RecursionError):
             continue
         for path, text in _strings(event, "", 0):

@@ -152,6 +152,11 @@ def _is_ole(content: bytes) -> bool:
     return content[28:30] == b"\xfe\xff" and content[30:34] in (b"\x09\0\x06\0", b"\x0c\0\x06\0")
 
 
+def _is_json_stream(content: bytes) -> bool:
+    """Return whether the content is a stream of JSON objects, one on each line, as Ollama sends them."""
+    return b'"done":false}\n{"model":' in content[:4096]
+
+
 def _is_event_stream(content: bytes) -> bool:
     """Return whether the content is a stream of JSON events.
 
@@ -208,6 +213,7 @@ _ALL = (
     Signature(b"data:", "event_stream", _is_event_stream),
     Signature(b"event:", "event_stream", _is_event_stream),
     Signature(b"id:", "event_stream", _is_event_stream),
+    Signature(b'{"model":', "event_stream", _is_json_stream),
     Signature(b"\x30\x5c\x72\xa7\x1b\x6d\xfb\xfc", "chrome_cache"),
     Signature(b"wOF2", "woff2"),
     *(Signature(start, "diagram", has_diagram) for start in (b"<mxfile", b"<svg", b"<?xml")),

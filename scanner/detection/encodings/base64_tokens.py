@@ -33,10 +33,14 @@ _URL_ALPHABET = _ALPHABET[:62] + b"-_"
 _LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
 _MAX_LENGTH = 4096
 LOOK_STEPS = 2000
-"""Steps charged for matching one form at one place.
+"""Steps charged for matching one form at one place."""
 
-Matching takes up to 40 µs. A pattern that fails at its last letters takes as long as one that matches.
-"""
+FAILED_LOOK_STEPS = 6000
+"""Further steps charged if a form does not match. With many joints, it can take 80 µs until the last letters fail."""
+
+_STEPS_PER_BYTE = 100
+"""Steps charged instead for each byte since the last form that failed, if that is less. No token has the needle in its
+body, so a form fails at the next needle at the latest."""
 
 _LETTER = rb"[0-9A-Za-z+/_-]"
 _NO_LETTER = rb"[^0-9A-Za-z+/_-]"
@@ -121,7 +125,7 @@ def _encoded(letters: bytes) -> bytes:
     return CALLED_JOINTS.join(rb"(?P<unit>%c)" % letter for letter in letters)
 
 
-def _likely(needle: bytes, following: bytes) -> bytes:
+def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     """Return a quick pattern that matches every place where an encoded token may begin, and few other places.
 
     The pattern compares letters as long as nothing, or only a line break, is between them. A line break is the most
@@ -130,6 +134,7 @@ def _likely(needle: bytes, following: bytes) -> bytes:
 
     Args:
         needle: The base64 letters that depend only on the token's prefix.
+        next_letters: The possible letters after the needle.
         following: The pattern of the next letters, with joints.
     """
     letters = following.replace(CALLED_JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")
@@ -138,9 +143,11 @@ def _likely(needle: bytes, following: bytes) -> bytes:
     pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
     for letter in reversed(needle[1:]):
         pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
+    # Most chance needles fail at the next letter. Compare no signs: in a patch, a sign may be the beginning of a line.
+    others = bytes(letter for letter in _ALPHABET[:62] if letter not in next_letters)
     # Let the match contain only the first letter, so that `finditer` also finds a place that begins within the next
     # letters.
-    return rb"%b(?=%b)" % (needle[:1], pattern)
+    return rb"%b(?!%b\r?\n?[%b])(?=%b)" % (needle[:1], needle[1:], others, pattern)
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,13 @@ class Base64Form:
     likely: re.Pattern[bytes]
 
 
+def _letters_after(needle: bytes, patterns: TokenPatterns, alignment: int) -> bytes:
+    """Return the base64 letters that can follow the needle. They depend only on the first byte of the body."""
+    at = -(-8 * alignment // 6) + len(needle)
+    lead = bytes(alignment) + patterns.form.prefix.encode()
+    return bytes({base64.b64encode(lead + bytes((first, 0, 0)))[at] for first in patterns.form.alphabet.encode()})
+
+
 def _form(patterns: TokenPatterns, alignment: int) -> Base64Form:
     prefix, body = patterns.form.prefix.encode(), _Body(patterns.form.alphabet.encode())
     shared = (alignment + len(prefix)) % 3
@@ -174,7 +188,7 @@ def _form(patterns: TokenPatterns, alignment: int) -> Base64Form:
     group = body.first() + body.tail()
     encoded = _encoded(needle) + rest_of_group + rb"(?:" + group + rb"){%d}" % groups + ends[left]
     pattern = regex.compile(JOINTS_DEFINITION + encoded, regex.VERBOSE)
-    likely = _likely(needle, rest_of_group + group + group)
+    likely = _likely(needle, _letters_after(needle, patterns, alignment), rest_of_group + group + group)
     lead = base64.b64encode(bytes(alignment) + prefix)[: alignment + (alignment > 0)]
     return Base64Form(needle, patterns.plain, pattern, lead, re.compile(likely))
 
@@ -190,14 +204,23 @@ def base64_forms() -> tuple[Base64Form, ...]:
     return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
 
 
-def base64_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the tokens whose base64 needle (the encoded prefix) begins at `start`."""
+def base64_findings_at(content: bytes, start: int, meter: Meter | None = None) -> Iterator[Finding]:
+    """Yield the tokens whose base64 needle (the encoded prefix) begins at `start`.
+
+    Args:
+        meter: Charged if a form fails after a likely beginning. Every hit is charged by the caller.
+
+    Raises:
+        LimitReachedError: the document has used up its limit on work.
+    """
     for form in base64_forms():
         if form.likely.match(content, start) is None:
             continue
         match = form.pattern.match(content, start, start + _MAX_LENGTH)
         if match is not None:
             yield from _finding(match, form)
+        elif meter is not None:
+            meter.spend(FAILED_LOOK_STEPS)
 
 
 def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
@@ -207,13 +230,18 @@ def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> It
         LimitReachedError: the document has used up its limit on work.
     """
     for form in base64_forms():
-        for start in form.likely.finditer(content, begin, min(len(content), end + _MAX_LENGTH)):
-            if start.start() >= end:
+        last = begin - FAILED_LOOK_STEPS
+        for likely in form.likely.finditer(content, begin, min(len(content), end + _MAX_LENGTH)):
+            start = likely.start()
+            if start >= end:
                 break
             meter.spend(LOOK_STEPS)
-            match = form.pattern.match(content, start.start(), start.start() + _MAX_LENGTH)
+            match = form.pattern.match(content, start, start + _MAX_LENGTH)
             if match is not None:
                 yield from _finding(match, form)
+            else:
+                meter.spend(min(FAILED_LOOK_STEPS, _STEPS_PER_BYTE * (start - last)))
+                last = start
 
 
 def _finding(match: regex.Match[bytes], form: Base64Form) -> Iterator[Finding]:

@@ -13,13 +13,13 @@ import regex
 from scanner.detection.findings import Finding
 from scanner.detection.limits import Meter
 from scanner.detection.patterns.token_formats import derived_from_formats, max_token_length
-from scanner.detection.patterns.token_patterns import Match, plain_matches
+from scanner.detection.patterns.token_patterns import Match, Pattern, plain_matches
 
 MAX_LINE = 256
 """Letters that are read of one line. Dumps have 16 or 32 bytes per line, and `xxd -p` has 30."""
 
-LINE_STEPS = 600
-"""Steps charged per line: up to six microseconds."""
+LINE_STEPS = 800
+"""Steps charged per line: up to eight microseconds."""
 
 _DIGITS = rb"[0-9A-Fa-f]"
 _OFFSET = (
@@ -32,10 +32,15 @@ _OFFSET = (
 ) % {b"d": _DIGITS}
 # Two spaces, a hyphen or a thin vertical line may separate the two halves of a line. Three or more spaces, or other
 # characters, end the bytes of the line.
-_BYTES = rb"(?P<bytes>(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:])?)++)"
+_BYTES = rb"(?P<bytes>(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:_])?)++)"
 _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
+# The groups of an offset exist in this pattern and never match.
+_LINE_WITHOUT_OFFSET = regex.compile(rb"[ \t]*(?:(?!)" + _OFFSET + rb")?" + _BYTES)
 # A line of a dump inside a log, where other text precedes the offset.
 _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
+_WORD = re.compile(rb"0x(%b{8}(?:%b{8})?)" % (_DIGITS, _DIGITS))
+_WORD_ARRAY = regex.compile(_WORD.pattern + rb"(?:[uUlL]{0,3}+,\s{0,40}+" + _WORD.pattern + rb"){2,40}+")
+_NEEDLE_DIGITS = 6
 _FEW_DIGITS = 12
 _PAIR = re.compile(_DIGITS + rb"{2}")
 _WORDS = tuple(
@@ -111,7 +116,24 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     if following is None or len(following["bytes"]) < _FEW_DIGITS:
         return
     count = max_lines()
-    yield from _found(_lines(content, max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count, count))
+    begin, end = max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count
+    yield from _found(_lines(content, begin, end, count))
+    # The first group of a line without an offset looks like an offset. A needle inside it shows that it is none. A
+    # needle that begins with a zero may begin with the last digit of an offset.
+    if following.start() <= start < following.start("bytes") and content[start] != ord("0"):
+        yield from _found(_lines(content, begin, end, count, _LINE_WITHOUT_OFFSET))
+
+
+def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
+    """Yield the token in an array of little-endian words in C, in whose first word a needle ends at `start + 6`."""
+    for digits in (8, 16):
+        begin = start + _NEEDLE_DIGITS - digits - 2
+        words = _WORD_ARRAY.match(content, begin) if begin >= 0 else None
+        if words is not None and len(words[1]) == digits:
+            pairs = _WORD.findall(words[0])
+            text = b"".join(bytes.fromhex(word.decode("ascii"))[::-1] for word in pairs)
+            for match in plain_matches(text):
+                yield Finding(match[0], begin, words.end(), ("hex-list",))
 
 
 def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
@@ -130,7 +152,7 @@ def _paid(lines: Iterator[Match | None], meter: Meter) -> Iterator[Match | None]
         yield line
 
 
-def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[Match | None]:
+def _lines(content: bytes, begin: int, end: int, count: int | None, pattern: Pattern = _LINE) -> Iterator[Match | None]:
     """Yield a match for each line from `begin` on, or None for a line that is not part of a dump.
 
     Args:
@@ -138,19 +160,20 @@ def _lines(content: bytes, begin: int, end: int, count: int | None) -> Iterator[
         begin: The offset of the first line.
         end: Where reading ends.
         count: The maximum number of lines, or None for no limit.
+        pattern: The pattern of a line.
     """
     at, end = begin, min(end, len(content))
     while at < end and count != 0:
-        yield _line_at(content, at, min(at + MAX_LINE, end))
+        yield _line_at(content, at, min(at + MAX_LINE, end), pattern)
         newline = content.find(b"\n", at, end)
         at = newline + 1 if newline >= 0 else end
         count = count - 1 if count is not None else None
 
 
-def _line_at(content: bytes, at: int, end: int) -> Match | None:
+def _line_at(content: bytes, at: int, end: int, pattern: Pattern = _LINE) -> Match | None:
     newline = content.find(b"\n", at, end)
     end = newline if newline >= 0 else end
-    line = _LINE.match(content, at, end)
+    line = pattern.match(content, at, end)
     if line is not None and line.end("bytes") == end:
         return line
     inside = _LINE_INSIDE.finditer(content, at, end)

@@ -1,5 +1,7 @@
 """Decoder of dumps that show each byte as a character or as an octal, decimal or binary number: `od` and `xxd -b`.
 
+`od` can also print each line in several formats, one below the other (`od -t x1c`). Only the first has an offset.
+
 The needle for a dump is the offset at the beginning of its second line. So a dump is found whatever bytes it shows.
 """
 
@@ -20,6 +22,8 @@ _FIELD = 4
 """Columns of a character in the output of `od -c`."""
 _LINE = re.compile(rb"[0-9A-Fa-f]{7,8}:?(?=[ \t])")
 _FIRST_LINE = re.compile(rb"0{7,8}:?[ \t]")
+_OTHER_FORMAT = re.compile(rb" {7}")
+_MAX_FORMATS = 4
 _END = re.compile(rb"(?:[0-9A-Fa-f]{7,8}|\*)[ \t\r]*+$")
 _Parser = Callable[[bytes], bytes]
 
@@ -56,6 +60,11 @@ def _characters(line: bytes) -> bytes:
     return bytes(field[0] if len(field) == 1 else 0 if field else 0x20 for field in fields)
 
 
+_HEXADECIMAL: tuple[_Parser, ...] = (
+    _Numbers(re.compile(rb"[0-9a-f]{2}"), 16).bytes_of,
+    _Numbers(re.compile(rb"[0-9a-f]{4}"), 16, 2).bytes_of,
+)
+"""The parsers of `od -t x1` and `od -x`. `hex_dumps` reads such dumps unless lines of another format are in between."""
 _PARSERS: tuple[_Parser, ...] = (
     _characters,
     _Numbers(re.compile(rb"[0-3][0-7]{2}"), 8).bytes_of,
@@ -67,26 +76,48 @@ _PARSERS: tuple[_Parser, ...] = (
 
 
 def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
-    """Yield the decoded dump whose second line begins at `second`, once for each way in which its numbers can be read.
+    """Yield the decoded dump whose second offset is at `second`, once for each way in which its numbers can be read.
 
     For example, the same digits may be octal or decimal. The work is linear in the dump's size.
     """
-    begin = content.rfind(b"\n", max(0, second - 1 - _MAX_LINE), second - 1) + 1
-    head = _FIRST_LINE.match(content, begin, second)
-    if head is None or second - begin > _MAX_LINE:
+    first = _first_line(content, second)
+    if first is None:
         return
     size = 6 if content.startswith(DUMP_OFFSETS[1], second) else 16
-    first = content[head.end() - 1 : second - 1]
-    for parse in _PARSERS:
-        if len(parse(first)) == size:
-            yield _decoded(content, begin, parse)
+    for parse in first.parsers:
+        if len(parse(first.line)) == size:
+            yield _decoded(content, first.begin, parse)
 
 
 def begins_dump(content: bytes, second: int) -> bool:
-    """Return whether the second line of a dump begins at offset `second`."""
-    begin = content.rfind(b"\n", max(0, second - 1 - _MAX_LINE), second - 1) + 1
-    head = _FIRST_LINE.match(content, begin, second)
-    return head is not None and any(len(parse(content[head.end() - 1 : second - 1])) in (6, 16) for parse in _PARSERS)
+    """Return whether the second offset of a dump is at `second`."""
+    first = _first_line(content, second)
+    return first is not None and any(len(parse(first.line)) in (6, 16) for parse in first.parsers)
+
+
+class _First(NamedTuple):
+    """The first line of a dump: where it begins, the line without its offset, and the parsers that may read it."""
+
+    begin: int
+    line: bytes
+    parsers: tuple[_Parser, ...]
+
+
+def _first_line(content: bytes, second: int) -> _First | None:
+    """Return the first line of the dump whose second offset is at `second`, or None.
+
+    Lines of other formats may be in between. They have no offset.
+    """
+    end, parsers = second - 1, _PARSERS
+    for _ in range(_MAX_FORMATS):
+        begin = content.rfind(b"\n", max(0, end - _MAX_LINE), end) + 1
+        head = _FIRST_LINE.match(content, begin, end)
+        if head is not None and end - begin < _MAX_LINE:
+            return _First(begin, content[head.end() - 1 : end], parsers)
+        if not begin or _OTHER_FORMAT.match(content, begin, end) is None:
+            return None
+        end, parsers = begin - 1, (*_HEXADECIMAL, *_PARSERS)
+    return None
 
 
 def _decoded(content: bytes, begin: int, parse: _Parser) -> EncodedLines:
@@ -97,9 +128,12 @@ def _decoded(content: bytes, begin: int, parse: _Parser) -> EncodedLines:
         end = newline if newline >= 0 else min(last, at + _MAX_LINE)
         line = content[at:end]
         offset = _LINE.match(line)
-        if offset is None and _END.match(line) is None:
+        if offset is not None:
+            pieces.append(parse(line[offset.end() :]))
+        elif _END.match(line) is not None:
+            # An asterisk stands for repeated lines.
+            pieces.append(b"\0")
+        elif _OTHER_FORMAT.match(line) is None:
             break
-        # A line without an offset is an asterisk, which stands for repeated lines.
-        pieces.append(parse(line[offset.end() :]) if offset is not None else b"\0")
         at = end + 1
     return EncodedLines(b"".join(pieces), "number-list", min(at, len(content)), is_cut=at >= begin + MAX_DUMP_BYTES)

@@ -11,22 +11,26 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from scanner.detection.encodings.base64_tokens import base64_findings_at, base64_findings_in
-from scanner.detection.encodings.hex_dumps import MAX_LINE, dump_findings_at, dump_findings_in
+from scanner.detection.encodings.hex_dumps import MAX_LINE, dump_findings_at, dump_findings_in, word_findings_at
+from scanner.detection.encodings.split_literals import split_literals_at
 from scanner.detection.findings import Finding
 from scanner.detection.limits import Meter
 from scanner.detection.patterns.joints import joint_kind, unit_kind, unit_value
 from scanner.detection.patterns.matcher import DECODED, Hit, Window
 from scanner.detection.patterns.needles import Kind, plain_needle
-from scanner.detection.patterns.token_formats import TokenFormat, derived_from_formats
+from scanner.detection.patterns.token_formats import derived_from_formats
 from scanner.detection.patterns.token_patterns import Match, Pattern, TokenPatterns, token_patterns
 
 MAX_WRAPS = 2
 """Line breaks inside one token. A wrapped token has at most this many. A column of short words has more."""
 
+_WORDS_OF_LIST = range(3, 13)
+"""A list of so many words after a prefix can have as many letters together as a body."""
+
 LOOK_STEPS: dict[Kind, int] = {
     "token": 1000,
     "hex": 3000,
-    "list": 3000,
+    "list": 4000,
     "wide": 150,
     "base64": 1500,
     "wide_base64": 1500,
@@ -36,27 +40,22 @@ LOOK_STEPS: dict[Kind, int] = {
 """Steps charged for one look at a hit of each kind, ten nanoseconds each, as measured on repeated needles."""
 
 _SEARCH_STEPS = 8
-"""Steps charged per byte of a window that patterns search.
+_LIST_SEARCH_STEPS = 20
+"""Steps charged per byte of a window that patterns search, and that the patterns of lists search.
 
 In a window with many needles, the patterns fail quickly, in C.
 """
 
-_DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;]")
+_DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+-]")
 
+_DIRECTIVE = b"byte\t"
+"""The end of an assembler's directive before a number."""
 _RECORD_START = re.compile(rb"[:S]")
+_WIDE_LEAD = 6
+"""Digits of a prefix in UTF-16 before the second zero byte: the needle `005F` is in the middle of `720038005F`."""
 _RECORD_HEADER = 10
 """Letters of an S-record before the last byte of its address; in an Intel HEX record, there are seven."""
 _ADDRESS = re.compile(rb"0x[0-9a-f]{3,16}(?: <[^<>\n]{1,80}>)?:\t")
-_SPLIT_SPAN = 1024
-_SPLIT_LINES = 6
-"""Largest distance, in bytes and in lines, between two string literals of one program. One literal has the prefix of a
-token, and the other has the rest.
-"""
-
-# A translation table that replaces every character outside the base64 alphabets by a space.
-_WORDS_ONLY = bytes(
-    byte if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/_-") else 32 for byte in range(256)
-)
 
 MAX_ENCODED_BYTES = 4096
 """Bytes from the first to the last letter of an encoded token. A token is shorter even if all its letters
@@ -107,7 +106,7 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
             others.append((start, needle))
     for start, needle in others:
         meter.spend(LOOK_STEPS[needle.kind] * formats)
-        yield from findings_at(content, start, needle.kind)
+        yield from findings_at(content, start, needle.kind, meter)
     for kind in sorted(window.crowded - DECODED):
         yield from _searched(content, kind, window.begin, window.end, meter)
 
@@ -126,7 +125,7 @@ def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator
             yield Finding(match[0], match.start(), match.end())
 
 
-def _token_at(content: bytes, start: int) -> Iterator[Finding]:
+def _token_at(content: bytes, start: int, meter: Meter | None) -> Iterator[Finding]:
     """Yield the tokens whose first letter, plain or escaped, is at `start`."""
     for patterns in token_patterns():
         if patterns.end_of_word.match(content, start + 1):
@@ -142,7 +141,7 @@ def _token_at(content: bytes, start: int) -> Iterator[Finding]:
                 yield finding
             continue
         yield from _decimal_escapes(content, start, patterns)
-        yield from _split_literal(content, start, patterns)
+        yield from split_literals_at(content, start, patterns, meter)
         yield from _marked_end(content, start, patterns)
 
 
@@ -154,50 +153,6 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
             yield from _checked(bytes(codes), match, patterns, "decimal-escape")
 
 
-def _split_literal(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token that begins in the string literal at `start` and continues in another string literal nearby."""
-    form, part = patterns.form, b""
-    first = patterns.lone_prefix.match(content, start)
-    if first is None:
-        first = patterns.first_part.match(content, start)
-        if first is None:
-            return
-        part = first["part"]
-    rest = _word_near(content, start, first.end(), form, form.body_length - len(part), quoted=bool(part))
-    if rest is not None:
-        token = form.prefix.encode() + part + content[rest : rest + form.body_length - len(part)]
-        begin, end = min(start, rest), max(first.end(), rest + form.body_length - len(part))
-        yield Finding(token, begin, end, ("split-literal",))
-
-
-def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: int, *, quoted: bool) -> int | None:
-    """Return the offset of a word that may be the rest of a token, or None.
-
-    Search the lines after the token's beginning first, then the lines before the beginning.
-
-    Args:
-        content: The content to search.
-        start: The offset of the token's beginning.
-        end: The offset after the token's beginning.
-        form: The token's format. All letters of the word must be in its alphabet.
-        length: The number of letters of the word.
-        quoted: Whether the word must be a whole string literal.
-    """
-    spans = ((end - quoted, min(len(content), end + _SPLIT_SPAN)), (max(0, start - _SPLIT_SPAN), start))
-    for is_before, (begin, stop) in enumerate(spans):
-        words = content[begin:stop].translate(_WORDS_ONLY).split()
-        for word in reversed(words) if is_before else words:
-            if len(word) != length or not form.may_contain(word):
-                continue
-            at = content.rfind(word, begin, stop) if is_before else content.find(word, begin, stop)
-            gap = (at + length, start) if is_before else (end, at)
-            around = content[at - 1 : at] + content[at + length : at + length + 1].replace(b"\\", b'"')
-            is_literal = not around.strip(b"\"'`") if quoted else around[1:] != b"="
-            if is_literal and content.count(b"\n", *gap) <= _SPLIT_LINES:
-                return at
-    return None
-
-
 def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
     """Yield the token whose last letter has its high bit set, as in ASCII strings that the serializer Kryo writes."""
     match = patterns.marked_end.match(content, start)
@@ -205,11 +160,21 @@ def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator
         yield from _checked(match[0][:-1] + bytes((match[0][-1] & 0x7F,)), match, patterns, "kryo")
 
 
-def findings_at(content: bytes, start: int, kind: Kind) -> Iterator[Finding]:
+def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = None) -> Iterator[Finding]:
     """Yield every token that begins at a hit, a place where a needle of this kind occurs.
 
     The kinds `run` and `stream` are not allowed. At most MAX_ENCODED_BYTES are read for each token.
+
+    Args:
+        meter: Charged for looks that take longer than `LOOK_STEPS`, which the caller charges.
+
+    Raises:
+        LimitReachedError: the document has used up its limit on work.
     """
+    if kind == "token":
+        return _token_at(content, start, meter)
+    if kind == "base64":
+        return base64_findings_at(content, start, meter)
     return _LOOKS[kind](content, start)
 
 
@@ -218,6 +183,10 @@ def _units_finding(match: Match, patterns: TokenPatterns) -> Finding | None:
     token = bytes(map(unit_value, units))
     kinds = [joint_kind(joint) for joint in joints]
     if not patterns.plain.fullmatch(token) or kinds.count("wrapped") > MAX_WRAPS:
+        return None
+    if kinds.count("concatenation") in _WORDS_OF_LIST and not patterns.form.may_be_body(
+        token[len(patterns.form.prefix) :]
+    ):
         return None
     escaped = max(units, key=len)
     name = unit_kind(escaped) if len(escaped) > 1 else (kinds[0] if kinds else "plain")
@@ -240,7 +209,7 @@ def _hex_at(content: bytes, start: int) -> Iterator[Finding]:
             is_found = True
             yield from _hex_finding(match, patterns)
     if not is_found:
-        yield from dump_findings_at(content, start)
+        yield from _list_at(content, start)
 
 
 def _hex_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
@@ -257,10 +226,14 @@ def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str)
 
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
-    # A needle that begins with zeros is in the header of an S-record or Intel HEX record. Tables of numbers also
-    # contain such zeros, so require the first letter of a record before them.
-    if content.startswith(b"00", start) and not _RECORD_START.search(content, max(0, start - _RECORD_HEADER), start):
-        return
+    # A needle that begins with zeros is inside digits of UTF-16, or it is the end of the header of an S-record or Intel
+    # HEX record. Tables of numbers also have such digits, so require the first letter of a record.
+    if content.startswith(b"00", start):
+        yield from _wide_hex_at(content, start - _WIDE_LEAD)
+        if not _RECORD_START.search(content, max(0, start - _RECORD_HEADER), start):
+            return
+    if content.startswith(_DIRECTIVE, start):
+        start += len(_DIRECTIVE)
     number = _DECIMAL_START.match(content, start)
     if number is not None:
         for patterns in token_patterns():
@@ -278,6 +251,7 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
             yield from _hex_list_finding(match, patterns)
     if wide:
         return
+    yield from word_findings_at(content, start)
     matches = [
         (match, patterns)
         for patterns in token_patterns()
@@ -292,6 +266,15 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
     if not found:
         for match, patterns in matches:
             yield from _hex_list_finding(match, patterns)
+
+
+def _wide_hex_at(content: bytes, start: int) -> Iterator[Finding]:
+    """Yield the token in UTF-16 whose hexadecimal digits begin at `start`, as in scripts of SQL Server."""
+    for patterns in token_patterns() if start >= 0 else ():
+        match = patterns.wide_hexadecimal.match(content, start)
+        if match is not None:
+            token = bytes.fromhex(match[0].decode("ascii"))[::2]
+            yield from _checked(token, match, patterns, "hex")
 
 
 def _is_after_address(content: bytes, start: int) -> bool:
@@ -334,12 +317,10 @@ def _wide_base64_at(content: bytes, start: int) -> Iterator[Finding]:
         yield finding._replace(start=start, end=start + 2 * finding.end, encoding=("utf-16", "base64"))
 
 
-_LOOKS = {
-    "token": _token_at,
+_LOOKS: dict[Kind, Callable[[bytes, int], Iterator[Finding]]] = {
     "hex": _hex_at,
     "list": _list_at,
     "wide": _wide_at,
-    "base64": base64_findings_at,
     "wide_base64": _wide_base64_at,
 }
 
@@ -349,7 +330,8 @@ def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) ->
 
     Patterns search the whole window in C, which is faster than examining each place where a needle occurs.
     """
-    meter.spend(_SEARCH_STEPS * (end - begin) * len(token_patterns()))
+    steps = _LIST_SEARCH_STEPS if kind == "list" else _SEARCH_STEPS
+    meter.spend(steps * (end - begin) * len(token_patterns()))
     if kind == "token":
         yield from _searched_escapes(content, begin, end, meter)
     elif kind == "hex":

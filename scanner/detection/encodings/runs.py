@@ -54,7 +54,6 @@ _NESTED_LOOK_STEPS = 300
 _RUN_STEPS = 2
 _INSIDE_STEPS = 200
 _INSIDE_SPAN = 4096
-_ENCODED_STEPS = 1_500
 _STEPS_PER_DUMP_LETTER = 10
 _DUMP_START = b"00"
 _HEAD_STEPS = 500
@@ -193,8 +192,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 covered = line.end() if line is not None else begin
                 continue
             if start_of in STREAM_STARTS:
-                meter.spend(_ENCODED_STEPS)
-                encoded = encoded_stream_at(content, begin, inflate=meter.limits.opens)
+                encoded = encoded_stream_at(content, begin, inflate=meter.limits.opens, meter=meter)
                 if encoded is not None:
                     covered = encoded.end
                     yield _paid_run(encoded, content, begin, meter)

@@ -24,10 +24,11 @@ _ZERO_WIDTH = (
 )
 # Terminal control sequences (ECMA-48), such as colours. The escape character is raw, or it is escaped in a string.
 _ESCAPE_SEQUENCE = rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33))(?:\[[0-9:;?]{0,40}+[A-Za-z]|\][^\x07\x1b\n]{0,80}+\x07)"
-# The tags of elements that can format a part of a word. The tags of other elements, such as paragraphs, end a word.
+# Comments, and the tags of elements that can format a part of a word. The tags of other elements, such as paragraphs,
+# end a word. React writes an empty comment between two pieces of one text.
 _INLINE_TAG = (
-    rb"</?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r|rPr"
-    rb"|wbr)(?=[\s>/])[^<>]{0,300}+>"
+    rb"<(?:/?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r"
+    rb"|rPr|wbr|br|text)(?=[\s>/])|!--)[^<>]{0,300}+>"
 )
 _NEXT_CDATA = rb"\]\]>\s{0,80}+<!\[CDATA\["
 # The joint between two lines of `curl --trace-ascii`, which writes an offset before every 64 bytes.
@@ -38,7 +39,15 @@ _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
 # To wrap a line, a terminal writes the first letter of the next line (or a space) and a carriage return. Then it writes
 # the next line, which begins with the same letter.
 _TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
-_NEXT_CELL = rb"[\ \t]{0,40}+\|[\ \t]*+\r?\n[\ \t]*+\|(?:[\ \t]{0,40}+\|){0,8}+[\ \t]{0,40}+"
+# The border of a table or of a box (`│`, `┃`).
+_BORDER = rb"(?:\||\xe2\x94[\x82\x83])"
+_NEXT_CELL = (
+    rb"(?:[\ \t]{0,200}+%(border)s){1,4}+[\ \t]*+\r?\n[\ \t]*+%(border)s(?:[\ \t]{0,40}+%(border)s){0,8}+[\ \t]{0,40}+"
+) % {b"border": _BORDER}
+# Places inside a word where TeX and troff may break the line, and the distance between two strings in PostScript.
+_BREAK_POINT = rb"\\+(?:-|[:&%](?=[0-9A-Za-z_])|allowbreak(?:\{\}|[ ])?+)|\)[ ]{0,2}-?[0-9.]{1,8}[ ]{0,2}\("
+# The time at the beginning of each line, in logs of workflows and containers.
+_TIME = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}Z[ ]"
 # The lengths that some formats write between the pieces of a text: blocks of GIF, packed words of Cap'n Proto, records
 # of Excel 97.
 _LENGTH_BYTE = rb"(?:[\x01-\x08\x0e-\x1a]|\x3c\x00(?s:.){2}[\x00\x01])(?=[0-9A-Za-z_])"
@@ -51,11 +60,12 @@ JOINT = rb"""
       | \\+(?:x00|u0000)(?![0-9A-Fa-f]{2})
       | =\r?\n
       | (?:\\+[rn])++(?:[ \t]*+)
-      | \\\r?\n[ \t]*+
+      | \\\r?\n[ \t]*+\\?+ | \\z\s{1,80}+
       | %(escape)s | %(tag)s | %(cdata)s | %(rtf)s | %(event)s | %(cell)s | %(word)s
       | ["'`]\} | %(length)s
       | %(trace)s
-      | \r?\n[ \t]*+(?:(?:[>#*|+;-]|//|--)[ \t]*+)?+
+      | %(break)s
+      | \r?\n(?:%(time)s|[ \t]*+(?:(?:[>#*|+;-]|//|--)[ \t]*+)?+)
       | \\*+["'`](?:(?:%(glue)s{1,120}+(?:[bBuUrRfF]{1,2}(?=\\*+["'`]))?+)?+\\*+["'`]){1,4}+
     )""" % {
     b"zero": _ZERO_WIDTH,
@@ -69,6 +79,8 @@ JOINT = rb"""
     b"cell": _NEXT_CELL,
     b"word": _NEXT_ENCODED_WORD,
     b"length": _LENGTH_BYTE,
+    b"break": _BREAK_POINT,
+    b"time": _TIME,
 }
 """A joint: characters that may separate two letters of one token.
 
@@ -103,7 +115,7 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> by
     """
     return rb"""(?:
         %%(?:25)*+ (?:u00)?+ %(hex)s | = %(hex)s
-      | \\+x(?:00)?+ %(hex)s | \\+u++00 %(hex)s | (?:\\+[ux]|`u)\{0*+ %(hex)s \} | \\+U000000 %(hex)s
+      | \\+x(?:00)?+ %(hex)s | \\+u++00 %(hex)s | (?:\\+[ux]|`u)\{0*+ %(hex)s \} | \\+U(?:0000)?00 %(hex)s
       | \\+ %(oct)s | \\+o(?:%(oct)s|\{0*+ %(oct)s \})
       | \\+N\{U\+0*+ %(hex)s \} | \\+(?:00){1,2}+ %(hex)s [ ]?+ | \\+' %(hex)s
       | _x00 %(hex)s _ | %(tag)s
@@ -126,7 +138,7 @@ the call before a letter. Where a match often fails at a joint, JOINTS is faster
 JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + JOINTS + rb"))"
 # A hyphen at the beginning of a continued line usually marks a list item or a comment, so JOINTS accepts it. This
 # pattern is for tokens that may contain hyphens. It does not accept the hyphen, which may belong to the token.
-_JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
+_JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//").replace(rb"(?:-|[:&%]", rb"(?:[:&%]")
 
 
 # Escaped underscores, in this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff, expressions
@@ -135,11 +147,11 @@ _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//")
 _NAMED_UNDERSCORE = (
     rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
     rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+|\\+char(?:95|\"5F)(?:\{\}|[ ])?+"
-    rb"|\\+0?95(?![0-9])|\\+0{0,4}5[fF](?:[ ]|(?![0-9A-Fa-f]))|\^\^5f|\\+u95\\*+(?:\?|'5f)"
+    rb"|\\+0?95(?![0-9])|\\+0{0,4}5[fF][ ]?+|\^\^5f|\\+u95\\*+(?:\?|'5f)"
     rb"|\\+(?:\(ul|\[u005F\])"
     rb"|\$\((?:\[(?i:char)\][ ]?(?:95|0x5[fF])|printf[ ][\"']\\+(?:x5[fF]|0?137)[\"'])\)|\$'\\(?:x5[fF]|137|u005[fF])'"
     rb"|\$\{[\"']_[\"']\}|\$\{(?:String\.fromCharCode\((?:95|0x5[fF])\)|95\.toChar\(\))\}"
-    rb"|\+AF8-?+"
+    rb"|[+&]AF8-?+|`_"
     rb"|\\*+[\"'`][ ]?[.+&|,~]{1,2}[ ]?[A-Za-z][A-Za-z.]{1,22}\((?:95|0x5[fF])\)[ ]?[.+&|,~]{1,2}[ ]?\\*+[\"'`]"
 )
 _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
@@ -277,7 +289,7 @@ def unit_kind(unit: bytes) -> UnitKind:
     if unit[0] == ord("="):
         return "quoted-printable"
     if unit[0] == ord("&"):
-        return "html-entity"
+        return "named-character" if unit.startswith(b"&AF8") else "html-entity"
     if unit[0] == 0xF3:
         return "tag-characters"
     if unit[0] == ord("_"):
@@ -285,7 +297,7 @@ def unit_kind(unit: bytes) -> UnitKind:
     body = unit.lstrip(b"\\")
     if body in (b"95", b"095"):
         return "decimal-escape"
-    if body in (b"_", b"-"):
+    if body in (b"_", b"-", b"`_"):
         return "backslash"
     if body[:1] == b"x":
         return "hex-escape"
@@ -322,7 +334,7 @@ def joint_kind(joint: bytes) -> JointKind:
         return "utf-16"
     if joint[0] == ord("="):
         return "quoted-printable"
-    if (joint[0] == ord("<") and joint[1]) or joint[0] in b"}]":
+    if (joint[0] == ord("<") and joint[1]) or joint[0] in b"}])":
         return "markup"
     if joint[-1:] == b"\r" or _STARTS_SEQUENCE.match(joint) is not None or (b'"o' in joint and b"\n[" in joint):
         return "terminal"
@@ -330,8 +342,10 @@ def joint_kind(joint: bytes) -> JointKind:
         return "length"
     if joint[:2] == b"?=":
         return "encoded-word"
+    if joint[0] == ord("\\") and joint.lstrip(b"\\")[:1] in b"-:&%az\r\n":
+        return "continuation"
     if joint[0] >= 0x80 or joint[0] == ord("&") or joint.lstrip(b"\\")[:1] == b"u":
         return "zero-width"
     if any(quote in joint for quote in (b'"', b"'", b"`")):
         return "concatenation"
-    return "continuation" if joint[:2] in (b"\\\n", b"\\\r") else "wrapped"
+    return "wrapped"

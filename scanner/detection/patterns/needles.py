@@ -63,12 +63,14 @@ _LISTS: tuple[str, ...] = (
     "{0}{1} {3}",
 )
 _LISTS += ("{0}-{1}-{3}", "{0} {1}{2}", "{0}\n {1} {3}", "{0} {1}\n {3}", "0   {1} {3}", "0   {2} ")
+_LISTS += ("{0} 00 {1} ", "{0}\n{1}\n")
 _LOWER_LISTS: tuple[str, ...] = ("{0}\n{1}{2}", "{0}{1}\n{2}", " {1}{2}", ": {1} {2}", ": {2}", ":  {2}")
 _LOWER_LISTS += ("0 {1} {2}", "0 {2} ", "0  {1} {2}", "0  {2} ")
 # Little-endian words, as `od -x`, `hexdump`, `xxd -e` and debuggers write them.
 _LOWER_LISTS += (" {1}{0}", "{2}{1} ", "{2}{1}\n", "{2}{1}{0}")
 _UPPER_LISTS = ("00{1}{2}", "00{2}")
-_DECIMAL_LISTS = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{0},"')
+_DECIMAL_LISTS: tuple[str, ...] = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{0},"')
+_DECIMAL_LISTS += ("{0}-{1}", "{0};{1}", "{0} 0{1}", "{0} {1} 0{2}", "{0})", "{0}+", "byte\t{0}\n")
 
 
 class Needle(NamedTuple):
@@ -160,7 +162,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     for one, two in _in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")
         texts += [escape % one for escape in escapes]
-        texts.append(b"=%b=%b" % (one, two))
+        texts += [b"=%b=%b" % (one, two), b"&amp;#x%b" % one]
     texts += [
         b"\\%o" % first[0],
         b"&#%d" % first[0],

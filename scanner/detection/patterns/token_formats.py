@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+DIGITS = frozenset(string.digits.encode())
 LETTERS_AND_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 MIN_PREFIX_LENGTH, MAX_PREFIX_LENGTH = 3, 20
 """A shorter prefix occurs by chance in every file. A longer one is probably a mistake in the setting."""
@@ -42,6 +43,9 @@ _FORMAT = re.compile(
 )
 _RANGE = re.compile(r"(?:([0-9])-([0-9])|([A-Z])-([A-Z])|([a-z])-([a-z])|([0-9A-Za-z_-]))")
 _RANGES = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
+
+_RARE = 0.002
+"""If fewer bodies of a format have no digit, a text without a digit is no body."""
 
 _Value = TypeVar("_Value")
 
@@ -117,6 +121,14 @@ class TokenFormat:
             for is_of_case in (str.isupper, str.islower)
         )
 
+    def may_be_body(self, text: bytes) -> bool:
+        """Return whether `text` may be a whole random body. Words of the right length have no digits, or one case."""
+        return (
+            len(text) == self.body_length
+            and self.may_contain(text)
+            and (not DIGITS.isdisjoint(text) or not _has_digits(self))
+        )
+
     def invented(self, choose: Callable[[str], str]) -> str:
         """Return an invented token of this format, for the sandbox and the tests.
 
@@ -130,6 +142,13 @@ class TokenFormat:
 
 _DEFAULT_ALPHABET = "".join(sorted(LETTERS_AND_DIGITS))
 DEFAULT_FORMATS: tuple[TokenFormat, ...] = (TokenFormat("r8_", _DEFAULT_ALPHABET, 37),)
+
+
+@functools.cache
+def _has_digits(form: TokenFormat) -> bool:
+    """Return whether nearly every body of this format has a digit."""
+    others = sum(not letter.isdigit() for letter in form.alphabet)
+    return (others / len(form.alphabet)) ** form.body_length < _RARE
 
 
 def parse_formats(text: str) -> tuple[TokenFormat, ...]:

@@ -22,16 +22,25 @@ from scanner.detection.patterns.joints import (
 )
 from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
 
-# The characters between two hexadecimal numbers: punctuation, casts of Java, and directives of an assembler.
-_GAP = rb"(?:[\s,:;\"'-]{0,40}+|,\\\r?\n[ \t]*+)(?:\.?(?:byte|BYTE|db|DB)[ \t]++)?+(?:\(byte\)[ ]?)?+(?:0[xX])?+"
-_COMMA = rb"(?:[\s,;]{1,40}+|,\s{0,40}+\"[0-9]{1,4}\":[ ]?+)"
+# The characters between two hexadecimal numbers: punctuation, a suffix of Dalvik's assembler, comments of C, casts of
+# Java, and directives of an assembler.
+_COMMENT = rb"(?:/\*[^\n]{0,80}?\*/[\s,]{0,20}+)?+"
+_GAP = (
+    rb"(?:t(?=\s))?+(?:[\s,:;\"'_-]{0,40}+"
+    + _COMMENT
+    + rb"|,\\\r?\n[ \t]*+)(?:\.?(?:byte|BYTE|db|DB)[ \t]++)?+(?:\(byte\)[ ]?)?+(?:0[xX])?+"
+)
+_COMMA = (
+    rb"(?:[\s,;]{1,40}+|,\s{0,40}+\"[0-9]{1,4}\":[ ]?+|-|\s{1,8}\.byte\s{1,8}+"
+    rb"|\)?[ ]{0,2}+(?:\|\||[.+&|,~])[ ]{0,2}+(?:[A-Za-z.]{1,24}\(|\[[A-Za-z]{1,8}\]))0?+"
+)
 # The characters between two hexadecimal bytes of UTF-16, as in exports of the Windows registry: `72,00,38,00`. Each
 # line ends with a backslash.
-_WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,)"
+_WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,|[ ]00\s{1,20}+)"
 # The characters that may follow a prefix without a body: the end of the literal or of the line, or a placeholder of a
 # template or format string for the rest of the token.
 _LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
-_BREAK = rb"[%=&$+\]\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
+_BREAK = rb"[%=&$+)\]\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
 
 MIN_LAST_PART = 12
 """Characters of the second of two literals. A shorter literal may be any word."""
@@ -53,6 +62,7 @@ class TokenPatterns(NamedTuple):
         hexadecimal: The token in hexadecimal digits without anything between them.
         hex_list: The token as hexadecimal numbers with separators. Each number of the body is captured as `unit`.
         decimal_list: The token as decimal numbers with separators. Each number of the body is captured as `unit`.
+        wide_hexadecimal: The token in little-endian UTF-16 in hexadecimal digits, without the last two digits.
         utf16: The token in big-endian UTF-16 without its first zero byte. This also matches little-endian UTF-16
             without its last zero byte.
         utf32: The token in UTF-32, without its first or last three zero bytes.
@@ -71,6 +81,7 @@ class TokenPatterns(NamedTuple):
     units: Pattern
     end_of_word: re.Pattern[bytes]
     hexadecimal: Pattern
+    wide_hexadecimal: Pattern
     hex_list: Pattern
     decimal_list: Pattern
     utf16: Pattern
@@ -97,6 +108,7 @@ def _patterns_of(form: TokenFormat) -> TokenPatterns:
         units=regex.compile(units_expression(form), regex.VERBOSE),
         end_of_word=re.compile(end_of_word_expression(form)),
         hexadecimal=regex.compile(b"".join(map(hex_code, prefix)) + hex_body + count),
+        wide_hexadecimal=regex.compile(b"00".join(map(hex_code, prefix)) + rb"(?:00" + hex_body + rb")" + count),
         hex_list=regex.compile(rb"(?:0x)?" + hex_list + count),
         decimal_list=regex.compile(decimal_list + count),
         utf16=regex.compile(rb"\x00".join(map(_escape, prefix)) + rb"(?:\x00" + letters + rb")" + count),

@@ -171,6 +171,14 @@ def _directory_entry(name: str, kind: int, start: int, size: int) -> bytes:
     return text.ljust(64, b"\0") + struct.pack("<HBB", len(text), kind, 1) + bytes(48) + struct.pack("<IQ", start, size)
 
 
+def json_stream(content: bytes) -> bytes:
+    """Return the answer of a chat model as Ollama streams it, one JSON object of three letters on each line."""
+    text = content.decode("latin-1")
+    pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
+    events = [{"model": "m", "message": {"content": piece}, "done": False} for piece in pieces]
+    return "".join(f"{json.dumps(event, separators=(',', ':'))}\n" for event in events).encode()
+
+
 def event_stream(content: bytes) -> bytes:
     """Return a chat model's answer as the model's API streams it, in events of three letters each."""
     text = content.decode("latin-1")

@@ -35,6 +35,26 @@ def od_octal_bytes(data: bytes) -> str:
     return _lines(data, "%07o", lambda row: "".join(f" {byte:03o}" for byte in row))
 
 
+def od_bytes_and_characters(data: bytes) -> str:
+    """Return the output of `od -t x1c`, which shows each line in two formats."""
+    return _lines(
+        data,
+        "%07o",
+        lambda row: (
+            "".join(f"{byte:4x}" if byte > 15 else f"  {byte:02x}" for byte in row)
+            + "\n       "
+            + "".join(f"{_shown(byte):>4}" for byte in row)
+        ),
+    )
+
+
+def od_words_and_characters(data: bytes) -> str:
+    """Return the output of `od -t x2c`, which shows each line in two formats."""
+    return _lines(
+        data, "%07o", lambda row: _words(row, "    %04x") + "\n       " + "".join(f"{_shown(byte):>4}" for byte in row)
+    )
+
+
 def od_octal_words(data: bytes) -> str:
     """Return the output of `od` without options."""
     return _lines(data, "%07o", lambda row: _words(row, " %06o"))

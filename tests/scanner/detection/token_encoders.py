@@ -16,13 +16,7 @@ from collections.abc import Callable
 import zstandard
 
 from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, TokenFormat
-from tests.scanner.detection.dump_tools import (
-    od_characters,
-    od_decimal_bytes,
-    od_octal_bytes,
-    od_octal_words,
-    xxd_binary,
-)
+from tests.scanner.detection import dump_tools
 
 Encoder = Callable[[bytes, random.Random], bytes]
 
@@ -45,8 +39,8 @@ def _wrapped_base64(token: bytes, chance: random.Random, newline: bytes = b"\n",
     return newline.join(text[at : at + width] for at in range(0, len(text), width))
 
 
-def _each(form: str) -> Encoder:
-    return lambda token, chance: "".join(form % letter for letter in token).encode()
+def _each(form: str, separator: str = "") -> Encoder:
+    return lambda token, chance: separator.join(form % letter for letter in token).encode()
 
 
 def _cut(joint: bytes, first: int = 1, pieces: int = 2) -> Encoder:
@@ -85,6 +79,13 @@ def _prefix(token: bytes) -> bytes:
 
 def _body(token: bytes) -> bytes:
     return token[len(_prefix(token)) :]
+
+
+def _in_parts(line: bytes) -> Encoder:
+    """Return an encoder that writes a token in three numbered parts, each on a line. The first part has the prefix."""
+    return lambda token, chance: b"".join(
+        line % item for item in enumerate((_prefix(token) + _body(token)[:6], _body(token)[6:-9], token[-9:]))
+    )
 
 
 def _basic_auth(token: bytes, chance: random.Random) -> bytes:
@@ -260,12 +261,10 @@ ENCODINGS: dict[str, Encoder] = {
         b'`${"' + _prefix(token)[:-1] + b'"}' + token[len(_prefix(token)) - 1 :] + b"`"
     ),
     "prefix and rest in two variables": lambda token, chance: (
-        b'prefix = "' + _prefix(token) + b'"\nbody = "' + _body(token) + b'"\n'
+        b'prefix = "%b"\nbody = "%b"\n' % (_prefix(token), _body(token))
     ),
     "a space behind the prefix": lambda token, chance: _prefix(token) + b" " + _body(token),
-    "terminal recording, typed letter by letter": lambda token, chance: b"".join(
-        b'[%d.25, "o", "%c"]\n' % item for item in enumerate(token)
-    ),
+    "terminal recording, typed letter by letter": _each('[1.25, "o", "%c"]\n'),
     "terminal recording, wrapped": lambda token, chance: token[:20] + b" \r" + token[20:],
     "terminal recording, wrapped with the letter repeated": lambda token, chance: token[:21] + b"\r" + token[20:],
     "cell of a table over two rows": _cut_body(b" |\n| | "),
@@ -326,15 +325,52 @@ ENCODINGS: dict[str, Encoder] = {
     "CDATA section inside": _cut_body(b"]]><![CDATA["),
     "$([char]95) inside a string (PowerShell)": _instead_of_underscores(b"$([char]95)"),
     r"$'\x5f' between two words (shell)": _instead_of_underscores(b"$'\\x5f'"),
-    "characters in columns (od -c)": _dump(od_characters),
-    "octal bytes (od -b)": _dump(od_octal_bytes),
-    "octal words (od)": _dump(od_octal_words),
-    "decimal bytes (od -tu1)": _dump(od_decimal_bytes),
+    "characters in columns (od -c)": _dump(dump_tools.od_characters),
+    "octal bytes (od -b)": _dump(dump_tools.od_octal_bytes),
+    "octal words (od)": _dump(dump_tools.od_octal_words),
+    "decimal bytes (od -tu1)": _dump(dump_tools.od_decimal_bytes),
     "UTF-7": _instead_of_underscores(b"+AF8-"),
-    "binary digits (xxd -b)": _dump(xxd_binary),
+    "UTF-7 of IMAP": _instead_of_underscores(b"&AF8-"),
+    "`_ (PowerShell)": _instead_of_underscores(b"`_"),
+    r"\U005f (property list)": _underscore("\\U%04x"),
+    r"string gap, \ before and after a line break (Haskell)": _cut_body(b"\\\n    \\"),
+    r"\z before a line break (Lua)": _cut_body(b"\\z\n    "),
+    r"\: inside (troff)": _cut_body(b"\\:", pieces=3),
+    "distances inside (PostScript)": lambda token, chance: (
+        b"[(" + _cut_body(b") 20 (", pieces=4)(token, chance) + b")]"
+    ),
+    "comment inside (React)": _cut_body(b"<!-- -->"),
+    "text elements inside (SVG)": _cut_body(b'</text><text x="24">'),
+    "border of a box inside (Rich)": _cut_body(" \u2502\n\u2502 ".encode()),
+    "time of a log line inside": _cut_body(b"\n2026-01-02T03:04:05.1234567Z "),
+    "three literals": _in_parts(b'const part%d = "%b";\n'),
+    "values of three variables": _in_parts(b"PART_%d=%b\n"),
+    "hex, underscores": lambda token, chance: token.hex("_", -4).encode(),
+    "hex, groups of four bytes": lambda token, chance: token.hex(" ", -4).encode(),
+    "hex, 0x list with comments (Wireshark)": lambda token, chance: b" */\n".join(
+        b"0x" + token[at : at + 8].hex(" ").replace(" ", ", 0x").encode() + b", /* " + token[at : at + 8]
+        for at in range(0, len(token), 8)
+    ),
+    "hex, 0x list with suffixes (Dalvik)": _each("    0x%02xt\n"),
+    "UTF-16 in hex (SQL Server)": lambda token, chance: (
+        b"0x" + token.decode().encode("utf-16-le").hex().upper().encode()
+    ),
+    "two formats below each other (od -t x1c)": _dump(dump_tools.od_bytes_and_characters),
+    "binary digits (xxd -b)": _dump(dump_tools.xxd_binary),
     "gzip in hex": lambda token, chance: b"0x" + gzip.compress(_text_noise(chance, 60) + token, mtime=0).hex().encode(),
     "zlib in hex": lambda token, chance: (
         b"X'" + zlib.compress(_text_noise(chance, 60) + token, 6).hex().encode() + b"'"
+    ),
+    "character by character, chr(114) + chr(56) …": _each("chr(%d)", " + "),
+    "[char]114+[char]56 … (PowerShell)": _each("[char]%d+"),
+    "decimal bytes, hyphens": _each("%d-"),
+    "decimal bytes, padded": _each("%03d "),
+    "decimal bytes of an assembler": _each("\t.byte\t%d\n"),
+    "hex, one number on each line (Verilog)": _each("%02x\n"),
+    "UTF-16 in hex with spaces": _each("%02X 00", " "),
+    "HTML entities, hex, escaped twice": _each("&amp;#x%x;"),
+    "hex, little-endian words of C": lambda token, chance: b", ".join(
+        b"0x" + token[at : at + 4].ljust(4, b"\0")[::-1].hex().encode() for at in range(0, len(token), 4)
     ),
     "last letter marked (Kryo)": lambda token, chance: b"\0" + token[:-1] + bytes((token[-1] | 0x80,)) + b"\0",
     "block length inside (GIF)": lambda token, chance: b"\xff" + token[:30] + b"\x0f" + token[30:] + b"\0",
@@ -355,9 +391,6 @@ NOT_FOUND: dict[str, Encoder] = {
             ),
         )
     ),
-    "character by character, chr(114) + chr(56) …": lambda token, chance: " + ".join(
-        f"chr({byte})" for byte in token
-    ).encode(),
     "two variables, joined elsewhere": lambda token, chance: (
         b'a = "' + token[:20] + b'"\n' + b"print()\n" * 9 + b'b = "' + token[20:] + b'"\n'
     ),

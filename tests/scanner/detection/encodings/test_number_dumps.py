@@ -20,6 +20,7 @@ TOKEN = random_token(random.Random(7))
 TOOLS: tuple[Callable[[bytes], str], ...] = (
     *(dump_tools.od_characters, dump_tools.od_octal_bytes, dump_tools.od_octal_words),
     *(dump_tools.od_decimal_bytes, dump_tools.od_decimal_words, dump_tools.xxd_binary),
+    *(dump_tools.od_bytes_and_characters, dump_tools.od_words_and_characters),
 )
 
 
@@ -61,10 +62,14 @@ def test_offsets_before_other_text_begin_no_dump() -> None:
         assert (meter.expanded, meter.unread) == (0, {})
 
 
-def test_many_beginnings_of_dumps_cost_linear_work() -> None:
+@pytest.mark.parametrize(
+    "row",
+    [dump_tools.od_octal_bytes(b"r8_" * 11), dump_tools.od_bytes_and_characters(b"r8_" * 11), " " * 99 + "\n0000020 "],
+)
+def test_many_beginnings_of_dumps_cost_linear_work(row: str) -> None:
     costs = []
     for count in (100, 400):
-        text = "".join(dump_tools.od_octal_bytes(b"r8_" * 11) for _ in range(count)).encode()
+        text = (row * count).encode()
         meter = Meter(Limits(work_floor=1 << 40), len(text))
         all_findings(text, "a", meter)
         costs.append(meter.work)

@@ -1,0 +1,148 @@
+"""Search for tokens whose prefix and rest are separate string literals or values of a configuration."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+
+from scanner.detection.findings import Finding
+from scanner.detection.limits import Meter
+from scanner.detection.patterns.token_formats import MAX_TOKEN_LENGTH, TokenFormat
+from scanner.detection.patterns.token_patterns import MIN_LAST_PART, TokenPatterns
+
+_STEPS = 5_000
+"""Steps of ten nanoseconds charged if a literal is at the beginning, as measured on repeated literals."""
+_SPAN = 1024
+_LINES = 6
+"""Largest distance, in bytes and in lines, between two parts of a token."""
+_MIN_PART = 4
+"""Characters of each further part, if a token has more than two."""
+# A translation table that replaces every character outside the base64 alphabet by a space.
+_WORDS_ONLY = bytes(
+    byte if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/_-") else 32 for byte in range(256)
+)
+_IS_LETTER = bytes(byte != 32 for byte in range(256))
+_ONES = b"\1" * MAX_TOKEN_LENGTH
+_QUOTES = (b'"', b"'", b"`")
+_IS_KEY = re.compile(rb"\s{0,3}[:=\]]")
+
+
+def split_literals_at(
+    content: bytes, start: int, patterns: TokenPatterns, meter: Meter | None = None
+) -> Iterator[Finding]:
+    """Yield the token whose beginning is a string literal at `start` and whose rest is in other literals nearby.
+
+    Raises:
+        LimitReachedError: the document has used up its limit on work.
+    """
+    form, part = patterns.form, b""
+    first = patterns.lone_prefix.match(content, start)
+    if first is None:
+        first = patterns.first_part.match(content, start)
+        if first is None:
+            yield from _in_values(content, start, patterns, meter)
+            return
+        part = first["part"]
+    if meter is not None:
+        meter.spend(_STEPS)
+    rest = _word_near(content, start, first.end(), form, form.body_length - len(part), quoted=bool(part))
+    if rest is not None:
+        stop = rest + form.body_length - len(part)
+        yield from _joined(part + content[rest:stop], min(start, rest), max(first.end(), stop), form)
+    elif first[0].endswith(_QUOTES):
+        yield from _in_literals(content, start, first.end(), form, part)
+
+
+def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: int, *, quoted: bool) -> int | None:
+    """Return the offset of a word that may be the rest of a token, or None.
+
+    Search the lines after the token's beginning first, then the lines before the beginning.
+
+    Args:
+        content: The content to search.
+        start: The offset of the token's beginning.
+        end: The offset after the token's beginning.
+        form: The token's format. All letters of the word must be in its alphabet.
+        length: The number of letters of the word.
+        quoted: Whether the word must be a whole string literal.
+    """
+    if length < MIN_LAST_PART:
+        return None
+    spans = ((end - quoted, min(len(content), end + _SPAN)), (max(0, start - _SPAN), start))
+    for is_before, (begin, stop) in enumerate(spans):
+        words_only = content[begin:stop].translate(_WORDS_ONLY)
+        # Most spans have no word of this length. This test takes a tenth of the time of splitting.
+        if _ONES[:length] not in words_only.translate(_IS_LETTER):
+            continue
+        words = words_only.split()
+        for word in reversed(words) if is_before else words:
+            if len(word) != length or not form.may_contain(word):
+                continue
+            at = content.rfind(word, begin, stop) if is_before else content.find(word, begin, stop)
+            gap = (at + length, start) if is_before else (end, at)
+            around = content[at - 1 : at] + content[at + length : at + length + 1].replace(b"\\", b'"')
+            is_literal = not around.strip(b"\"'`") if quoted else around[1:] != b"="
+            if is_literal and content.count(b"\n", *gap) <= _LINES:
+                return at
+    return None
+
+
+def _in_literals(content: bytes, start: int, end: int, form: TokenFormat, part: bytes) -> Iterator[Finding]:
+    """Yield the token whose beginning is the literal `content[start:end]` and whose rest is in the next literals.
+
+    Leave out literals that are names of a JSON object.
+    """
+    body, last = part, end
+    for literal in _literal(form).finditer(content, end, min(len(content), end + _SPAN)):
+        if _IS_KEY.match(content, literal.end()):
+            continue
+        if content.count(b"\n", last, literal.start()) > _LINES:
+            return
+        body, last = body + literal[1], literal.end()
+        if len(body) >= form.body_length:
+            break
+    yield from _joined(body, start, last, form)
+
+
+def _in_values(content: bytes, start: int, patterns: TokenPatterns, meter: Meter | None) -> Iterator[Finding]:
+    """Yield the token whose beginning is a value at the end of a line and whose rest is in the next lines' values.
+
+    Files of environment variables and YAML have such lines.
+    """
+    form = patterns.form
+    value = _first_value(form).match(content, start)
+    if value is None or content[start - 1 : start] not in (b"=", b" ", b":"):
+        return
+    body, last = value[1], value.end()
+    if meter is not None:
+        meter.spend(_STEPS)
+    while len(body) < form.body_length and (line := _value_line(form).match(content, last)) is not None:
+        body, last = body + line[1], line.end()
+    yield from _joined(body, start, last, form)
+
+
+def _joined(body: bytes, start: int, end: int, form: TokenFormat) -> Iterator[Finding]:
+    """Yield the token with this body, unless the body consists of words of the program."""
+    if form.may_be_body(body):
+        yield Finding(form.prefix.encode() + body, start, end, ("split-literal",))
+
+
+@functools.cache
+def _literal(form: TokenFormat) -> re.Pattern[bytes]:
+    return re.compile(rb"[\"'`](%b{%d,%d}+)\\*+[\"'`]" % (form.character_class.encode(), _MIN_PART, form.body_length))
+
+
+@functools.cache
+def _first_value(form: TokenFormat) -> re.Pattern[bytes]:
+    return re.compile(
+        rb"%b(%b{%d,}+)(?=\r?\n)" % (re.escape(form.prefix.encode()), form.character_class.encode(), _MIN_PART)
+    )
+
+
+@functools.cache
+def _value_line(form: TokenFormat) -> re.Pattern[bytes]:
+    return re.compile(
+        rb"\r?\n[ \t]*+[A-Za-z_][0-9A-Za-z_.-]{0,60}+[ ]?[=:][ ]?(%b{%d,%d}+)(?=\r?\n|\Z)"
+        % (form.character_class.encode(), _MIN_PART, form.body_length)
+    )
