@@ -112,7 +112,7 @@ def claim(
 ) -> list[Claimed]:
     """Lease the rows that are still due, freeze their facts, and schedule their next attempt.
 
-    The next attempt is scheduled now, so that the rows wait for it even if this worker dies.
+    The next attempt is scheduled before this one begins, so that the rows are tried again even if this worker dies.
 
     Args:
         database: The database that contains the outbox.

@@ -156,7 +156,7 @@ class MailFacts:
         others: The tokens that the mail lists in one line each.
         tokens_total: The number of all tokens, including those that the mail only counts.
         places_total: The number of all public places of these tokens.
-        causes: The different causes of all these tokens.
+        causes: The different causes of the incidents of all these tokens.
     """
 
     variant: str

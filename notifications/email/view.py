@@ -41,7 +41,7 @@ class TokenView(TokenFacts):
 
 @dataclass(frozen=True, slots=True)
 class MailView(MailFacts):
-    """The view of a mail and its tokens."""
+    """The facts of a mail and its tokens in the form in which the templates print them."""
 
     tokens: tuple[TokenView, ...]
 

@@ -181,7 +181,8 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # Plain tokens in base64 are found in the text itself, without decoding. So do not search for them again.
+    # A token that was encoded once in base64 is already found by its needle, without decoding the run. So do not search
+    # for it again.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         found.extend(_admitted(plain_tokens(decoded, 0, len(decoded), meter), meter))
     kind = container_kind(decoded)

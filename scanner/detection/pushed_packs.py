@@ -202,7 +202,9 @@ def _in_reader(
 
 
 def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> list[PackHit[Candidate]]:
-    """Ask the token store about the tokens in `scan.beyond`. Return the objects with tokens that the store knows.
+    """Ask the token store about the tokens beyond the limit of one push (`scan.beyond`).
+
+    Return the objects with tokens that the store knows.
 
     Count the other tokens in `scan.unknown`. Count tokens that could not be looked up in time as unread.
     """

@@ -346,8 +346,8 @@ class RequestGate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Use the circuit of another process only if it is open, or if it closes an open circuit. Each process
-                # counts its own failures below the threshold.
+                # Take over the state that another process stored if the circuit is open there, or if it is open here.
+                # While it is closed in both, each process counts only its own failures.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):

@@ -64,7 +64,10 @@ def search_code(github: GitHub, query: str, page: int) -> SearchPage:
 
 
 def parse_result(item: Mapping[str, Any]) -> SearchResult:
-    """Return the result in typed form. Never raise, whatever the item contains."""
+    """Return an item of GitHub's answer as a SearchResult.
+
+    A missing or malformed field is empty in the result, so this function never raises.
+    """
     repository, matches = item.get("repository"), item.get("text_matches")
     repository = repository if isinstance(repository, dict) else {}
     # If an attribute is missing, PyGithub requests it from an address that the answer contains. So set every attribute

@@ -257,7 +257,7 @@ class ReaderPool:
             try:
                 return server.fork()
             except OSError:
-                # The fork server has ended, perhaps because memory ran out. Try again with a new server.
+                # The fork server has ended, perhaps because memory ran out. The next round of this loop starts another.
                 self._drop(server)
         raise ReadersUnavailable("no process for reading contents can be started")
 

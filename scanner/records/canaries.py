@@ -105,7 +105,7 @@ def ended_among(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def decided() -> Select[Canary, Incident]:
-    """Return a statement that selects each canary whose incident has its final action, together with this incident."""
+    """Return a statement that selects each canary for which r8scan has decided what to do, with its incident row."""
     return (
         select(Canary, Incident)
         .join(Incident, Incident.digest == Canary.digest)
@@ -114,9 +114,9 @@ def decided() -> Select[Canary, Incident]:
 
 
 def end(session: Session) -> list[str]:
-    """End the canaries whose incidents have their final action.
+    """End the canaries for which r8scan has decided what to do.
 
-    Delete these incidents, so that no statistic counts them.
+    Delete their incident rows, so that no statistic counts them.
 
     If a canary that has ended is found or reported again, delete the new incident as well. The audit keeps a record of
     the actions.

@@ -42,7 +42,8 @@ class Variables(PydanticBaseSettingsSource):
         """Return the texts of all settings that are set, by the settings' names.
 
         Raises:
-            SettingsError: A secret, most of which are sent in a header, has a line break or another control character.
+            SettingsError: A secret has a line break or another control character. Most secrets are sent in a header,
+                which cannot contain these.
         """
         fields = self.settings_cls.model_fields.items()
         values = ((name, self.get_field_value(field, name)[0]) for name, field in fields)

@@ -210,7 +210,7 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
         if one.name in PUSHED:
             yield one, "push"
         if one.name in IN_GISTS:
-            # Use InGist here, because the neighbour token of the same input in a push is already disabled.
+            # The token beside the same input in a push is already disabled, so an InGist has another token beside it.
             yield InGist(**{field.name: getattr(one, field.name) for field in fields(one)}), "gist"
 
 

@@ -18,10 +18,10 @@ def serve(
         typer.Option(min=0, max=65535, show_default="R8SCAN_WEB_PORT", help="The port; 0 chooses a free port."),
     ] = None,
 ) -> None:
-    """Receive GitHub's secret scanning alerts, reports, usage records and found tokens over HTTP. Ctrl-C stops.
+    """Receive over HTTP: secret scanning alerts of GitHub, reports, usage records, and tokens that people found.
 
-    The server also has the console. Put a proxy that does TLS in front of the server. The server needs the same
-    settings as r8scan run.
+    Ctrl-C stops the server. It also has the console. Put a proxy that does TLS in front of the server. The server needs
+    the same settings as r8scan run.
 
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """

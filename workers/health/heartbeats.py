@@ -73,7 +73,8 @@ class Heart:
         The first heartbeat is written when the process has begun to take messages. Until then the thread looks every
         second.
         """
-        # The time before this counts as silence otherwise: a fork has the pulse of its parent, which may be old.
+        # Start the pulse of this process. A fork inherits its parent's last pulse, and the time since then would count
+        # as silence.
         self._pulse.try_to_connect()
         self._thread.start()
 

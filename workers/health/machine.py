@@ -81,7 +81,7 @@ def read(settings: Settings) -> MachineState:
 
 
 def settings_problems(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem for each setting because of which mails reach nobody."""
+    """Yield a problem for each setting whose value keeps mails from reaching anyone."""
     is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
     if is_maildir and settings.enforce == EnforceMode.DISABLE:
         sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"

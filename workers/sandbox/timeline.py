@@ -37,7 +37,7 @@ class Timeline:
     def emit(
         self, event_type: str, repository: str, repository_id: int, payload: dict[str, Any], actor: str = "ana"
     ) -> str:
-        """Make an event visible, and return its id."""
+        """Make an event visible in the sandbox's timeline of public events, and return the event's id."""
         with self._lock:
             event_id = str(next(self._ids))
             self._events.appendleft(

@@ -31,7 +31,9 @@ def routes(context: Context) -> list[Route]:
 
 
 def _listed(context: Context, after: str | None) -> Response:
-    """Return the announcements after the cursor `after` and the next cursor. Without `after`, return only the cursor.
+    """Return two things: the announcements after the cursor `after`, and the cursor for the next request.
+
+    Without `after`, return only the cursor of the newest announcement.
 
     If announcements after the cursor were deleted, return status 410 and a new cursor. The gateway may have missed
     these announcements, so it must discard its whole cache.

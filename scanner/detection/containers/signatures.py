@@ -91,7 +91,10 @@ def _is_zlib(content: bytes) -> bool:
 
 
 def _is_lzma(content: bytes) -> bool:
-    """Return whether the header of a `.lzma` file is valid: a usual dictionary size, a content size, a zero byte."""
+    """Return whether the header of a `.lzma` file is valid.
+
+    The dictionary has a usual size, the content's size is unknown or below 2^40, and the stream begins with a zero.
+    """
     dictionary, size = int.from_bytes(content[1:5], "little"), content[5:13]
     usual = dictionary >= 4096 and (dictionary & (dictionary - 1) == 0 or dictionary.bit_count() == 2)
     return len(content) > 13 and usual and content[13] == 0 and (size == b"\xff" * 8 or size[5:] == bytes(3))

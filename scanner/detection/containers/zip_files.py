@@ -239,9 +239,9 @@ def _wide_sizes(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[
 
     Args:
         extra: The entry's extra field.
-        unpacked: The size of the file in the entry.
-        packed: The compressed size in the entry.
-        offset: The offset of the file's local header in the entry.
+        unpacked: The value of the entry's 32-bit field for the size of the file.
+        packed: The value of the entry's 32-bit field for the compressed size.
+        offset: The value of the entry's 32-bit field for the offset of the local header.
     """
     at = 0
     while at + 4 <= len(extra):

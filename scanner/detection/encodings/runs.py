@@ -77,7 +77,7 @@ def min_run_length() -> int:
 
 
 def _nested_letters(length: int) -> int:
-    """Return the number of letters of a token of `length` bytes that is encoded twice in base64, in whole groups."""
+    """Return how many base64 letters a token of `length` bytes has at most if it is encoded twice."""
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length
@@ -207,7 +207,10 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
 
 
 def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLines]:
-    """Yield the block of encoded lines at `begin`, or each reading of the dump whose second line begins at `begin`.
+    """Yield the block of encoded lines at `begin`.
+
+    If the second line of a dump begins at `begin`, yield the dump's bytes instead, once for each way to
+    read its columns.
 
     For a dump, charge the meter for its letters.
 

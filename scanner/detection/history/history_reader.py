@@ -252,7 +252,7 @@ class _Blocks:
 
 
 class _Parser:
-    """The parser of git's output. It scans the objects. `index` is the index of the next object in the list."""
+    """The parser of git's output. It scans the objects. `index` is the position of the next object in `listed`."""
 
     def __init__(
         self, listed: ObjectList, first: int, last: int, detector: Detector, shard: HistoryShard, blocks: _Blocks

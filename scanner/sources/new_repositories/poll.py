@@ -55,7 +55,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     listing, looked = Listing(ListPosition.from_json(lease.cursor)), Looks()
     with database.read() as session:
         due = looks.due(session)
-    # The listing and the looks have separate quotas, so each continues if the other fails.
+    # Listing new repositories and looking at each of them use separate quotas, so each continues if the other fails.
     errors = [
         _error_of(lambda: listing.run(github, time.time())),
         _error_of(lambda: looked.run(github, due)),

@@ -43,7 +43,10 @@ def recall(session: Session, pushes: Sequence[Push], host: str) -> dict[Key, Rem
 
 
 def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str) -> None:
-    """Add the tips that were read to the stored memory, in the caller's transaction."""
+    """Record in the database which tips were read, so that later pushes do not fetch them again.
+
+    This happens in the caller's transaction.
+    """
     by_key: defaultdict[Key, list[tuple[Push, TipsRead]]] = defaultdict(list)
     for push, tips in read:
         key = key_of(push, host)

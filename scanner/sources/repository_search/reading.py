@@ -161,9 +161,9 @@ def read_by_rest(github: GitHub, span: Span) -> WindowReading:
 
 
 def newest(github: GitHub, now: float) -> tuple[datetime | None, Page]:
-    """Return the time of the newest push in the index, and the page that shows it.
+    """Return the time of the newest push in GitHub's search index, and the page of results that has this push.
 
-    The time is None if the index has no push within PROBED_SECONDS.
+    The time is None if the index has no push of the last PROBED_SECONDS.
     """
     page = repositories.search(github, words((int(now) - PROBED_SECONDS, int(now) + 60)), newest_first=True)
     return max((one.pushed_at for one in page.repositories if one.pushed_at), default=None), page

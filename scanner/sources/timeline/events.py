@@ -128,7 +128,7 @@ def read_events(
         web_url: The address of the website, for the texts' places.
         api_url: The address of the API, from which jobs can fetch the texts again. Empty: the texts cannot be fetched
             again.
-        owners: The known owners among the owners of the events' repositories.
+        owners: Those owners of the events' repositories that have an account or had an incident.
         vendor: The vendor's name. A push that mentions it is likelier to contain a token. Empty: do not look for a
             name.
     """

@@ -248,7 +248,7 @@ class Console:
         return self._key
 
     def remember_key(self, key: bytes) -> None:
-        """Cache the key that a sign-in has just read or created."""
+        """Cache the key that signs session cookies, which a sign-in has just read or created."""
         self._key = key
 
     async def _secret(self, request: Request) -> str:

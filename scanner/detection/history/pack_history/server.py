@@ -156,7 +156,7 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
-    """Read each unit that the scanning process asks for, until that process closes the connection."""
+    """Read each unit (a group of pack entries) that the scanning process asks for, until it closes the connection."""
     gc.disable()  # the objects of a unit form no reference cycles, and looking for cycles takes a tenth of the time
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         number, budget = UNIT.unpack(raw)

@@ -96,8 +96,8 @@ def test_a_file_is_fetched_again_only_when_the_queue_has_enough_room(
     reading: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 25)
-    # The limit of 1,000 pushes corresponds to 40 jobs. The source stops reading above 20 waiting jobs, and resumes
-    # below 11.
+    # 1,000 pushes are 40 jobs. The source stops reading while more than half of these wait (20), and resumes when at
+    # most a quarter waits (10).
     reading.settings = reading.settings.model_copy(update={"queue_max_pushes": 1000})
     route = reading.publish(HOUR, packed(*(push(number) for number in range(1, 1001))))
     reading.queue(HOUR)

@@ -27,7 +27,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of the messages that match the conditions in the address."""
+    """Render the list of the messages that match the conditions in the page's URL."""
     values = {name: view.query.get(name, "") for name in ("state", "channel", "recipient")}
     with view.reading() as session:
         try:
