@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -25,8 +26,12 @@ class NotOurs(Exception):
 
 
 def create_files_privately() -> None:
-    """Set the umask of this process and its children, so that only this user may read the files that they create."""
+    """Let only this user read the files that this process and its children create, and let them dump no core.
+
+    A core dump would contain the raw tokens that a worker has in memory.
+    """
     os.umask(PRIVATE_UMASK)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def check_trusted(path: Path) -> None:

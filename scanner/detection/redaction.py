@@ -6,10 +6,10 @@ This module opens no containers and decompresses nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from scanner.detection.engine import UNOPENED, text_findings
-from scanner.detection.limits import Limits, Meter
+from scanner.detection.limits import LimitReachedError, Limits, Meter
 from scanner.detection.patterns.matcher import long_run_spots, may_hold
 from scanner.detection.patterns.token_formats import hint_of
 
@@ -33,6 +33,11 @@ _MAX_ROUNDS = 8
 """Rounds of masking. A hint may form a new token with the text beside it, so the text is masked until
 nothing changes."""
 
+_TEXTS_AT_ONCE = 100
+"""Texts that are searched together. If one of them may hold a token, each is searched by itself."""
+_STEPS_A_TEXT = 6_000
+"""Steps charged for masking one of many texts, in addition to the work that depends on its content: 60 µs."""
+
 _BLOCK = 64 << 10
 _OVERLAP = 8 << 10
 """Bytes by which two blocks overlap. An encoded token is shorter. Text is masked in blocks, and a block that exceeds
@@ -51,18 +56,54 @@ def redact(text: str) -> str:
     The function never raises. Redacting its result again changes nothing.
     """
     raw = text.encode("utf-8", "surrogatepass")
-    if not may_hold(raw) and not long_run_spots(raw):
-        return text
+    return text if _is_clean(raw) else _redacted(text, raw, None)
+
+
+class SharedRedaction:
+    """Redacts many texts that may cost together about as much as one: 0.1 s.
+
+    Texts that show no sign of a token cost little, and are always returned. Beyond the limit, other texts are withheld.
+    """
+
+    def __init__(self) -> None:
+        self._meter = Meter(_LIMITS, 0)
+
+    def redact(self, text: str) -> str:
+        """Return the text redacted; see `redact`."""
+        raw = text.encode("utf-8", "surrogatepass")
+        if _is_clean(raw):
+            return text
+        try:
+            self._meter.spend(_STEPS_A_TEXT)
+        except LimitReachedError as stop:
+            self._meter.note_limit(stop)
+        return _WITHHELD if self._meter.unread else _redacted(text, raw, self._meter)
+
+    def redact_all(self, texts: Sequence[str]) -> list[str]:
+        """Return each text redacted. Texts without a sign of a token are searched together, which takes less time."""
+        redacted: list[str] = []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            some = texts[start : start + _TEXTS_AT_ONCE]
+            are_clean = _is_clean("\0".join(some).encode("utf-8", "surrogatepass"))
+            redacted += some if are_clean else map(self.redact, some)
+        return redacted
+
+
+def _is_clean(raw: bytes) -> bool:
+    return not may_hold(raw) and not long_run_spots(raw)
+
+
+def _redacted(text: str, raw: bytes, meter: Meter | None) -> str:
+    """Return the text redacted. Without a meter, each round of masking gets one of its own."""
     for round_number in range(_MAX_ROUNDS):
-        masked = _masked(raw)
+        masked = _masked(raw, meter or Meter(_LIMITS, 0))
         if masked == raw:
             return raw.decode("utf-8", "surrogatepass") if round_number else text
         raw = masked
     return _WITHHELD
 
 
-def _masked(raw: bytes) -> bytes:
-    meter = Meter(_LIMITS, 0)
+def _masked(raw: bytes, meter: Meter) -> bytes:
     pieces: list[bytes] = []
     at = 0
     for start, end, instead in _spans(raw, meter):

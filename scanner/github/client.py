@@ -326,14 +326,15 @@ def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) 
     try:
         # `auth=None` would select the client's own authorization. This request already has its own Authorization
         # header.
-        response = http.post(url, headers=headers, auth=_as_it_is, follow_redirects=False)
+        with http.stream("POST", url, headers=headers, auth=_as_it_is, follow_redirects=False) as response:
+            content = read_body(response, MAX_JSON_BYTES)
     except httpx.HTTPError as err:
         raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
     if response.status_code in (401, 403, 404):
         message = "GitHub rejects the App: check R8SCAN_GITHUB_APP_ID, _INSTALLATION_ID and _PRIVATE_KEY"
         raise BadCredential("bad_app_credential", message)
-    check_status(response, response.content[:4096], "R8SCAN_GITHUB_APP_ID")
-    value = decoded(response.content, _host(url), dict)
+    check_status(response, content[:4096], "R8SCAN_GITHUB_APP_ID")
+    value = decoded(content, _host(url), dict)
     token, ends_at = value.get("token"), value.get("expires_at")
     try:
         at = datetime.fromisoformat(ends_at)

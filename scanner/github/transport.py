@@ -65,6 +65,9 @@ class GatedTransport(httpx.BaseTransport):
             if not is_retry:
                 self.gate.note_failure(host)
             raise
+        if response.has_redirect_location:
+            # httpx reads the body of a redirect to its end, however long it is, before it follows the redirect.
+            response = _with_content(response, request, b"")
         is_read = response.is_stream_consumed
         if not is_read:
             self._follow(response, host, is_retry)
@@ -77,10 +80,13 @@ class GatedTransport(httpx.BaseTransport):
     def _follow(self, response: httpx.Response, host: str, is_retry: bool) -> None:
         """Inflate the body, and report to the gate how it ends. Only the end shows whether the answer is complete."""
         chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
-        if response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding in ("gzip", "x-gzip"):
             chunks = inflated(chunks, host)
-            for name in _OF_THE_BODY:
-                response.headers.pop(name, None)
+        elif encoding not in ("identity", ""):
+            chunks = map(_refused, (host,))  # refuse when the body is read
+        for name in _OF_THE_BODY if encoding != "identity" else ():
+            response.headers.pop(name, None)
         failed = response.status_code >= 500  # the gate counts it by its status
         is_counted = failed or is_retry
         response.stream = _Body(
@@ -177,6 +183,15 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
         raise Unavailable("cut_off", f"{host} ended in the middle of its answer")
 
 
+def _refused(host: str) -> bytes:
+    """Refuse an encoding that was not asked for. httpx would inflate some of them without a limit.
+
+    Raises:
+        Unavailable: Always.
+    """
+    raise Unavailable("damaged", f"{host} sent an encoding that was not asked for")
+
+
 def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
     """Return the beginning of a refusal's body: REFUSAL_BYTES, or less if less arrives within REFUSAL_SECONDS."""
     deadline = clock() + REFUSAL_SECONDS
@@ -194,9 +209,14 @@ def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Respo
         start = beginning(response)
     except (httpx.HTTPError, Unavailable):
         start = b""  # the body was cut off, so only the headers are left to decide by
+    return _with_content(response, request, start)
+
+
+def _with_content(response: httpx.Response, request: httpx.Request, content: bytes) -> httpx.Response:
+    """Return the response with this content instead of its body, and close the body."""
     response.close()
     headers = {key: value for key, value in response.headers.items() if key not in _OF_THE_BODY}
-    return httpx.Response(response.status_code, headers=headers, content=start, request=request)
+    return httpx.Response(response.status_code, headers=headers, content=content, request=request)
 
 
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")

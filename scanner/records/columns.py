@@ -97,8 +97,9 @@ class _StorableText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         del dialect
-        if value is None:
-            return None
+        # Nearly all values need no escape. An alert of 10,000 records binds 50,000 of them.
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
         storable = storable_text(value)
         length = getattr(self.impl_instance, "length", None)
         # Escaping makes the text longer, so cut the text to the width of the column.

@@ -137,8 +137,10 @@ def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[
     """
     if len(candidates) <= MAX_SIGHTINGS:
         return list(candidates), []
-    beside = Counter(map(_spot, candidates))
-    first = dict.fromkeys(one.digest for one in sorted(candidates, key=lambda one: beside[_spot(one)]))
+    spots = [_spot(candidate) for candidate in candidates]
+    beside = Counter(spots)
+    crowds = [beside[spot] for spot in spots]
+    first = dict.fromkeys(candidates[at].digest for at in sorted(range(len(candidates)), key=crowds.__getitem__))
     chosen = set(islice(first, MAX_SIGHTINGS))
     likely = [candidate for candidate in candidates if candidate.digest in chosen]
     return likely, [candidate for candidate in candidates if candidate.digest not in chosen]

@@ -27,6 +27,8 @@ DIGESTS_A_REQUEST = 200
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 MAX_RECIPIENTS = 50
 MAX_TEXT_LENGTH = 255
+MAX_REDACTED_LENGTH = 8192
+"""Characters of a name that are redacted. The first `MAX_TEXT_LENGTH` of the result never reach the end of these."""
 MAX_EMAIL_LENGTH = 320
 TIMEOUT = httpx.Timeout(4.0, connect=2.0)
 EXCHANGE_SECONDS = 6.0
@@ -50,6 +52,7 @@ class HttpStore:
     def __init__(self, url: str, secret: str | None = None, *, tls: ssl.SSLContext | None = None) -> None:
         self._url = url.rstrip("/")
         headers = {"User-Agent": f"r8scan/{__version__}", "Accept": "application/json"}
+        headers["Accept-Encoding"] = "identity"
         if secret:
             headers["Authorization"] = f"Bearer {secret}"
         self._http = httpx.Client(
@@ -134,6 +137,9 @@ def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | N
 
 
 def _content(response: httpx.Response, deadline: float) -> bytes:
+    if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        # httpx would inflate each piece as a whole before its size can be checked.
+        raise _wrong("it is compressed")
     parts, size = [], 0
     for part in response.iter_bytes():
         size += len(part)
@@ -220,10 +226,10 @@ def _text(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
         return ""
     if not isinstance(found, str) or (needed and not found):
         raise _wrong(f"`{name}` must be text")
-    # Owners choose these names. A name may contain a token, or characters that a database rejects.
-    return redact(
-        "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in found[:MAX_TEXT_LENGTH])
-    )
+    # Owners choose these names. They may contain a token, or characters that a database rejects. Redact before cutting,
+    # because a part of a token would not be recognised.
+    clean = redact(found[:MAX_REDACTED_LENGTH])[:MAX_TEXT_LENGTH]
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
 
 
 def _recipients(account: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.hostile.inputs import archives, documents, edges, git, streams, texts
+from tests.hostile.inputs import archives, counts, documents, edges, git, streams, texts
 from tests.hostile.registry import INPUTS, Delivery, HostileInput
 
 __all__ = ["FAMILIES", "INPUTS", "inputs_for"]
 
-FAMILIES = (archives, streams, documents, git, texts, edges)
+FAMILIES = (archives, streams, documents, counts, git, texts, edges)
 
 
 def inputs_for(*deliveries: Delivery, with_large: bool = False) -> list[HostileInput]:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-READER_SIGN = b"scanner.isolation"
-"""A part of the command line of the fork server, and therefore of its readers.
+READER_SIGNS = (b"scanner.isolation", b"pack_history.server", b"place_process")
+"""Parts of the command lines of confined processes: the fork server and its readers, and those that read histories and
+surveys.
 
 Processes of git count as readers too, because they are limited and killed like readers.
 """
@@ -95,7 +96,7 @@ class Watch:
             with suppress(OSError, ValueError, IndexError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                is_reader = READER_SIGN in command or _name(command) == "git"
+                is_reader = any(sign in command for sign in READER_SIGNS) or _name(command) == "git"
                 cpu = sum(map(int, fields[11:13])) / TICKS
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)

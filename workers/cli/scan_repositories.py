@@ -9,11 +9,12 @@ from pathlib import Path
 
 from scanner.detection import Candidate, Detector, redact
 from scanner.detection.history.git_processes import GitError
-from scanner.detection.history.git_repositories import common_dir, git_dir_of, unbundled
+from scanner.detection.history.git_repositories import common_dir, file_start, git_dir_of, unbundled
 from scanner.detection.history.scan import scan_history
 from workers.cli.scan_run import NotRead, Progress, ScanRun
 
 MAX_GITMODULES = 1 << 20
+MAX_SUBMODULES = 1_000
 BUNDLES = (b"# v2 git bundle\n", b"# v3 git bundle\n")
 """The first bytes of a git bundle."""
 
@@ -97,16 +98,20 @@ class Histories:
 def missing_submodules(folder: Path) -> ScanRun:
     """Return each submodule that was not cloned with the work tree in `folder`, as an unread item."""
     run = ScanRun()
-    try:
-        with (folder / ".gitmodules").open("rb") as file:
-            text = file.read(MAX_GITMODULES)
-    except OSError:
-        run.add_unread(str(folder / ".gitmodules"), {"file_unreadable": 1})
-        return run
-    for line in text.splitlines():
+    file = folder / ".gitmodules"
+    if file.is_symlink():
+        return run  # git refuses it, too
+    named: set[str] = set()
+    for line in file_start(file, MAX_GITMODULES).splitlines():
         key, _, value = line.partition(b"=")
-        if key.strip() == b"path" and not os.path.lexists(folder / os.fsdecode(value.strip()) / ".git"):
-            run.add_unread(str(folder / os.fsdecode(value.strip())), {"submodule_missing": 1})
+        if key.strip() == b"path":
+            named.add(os.fsdecode(value.strip().replace(b"\0", b"")))
+        if len(named) > MAX_SUBMODULES:
+            run.add_unread(str(file), {"submodules_over_limit": 1})
+            break
+    for name in sorted(named)[:MAX_SUBMODULES]:
+        if not os.path.lexists(folder / name / ".git"):
+            run.add_unread(str(folder / name), {"submodule_missing": 1})
     return run
 
 

@@ -14,8 +14,8 @@ import sentry_sdk
 from sentry_sdk.integrations.logging import LoggingIntegration
 
 from scanner import __version__
-from scanner.detection import redact
 from scanner.settings import Settings
+from workers.logs import clean_text
 
 KEPT = frozenset(
     {
@@ -59,14 +59,14 @@ def scrubbed(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def _clean(value: Any, depth: int) -> Any:
     if isinstance(value, str):
-        return redact(value[:MAX_CHARACTERS])
+        return clean_text(value, MAX_CHARACTERS)
     if value is None or isinstance(value, bool | int | float):
         return value
     if depth >= MAX_DEPTH:
         return "…"
     if isinstance(value, Mapping):
         items = list(value.items())[:MAX_ITEMS]
-        return {redact(str(key)[:MAX_CHARACTERS]): _clean(one, depth + 1) for key, one in items if key != "vars"}
+        return {clean_text(str(key), MAX_CHARACTERS): _clean(one, depth + 1) for key, one in items if key != "vars"}
     if isinstance(value, list | tuple):
         return [_clean(one, depth + 1) for one in value[:MAX_ITEMS]]
     return _clean(str(value), depth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlalchemy.orm import configure_mappers
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +20,7 @@ MAX_HEADERS = 64
 
 def application(context: Context) -> ASGIApp:
     """Return the ASGI application with all routes of the service."""
+    configure_mappers()  # otherwise the first request would do this work of 0.1 s
     budget = BodyBudget()
     routes = [
         *health.routes(context),

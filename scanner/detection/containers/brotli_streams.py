@@ -24,6 +24,8 @@ _MAX_CHROME_KEY = 8 << 10
 _CHROME_KEY = re.compile(rb"[!-~]{8,}+")
 """A key is a URL. Tools that copy entries may leave its length out of the header."""
 _FIREFOX_CHUNK = 256 << 10
+_MAX_NUMBER_BYTES = 5
+"""Bytes of one number in the directory of a WOFF2 font."""
 
 
 def is_brotli(content: bytes) -> bool:
@@ -116,7 +118,8 @@ def woff2_members(container: Container) -> Iterator[Member]:
         # version 3 means "not transformed". In other tables, version 0 means "not transformed".
         numbers = 1 + ((flags >> 6 != 3) if is_glyphs else (flags >> 6 != 0))
         for _ in range(numbers):
-            while at < len(content) and content[at] & 0x80:
+            end = min(len(content), at + _MAX_NUMBER_BYTES - 1)
+            while at < end and content[at] & 0x80:
                 at += 1
             at += 1
     container.meter.enter()

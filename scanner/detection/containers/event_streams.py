@@ -15,6 +15,8 @@ from scanner.detection.containers.members import Container, Member, whole
 
 _MAX_DEPTH = 8
 _MAX_EVENT_BYTES = 1 << 20
+_MAX_PATH = 200
+"""Letters of the path of a field. Longer paths would be copied for each string below them."""
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:
@@ -48,7 +50,7 @@ def _strings(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
         yield path, value
     elif depth < _MAX_DEPTH and isinstance(value, dict):
         for key, inner in value.items():
-            yield from _strings(inner, f"{path}.{key}" if path else key, depth + 1)
+            yield from _strings(inner, (f"{path}.{key}" if path else key)[:_MAX_PATH], depth + 1)
     elif depth < _MAX_DEPTH and isinstance(value, list):
         for inner in value:
             yield from _strings(inner, path, depth + 1)

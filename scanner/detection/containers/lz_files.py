@@ -92,6 +92,8 @@ def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
             if size > _MAX_LZ4_BLOCK:
                 raise UnreadableError("damaged")
             block = read_up_to(stream, size)
+            if plain:
+                meter.step(1)
             content = block if plain else lz4_block(block, meter, window)
             yield content
             if not independent:
@@ -179,6 +181,7 @@ def _snappy_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
         if len(head) < 4:
             raise UnreadableError("damaged")
         if kind > 1:
+            meter.step(1)
             _skip(stream, size)
             continue
         if size > _MAX_SNAPPY_CHUNK + 4:

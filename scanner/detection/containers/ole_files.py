@@ -72,12 +72,14 @@ class _CompoundFile:
         self._content, self._meter = content, meter
         self._header = _header(content)
         self._fat = self._numbers(self._fat_sectors())
-        self._mini_fat = self._numbers(self._chain(self._header.first_mini_fat, self._fat, len(content)))
+        sector = self._header.sector_bytes
+        self._mini_fat = self._numbers(self._chain(self._header.first_mini_fat, self._fat, len(content), sector))
         self._mini = b""
 
     def entries(self) -> list[_Entry]:
         """Return the directory's entries. Also load the root's stream, which contains the data of all small streams."""
-        directory = self._sectors(self._chain(self._header.first_directory, self._fat, len(self._content)))
+        sector = self._header.sector_bytes
+        directory = self._sectors(self._chain(self._header.first_directory, self._fat, len(self._content), sector))
         entries = []
         for at in range(0, len(directory) - _ENTRY_BYTES + 1, _ENTRY_BYTES):
             raw = directory[at : at + _ENTRY_BYTES]
@@ -87,15 +89,19 @@ class _CompoundFile:
             entry = _Entry(name, kind, start, size if self._header.sector_bytes > 512 else size & 0xFFFFFFFF)
             entries.append(entry)
             if kind == _ROOT:
-                self._mini = self._sectors(self._chain(start, self._fat, entry.size))[: entry.size]
+                size = min(entry.size, len(self._content))
+                self._mini = self._sectors(self._chain(start, self._fat, size, sector))[:size]
         return entries
 
     def stream(self, entry: _Entry) -> bytes:
         """Return the bytes of a stream. They are fewer than `entry.size` if the stream's chain of sectors is broken."""
+        # A chain may lead in a circle, and a stream may claim any size, but no stream is larger than the file.
+        most = min(entry.size, len(self._content))
         if entry.size >= self._header.mini_cutoff:
-            return self._sectors(self._chain(entry.start, self._fat, entry.size))[: entry.size]
+            sector = self._header.sector_bytes
+            return self._sectors(self._chain(entry.start, self._fat, most, sector))[:most]
         size = self._header.mini_sector_bytes
-        chain = self._chain(entry.start, self._mini_fat, entry.size)
+        chain = self._chain(entry.start, self._mini_fat, most, size)
         return b"".join(self._mini[number * size : (number + 1) * size] for number in chain)[: entry.size]
 
     def _fat_sectors(self) -> list[int]:
@@ -116,13 +122,12 @@ class _CompoundFile:
         self._meter.step(len(seen))
         return [number for number in found if number < _END_OF_CHAIN]
 
-    def _chain(self, start: int, table: array[int], size: int) -> list[int]:
+    def _chain(self, start: int, table: array[int], size: int, sector_bytes: int) -> list[int]:
         """Return the sector numbers of the chain that begins at `start`.
 
         Return at most as many numbers as a stream of `size` bytes can need, because a chain may be a cycle.
         """
-        smallest = self._header.mini_sector_bytes
-        most = min(len(table), size // smallest + 1)
+        most = min(len(table), size // sector_bytes + 1)
         chain: list[int] = []
         while start < len(table) and len(chain) < most:
             chain.append(start)

@@ -28,6 +28,10 @@ _CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
 # A code has at most 16 bits, so a valid map has at most this many codes.
 _MAX_CODES = 65_536
 _MAX_CMAPS = 64
+_MAX_LETTERS = 8
+"""Letters of one code that are kept. A ligature has three; a hostile map makes a text many times as long."""
+_MAX_CODES_OF_ALL = 500_000
+"""Codes of all maps of a document, about 100 MB."""
 _MAX_GLYPH_BYTES = 8 << 20
 
 
@@ -50,6 +54,7 @@ class TextOfDocument:
         self._cmaps: dict[frozenset[tuple[int, str]], _CMap] = {}
         self._shown: list[tuple[str, list[bytes]]] = []
         self._held = 0
+        self._codes = 0
 
     def read(self, name: str, content: bytes) -> Iterator[bytes]:
         """Add one decoded stream of the document. Yield the texts in it that need no map of a font."""
@@ -88,9 +93,14 @@ class TextOfDocument:
         while at >= 0 and (end := content.find(b"endbf", at)) >= 0:
             items = list(_CMAP_ITEM.finditer(content, at, end))
             self._meter.step(len(items))
-            found = _characters(items) if content.startswith(b"beginbfchar", at) else _ranges(items)
+            is_of_characters = content.startswith(b"beginbfchar", at)
+            found = _characters(items) if is_of_characters else _ranges(items, self._meter)
             letters.update(islice(found, _MAX_CODES - len(letters)))
             at = content.find(b"beginbf", end)
+        self._codes += len(letters)
+        if self._codes > _MAX_CODES_OF_ALL:
+            self._meter.note("entries")
+            return
         self._cmaps[frozenset(letters.items())] = _CMap(len(width[1]) // 2 if width else 2, letters)
 
 
@@ -159,7 +169,7 @@ def _characters(items: list[re.Match[bytes]]) -> Iterator[tuple[int, str]]:
         yield _number(code), _letters(letter)
 
 
-def _ranges(items: list[re.Match[bytes]]) -> Iterator[tuple[int, str]]:
+def _ranges(items: list[re.Match[bytes]], meter: Meter) -> Iterator[tuple[int, str]]:
     at = 0
     while at + 2 < len(items):
         first, last, target = (item[1] for item in items[at : at + 3])
@@ -167,6 +177,8 @@ def _ranges(items: list[re.Match[bytes]]) -> Iterator[tuple[int, str]]:
         if first is None or last is None:
             return
         count = _number(last) - _number(first) + 1
+        # A map may give the same 32,768 codes again and again.
+        meter.step(max(count, 0))
         if target is not None:
             text = _letters(target)
             # The codes of a range stand for texts that differ in their last letter: it increases by one with each code.
@@ -191,4 +203,4 @@ def _number(digits: bytes) -> int:
 def _letters(digits: bytes) -> str:
     digits = _NO_HEX.sub(b"", digits)
     code = bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode("ascii"))
-    return code.decode("utf-16-be", "replace") if len(code) > 1 else code.decode("latin-1")
+    return code.decode("utf-16-be", "replace")[:_MAX_LETTERS] if len(code) > 1 else code.decode("latin-1")

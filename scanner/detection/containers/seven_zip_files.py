@@ -111,8 +111,8 @@ def _header_of(content: bytes, meter: Meter) -> HeaderReader:
         raise UnreadableError("damaged")
     for _ in range(_MAX_ENCODED_HEADERS):
         if header[:1] != bytes((ENCODED_HEADER,)):
-            return HeaderReader(header)
-        streams = read_streams(HeaderReader(header[1:]), meter)
+            return HeaderReader(header, meter)
+        streams = read_streams(HeaderReader(header[1:], meter), meter)
         if len(streams.folders) != 1 or not streams.packed_sizes:
             raise UnreadableError("damaged")
         folder = streams.folders[0]

@@ -17,6 +17,9 @@ AES = b"\x06\xf1\x07\x01"
 """The coder of encrypted blocks."""
 
 _MAX_CODERS = 4
+_FIELDS_A_STEP = 8
+_FIELDS_PAID_AT_ONCE = 1 << 12
+"""Fields between two charges to the meter, which cost as much as a step for each `_FIELDS_A_STEP` of them."""
 (
     _END,
     _HEADER,
@@ -77,9 +80,11 @@ class Streams(NamedTuple):
 class HeaderReader:
     """A read position in a header. Its methods raise UnreadableError if the header ends too early."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, meter: Meter) -> None:
         self._content = content
+        self._meter = meter
         self._at = 0
+        self._fields = 0
 
     @property
     def left(self) -> int:
@@ -88,6 +93,10 @@ class HeaderReader:
     def take(self, size: int) -> bytes:
         if size > self.left:
             raise UnreadableError("damaged")
+        self._fields += 1
+        if self._fields == _FIELDS_PAID_AT_ONCE:
+            self._meter.step(self._fields // _FIELDS_A_STEP)
+            self._fields = 0
         self._at += size
         return self._content[self._at - size : self._at]
 
@@ -106,18 +115,21 @@ class HeaderReader:
         return value
 
     def count(self, most: int) -> int:
-        """Read and return a count.
+        """Read and return a count, and charge it. A few bytes may declare 50,000 files, again and again.
 
         Raises:
             UnreadableError: the count exceeds `most`.
+            LimitReachedError: a limit of the document is reached.
         """
         count = self.number()
         if count > most:
             raise UnreadableError("entries")
+        self._meter.step(count // _FIELDS_A_STEP)
         return count
 
     def bits(self, count: int) -> list[bool]:
         field = self.take(-(-count // 8))
+        self._meter.step(count // _FIELDS_A_STEP)
         return [bool(field[at >> 3] & (0x80 >> (at & 7))) for at in range(count)]
 
     def checksums(self, count: int) -> list[bool]:
@@ -286,10 +298,11 @@ def _files(header: HeaderReader, meter: Meter) -> tuple[list[str], list[bool]]:
     names: list[str] = []
     empty = [False] * count
     while (kind := header.number()) != _END:
-        part = HeaderReader(header.take(header.number()))
+        part = HeaderReader(header.take(header.number()), meter)
         if kind == _EMPTY_STREAM:
             empty = part.bits(count)
         elif kind == _NAMES and part.byte() == 0:
+            meter.step(count)
             names = _names(part.take(part.left), count)
     names += ["content"] * (count - len(names))
     return names, empty

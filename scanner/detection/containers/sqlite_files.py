@@ -19,6 +19,8 @@ _BATCH_BYTES = 1 << 20
 # An overflow page may be read more than once, because a freed cell may still refer to a page that is in use again. This
 # limit keeps the work linear if many cells refer to the same page.
 _MAX_READS_OF_OVERFLOW_PAGE = 4
+_MAX_COLUMNS = 32_767
+"""The largest number of columns that SQLite can be compiled for: https://sqlite.org/limits.html#max_column"""
 
 _INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
 _INTERIOR = (_INTERIOR_INDEX, _INTERIOR_TABLE)
@@ -265,6 +267,9 @@ class _Database:
             size = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[serial] if serial < 12 else (serial - 12) // 2
             columns.append((serial, record[begin : begin + size]))
             begin += size
+            if len(columns) >= _MAX_COLUMNS:
+                self.damaged = True
+                break
         self._meter.step(len(columns))
         return columns
 

@@ -8,6 +8,7 @@ refs.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import stat
@@ -23,6 +24,7 @@ from typing import IO
 from scanner.detection.git import git_formats
 from scanner.detection.history.git_processes import GitError
 from scanner.detection.history.object_stores import Store
+from scanner.detection.prefilter import CLEAN, plain_only
 from scanner.git_children import RECEIVING, environment, git_child
 
 MAX_ALTERNATES = 50
@@ -34,6 +36,10 @@ MAX_LOOSE_REFS = 5_000
 Only the names of further loose refs are read. There are few loose refs, because git packs refs regularly.
 """
 MAX_REFS = 1_000_000
+MAX_TIPS = 100_000
+"""Refs of `packed-refs` after which further refs are only parsed if one of their names may hold a token."""
+MAX_LOOSE_REF = 4096
+"""Bytes that are read of the file of a loose ref. An object id has at most 64."""
 MAX_REF_FOLDERS = 200_000
 MAX_SMALL_FILE = 64 * 1024
 MAX_CONFIG = 1 << 20
@@ -98,7 +104,7 @@ def _gitdir_in(file: Path) -> Path | None:
 
 def _small(path: Path) -> bytes:
     """Return the first line of a small file, or empty bytes if the file cannot be read."""
-    return _start(path, MAX_SMALL_FILE).partition(b"\n")[0].strip().replace(b"\0", b"")
+    return file_start(path, MAX_SMALL_FILE).partition(b"\n")[0].strip().replace(b"\0", b"")
 
 
 @contextmanager
@@ -128,7 +134,7 @@ def unbundled(bundle: Path) -> Iterator[Path]:
     Raises:
         GitError: the bundle is damaged, or it is thin: it needs objects that it does not contain.
     """
-    head = _start(bundle, MAX_BUNDLE_HEAD).partition(b"\n\n")[0]
+    head = file_start(bundle, MAX_BUNDLE_HEAD).partition(b"\n\n")[0]
     form = "sha256" if b"\n@object-format=sha256" in head else "sha1"
     with tempfile.TemporaryDirectory(prefix="r8scan-bundle-") as folder, (Path(folder) / "refs").open("w+b") as refs:
         git_dir = Path(folder) / "bundle.git"
@@ -166,7 +172,7 @@ def _lay_out(repository: Repository, common: Path) -> None:
     listed = "".join(f"{folder}/alternate-{number}\n" for number in range(len(others)))
     (folder / "objects" / "info" / "alternates").write_text(listed)
     config = "[core]\n\trepositoryformatversion = 1\n\tbare = true\n"
-    hash_bytes = _object_format(repository, _start(common / "config", MAX_CONFIG))
+    hash_bytes = _object_format(repository, file_start(common / "config", MAX_CONFIG))
     repository.stores = sorted(
         {store for store in repository.stores if store.hash_bytes == hash_bytes}, key=lambda store: str(store.path)
     )
@@ -253,7 +259,7 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
     waiting = [objects]
     while waiting:
         folder = waiting.pop()
-        for line in _start(folder / "info" / "alternates", MAX_SMALL_FILE).splitlines():
+        for line in file_start(folder / "info" / "alternates", MAX_SMALL_FILE).splitlines():
             if not line.strip() or line.startswith(b"#"):
                 continue
             other = folder / os.fsdecode(line.replace(b"\0", b""))
@@ -271,7 +277,7 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
     return found
 
 
-def _start(path: Path, size: int) -> bytes:
+def file_start(path: Path, size: int) -> bytes:
     """Return the first `size` bytes of a regular file, or empty bytes if the file cannot be read.
 
     Refuse a named pipe, because reading it would block forever.
@@ -283,49 +289,68 @@ def _start(path: Path, size: int) -> bytes:
         return b""
 
 
-def _refs(common: Path, unread: Counter[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name and object id of each ref, loose refs first. Ignore symbolic links, which may form cycles."""
+def _refs(common: Path, unread: Counter[str]) -> list[tuple[bytes, bytes]]:
+    """Return the name and object id of each ref, loose refs first. Ignore symbolic links, which may form cycles."""
     unread["refs_unreadable"] += (common / "reftable").is_dir()
-    count = 0
-    for name in _loose_names(common, unread):
-        count += 1
-        if count > MAX_REFS:
-            unread["refs_over_limit"] += 1
-            return
-        if count > MAX_LOOSE_REFS:
-            unread["refs_over_limit"] = 1
-        oid = _small(common / os.fsdecode(name)) if count <= MAX_LOOSE_REFS else b""
-        yield name, oid if _OBJECT_ID.fullmatch(oid) else b""
-    packed = _start(common / "packed-refs", MAX_PACKED_REFS + 1)
+    root = os.fsencode(common)
+    names = _loose_names(root, unread)
+    if len(names) > MAX_REFS:
+        unread["refs_over_limit"] = 1
+        names = names[:MAX_REFS]
+    refs = [(name, _loose_id(os.path.join(root, name))) for name in names[:MAX_LOOSE_REFS]]
+    if len(names) > MAX_LOOSE_REFS:
+        unread["refs_over_limit"] = 1
+        refs += [(name, b"") for name in names[MAX_LOOSE_REFS:]]
+    packed = file_start(common / "packed-refs", MAX_PACKED_REFS + 1)
     unread["refs_over_limit"] += len(packed) > MAX_PACKED_REFS
     unread["refs_unreadable"] += not packed and os.path.lexists(common / "packed-refs")
-    for line in io.BytesIO(packed):
-        count += 1
-        if count > MAX_REFS:
-            unread["refs_over_limit"] += 1
-            return
+    stream = io.BytesIO(packed)
+    for line in stream:
+        if len(refs) == MAX_TIPS and plain_only(packed[stream.tell() :]) is CLEAN:
+            break  # no name holds a token, and there are enough commits to begin with
         oid, _, name = line.rstrip(b"\n").partition(b" ")
+        if len(refs) >= MAX_REFS:
+            unread["refs_over_limit"] += 1
+            break
         if name and _OBJECT_ID.fullmatch(oid):
-            yield name, oid
+            refs.append((name, oid))
+    return refs
 
 
-def _loose_names(common: Path, unread: Counter[str]) -> Iterator[bytes]:
-    root = os.fsencode(common)
+def _loose_id(path: bytes) -> bytes:
+    """Return the object id in the file of a loose ref, or an empty value for a symbolic or unreadable ref."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        oid = os.read(descriptor, MAX_LOOSE_REF).partition(b"\n")[0].strip()
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+    return oid if _OBJECT_ID.fullmatch(oid) else b""
+
+
+def _loose_names(root: bytes, unread: Counter[str]) -> list[bytes]:
+    """Return the names of the loose refs below a git directory. A few more than MAX_REFS tell that there are more."""
+    names: list[bytes] = []
     folders = [b"refs"]
     entered = 0
-    while folders:
-        folder = folders.pop()
+    while folders and len(names) <= MAX_REFS:
+        folder = folders.pop() + b"/"
         entered += 1
         if entered > MAX_REF_FOLDERS:
             unread["refs_over_limit"] += 1
-            return
+            break
         try:
             with os.scandir(os.path.join(root, folder)) as entries:
-                for entry in entries:
-                    name = folder + b"/" + entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(name)
-                    elif entry.is_file(follow_symlinks=False):
-                        yield name
+                listed = list(itertools.islice(entries, MAX_REFS + 1))
         except OSError:
             unread["refs_unreadable"] += 1
+            continue
+        files = [folder + entry.name for entry in listed if entry.is_file(follow_symlinks=False)]
+        names += files
+        if len(files) < len(listed):
+            folders += [folder + entry.name for entry in listed if entry.is_dir(follow_symlinks=False)]
+    return names

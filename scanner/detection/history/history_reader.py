@@ -13,7 +13,7 @@ import os
 import threading
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -24,7 +24,7 @@ from scanner.detection.containers.recognition import container_kind
 from scanner.detection.detector import Detector, ScanResult
 from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.git.pack_codec import ObjectType
-from scanner.detection.history.git_processes import Deadline, killed_at, lines, started
+from scanner.detection.history.git_processes import Deadline, GitError, killed_at, lines, started
 from scanner.detection.history.history_results import HistoryShard
 from scanner.detection.pieces import PIECE, scan_pieces
 from scanner.detection.wide import wide_codec
@@ -34,6 +34,8 @@ PIPE_BYTES = 1 << 20
 MAX_RESTARTS = 200
 FEED = 2048
 
+MAX_SIZE_DIGITS = 19
+"""An object whose size has as many digits is damaged. Sizes are kept in 64 bits."""
 MAX_HEAD = 200
 """Bytes of the header line before a content: id, type and size."""
 COMMIT = 2
@@ -70,6 +72,23 @@ class ObjectList:
     def type(self, index: int) -> ObjectType:
         return _TYPES[self.types[index]]
 
+    def add(self, line: bytes, numbers: Mapping[bytes, int]) -> None:
+        """Add the object that a line of `git cat-file --batch-check` describes.
+
+        Args:
+            line: The line. If it describes no object of a wanted type, the object is counted as unreadable.
+            numbers: The numbers of the wanted types by their names.
+        """
+        parts = line.split(b" ")
+        if len(parts) == 3 and parts[1] in numbers and len(parts[2]) < MAX_SIZE_DIGITS:
+            oid = bytes.fromhex(parts[0].decode("ascii"))
+            self.hash_bytes = len(oid)
+            self.oids += oid
+            self.types.append(numbers[parts[1]])
+            self.sizes.append(int(parts[2]))
+        else:
+            self.unreadable += 1
+
     def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
         """Drop the largest objects, so that the remaining ones together have at most `most` bytes.
 
@@ -102,20 +121,41 @@ def list_objects(
         GitError: git cannot list the objects.
     """
     listed = ObjectList()
-    index = {name.encode(): number for number, name in enumerate(_TYPES) if only in (None, number)}
+    numbers = {name.encode(): number for number, name in enumerate(_TYPES) if only in (None, number)}
+    for line in _descriptions(git_dir, deadline, oids):
+        listed.add(line, numbers)
+    return listed
+
+
+def list_damaged_objects(git_dir: Path, deadline: Deadline, oids: Sequence[str]) -> ObjectList:
+    """Return these objects of the database. If git ends at one of them, count it as unreadable and go on after it.
+
+    Raises:
+        GitError: git is not installed, or the deadline has passed.
+    """
+    listed = ObjectList()
+    numbers = {name.encode(): number for number, name in enumerate(_TYPES)}
+    for _ in range(MAX_RESTARTS):
+        described = 0
+        try:
+            for line in _descriptions(git_dir, deadline, oids):
+                listed.add(line, numbers)
+                described += 1
+        except GitError:
+            if deadline.is_over:
+                raise
+            listed.unreadable += 1
+            oids = oids[described + 1 :]
+        else:
+            return listed
+    listed.unreadable += len(oids)
+    return listed
+
+
+def _descriptions(git_dir: Path, deadline: Deadline, oids: Sequence[str] | None) -> Iterator[bytes]:
     arguments = ["cat-file", "--buffer", "--batch-check=%(objectname) %(objecttype) %(objectsize)"]
     arguments += ["--batch-all-objects", "--unordered"] if oids is None else []
-    for line in lines(git_dir, arguments, deadline, stdin="".join(f"{oid}\n" for oid in oids or ()).encode()):
-        parts = line.split(b" ")
-        if len(parts) == 3 and parts[1] in index:
-            listed.oids += bytes.fromhex(parts[0].decode("ascii"))
-            listed.types.append(index[parts[1]])
-            listed.sizes.append(int(parts[2]))
-        else:
-            listed.unreadable += 1
-    if listed.types:
-        listed.hash_bytes = len(listed.oids) // len(listed.types)
-    return listed
+    yield from lines(git_dir, arguments, deadline, stdin="".join(f"{oid}\n" for oid in oids or ()).encode())
 
 
 def read_objects(

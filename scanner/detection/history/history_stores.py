@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from scanner.detection.detector import Detector
 from scanner.detection.history.git_processes import Deadline, GitError
 from scanner.detection.history.git_repositories import Repository
 from scanner.detection.history.history_budget import HistoryBudget
-from scanner.detection.history.history_reader import ObjectList, list_objects, read_objects
+from scanner.detection.history.history_reader import ObjectList, list_damaged_objects, list_objects, read_objects
 from scanner.detection.history.history_results import HistoryShard
-from scanner.detection.history.object_stores import Store, shown_alone, stored_objects
+from scanner.detection.history.object_stores import Store, loose_bytes, loose_objects, shown_alone, stored_objects
 from scanner.detection.history.pack_history.readers import PacksRead, needs_pack_reader, read_packs
+
+MAX_LOOSE_RATIO = 100
+MIN_LOOSE_INFLATED = 128 << 20
+"""Bytes to which the loose objects of a repository may inflate, however small they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +121,12 @@ def _read_part(
 ) -> HistoryShard:
     with shown_alone(repository.git_dir, part.store) as git_dir:
         try:
-            listed = list_objects(git_dir, deadline, oids=part.names)
+            listed = _listed(git_dir, part, deadline)
         except GitError:
             if not deadline.is_over:
                 raise
             return HistoryShard(unread=Counter({deadline.reason: part.count}))
-        over = listed.drop_largest(budget.left)
+        over = listed.drop_largest(min(budget.left, _most_inflated(part.store, listed)))
         budget.take(sum(listed.sizes))
         shard = read_objects(git_dir, listed, detector, readers=readers, on_progress=on_progress, deadline=deadline)
     for oid, name in over:
@@ -130,6 +135,31 @@ def _read_part(
     if not part.oids and _is_empty(listed) and not over:
         shard.unread["objects_not_listed"] += stored_objects(part.store)
     return shard
+
+
+def _listed(git_dir: Path, part: _Part, deadline: Deadline) -> ObjectList:
+    """Return the objects of a part. One damaged loose object hides no other.
+
+    Raises:
+        GitError: git cannot list the objects of a pack, or the deadline has passed.
+    """
+    try:
+        return list_objects(git_dir, deadline, oids=part.names)
+    except GitError:
+        if part.store.is_pack or deadline.is_over:
+            raise
+        return list_damaged_objects(git_dir, deadline, loose_objects(part.store))
+
+
+def _most_inflated(store: Store, listed: ObjectList) -> int:
+    """Return how many bytes the objects of a store may inflate to.
+
+    Loose objects are no deltas, so real ones inflate to a few times their size. A bomb inflates to 1,000 times as much.
+    """
+    total = sum(listed.sizes)
+    if store.is_pack or total <= MIN_LOOSE_INFLATED:
+        return total
+    return max(MIN_LOOSE_INFLATED, MAX_LOOSE_RATIO * loose_bytes(store))
 
 
 def _is_empty(listed: ObjectList) -> bool:

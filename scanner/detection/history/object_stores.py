@@ -7,6 +7,7 @@ separately.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -82,11 +83,23 @@ def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
 
 def stored_objects(store: Store) -> int:
     """Return the number of loose objects in a store that is a folder, or 1 if the store is a pack."""
-    if store.is_pack:
-        return 1
-    folders = [store.path / name for name in os.listdir(store.path) if git_formats.is_fanout(name)]
-    names = (name for folder in folders for name in os.listdir(folder))
-    return sum(git_formats.of_loose_object(name) == store.hash_bytes for name in names)
+    return 1 if store.is_pack else len(loose_objects(store))
+
+
+def loose_objects(store: Store) -> list[str]:
+    """Return the ids of the loose objects in a store that is a folder."""
+    folders = [name for name in os.listdir(store.path) if git_formats.is_fanout(name)]
+    names = [(folder, name) for folder in folders for name in os.listdir(store.path / folder)]
+    return sorted(folder + name for folder, name in names if git_formats.of_loose_object(name) == store.hash_bytes)
+
+
+def loose_bytes(store: Store) -> int:
+    """Return the bytes of the files of loose objects in a store that is a folder. Files that are gone count nothing."""
+    size = 0
+    for oid in loose_objects(store):
+        with contextlib.suppress(OSError):
+            size += (store.path / oid[:2] / oid[2:]).stat().st_size
+    return size
 
 
 def has_plain_index(store: Store) -> bool:

@@ -288,6 +288,14 @@ def is_token(text: str) -> bool:
     return any(pattern.fullmatch(text) and form.has_checksum(text) for form, pattern in _expressions())
 
 
+def hint_if_token(text: str) -> str | None:
+    """Return the hint of the text if it is one token, else None."""
+    for form, pattern in _expressions():
+        if pattern.fullmatch(text) and form.has_checksum(text):
+            return _hint(text, len(form.prefix))
+    return None
+
+
 def mask_plain_tokens(text: str) -> str:
     """Return the text with every plain token replaced by its hint. (`redact` also replaces encoded tokens.)"""
     for _, pattern in _expressions():
@@ -302,6 +310,10 @@ def hint_of(token: bytes) -> str:
     """
     text = token.decode("ascii")
     prefix = max((len(form.prefix) for form in active_formats() if text.startswith(form.prefix)), default=HINT_BODY)
+    return _hint(text, prefix)
+
+
+def _hint(text: str, prefix: int) -> str:
     return f"{text[: min(prefix + HINT_BODY, MAX_HINT_HEAD)]}…{text[-HINT_TAIL:]}"
 
 

@@ -180,3 +180,36 @@ def test_a_call_that_opens_the_circuit_has_failed_itself_and_says_why(client: Gi
             seen.append((caught.value.reason, caught.value.asked))
     assert seen == [("http_503", True)] * FAILURES_TO_OPEN + [("circuit_open", False)]
     assert route.call_count == 3 * (FAILURES_TO_OPEN - 1) + 1, "once the circuit is open, no request is sent"
+
+
+class Endless(httpx.SyncByteStream):
+    """A body without an end. It counts how often it was read."""
+
+    def __init__(self) -> None:
+        self.pieces = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.pieces < 100:
+            self.pieces += 1
+            yield bytes(1 << 16)
+
+
+@respx.mock
+def test_the_body_of_a_redirect_is_not_read(client: GitHub) -> None:
+    body = Endless()
+    respx.get(f"{API}/x").mock(return_value=httpx.Response(301, headers={"Location": f"{API}/y"}, stream=body))
+    respx.get(f"{API}/y").mock(return_value=httpx.Response(200, json={"a": 1}))
+    assert get_json(client, f"{API}/x", expected=dict)[1] == {"a": 1}
+    assert body.pieces == 0
+
+
+@respx.mock
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip"])
+def test_an_encoding_that_was_not_asked_for_is_refused_unread(client: GitHub, encoding: str) -> None:
+    body = Endless()
+    respx.get(f"{API}/x").mock(
+        side_effect=lambda _: httpx.Response(200, headers={"Content-Encoding": encoding}, stream=body)
+    )
+    with pytest.raises(Unavailable) as caught:
+        get_json(client, f"{API}/x", expected=dict)
+    assert (caught.value.reason, body.pieces) == ("damaged", 0)

@@ -7,6 +7,7 @@ A failure never becomes "unknown token".
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
@@ -29,6 +30,7 @@ from starlette.routing import Route
 from scanner.tokens import conformance, http
 from scanner.tokens.http import DIGESTS_A_REQUEST, MAX_ANSWER_BYTES, HttpStore
 from scanner.tokens.protocol import StoreUnavailable
+from tests.hostile.registry import token_of
 from tests.scanner.tokens.http_stores import DIGEST, GOOD, OTHER, URL
 from workers.sandbox.http_server import served
 
@@ -243,3 +245,25 @@ def test_the_contract_describes_every_request_of_the_code() -> None:
     body = contract["paths"][conformance.LOOKUP]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["digests"]["maxItems"] == DIGESTS_A_REQUEST
     assert set(contract["components"]["schemas"]["Token"]["properties"]) >= set(GOOD) - {"something_new"}
+
+
+@respx.mock
+def test_a_compressed_answer_is_refused_before_it_is_inflated(store: HttpStore) -> None:
+    packed = gzip.compress(bytes(MAX_ANSWER_BYTES), 1)
+    route = respx.post(f"{URL}/v1/tokens/lookup").mock(
+        side_effect=lambda _: httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(packed))
+    )
+    with pytest.raises(StoreUnavailable, match="it is compressed"):
+        store.look_up([DIGEST])
+    assert route.calls.last.request.headers["accept-encoding"] == "identity"
+
+
+@respx.mock
+@pytest.mark.parametrize("before", [0, 216, 219, 250])
+def test_a_token_in_a_name_is_redacted_before_the_name_is_cut(store: HttpStore, before: int) -> None:
+    token = token_of("a name").decode()
+    named = {**GOOD, "name": "x" * before + " " + token + " " + "y" * 300}
+    respx.post(f"{URL}/v1/tokens/lookup").mock(return_value=answered({"tokens": [named], "not_checked": []}))
+    name = store.look_up([DIGEST]).records[DIGEST].name
+    assert token[8:20] not in name
+    assert len(name) == 255

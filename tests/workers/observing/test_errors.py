@@ -17,7 +17,7 @@ import pytest
 
 from scanner.settings import SettingsError, load_settings
 from workers import observing
-from workers.observing.errors import scrubbed
+from workers.observing.errors import MAX_CHARACTERS, scrubbed
 
 PROGRAM = """
 import logging, os, sys
@@ -96,6 +96,13 @@ def test_deep_long_and_unknown_parts_of_an_event_are_cut_or_left_out(fresh_token
     assert set(clean) == {"extra"}
     assert "vars" not in clean["extra"]
     assert len(json.dumps(clean)) < 10_000
+
+
+@pytest.mark.parametrize("length", [MAX_CHARACTERS - 36, MAX_CHARACTERS - 39, MAX_CHARACTERS - 1])
+def test_a_text_is_redacted_before_it_is_cut(fresh_token: Callable[[], str], length: int) -> None:
+    token = fresh_token()
+    sent = json.dumps(scrubbed({"message": " " * length + token, "extra": {" " * length + token: 1}}))
+    assert token[8:20] not in sent
 
 
 def test_without_its_library_an_export_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

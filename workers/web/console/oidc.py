@@ -39,6 +39,8 @@ KEYS_AGAIN_SECONDS = 60.0
 """If a key is unknown, the provider's keys are fetched again, at most this often."""
 LEEWAY_SECONDS = 60
 MAX_ANSWER_BYTES = 512 * 1024
+MAX_ANSWER_SECONDS = 20.0
+"""Limit of one whole answer. `TIMEOUT_SECONDS` is the limit of each read."""
 MAX_NAME = 200
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
@@ -255,16 +257,23 @@ class Provider:
         Raises:
             OidcError: the provider cannot be reached, or its answer is an error or no JSON object.
         """
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        deadline = time.monotonic() + MAX_ANSWER_SECONDS
         try:
             with (
-                httpx.Client(timeout=TIMEOUT_SECONDS, headers={"Accept": "application/json"}) as client,
+                httpx.Client(timeout=TIMEOUT_SECONDS, headers=headers) as client,
                 client.stream(method, address, **given) as answer,
             ):
+                if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
+                    # httpx would inflate each piece as a whole before its size can be checked.
+                    raise OidcError("the identity provider's answer is compressed")
                 body = b""
                 for piece in answer.iter_bytes():
                     body += piece
                     if len(body) > MAX_ANSWER_BYTES:
                         raise OidcError("the identity provider's answer is too large")
+                    if time.monotonic() > deadline:
+                        raise OidcError("the identity provider answers too slowly")
         except httpx.HTTPError as err:
             raise OidcError(f"the identity provider does not answer ({type(err).__name__}): try again later") from err
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,48 @@ def test_more_refs_than_the_limit_are_counted(work: Workplace, monkeypatch: pyte
     for number in range(10):
         work.git("branch", f"b{number}")
     assert scanned(work.path / ".git").unread == {"refs_over_limit": 1}
+
+
+def test_of_many_packed_refs_those_that_may_hold_a_token_are_read(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch, fresh_token: Token
+) -> None:
+    monkeypatch.setattr(git_repositories, "MAX_TIPS", 2)
+    head = work.commit("x")
+    names = [f"refs/tags/t{number}" for number in range(5)]
+    packed = work.path / ".git" / "packed-refs"
+    packed.write_text("".join(f"{head} {name}\n" for name in names))
+    with opened(work.path / ".git") as repository:
+        assert [name.decode() for name, _ in repository.refs if b"tags" in name] == names[:1]
+    token = fresh_token()
+    packed.write_text("".join(f"{head} {name}\n" for name in [*names, f"refs/tags/{token}"]))
+    assert digests(scanned(work.path / ".git")) == {digest(token)}
+
+
+@pytest.mark.parametrize("size", ["-1", "99999999999", "18446744073709551616", "x"])
+def test_a_loose_object_that_ends_git_hides_no_other_object(work: Workplace, fresh_token: Token, size: str) -> None:
+    token = fresh_token()
+    work.write("a", token)
+    work.commit("x")
+    for folder in ("00", "ff"):
+        forged = work.path / ".git" / "objects" / folder / ("ab" * 19)
+        forged.parent.mkdir(exist_ok=True)
+        forged.write_bytes(zlib.compress(f"blob {size}\0x".encode()))
+    found = scanned(work.path / ".git")
+    assert digests(found) == {digest(token)}
+    assert found.unread["object_damaged"] + found.unread["inflated_over_limit"] == 2
+
+
+def test_loose_objects_that_inflate_to_far_more_than_their_size_are_counted(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch, fresh_token: Token
+) -> None:
+    monkeypatch.setattr(history_stores, "MIN_LOOSE_INFLATED", 100_000)
+    token = fresh_token()
+    work.write("a", token)
+    work.write("zeros", "\0" * 1_000_000)
+    work.commit("x")
+    found = scanned(work.path / ".git")
+    assert digests(found) == {digest(token)}
+    assert found.unread == {"inflated_over_limit": 1}
 
 
 def test_named_pipes_in_a_repository_hang_nothing(work: Workplace, fresh_token: Token) -> None:
