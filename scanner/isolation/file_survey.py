@@ -26,8 +26,8 @@ import scanner
 from scanner.child_processes import start_child
 from scanner.confinement import confine_to_reading
 from scanner.detection.documents import is_lfs_pointer
-from scanner.detection.prefilter import CLEAN, plain_only
 from scanner.detection.patterns.token_formats import active_formats, parse_formats, use_formats, written_formats
+from scanner.detection.prefilter import CLEAN, plain_only
 
 MAX_FILE_BYTES = 1 << 18
 """Larger files are left to the scanning process: for them, the scan costs more than opening the file."""
