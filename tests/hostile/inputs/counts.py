@@ -53,7 +53,7 @@ def map_of_font(ranges: bytes, width: bytes = b"<0000> <FFFF>") -> bytes:
     return pdf_stream(zlib.compress(text, 9), b"/FlateDecode")
 
 
-@hostile("PDF", "a font's map that gives the same 32,768 codes 200,000 times", large=True, unread=True)
+@hostile("PDF", "a font's map that gives the same 32,768 codes 200,000 times", large=True)
 def pdf_map_ranges() -> bytes:
     return map_of_font(b"<0000><7FFF><0041> " * 200_000)
 
@@ -63,12 +63,12 @@ def pdf_map_letters() -> bytes:
     return b"".join(map_of_font(b"<0000><FFFF><" + b"4E%02X" % number * 60 + b">") for number in range(64))
 
 
-@hostile_with_leak("PDF", "a map that makes 63 letters of each of 8,000,000 codes, and the leak", large=True)
+@hostile_with_leak("PDF", "the leak, then a map that makes 63 letters of each of 8,000,000 codes", large=True)
 def pdf_map_growth(leak: bytes) -> bytes:
     codes = zlib.compress(b"BT (" + b"a" * (4 * MIB - 100) + b") Tj ET", 9)
     text = zlib.compress(b"BT (" + leak + b") Tj ET")
     maps = map_of_font(b"<00><FF><" + b"4E00" * 63 + b">", b"<00> <FF>")
-    return maps + pdf_stream(codes, b"/FlateDecode") * 2 + pdf_stream(text, b"/FlateDecode")
+    return pdf_stream(text, b"/FlateDecode") + maps + pdf_stream(codes, b"/FlateDecode") * 2
 
 
 @hostile("OLE", "sectors that are their own successors, in streams of 2 ** 40 bytes", unread=True)
@@ -93,7 +93,7 @@ def _entry(name: str, kind: int, sector: int) -> bytes:
 def sqlite_columns() -> bytes:
     page, header = 65_536, 40 * MIB
     size = bytes((header >> 21 | 0x80, header >> 14 & 0x7F | 0x80, header >> 7 & 0x7F | 0x80, header & 0x7F))
-    record = size + b"\xff\xff\xff\x7f" + b"\x0c" * (header - 8) + b"x" * 100
+    record = size + b"\x81\x55" + b"\x0c" * (header - 6) + b"x" * 100
     least = (page - 12) * 32 // 255 - 23
     local = least + (len(record) - least) % (page - 4)
     local = local if local <= page - 35 else least
