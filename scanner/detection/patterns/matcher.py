@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -57,13 +57,16 @@ class Automaton(NamedTuple):
     Attributes:
         find: Returns the occurrences of cores in a content as (core index, start, end).
         cores: The cores.
-        hiding: The indexes of cores whose occurrence may cover the beginning of another core.
+        covered: For each core, in the order of `cores`: the offsets inside it at which other cores may begin. For each
+            offset, the texts of these cores.
+        by_text: The cores by their text.
         longest: The length of the longest core in bytes.
     """
 
     find: _Find
     cores: tuple[Core, ...]
-    hiding: frozenset[int]
+    covered: tuple[tuple[tuple[int, tuple[bytes, ...]], ...], ...]
+    by_text: Mapping[bytes, Core]
     longest: int
 
 
@@ -100,12 +103,18 @@ def _automaton(cores: tuple[Core, ...]) -> Automaton:
     # LeftmostFirst is thirty times faster than the default kind of match, but it returns no overlapping matches.
     # `_hidden` finds the cores that another core covers.
     built = BytesAhoCorasick(texts, matchkind=MatchKind.LeftmostFirst)
-    hiding = frozenset(at for at, text in enumerate(texts) if any(_may_hide(text, other) for other in texts))
-    return Automaton(built.find_matches_as_indexes, cores, hiding, max(map(len, texts)))
+    covered = tuple(tuple(_covered(text, texts)) for text in texts)
+    return Automaton(
+        built.find_matches_as_indexes, cores, covered, dict(zip(texts, cores, strict=True)), max(map(len, texts))
+    )
 
 
-def _may_hide(text: bytes, other: bytes) -> bool:
-    return other in text[1:] or any(other.startswith(text[cut:]) for cut in range(1, len(text)))
+def _covered(text: bytes, others: Sequence[bytes]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+    """Yield each offset inside `text` at which some of the others may begin, and these others."""
+    for cut in range(1, len(text)):
+        rest = text[cut:]
+        if beginning := tuple(other for other in others if other.startswith(rest) or rest.startswith(other)):
+            yield cut, beginning
 
 
 def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]:
@@ -164,10 +173,10 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
     Returns:
         The offset in the content, and the needle, of each hit.
     """
-    _, cores, hiding, _ = automaton
+    cores, covered = automaton.cores, automaton.covered
     limit = end - begin
     hits: list[Hit] = []
-    for at, start, stop in found:
+    for at, start, _ in found:
         core = cores[at]
         if start >= limit:
             pass
@@ -175,8 +184,8 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
             hits.append((begin + start, core.needle))
         else:
             hits += _needles_around(core, content, begin + start)
-        if at in hiding:
-            hits += _hidden(content, begin + start, begin + stop, automaton)
+        if covered[at]:
+            hits += _hidden(content, begin + start, at, automaton)
     return hits
 
 
@@ -204,22 +213,25 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
     counts: Counter[Kind] = Counter()
     for at, count in Counter(map(itemgetter(0), found)).items():
         core = automaton.cores[at]
-        covered = (_kinds(other) for other in automaton.cores if _may_hide(core.text, other.text))
+        covered = (_kinds(automaton.by_text[text]) for _, texts in automaton.covered[at] for text in texts)
         for kind in _kinds(core).union(*covered):
             counts[kind] += count
     return frozenset(kind for kind, count in counts.items() if count > CROWDED and kind not in ALWAYS_LISTED)
 
 
-def _hidden(content: bytes, start: int, stop: int, automaton: Automaton) -> list[Hit]:
-    """Return the hits whose core begins inside the core `content[start:stop]`. The automaton does not find them."""
-    find, cores, _, longest = automaton
-    hits: list[Hit] = []
-    for begin in range(start + 1, stop):
-        for at, at_start, _ in find(content[begin : stop - 1 + longest]):
-            if at_start == 0:
-                core = cores[at]
-                hits += _needles_around(core, content, begin) if core.needle is None else ((begin, core.needle),)
-    return hits
+def _hidden(content: bytes, start: int, at: int, automaton: Automaton) -> Iterator[Hit]:
+    """Yield the hits whose core begins inside core number `at`, which is at offset `start` of the content.
+
+    The automaton does not find these cores.
+    """
+    for cut, texts in automaton.covered[at]:
+        begin = start + cut
+        if content.startswith(texts, begin):
+            core = automaton.by_text[next(text for text in texts if content.startswith(text, begin))]
+            if core.needle is not None:
+                yield begin, core.needle
+            else:
+                yield from _needles_around(core, content, begin)
 
 
 @derived_from_formats
