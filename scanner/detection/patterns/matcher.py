@@ -189,13 +189,19 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
     return hits
 
 
-def _needles_around(core: Core, content: bytes, at: int) -> Iterator[Hit]:
-    """Yield the offset and needle of each hit that contains the core at offset `at` of the content."""
+def _needles_around(core: Core, content: bytes, at: int) -> Sequence[Hit]:
+    """Return the offset and needle of each hit that contains the core at offset `at` of the content."""
+    end = at + len(core.text)
+    may_be_one = (end < len(content) and content[end] in core.after) or (at and content[at - 1] in core.before)
+    if not may_be_one and at:
+        return ()
+    hits: list[Hit] = []
     for ahead, length, needles_of in core.views:
         start = at - ahead
         if start >= 0 and (found := needles_of.get(content[start : start + length])) is not None:
             needle, needle_ahead = found
-            yield at - needle_ahead, needle
+            hits.append((at - needle_ahead, needle))
+    return hits
 
 
 def _kinds(core: Core) -> frozenset[Kind]:

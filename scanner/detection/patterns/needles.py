@@ -97,11 +97,16 @@ class Core(NamedTuple):
         text: The bytes to search for.
         needle: The needle, if only one contains the core and has the same bytes as the core. Otherwise None.
         views: The ranges of bytes to compare where the core occurs; empty if `needle` is set.
+        after: The bytes that follow the core in some needles.
+        before: The bytes that precede the core in all needles that end with the core. If the byte after a core is not
+            in `after`, and the byte before the core is not in `before`, then no needle is there.
     """
 
     text: bytes
     needle: Needle | None
     views: tuple[View, ...]
+    after: frozenset[int] = frozenset()
+    before: frozenset[int] = frozenset()
 
 
 class View(NamedTuple):
@@ -336,7 +341,15 @@ def _core(text: bytes, needles: Sequence[Needle]) -> Core:
         for whole in [b"%c%b" % (byte, needle.text) for byte in needle.before] or [needle.text]:
             begin = ahead + len(whole) - len(needle.text)
             views.setdefault((begin, len(whole)), {})[whole] = (needle, ahead)
-    return Core(text, only, tuple(View(*place, found) for place, found in views.items()))
+    after, before = set[int](), set[int]()
+    for (ahead, _), wholes in views.items():
+        for whole in wholes:
+            if end := whole[ahead + len(text) :]:
+                after.add(end[0])
+            else:
+                before |= {whole[ahead - 1]} if ahead else set(range(256))
+    ranges = tuple(View(*place, found) for place, found in views.items())
+    return Core(text, only, ranges, frozenset(after), frozenset(before))
 
 
 class _Group:
