@@ -331,9 +331,8 @@ class _Parser:
                     return self._large(data[start:], size)
                 break
             at = bisect_left(suspects, start, at)
-            if (at < len(suspects) and suspects[at] < end) or (
-                types[self.index] == 0 and size > 3 and self._is_special(data, start, end)
-            ):
+            is_special = types[self.index] == 0 and size > 3 and self._is_special(data, start, end)
+            if is_special or (at < len(suspects) and suspects[at] < end):
                 self._look_at(data[start:end])
             shard.objects += 1
             shard.bytes += size
@@ -343,7 +342,7 @@ class _Parser:
         return True
 
     def _is_special(self, data: bytes, start: int, end: int) -> bool:
-        """Return whether a blob in which the matcher finds nothing must be scanned: it may be a container or UTF-16.
+        """Return whether a blob must be scanned even if the matcher finds nothing: it may be a container or UTF-16.
 
         If the blob is an LFS pointer, count it as unread.
         """

@@ -71,11 +71,13 @@ class Search:
             ends = list(accumulate(len(content) + len(_BETWEEN) for content in contents))
             suspects = {bisect_right(ends, offset) for offset in offsets}
         for row, content in enumerate(contents):
-            if kinds[row] == BLOB and row not in suspects and len(content) > 3:
-                if is_lfs_pointer(content):
-                    self._on_pointer(self._numbers[row])
-                if container_kind(content) is not None or wide_codec(content) is not None:
-                    suspects.add(row)
+            if kinds[row] != BLOB or len(content) <= 3:
+                continue
+            # The matcher may suspect a pointer because of the object after it, so test suspects as well.
+            if is_lfs_pointer(content):
+                self._on_pointer(self._numbers[row])
+            if row not in suspects and (container_kind(content) is not None or wide_codec(content) is not None):
+                suspects.add(row)
         for row in sorted(suspects):
             if plain_only(contents[row]) != CLEAN:
                 self._on_suspect(self._numbers[row], kinds[row], contents[row])

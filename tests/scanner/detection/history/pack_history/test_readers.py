@@ -84,6 +84,8 @@ def test_tokens_in_containers_names_tags_and_messages_are_found_as_by_git(
         tokens["name"]: b"empty",
         "wide.txt": f"\ufeffa = {tokens['wide']}".encode("utf-16-le"),
         "model.bin": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 5\n",
+        # In this pointer, the matcher finds a needle.
+        "r8_.bin": b"version https://git-lfs.github.com/spec/v1\next-0-r8_ sha256:" + b"b" * 64 + b"\nsize 5\n",
     }
     stream = f"commit refs/heads/main\ncommitter A <a@b> 1 +0000\ndata 39\n{tokens['message'][:39]}\n".encode()
     stream = stream.replace(b"data 39\n" + tokens["message"].encode()[:39], b"data 40\n" + tokens["message"].encode())
@@ -99,7 +101,7 @@ def test_tokens_in_containers_names_tags_and_messages_are_found_as_by_git(
     assert {sha256_digest(token.encode()) for token in tokens.values()} == set(digests(ours))
     assert sorted(map(repr, ours.candidates)) == sorted(map(repr, by_git.candidates))
     assert (ours.unread, ours.parts) == (by_git.unread, by_git.parts)
-    assert ours.unread == {"lfs_pointer": 1}
+    assert ours.unread == {"lfs_pointer": 2}
     assert (ours.objects, ours.bytes) == (by_git.objects, by_git.bytes)
 
 
