@@ -21,8 +21,9 @@ from typing import Any
 import regex
 
 from scanner.detection import Detector
+from scanner.detection.patterns.cores import core_groups
 from scanner.detection.patterns.matcher import automata, windows
-from scanner.detection.patterns.needles import core_groups, needles
+from scanner.detection.patterns.needles import needles
 from tests.benchmarks.core_order import Sample, fastest_order
 from tests.benchmarks.corpora import small_documents, source_corpus
 

@@ -1,4 +1,4 @@
-"""Decryption of PDFs that open without a password. They use the standard security handler with an empty user password.
+"""Decryption of PDFs that open without a password: the standard security handler with an empty user password.
 
 The algorithms are in ISO 32000-1, 7.6, and for revision 6 in ISO 32000-2. r8scan tries no other password.
 """

@@ -39,7 +39,7 @@ MAX_REFS = 1_000_000
 MAX_TIPS = 100_000
 """Refs of `packed-refs` after which further refs are only parsed if one of their names may hold a token."""
 MAX_LOOSE_REF = 4096
-"""Bytes that are read of the file of a loose ref. An object id has at most 64."""
+"""How many bytes of the file of a loose ref are read. An object id has at most 64 letters."""
 MAX_REF_FOLDERS = 200_000
 MAX_SMALL_FILE = 64 * 1024
 MAX_CONFIG = 1 << 20

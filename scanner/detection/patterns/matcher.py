@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from scanner.detection.patterns.needles import Core, Kind, Needle, core_groups, needles
+from scanner.detection.patterns.cores import Core, core_groups
+from scanner.detection.patterns.needles import Kind, Needle, needles
 from scanner.detection.patterns.token_formats import derived_from_formats, min_token_length
 
 WINDOW = 256 << 10

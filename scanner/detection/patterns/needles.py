@@ -1,31 +1,21 @@
-"""The needles: byte strings that show where a token may begin in each encoding, and the parts that are searched for.
+"""The needles: byte strings that show where a token may begin in each encoding.
 
 The needles are derived from the prefix of each token format, such as `r8_`. Base64 encodes groups of three bytes, so an
 encoded prefix has one of three forms, depending on its position in a group. If it is encoded a second time, each form
 has three forms again, which makes nine. The other needles are the prefix in lists of hexadecimal or decimal numbers,
 escapes of its first letter, and its first letters followed by a joint or an escape.
-
-The matcher does not search for the needles themselves. It searches for cores. A core is a part that several needles
-share, or a whole needle. There are fewer cores than needles, so the search is faster. Where a core occurs, the matcher
-compares the bytes around it with the needles that contain it.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from scanner.detection.patterns.fastest_order import FASTEST_ORDER
-from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, TokenFormat, active_formats, derived_from_formats
+from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
 
 Kind = Literal["token", "hex", "list", "wide", "base64", "wide_base64", "run", "stream"]
 
-MAX_GROUP = 64
-"""Cores that one automaton can search with vector instructions."""
-MIN_CORE = 3
-"""The shortest core in bytes. Shorter ones would make the vector search several times slower."""
 _BEFORE_VALUE = b"\"' =\n/:"
 """Bytes that may precede a value."""
 DUMP_OFFSETS = (b"0000020 ", b"00000006:")
@@ -90,40 +80,6 @@ class Needle(NamedTuple):
     before: bytes = b""
 
 
-class Core(NamedTuple):
-    """The bytes that an automaton searches for, and the needles that contain these bytes.
-
-    Attributes:
-        text: The bytes to search for.
-        needle: The needle, if only one contains the core and has the same bytes as the core. Otherwise None.
-        views: The ranges of bytes to compare where the core occurs; empty if `needle` is set.
-        after: The bytes that follow the core in some needles.
-        before: The bytes that precede the core in all needles that end with the core. If the byte after a core is not
-            in `after`, and the byte before the core is not in `before`, then no needle is there.
-    """
-
-    text: bytes
-    needle: Needle | None
-    views: tuple[View, ...]
-    after: frozenset[int] = frozenset()
-    before: frozenset[int] = frozenset()
-
-
-class View(NamedTuple):
-    """A range of bytes around a core, and the needles that may be in this range.
-
-    Attributes:
-        ahead: How many bytes before the core the range begins.
-        length: The length of the range in bytes.
-        needles: For each value of the bytes that contains a needle: the needle, and how many bytes before the core the
-            needle begins.
-    """
-
-    ahead: int
-    length: int
-    needles: Mapping[bytes, tuple[Needle, int]]
-
-
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
     """Return the base64 letters that are the same in every encoded text that contains one of the strings.
 
@@ -164,7 +120,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
     # A letter before an escaped zero byte: `repr` and JSON write UTF-16 and UTF-32 text in this form.
     texts += [first + b"\\x00", first + b"\\u0000"]
-    for one, two in _in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
+    for one, two in in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")
         texts += [escape % one for escape in escapes]
         texts += [b"=%b=%b" % (one, two), b"&amp;#x%b" % one]
@@ -193,13 +149,13 @@ def _rarer_needles(prefix: bytes) -> list[Needle]:
     return [*(Needle(text, "token") for text in texts), Needle(b"%d,  %d" % (prefix[0], prefix[1]), "list")]
 
 
-def _in_both_cases(*digits: bytes) -> list[tuple[bytes, ...]]:
+def in_both_cases(*digits: bytes) -> list[tuple[bytes, ...]]:
     return list(dict.fromkeys((digits, tuple(map(bytes.upper, digits)))))
 
 
 def _byte_needles(prefix: bytes) -> list[Needle]:
     lower = tuple(b"%02x" % byte for byte in prefix[:3])
-    cases = _in_both_cases(*lower)
+    cases = in_both_cases(*lower)
     needles = [Needle(b"".join(digits), "hex") for digits in cases]
     # Use the templates in _LISTS with lower-case digits, as `xxd` and similar programs write them, and with upper-case
     # digits, as Intel HEX writes them.
@@ -210,7 +166,7 @@ def _byte_needles(prefix: bytes) -> list[Needle]:
     needles += [Needle(text.encode(), "list") for text in dict.fromkeys(texts)]
     one, two, three = (prefix[at : at + 1] for at in range(3))
     needles += [Needle(one + b"\0" + two + b"\0" + three, "wide"), Needle(one + b"\0\0\0" + two, "wide")]
-    needles += [Needle(b"\0".join(bytes([byte]) for byte in text), "wide_base64") for text in _base64_texts(prefix)]
+    needles += [Needle(b"\0".join(bytes([byte]) for byte in text), "wide_base64") for text in base64_texts(prefix)]
     return needles
 
 
@@ -218,13 +174,13 @@ def _texts(digits: tuple[bytes, ...]) -> tuple[str, ...]:
     return (*(pair.decode() for pair in digits), digits[2][:1].decode())
 
 
-def _base64_texts(prefix: bytes) -> list[bytes]:
+def base64_texts(prefix: bytes) -> list[bytes]:
     """Return, for each of the three alignments, the first three base64 letters that the prefix determines."""
     return [text[:3] for text, _ in encoded_needles(prefix[:3])]
 
 
 def _base64_needles(prefix: bytes) -> list[Needle]:
-    plain = _base64_texts(prefix)
+    plain = base64_texts(prefix)
     texts = [*plain]
     for text in plain:
         texts += [text[:cut] + gap + text[cut:] for gap in (b"\n", b"\r\n") for cut in (1, 2)]
@@ -297,92 +253,6 @@ def _stream_needles() -> list[Needle]:
     ]
 
 
-def _shared_parts(prefix: bytes) -> list[bytes]:
-    """Return byte strings that several needles of this prefix share, and that are rare in source code."""
-    one, two, three = (b"%02x" % byte for byte in prefix[:3])
-    decimal = b"%d" % prefix[0]
-    parts = [two + b" ", two + b"\n", decimal if len(decimal) >= MIN_CORE else decimal + b","]
-    parts += [digits[0] + digits[1] for digits in _in_both_cases(two, three)]
-    parts += [two + one, b" " + three, b"," + two, b"x" + one, b"00" + one, b"{" + one]
-    parts += [gap + text[1:] for text in _base64_texts(prefix) for gap in (b"\n", b"\\n")]
-    parts += [b"\\n" + text[2:] for text in _base64_texts(prefix)]
-    return [part for part in (*parts, b"\n" + prefix[1:3], b"begin ") if len(part) >= MIN_CORE]
-
-
-def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
-    """Return the beginnings of at least MIN_CORE bytes that two needles of the kind `run` share, shortest first."""
-    texts = sorted(needle.text for needle in needles if needle.kind == "run")
-    found = set()
-    for one, other in pairwise(texts):
-        same = next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), len(one))
-        found.add(one[:same])
-    return sorted((text for text in found if len(text) >= MIN_CORE), key=len)
-
-
-def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
-    """Return the cores of the needles, in the order of the needles.
-
-    Args:
-        needles: The needles, without repetition.
-        parts: The parts that needles may share. The core of a needle is the first of these parts that the needle
-            contains. If it contains none, or no other needle has this core, the core is the whole needle.
-    """
-    members: dict[bytes, list[Needle]] = {}
-    for needle in needles:
-        members.setdefault(next((part for part in parts if part in needle.text), needle.text), []).append(needle)
-    return [_core(text if len(found) > 1 else found[0].text, found) for text, found in members.items()]
-
-
-def _core(text: bytes, needles: Sequence[Needle]) -> Core:
-    only = needles[0] if len(needles) == 1 and needles[0].text == text and not needles[0].before else None
-    views: dict[tuple[int, int], dict[bytes, tuple[Needle, int]]] = {}
-    for needle in needles if only is None else ():
-        ahead = needle.text.index(text)
-        for whole in [b"%c%b" % (byte, needle.text) for byte in needle.before] or [needle.text]:
-            begin = ahead + len(whole) - len(needle.text)
-            views.setdefault((begin, len(whole)), {})[whole] = (needle, ahead)
-    after, before = set[int](), set[int]()
-    for (ahead, _), wholes in views.items():
-        for whole in wholes:
-            if end := whole[ahead + len(text) :]:
-                after.add(end[0])
-            else:
-                before |= {whole[ahead - 1]} if ahead else set(range(256))
-    ranges = tuple(View(*place, found) for place, found in views.items())
-    return Core(text, only, ranges, frozenset(after), frozenset(before))
-
-
-class _Group:
-    """The cores of one automaton.
-
-    No core of a group begins with another core of the group, because the automaton finds only one core per offset.
-    """
-
-    def __init__(self) -> None:
-        self.cores: list[Core] = []
-        self._texts: set[bytes] = set()
-        self._beginnings: set[bytes] = set()
-
-    def takes(self, core: Core) -> bool:
-        """Add the core if the group has room for it. Return whether the core was added."""
-        beginnings = {core.text[:end] for end in range(1, len(core.text) + 1)}
-        if len(self.cores) == MAX_GROUP or core.text in self._beginnings or not beginnings.isdisjoint(self._texts):
-            return False
-        self.cores.append(core)
-        self._texts.add(core.text)
-        self._beginnings |= beginnings
-        return True
-
-
-def _groups(cores: Sequence[Core]) -> tuple[tuple[Core, ...], ...]:
-    groups: list[_Group] = []
-    for core in cores:
-        if not any(group.takes(core) for group in groups):
-            groups.append(_Group())
-            groups[-1].takes(core)
-    return tuple(tuple(group.cores) for group in groups)
-
-
 @derived_from_formats
 def needles() -> tuple[Needle, ...]:
     """Return the needles of the active token formats."""
@@ -392,20 +262,3 @@ def needles() -> tuple[Needle, ...]:
         found += _token_needles(prefix) + _nested_needles(form) + _byte_needles(prefix) + _base64_needles(prefix)
         found += _rarer_needles(prefix)
     return tuple(dict.fromkeys(found))
-
-
-@derived_from_formats
-def core_groups() -> tuple[tuple[Core, ...], ...]:
-    """Return the cores of the active token formats, one group per automaton.
-
-    An automaton with up to 64 cores uses vector instructions. The order of the cores changes the speed several times,
-    because it decides which cores share a bucket of the vector search. FASTEST_ORDER is the fastest order for the
-    default format that `bench_detection --tune` found on real source code.
-    """
-    prefixes = [form.prefix.encode() for form in active_formats()]
-    parts = [part for prefix in prefixes for part in _shared_parts(prefix)]
-    cores = _cores(needles(), [*_common_beginnings(needles()), *parts])
-    if active_formats() == DEFAULT_FORMATS:
-        places = {text: at for at, text in enumerate(FASTEST_ORDER)}
-        return _groups(sorted(cores, key=lambda core: places.get(core.text, len(places))))
-    return _groups(sorted(cores, key=lambda core: core.text[2::-1]))

@@ -13,8 +13,9 @@ import regex
 from scanner.detection import Detector, Document, Place, sha256_digest
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
+from scanner.detection.patterns.cores import Core, core_groups
 from scanner.detection.patterns.matcher import CROWDED, LONG_RUN, WINDOW, automata, long_run_spots, may_hold, windows
-from scanner.detection.patterns.needles import Core, Needle, core_groups, encoded_needles, needles
+from scanner.detection.patterns.needles import Needle, encoded_needles, needles
 from scanner.detection.patterns.token_patterns import token_patterns
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 

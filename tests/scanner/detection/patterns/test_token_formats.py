@@ -11,8 +11,8 @@ import pytest
 
 from scanner.compromise.reports import BadReport, subject_of
 from scanner.detection import Detector, Document, Place, redact, sha256_digest
+from scanner.detection.patterns.cores import core_groups
 from scanner.detection.patterns.fastest_order import FASTEST_ORDER
-from scanner.detection.patterns.needles import core_groups
 from scanner.detection.patterns.token_formats import (
     DEFAULT_FORMATS,
     FormatError,

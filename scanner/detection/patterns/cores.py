@@ -1,0 +1,158 @@
+"""The cores: the parts of needles for which the matcher's automata search.
+
+The matcher does not search for the needles themselves. It searches for cores. A core is a part that several needles
+share, or a whole needle. There are fewer cores than needles, so the search is faster. Where a core occurs, the matcher
+compares the bytes around it with the needles that contain it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from scanner.detection.patterns.fastest_order import FASTEST_ORDER
+from scanner.detection.patterns.needles import Needle, base64_texts, in_both_cases, needles
+from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, active_formats, derived_from_formats
+
+MAX_GROUP = 64
+"""Cores that one automaton can search with vector instructions."""
+MIN_CORE = 3
+"""The shortest core in bytes. Shorter ones would make the vector search several times slower."""
+
+
+class Core(NamedTuple):
+    """The bytes that an automaton searches for, and the needles that contain these bytes.
+
+    Attributes:
+        text: The bytes to search for.
+        needle: The needle, if only one contains the core and has the same bytes as the core. Otherwise None.
+        views: The ranges of bytes to compare where the core occurs; empty if `needle` is set.
+        after: The bytes that follow the core in some needles.
+        before: The bytes that precede the core in all needles that end with the core. If the byte after a core is not
+            in `after`, and the byte before the core is not in `before`, then no needle is there.
+    """
+
+    text: bytes
+    needle: Needle | None
+    views: tuple[View, ...]
+    after: frozenset[int] = frozenset()
+    before: frozenset[int] = frozenset()
+
+
+class View(NamedTuple):
+    """A range of bytes around a core, and the needles that may be in this range.
+
+    Attributes:
+        ahead: How many bytes before the core the range begins.
+        length: The length of the range in bytes.
+        needles: For each value of the bytes that contains a needle: the needle, and how many bytes before the core the
+            needle begins.
+    """
+
+    ahead: int
+    length: int
+    needles: Mapping[bytes, tuple[Needle, int]]
+
+
+def _shared_parts(prefix: bytes) -> list[bytes]:
+    """Return byte strings that several needles of this prefix share, and that are rare in source code."""
+    one, two, three = (b"%02x" % byte for byte in prefix[:3])
+    decimal = b"%d" % prefix[0]
+    parts = [two + b" ", two + b"\n", decimal if len(decimal) >= MIN_CORE else decimal + b","]
+    parts += [digits[0] + digits[1] for digits in in_both_cases(two, three)]
+    parts += [two + one, b" " + three, b"," + two, b"x" + one, b"00" + one, b"{" + one]
+    parts += [gap + text[1:] for text in base64_texts(prefix) for gap in (b"\n", b"\\n")]
+    parts += [b"\\n" + text[2:] for text in base64_texts(prefix)]
+    return [part for part in (*parts, b"\n" + prefix[1:3], b"begin ") if len(part) >= MIN_CORE]
+
+
+def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
+    """Return the beginnings of at least MIN_CORE bytes that two needles of the kind `run` share, shortest first."""
+    texts = sorted(needle.text for needle in needles if needle.kind == "run")
+    found = set()
+    for one, other in pairwise(texts):
+        same = next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), len(one))
+        found.add(one[:same])
+    return sorted((text for text in found if len(text) >= MIN_CORE), key=len)
+
+
+def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
+    """Return the cores of the needles, in the order of the needles.
+
+    Args:
+        needles: The needles, without repetition.
+        parts: The parts that needles may share. The core of a needle is the first of these parts that the needle
+            contains. If it contains none, or no other needle has this core, the core is the whole needle.
+    """
+    members: dict[bytes, list[Needle]] = {}
+    for needle in needles:
+        members.setdefault(next((part for part in parts if part in needle.text), needle.text), []).append(needle)
+    return [_core(text if len(found) > 1 else found[0].text, found) for text, found in members.items()]
+
+
+def _core(text: bytes, needles: Sequence[Needle]) -> Core:
+    only = needles[0] if len(needles) == 1 and needles[0].text == text and not needles[0].before else None
+    views: dict[tuple[int, int], dict[bytes, tuple[Needle, int]]] = {}
+    for needle in needles if only is None else ():
+        ahead = needle.text.index(text)
+        for whole in [b"%c%b" % (byte, needle.text) for byte in needle.before] or [needle.text]:
+            begin = ahead + len(whole) - len(needle.text)
+            views.setdefault((begin, len(whole)), {})[whole] = (needle, ahead)
+    after, before = set[int](), set[int]()
+    for (ahead, _), wholes in views.items():
+        for whole in wholes:
+            if end := whole[ahead + len(text) :]:
+                after.add(end[0])
+            else:
+                before |= {whole[ahead - 1]} if ahead else set(range(256))
+    ranges = tuple(View(*place, found) for place, found in views.items())
+    return Core(text, only, ranges, frozenset(after), frozenset(before))
+
+
+class _Group:
+    """The cores of one automaton.
+
+    No core of a group begins with another core of the group, because the automaton finds only one core per offset.
+    """
+
+    def __init__(self) -> None:
+        self.cores: list[Core] = []
+        self._texts: set[bytes] = set()
+        self._beginnings: set[bytes] = set()
+
+    def takes(self, core: Core) -> bool:
+        """Add the core if the group has room for it. Return whether the core was added."""
+        beginnings = {core.text[:end] for end in range(1, len(core.text) + 1)}
+        if len(self.cores) == MAX_GROUP or core.text in self._beginnings or not beginnings.isdisjoint(self._texts):
+            return False
+        self.cores.append(core)
+        self._texts.add(core.text)
+        self._beginnings |= beginnings
+        return True
+
+
+def _groups(cores: Sequence[Core]) -> tuple[tuple[Core, ...], ...]:
+    groups: list[_Group] = []
+    for core in cores:
+        if not any(group.takes(core) for group in groups):
+            groups.append(_Group())
+            groups[-1].takes(core)
+    return tuple(tuple(group.cores) for group in groups)
+
+
+@derived_from_formats
+def core_groups() -> tuple[tuple[Core, ...], ...]:
+    """Return the cores of the active token formats, one group per automaton.
+
+    An automaton with up to 64 cores uses vector instructions. The order of the cores changes the speed several times,
+    because it decides which cores share a bucket of the vector search. FASTEST_ORDER is the fastest order for the
+    default format that `bench_detection --tune` found on real source code.
+    """
+    prefixes = [form.prefix.encode() for form in active_formats()]
+    parts = [part for prefix in prefixes for part in _shared_parts(prefix)]
+    cores = _cores(needles(), [*_common_beginnings(needles()), *parts])
+    if active_formats() == DEFAULT_FORMATS:
+        places = {text: at for at, text in enumerate(FASTEST_ORDER)}
+        return _groups(sorted(cores, key=lambda core: places.get(core.text, len(places))))
+    return _groups(sorted(cores, key=lambda core: core.text[2::-1]))
