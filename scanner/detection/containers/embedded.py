@@ -1,8 +1,8 @@
-"""Finder of compressed streams and archives inside files of unknown format.
+"""Finder of compressed streams and archives inside binary files of unknown format.
 
 Programs, caches, game archives, scientific data and version control systems store compressed parts in their own
-formats. The magic number of a compressed stream has only a few bytes, so it also occurs by chance. A stream is
-therefore accepted only if its beginning is valid.
+formats. The magic number of a compressed stream is short and also occurs by chance. So a stream is accepted only if its
+beginning is valid.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether a binary content contains a stream that `embedded_members` can read.
-
-    The work is linear in the content's size.
-    """
+    """Return whether a content has a compressed stream or archive in it, at any offset."""
     return _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
 
 
 def is_binary(content: bytes) -> bool:
-    """Return whether the content has control characters that show that it is not text."""
+    """Return whether the content has control characters that do not occur in text.
+
+    Only the beginning is examined, and the end of a script.
+    """
     head = content[:HEAD_BYTES]
     # Test the end of a script as well, because an installer may be a long script with an archive after it.
     return bool(head.translate(None, _TEXT)) or (
@@ -83,9 +83,9 @@ def is_binary(content: bytes) -> bool:
 
 
 def embedded_members(container: Container) -> Iterator[Member]:
-    """Yield each compressed stream in a binary content. The offset of the stream is the name of the member.
+    """Yield each compressed stream in a binary content. The member's name says at which offset the stream begins.
 
-    If the content has a zip or 7z archive, yield the members of the first archive and end.
+    At the first zip or 7z archive, yield the members of this archive instead, and end.
 
     Raises:
         UnreadableError: the content has a RAR archive, or HDF5 data in a compression that cannot be read.
@@ -131,13 +131,12 @@ def embedded_members(container: Container) -> Iterator[Member]:
 
 
 def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
-    """Yield a stream of an HDF5 file as it is, and then once for each size, with the shuffle filter undone.
+    """Yield a stream of an HDF5 file as it is, and then once for each size, with HDF5's shuffle filter undone.
 
     Args:
         member: The stream.
-        sizes: The sizes, in bytes, of the elements that the file shuffles. This module does not find out which streams
-            are shuffled.
-        meter: The meter to charge.
+        sizes: The possible sizes, in bytes, of the elements that were shuffled.
+        meter: The counter of the work done for the document.
     """
     if not sizes:
         yield member
@@ -151,7 +150,7 @@ def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iter
 
 
 class _Tail:
-    """A reader of a content's bytes from the offset `at` to the end. It copies only the bytes that are read."""
+    """A reader of a content's bytes from the offset `at` to the end."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self._content = memoryview(content)
@@ -180,7 +179,10 @@ def _inflated(content: bytes, start: int, magic: bytes, container: Container, ta
 
 
 def _proven(content: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and the magic number of each stream in `content[begin:]` whose beginning is valid."""
+    """Yield the offset and the magic number of each compressed stream or archive in `content[begin:]`.
+
+    A magic number counts only if the bytes after it are valid.
+    """
     view = memoryview(content)
     guesses = 0
     for base in range(begin, len(content), 1 << 20):
@@ -218,10 +220,9 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
 
 
 def _begins_zstd(content: bytes, at: int) -> bool:
-    """Return whether a Zstandard frame begins at `at` (RFC 8878), judged by its header and its first block.
+    """Return whether a Zstandard frame (RFC 8878) begins at offset `at`. Test its header and its first block.
 
-    Frames that need a dictionary are not accepted. The magic number alone proves nothing: a program that reads
-    Zstandard contains it as a constant.
+    Frames that need a dictionary are not accepted.
     """
     head = content[at : at + 32]
     if len(head) < 12 or head[4] & 0x0B:
@@ -246,7 +247,7 @@ def _begins_zstd(content: bytes, at: int) -> bool:
 
 
 def _inflates(head: bytes) -> bool | None:
-    """Return whether `head` begins with a zlib or gzip stream, or None if `head` is too short to decide."""
+    """Return whether `head` begins with a zlib or gzip stream, or None if it is too short to tell."""
     inflater = zlib.decompressobj(47)
     try:
         inflated = inflater.decompress(head, _PROOF_BYTES)
@@ -258,15 +259,18 @@ def _inflates(head: bytes) -> bool | None:
 def _begins_with_text(content: bytes, at: int) -> bool:
     """Return whether a zlib stream decompresses to text at its beginning.
 
-    If the stream does not, an error in the stream is no sign of damage. Tables of numbers in fonts and models may
-    decompress to thousands of bytes by chance. In pictures, other data may interrupt a stream.
+    An error in a stream of text is a sign of damage. An error in other data may be chance: tables of numbers in fonts
+    and models can look like a zlib stream.
     """
     head = zlib.decompressobj().decompress(content[at : at + 2 * _PROOF_BYTES], _FIRST_TEXT_BYTES)
     return not head.translate(None, _TEXT)
 
 
 def _is_raw_deflate(content: bytes) -> bool:
-    """Return whether the content, judged by its first 4 kB, is one deflate stream of text without a header."""
+    """Return whether the content is text that is compressed as one deflate stream without a header.
+
+    Only the first 4 KiB are tested.
+    """
     if len(content) < 16 or content[0] & 6 not in (2, 4):
         return False
     inflater = zlib.decompressobj(-15)
@@ -279,10 +283,7 @@ def _is_raw_deflate(content: bytes) -> bool:
 
 
 def _begins_rar(head: bytes) -> bool:
-    """Return whether `head` begins with the RAR magic number and a header with a correct checksum.
-
-    Programs that read RAR files contain the magic number, so it alone proves nothing.
-    """
+    """Return whether `head` begins with the RAR magic number and a header with a correct checksum."""
     if head[6:7] == b"\0":
         # In version 4, the header begins with the lower half of its checksum, which covers the next eleven bytes.
         return head[9:10] == b"\x73" and zlib.crc32(head[9:20]) & 0xFFFF == int.from_bytes(head[7:9], "little")

@@ -1,4 +1,4 @@
-"""Recognition of containers: decides a container's kind by its bytes, never by its name, and chooses its reader."""
+"""Recognition of containers by their bytes, never by their names, and the choice of the reader for each format."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from scanner.detection.containers.zip_ends import has_directory
 
 
 class _Format(NamedTuple):
-    """The reader of one kind of container.
+    """Where the reader of one container format is, and what is special about the format.
 
     Attributes:
-        module: The module of the reader.
+        module: The name of the reader's module in this package.
         reader: The name of the reader function.
-        streamed: Whether the reader makes one forward pass. If so, the container may be larger than the limit for one
-            member.
+        streamed: Whether the reader goes through the container once from start to end. If so, the container may be
+            larger than the limit for one member.
         compressed: Whether the container is one compressed stream, which counts as an encoding and not as an archive.
     """
 
@@ -77,9 +77,7 @@ _FORMATS: dict[ContainerKind, _Format] = {
 
 
 def container_kind(content: bytes) -> ContainerKind | None:
-    """Return the kind of container that `content` is, or None.
-
-    A text costs only a few comparisons. Any other content is searched for compressed streams.
+    """Return the format of the container that `content` is, or None if it is not a container.
 
     Args:
         content: The whole content, or at least its first 512 bytes.
@@ -112,17 +110,17 @@ def container_kind(content: bytes) -> ContainerKind | None:
 
 
 def is_streamed(kind: ContainerKind) -> bool:
-    """Return whether this kind's reader makes one forward pass and holds no more than one piece in memory."""
+    """Return whether the reader of this format goes through the container once, and keeps only one piece in memory."""
     return _FORMATS[kind].streamed
 
 
 def is_compressed(kind: ContainerKind) -> bool:
-    """Return whether a container of this kind is a single compressed stream and not an archive."""
+    """Return whether a container of this format is a single compressed stream, and not an archive."""
     return _FORMATS[kind].compressed
 
 
 def members_of(kind: ContainerKind, container: Container) -> Iterator[Member]:
-    """Yield the members of a container.
+    """Yield the members (files or parts) of a container.
 
     Raises:
         UnreadableError: the rest of the container cannot be read.

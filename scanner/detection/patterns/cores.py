@@ -1,8 +1,8 @@
-"""The cores: the parts of needles for which the matcher's automata search.
+"""The byte strings for which the matcher's automata search.
 
-The matcher does not search for the needles themselves. It searches for cores. A core is a part that several needles
-share, or a whole needle. There are fewer cores than needles, so the search is faster. Where a core occurs, the matcher
-compares the bytes around it with the needles that contain it.
+A needle is the first bytes of a token in one encoding. A core is a part that several needles share, or a whole needle.
+The automata search for the cores and not for the needles, because there are fewer cores. Where a core occurs, the
+matcher compares the bytes around it with the needles that contain it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ MIN_CORE = 3
 
 
 class Core(NamedTuple):
-    """The bytes that an automaton searches for, and the needles that contain these bytes.
+    """A byte string that an automaton searches for, and the needles that contain it.
+
+    A needle is the first bytes of a token in one encoding.
 
     Attributes:
         text: The bytes to search for.
-        needle: The needle, if only one contains the core and has the same bytes as the core. Otherwise None.
-        views: The ranges of bytes to compare where the core occurs; empty if `needle` is set.
-        after: The bytes that follow the core in some needles.
-        before: The bytes that precede the core in all needles that end with the core. If the byte after a core is not
-            in `after`, and the byte before the core is not in `before`, then no needle is there.
+        needle: The needle, if only one contains `text` and consists of exactly these bytes. Otherwise None.
+        views: The ranges of bytes to compare with needles where `text` occurs; empty if `needle` is set.
+        after: The bytes that follow `text` in some needles.
+        before: The bytes that precede `text` in the needles that end with it. Where the next byte is not in `after` and
+            the previous byte is not in `before`, there is no needle.
     """
 
     text: bytes
@@ -41,12 +43,12 @@ class Core(NamedTuple):
 
 
 class View(NamedTuple):
-    """A range of bytes around a core, and the needles that may be in this range.
+    """A range of bytes around an occurrence of `Core.text`, and the needles that may be in this range.
 
     Attributes:
-        ahead: How many bytes before the core the range begins.
+        ahead: How many bytes before `Core.text` the range begins.
         length: The length of the range in bytes.
-        needles: For each value of the bytes that contains a needle: the needle, and how many bytes before the core the
+        needles: The content of the range if it has a needle -> this needle, and how many bytes before `Core.text` the
             needle begins.
     """
 
@@ -56,7 +58,7 @@ class View(NamedTuple):
 
 
 def _shared_parts(prefix: bytes) -> list[bytes]:
-    """Return byte strings that several needles of this prefix share, and that are rare in source code."""
+    """Return byte strings that several needles of a token prefix share, and that are rare in source code."""
     one, two, three = (b"%02x" % byte for byte in prefix[:3])
     decimal = b"%d" % prefix[0]
     parts = [two + b" ", two + b"\n", decimal if len(decimal) >= MIN_CORE else decimal + b","]
@@ -68,7 +70,10 @@ def _shared_parts(prefix: bytes) -> list[bytes]:
 
 
 def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
-    """Return the beginnings of at least MIN_CORE bytes that two needles of the kind `run` share, shortest first."""
+    """Return the byte strings with which at least two needles of the kind `run` begin, shortest first.
+
+    Strings shorter than MIN_CORE bytes are left out.
+    """
     texts = sorted(needle.text for needle in needles if needle.kind == "run")
     found = set()
     for one, other in pairwise(texts):
@@ -78,12 +83,12 @@ def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
 
 
 def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
-    """Return the cores of the needles, in the order of the needles.
+    """Return the byte strings to search for, so that every needle contains one of them.
 
     Args:
         needles: The needles, without repetition.
-        parts: The parts that needles may share. The core of a needle is the first of these parts that the needle
-            contains. If it contains none, or no other needle has this core, the core is the whole needle.
+        parts: Byte strings that needles may share. For each needle, the first of these that it contains is searched
+            for. If there is none, or no other needle has the same one, the whole needle is searched for.
     """
     members: dict[bytes, list[Needle]] = {}
     for needle in needles:
@@ -111,9 +116,9 @@ def _core(text: bytes, needles: Sequence[Needle]) -> Core:
 
 
 class _Group:
-    """The cores of one automaton.
+    """The byte strings that one automaton searches for.
 
-    No core of a group begins with another core of the group, because the automaton finds only one core per offset.
+    None of them begins with another one, because the automaton finds only one of them per offset.
     """
 
     def __init__(self) -> None:
@@ -122,7 +127,7 @@ class _Group:
         self._beginnings: set[bytes] = set()
 
     def takes(self, core: Core) -> bool:
-        """Add the core if the group has room for it. Return whether the core was added."""
+        """Add a core if one more fits into this group. Return whether it was added."""
         beginnings = {core.text[:end] for end in range(1, len(core.text) + 1)}
         if len(self.cores) == MAX_GROUP or core.text in self._beginnings or not beginnings.isdisjoint(self._texts):
             return False
@@ -143,11 +148,11 @@ def _groups(cores: Sequence[Core]) -> tuple[tuple[Core, ...], ...]:
 
 @derived_from_formats
 def core_groups() -> tuple[tuple[Core, ...], ...]:
-    """Return the cores of the active token formats, one group per automaton.
+    """Return the byte strings to search for, one group per automaton.
 
-    An automaton with up to 64 cores uses vector instructions. The order of the cores changes the speed several times,
-    because it decides which cores share a bucket of the vector search. FASTEST_ORDER is the fastest order for the
-    default format that `bench_detection --tune` found on real source code.
+    An automaton with up to 64 strings uses vector instructions. The order of the strings has a large effect on the
+    speed. FASTEST_ORDER is the fastest order that `bench_detection --tune` found on real source code. It is used if
+    only the default token format is active.
     """
     prefixes = [form.prefix.encode() for form in active_formats()]
     parts = [part for prefix in prefixes for part in _shared_parts(prefix)]

@@ -1,9 +1,8 @@
-"""The matcher: finds the few offsets in a content that need a closer look. It does not decide what is a token.
+"""A fast search for the offsets in a content at which an encoded token may begin. It does not decide what is a token.
 
-A needle is a byte string with which a token may begin in some encoding. A core is a part that several needles share, or
-a whole needle. Automata (Aho-Corasick) search for all cores, with vector instructions and without Python's global lock,
-in windows that fit into the processor's cache. Where a core occurs, the matcher compares the bytes around it with the
-needles. The automata are built once per process, when they are first used.
+A needle is the first bytes of a token in one encoding. A core is a part that several needles share, or a whole needle.
+The matcher searches for the cores with Aho-Corasick automata. Where a core occurs, it compares the bytes around the
+core with the needles. It searches one window (256 KiB of the content) at a time.
 """
 
 from __future__ import annotations
@@ -53,14 +52,14 @@ _BETWEEN_SPOTS = RUN_SAMPLES * RUN_STRIDE
 
 
 class Automaton(NamedTuple):
-    """An automaton that searches for a group of cores (parts of needles).
+    """An Aho-Corasick automaton that searches for up to 64 byte strings, called cores.
 
     Attributes:
         find: Returns the occurrences of cores in a content as (core index, start, end).
-        cores: The cores.
-        covered: For each core, in the order of `cores`: the offsets inside it at which other cores may begin. For each
-            offset, the texts of these cores.
-        by_text: The cores by their text.
+        cores: The cores that the automaton searches for.
+        covered: For each core in `cores`: the offsets inside this core at which another core may begin, each with the
+            texts of these other cores. The automaton does not find a core that begins inside another.
+        by_text: The same cores, by their text.
         longest: The length of the longest core in bytes.
     """
 
@@ -72,16 +71,15 @@ class Automaton(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The result of searching a window, the part `content[begin:end]` of a content, for needles.
+    """The needles found in one part of a content, `content[begin:end]`.
 
-    A hit is a place where a needle occurs.
+    A needle is the first bytes of a token in one encoding.
 
     Attributes:
-        hits: The offset and needle of each hit whose core starts in the window, in any order. Hits of the kinds in
-            `crowded` are not included.
-        crowded: The needle kinds that have too many hits in the window to examine them one by one. If there are any,
-            `begin` is moved back far enough to include every needle whose core starts in the window.
-        run_spots: Offsets in the content that may be inside long runs of base64, in ascending order.
+        hits: The offset and needle of each needle found, in any order. Needles of a kind in `crowded` are left out.
+        crowded: The kinds of needles that occur too often in this part to examine each of them. If there are any,
+            `begin` is moved back by the length of the longest needle.
+        run_spots: Offsets in the content that may be inside long strings of base64 letters, in ascending order.
     """
 
     begin: int
@@ -93,7 +91,7 @@ class Window(NamedTuple):
 
 @derived_from_formats
 def automata() -> tuple[Automaton, ...]:
-    """Return the automata of this process, in the order of `core_groups()`."""
+    """Return the automata that together search for all needles. They are built once per process."""
     return tuple(map(_automaton, core_groups()))
 
 
@@ -111,7 +109,7 @@ def _automaton(cores: tuple[Core, ...]) -> Automaton:
 
 
 def _covered(text: bytes, others: Sequence[bytes]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-    """Yield each offset inside `text` at which some of the others may begin, and these others."""
+    """Yield each offset inside `text` at which one or more of `others` may begin, with those that may begin there."""
     for cut in range(1, len(text)):
         rest = text[cut:]
         if beginning := tuple(other for other in others if other.startswith(rest) or rest.startswith(other)):
@@ -119,13 +117,14 @@ def _covered(text: bytes, others: Sequence[bytes]) -> Iterator[tuple[int, tuple[
 
 
 def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]:
-    """Yield every window (part) of `content` that contains a needle or a possible long run, in order.
+    """Yield, in order, the parts of `content` in which a needle (the first bytes of a token in one encoding) occurs.
 
-    Only one window is in memory at a time.
+    Each part has at most WINDOW bytes.
 
     Args:
         content: The bytes to search.
-        with_run_spots: Whether to look for long runs of base64 as well; see `sampled_runs_in`.
+        with_run_spots: Whether to yield also the parts that may have a long string of base64 letters; see
+            `sampled_runs_in`.
     """
     size = len(content)
     view = memoryview(content) if size > WINDOW else None
@@ -140,9 +139,13 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
 
 
 def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> tuple[list[Hit], frozenset[Kind]]:
-    """Return `Window.hits` and `Window.crowded` for the window `content[begin:end]`.
+    """Return `Window.hits` and `Window.crowded` for `content[begin:end]`.
 
-    `part` is the window, and after it the bytes that a core at the end of the window may extend into.
+    Args:
+        content: The whole content.
+        part: The bytes of `content[begin:end]`, and after them a few more, because a needle may extend beyond `end`.
+        begin: The offset in `content` at which the search begins.
+        end: The offset in `content` at which the search ends.
     """
     hits: list[Hit] = []
     crowded: frozenset[Kind] = frozenset()
@@ -160,19 +163,19 @@ def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> 
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
-    """Return the hits (places where a needle occurs) whose core starts in `content[begin:end]`.
+    """Return the needles around the cores (parts of needles) that an automaton found in `content[begin:end]`.
 
-    The result includes the hits whose core is covered by another core.
+    The automaton does not find a core that begins inside another core. This function looks for such cores itself.
 
     Args:
-        automaton: The automaton that searched the window.
+        automaton: The automaton that searched `content[begin:end]`.
         found: The cores that it found as (core index, start, end), with offsets relative to `begin`.
         content: The whole content.
-        begin: Start of the window.
-        end: End of the window.
+        begin: The offset in `content` at which the search began.
+        end: The offset in `content` at which the search ended. A core that starts there or later is ignored.
 
     Returns:
-        The offset in the content, and the needle, of each hit.
+        The offset in the content of each needle, and the needle.
     """
     cores, covered = automaton.cores, automaton.covered
     limit = end - begin
@@ -191,7 +194,7 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
 
 
 def _needles_around(core: Core, content: bytes, at: int) -> Sequence[Hit]:
-    """Return the offset and needle of each hit that contains the core at offset `at` of the content."""
+    """Return the offset in the content, and the needle, of each needle that contains the core at offset `at`."""
     end = at + len(core.text)
     may_be_one = (end < len(content) and content[end] in core.after) or (at and content[at - 1] in core.before)
     if not may_be_one and at:
@@ -213,9 +216,13 @@ def _kinds(core: Core) -> frozenset[Kind]:
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
-    """Return the needle kinds with more than CROWDED cores in `found`.
+    """Return the kinds of needles that may occur more than CROWDED times, judged by the found cores.
 
-    Count each core for the kinds of its needles, and also for the kinds of the cores that it may cover.
+    A core that may hide the beginning of another core is also counted for the other core's needles.
+
+    Args:
+        automaton: The automaton that searched the content.
+        found: The cores that it found as (core index, start, end).
     """
     counts: Counter[Kind] = Counter()
     for at, count in Counter(map(itemgetter(0), found)).items():
@@ -227,9 +234,13 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
 
 
 def _hidden(content: bytes, start: int, at: int, automaton: Automaton) -> Iterator[Hit]:
-    """Yield the hits whose core begins inside core number `at`, which is at offset `start` of the content.
+    """Yield the needles whose core begins inside another core. The automaton does not find these.
 
-    The automaton does not find these cores.
+    Args:
+        content: The whole content.
+        start: The offset in the content of the core that the automaton found.
+        at: The index of this core in `automaton.cores`.
+        automaton: The automaton that found it.
     """
     for cut, texts in automaton.covered[at]:
         begin = start + cut
@@ -243,24 +254,18 @@ def _hidden(content: bytes, start: int, at: int, automaton: Automaton) -> Iterat
 
 @derived_from_formats
 def longest_core() -> int:
-    """Return the length of the longest core in bytes.
-
-    The searched parts of neighbouring windows overlap by this length minus one.
-    """
+    """Return the length in bytes of the longest byte string that the automata search for."""
     return max(automaton.longest for automaton in automata())
 
 
 @derived_from_formats
 def longest_needle() -> int:
-    """Return the length of the longest needle in bytes."""
+    """Return the length in bytes of the longest needle (the first bytes of a token in one encoding)."""
     return max(len(needle.text) for needle in needles())
 
 
 def may_hold(content: bytes) -> bool:
-    """Return whether the core of a needle occurs in `content`.
-
-    If none occurs, a token can only be in a container or in a long run of base64.
-    """
+    """Return False if no token can be in `content`, except inside a container or a long string of base64 letters."""
     if len(content) <= WINDOW:
         return any(automaton.find(content) for automaton in automata())
     view, size = memoryview(content), WINDOW + longest_core() - 1
@@ -270,17 +275,21 @@ def may_hold(content: bytes) -> bool:
 
 
 def is_plainly_empty(content: bytes) -> bool:
-    """Return True if a content of at most WINDOW bytes certainly has neither a core nor a long run of base64.
+    """Return True if a content certainly has no token, except inside a container.
 
     This is the quickest test, for the millions of small files without a token.
+
+    Args:
+        content: At most WINDOW bytes.
     """
     return _RUN_MARK not in content[::RUN_STRIDE].translate(_OTHER_BYTES) and not may_hold(content)
 
 
 def hit_offsets(content: bytes) -> list[int]:
-    """Return the sorted offsets of all needles and of possible long runs of base64.
+    """Return the sorted offsets in `content` at which an encoded token or a long string of base64 letters may be.
 
-    For a window with too many needles, return every Nth offset instead, where N is the length of the shortest token.
+    If a part of the content has too many such offsets, return every Nth offset of this part instead. N is the length of
+    the shortest token.
     """
     offsets: list[int] = []
     for window in windows(content, with_run_spots=True):
@@ -292,7 +301,10 @@ def hit_offsets(content: bytes) -> list[int]:
 
 
 def long_run_spots(content: bytes) -> list[int]:
-    """Return offsets inside runs of at least LONG_RUN base64 letters, several per run. Runs may contain line breaks."""
+    """Return offsets inside long strings of base64 letters, several for each string.
+
+    A string is long if it has at least LONG_RUN letters. It may contain line breaks.
+    """
     spots: list[int] = []
     for begin in range(0, len(content), WINDOW):
         spots += long_runs_in(content, begin)
@@ -300,15 +312,15 @@ def long_run_spots(content: bytes) -> list[int]:
 
 
 def long_runs_in(content: bytes, begin: int) -> list[int]:
-    """Return offsets inside long runs of base64, in the window that begins at `begin`."""
+    """Return offsets inside long strings of base64 letters, in the WINDOW bytes from offset `begin` on."""
     return [spot for spot in sampled_runs_in(content, begin) if is_run_at(content, spot)]
 
 
 def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
-    """Yield offsets that may be inside long runs of base64, in the window that begins at `begin`.
+    """Yield offsets that may be inside long strings of base64 letters, in the WINDOW bytes from offset `begin` on.
 
-    First, every 128th byte of the window is read. Where all of these bytes are base64 letters, every 64th byte is read.
-    `is_run_at` tells whether an offset really is inside a run.
+    Only every 128th byte is read first. Where all of these bytes are base64 letters, every 64th byte is read.
+    `is_run_at` tells whether an offset really is inside such a string.
     """
     if len(content) - begin < LONG_RUN:
         return
@@ -323,7 +335,7 @@ def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
 
 
 def _samples_of_runs(samples: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each sequence of zeros in `samples` that is at least as long as `mark`."""
+    """Yield the start and end of each sequence of zero bytes in `samples` that is at least as long as `mark`."""
     at = samples.find(mark)
     while at >= 0:
         stop = samples.find(b"\x01", at)
@@ -333,7 +345,10 @@ def _samples_of_runs(samples: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
 
 
 def is_run_at(content: bytes, spot: int) -> bool:
-    """Return whether the 64 bytes from `spot` on are only base64 letters and line breaks, plain or escaped."""
+    """Return whether the 64 bytes from offset `spot` on are only base64 letters and line breaks.
+
+    Line breaks may be written as `\\n` and `\\r`.
+    """
     sample = content[spot : spot + RUN_STRIDE]
     if b"\\" in sample:
         for escaped in _ESCAPED_BREAKS:
@@ -345,7 +360,7 @@ def is_run_at(content: bytes, spot: int) -> bool:
 
 
 def run_start(content: bytes, first: int, spot: int) -> int:
-    """Return the offset at which the base64 run that contains `spot` begins, or `first` if it begins before it."""
+    """Return the offset at which the string of base64 letters around `spot` begins, or `first` if it begins earlier."""
     begin = spot
     while begin > first:
         before = max(first, begin - _BACK_BYTES)
