@@ -1,6 +1,7 @@
 -- Two years of incidents of ten thousand accounts. 99 of 100 are disabled, and few have a rarer action. Every fiftieth
 -- incident is in the same popular repository. One incident has 0.1 * :incidents further places, and one account has as
--- many further tokens. Each incident has three audit entries.
+-- many further tokens. Each incident has three audit entries. The oldest hundredth of the incidents belongs to accounts
+-- that have no newer ones.
 -- bench_console.py runs these statements, and replaces :incidents and :places by numbers.
 
 INSERT INTO accounts (id, name, created_at)
@@ -13,7 +14,9 @@ SELECT n, md5('a' || n) || md5('b' || n), 'token-' || n % 5000, 'r8_' || left(md
 INSERT INTO incidents (id, digest, hint, token_id, token_name, account_id, account_name, cause, action, state,
     detected_at, disabled_at, evidence, attempts)
 SELECT md5('i' || n)::uuid, md5('a' || n) || md5('b' || n), 'r8_' || left(md5('a' || n), 3) || '…' || n % 10000,
-    n::text, 'token-' || n % 5000, (1 + n % 10000)::text, 'account-' || 1 + n % 10000,
+    n::text, 'token-' || n % 5000, (1 + n % 10000)::text,
+    CASE WHEN n > 0.995 * :incidents THEN 'retired' WHEN n > 0.99 * :incidents THEN 'retired-' || n % 100
+        ELSE 'account-' || 1 + n % 10000 END,
     CASE WHEN n % 500 = 0 THEN 'compromise_signs' ELSE 'public_repository' END,
     CASE WHEN n % 10000 = 1 THEN 'protected' WHEN n % 10000 = 2 THEN 'flagged' WHEN n % 100 = 3
         THEN 'already_disabled' ELSE 'disabled' END,

@@ -32,6 +32,7 @@ def serve(
     from workers.logs import configure_logging
     from workers.queues import WEB
     from workers.web.app import application
+    from workers.web.console import rendering
     from workers.web.server import CannotListen, listen
     from workers.web.server import serve as run
 
@@ -53,6 +54,8 @@ def serve(
         notifying.start(current_context())
         try:
             app = application(current_context())
+            if settings.console:
+                rendering.compile_templates()
             memory.freeze_started_objects()
             run(app, listening, settings.web_trusted_proxies)
         finally:

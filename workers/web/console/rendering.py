@@ -64,6 +64,12 @@ def environment() -> Environment:
     return templates
 
 
+def compile_templates() -> None:
+    """Compile all templates, so that the first request of a page does not take 100 ms longer than later ones."""
+    for name in environment().list_templates(extensions=("html",)):
+        environment().get_template(name)
+
+
 def render(name: str, values: Mapping[str, Any]) -> str:
     """Return the HTML that the template `name` produces with these values."""
     return environment().get_template(name).render(values)

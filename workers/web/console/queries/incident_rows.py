@@ -11,13 +11,12 @@ from datetime import datetime
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
-from scanner.records.states import Channel, Decision, NotificationState
+from scanner.records.models import Exposure, Incident, NotificationSubject
+from scanner.records.states import Channel, Decision
 
 MAX_PLACES_COUNTED = 1000
 """A list reads only this many places of an incident, those found first, because a token may be in 100,000 places."""
 OWNER_CHANNEL = Channel.EMAIL
-_WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +111,10 @@ def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uu
 
 def _mail_states(session: Session, wanted: Sequence[uuid.UUID]) -> dict[uuid.UUID, set[str]]:
     states: dict[uuid.UUID, set[str]] = defaultdict(set)
-    statement = (
-        select(NotificationSubject.incident_id, Notification.state)
-        .join(Notification)
-        .where(NotificationSubject.incident_id.in_(wanted), Notification.channel == OWNER_CHANNEL)
-        .distinct()
+    # Read the copy of the mail's state: without the mails themselves, a page reads half as many blocks of the disk.
+    statement = select(NotificationSubject.incident_id, NotificationSubject.mail_state).where(
+        NotificationSubject.incident_id.in_(wanted), NotificationSubject.channel == OWNER_CHANNEL
     )
     for incident_id, state in session.execute(statement):
-        states[incident_id].add("waiting" if state in _WAITING else state.value)
+        states[incident_id].add(state or "waiting")
     return states

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,9 +12,10 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from scanner.records.canaries import is_no_canary, of_planted
-from scanner.records.models import MAX_REPOSITORY_KEY, Exposure, Incident, Notification, NotificationSubject
+from scanner.records.models import MAX_REPOSITORY_KEY, Exposure, Incident, NotificationSubject
 from scanner.records.states import Cause, Channel, Decision, IncidentState
 from workers.web.console.queries.incident_rows import MAX_PLACES_COUNTED, OWNER_CHANNEL, Row, rows_of
+from workers.web.console.queries.searching import is_rare, is_repository, of_account, search
 
 PAGE_ROWS = 50
 MAX_COUNTED = 1000
@@ -31,8 +31,6 @@ ID_CHUNK = 200
 MAX_TERM = 200
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 NO_MAIL = "none"
-_HEX = re.compile(r"[0-9a-f-]{4,36}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 MAIL_STATES = ("waiting", "sent", "failed")
 GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any]]] = {
     "repository": (Exposure.repository, Exposure.incident_id),
@@ -118,8 +116,8 @@ class _Keys:
     the database finds the newest incidents of a source, for example, without reading other incidents.
     """
 
-    detected_at: InstrumentedAttribute[Any]
-    id: InstrumentedAttribute[Any]
+    detected_at: ColumnElement[Any] | InstrumentedAttribute[Any]
+    id: ColumnElement[Any] | InstrumentedAttribute[Any]
     is_copy: bool = False
 
 
@@ -149,7 +147,9 @@ def page(
         BadFilter: the cursor is malformed.
     """
     # For the first page, read enough keys to count the matching incidents as well. This saves a second query.
-    keys = session.execute(_keys_of(criteria, before=before).limit(1 + max(rows, 0 if before else counted))).all()
+    keys = session.execute(
+        _keys_of(session, criteria, before=before).limit(1 + max(rows, 0 if before else counted))
+    ).all()
     total = count(session, criteria, counted) if before and counted else len(keys)
     wanted = [key[1] for key in keys[:rows]]
     shown = select(Incident).where(Incident.id.in_(wanted), *_no_canaries(criteria))
@@ -160,14 +160,14 @@ def page(
 
 def most_counted(criteria: Filter) -> int:
     """Return the number up to which the list counts the incidents that match this filter."""
-    is_search = bool(criteria.q) and not _is_repository(criteria.q)
+    is_search = bool(criteria.q) and not is_repository(criteria.q)
     is_looked_up = bool(_direct_conditions(criteria)) and bool(_looked_up(criteria, _OF_INCIDENTS))
     return MAX_COUNTED_BY_LOOKUP if is_search or is_looked_up else MAX_COUNTED
 
 
 def count(session: Session, criteria: Filter, limit: int = MAX_COUNTED) -> int:
     """Return the number of matching incidents, or `limit` + 1 if there are more than `limit`."""
-    inner = _keys_of(criteria).limit(limit + 1).subquery()
+    inner = _keys_of(session, criteria).limit(limit + 1).subquery()
     return int(session.execute(select(func.count()).select_from(inner)).scalar_one())
 
 
@@ -183,7 +183,7 @@ def commonest(session: Session, criteria: Filter, column: str, limit: int) -> li
     Returns:
         Pairs of a value and its number of incidents, the commonest value first.
     """
-    wanted = _keys_of(criteria).order_by(None).subquery()
+    wanted = _keys_of(session, criteria).order_by(None).subquery()
     value, incident_id = GROUPS[column]
     number = func.count(incident_id.distinct())
     statement = (
@@ -198,16 +198,22 @@ def commonest(session: Session, criteria: Filter, column: str, limit: int) -> li
 
 def ids(session: Session, criteria: Filter, until: datetime, limit: int = MAX_BULK) -> list[uuid.UUID]:
     """Return the ids of the newest matching incidents that were detected at or before `until`, at most `limit`."""
-    return [row[1] for row in session.execute(_keys_of(criteria, until=until).limit(limit))]
+    return [row[1] for row in session.execute(_keys_of(session, criteria, until=until).limit(limit))]
 
 
-def _keys_of(criteria: Filter, *, before: str = "", until: datetime | None = None) -> Select[Any]:
+def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: datetime | None = None) -> Select[Any]:
     """Return a statement that selects the time of detection and the id of the matching incidents, newest first."""
-    repository = criteria.repository or (criteria.q if _is_repository(criteria.q) else "")
+    repository = criteria.repository or (criteria.q if is_repository(criteria.q) else "")
     direct = _direct_conditions(criteria)
     keys = _OF_INCIDENTS
     driver: list[ColumnElement[bool]] = []
-    if not direct:
+    if any(is_rare(session, one) for one in _names(criteria)):
+        # By its statistics, the database may expect to find these incidents soon by reading all incidents newest first.
+        # If they are old, that takes seconds. So find and sort them first: OFFSET makes this a step of its own.
+        rare = select(Incident.detected_at, Incident.id).where(*direct)
+        rows = rare.order_by(Incident.detected_at.desc(), Incident.id.desc()).offset(0).subquery()
+        keys, direct = _Keys(rows.c.detected_at, rows.c.id), []
+    elif not direct:
         # Use one condition to choose an index that has the keys in the list's order. The database tests the other
         # conditions for each key.
         if repository:
@@ -250,21 +256,23 @@ def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
     ):
         if value:
             found.append(column == value)
-    if criteria.account:
-        found.append(or_(Incident.account_name == criteria.account, Incident.account_id == criteria.account))
     if criteria.assignee:
         found.append(Incident.assignee == criteria.assignee)
     if criteria.mail == NO_MAIL:
         found.append(~Incident.has_owner_mail)
-    if criteria.q and not _is_repository(criteria.q):
-        found.append(_search(criteria.q))
-    return found
+    return [*found, *(or_(*one) for one in _names(criteria))]
+
+
+def _names(criteria: Filter) -> list[list[ColumnElement[bool]]]:
+    """Return the filter's conditions on names of accounts and tokens. Each is a list of alternatives."""
+    account = [of_account(criteria.account)] if criteria.account else []
+    return [*account, search(criteria.q)] if criteria.q and not is_repository(criteria.q) else account
 
 
 def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
     """Return the filter's conditions on other tables. The database tests them by look-ups of each incident's id."""
     found: list[ColumnElement[bool]] = []
-    for repository in {criteria.repository, criteria.q if _is_repository(criteria.q) else ""} - {""}:
+    for repository in {criteria.repository, criteria.q if is_repository(criteria.q) else ""} - {""}:
         place = aliased(Exposure)
         found.append(exists().where(place.incident_id == keys.id, *_is_in(place, repository)))
     if criteria.source:
@@ -274,10 +282,6 @@ def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
         subject = aliased(NotificationSubject)
         found.append(exists().where(subject.incident_id == keys.id, *_has_mail(subject, criteria.mail)))
     return found
-
-
-def _is_repository(term: str) -> bool:
-    return "/" in term and not term.startswith("r8_")
 
 
 def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
@@ -295,45 +299,6 @@ def chunks(values: Sequence[uuid.UUID], size: int = ID_CHUNK) -> Iterator[Sequen
     """Yield the values in chunks of at most `size`, in their order."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
-
-
-def _search(term: str) -> ColumnElement[bool]:
-    """Return the condition that an incident matches a search term. The database can use indexes to test it."""
-    low = term.lower()
-    if _DIGEST.fullmatch(low):
-        return Incident.digest == low
-    if term.startswith("r8_"):
-        return Incident.hint.like(prefix(term), escape="\\")
-    if "@" in term:
-        return _belongs_to_address(term)
-    meanings: list[ColumnElement[bool]] = [
-        Incident.account_name.like(prefix(term), escape="\\"),
-        Incident.token_name.like(prefix(term), escape="\\"),
-        Incident.account_id == term,
-    ]
-    digits = low.replace("-", "")
-    if _HEX.fullmatch(low) and 4 <= len(digits) <= 32:
-        first, last = uuid.UUID(digits.ljust(32, "0")), uuid.UUID(digits.ljust(32, "f"))
-        meanings.append(Incident.id.between(first, last))
-    return or_(*meanings)
-
-
-def _belongs_to_address(address: str) -> ColumnElement[bool]:
-    """Return the condition that a mail to the owner has this recipient, or that the account's name begins with it."""
-    criteria = aliased(Incident)
-    told = (
-        select(NotificationSubject.incident_id)
-        .join(Notification)
-        .where(Notification.recipient == address, Notification.channel == OWNER_CHANNEL)
-    )
-    # Use a UNION of ids instead of OR, because the database would read all incidents for an OR with a subquery.
-    return Incident.id.in_(
-        select(criteria.id).where(criteria.account_name.like(prefix(address), escape="\\")).union(told)
-    )
-
-
-def prefix(term: str) -> str:
-    return term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
 def _before(cursor: str, keys: _Keys) -> list[ColumnElement[bool]]:

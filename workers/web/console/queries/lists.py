@@ -21,7 +21,8 @@ from scanner.records.audit_models import AuditEntry
 from scanner.records.models import Account, ApiToken, Notification, NotificationSubject, ScanJob
 from scanner.records.source_models import Gap
 from scanner.records.states import Channel, JobKind, JobState, NotificationState
-from workers.web.console.queries.incidents import BadFilter, prefix
+from workers.web.console.queries.incidents import BadFilter
+from workers.web.console.queries.searching import prefix
 
 ROWS = 50
 MAX_REASONS = 12

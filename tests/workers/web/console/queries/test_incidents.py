@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, selectinload
 
@@ -13,7 +14,7 @@ from scanner.records.database import Database
 from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
 from scanner.records.states import NotificationState
 from tests.workers.web.console.filled import fill
-from workers.web.console.queries import incidents
+from workers.web.console.queries import incidents, searching
 from workers.web.console.queries.incidents import Filter
 
 MAIL_STATES = {"pending": "waiting", "frozen": "waiting", "sent": "sent", "failed": "failed"}
@@ -94,6 +95,23 @@ def test_each_filter_finds_exactly_what_the_rows_say_newest_first(database: Data
             assert incidents.ids(session, criteria, now) == expected, criteria
         found = [criteria for criteria, is_wanted in WANTED if any(is_wanted(one) for one in every)]
         assert len(found) > len(WANTED) - 4, "the rows do not distinguish the filters"
+
+
+def test_a_search_finds_the_same_incidents_whether_few_or_many_match(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database)
+    with database.read() as session:
+        for criteria in (
+            Filter(q="acme"),
+            Filter(q="acme", source="gists"),
+            Filter(account="mira", mail="sent"),
+            Filter(account="mira", until="2999-01-01", q="note"),
+        ):
+            monkeypatch.setattr(searching, "MAX_RARE", 20_000)
+            few = pages(session, criteria)
+            monkeypatch.setattr(searching, "MAX_RARE", 0)
+            assert pages(session, criteria) == few, criteria
 
 
 def test_days_and_the_moment_of_a_bulk_action_limit_every_filter(database: Database) -> None:
