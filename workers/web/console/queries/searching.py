@@ -1,0 +1,85 @@
+"""Conditions on incidents by the names of accounts and tokens, as the search and the filter by account use them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session, aliased
+
+from scanner.records.models import Incident, Notification, NotificationSubject
+from workers.web.console.queries.incident_rows import OWNER_CHANNEL
+
+MAX_RARE = 20_000
+"""A list finds all incidents of a name before it sorts them if there are at most this many: some 20 ms."""
+_HEX = re.compile(r"[0-9a-f-]{4,36}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def search(term: str) -> list[ColumnElement[bool]]:
+    """Return the conditions of which an incident meets at least one if it matches a search term.
+
+    The database can use an index to test each condition.
+    """
+    low = term.lower()
+    if _DIGEST.fullmatch(low):
+        return [Incident.digest == low]
+    if term.startswith("r8_"):
+        return [Incident.hint.like(prefix(term), escape="\\")]
+    if "@" in term:
+        return [_belongs_to_address(term)]
+    meanings: list[ColumnElement[bool]] = [
+        Incident.account_name.like(prefix(term), escape="\\"),
+        Incident.token_name.like(prefix(term), escape="\\"),
+        Incident.account_id == term,
+    ]
+    digits = low.replace("-", "")
+    if _HEX.fullmatch(low) and 4 <= len(digits) <= 32:
+        first, last = uuid.UUID(digits.ljust(32, "0")), uuid.UUID(digits.ljust(32, "f"))
+        meanings.append(Incident.id.between(first, last))
+    return meanings
+
+
+def of_account(account: str) -> list[ColumnElement[bool]]:
+    """Return the conditions of which an incident meets at least one if the account has this name or id."""
+    return [Incident.account_name == account, Incident.account_id == account]
+
+
+def is_repository(term: str) -> bool:
+    """Return whether a search term is the name of a repository."""
+    return "/" in term and not term.startswith("r8_")
+
+
+def is_rare(session: Session, alternatives: Sequence[ColumnElement[bool]]) -> bool:
+    """Return whether at most MAX_RARE incidents meet at least one of the conditions.
+
+    An incident that meets several conditions is counted several times.
+    """
+    number = 0
+    for condition in alternatives:
+        met = select(Incident.id).where(condition).limit(MAX_RARE + 1 - number).subquery()
+        number += session.execute(select(func.count()).select_from(met)).scalar_one()
+        if number > MAX_RARE:
+            return False
+    return True
+
+
+def prefix(term: str) -> str:
+    """Return the LIKE pattern of the texts that begin with the term. Its escape character is the backslash."""
+    return term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+
+
+def _belongs_to_address(address: str) -> ColumnElement[bool]:
+    """Return the condition that a mail to the owner has this recipient, or that the account's name begins with it."""
+    criteria = aliased(Incident)
+    told = (
+        select(NotificationSubject.incident_id)
+        .join(Notification)
+        .where(Notification.recipient == address, Notification.channel == OWNER_CHANNEL)
+    )
+    # Use a UNION of ids instead of OR, because the database would read all incidents for an OR with a subquery.
+    return Incident.id.in_(
+        select(criteria.id).where(criteria.account_name.like(prefix(address), escape="\\")).union(told)
+    )
