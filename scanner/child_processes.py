@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent: int | None = None, death_signal: signal.Signals = signal.SIGKILL) -> None:
     """Make Linux send `death_signal` to this process when its parent ends.
 
-    Exit immediately if `parent` is given and is not the id of the parent process: then the parent has already ended.
+    If `parent` is given but is not the id of the parent process, the parent has already ended: exit immediately.
     """
     if sys.platform != "linux":
         return
@@ -43,7 +43,7 @@ def start_child(
 
     Args:
         command: The program and its arguments.
-        env: The environment of the child. None: the environment of this process.
+        env: Environment variables of the child. None: those of this process.
         own_group: Start the child in a separate process group, so that a terminal's Ctrl-C does not reach it.
         death_signal: The signal that the child gets when this process ends.
         stdin: Passed to subprocess.Popen.

@@ -1,14 +1,13 @@
-"""Confinement of processes that read hostile content.
+"""Confinement of processes that read untrusted content.
 
 A confined process loses access to files, the network, other processes and privileges, and its memory is limited.
 
 `confine` is for a process that only computes and answers on an open socket. `confine_to_reading` is for a process such
-as git, which also has to open files and start programs. Such a process cannot write files or use a network.
+as git, which also has to open files and start programs, but cannot write files or use a network.
 
-Each measure is independent. Seccomp and Landlock depend on the kernel and the processor, and `confine()` returns which
-measures are in force. No maintained Python package offers seccomp or Landlock, so this module makes the few system
-calls itself: https://docs.kernel.org/userspace-api/seccomp_filter.html and
-https://docs.kernel.org/userspace-api/landlock.html
+Seccomp and Landlock depend on the kernel and the processor. `confine()` returns which restrictions are in force. No
+maintained Python package offers them, so this module makes the few system calls itself:
+https://docs.kernel.org/userspace-api/seccomp_filter.html and https://docs.kernel.org/userspace-api/landlock.html
 """
 
 from __future__ import annotations
@@ -117,13 +116,13 @@ _ARCHITECTURES = {
 
 
 def confine(memory_bytes: int, cpu_seconds: int = MAX_CPU_SECONDS) -> tuple[str, ...]:
-    """Restrict this process for the rest of its life, and return the names of the measures that are in force.
+    """Restrict this process for the rest of its life, and return the names of the restrictions that are in force.
 
     Call this after the process has imported and opened everything that it needs. The process must have no other
     threads, because they would not be confined.
 
     Args:
-        memory_bytes: Address space that the process may take beyond what it has now.
+        memory_bytes: Address space that the process may use in addition to its present size.
         cpu_seconds: Maximum processor time of the process over its whole life.
     """
     measures = ["rlimits"]
@@ -156,8 +155,8 @@ def confine_to_reading(data_bytes: int, cpu_seconds: int = HISTORY_CPU_SECONDS) 
 
     They may read files and start programs, but not write files, use a network or look into other processes.
 
-    Return the names of the measures that are in force. The process must have no other threads. It keeps its user,
-    because the files that it reads may belong to that user alone.
+    Return the names of the restrictions that are in force. The process must have no other threads. It keeps its user,
+    because perhaps only that user may read the files.
 
     Args:
         data_bytes: Limit of the memory of each process, not counting mapped files (RLIMIT_DATA).
@@ -220,7 +219,7 @@ def _landlock(library: ctypes.CDLL, kept: int) -> bool:
 
     Args:
         library: The C library.
-        kept: The bits of the file rights that the process keeps.
+        kept: Bit mask of the file rights that the process keeps.
     """
     version = library.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
     if version < 1:
@@ -242,7 +241,7 @@ def _landlock(library: ctypes.CDLL, kept: int) -> bool:
 
 
 def _allow_null_device(library: ctypes.CDLL, ruleset: int) -> None:
-    """Let the process open the null device for writing, because git connects programs that it starts to this device."""
+    """Let the process open /dev/null for writing, because git starts programs with this device as input or output."""
     device = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("=Qi", _LANDLOCK_WRITE_FILE, device)
@@ -252,7 +251,9 @@ def _allow_null_device(library: ctypes.CDLL, ruleset: int) -> None:
 
 
 def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]) -> bool:
-    """Install the system call filter that `program_for` returns for this processor. Return whether it is in force."""
+    """Install the system call filter that `program_for` returns for this processor. Return whether the filter is in
+    force.
+    """
     architecture = _ARCHITECTURES.get(platform.machine()) if sys.maxsize > 2**32 else None
     if architecture is None:
         return False
@@ -263,7 +264,7 @@ def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]
 
 
 def _only_allowed(architecture: _Architecture) -> bytes:
-    """Return the filter that allows only the calls for computing and for answering on an open socket.
+    """Return a seccomp filter that allows only the calls for computing and for answering on an open socket.
 
     It refuses all other calls with EPERM, including the calls of the x32 interface, whose numbers have bit 30 set.
     """
@@ -271,22 +272,22 @@ def _only_allowed(architecture: _Architecture) -> bytes:
 
 
 def _all_but_refused(architecture: _Architecture) -> bytes:
-    """Return the filter that refuses sockets and access to other processes.
+    """Return a seccomp filter that refuses sockets and access to other processes.
 
-    It also refuses all calls of the x32 interface, because the same calls have other numbers there.
+    It also refuses all calls of the x32 interface, because there the same calls have other numbers.
     """
     return _program(architecture.audit, architecture.refused, _REFUSE, _SECCOMP_ALLOW, most=_FIRST_X32 - 1)
 
 
 def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, most: int | None = None) -> bytes:
-    """Return a filter of system calls: a classic BPF program that reads `struct seccomp_data`.
+    """Return a seccomp filter of system calls: a classic BPF program that reads `struct seccomp_data`.
 
     Args:
         audit: The number of the architecture. System calls by any other architecture are refused.
         numbers: The numbers of the listed system calls.
         match: What the filter returns for the listed calls.
         otherwise: What the filter returns for all other calls.
-        most: The largest number of a call that is not refused. None: no limit.
+        most: Calls with a larger number are refused. None: no limit.
     """
     count = len(numbers)
     # The second element of a jump is the number of steps to skip if its test is true, the third if it is false.

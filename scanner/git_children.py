@@ -1,4 +1,4 @@
-"""Git child processes with limits of memory and processor time, in process groups that are killed as a whole.
+"""Starts git processes with limits of memory and processor time, in process groups that are killed as a whole.
 
 Every git process of the project is started here. git reads only the configuration that this module gives it.
 """
@@ -67,9 +67,8 @@ class ProcessLimits:
     """Limits of one git process and of each process that it starts.
 
     Attributes:
-        data_bytes: RLIMIT_DATA, for the heap and private writable maps. RLIMIT_AS would also count the read-only maps
-            of packs and their indexes, which are as large as the repository and which the kernel can drop from memory
-            at any time.
+        data_bytes: RLIMIT_DATA, for the heap and private writable maps. RLIMIT_AS would also count the repository files
+            that git maps read-only, which the kernel can drop from memory at any time.
         cpu_seconds: RLIMIT_CPU.
         file_bytes: RLIMIT_FSIZE, the maximum size of a file that the process writes.
     """
@@ -90,7 +89,7 @@ RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the whole environment of a git process.
+    """Return the complete environment for a git process.
 
     `settings` are values of git's configuration. They are added to the safe configuration and take precedence over it.
     """
@@ -129,8 +128,7 @@ def git_child(
     At the end of the block, kill the whole group even if git itself has ended, because programs that git started may
     still run. Linux also kills git when the thread that started it ends.
 
-    Raises:
-        FileNotFoundError: git is not installed.
+    Raises: FileNotFoundError: The git program is not installed.
     """
     child = subprocess.Popen(
         list(command),
@@ -155,7 +153,7 @@ def git_child(
 
 
 def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
-    """Return a function that sets the limits. The child calls it after the fork and before it executes git.
+    """Return a function that sets the limits in the child process, after the fork and before git is executed.
 
     The function must not take a lock, because another thread of the parent may have held it at the fork.
     """
@@ -176,5 +174,5 @@ def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
 
 
 def _lowered(value: int, hard: int) -> int:
-    """Return the value, but not more than the hard limit, because a process cannot raise its hard limits."""
+    """Return the smaller of the value and the hard limit, because a process cannot raise its hard limits."""
     return value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -1,4 +1,4 @@
-"""Checks of addresses: whether they lead to pages of the watched GitHub, and whether they are permalinks."""
+"""Checks whether a URL leads to a page of the watched GitHub, and whether it is a permalink."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _GIST_PATH = re.compile(rf"/(?:[A-Za-z0-9_-]{{1,100}}/)?[0-9a-f]{{1,64}}(?:/{_CO
 
 
 def is_own_page(web_url: str, url: object) -> bool:
-    """Return whether `url` is the address of a page of the GitHub at `web_url` or of its gists.
+    """Return whether `url` is a page of the GitHub at `web_url` or of its gists.
 
-    Mails and the console show only such addresses as links.
+    Mails and the console show only such URLs as links.
     """
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
         return False
@@ -29,8 +29,8 @@ def is_own_page(web_url: str, url: object) -> bool:
 def is_permalink(web_url: str, url: str) -> bool:
     """Return whether `url` is a permalink: of a file at a commit, of lines in such a file, of a commit, or of a gist.
 
-    The content of such a page cannot be changed later, and GitHub shows its author. An address is not a permalink if it
-    has a query, another port, another fragment, or a path that a browser would shorten.
+    A permalink's content cannot be changed later. A URL with a query, another port, another fragment, or a path that a
+    browser would shorten is not a permalink.
     """
     if not is_own_page(web_url, url) or "?" in url or "\\" in url:
         return False

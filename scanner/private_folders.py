@@ -1,4 +1,4 @@
-"""Functions that keep the state folder private, and that check which files can be trusted."""
+"""Functions that keep the state folder private, and that check that nobody else could have written a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NotOurs(Exception):
 
 
 def create_files_privately() -> None:
-    """Let only this user read the files that this process and its children create, and let them dump no core.
+    """Set the umask so that only this user can read new files, and disable core dumps. Child processes inherit both.
 
     A core dump would contain the raw tokens that a worker has in memory.
     """
@@ -49,13 +49,13 @@ def check_trusted(path: Path) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Remove the permissions of other users from the folder and its contents. Do nothing if the folder does not exist.
+    """Make the folder and its contents accessible to this user only. Do nothing if the folder does not exist.
 
     Do not follow links, and do not change files of other users.
 
     Raises:
         NotOurs: Another user owns the folder.
-        OSError: A mode cannot be changed.
+        OSError: The permissions of a file or folder cannot be changed.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -74,12 +74,15 @@ def make_private(folder: Path) -> None:
 
 
 def _tighten(folder: int, budget: int, *, everything: bool) -> int:
-    """Make the entries of a private folder private. Return the rest of the budget.
+    """Make the entries of a private folder private.
 
     Args:
         folder: The file descriptor of the folder. The folder is private, so that no other user can replace its entries.
         budget: The number of entries that may still be checked.
         everything: Also enter folders that are already private, because they may contain files that are not private.
+
+    Returns:
+        How many entries may still be checked after this call.
     """
     for entry in list(os.scandir(folder)):
         if budget <= 0:

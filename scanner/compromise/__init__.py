@@ -1,4 +1,5 @@
-"""Signs that a token is compromised, other than a public place: reports, usage rules and proof of possession.
+"""Reports of compromised tokens from other evidence than a public leak.
 
-Each sign is recorded as a report. `settling` passes the report to `scanner.response`, which decides on it.
+The evidence is a report by a person, unusual usage of the token, or a proof of possession. `settling` passes each
+report to `scanner.response`, which decides what to do with the token.
 """

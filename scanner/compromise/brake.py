@@ -1,7 +1,7 @@
-"""The brake: a quota on disables by report or usage rule. Above the quota, disables wait for an operator.
+"""The brake: a quota on how many tokens reports and usage rules may disable. Above it, an operator must approve.
 
-Without the brake, one mistaken report of ten thousand digests would cause an outage for the vendor's customers. Tokens
-that r8scan found in public, and tokens whose reporter proved possession, are never held.
+Without the brake, one mistaken report of ten thousand tokens would cause an outage for the vendor's customers. Tokens
+that r8scan found in public, and tokens whose reporter proved possession, are never held back.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ MAX_HELD_GROUPS = 20
 
 @dataclass(frozen=True, slots=True)
 class BrakeStatus:
-    """The state of the brake.
+    """The state of the brake (the quota on disables by reports and usage rules).
 
     Attributes:
-        closed_at: since when disables are held; None while the brake is open.
+        closed_at: when the brake closed, so that reports are held; None while it is open.
         reason: why the brake closed.
-        held: the number of held reports.
+        held: the number of reports that wait for an operator.
         disabled_last_minute: the number of disables in the last minute that count towards the quota.
     """
 
@@ -46,9 +46,9 @@ class BrakeStatus:
 
 
 class DisableQuota:
-    """The disable quota within one transaction. It closes the brake when the quota is exceeded.
+    """The quota on disables within one transaction. When it is exceeded, further disables wait for an operator.
 
-    The first call of `try_take` locks the brake's row, so that concurrent transactions count one after another.
+    The first call of `try_take` locks a database row, so that concurrent transactions count one after another.
 
     Args:
         session: The writing transaction.
@@ -83,7 +83,10 @@ class DisableQuota:
 
 
 def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
-    """Queue a mail that tells the operator that the brake has closed. The mail names the first held incident."""
+    """Queue a mail that tells the operator that the disable quota was exceeded and reports are now held.
+
+    The mail names the first incident of `incident_ids`.
+    """
     outbox.notify_operator(
         session,
         list(incident_ids)[:1],
@@ -95,7 +98,7 @@ def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: P
 
 
 def status(session: Session) -> BrakeStatus:
-    """Return the state of the brake."""
+    """Return the state of the brake (the quota on disables by reports and usage rules)."""
     row = session.get(Brake, _ROW)
     held = session.execute(
         select(func.count()).select_from(Report).where(Report.state == ReportState.HELD)
@@ -106,7 +109,10 @@ def status(session: Session) -> BrakeStatus:
 
 @dataclass(frozen=True, slots=True)
 class HeldReports:
-    """A group of held reports with the same reporter, sign and note. `oldest_at` is when the oldest was received."""
+    """A group of reports that wait for an operator and have the same reporter, kind of evidence and note.
+
+    `oldest_at` is when the oldest report of the group was received.
+    """
 
     reporter: str
     sign: str
@@ -120,7 +126,9 @@ class HeldReports:
 
 
 def held_reports(session: Session) -> list[HeldReports]:
-    """Return the groups of held reports, the largest group first, at most `MAX_HELD_GROUPS` groups."""
+    """Return the reports that wait for an operator in groups, the largest group first, at most `MAX_HELD_GROUPS`
+    groups.
+    """
     group = (Report.reporter, Report.sign, Report.note)
     number = func.count()
     statement = (
@@ -134,7 +142,7 @@ def held_reports(session: Session) -> list[HeldReports]:
 
 
 def release(session: Session, *, who: str, reason: str = "") -> list[int]:
-    """Open the brake and release the held reports. The released reports do not count towards the quota.
+    """Open the brake and release the reports that it held back. They do not count towards the disable quota.
 
     `reason` is recorded in the audit.
 
@@ -155,7 +163,7 @@ def release(session: Session, *, who: str, reason: str = "") -> list[int]:
 
 
 def reject(session: Session, *, who: str, reason: str = "") -> int:
-    """Open the brake, reject the held reports and close their incidents. Nothing is disabled.
+    """Open the brake, reject the reports that it held back, and close their incidents. No token is disabled.
 
     `reason` is recorded in the audit.
 

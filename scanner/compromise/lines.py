@@ -1,7 +1,4 @@
-"""Reads a text stream line by line, with a maximum line length.
-
-An endless line therefore cannot fill the memory.
-"""
+"""Reads a text stream line by line, with a maximum line length, so that an endless line cannot fill the memory."""
 
 from __future__ import annotations
 

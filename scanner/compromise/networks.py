@@ -27,7 +27,7 @@ class BadNetworks(ValueError):
 
 
 def parse_address(text: str) -> Address | None:
-    """Return the address, or None if the text is not an address. IPv4-mapped IPv6 is returned as IPv4."""
+    """Return the parsed IP address, or None if the text is not one. An IPv4-mapped IPv6 address is returned as IPv4."""
     if len(text) > MAX_ADDRESS_LENGTH:
         return None
     try:
@@ -50,11 +50,11 @@ def _masked(address: Address, bits: int) -> str:
 
 
 def rate_keys(client: str) -> tuple[str, ...]:
-    """Return the networks under which requests of this client are counted, the narrowest first.
+    """Return the networks under which this client's requests are counted for rate limits, the narrowest first.
 
     An IPv4 client is counted by its /24 network. An IPv6 client is counted by its /64 and its /48 network, because one
-    customer may have a network of any size between these. Every text that is not an address is counted under one common
-    key.
+    customer may have a network of any size between these. All clients whose text is not an address are counted
+    together.
     """
     address = parse_address(client)
     if address is None:
@@ -65,7 +65,7 @@ def rate_keys(client: str) -> tuple[str, ...]:
 
 
 def connection_keys(client: str) -> tuple[str, str]:
-    """Return the two keys under which a connection is counted, the narrower first.
+    """Return the two networks under which a connection is counted for connection limits, the narrower first.
 
     For IPv4 they are the address (/32) and its /24 network, for IPv6 the /64 and the /48 network.
     """
@@ -77,7 +77,7 @@ def connection_keys(client: str) -> tuple[str, str]:
 
 
 class NetworkList:
-    """A set of networks. Matching an address takes one set look-up for each prefix length in the list.
+    """A set of networks that can be searched for an address quickly.
 
     Args:
         networks: Networks in CIDR notation, one in each line. `#` begins a comment.
@@ -98,9 +98,9 @@ class NetworkList:
         self._starts = sorted(starts.items())
 
     def match(self, address: Address) -> str | None:
-        """Return the listed network that contains the address, in CIDR notation.
+        """Return the network in the list that contains the address, in CIDR notation, or None if there is none.
 
-        Of several networks, return the widest.
+        If several networks contain it, return the widest.
         """
         value, longest = int(address), address.max_prefixlen
         for (version, bits), starts in self._starts:
@@ -111,7 +111,8 @@ class NetworkList:
 
 
 def load(path: Path | None) -> NetworkList:
-    """Return the list in the file, or an empty list for None. The file is parsed again only when it has changed.
+    """Return the networks listed in the file, or an empty list for None. The file is parsed again only when it has
+    changed.
 
     Raises:
         BadNetworks: The file cannot be read, or one of its lines is not a network.

@@ -1,4 +1,4 @@
-"""Reports by anyone who has found a token. The token itself proves possession.
+"""Accepts reports from anyone who has found a token. Sending the token itself proves that the reporter has it.
 
 Raw tokens enter r8scan here, and each is hashed immediately. The reporter must not learn whether the vendor issued the
 token. So the same SQL statements run for every token, and r8scan decides on the report after it has answered the
@@ -36,15 +36,12 @@ _URL = re.compile(r"https://[!-\[\]-~]+")
 
 
 class TooManyRequests(Exception):
-    """Raised if the client's network, or all clients together, exceeded the rate limit of this minute."""
+    """Raised if the requests of the client's network, or of all clients together, exceed the limit for one minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundToken:
-    """A raw token that someone has found, and the https URL of the place.
-
-    The URL is empty if the finder named no place.
-    """
+    """A raw token that someone has found, and the https URL where it was found ("" if unknown)."""
 
     token: str
     url: str = ""
@@ -65,7 +62,7 @@ def record(
 
     Returns:
         The ids of new reports. The caller must pass them to `settling.settle`. A second report of the same token and
-        place on the same day (UTC) is not new.
+        URL on the same day (UTC) is not new.
 
     Raises:
         BadReport: None of the tokens can be reported.
@@ -110,7 +107,7 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
 
 
 def public_url(url: str, web_url: str) -> str:
-    """Return the URL with tokens redacted. If it is not a permalink of this GitHub, make it unusable as a link.
+    """Return the URL with tokens redacted. Unless it is a permalink of the watched GitHub, make it unusable as a link.
 
     Raises:
         BadReport: The text is not a valid https URL.
@@ -133,7 +130,6 @@ def public_url(url: str, web_url: str) -> str:
 
 
 def _without_tokens(url: str) -> str:
-    """Return the URL with each plain or percent-encoded token replaced by its hint."""
     text = url
     for _ in range(MAX_URL_DECODINGS):
         masked = mask_plain_tokens(text)

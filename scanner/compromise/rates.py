@@ -1,9 +1,7 @@
-"""The rate limit of anonymous requests to `r8scan serve`.
+"""The rate limit of anonymous requests to `r8scan serve`, counted in the database for all processes together.
 
-All processes count their requests per minute in the database.
-
-Before that, each process applies a limiter in its own memory (`workers.web.rates`), so that a flood does not reach the
-database.
+Each process first applies its own limiter in memory (`workers.web.rates`), so that a flood of requests does not reach
+the database.
 """
 
 from __future__ import annotations
@@ -22,20 +20,17 @@ RETENTION_SECONDS = 3600
 
 
 def admit(session: Session, client: str, *, per_client: int, overall: int) -> bool:
-    """Count one request, unless a rate limit of this minute is exceeded.
+    """Count one request and return True, or return False if a rate limit of this minute is exceeded.
 
-    After `overall` requests in this minute, only networks without a request in this minute are admitted, up to
-    `overall` more requests. A few networks therefore cannot use up the limit that all share. No row is inserted for a
-    refused request, so that a flood from many networks cannot fill the table.
+    After `overall` requests in one minute, up to `overall` more are admitted, but only the first one of each network. A
+    few networks therefore cannot use up the limit that all share. No row is inserted for a refused request, so that a
+    flood from many networks cannot fill the table.
 
     Args:
         session: The writing transaction.
         client: The key of the client's network.
         per_client: The limit of one network, in requests a minute.
         overall: The limit of all networks together, in requests a minute.
-
-    Returns:
-        Whether the request is admitted.
     """
     now = session.execute(select(db_now())).scalar_one()
     minute = now.replace(second=0, microsecond=0)
@@ -62,5 +57,5 @@ def _count(session: Session, key: str, minute: datetime) -> int:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete counts that are more than an hour old. r8scan does not keep clients' networks longer than needed."""
+    """Delete the counts of requests that are more than an hour old."""
     session.execute(delete(RequestRate).where(RequestRate.minute < db_now(-RETENTION_SECONDS)))

@@ -1,4 +1,4 @@
-"""Reports of compromised tokens: parsing, checks, and recording. A report is committed before r8scan acts on it.
+"""Reports of compromised tokens: parsing, checks, and recording.
 
 Raw tokens enter r8scan here. Each is hashed as it is read, and no error message repeats the input.
 """
@@ -41,13 +41,15 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 class BadReport(ValueError):
     """Raised if a report is not acceptable.
 
-    The message continues a sentence that begins with "it" or "line 7". It does not contain the input.
+    The message completes a sentence such as "line 7 …", and does not contain the input.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The token that a report is about: its digest and hint. `hint` is empty if the reporter gave only a digest."""
+    """The token that a report is about, as its digest and hint (first and last characters, "" if only a digest was
+    given).
+    """
 
     digest: str
     hint: str = ""
@@ -55,7 +57,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class NewReport:
-    """A checked, redacted report of limited size, ready to be recorded. `key` is a result of `idempotency_key`."""
+    """A checked, redacted report of limited size, ready to be recorded.
+
+    Two reports with the same `key` (a result of `idempotency_key`) count as one.
+    """
 
     subject: Subject
     sign: str
@@ -69,7 +74,11 @@ class NewReport:
 
 
 def subject_of(text: str, digester: Digester) -> Subject:
-    """Return the subject for a token or a hex digest. Raises BadReport for any other text."""
+    """Return the reported token for the text of a token or a hex digest.
+
+    Raises:
+        BadReport: The text is neither.
+    """
     given = text.strip()
     if is_token(given):
         raw = given.encode("ascii")
@@ -102,7 +111,7 @@ def new_report(subject: Subject, *, sign: Any, note: Any, reporter: str, key: An
 
 
 def clean_note(note: Any) -> str:
-    """Return the note as printable text with tokens redacted, at most `MAX_NOTE_LENGTH` characters. None becomes "".
+    """Return the note as printable text with tokens redacted, at most `MAX_NOTE_LENGTH` characters. Return "" for None.
 
     Raises:
         BadReport: The note is not text.
@@ -115,16 +124,16 @@ def clean_note(note: Any) -> str:
 
 
 def bounded(text: str, max_length: int) -> str:
-    """Return text from outside as printable text with tokens redacted, at most `max_length` characters.
+    """Return untrusted text as printable text with tokens redacted, at most `max_length` characters.
 
-    Redact before cutting: a token that was cut in half is no longer recognized, but is still a secret.
+    Tokens are redacted before the text is cut, because half a token is not recognized but is still a secret.
     """
     clean = "".join(char if char.isprintable() else " " for char in redact(text)).strip()
     return clean if len(clean) <= max_length else clean[: max_length - 1] + "…"
 
 
 def idempotency_key(key: Any, default: str) -> str:
-    """Return the hash of `key`, or of `default` if there is no key, as 64 hex digits.
+    """Return the hash of `key` as 64 hex digits. If `key` is None, hash `default`.
 
     Reports with the same hash count as one report. The key is hashed so that its length is fixed and a secret in it is
     not stored.
@@ -148,13 +157,13 @@ Subjects = list[tuple[Subject, str]]
 def read_lines(
     file: TextIO, digester: Digester, *, else_find: Callable[[bytes], Subjects] = lambda _: []
 ) -> Iterator[tuple[int, Subjects | BadReport]]:
-    """Yield, for each line that is not blank, its number (from 1) and the reported tokens in it, or the error.
+    """Yield each line that is not blank: its number (from 1), and either the reported tokens in it or an error.
 
     Args:
         file: The lines. The file is never read into memory as a whole. Open it with errors="surrogateescape", so that a
             byte that is not UTF-8 makes only its own line malformed.
         digester: Computes the digests of tokens.
-        else_find: Called with a line that is neither a token nor a digest; returns the tokens in it.
+        else_find: Called with a line that is neither a token nor a digest. It returns the tokens in the line.
     """
     for number, line in numbered_lines(file, MAX_LINE_LENGTH):
         if line is None:
@@ -169,8 +178,6 @@ def read_lines(
 
 def record(database: Database, reports: Sequence[NewReport]) -> list[int]:
     """Record the reports of one reporter in one transaction, with one audit entry. Return the ids of the new reports.
-
-    This audit entry says who sent how many reports. When a report is decided, its incident gets an audit entry as well.
     """
     with database.write() as session:
         ids = record_within(session, reports)
@@ -193,7 +200,7 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
     """Record the reports that are not recorded yet, in the caller's writing transaction.
 
     Returns:
-        The ids of the new reports, in the order of digests.
+        The ids of the new reports, in the order of the tokens' digests.
     """
     rows = {(report.subject.digest, report.sign, report.key): _row(report) for report in reports}
     ordered = [rows[key] for key in sorted(rows)]
@@ -206,7 +213,9 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make `unknown` reports due now if their token has been imported into the SQL store. Return their number."""
+    """Make reports of unknown tokens due now if their token has since been imported. Return the number of these
+    reports.
+    """
     known = select(ApiToken.digest).where(ApiToken.digest == Report.digest).exists()
     result = session.execute(
         update(Report)
@@ -218,9 +227,9 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete expired reports that are decided, or whose token the store does not know. Return their number.
+    """Delete expired reports that are decided, or whose token the token store does not know.
 
-    Held and undecided reports stay.
+    Return the number of deleted reports.
     """
     unknown = (Report.state == ReportState.UNKNOWN) & (Report.received_at < db_now(-UNKNOWN_RETENTION_DAYS * 86400))
     decided = Report.state.in_((ReportState.SETTLED, ReportState.REJECTED)) & (

@@ -1,6 +1,6 @@
-"""Decisions on recorded reports, in batches and under the disable quota.
+"""Decides what to do about recorded reports of compromised tokens, in batches and within the disable quota.
 
-After a crash, the sweeper decides on the reports that are still undecided.
+After a crash, the sweeper (a periodic task) decides on the reports that are still undecided.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAX_PAGES = 50
 
 @dataclass(slots=True)
 class Settled:
-    """The number of reports by decision, including the decisions `held` and `unknown`, which are not final."""
+    """The number of reports for each decision. Includes `held` and `unknown`, which are not final."""
 
     counts: Counter[str] = field(default_factory=Counter)
     disabling: list[uuid.UUID] = field(default_factory=list)
@@ -53,13 +53,13 @@ class Settled:
 
     @property
     def has_notifications(self) -> bool:
-        """Return whether the decisions queued notifications."""
+        """Return whether a decision queued mails or other notifications."""
         return any(self.counts[decision] for decision in NOTIFIED_DECISIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class SettledDue:
-    """The number of reports that were due, and the decisions on them."""
+    """The number of undecided reports that were due, and how many were decided in which way."""
 
     due: int
     settled: Settled
@@ -97,7 +97,9 @@ def _undecided_digests(database: Database, ids: Sequence[int]) -> set[str]:
 def settle_due(
     database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_PER_TRANSACTION
 ) -> SettledDue:
-    """Decide on reports that a crash left undecided, and on `unknown` reports whose next look-up is due."""
+    """Decide on at most `limit` reports that a crash left undecided, or whose token must be looked up in the store
+    again.
+    """
     with database.read() as session:
         statement = (
             select(Report.id)
@@ -110,10 +112,9 @@ def settle_due(
 
 
 def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
-    """Decide again on reports whose token stayed live because of the mode `observe` or because of a protection.
+    """Decide again on reports whose token was not disabled because of the mode `observe` or because of a protection.
 
-    The operator may have changed the mode or removed the protection meanwhile, and nobody may ever report the token
-    again.
+    The operator may have changed the mode or removed the protection since, and nobody may ever report the token again.
     """
     total, last = Settled(), 0
     for _ in range(0 if policy.enforce == EnforceMode.OBSERVE else MAX_PAGES):
@@ -131,17 +132,18 @@ def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Sett
 
 @dataclass(frozen=True, slots=True)
 class _LiveReport:
-    """A settled report whose token stayed live."""
+    """A report on which r8scan decided without disabling the token."""
 
     report_id: int
     token: LiveToken
 
 
 def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveReport]:
-    """Return one page of settled reports whose token stayed live: the first report of each token and decision.
+    """Return the next reports, in the order of ids, on which r8scan decided without disabling the token.
 
-    The page begins after the report with the id `after`. With the SQL store, leave out tokens that are no longer live.
-    Also leave out reports with the decision `protected` whose token is still protected.
+    Return only the first report of each token and decision, and only ids greater than `after`. Leave out reports with
+    the decision `protected` whose token is still protected. With the SQL store, leave out tokens that are disabled by
+    now.
     """
     changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (
@@ -162,9 +164,9 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
 
 
 def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
-    """Reset reports to undecided, unless their incident has changed after the report.
+    """Make reports undecided again, unless their incident has changed after the report.
 
-    Return the ids of the reset reports.
+    Return the ids of the changed reports.
     """
     still = select(Incident.id).where(Incident.id == Report.incident_id, *_stayed_live()).exists()
     with database.write() as session:
@@ -179,7 +181,7 @@ def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
 
 
 def _stayed_live() -> tuple[ColumnElement[bool], ...]:
-    """Return SQL conditions that select reports which asked for a disable but whose token stayed live.
+    """Return SQL conditions for reports that asked for a disable but whose token was not disabled.
 
     They exclude a report if its incident was closed or decided again after the report.
     """
@@ -193,7 +195,7 @@ def _stayed_live() -> tuple[ColumnElement[bool], ...]:
 
 
 def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
-    """Return the number of reports with these ids, by decision. Count an undecided report under its state."""
+    """Count the reports with these ids by their decision. An undecided report is counted under its state."""
     counts: Counter[str] = Counter()
     with database.read() as session:
         for start in range(0, len(ids), REPORTS_PER_TRANSACTION):

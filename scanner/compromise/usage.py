@@ -1,7 +1,4 @@
-"""Hourly usage of tokens.
-
-New usage is added to the stored hours, and each usage rule that matches becomes a report.
-"""
+"""Stores how often each token was used in each hour, and records a report for each usage rule that matches."""
 
 from __future__ import annotations
 
@@ -62,7 +59,7 @@ def summed(records: Iterable[UsageRecord]) -> Sums:
 def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> StoredUsage:
     """Add the sums to the stored usage, and record a report for each rule that matches.
 
-    Each transaction stores about `TOKENS_PER_TRANSACTION` tokens at most.
+    Each transaction stores at most about `TOKENS_PER_TRANSACTION` tokens.
 
     Args:
         database: The database.
@@ -90,7 +87,9 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
 
 
 def purge_expired(database: Database, *, keep_days: int) -> None:
-    """Delete hours older than `keep_days`, the baselines of tokens that are no longer used, and old batch cursors."""
+    """Delete usage older than `keep_days`, the usage history of tokens no longer in use, and the positions of old
+    batches.
+    """
     with database.write() as session:
         session.execute(delete(UsageHour).where(UsageHour.hour < db_now(-keep_days * 86400)))
         session.execute(delete(UsageBaseline).where(UsageBaseline.hour < db_now(-BASELINE_RETENTION_DAYS * 86400)))
@@ -98,10 +97,9 @@ def purge_expired(database: Database, *, keep_days: int) -> None:
 
 
 def _locked_cursor(session: Session, batch: str) -> str:
-    """Lock the row of the batch, and return the prefix of the last digest that the batch has stored.
+    """Lock the row of the batch, and return how far the batch has been stored: the prefix of its last stored digest.
 
-    Digests are stored in ascending order, so everything up to the cursor is stored. This stays true if a repeated call
-    contains fewer tokens, because some records have become too old meanwhile.
+    Digests are stored in ascending order, so all digests up to this prefix are stored.
     """
     session.execute(insert_or_nothing(session, UsageBatch).values(key=batch, cursor="", begun_at=db_now()))
     statement = select(UsageBatch.cursor).where(UsageBatch.key == batch).with_for_update()
@@ -120,7 +118,7 @@ def _set_cursor(session: Session, batch: str, prefix: str) -> None:
 def _end_of_chunk(digests: Sequence[str]) -> int:
     """Return how many digests the next transaction stores.
 
-    It stores all digests with the same prefix together, because the cursor is a prefix.
+    It stores all digests with the same prefix together, because the saved position of a batch is a prefix.
     """
     end = min(TOKENS_PER_TRANSACTION, len(digests))
     while 0 < end < len(digests) and digests[end][:PREFIX_LENGTH] == digests[end - 1][:PREFIX_LENGTH]:
@@ -146,7 +144,7 @@ def _store_within(session: Session, sums: Mapping[str, Mapping[datetime, HourSum
 
 
 def _locked_baselines(session: Session, digests: Sequence[str]) -> dict[str, UsageBaseline]:
-    """Create missing baselines. Lock and return the baselines of all digests, by digest.
+    """Lock and return the stored usage history of each digest. Create the histories that do not exist yet.
 
     Because of the locks, concurrent calls about one token add their sums one after another.
     """
@@ -184,10 +182,10 @@ def _merged(row: UsageHour | None, added: HourSum) -> HourSum:
 
 
 def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *, is_new: bool) -> None:
-    """Update the token's history with an hour of usage.
+    """Update the token's usage history with an hour of usage.
 
-    If the hour is newer than the newest hour of the history, add that newest hour to the summary of earlier hours, and
-    make this hour the newest. Add a late hour (before the newest hour) to the summary directly.
+    The history has the newest hour apart from the summary of all earlier hours. If `hour` is newer, the newest hour
+    moves to the summary and `hour` takes its place. An older hour is added to the summary directly.
     """
     if baseline.hour is None or hour > baseline.hour:
         if baseline.hour is not None:
@@ -207,9 +205,9 @@ def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *,
 
 
 def _history(baseline: UsageBaseline, hour: datetime) -> UsageHistory:
-    """Return the history before this hour.
+    """Return the token's usage before this hour.
 
-    For a late hour (before the newest hour) return an empty history, because the stored history already includes it.
+    Return an empty history if the hour is older than the newest stored hour, because the history already includes it.
     """
     if hour != baseline.hour:
         return UsageHistory()
@@ -228,7 +226,7 @@ def _hour_of_usage(hour: datetime, whole: HourSum) -> HourOfUsage:
 
 
 def _reports(digest: str, hour: datetime, hits: Iterable[RuleHit]) -> Iterator[NewReport]:
-    """Yield one report for each rule that matched.
+    """Yield one report for each usage rule that matched.
 
     Further matches of a rule in the same hour count as the same report.
     """

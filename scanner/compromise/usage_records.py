@@ -1,4 +1,4 @@
-"""Parsing of usage records: each line of JSON becomes one record, which is added to the sum of its token and hour.
+"""Parses usage records: each line of JSON becomes one record of the use of a token.
 
 Raw tokens may enter r8scan here. Each is hashed as its line is read, and no error message repeats a line. IP addresses
 are shortened to networks and not kept.
@@ -33,7 +33,7 @@ _COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
 class BadRecord(ValueError):
     """Raised if a line is not a usage record.
 
-    The message continues a sentence that begins with "line 7". It does not repeat the line.
+    The message completes a sentence that begins with "line 7", and does not repeat the line.
     """
 
 
@@ -62,7 +62,7 @@ class UsageRecord:
 class HourSum:
     """The usage of one token in one hour.
 
-    For each set, `unkept` counts the values that no longer fitted into the set.
+    The sets of networks, countries and agents have a maximum size. `unkept` counts the values that no longer fitted.
     """
 
     count: int = 0

@@ -13,7 +13,7 @@ from scanner.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The mode and the thresholds of each rule. docs/compromise.md explains the rules."""
+    """The mode (such as off) and the thresholds of each usage rule. docs/compromise.md explains the rules."""
 
     dormant: RuleMode = RuleMode.FLAG
     dormant_days: int = 30
@@ -51,10 +51,10 @@ class HourOfUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageHistory:
-    """A summary of a token's usage before the hour that the rules judge. An active hour is an hour with usage.
+    """A summary of a token's usage before the hour that the usage rules examine.
 
     Attributes:
-        hours: the number of active hours.
+        hours: the number of hours in which the token was used.
         total: the number of usage records in these hours.
         peak: the number of records in the busiest of these hours.
         previous_hour: the start of the last of these hours.
@@ -68,11 +68,11 @@ class UsageHistory:
 
 @dataclass(frozen=True, slots=True)
 class RuleHit:
-    """A rule that matched.
+    """A usage rule that matched an hour of a token's usage.
 
     Attributes:
         sign: what the rule observed, such as `usage_burst`.
-        mode: the mode of the rule.
+        mode: what the operator set for this rule.
         note: a sentence for the operator.
         evidence: the observed numbers, as JSON.
     """
@@ -84,7 +84,7 @@ class RuleHit:
 
 
 def rules_of(settings: Settings) -> Rules:
-    """Return the rules from the operator's settings."""
+    """Return the usage rules as the operator's settings define them."""
     return Rules(
         dormant=settings.usage_dormant,
         dormant_days=settings.usage_dormant_days,
@@ -101,7 +101,7 @@ def rules_of(settings: Settings) -> Rules:
 
 
 def judge(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> list[RuleHit]:
-    """Return the rules that match this hour. A rule in mode `off` never matches."""
+    """Return the usage rules that match this hour. A rule in mode `off` never matches."""
     return [
         *_dormant(hour, history, rules),
         *_spread(hour, rules),
@@ -111,10 +111,7 @@ def judge(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> list[RuleHi
 
 
 def _dormant(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Match a token that is used often after many days without use.
-
-    A token that was never used before does not match.
-    """
+    """Yield a match if a token is used often after many days without use. A token never used before does not match."""
     if rules.dormant == RuleMode.OFF or history.previous_hour is None or hour.count < rules.dormant_count:
         return
     unused = hour.hour - history.previous_hour
@@ -124,7 +121,7 @@ def _dormant(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator
 
 
 def _spread(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
-    """Match use from many networks or countries within one hour."""
+    """Yield a match for use from many networks or countries within one hour."""
     if rules.spread == RuleMode.OFF:
         return
     if hour.networks >= rules.spread_networks or hour.countries >= rules.spread_countries:
@@ -133,7 +130,7 @@ def _spread(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
 
 
 def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
-    """Match use from a network on the operator's list."""
+    """Yield a match for use from a network on the operator's list."""
     if rules.listed != RuleMode.OFF and hour.listed:
         times, networks = "once" if hour.listed == 1 else f"{hour.listed} times", ", ".join(hour.listed_networks)
         note = f"used {times} within an hour from listed networks: {networks}"
@@ -143,7 +140,9 @@ def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
 
 
 def _burst(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Match an hour with far more records than the average active hour of the token, and more than its busiest hour."""
+    """Yield a match for far more records than in the average hour of the token's use, and more than in its busiest
+    hour.
+    """
     if rules.burst == RuleMode.OFF or history.hours < rules.burst_hours or hour.count < rules.burst_count:
         return
     mean = history.total / history.hours

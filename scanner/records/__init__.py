@@ -1,4 +1,4 @@
-"""Database access: tables, leases, jobs, the outbox and the audit.
+"""Database access: tables, leases (time-limited claims of rows), jobs, the outbox of mails, and the audit.
 
 This package makes no decision about tokens or incidents.
 """

@@ -1,7 +1,7 @@
 """Announcements of disabled tokens, for API gateways that cache authentications.
 
-The transaction that disables a token also writes its announcement: one row in `announcements`, which gateways read
-after an outage, and one outbox row for each configured channel.
+The transaction that disables a token also writes its announcement: a row that gateways can fetch after an outage, and
+for each configured channel (such as a webhook) a row of the outbox, to be sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_LISTED = 1000
 
 
 class CursorExpired(Exception):
-    """Raised if announcements after the cursor were deleted, or if the cursor is above the newest announcement.
+    """Raised if announcements after the cursor were deleted, or if the cursor is above the newest announcement's id.
 
     The gateway must empty its whole cache and continue from `start`, the cursor in this exception.
     """
@@ -41,7 +41,7 @@ class CursorExpired(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DisabledToken:
-    """A token that the caller's transaction disables."""
+    """A token that is being disabled, for its announcement."""
 
     digest: str
     token_id: str
@@ -52,7 +52,7 @@ class DisabledToken:
 
 @dataclass(frozen=True, slots=True)
 class AnnouncementPage:
-    """Announcements that follow a cursor.
+    """A page of the list of announcements.
 
     Attributes:
         announcements: the announcements as JSON payloads, oldest first.
@@ -66,7 +66,7 @@ class AnnouncementPage:
 
 
 def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequence[Channel]) -> int:
-    """Announce disabled tokens in the caller's transaction.
+    """Add announcements of disabled tokens in the caller's transaction.
 
     Leave out tokens whose incident was announced before. A token without an incident is always announced.
 
@@ -108,18 +108,17 @@ def payload(row: Announcement) -> dict[str, Any]:
 
 
 def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> AnnouncementPage:
-    """Return the announcements after a cursor. A cursor is the id up to which a gateway has all announcements.
+    """Return the announcements with an id above `after`, oldest first.
 
-    An announcement is settled when it is older than `SETTLED_SECONDS`. Only then can no smaller id appear any more. The
-    last page also has all younger announcements. The next call returns the younger ones again, because its cursor is
-    the newest settled announcement.
+    An announcement younger than `SETTLED_SECONDS` is not settled: another transaction may still commit a smaller id. So
+    the cursor stays at the newest settled announcement, and the next call returns the younger ones again.
 
     Args:
-        after: The cursor; None returns an empty page with the current cursor.
-        limit: The maximum number of settled announcements.
+        after: The id up to which the gateway has all announcements. None returns an empty page with the current cursor.
+        limit: The maximum number of settled announcements. The last page also has all younger ones.
 
     Raises:
-        CursorExpired: Announcements after the cursor were deleted, or the cursor is above the newest announcement.
+        CursorExpired: Announcements after the cursor were deleted, or the cursor is above the newest announcement's id.
     """
     settled, oldest, newest = session.execute(
         select(
@@ -151,7 +150,7 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
 
 
 def purge_expired(session: Session) -> None:
-    """Delete announcements and their sent outbox rows after `RETENTION_DAYS`.
+    """Delete announcements after `RETENTION_DAYS`, with their outbox rows (messages) that were sent.
 
     Keep the newest announcement, so that new ids continue from its id.
     """
@@ -177,9 +176,9 @@ def _row(token: DisabledToken, now: datetime) -> dict[str, Any]:
 
 
 def _queue(session: Session, channel: Channel, announcements: Sequence[Announcement], now: datetime) -> None:
-    """Add an outbox row for each announcement.
+    """Add an outbox row (a message to be sent) for each announcement.
 
-    The rows are frozen (their content is final) from the start, because no incident is ever added to them.
+    Mark the rows as frozen, which means that their content is final.
     """
     rows = [
         {

@@ -1,8 +1,8 @@
 """The audit: an append-only hash chain of entries that say who did what, and on which evidence.
 
-`record` keeps new entries in the session. Just before the transaction commits, it locks the head of the chain, after
-all its other locks, and writes the entries. Concurrent transactions therefore cannot fork the chain and do not
-deadlock. A transaction waits for another one only while the other one commits.
+`record` keeps new entries in memory. The entries are written just before the transaction commits, after it has locked
+the newest end of the chain as its last lock. Concurrent transactions therefore cannot fork the chain and do not
+deadlock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _APPEND = text("SELECT audit_append(CAST(:entries AS jsonb))")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An action to record. `evidence` must be JSON and must not contain a raw token."""
+    """An action to record in the audit. `evidence` must be JSON and must not contain a raw token."""
 
     what: str
     evidence: Mapping[str, Any]
@@ -51,16 +51,14 @@ def record(
     who: str = SYSTEM,
     incident_id: uuid.UUID | None = None,
 ) -> None:
-    """Add one entry in the caller's transaction. See `record_all`."""
+    """Add one audit entry in the caller's transaction. See `record_all`."""
     record_all(session, [Entry(what, evidence, incident_id)], who=who)
 
 
 def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTEM) -> None:
-    """Add entries in the caller's transaction, in the given order.
+    """Add audit entries in the caller's transaction, in the given order. They are written when the transaction commits.
 
-    The entries are written when the transaction commits.
-
-    After the commit, each entry is also written to the security log.
+    After the commit, they are also written to the security log.
 
     Raises:
         TypeError: The evidence is not JSON.
@@ -90,9 +88,9 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
 
 
 def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTEM) -> int:
-    """Remove the matching entries and keep their hashes, so that the chain can still be verified.
+    """Remove the audit entries that match the condition. Keep their hashes, so that the chain can still be verified.
 
-    Record the ids of the removed entries in new entries.
+    The ids of the removed entries are recorded in new audit entries.
 
     Returns:
         The number of removed entries.
@@ -112,10 +110,9 @@ def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTE
 
 
 def purge(session: Session, horizon: db_now, *, limit: int) -> int:
-    """Delete the oldest entries, at most `limit`, if they were written before `horizon`.
+    """Delete the oldest audit entries, at most `limit`, if they were written before `horizon`.
 
-    `AuditHead` keeps the id and the hash of the last deleted entry, because the remaining chain begins after it. A new
-    audit entry records this id and this hash as well.
+    Keep the id and the hash of the last deleted entry, because the remaining chain begins after it.
 
     Returns:
         The number of deleted entries.
@@ -141,7 +138,7 @@ def purge(session: Session, horizon: db_now, *, limit: int) -> int:
 
 
 def _write_waiting(session: Session) -> None:
-    """Append the new entries of this transaction to the chain, just before the transaction commits."""
+    """Append this transaction's new audit entries to the hash chain. Called just before the transaction commits."""
     if session.in_nested_transaction():
         return
     waiting: list[dict[str, Any]] = session.info[_WAITING]
@@ -159,10 +156,9 @@ def _write_waiting(session: Session) -> None:
 
 
 def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append entries by one call of the database function `audit_append`.
+    """Append audit entries by one call of the database function `audit_append`.
 
-    The transaction then holds the lock of the chain's head only for this statement and the commit. With several
-    statements, it would also hold the lock while the process waits for the processor between two of them.
+    With one statement, the lock on the end of the chain is held only for this statement and the commit.
     """
     entries = [
         {
@@ -177,10 +173,7 @@ def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def _append(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Append entries on SQLite.
-
-    The transaction already holds the database's write lock, so the chain needs no lock.
-    """
+    """Append audit entries on SQLite, where the transaction already holds the write lock of the whole database."""
     head = session.execute(select(AuditHead.last_id, AuditHead.last_hash).where(AuditHead.id == HEAD_ID)).one()
     last_id, last_hash = head.last_id, head.last_hash
     for row in rows:

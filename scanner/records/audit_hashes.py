@@ -1,8 +1,6 @@
 """Hashes of audit entries.
 
-An entry's hash is SHA-256 over the previous entry's hash, its own id and its content hash.
-
-The content hash does not depend on the chain, so it can be computed before the chain is locked.
+An entry's hash is SHA-256 over the previous entry's hash, its own id and the hash of its content.
 """
 
 from __future__ import annotations
@@ -22,15 +20,15 @@ _MAX_EXACT_INTEGER = 2**53
 def entry_hash(entry: Mapping[str, Any]) -> str:
     """Return the hash of an audit entry, which is given as its columns by name.
 
-    The time `at` must have a time zone.
+    The column `at` must be a time with a time zone.
     """
     return chained_hash(entry["previous_hash"], entry["id"], content_hash(entry))
 
 
 def content_hash(entry: Mapping[str, Any]) -> str:
-    """Return the hash of an entry's content without its position in the chain.
+    """Return the hash of an audit entry's content, without its id and the previous entry's hash.
 
-    The time `at` must have a time zone.
+    The column `at` must be a time with a time zone.
     """
     content = {
         "at": entry["at"].astimezone(UTC).isoformat(timespec="microseconds"),
@@ -45,21 +43,18 @@ def content_hash(entry: Mapping[str, Any]) -> str:
 
 
 def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
-    """Return the hash of an entry at its position in the chain. `audit_append` computes the same on PostgreSQL.
+    """Return the hash of an audit entry in the chain. The function `audit_append` on PostgreSQL computes the same.
 
     Args:
         previous_hash: The hash of the previous entry in the chain.
         entry_id: The entry's id.
-        content: The entry's hash from `content_hash`.
+        content: The result of `content_hash` for the entry.
     """
     return hashlib.sha256(f"{previous_hash}:{entry_id}:{content}".encode()).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
-    """Return the JSON value with one form for equal numbers.
-
-    PostgreSQL returns 1e2 as 100, and 1e300 with 301 digits.
-    """
+    """Return the JSON value with each number in one standard form, because PostgreSQL returns 1e2 as 100."""
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):

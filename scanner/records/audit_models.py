@@ -1,4 +1,4 @@
-"""The tables of the audit: its entries, the head of the hash chain, and the hashes of erased entries."""
+"""The tables of the audit: its entries, the ends of the hash chain, and the hashes of erased entries."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class AuditEntry(Base):
 
 
 class AuditHead(Base):
-    """The head of the audit chain, in one row: the newest entry, and the last entry that was purged because of its age.
+    """The ends of the audit's hash chain, in one row: the newest entry, and the last entry that was deleted because of
+    its age.
 
-    The remaining chain begins after the last purged entry.
+    The remaining chain begins after the last deleted entry.
     """
 
     __tablename__ = "audit_head"
@@ -55,9 +56,9 @@ class AuditHead(Base):
 
 
 class RemovedAuditEntry(Base):
-    """The hashes of an entry that was erased with an account's data.
+    """The hashes of an audit entry that was erased together with an account's data.
 
-    A database trigger refuses to delete an entry whose hashes are not in this table.
+    A database trigger refuses to delete an audit entry whose hashes are not in this table.
     """
 
     __tablename__ = "audit_removed"

@@ -45,14 +45,14 @@ class VerifiedChain:
 
 @dataclass(slots=True)
 class _Walk:
-    """The progress of a verification.
+    """The progress of a verification of the audit.
 
     Attributes:
         previous_id: the id of the latest checked entry.
         previous_hash: the hash of the latest checked entry.
         removed_ids: the ids of entries of which only the hashes were kept.
-        named_ids: the ids of removed entries that other entries name.
-        last_purge: the evidence of the latest entry about a purge.
+        named_ids: the ids of removed entries that are recorded in other entries.
+        last_purge: the evidence in the latest entry that records a deletion of old entries.
     """
 
     previous_id: int
@@ -63,7 +63,7 @@ class _Walk:
 
 
 def verify(database: Database) -> VerifiedChain:
-    """Verify the whole chain in one snapshot of the database.
+    """Verify the whole audit chain in one snapshot of the database.
 
     Raises:
         AuditBroken: An entry was changed, removed, inserted or moved.
@@ -84,7 +84,7 @@ def verify(database: Database) -> VerifiedChain:
 
 
 def _check_entry(walk: _Walk, row: dict[str, Any], result: VerifiedChain) -> None:
-    """Check one entry, or the kept hashes of a removed entry, against the previous entry."""
+    """Check one audit entry, or the kept hashes of a removed entry, against the previous entry."""
     if row["previous_hash"] != walk.previous_hash:
         raise AuditBroken(
             f"entry {row['id']} does not follow entry {walk.previous_id}: "
@@ -120,10 +120,7 @@ def _check_end(walk: _Walk, head: AuditHead) -> None:
 
 
 def _rows(session: Session, after: int) -> Iterator[dict[str, Any]]:
-    """Yield the entries and the removed entries after an id, in the order of their ids.
-
-    Load `ROWS_PER_PAGE` at a time.
-    """
+    """Yield the audit entries and the removed entries with an id above `after`, in the order of their ids."""
     columns = tuple(AuditEntry.__table__.columns)
     kept_columns = tuple(RemovedAuditEntry.__table__.columns)
     while True:

@@ -1,4 +1,4 @@
-"""Functions that plant, find, end and purge canary tokens in the database.
+"""Database functions for canary tokens, which r8scan plants in public to prove that it finds leaks.
 
 Each function works in the caller's transaction.
 """
@@ -25,28 +25,31 @@ UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
 
 
 def is_no_canary() -> ColumnElement[bool]:
-    """Return the SQL condition that an incident is not about a canary token."""
+    """Return the SQL condition that an incident is not about a canary token (a test token planted by r8scan)."""
     return Incident.cause != Cause.CANARY
 
 
 def of_planted() -> Select[uuid.UUID]:
-    """Return a statement that selects the ids of those incidents whose canary has not ended.
-
-    It selects few incidents, because a canary normally ends within seconds.
-    """
+    """Return a statement that selects the ids of the incidents about canaries that are still planted."""
     digests = select(Canary.digest).where(Canary.state == CanaryState.PLANTED, Canary.digest.is_not(None))
     return select(Incident.id).where(Incident.digest.in_(digests))
 
 
 def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
-    """Add a canary for the planting interval `slot`. Return its id, or None if another worker has already added one."""
+    """Add the row of a canary token. Return its id, or None if another worker has already added one.
+
+    Args:
+        session: The writing transaction.
+        way: How the canary will be planted, such as in a push.
+        slot: The number of the interval in which it is planted. Each interval has one canary.
+    """
     values = {"way": way, "slot": slot, "state": CanaryState.PLANTED, "place": "", "planted_at": db_now()}
     added = session.execute(insert_or_nothing(session, Canary).values(**values).returning(Canary.id))
     return added.scalar_one_or_none()
 
 
 def newest(session: Session, way: CanaryWay) -> Canary | None:
-    """Return the newest canary of this way of planting, or None."""
+    """Return the newest canary token that was planted in this way, or None."""
     statement = select(Canary).where(Canary.way == way).order_by(Canary.planted_at.desc(), Canary.id.desc()).limit(1)
     return session.execute(statement).scalar_one_or_none()
 
@@ -54,7 +57,7 @@ def newest(session: Session, way: CanaryWay) -> Canary | None:
 def waiting(session: Session, way: CanaryWay) -> list[int]:
     """Return the ids of planted canaries that no source has found yet, oldest first, at most `MAX_SETTLED`.
 
-    Include canaries without a digest: a worker may publish a token and be killed before it stores the digest.
+    Include canaries whose digest is unknown: a worker may publish a token and be killed before it stores the digest.
     """
     is_found = or_(
         select(Sighting.id).where(Sighting.digest == Canary.digest).exists(),
@@ -65,10 +68,10 @@ def waiting(session: Session, way: CanaryWay) -> list[int]:
 
 
 def since_success(session: Session, way: CanaryWay) -> list[Canary]:
-    """Return the newest successful canary of this way of planting, and all later canaries of this way, oldest first.
+    """Return the newest successful canary that was planted in this way, and all later ones, oldest first.
 
-    A canary is successful if its token was disabled or observed. If no canary was successful, return all canaries of
-    this way. Return at most `MAX_SETTLED`.
+    A canary is successful if its token was found and then disabled (in mode `observe`: found). If there is no
+    successful canary, return all that were planted in this way. Return at most `MAX_SETTLED`.
     """
     successes = (Canary.way == way, Canary.decision.in_(SUCCESSES))
     last = select(Canary.planted_at).where(*successes).order_by(Canary.planted_at.desc()).limit(1).scalar_subquery()
@@ -82,14 +85,14 @@ def since_success(session: Session, way: CanaryWay) -> list[Canary]:
 
 
 def listed(session: Session, limit: int) -> list[Canary]:
-    """Return the newest canaries of all planting ways, newest first."""
+    """Return the newest canary tokens, however they were planted, newest first."""
     return list(
         session.execute(select(Canary).order_by(Canary.planted_at.desc(), Canary.id.desc()).limit(limit)).scalars()
     )
 
 
 def digests_among(session: Session, digests: Collection[str]) -> set[str]:
-    """Return those of the given digests that belong to canaries."""
+    """Return those of the given digests that belong to canary tokens."""
     if not digests:
         return set()
     found = session.execute(select(Canary.digest).where(Canary.digest.in_(digests))).scalars()
@@ -97,7 +100,7 @@ def digests_among(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def ended_among(session: Session, digests: Collection[str]) -> set[str]:
-    """Return those of the given digests that belong to canaries which have ended or could not be planted."""
+    """Return those of the given digests that belong to canary tokens which are no longer planted or never were."""
     if not digests:
         return set()
     statement = select(Canary.digest).where(Canary.digest.in_(digests), Canary.state != CanaryState.PLANTED)
@@ -105,7 +108,7 @@ def ended_among(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def decided() -> Select[Canary, Incident]:
-    """Return a statement that selects each canary for which r8scan has decided what to do, with its incident row."""
+    """Return a statement that selects each canary with its incident, if r8scan has decided about the incident."""
     return (
         select(Canary, Incident)
         .join(Incident, Incident.digest == Canary.digest)
@@ -114,12 +117,10 @@ def decided() -> Select[Canary, Incident]:
 
 
 def end(session: Session) -> list[str]:
-    """End the canaries for which r8scan has decided what to do.
+    """End the canaries for which r8scan has decided what to do, and delete their incidents.
 
-    Delete their incident rows, so that no statistic counts them.
-
-    If a canary that has ended is found or reported again, delete the new incident as well. The audit keeps a record of
-    the actions.
+    The incidents are deleted so that no statistic counts them. The audit keeps a record of the actions. An incident
+    about a canary that ended earlier is deleted as well.
 
     Returns:
         The digests of the canaries whose incidents were deleted.
@@ -146,11 +147,11 @@ def _reporter(incident: Incident) -> str | None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete canaries that are older than KEPT_DAYS."""
+    """Delete canary tokens that are older than KEPT_DAYS."""
     old = Canary.planted_at < db_now(-KEPT_DAYS * 86400)
     session.execute(delete(Canary).where(old).execution_options(synchronize_session=False))
 
 
 def own_tokens() -> ColumnElement[bool]:
-    """Return the SQL condition that a token of the SQL store is a canary."""
+    """Return the SQL condition that a token in the SQL store of tokens is a canary."""
     return ApiToken.digest.in_(select(Canary.digest).where(Canary.digest.is_not(None)))

@@ -1,4 +1,4 @@
-"""The table of canary tokens: where each was planted, when it was disabled, and which source saw it."""
+"""The table of canary tokens: where each was planted, when it was disabled, and which source found it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from scanner.records.states import CanaryState, CanaryWay, Decision, column_of
 
 
 class Canary(Base):
-    """A canary token. The row never contains the raw token, which exists only in the place where it is planted.
+    """A canary: a token that r8scan plants in public to prove that it finds leaks. The row never contains the raw
+    token.
 
     Attributes:
         slot: The number of the planting interval, counted from the epoch. It is unique for each way of planting, so
             that two workers plant only one canary in an interval. Negative for a canary that an operator asked for.
         digest: The digest of the token. None until the token has been generated.
-        place: The public address of the token, if it has one.
+        place: The public URL of the token, if it has one.
         source: The source that saw the token first.
     """
 

@@ -19,7 +19,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A column type for a time in UTC.
+    """A database column type for a time in UTC.
 
     SQLite stores the time as sortable text. A time without a zone raises ValueError.
     """
@@ -90,7 +90,7 @@ def _storable(value: Any) -> Any:
 
 
 class _StorableText(TypeDecorator[str]):
-    """A column type for text that may be hostile. It escapes characters that PostgreSQL rejects."""
+    """A column type for untrusted text. It replaces characters that PostgreSQL rejects by visible escapes."""
 
     impl = types.String
     cache_ok = True
@@ -107,14 +107,14 @@ class _StorableText(TypeDecorator[str]):
 
 
 class Text(_StorableText):
-    """A column type for text of any length."""
+    """A column type for untrusted text of any length."""
 
     impl = types.Text
     cache_ok = True
 
 
 class String(_StorableText):
-    """A column type for text of limited length."""
+    """A column type for untrusted text of limited length."""
 
     impl = types.String
     cache_ok = True
@@ -128,10 +128,8 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 class db_now(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
     """The SQL expression for the database's time at the start of the statement, plus `seconds`.
 
-    Workers on several machines share the database's clock for their leases. PostgreSQL's `clock_timestamp()` is not
-    suitable: its value may differ from row to row, so no index can answer a comparison with it.
-
-    The seconds are a bound parameter, so that SQLAlchemy compiles a statement only once.
+    Workers on several machines use the database's clock, not their own. PostgreSQL's `clock_timestamp()` is not
+    suitable: its value may differ from row to row, so a comparison with it cannot use an index.
     """
 
     type = UtcDateTime()

@@ -1,4 +1,4 @@
-"""The tables for compromised tokens: reports, the brake (the disable quota), hourly usage and anonymous requests."""
+"""The tables for reports of compromised tokens, for the disable quota, for hourly usage and for anonymous requests."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from scanner.records.states import Decision, ReportState, RequestedAction, colum
 
 
 class Report(Base):
-    """A statement by a reporter or a usage rule that a token is compromised. It is committed before r8scan acts on it.
+    """A statement by a person or a usage rule that a token is compromised. It is committed before r8scan acts on it.
 
     Reports with the same `digest`, `sign` (what was observed) and `idempotency_key` are one report. `decision` is what
-    r8scan decided about the token. `is_braked` says whether the disable quota counts and may hold this report. `url` is
-    the public place of the token, if the reporter named one.
+    r8scan decided about the token. `is_braked` says whether the report counts towards the disable quota and waits when
+    the quota is exceeded. `url` is where the token was found, if the reporter said so.
     """
 
     __tablename__ = "reports"
@@ -49,7 +49,7 @@ class Report(Base):
 
 
 class Brake(Base):
-    """The state of the brake (the disable quota), in one row: since when and why disables wait for an operator."""
+    """The state of the disable quota, in one row: since when and why further disables wait for an operator."""
 
     __tablename__ = "brake"
 
@@ -59,7 +59,7 @@ class Brake(Base):
 
 
 class UsageHour(Base):
-    """The usage of one token in one hour (UTC).
+    """How often, and from where, one token was used in one hour (UTC).
 
     The lists are sorted and of limited length. For each list, `unkept` counts the values that were left out.
     """
@@ -96,7 +96,7 @@ class UsageBaseline(Base):
 
 
 class UsageBatch(Base):
-    """The progress of storing a batch of usage records.
+    """How much of a batch of usage records has been stored.
 
     Digests are stored in ascending order. `cursor` is the prefix of the last stored digest.
     """
@@ -111,7 +111,7 @@ class UsageBatch(Base):
 class RequestRate(Base):
     """The number of anonymous requests to `r8scan serve` from one network in one minute.
 
-    The key `*` counts all clients.
+    The row with the key `*` counts the requests of all clients.
     """
 
     __tablename__ = "request_rates"

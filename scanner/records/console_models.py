@@ -26,7 +26,7 @@ class ConsoleSession(Base):
     """A session of the console.
 
     `id` is the SHA-256 of the secret in the cookie, so nobody can sign in with a copy of the row. `credential` is a
-    fingerprint of the password hash: the session ends when the password changes.
+    hash of the user's password hash, so the session ends when the password changes.
     """
 
     __tablename__ = "console_sessions"

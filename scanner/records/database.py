@@ -33,7 +33,7 @@ class DatabaseUnavailable(Exception):
 
 
 def parse_url(url: str) -> URL:
-    """Return the URL with the driver that r8scan ships.
+    """Return the database URL, completed with the name of the database driver that r8scan installs.
 
     Raises:
         ValueError: The URL names a database that r8scan does not support. The message is one line and does not contain
@@ -54,9 +54,9 @@ def parse_url(url: str) -> URL:
 
 
 class Database:
-    """An SQLAlchemy engine with two kinds of transactions: `read()` and `write()`.
+    """Access to the database in two kinds of transactions: `read()` and `write()`.
 
-    A lost connection raises SQLAlchemy's own error. `is_unavailable` distinguishes this error from the error of a wrong
+    If a connection is lost, SQLAlchemy's own error is raised. `is_unavailable` tells it from the error of a wrong
     statement.
 
     Args:
@@ -83,10 +83,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """Open a transaction that writes. It commits at the end of the block; an exception rolls it back.
+        """Open a transaction that writes. It commits at the end of the `with` block; an exception rolls it back.
 
-        Keep the block short and do no other I/O in it. On SQLite, the transaction takes the write lock when it begins:
-        a transaction that reads first and writes later would fail with "locked" despite the busy timeout.
+        Keep the block short and do no other I/O in it. On SQLite, the transaction holds the write lock from its
+        beginning, because a transaction that starts by reading could not get the lock later.
         """
         engine = self.engine.execution_options(r8scan_writes=True)
         with Session(engine, expire_on_commit=False) as session, session.begin():

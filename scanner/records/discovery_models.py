@@ -1,4 +1,7 @@
-"""The tables of sources that list repositories: windows to search again, new repositories, and samples of pushes."""
+"""The tables of repository search, new repositories and recall measurement.
+
+They contain time ranges to search again, new repositories without a push, and samples of pushes.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from scanner.records.models import Base
 
 
 class SearchWindow(Base):
-    """A window (a span of push time) that repository search has searched and will search again.
+    """A range of push times that repository search has searched and will search again.
 
-    `start` and `end` are seconds since the epoch, both included. `seen` has the ids of the repositories that the
-    searches returned, 8 bytes each. `total` is GitHub's count of results at the latest search. `looks` counts the
-    searches after the first one.
+    `start` and `end` are seconds since the epoch, both included. `seen` has the ids of the repositories that were
+    found, 8 bytes each. `total` is GitHub's count of results at the latest search. `looks` counts the searches after
+    the first.
     """
 
     __tablename__ = "search_windows"
@@ -33,7 +36,7 @@ class SearchWindow(Base):
 
 
 class NewRepository(Base):
-    """A new public repository whose first push has not been seen yet. `node_id` is its id in GraphQL."""
+    """A new public repository to which nobody has pushed yet. `node_id` is its id in GraphQL."""
 
     __tablename__ = "new_repositories"
 
@@ -45,9 +48,9 @@ class NewRepository(Base):
 
 
 class PushMark(Base):
-    """A push that a source has seen in one of the sampled repositories.
+    """A push in one of the sampled repositories, and the source that saw it.
 
-    The recall of a source is the share of the other sources' pushes that the source has seen too.
+    The rows serve to estimate recall: the share of all pushes that a source sees.
     """
 
     __tablename__ = "push_marks"
@@ -60,13 +63,13 @@ class PushMark(Base):
 
 
 class RecallMeasurement(Base):
-    """The latest measurement of a source's recall: the share of the other sources' pushes that it has seen.
+    """The latest measurement of a source's recall: of the pushes that other sources saw, the share that it saw too.
 
     `shares` maps a delay, in seconds after a push, to four numbers: the pushes in the sample, how many of them the
     source saw within the delay, and the lower and upper bound of the share's 95 % confidence interval.
 
-    `total` has three numbers: the estimated number of pushes in a day, and the lower and upper bound of its interval.
-    It is empty if the number cannot be estimated.
+    `total` has three numbers: the estimated number of pushes in a day, and the lower and upper bound of its confidence
+    interval. It is empty if the number cannot be estimated.
     """
 
     __tablename__ = "recall_measurements"

@@ -1,4 +1,4 @@
-"""Heartbeats: each process writes its own row, and `r8scan status` reads the rows."""
+"""Heartbeats: each process of the service regularly updates its own row, and `r8scan status` shows the rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT_SECONDS = 30 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The description of a process of the service, for its heartbeat."""
+    """A process of the service, as its heartbeat describes it."""
 
     role: str
     host: str
@@ -29,12 +29,12 @@ class Process:
 def write(
     session: Session, process: Process, *, silent_seconds: float, age_seconds: float, clock: float | None = None
 ) -> None:
-    """Record that the process last made progress `silent_seconds` ago and was started `age_seconds` ago.
+    """Write the heartbeat of a process.
 
     Args:
         session: A writing transaction.
         process: The process.
-        silent_seconds: The seconds since the thread that consumes the process's queues last made progress.
+        silent_seconds: The seconds since the process last made progress with its tasks.
         age_seconds: The seconds since the process was started.
         clock: The current time by the clock of the process's host, in seconds since the epoch.
     """
@@ -56,7 +56,7 @@ def write(
 
 
 def remove(session: Session, process: Process) -> None:
-    """Delete the row of a process that is ending normally."""
+    """Delete the heartbeat of a process that is ending normally."""
     session.execute(
         delete(Heartbeat).where(
             Heartbeat.role == process.role, Heartbeat.host == process.host, Heartbeat.pid == process.pid
@@ -65,9 +65,7 @@ def remove(session: Session, process: Process) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete rows of processes that were last seen more than a month ago.
-
-    Also delete rows that are more than a month in the future, which a wrong clock caused.
+    """Delete heartbeats that are more than a month old, or, because of a wrong clock, more than a month in the future.
     """
     session.execute(
         delete(Heartbeat).where(

@@ -1,4 +1,4 @@
-"""The queue of scan jobs. A worker claims a job by lease, then finishes, defers or splits it."""
+"""The queue of scan jobs. A worker claims a job for a limited time (a lease), then finishes, defers or splits it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_CLAIM_TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """A job that this worker has claimed. `failures` counts the earlier claims since the job last made progress."""
+    """A job that this worker has claimed. `failures` counts how often it was claimed before without progress."""
 
     lease: Lease
     id: int
@@ -54,14 +54,14 @@ def enqueue(
     visible_at: datetime | None = None,
     parent_id: int | None = None,
 ) -> int | None:
-    """Queue a job, unless a job with the same dedupe key is waiting to be begun.
+    """Queue a job, unless a job with the same dedupe key is still waiting.
 
-    Make that waiting job at least as urgent as the new job would be.
+    If one is waiting, make it at least as urgent as the new job would be.
 
     Args:
         session: The caller's transaction.
-        kind: The kind of job. If the job reads several items, `target` lists them under the name of the kind.
-        target: What to read, as JSON.
+        kind: The kind of job.
+        target: What to read, as JSON. If the job reads several items, they are a list under the name of the kind.
         source: The source that asks for the job.
         priority: Jobs with a lower number are claimed first.
         dedupe_key: Jobs with the same key read the same thing.
@@ -70,7 +70,7 @@ def enqueue(
         parent_id: The id of the job that queues this one.
 
     Returns:
-        The id of the new job, or None if a waiting job with the same dedupe key will read the same thing.
+        The id of the new job, or None if a job with the same dedupe key is waiting.
     """
     statement = (
         insert_or_nothing(session, ScanJob)
@@ -114,7 +114,7 @@ def enqueue_urgent(
 ) -> int:
     """Queue a job that an operator or a parent job waits for, or make a waiting job with the same dedupe key due now.
 
-    Set the waiting job's source to `source`. If `parent_id` is given, keep the waiting job's source instead.
+    The waiting job gets the new `source`, unless `parent_id` is given.
 
     Returns:
         The id of the new job, or of the waiting job.
@@ -162,7 +162,7 @@ def claim_next(database: Database, *kinds: JobKind) -> ClaimedJob | None:
 
 
 def claim(database: Database, job_id: int) -> ClaimedJob | None:
-    """Claim this job if it is due and open. Return None otherwise."""
+    """Claim this job for this worker. Return None if it is closed or not due."""
     with database.write() as session:
         lease = leases.claim(
             session,
@@ -192,25 +192,25 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
 
 
 def _deadline() -> ColumnElement[Any]:
-    """Return an SQL expression for the deadline of a claim that begins now. The deadline depends on the job's kind."""
+    """Return an SQL expression for the time at which a claim that begins now ends. It depends on the job's kind."""
     by_kind = [(ScanJob.kind == kind, db_now(seconds)) for kind, seconds in time_limits.JOB_SECONDS.items()]
     return case(*by_kind, else_=db_now(time_limits.DEFAULT_SECONDS))
 
 
 def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
-    """Take a job back from a worker that exceeded its time limit.
+    """Take a job back from a worker that exceeded the time limit.
 
-    Count the time-out as one more failure besides the claim, so that a job that always hangs is split or given up after
-    fewer claims. But keep the count below `MAX_FAILURES`: at that count `claim_next` gives up the whole job, and a
-    rescan must first have the chance to skip an optional step.
+    Count the time-out as a failure in addition to the claim, so that a job that always hangs is split or given up
+    sooner. But keep the count below `MAX_FAILURES`, at which the job is given up: the next attempt must first have the
+    chance to skip an optional step.
 
     Args:
         database: The job's database.
-        lease: The worker's lease.
+        lease: The worker's claim of the job.
         seconds: The time limit, for the error message.
 
     Returns:
-        False if the worker had already lost the lease.
+        True, or False if another worker had already claimed the job.
     """
     error = f"{time_limits.TIME_LIMIT}: the job made no progress for {seconds:.0f} s and was stopped"
     counted = case((ScanJob.failures + 1 < MAX_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)
@@ -231,7 +231,7 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
 
 
 def release(database: Database, lease: Lease) -> None:
-    """Release a job because its worker is shutting down. The claim does not count as a failure."""
+    """Release a job because its worker is shutting down. The attempt does not count as a failure."""
     with database.write() as session:
         session.execute(
             update(ScanJob)
@@ -247,7 +247,7 @@ def release(database: Database, lease: Lease) -> None:
 
 @contextmanager
 def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | None = None) -> Iterator[HeldLeases]:
-    """Renew the job's lease while the block runs, up to the time limit of the job's kind.
+    """Extend the worker's claim of the job while the `with` block runs, up to the time limit of the job's kind.
 
     Args:
         database: The job's database.
@@ -273,18 +273,26 @@ def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | No
 def finish(
     session: Session, job: ClaimedJob, state: JobState, *, counts: Mapping[str, Any], error: str | None = None
 ) -> None:
-    """Close the job as done, partial, failed or cancelled. Raises LeaseLost if another worker has claimed it."""
+    """Close the job as done, partial, failed or cancelled.
+
+    Raises:
+        LeaseLost: Another worker has claimed the job.
+    """
     job.lease.write(session, state=state, counts=dict(counts), error=error, leased_until=None, finished_at=db_now())
 
 
 def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any]) -> None:
-    """Record progress, and set `failures` to 1 for the current claim. Raises LeaseLost, as `finish` does."""
+    """Save how far the job has been read, and reset its count of failures (to 1, for the current claim).
+
+    Raises:
+        LeaseLost: Another worker has claimed the job.
+    """
     with database.write() as session:
         job.lease.write(session, progress=dict(progress), failures=1)
 
 
 def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Queue the job again, due in `delay` seconds.
+    """Put the claimed job back into the queue, due in `delay` seconds.
 
     A later request with the same dedupe key becomes a separate job.
     """
@@ -292,7 +300,7 @@ def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None)
 
 
 def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Queue the job again, due in `delay` seconds, as if no worker had claimed it.
+    """Put the claimed job back into the queue, due in `delay` seconds, as if it had not been claimed.
 
     Call this only if the worker has read nothing of the job.
     """
@@ -307,7 +315,7 @@ def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: st
 
 
 def cancel(session: Session, job_id: int) -> bool:
-    """Cancel an open job. A worker that has claimed it loses its lease. Return False if there is no such open job."""
+    """Cancel an open job, even if a worker is reading it. Return False if there is no such open job."""
     result = session.execute(
         update(ScanJob)
         .where(ScanJob.id == job_id, ScanJob.state.in_(OPEN_STATES))
@@ -317,11 +325,9 @@ def cancel(session: Session, job_id: int) -> bool:
 
 
 def cancel_with_children(session: Session, job_id: int) -> list[int]:
-    """Cancel a job, and those of its children that no other job or operator asked for.
+    """Cancel a job, and those of its child jobs that no other job or operator asked for.
 
     Return the ids of the cancelled jobs.
-
-    Cancel the parent first: from then on, its worker can add no more children.
     """
     cancelled = [job_id] if cancel(session, job_id) else []
     children = (
@@ -333,7 +339,7 @@ def cancel_with_children(session: Session, job_id: int) -> list[int]:
 
 
 def item_count(session: Session, *conditions: ColumnElement[bool]) -> int:
-    """Return the total number of items in the jobs that meet the conditions."""
+    """Return the total number of items to read in the jobs that meet the conditions."""
     return int(session.execute(select(func.coalesce(func.sum(ScanJob.items), 0)).where(*conditions)).scalar_one())
 
 
@@ -348,7 +354,7 @@ def due_count(session: Session, kinds: Collection[JobKind]) -> dict[JobKind, int
 
 
 def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
-    """Delete finished jobs.
+    """Delete old finished jobs.
 
     Args:
         session: The caller's transaction.
@@ -372,7 +378,11 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Merge a request into the waiting job with this key, and lock the job. Return False if none waits."""
+    """If a job with this dedupe key is waiting, lock it and let it serve the new request as well. Return False
+    otherwise.
+
+    The waiting job becomes at least as urgent as `priority`.
+    """
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
@@ -388,9 +398,9 @@ def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: in
 
 
 def _item_count(kind: str, target: Mapping[str, Any]) -> int:
-    """Return the number of items of a job.
+    """Return how many items the job reads.
 
-    If the job reads several items, `target` lists them under the name of the kind. Any other job is one item.
+    If it reads several items, `target` lists them under the name of the kind. Any other job reads one item.
     """
     items = target.get(kind)
     return len(items) if isinstance(items, list) else 1

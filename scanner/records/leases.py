@@ -1,7 +1,7 @@
-"""Leases on rows: a worker claims a row, renews the lease while it works, and cannot write once the lease is lost.
+"""Leases on database rows: a worker claims a row, renews its lease while it works, and cannot write once it is lost.
 
-A claim is one conditional UPDATE by the database's clock. The row's `attempts` is the fencing token: each claim adds 1,
-and every later write requires that it is unchanged. This module does not know what the rows mean.
+The claim is one UPDATE with a condition, by the database's clock. The row's `attempts` is the fencing token: each claim
+adds 1, and every later write requires that it is unchanged. This module does not know what the rows mean.
 """
 
 from __future__ import annotations
@@ -40,16 +40,18 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write one row. It is valid while the row's `attempts` equals this lease's fencing token."""
+    """A time-limited right to write one database row.
+
+    It is valid while the row's `attempts` equals the lease's fencing token.
+    """
 
     model: Leased
     key: Any
     attempts: int
 
     def holds(self) -> ColumnElement[bool]:
-        """Return the SQL condition that the lease is still valid.
-
-        Every write under the lease must include this condition.
+        """Return the SQL condition that the lease is still valid. Every write under the lease must include this
+        condition.
         """
         return and_(_key_of(self.model) == self.key, self.model.attempts == self.attempts)
 
@@ -57,7 +59,7 @@ class Lease:
         """Set columns of the leased row. The session's loaded objects of this row keep their old values.
 
         Raises:
-            LeaseLost: Another worker claimed the row. The caller must roll the transaction back.
+            LeaseLost: Another worker has claimed the row. The caller must roll the transaction back.
         """
         statement = update(self.model).where(self.holds()).values(**values)
         result = session.execute(statement.execution_options(synchronize_session=False))
@@ -76,7 +78,8 @@ def _time_of(model: Leased) -> Any:
 def is_due(model: Leased, within_seconds: float = 0.0) -> ColumnElement[bool]:
     """Return the SQL condition that no worker holds the row and that the row is due now, or within `within_seconds`.
 
-    Ignore a lease or due time that is further in the future than r8scan ever sets it, because a wrong clock wrote it.
+    The condition ignores a lease or due time that is further in the future than r8scan ever sets it, because it comes
+    from a wrong clock.
     """
     at = _time_of(model)
     free = or_(
@@ -90,7 +93,7 @@ def is_due(model: Leased, within_seconds: float = 0.0) -> ColumnElement[bool]:
 def claim(
     session: Session, model: type[Row], key: Any, *conditions: ColumnElement[bool], **values: Any
 ) -> Lease | None:
-    """Claim the row and set `values`, if the row is due and meets `conditions`. Return None otherwise."""
+    """Claim the row and set `values`, if the row is due and meets `conditions`. Otherwise return None."""
     statement = (
         update(model)
         .where(_key_of(model) == key, is_due(model), *conditions)
@@ -105,9 +108,9 @@ def claim(
 def claim_all(
     session: Session, model: type[Row], keys: Collection[Any], *conditions: ColumnElement[bool], **values: Any
 ) -> list[Lease]:
-    """Claim the rows with these keys that are due and meet `conditions`.
+    """Claim those of the rows with these keys that are due and meet `conditions`, and set `values` in them.
 
-    Leave out rows that another transaction has locked.
+    Leave out rows that another transaction has locked. Return the leases of the claimed rows.
     """
     key = _key_of(model)
     # Skip locked rows instead of waiting: two workers that claim rows in different orders would deadlock.
@@ -123,9 +126,9 @@ def claim_all(
 
 
 def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[Any]:
-    """Set columns of the rows whose lease is still valid.
+    """Set columns of the rows whose lease is still valid. Return the keys of the changed rows.
 
-    All leases are on one table. Return the keys of the changed rows.
+    All leases must be on the same table.
     """
     if not held:
         return set()
@@ -147,11 +150,10 @@ def renew(database: Database, *held: Lease, seconds_left: float | None = None) -
     Args:
         database: The rows' database.
         held: The leases, all of one table.
-        seconds_left: Seconds until the work counts as hung. The deadline column, if the table has one, is set to that
-            time.
+        seconds_left: Seconds until the work counts as hung. If the table has a deadline column, it is set to that time.
 
     Returns:
-        False if all of the leases were lost or released.
+        Whether at least one of the leases is still held. False if all were lost or released.
     """
     model = held[0].model
     ours = tuple_(_key_of(model), model.attempts).in_([(lease.key, lease.attempts) for lease in held])
@@ -169,14 +171,14 @@ def renew(database: Database, *held: Lease, seconds_left: float | None = None) -
 
 
 def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool], limit: int) -> list[Any]:
-    """Return the keys of at most `limit` due rows that meet the conditions, earliest first."""
+    """Return the primary keys of at most `limit` due rows that meet the conditions, earliest first."""
     at = _time_of(model)
     statement = select(_key_of(model)).where(is_due(model), *conditions).order_by(at).limit(limit)
     return list(session.execute(statement).scalars())
 
 
 class HeldLeases:
-    """The leases of one piece of work on rows of one table, and the deadline of this work.
+    """The leases that a worker holds on rows of one table for one piece of work, and the deadline of this work.
 
     `lost` is set when all leases are lost or the deadline has passed. The work must then stop. Threads can share the
     object.
@@ -185,7 +187,7 @@ class HeldLeases:
         held: The leases.
         limit_seconds: How long the work may continue without progress.
         max_seconds: The maximum duration of the work. None: progress can extend the deadline without end.
-        on_limit: Records in the row that the work exceeded its limit.
+        on_limit: Called when the work has exceeded its deadline. It records this in the row.
         release: Releases the rows as if no worker had claimed them. Called when the process shuts down.
         clock: Returns seconds from a monotonic clock.
     """
@@ -228,7 +230,7 @@ _all_held_lock = threading.Lock()
 
 
 def all_held() -> list[HeldLeases]:
-    """Return all leases that this process holds and renews, for the watchdog."""
+    """Return all leases that this process holds and renews. Used to find hung work."""
     with _all_held_lock:
         return list(_all_held)
 
@@ -243,18 +245,18 @@ def keep_renewed(
     on_limit: Callable[[], object] | None = None,
     release: Callable[[], object] | None = None,
 ) -> Iterator[HeldLeases]:
-    """Renew leases on rows of one table while the block runs, but not beyond the work's deadline.
+    """Renew leases in a thread while the `with` block runs, but not beyond the deadline of the work.
 
-    A thread renews the leases. It stops at the deadline even if the block still runs, so that hung work loses its rows.
+    After the deadline, the leases expire even if the block still runs, so that hung work loses its rows.
 
     Args:
         database: The rows' database.
         held: The leases, all of one table.
         every: Seconds between renewals; `RENEW_SECONDS` by default.
-        limit_seconds: See `HeldLeases`.
-        max_seconds: See `HeldLeases`.
-        on_limit: See `HeldLeases`.
-        release: See `HeldLeases`.
+        limit_seconds: How long the work may continue without progress.
+        max_seconds: The maximum duration of the work. None: progress can extend the deadline without end.
+        on_limit: Called when the work has exceeded its deadline.
+        release: Releases the rows as if no worker had claimed them. Called when the process shuts down.
     """
     every = RENEW_SECONDS if every is None else every
     held_leases = HeldLeases(held, limit_seconds, max_seconds, on_limit, release)
@@ -288,7 +290,7 @@ def keep_renewed(
 
 
 def _stop_at_limit(held_leases: HeldLeases) -> None:
-    """Set `lost`, so that the work stops, and record that the work exceeded its limit."""
+    """Set `lost`, so that the work stops, and call `on_limit`, which records that the work exceeded its deadline."""
     first = held_leases.held[0]
     extra = {"table": first.model.__tablename__, "row": str(first.key), "seconds": round(held_leases.age)}
     _log.error("work exceeded its time limit and loses its lease", extra=extra)

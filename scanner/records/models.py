@@ -71,10 +71,7 @@ class Recipient(Base):
 
 
 class ApiToken(Base):
-    """A token that the vendor issued, identified by its digest.
-
-    Once `disabled_at` is set, the token no longer works.
-    """
+    """A token that the vendor issued, identified by its digest. It no longer works once `disabled_at` is set."""
 
     __tablename__ = "api_tokens"
     __table_args__ = (
@@ -105,10 +102,10 @@ class ApiToken(Base):
 
 
 class Incident(Base):
-    """One token that was found in public or reported. A digest has at most one open incident.
+    """One token that was found in public or reported. A token has at most one open incident.
 
     `action` says what r8scan did about the token. The names of the token and the account are copies, so that a mail
-    does not change when the account is renamed. `evidence` lists the reports under the key `signs`.
+    does not change when the account is renamed. `evidence` lists the reports of the token under the key `signs`.
     """
 
     __tablename__ = "incidents"
@@ -174,7 +171,10 @@ class Incident(Base):
 
 
 class PlaceColumns:
-    """The columns for a public place and the token's position in it. No column may contain a raw token."""
+    """The columns that say where a token was found: the public place (such as a file) and the position in it.
+
+    No column may contain a raw token.
+    """
 
     kind: Mapped[str] = mapped_column(String(32))
     url: Mapped[str] = mapped_column(Text)
@@ -194,7 +194,7 @@ class PlaceColumns:
 
 
 class Exposure(PlaceColumns, Base):
-    """A public place that contains the token of an incident."""
+    """A public place, such as a file or a commit, that contains the token of an incident."""
 
     __tablename__ = "exposures"
     __table_args__ = (
@@ -219,7 +219,8 @@ class Exposure(PlaceColumns, Base):
 
 
 class Sighting(PlaceColumns, Base):
-    """A candidate that the token store has not confirmed."""
+    """A found text in the form of a token that is not confirmed: the token store does not know it or was not asked yet.
+    """
 
     __tablename__ = "sightings"
     __table_args__ = (
@@ -236,10 +237,10 @@ class Sighting(PlaceColumns, Base):
 
 
 class Notification(Base):
-    """A message in the outbox.
+    """A mail or other message in the outbox, to be sent.
 
-    The `facts` of a `frozen` message no longer change. `recipient` is a mail address, or None if the account has no
-    address. `attempts` counts the claims and is the fencing token of the lease.
+    `facts` are the data of the message. They no longer change once the state is `frozen`. `recipient` is a mail
+    address, or None if the account has no address. `attempts` counts the claims and is the fencing token of the lease.
     """
 
     __tablename__ = "notifications"
@@ -279,7 +280,9 @@ class Notification(Base):
 
 
 class NotificationSubject(Base):
-    """An incident in a notification. The unique key prevents a second report on the same occasion."""
+    """An incident that a notification reports. A unique key prevents that the same recipient is told twice for one
+    reason.
+    """
 
     __tablename__ = "notification_subjects"
     __table_args__ = (
@@ -310,12 +313,10 @@ class NotificationSubject(Base):
 
 
 class Announcement(Base):
-    """A token that r8scan disabled, announced to gateways that cache authentications.
+    """A disabled token, announced to gateways that cache authentications. Ids only grow and are never reused.
 
-    Ids only grow and are never reused.
-
-    `incident_id` is None if an operator disabled the token with the command line. It is not a foreign key:
-    announcements are kept when their incident is purged, and queries never join the two tables.
+    `incident_id` is None if an operator disabled the token with the command line. It is not a foreign key, because
+    announcements are kept when their incident is deleted.
     """
 
     __tablename__ = "announcements"
@@ -335,8 +336,8 @@ class ScanJob(Base):
 
     `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress.
 
-    While no worker has begun the job (`begun_at`), further requests with its `dedupe_key` join it. Once a worker has
-    begun the job, it may already be past the content of a new request, so that request becomes a separate job.
+    Until a worker begins the job (`begun_at`), it also serves further requests with the same `dedupe_key`. Afterwards
+    such a request becomes a separate job, because the worker may already be past the requested content.
     """
 
     __tablename__ = "scan_jobs"

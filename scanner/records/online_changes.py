@@ -1,7 +1,7 @@
-"""Changes to large PostgreSQL tables. They are made while the service works, before the migration that needs them.
+"""Changes to large PostgreSQL tables, made while the service works and before the migration that needs them.
 
-A migration is one transaction. If it filled a column of 5,000,000 rows, it would lock these rows for minutes. Each step
-of this module commits separately and can be repeated, so an interrupted upgrade continues where it stopped.
+A migration is one transaction, which would lock the rows of a large table for minutes. Each step of this module commits
+separately and can be repeated, so an interrupted upgrade continues where it stopped.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ JOB_LIST_INDEXES = {f"ix_scan_jobs_{name}_id": f"scan_jobs ({name}, id)" for nam
 
 
 def fill_list_columns(engine: Engine) -> None:
-    """Fill the columns that triggers copy from other tables, and index these columns.
+    """Fill and index the columns that triggers copy from other tables.
 
-    The triggers of revision 0019 fill them only in rows that are written later.
+    The triggers of revision 0019 copy only into rows that are written later.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
@@ -73,7 +73,10 @@ def fill_list_columns(engine: Engine) -> None:
 
 
 def build_indexes(indexes: Mapping[str, str], engine: Engine) -> None:
-    """Build these indexes without blocking writers. The migration that follows creates them on SQLite only."""
+    """Build these indexes without blocking writers.
+
+    `indexes` maps names to definitions. The migration that follows creates the indexes on SQLite only.
+    """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         for name, definition in indexes.items():
@@ -99,7 +102,7 @@ def _in_batches(connection: Connection, table: str, statements: tuple[str, ...])
 
 
 def _build_index(connection: Connection, name: str, definition: str) -> None:
-    """Build the index without blocking writers. Replace an invalid index that an interrupted build left behind."""
+    """Build the index without blocking writers. Replace an invalid index that an interrupted call left behind."""
     is_valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
     found = connection.execute(is_valid, {"name": name}).scalar_one_or_none()
     if found is False:

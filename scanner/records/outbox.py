@@ -1,4 +1,6 @@
-"""The outbox: messages to owners and the operator. This module queues rows; `notifications` renders and sends them."""
+"""The outbox: messages to owners and the operator that wait to be sent. Here they are queued; `notifications` sends
+them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ next one collects those of a day, so that a thousand bouncing owners do not caus
 
 @dataclass(frozen=True, slots=True)
 class OwnerNotice:
-    """Incidents to report to one account. Each mail address of the account gets a mail."""
+    """Incidents to report to one account. Each mail address of the account gets its own mail."""
 
     account_id: str | None
     recipients: tuple[str, ...]
@@ -39,7 +41,7 @@ class OwnerNotice:
 class _Message:
     """Incidents to report to one recipient.
 
-    While a mail is pending, messages with its `merge_key` are added to it.
+    Until the mail is sent, the incidents of further messages with the same `merge_key` are added to it.
     """
 
     merge_key: str
@@ -50,7 +52,7 @@ class _Message:
 
 
 def notify_owners(session: Session, notices: Collection[OwnerNotice], *, window: float, domain: str) -> None:
-    """Queue one mail for each recipient of each account, or add the incidents to a mail that is still pending.
+    """Queue one mail for each recipient of each account, or add the incidents to a mail that has not been sent yet.
 
     For an account without mail addresses, write a row in state `failed`, so that the operator sees that nobody was
     notified.
@@ -58,7 +60,7 @@ def notify_owners(session: Session, notices: Collection[OwnerNotice], *, window:
     Args:
         session: The caller's transaction.
         notices: The incidents to report to each account.
-        window: Seconds during which a pending mail collects further incidents.
+        window: Seconds for which a mail waits in order to collect further incidents.
         domain: The domain of the Message-ID.
     """
     messages = [
@@ -85,7 +87,7 @@ def notify_again(
 ) -> list[uuid.UUID]:
     """Queue another mail about an incident for each recipient, due now, even if a mail was sent before.
 
-    Each mail has a new merge key. It therefore does not count as a duplicate, and no other incident is added to it.
+    No other incident is added to these mails.
 
     Returns:
         The ids of the notifications.
@@ -126,7 +128,7 @@ def notify_operator(
 
 
 def distinct_addresses(recipients: Collection[str]) -> list[str]:
-    """Return the addresses in sorted order. Of addresses that differ only in case, keep one.
+    """Return the addresses in sorted order, and only one of several addresses that differ only in case.
 
     All common mail servers deliver such addresses to the same mailbox.
     """
@@ -150,7 +152,7 @@ def _merge_key(account_id: str | None, recipient: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A row to insert into `notification_subjects`: a notification and an incident that it reports."""
+    """A row for the table `notification_subjects`: a notification and an incident that it reports."""
 
     notification_id: uuid.UUID
     incident_id: uuid.UUID
@@ -159,7 +161,7 @@ class _Subject:
 
 
 def _add(session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str) -> None:
-    """Add incidents to pending notifications, except incidents that were reported before.
+    """Add incidents to mails that have not been sent yet or to new mails, except incidents that were reported before.
 
     The number of SQL statements does not depend on the number of messages, because one transaction may report hundreds
     of incidents.
@@ -185,9 +187,9 @@ def _add(session: Session, channel: Channel, messages: Sequence[_Message], windo
 def _add_to_digest(
     session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, window: float, domain: str
 ) -> None:
-    """Add incidents to the operator's digest, which contains each incident at most once.
+    """Add incidents to the operator's daily digest mail, which contains each incident at most once.
 
-    The digest is due in `window` seconds, but not within a day after the previous digest was queued.
+    A new digest is due in `window` seconds, but not within a day after the previous digest was queued.
 
     Another recipient of the same incident may bounce days later, so the incident can appear in more than one digest.
     """
@@ -211,7 +213,7 @@ def _add_to_digest(
 def _reported(
     session: Session, channel: Channel, incident_ids: Collection[uuid.UUID]
 ) -> set[tuple[uuid.UUID, str, Occasion]]:
-    """Return (incident id, merge key, occasion) of each report of these incidents on this channel."""
+    """Return (incident id, merge key, occasion) of each mail that reports one of these incidents on this channel."""
     statement = select(
         NotificationSubject.incident_id, NotificationSubject.merge_key, NotificationSubject.occasion
     ).where(NotificationSubject.incident_id.in_(incident_ids), NotificationSubject.channel == channel)
@@ -237,11 +239,10 @@ def _link(session: Session, channel: Channel, subjects: Sequence[_Subject]) -> N
 def _pending(
     session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str
 ) -> dict[str, uuid.UUID]:
-    """Find or create the pending notification of each merge key, and lock it.
+    """Find or create the pending notification of each merge key, and lock it until the caller's transaction ends.
 
-    Until the caller's transaction ends, no deliverer can freeze these rows. A new notification is due in `window`
-    seconds. An existing one keeps its due time if that is earlier. Rows are written in the order of their keys, so that
-    two transactions do not deadlock.
+    Nobody can send a locked notification. A new one is due in `window` seconds. An existing one keeps its due time if
+    that is earlier. Rows are written in the order of their keys, so that two transactions do not deadlock.
 
     Returns:
         The notification ids by merge key.
@@ -259,9 +260,9 @@ def _pending(
 
 
 def _insert_or_hasten(session: Session) -> Insert:
-    """Return an INSERT of pending rows.
+    """Return an INSERT of pending notifications.
 
-    An existing pending row stays, and becomes due at the earlier of the two times.
+    If the notification exists already, it becomes due at the earlier of the two times.
     """
     is_postgresql = session.get_bind().dialect.name == "postgresql"
     statement = postgresql.insert(Notification) if is_postgresql else sqlite.insert(Notification)
@@ -296,7 +297,10 @@ def _fail(
     occasion: Occasion,
     error: str,
 ) -> None:
-    """Write one failed notification without a recipient, about the incidents that have none on this occasion yet."""
+    """Write one failed notification, because there is nobody to notify of these incidents.
+
+    Leave out incidents that already have a failed notification for this occasion.
+    """
     reported = _reported(session, channel, incident_ids)
     unreported = [
         incident_id for incident_id in sorted(set(incident_ids)) if (incident_id, "", occasion) not in reported

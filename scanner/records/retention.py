@@ -1,4 +1,4 @@
-"""Deletion of expired incidents, and erasure of one account's data."""
+"""Deletion of old incidents, and erasure of all data of one account."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class NotErasable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AccountSelector:
-    """An account, selected by `name` or by the `id` that the token store uses.
+    """The name or the id of an account, by which its data is found. The `id` is that of the token store.
 
-    `is_in_our_tables` says whether the token store consists of r8scan's own SQL tables.
+    `is_in_our_tables` says whether r8scan's own SQL tables are the token store.
     """
 
     name: str = ""
@@ -64,7 +64,7 @@ class AccountSelector:
 
 @dataclass(frozen=True, slots=True)
 class _Purged:
-    """The rows that one transaction deleted.
+    """The number of rows that one transaction deleted.
 
     `other_rows` is the number of mails or the number of audit entries, whichever is larger.
     """
@@ -133,7 +133,8 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
 
 
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
-    """Delete the stored candidates of all read objects in which one of these digests was found.
+    """Delete the list of found candidates of every read object (such as a file) in which one of these digests was
+    found.
 
     If a source shows such an object again, r8scan reads it again.
 
@@ -147,7 +148,7 @@ def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
 
 
 def _hours(database: Database) -> Iterator[Sequence[ColumnElement[bool]]]:
-    """Yield SQL conditions, each for the objects read within one hour.
+    """Yield SQL conditions that each select the objects read within one hour.
 
     The rows of one hour are close together on disk.
     """
@@ -187,7 +188,11 @@ class _Plan:
 
 
 def _plan(session: Session, selector: AccountSelector) -> _Plan:
-    """Find the data to erase. Raises NotErasable."""
+    """Find the data to erase.
+
+    Raises:
+        NotErasable: The data cannot be erased now.
+    """
     account = _account(session, selector)
     # If the token store is remote, r8scan has no row of the account and knows the account only from incidents.
     of_account = Incident.account_id.in_(_account_ids(session, selector, account))
@@ -210,11 +215,10 @@ def _account(session: Session, selector: AccountSelector) -> Account | None:
 
 
 def _account_ids(session: Session, selector: AccountSelector, account: Account | None) -> set[str]:
-    """Return the account ids in the incidents of the selected account.
+    """Return the ids under which the incidents of the selected account are stored.
 
-    Names in the table of accounts are unique, but an incident keeps the name that its account had at the time. An
-    incident with the selected name may therefore belong to an account that has since been renamed. Leave out the ids of
-    such other accounts.
+    An incident keeps the name that its account had at the time. So an incident with the selected name may belong to
+    another account that has since been renamed. Leave out the ids of such other accounts.
 
     Raises:
         NotErasable: Incidents with this name belong to several accounts.
@@ -235,7 +239,11 @@ def _account_ids(session: Session, selector: AccountSelector, account: Account |
 
 
 def _disabled_tokens(session: Session, account: Account) -> set[str]:
-    """Lock the account's tokens and return their digests. Raises NotErasable if one of the tokens still works."""
+    """Lock the account's tokens and return their digests.
+
+    Raises:
+        NotErasable: One of the tokens still works.
+    """
     tokens = session.execute(
         select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.account_id == account.id).with_for_update()
     ).all()
@@ -267,18 +275,16 @@ def _erase(session: Session, selector: AccountSelector, forgotten: Counter[str],
 
 
 def _delete_announced(session: Session, digests: Sequence[str]) -> int:
-    """Delete the outbox rows for gateways, sent or not.
-
-    Find them by digest, because some of them have no incident.
-    """
+    """Delete the messages to gateways about these tokens, sent or not. Return their number."""
     of_digest = Notification.facts["digest"].as_string().in_(digests)
     return _delete(session, Notification, Notification.channel.in_(announcements.CHANNELS), of_digest)
 
 
 def _forget_facts(session: Session, incident_ids: Sequence[uuid.UUID]) -> None:
-    """Delete the facts in mails about these incidents.
+    """Delete the data gathered for mails about these incidents.
 
-    A pending mail to the operator may report other incidents as well. When it is sent, its facts are gathered again.
+    A mail to the operator that is not sent yet may report other incidents as well. Its data is gathered again when it
+    is sent.
     """
     touched = select(NotificationSubject.notification_id).where(NotificationSubject.incident_id.in_(incident_ids))
     session.execute(
@@ -290,7 +296,10 @@ def _forget_facts(session: Session, incident_ids: Sequence[uuid.UUID]) -> None:
 
 
 def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
-    """Delete incidents with their exposures and subjects. SQLAlchemy's own cascades would first load every row."""
+    """Delete incidents together with their rows in other tables. Return the number of incidents.
+
+    SQLAlchemy's own cascades would first load every row.
+    """
     if not ids:
         return 0
     _delete(session, NotificationSubject, NotificationSubject.incident_id.in_(ids))
@@ -299,10 +308,10 @@ def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
 
 
 def _mails_without_incident(before: db_now | None = None) -> Select[uuid.UUID]:
-    """Return a statement that selects mails whose incidents were all deleted.
+    """Return a statement that selects the ids of mails whose incidents were all deleted.
 
-    If `before` is given, select only mails that were created before this time. Leave out the outbox rows for gateways,
-    which `announcements.purge_expired` deletes.
+    If `before` is given, select only mails that were created before this time. Messages to gateways are not selected,
+    because `announcements.purge_expired` deletes them.
     """
     has_subject = exists().where(NotificationSubject.notification_id == Notification.id)
     statement = select(Notification.id).where(Notification.channel.in_(MAIL_CHANNELS), ~has_subject)

@@ -1,4 +1,4 @@
-"""Schema migrations: upgrade the database to this version's tables, and report its revision."""
+"""Migrations of the database schema: upgrades the tables to this version, and reports their revision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOCK_ASKED_EVERY_SECONDS = 0.1
 
 
 def upgrade(database: Database) -> tuple[str | None, str]:
-    """Upgrade to the newest revision. Several processes may call it at the same time.
+    """Upgrade the database to the newest revision. Several processes may call it at the same time.
 
     Returns:
         The revision before the upgrade (None for an empty database), and the newest revision.
@@ -35,7 +35,9 @@ def upgrade(database: Database) -> tuple[str | None, str]:
 
 
 def upgrade_to(database: Database, revision: str) -> str | None:
-    """Upgrade to the given revision. Return the revision before the upgrade, or None for an empty database."""
+    """Upgrade the database to the given revision. Return the revision before the upgrade, or None for an empty
+    database.
+    """
     with _only_one(database):
         before = current_revision(database)
         if before is not None and before > versions.wanted():
@@ -49,7 +51,10 @@ def upgrade_to(database: Database, revision: str) -> str | None:
 
 
 def _change_online(database: Database, before: str | None, revision: str) -> None:
-    """For each revision that needs an online change, migrate to the revision before it and make the change."""
+    """Make the changes to large tables that some revisions need before their migration.
+
+    For each such revision, first migrate to the revision before it. Stop at `revision`.
+    """
     last = versions.wanted() if revision == "head" else revision
     for needed_by, change in online_changes.BEFORE.items():
         if (before or "") < needed_by <= last:
@@ -67,8 +72,8 @@ def _only_one(database: Database) -> Iterator[None]:
     """Let only one process upgrade at a time. On SQLite, the database's own write lock is enough.
 
     The lock belongs to a transaction and not to a session, because PgBouncer may give the session to another client.
-    Each attempt to get the lock is a separate transaction. `CREATE INDEX CONCURRENTLY` in the upgrading process waits
-    for older transactions, so it would wait without end for a process that repeats its attempts in one transaction.
+    Each attempt to get the lock is a separate transaction, because `CREATE INDEX CONCURRENTLY` in the upgrading process
+    waits until older transactions end.
     """
     if not database.is_postgresql:
         yield

@@ -1,8 +1,7 @@
-"""The security log: one line for each security event, written after the commit of the transaction that records it.
+"""The security log: one line for each security event, written when the transaction of the event has committed.
 
 The log has a line for every audit entry, and for events that the audit does not keep: new public places, announcements
-and refusals. Lines contain ids, names of sources and counts. Addresses of people and free text stay in the audit, where
-they can be erased.
+and refusals. Lines contain ids, names of sources and counts, but no mail addresses and no free text.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ _thread = threading.local()
 
 @contextmanager
 def of_job(job_id: int | None) -> Iterator[None]:
-    """Add this job's id to all lines that this thread writes while the block runs."""
+    """Add this job's id to all lines that this thread writes to the security log in the `with` block."""
     before = current_job()
     _thread.job = job_id
     try:
@@ -83,7 +82,7 @@ def write(
     incident_id: uuid.UUID | None = None,
     level: int = logging.INFO,
 ) -> None:
-    """Write one line now. Use `write_after_commit` for an event that a transaction records.
+    """Write one line to the security log now. Use `write_after_commit` for an event that a transaction records.
 
     Args:
         kind: What happened, by its name in the audit, such as "token_disabled".
@@ -106,7 +105,7 @@ def write(
 def write_after_commit(
     session: Session, kind: str, fields: Mapping[str, Any], *, who: str | None, incident_id: uuid.UUID | None = None
 ) -> None:
-    """Write one line when the session's transaction has committed. Write nothing if it is rolled back."""
+    """Write one line to the security log when the session's transaction commits. Write nothing if it is rolled back."""
     if _WAITING not in session.info:
         session.info[_WAITING] = []
         event.listen(session, "after_commit", _write_waiting)

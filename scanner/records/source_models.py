@@ -1,4 +1,4 @@
-"""The tables of sources: cursors, what was read and seen, gaps, counts, and the quotas of GitHub credentials."""
+"""The tables of sources: read positions, what was read, gaps, counters, and the quotas of GitHub credentials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scanner.records.models import Base
 
 
 class SourceState(Base):
-    """The state of a source: its cursor, when the next poll is due, and its counts since it was first polled."""
+    """The state of a source: its read position, when its next poll is due, and its counts since it was first polled."""
 
     __tablename__ = "source_states"
 
@@ -35,12 +35,12 @@ class SourceState(Base):
 
 
 class RepositoryTips(Base):
-    """The tips of a repository: commits that were read, or counted as unread, together with all their ancestors.
+    """The newest commits of a repository that r8scan has read, or counted as unread, together with all their ancestors.
 
     Attributes:
-        tips: For each tip, one byte of flags and the commit's id; see `scanner.sources.pushes.tips`.
+        tips: For each such commit, one byte of flags and the commit's id; see `scanner.sources.pushes.tips`.
         pushed_at: The time of the newest push that r8scan has read.
-        refs_listed_at: When r8scan last compared all refs with the tips.
+        refs_listed_at: When r8scan last compared all branches and tags with `tips`.
     """
 
     __tablename__ = "repository_tips"
@@ -57,7 +57,7 @@ class RepositoryTips(Base):
 class ReadObject(Base):
     """An immutable object that was read completely: a git blob, a version of a gist or an hour of the event archive.
 
-    `hits` lists the candidates in the object as JSON. None: the candidates are not kept.
+    `hits` lists the texts in the object that look like tokens, as JSON. None: the list is not kept.
     """
 
     __tablename__ = "read_objects"
@@ -69,7 +69,7 @@ class ReadObject(Base):
 
 
 class SeenEvent(Base):
-    """An event that was read from the public timeline or from the archive."""
+    """An event that r8scan has read from GitHub's public events or from an archive of them."""
 
     __tablename__ = "seen_events"
 
@@ -80,7 +80,7 @@ class SeenEvent(Base):
 class Gap(Base):
     """A span of time in which a source missed events.
 
-    `estimated` is the number of missed events, estimated from the observed rate of events.
+    `estimated` is an estimate of how many it missed, from the observed rate of events.
     """
 
     __tablename__ = "gaps"
@@ -107,7 +107,8 @@ class Tally(Base):
 
 
 class BudgetState(Base):
-    """The quota of one credential for one GitHub resource: what remains, and until when requests are blocked."""
+    """The quota of one credential for one GitHub resource: the remaining requests, and until when requests are blocked.
+    """
 
     __tablename__ = "budgets"
 
@@ -149,9 +150,9 @@ class CircuitState(Base):
 
 
 class UnreadContent(Base):
-    """A document that was not read completely: the reasons, its SHA-256 and its redacted place.
+    """A document that was not read completely: the reasons, its SHA-256 and its redacted address.
 
-    `job_id` is not a foreign key, because the row is kept when its job is purged. Commas separate the `reasons`.
+    `job_id` is not a foreign key, because the row is kept when its job is deleted. Commas separate the `reasons`.
     """
 
     __tablename__ = "unread_contents"

@@ -1,8 +1,8 @@
 """The spool: files in the state folder that keep candidates and events while the database is unavailable.
 
-Without the spool they could be lost: GitHub may not return the same events again, and the process may end before the
-database is back. Entries contain digests and places, never a raw token. The file `REFUSED` grows by one byte for each
-entry that was not written, so that `r8scan status` can show the number of these entries.
+Without them the candidates could be lost: GitHub may not return the same events again. The files contain digests and
+public addresses, never a raw token. The file `REFUSED` grows by one byte for each entry that could not be written, so
+that `r8scan status` can show the number of these entries.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 class SpoolFull(Exception):
-    """Raised if the spool has reached its limit or the disk is full. The entry is lost unless the caller keeps it."""
+    """Raised if the spool cannot take an entry, because its limit is reached or the disk is full."""
 
 
 def save(state_dir: Path, kind: str, content: Mapping[str, Any]) -> Path:
-    """Write one entry and sync it to disk.
+    """Write one entry to a file and sync it to disk.
 
     Raises:
-        SpoolFull: The entry was not written, and was counted as refused.
+        SpoolFull: The entry could not be written, and was counted as refused.
     """
     folder = state_dir / FOLDER
     data = json.dumps({"kind": kind, "content": content}).encode()
@@ -54,13 +54,13 @@ def save(state_dir: Path, kind: str, content: Mapping[str, Any]) -> Path:
 
 
 def count(state_dir: Path) -> int:
-    """Return the number of entries that wait to be committed."""
+    """Return the number of entries that wait to be stored in the database."""
     folder = state_dir / FOLDER
     return sum(1 for _ in folder.glob("*.json")) if folder.is_dir() else 0
 
 
 def refused(state_dir: Path) -> int:
-    """Return the number of entries that the spool refused."""
+    """Return how many entries could not be written, because the limit was reached or the disk was full."""
     try:
         return (state_dir / FOLDER / REFUSED).stat().st_size
     except OSError:
@@ -68,7 +68,7 @@ def refused(state_dir: Path) -> int:
 
 
 def remove_abandoned(state_dir: Path) -> int:
-    """Delete partial files left by processes that died. Return their number."""
+    """Delete partial files left by processes that died. Return the number of deleted files."""
     removed = 0
     for path in (state_dir / FOLDER).glob("*.partial"):
         try:
@@ -81,16 +81,16 @@ def remove_abandoned(state_dir: Path) -> int:
 
 
 def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit: int = 1000) -> int:
-    """Commit each entry through `take` and delete its file.
+    """Pass each entry to `take`, which stores it in the database, and delete its file.
 
     Args:
         state_dir: The state folder.
-        take: Commits an entry, given its kind and content. It must be idempotent: after a crash between the commit and
-            the deletion it receives the same entry again. An exception from `take` ends the loop and is passed on.
+        take: Stores an entry, given its kind and content. It must be idempotent: after a crash before the deletion it
+            receives the same entry again. An exception from `take` is passed on, and the remaining entries stay.
         limit: The maximum number of entries.
 
     Returns:
-        The number of committed entries.
+        The number of stored entries.
     """
     folder = state_dir / FOLDER
     taken = 0

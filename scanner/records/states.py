@@ -44,7 +44,7 @@ class Decision(StrEnum):
 
 
 class Cause(StrEnum):
-    """The reason why a token is disabled."""
+    """Why a token is disabled."""
 
     PUBLIC_REPOSITORY = "public_repository"
     """It was found in a public place of any kind."""
@@ -57,7 +57,7 @@ class Cause(StrEnum):
 
 
 class CanaryWay(StrEnum):
-    """The way in which a canary token is planted. It decides which source can find the token."""
+    """How a canary token is planted. This determines which source can find the token."""
 
     TEXTS = "texts"
     """In the texts of the next poll of public events. This tests the reader, the look-up and the token store."""
@@ -72,7 +72,7 @@ class CanaryWay(StrEnum):
 
 
 class CanaryState(StrEnum):
-    """What became of a canary token: it waits, it has ended, or it could not be planted."""
+    """The state of a canary token: it is planted, it has ended, or it could not be planted."""
 
     PLANTED = "planted"
     """It was not disabled yet."""
@@ -83,7 +83,7 @@ class CanaryState(StrEnum):
 
 
 class ReportState(StrEnum):
-    """The progress of a report: it is recorded, it waits for the token store or the operator, or it is decided."""
+    """The state of a report: it is recorded, it waits for the token store or the operator, or it is decided."""
 
     RECEIVED = "received"
     """It is recorded, and nothing was done yet."""
@@ -106,7 +106,7 @@ class RequestedAction(StrEnum):
 
 
 class SightingState(StrEnum):
-    """Why a candidate is not confirmed: the token store was not asked yet, or does not know it."""
+    """Why a found candidate is not confirmed as a token: the token store was not asked yet, or does not know it."""
 
     UNCHECKED = "unchecked"
     """The token store was not asked yet."""
@@ -115,7 +115,7 @@ class SightingState(StrEnum):
 
 
 class NotificationState(StrEnum):
-    """The progress of a message in the outbox: pending, frozen, sent or failed."""
+    """The state of a message in the outbox: pending, frozen (its content is final), sent or failed."""
 
     PENDING = "pending"
     """Further incidents may join it. At most one message per channel and merge key is pending."""
@@ -126,7 +126,7 @@ class NotificationState(StrEnum):
 
 
 class Channel(StrEnum):
-    """The kind of receiver to which a message is sent."""
+    """To whom, or by which means, a message is sent."""
 
     EMAIL = "email"
     """A mail to an owner."""
@@ -139,7 +139,7 @@ class Channel(StrEnum):
 
 
 class Occasion(StrEnum):
-    """The reason why a notification reports an incident.
+    """Why a notification reports an incident.
 
     A recipient is notified of an incident only once on the same occasion.
     """
@@ -156,7 +156,7 @@ class Occasion(StrEnum):
 
 
 class JobKind(StrEnum):
-    """The kind of a job: what the job reads."""
+    """What a job reads."""
 
     PUSHES = "pushes"
     """A list of pushes."""
@@ -185,7 +185,7 @@ class EnforceMode(StrEnum):
 
 
 class RuleMode(StrEnum):
-    """The mode of a usage rule: what happens when the rule matches."""
+    """What happens when a usage rule matches."""
 
     OFF = "off"
     FLAG = "flag"
@@ -194,7 +194,7 @@ class RuleMode(StrEnum):
 
 
 class JobState(StrEnum):
-    """The progress of a scan job: queued, running or ended, and how it ended."""
+    """The state of a scan job: queued, running or ended, and how it ended."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -208,7 +208,7 @@ class JobState(StrEnum):
 
 
 class Role(StrEnum):
-    """The role of a console user: what the person may do."""
+    """What a console user may do."""
 
     VIEWER = "viewer"
     """Reads every page and changes nothing."""

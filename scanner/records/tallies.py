@@ -17,7 +17,7 @@ MAX_NAME_LENGTH = 80
 
 
 def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
-    """Add to this hour's counters in the caller's transaction.
+    """Add the counts to the source's counters of this hour, in the caller's transaction.
 
     Rows are written in the order of their names, so that two transactions do not deadlock.
     """
@@ -36,7 +36,7 @@ def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
 
 
 def since(session: Session, hours: int) -> dict[str, dict[str, int]]:
-    """Return the sums of the counters of this hour and of the `hours` before this hour, by source and name."""
+    """Return the counters of this hour and of the `hours` before it, added up by source and name."""
     statement = (
         select(Tally.source, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600 * hours))

@@ -1,4 +1,4 @@
-"""Time limits by kind of work: how long a worker may renew its lease before the work counts as hung.
+"""Time limits by kind of work: how long a worker may keep a row claimed before the work counts as hung.
 
 These limits are the last resort. Requests, git exchanges and reader processes have shorter deadlines.
 """
@@ -41,5 +41,5 @@ def job_seconds(kind: JobKind) -> float:
 
 
 def poll_seconds(source: str) -> float:
-    """Return the time limit of one poll of this source, in seconds."""
+    """Return how long one poll of this source may take, in seconds."""
     return POLL_SECONDS.get(source, DEFAULT_SECONDS)

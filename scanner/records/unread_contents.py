@@ -1,4 +1,5 @@
-"""Documents that were not read completely, listed for operators. The number and the age of the rows are limited."""
+"""The list of documents that were not read completely, for operators. The number and the age of its rows are limited.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +30,10 @@ class NotRead:
 
     Attributes:
         reasons: the reasons from `ScanResult.unread`.
-        digest: the SHA-256 of the document, in hex; empty for an object of a history that could not be inflated.
+        digest: the SHA-256 of the document, in hex; empty for an object of a git history that could not be
+            decompressed.
         size: the size of the document in bytes; 0 if it is not known.
-        place: the redacted place of the document as JSON.
+        place: where the document is, redacted, as JSON.
     """
 
     reasons: tuple[str, ...]
@@ -41,7 +43,7 @@ class NotRead:
 
 
 def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id: int | None = None) -> None:
-    """Add a row for each of the first `MAX_ROWS_PER_JOB` documents, in the caller's transaction."""
+    """Record the first `MAX_ROWS_PER_JOB` documents that were not read completely, in the caller's transaction."""
     rows = [
         {
             "source": source,
@@ -58,7 +60,7 @@ def record(session: Session, contents: Sequence[NotRead], *, source: str, job_id
 
 
 def of_job(session: Session, job_id: int) -> list[UnreadContent]:
-    """Return the documents that the job could not read completely, the oldest first, at most `MAX_ROWS_SHOWN`."""
+    """Return the documents that the job could not read completely, oldest first, at most `MAX_ROWS_SHOWN`."""
     statement = select(UnreadContent).where(UnreadContent.job_id == job_id).order_by(UnreadContent.id)
     return list(session.execute(statement.limit(MAX_ROWS_SHOWN)).scalars())
 
@@ -82,5 +84,5 @@ def purge(database: Database, *, keep_days: int = RETENTION_DAYS, max_rows: int 
 
 
 def count(session: Session) -> int:
-    """Return the number of recorded documents."""
+    """Return the number of recorded documents that were not read completely."""
     return session.execute(select(func.count()).select_from(UnreadContent)).scalar_one()

@@ -1,4 +1,4 @@
-"""Comparison of the database's revision with the newest revision of this program.
+"""Compares the revision of the database's tables with the newest revision of this program.
 
 The module does not use alembic, whose import takes half a second.
 """
@@ -22,7 +22,7 @@ class WrongVersion(Exception):
 
 
 def wanted() -> str:
-    """Return the newest revision of this program: the highest number of a migration file."""
+    """Return the newest revision that this program knows: the highest number of a migration file."""
     return max(path.name[:4] for path in _MIGRATIONS.glob("*.py") if re.match(r"\d{4}_", path.name))
 
 
@@ -37,7 +37,7 @@ def present(session: Session) -> str | None:
 
 
 def check(database: Database) -> None:
-    """Raise an error if a newer version of r8scan has upgraded the database.
+    """Check that the database was not upgraded by a newer version of r8scan.
 
     If the database cannot be reached, return without an error, because it may become available later.
 
@@ -56,7 +56,7 @@ def check(database: Database) -> None:
 
 
 def problem(revision: str | None) -> tuple[str, str] | None:
-    """Return an error message and a remedy. Return None if this is the revision that this program needs."""
+    """Return an error message and advice, or None if this is the revision that this program needs."""
     newest = wanted()
     if revision is None:
         return "the database has no tables yet", "run r8scan db upgrade"

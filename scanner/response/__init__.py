@@ -1,1 +1,1 @@
-"""The response to leaks: look tokens up in the store, disable them, record incidents and queue notifications."""
+"""The response to leaks: looks tokens up in the store, disables them, records incidents and queues notifications."""

@@ -1,4 +1,4 @@
-"""Enforcement: disable confirmed tokens, or plan the disable, unless the policy exempts them."""
+"""Disables confirmed tokens, or plans to, unless the operator's policy exempts them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scanner.tokens.protocol import TokenRecord
 
 
 def enforce(session: Session, confirmed: Sequence[TokenIncident], policy: Policy) -> list[TakenAction]:
-    """Disable each token unless it is already disabled or protected, or the policy says only to observe.
+    """Disable each token, unless it is disabled already, protected, or the policy says only to observe.
 
     Args:
-        session: The response's transaction.
+        session: The transaction that also records the incidents.
         confirmed: Tokens with their incidents. A token must not occur twice.
         policy: The operator's policy.
 

@@ -1,4 +1,4 @@
-"""Completion of disables in an external token store: claim incidents, call the store, record the results.
+"""Completes disables in an external token store: claims incidents, calls the store and records the results.
 
 Incidents are processed in groups: one call looks the tokens up, several threads disable them, and one transaction
 records the results. The incident's id is the idempotency key of the call, so that r8scan recognizes its own disable
@@ -58,10 +58,10 @@ class _ClaimedIncident:
 
 @dataclass(frozen=True, slots=True)
 class _CallResult:
-    """A claimed incident and the store's answers about its token.
+    """A claimed incident and the external store's answers about its token.
 
-    `record` is the token in the answer to the look-up, or None if the answer does not contain it. `disabled` is the
-    result of the disable, or None without a result.
+    `record` is the token as the look-up returned it, or None if it returned none. `disabled` is the result of the
+    disable, or None if there is no result.
     """
 
     lease: Lease
@@ -71,7 +71,7 @@ class _CallResult:
 
     @property
     def is_doubtful(self) -> bool:
-        """Return whether the answer says that the store no longer knows the token.
+        """Return whether the store says that it no longer knows the token.
 
         A replica of the store that lags behind may wrongly say so.
         """
@@ -79,12 +79,12 @@ class _CallResult:
 
     @property
     def doubtful_answers(self) -> int:
-        """Return how often the store has answered that it does not know the token, including this answer."""
+        """Return how often the store has said, up to now, that it does not know the token."""
         return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_doubtful
 
     @property
     def is_final(self) -> bool:
-        """Return whether the answer is final, so that it is recorded.
+        """Return whether the store's answer can be recorded as final.
 
         The answer that the store does not know the token is final only after `MAX_DOUBTFUL_ANSWERS` such answers.
         """

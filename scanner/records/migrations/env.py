@@ -1,6 +1,6 @@
-"""The script that alembic runs for each upgrade, in one transaction.
+"""The script that alembic (the migration tool) runs for each upgrade of the database, in one transaction.
 
-`scanner.records.schema` passes its connection. The `alembic` command (`make migration`) passes no connection and uses
+`scanner.records.schema` passes a connection. The command `alembic` (`make migration`) passes none, and the script uses
 the database in alembic.ini.
 """
 
@@ -49,7 +49,7 @@ def run(connection: Connection) -> None:
 
 
 def _rendered(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:
-    """Return the source text of a column type for a new migration, or False to let alembic write the item."""
+    """Return the Python source of a column type for a new migration, or False to let alembic write the item."""
     del autogenerate
     if kind == "type" and isinstance(item, Enum):
         return (
