@@ -1,8 +1,7 @@
-"""Retries of transient failures, through the library stamina.
+"""Retries of operations after temporary failures, by means of the library stamina.
 
-Each retry is logged at debug level only, because in an outage retries would flood the log. The caller logs the result.
-stamina's own logging hook is replaced, because it prints to standard output and so bypasses r8scan's log and its
-redaction.
+Retries are logged at debug level only, because an outage would flood the log with them. The caller logs the result.
+stamina's own logging is replaced, because it prints to standard output, without r8scan's redaction.
 """
 
 from __future__ import annotations

@@ -378,8 +378,8 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """If a job with this dedupe key is waiting, lock it and let it serve the new request as well. Return False
-    otherwise.
+    """Let a waiting job with this dedupe key serve the new request as well, and lock it. Return False if none is
+    waiting.
 
     The waiting job becomes at least as urgent as `priority`.
     """

@@ -92,17 +92,17 @@ class _CallResult:
 
 
 def finish_due(database: Database, policy: Policy, store: RemoteStore) -> Response:
-    """Complete the disables that a crash or an outage of the store interrupted."""
+    """Disable the tokens of incidents whose disable was interrupted by a crash or by an outage of the token store."""
     with database.read() as session:
         ids = leases.due_keys(session, Incident, Incident.action == Decision.DISABLING, limit=MAX_DUE_INCIDENTS)
     return finish(database, policy, store, ids)
 
 
 def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collection[uuid.UUID]) -> Response:
-    """Disable the tokens of incidents that are `disabling`, and record the results.
+    """Disable the tokens of these incidents, whose state is `disabling`, and record the results.
 
-    Skip incidents that another worker holds. Process the first incident alone, so that an unavailable store costs only
-    one call. After `FINISH_SECONDS`, leave the remaining incidents to the sweeper, which runs every two seconds.
+    Skip incidents that another worker holds. Process the first incident alone, so that an unavailable token store costs
+    only one call. After `FINISH_SECONDS`, leave the remaining incidents to a task that runs every two seconds.
     """
     total = Response()
     ordered = list(ids)
@@ -127,7 +127,7 @@ def _finish_group(
     If the call for one token fails, the other tokens are still disabled.
 
     Raises:
-        StoreUnavailable: The store answered for no token. All claimed incidents were deferred.
+        StoreUnavailable: The store could not be reached for any of the tokens. All incidents are due again later.
     """
     claimed = _claim(database, ids)
     if not claimed:
@@ -149,9 +149,9 @@ def _finish_group(
 
 
 def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> LookUp:
-    """Look the tokens up by one call.
+    """Look the tokens up in the store by one call. If it fails, look them up one by one.
 
-    If this call fails, look the tokens up one by one, because a single token may cause the failure.
+    A single token may cause the failure of the common call.
 
     Returns:
         The store's answer. `not_checked` includes tokens whose look-up failed or was not tried before the deadline.
@@ -185,7 +185,7 @@ def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> Loo
 def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedIncident]:
     """Claim the due incidents, set the time of their next attempt, and return them in the order of digests.
 
-    If this worker dies, another worker can claim the incidents after the lease has expired.
+    If this worker dies, another worker can claim the incidents after this claim has expired.
     """
     with database.write() as session:
         held = leases.claim_all(session, Incident, ids, Incident.action == Decision.DISABLING)
@@ -200,7 +200,9 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedInciden
 
 
 def _defer(database: Database, results: Sequence[_CallResult]) -> None:
-    """Release the incidents until their next attempt, and store their numbers of doubtful answers (`is_doubtful`)."""
+    """Release the incidents until their next attempt, and store how often the store said that it does not know the
+    token.
+    """
     if not results:
         return
     with database.write() as session:
@@ -222,7 +224,8 @@ def _disable_all(
 ) -> list[_CallResult]:
     """Disable the incidents' tokens in the store, in several threads.
 
-    Raises StoreUnavailable if no call succeeded.
+    Raises:
+        StoreUnavailable: No call succeeded.
     """
     errors: list[StoreUnavailable] = []
 
@@ -252,8 +255,7 @@ def _disable_all(
 def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: LookUp) -> Disabled | None:
     """Disable the incident's token, unless the policy now says only to observe or the token is now protected.
 
-    Returns:
-        The result; None if the token could not be looked up.
+    Return None if the token could not be looked up.
     """
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
@@ -273,7 +275,7 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
 
 
 def _record_from_incident(incident: Incident) -> TokenRecord:
-    """Return the record of a token that the store no longer returns, built from its incident.
+    """Return a record of a token that the store no longer returns, built from the data in its incident.
 
     The record has no recipients, so only the operator is notified.
     """
@@ -294,7 +296,7 @@ def _record_from_incident(incident: Incident) -> TokenRecord:
 
 
 def _complete_all(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record the results in one transaction. If the transaction fails, record each result in a separate transaction."""
+    """Record the results of the disables in one transaction. If it fails, record each result in its own transaction."""
     try:
         return _complete(database, policy, results)
     except Exception as err:
@@ -309,7 +311,9 @@ def _complete_all(database: Database, policy: Policy, results: Sequence[_CallRes
 
 
 def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record the results and queue the notifications, in one transaction."""
+    """Record the results of the disables and queue the notifications, in one transaction. Return all of them as one
+    Response.
+    """
     response = Response()
     if not results:
         return response
@@ -342,7 +346,9 @@ def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]
 
 
 def _record_result(session: Session, lease: Lease, disabled: Disabled) -> Incident:
-    """Write the audit entry, and record the result in the reports that waited for it. Return the incident."""
+    """Record the result of a disable in the incident, the audit and the reports that waited for it. Return the
+    incident.
+    """
     incident = session.execute(
         select(Incident).where(Incident.id == lease.key).execution_options(populate_existing=True)
     ).scalar_one()

@@ -1,4 +1,4 @@
-"""Rows of incidents and their exposures. All functions work on batches: one transaction may write hundreds of rows."""
+"""Stores incidents and the public places of their tokens. All functions work on batches of up to hundreds of rows."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ class IncidentPlaces:
 def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Incident]:
     """Lock and return the open incidents of tokens, by digest.
 
-    An operator who closes one of these incidents has to wait for this transaction. Every transaction locks incidents in
-    the order of digests, so that two transactions do not deadlock.
+    Every transaction locks incidents in the order of digests, so that two transactions do not deadlock.
     """
     statement = (
         select(Incident)
@@ -59,7 +58,7 @@ def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Inci
 
 
 def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:
-    """Return a new incident of the token, without a decision and not yet added to a session."""
+    """Return a new incident of the token. It has no decision yet and is not added to a session."""
     return Incident(
         id=uuid.uuid4(),
         digest=token.digest,
@@ -78,9 +77,9 @@ def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> 
 
 
 def done(cause: Cause, what: str) -> str:
-    """Return the name of an action for the audit and the security log.
+    """Return the name under which the audit and the security log record an action.
 
-    Actions on canaries have different names, so that counts of tokens leave canaries out.
+    Actions on canaries (test tokens of r8scan) have different names, so that counts of tokens leave them out.
     """
     return f"{'canary' if cause == Cause.CANARY else 'token'}_{what}"
 
@@ -100,10 +99,10 @@ def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
 
 
 def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], source: str) -> dict[str, PlaceRows]:
-    """For each token, return the places that none of its incidents has recorded yet.
+    """For each token, return the public places that are not recorded in any of its incidents yet.
 
     Args:
-        session: The response's transaction.
+        session: The transaction that records the places.
         found: The candidates of each token, by digest.
         source: The source that found the candidates.
 
@@ -128,14 +127,12 @@ def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], sourc
 
 
 def add_places(session: Session, found: Sequence[IncidentPlaces], now: datetime) -> int:
-    """Add exposures to incidents, at most `MAX_EXPOSURES_PER_INCIDENT` to each.
+    """Record new public places of tokens in their incidents, at most `MAX_EXPOSURES_PER_INCIDENT` in each.
 
-    The caller must have flushed the incidents.
-
-    An audit entry records how many exposures were left out.
+    The caller must have flushed the incidents. An audit entry records how many places were left out.
 
     Returns:
-        The number of added exposures.
+        The number of added places.
     """
     ids = [one.incident.id for one in found]
     counts = select(Exposure.incident_id, func.count()).where(Exposure.incident_id.in_(ids))

@@ -1,4 +1,4 @@
-"""Queueing of notifications: outbox rows for owners, for the operator and for gateways."""
+"""Queues notifications (rows of the outbox) for owners, for the operator and for API gateways."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from scanner.response.policy import Policy
 
 
 def queue_notifications(session: Session, decided: Sequence[TokenIncident], policy: Policy) -> None:
-    """Queue the notifications in the transaction that decided on the incidents.
+    """Queue the notifications about the incidents, in the transaction that decided on them.
 
-    Every transaction queues mails in the order of accounts, so that two transactions do not deadlock. Canary tokens
-    cause no notification: they are not leaks and have no owner.
+    Every transaction queues mails in the order of accounts, so that two transactions do not deadlock. Canaries (test
+    tokens of r8scan) cause no notification: they are not leaks and have no owner.
     """
     decided = [one for one in decided if one.incident.cause != Cause.CANARY]
     disabled = [_disabled_token(one.incident) for one in decided if one.incident.action == Decision.DISABLED]

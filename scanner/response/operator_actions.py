@@ -32,9 +32,8 @@ class NotPossible(Exception):
 
 
 def cleaned(reason: str) -> str:
-    """Return an operator's text as one printable line, at most `MAX_REASON_LENGTH` characters long.
-
-    Tokens are redacted.
+    """Return an operator's text as one printable line with tokens redacted, at most `MAX_REASON_LENGTH` characters
+    long.
 
     Raises:
         NotPossible: The text is empty.
@@ -62,8 +61,7 @@ def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: 
 def enable_token(session: Session, digest: str, *, who: str, reason: str) -> bool:
     """Enable a disabled token of the SQL store again.
 
-    r8scan disables the token again only after a new exposure or a new report. Places that it already knows do not
-    count.
+    r8scan disables the token again if it is reported, or found in a public place that is not recorded yet.
 
     Returns:
         False if the token was not disabled.
@@ -97,12 +95,16 @@ def protect_token(session: Session, digest: str, *, protected: bool, who: str) -
 
 
 def annotate(session: Session, incident: Incident, *, who: str, text: str) -> None:
-    """Add an operator's note to the incident's timeline. Raises NotPossible if the text is empty."""
+    """Add an operator's note to the incident's timeline.
+
+    Raises:
+        NotPossible: The text is empty.
+    """
     audit.record(session, "note", {"text": cleaned(text)}, who=who, incident_id=incident.id)
 
 
 def assign(session: Session, incident: Incident, *, who: str, to: str) -> None:
-    """Record the person who handles the incident. An empty name means that nobody handles it.
+    """Record which person handles the incident. An empty name means that nobody handles it.
 
     Raises:
         NotPossible: The name is too long or not printable, or the person is already assigned.
@@ -158,7 +160,7 @@ def reopen(session: Session, incident: Incident, *, who: str, reason: str) -> No
 def resend(
     session: Session, incident: Incident, token: TokenRecord, *, domain: str, who: str, reason: str
 ) -> list[uuid.UUID]:
-    """Queue the incident's mail again, for the recipients that the token store names now.
+    """Queue the incident's mail again, for the recipients that the token store returns now.
 
     Returns:
         The ids of the new notifications.
@@ -209,7 +211,7 @@ def resend(
 
 
 def _audit(session: Session, what: str, digest: str, *, who: str, reason: str = "") -> None:
-    """Add an audit entry about a token to its newest incident, whose timeline then shows the entry."""
+    """Add an audit entry about a token, which also appears in the timeline of the token's newest incident."""
     incident_id = session.execute(
         select(Incident.id).where(Incident.digest == digest).order_by(Incident.detected_at.desc()).limit(1)
     ).scalar_one_or_none()

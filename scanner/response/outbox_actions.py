@@ -1,4 +1,4 @@
-"""Operator actions on failed messages of the outbox. For mails to owners, see `operator_actions.resend`."""
+"""Operator actions on messages that could not be sent. For mails to owners, see `operator_actions.resend`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from scanner.response.operator_actions import NotPossible
 
 
 def retry(session: Session, message: Notification, *, who: str) -> None:
-    """Queue a failed announcement or a failed mail to the operator again.
+    """Queue a failed message to a gateway or to the operator again. It is retried for another three days.
 
-    The message is retried for another three days.
-
-    An announcement keeps its content and its id, so a gateway can recognize an announcement that it already has. The
-    facts of a mail to the operator are gathered again, because its incidents may have changed.
+    A message to a gateway keeps its content and its id, so the gateway can recognize one that it already has. The data
+    of a mail to the operator are gathered again, because its incidents may have changed.
 
     Raises:
         NotPossible: The message did not fail, is a mail to an owner, or has no recipient, or a newer message to the

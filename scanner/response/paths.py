@@ -1,4 +1,4 @@
-"""The two implementations of the response, one for the SQL store and one for a remote store, and their selection."""
+"""The two implementations of the response to found tokens: for the SQL store and for a remote store."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from scanner.response.store_access import RemoteAccess
 
 
 class ResponsePath(Protocol):
-    """The steps of the response that differ between the two kinds of token store."""
+    """The steps of the response to found tokens that differ between the two kinds of token store."""
 
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
     ) -> Response:
-        """Look the candidates up and respond to those that are tokens."""
+        """Look the candidates up in the token store, and disable those that are tokens, with all that this requires."""
 
     def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
-        """Look up at most `limit` due sightings, and respond to those that the store now knows as tokens."""
+        """Look up at most `limit` due candidates again that the store did not know, and disable those that it knows
+        now.
+        """
 
     def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
-        """Disable the tokens of incidents that a transaction has just recorded as `disabling`."""
+        """Disable the tokens of incidents that were just recorded with the state `disabling`."""
 
     def finish_due(self, database: Database, *, policy: Policy) -> Response:
-        """Disable the tokens of incidents that a crash or an outage left `disabling`."""
+        """Disable the tokens of incidents that a crash or an outage left in the state `disabling`."""
 
 
 class TransactionalPath:
-    """The response for the SQL store.
-
-    It disables tokens inside its transactions, so nothing is left to finish later.
+    """The response to found tokens with the SQL store. Tokens are disabled in the transaction that records the
+    incident.
     """
 
     def respond(
@@ -59,7 +60,7 @@ class TransactionalPath:
 
 @dataclass(frozen=True, slots=True)
 class RemotePath:
-    """The response for a remote store. It calls the store before and after its transactions."""
+    """The response to found tokens with a remote store, which is called before and after the database transaction."""
 
     access: RemoteAccess
 
@@ -81,6 +82,6 @@ class RemotePath:
 
 
 def path_of(policy: Policy) -> ResponsePath:
-    """Return the response implementation for the policy's token store."""
+    """Return the implementation of the response for the policy's token store."""
     access = policy.access
     return RemotePath(access) if isinstance(access, RemoteAccess) else TransactionalPath()

@@ -1,4 +1,4 @@
-"""Conversion of places to rows and JSON, and the key that identifies an exposure."""
+"""Converts the places where tokens were found to database rows and JSON, and to keys that identify them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MAX_TEXT_LENGTH = 4096
 
 
 def place_key(place: Place) -> str:
-    """Return 64 hex digits that identify an exposure. They are the same if the same exposure is found twice.
+    """Return 64 hex digits that identify a place where a token was found. The same place always has the same key.
 
     A file is identified by repository and path without the commit, so that a token that stays in a file for a hundred
-    commits is one exposure. A commit, tag, ref name or repository description is identified by its repository and its
-    id or name. Any other place is identified by its URL.
+    commits counts once. A commit, tag, ref name or repository description is identified by its repository and its id or
+    name. Any other place is identified by its URL.
     """
     repository = str(place.repository_id) if place.repository_id is not None else (place.repository or "")
     if place.kind in ("file", "file_name", "wiki_page") and place.path is not None:
@@ -41,7 +41,7 @@ def place_key(place: Place) -> str:
 
 
 def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
-    """Return the values of the columns in `PlaceColumns` for a candidate."""
+    """Return the values of the columns in `PlaceColumns` that describe where the candidate was found."""
     place = candidate.place
     return {
         "kind": place.kind,
@@ -87,7 +87,11 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
 
 
 def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
-    """Return the candidate from the JSON of `candidate_to_json`. Raises TypeError or ValueError for other JSON."""
+    """Return the candidate from the JSON that `candidate_to_json` wrote.
+
+    Raises:
+        TypeError, ValueError: The value is other JSON.
+    """
     place = dict(value["place"])
     if place["published_at"] is not None:
         place["published_at"] = datetime.fromisoformat(place["published_at"])
@@ -95,15 +99,11 @@ def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
 
 
 def _object_id(value: str | None) -> str | None:
-    """Return the value if it is a git object id, otherwise None. The value may be hostile."""
+    """Return the value if it is a git object id, otherwise None. The value is untrusted."""
     return value if value is not None and _OBJECT_ID.fullmatch(value) else None
 
 
 def _text(value: str | None) -> Any:
-    """Return the text, escaped and cut to `MAX_TEXT_LENGTH`.
-
-    Escaping comes first, because it makes the text longer.
-    """
     if value is None:
         return None
     clean = storable_text(value)

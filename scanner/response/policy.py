@@ -1,4 +1,4 @@
-"""The operator's policy as one value. The functions of the response receive it as an argument."""
+"""The operator's policy: how r8scan responds to leaked tokens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Policy:
     Attributes:
         enforce: whether to disable tokens or only to notify the operator.
         operator_email: the operator's address, if there is one.
-        mail_window: the seconds during which a pending mail collects further incidents.
+        mail_window: the seconds for which a mail waits in order to collect further incidents.
         mail_domain: the domain of Message-IDs.
-        access: the access to the token store; see `access_to`.
+        access: the object that looks up and disables tokens; see `access_to`.
         mail_already_disabled: whether an owner also gets a mail about a public token that was disabled before r8scan
             found it.
         announce: the channels over which disabled tokens are announced to gateways.

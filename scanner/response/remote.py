@@ -1,4 +1,4 @@
-"""The response for a remote token store, whose calls cannot join a database transaction.
+"""The response to found tokens with a remote token store, whose calls cannot be part of a database transaction.
 
 The incident is recorded as `disabling` before the store is called, and completed afterwards. If a crash or an outage
 interrupts this, the incident becomes due again. The incident's id is the idempotency key of the call. A token that was
@@ -43,9 +43,9 @@ def respond_remotely(
     access: RemoteAccess,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up, record incidents, disable the tokens and record the results.
+    """Look the candidates up in the remote store, record incidents, disable the tokens and record the results.
 
-    Candidates that could not be looked up become `unchecked` sightings.
+    Candidates that could not be looked up are stored and looked up later.
     """
     found = access.ask(lambda: {candidate.digest for candidate in candidates})
     likely, crowd = split_crowd(candidates)
@@ -62,9 +62,9 @@ def respond_remotely(
 def look_up_again_remotely(
     database: Database, *, policy: Policy, access: RemoteAccess, limit: int = MAX_CANDIDATES_PER_TRANSACTION
 ) -> LookedUp:
-    """Look up the due sightings, and respond to those that are tokens.
+    """Look up the candidates again whose time has come, and disable those that are tokens.
 
-    If a sighting could not be looked up, it keeps its state and is due again after `ASK_AGAIN_SECONDS`.
+    If a candidate could not be looked up, it is due again after `ASK_AGAIN_SECONDS`.
     """
     with database.read() as session:
         due = sightings.due(session, limit=limit)
@@ -96,7 +96,7 @@ def _commit(
     cause: Cause,
     found: LookUp,
 ) -> Response:
-    """Respond to the candidates in one transaction for each batch, with the store's answer `found`.
+    """Record the response to the candidates, one transaction for each batch. `found` is the store's answer about them.
 
     r8scan cannot lock the rows of a remote store, so two transactions may try to open an incident of the same token.
     The second transaction then fails and is repeated, and finds the first one's incident.

@@ -1,4 +1,4 @@
-"""The response to reports of compromise: disable tokens and record incidents. A report needs no public place."""
+"""The response to reports of compromised tokens: disables the tokens and records incidents."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ FLAGS_WINDOW_SECONDS = 600
 class Reported:
     """A recorded report that is not decided yet. It contains no raw token.
 
-    `wanted` says whether to disable the token or only to flag it for the operator. `place` is the public place of the
-    token, if the reporter named one.
+    `wanted` says whether to disable the token or only to notify the operator. `place` is where the token was found in
+    public, if the reporter said so.
     """
 
     id: int
@@ -60,7 +60,7 @@ class ReportOutcome:
 
 @dataclass(slots=True)
 class _Batch:
-    """What the decisions of one call share, and what they collect for the end of the call.
+    """The data that all decisions of one call share, and the rows to write at the end of the call.
 
     Attributes:
         session: the transaction.
@@ -69,7 +69,7 @@ class _Batch:
         canaries: the digests of those reported tokens that are canaries.
         entries: the new audit entries.
         to_notify: the incidents of which somebody must be notified.
-        flagged: the ids of the incidents of flagged tokens.
+        flagged: the ids of incidents that are only reported to the operator.
     """
 
     session: Session
@@ -83,7 +83,8 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The decision on one report, its incident if there is one, and whether to notify somebody of that incident."""
+    """The decision on one report, the report's incident if it has one, and whether to notify somebody of the incident.
+    """
 
     decision: Decision
     incident: Incident | None
@@ -100,7 +101,7 @@ def respond_to_reports(
 ) -> list[ReportOutcome]:
     """Decide on the reports in the caller's writing transaction, in the order of digests.
 
-    Pass each report only once: a second decision on it could disable a token that an operator has enabled meanwhile.
+    Pass each report only once: a second decision could disable a token that an operator has since enabled.
 
     Args:
         session: The caller's transaction.
@@ -108,7 +109,7 @@ def respond_to_reports(
         policy: The operator's policy.
         may_disable: Called for each token that is about to be disabled. If it returns False, the token stays live and
             its incident is `held`.
-        asked: The answer of `policy.access.ask` from before the transaction began.
+        asked: The token store's answer, from before the transaction began (`policy.access.ask`).
 
     Returns:
         One outcome for each report. Reports of tokens that could not be looked up have no outcome.
@@ -228,8 +229,8 @@ def _decide(
 def _open_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incident | None:
     """Return the token's open incident, or None.
 
-    If the token was enabled again after its disable and this report asks for a disable, close the incident and return
-    None.
+    If this report asks for a disable and the token was enabled again after an earlier disable, close the old incident
+    and return None.
     """
     incident = batch.open_incidents.get(token.digest)
     was_reenabled = token.disabled_at is None and incident is not None and incident.disabled_at is not None

@@ -1,4 +1,7 @@
-"""The response to candidates: disable tokens and write incidents, exposures and notifications in one transaction."""
+"""The response to found candidates with the SQL store.
+
+One transaction looks the candidates up, disables the tokens, and writes incidents and notifications.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,12 @@ LIVE_ACTIONS = (Decision.OBSERVED, Decision.PROTECTED, Decision.UNKNOWN)
 
 @dataclass(slots=True)
 class Response:
-    """The result of one response.
+    """What was done about a number of found candidates.
 
     Attributes:
-        disabled: the ids of incidents whose token this response disabled.
-        other_incidents: the ids of incidents that this response decided on and whose token stays live.
-        exposures: the number of new exposures.
+        disabled: the ids of incidents whose token was disabled.
+        other_incidents: the ids of incidents that were decided without disabling the token.
+        exposures: the number of newly recorded public places.
         known: the number of candidates that are tokens.
         unknown: the number of candidates that the store does not know.
         disabling: the ids of incidents for which the remote store must still be called.
@@ -65,7 +68,7 @@ class Response:
 
     @property
     def has_notifications(self) -> bool:
-        """Return whether the response queued notifications."""
+        """Return whether mails or other notifications were queued."""
         return bool(self.disabled or self.other_incidents)
 
     def add(self, other: Response) -> None:
@@ -82,7 +85,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """The number of due sightings that were looked up, and the response to those that are tokens."""
+    """How many stored candidates were looked up again, and what was done about those that are tokens."""
 
     sightings: int
     response: Response
@@ -96,7 +99,7 @@ def respond(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up and respond to those that are tokens. A repeated call changes nothing.
+    """Look the candidates up and respond to those that are tokens. Repeating the call changes nothing.
 
     Use several transactions if there are many candidates. If the database is unavailable, raise its error; the caller
     must repeat the call.
@@ -131,9 +134,9 @@ def _respond_in_batches(
 
 
 def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """Split the candidates into those of the `MAX_SIGHTINGS` likeliest tokens, and all others.
+    """Split the candidates: first the `MAX_SIGHTINGS` that are most likely to be real tokens, then all others.
 
-    A candidate in an object or text with few candidates is likelier to be a real token than a candidate among many.
+    A candidate that was found in a file or text with few candidates is more likely to be real than one among many.
     """
     if len(candidates) <= MAX_SIGHTINGS:
         return list(candidates), []
@@ -149,11 +152,10 @@ def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[
 def leave_out_unknown(
     session: Session, crowd: Sequence[Candidate], found: LookUp, source: str
 ) -> tuple[list[Candidate], Response]:
-    """Separate the candidates of `crowd` that the store does not know, and count them.
+    """Remove the candidates that the store does not know. They are counted but not stored.
 
     Returns:
-        The candidates that the store knows or that could not be looked up, and a response that counts the other
-        candidates as unknown. The others are not recorded as sightings.
+        The candidates that the store knows or that could not be looked up, and a response that counts the removed ones.
     """
     kept = [one for one in crowd if one.digest in found.records or one.digest in found.not_checked]
     left_out = len(crowd) - len(kept)
@@ -163,12 +165,12 @@ def leave_out_unknown(
 
 
 def _spot(candidate: Candidate) -> tuple[str | None, str]:
-    """Return the git object and the address of the object or text in which a candidate was found."""
+    """Return the git object and the URL of the file or text in which the candidate was found."""
     return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 
 def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDIDATES_PER_TRANSACTION) -> LookedUp:
-    """Look up at most `limit` due sightings, and respond to those that the store now knows as tokens."""
+    """Look up at most `limit` stored candidates again that are due, and respond to those that are tokens by now."""
     with database.write() as session:
         due = sightings.due(session, limit=limit)
         by_source = defaultdict(list)
@@ -201,7 +203,7 @@ def respond_within(
         source: The source that found the candidates.
         policy: The operator's policy.
         cause: Why the tokens are disabled.
-        asked: The answer of `policy.access.ask` from before the transaction began.
+        asked: The token store's answer, from before the transaction began (`policy.access.ask`).
     """
     by_digest: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
@@ -234,7 +236,10 @@ def _decide(
     policy: Policy,
     cause: Cause,
 ) -> Response:
-    """Record the new places of known tokens, enforce the policy and queue the notifications."""
+    """Record the new public places of tokens, disable the tokens as the policy says, and queue the notifications.
+
+    `records` are the tokens, and `found` their candidates, by digest.
+    """
     response = Response()
     existing = incidents.open_incidents(session, records)
     places = incidents.new_places(session, {digest: found[digest] for digest in records}, source)
@@ -296,10 +301,10 @@ def _log_places(
 
 
 def _may_be_live(incident: Incident | None) -> bool:
-    """Return whether the token has an open incident and may still be live.
+    """Return whether the token's incident is open and the token may still work.
 
-    Such a token is decided on again even if it is found in a known place. For any other token, a known place leads to
-    no decision. Otherwise r8scan would again disable a token that an operator has enabled meanwhile.
+    Such a token is decided on again even if it is found in a recorded place. Any other token is not: otherwise r8scan
+    would again disable a token that an operator has enabled.
     """
     return incident is not None and incident.action in LIVE_ACTIONS
 

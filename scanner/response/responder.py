@@ -1,4 +1,5 @@
-"""The entry points of the response, the same for every kind of token store. All sources call `respond_to`."""
+"""The entry points of the response to found candidates, for every kind of token store. All sources call `respond_to`.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +36,10 @@ def respond_to(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up and respond to those that are tokens. A repeated call changes nothing.
+    """Look the candidates up and respond to those that are tokens. Repeating the call changes nothing.
 
     If the database is unavailable, raise its error; the caller must repeat the call. If a remote token store is
-    unavailable, raise no error, but keep the candidates as sightings. They are looked up when the store is available
-    again.
+    unavailable, store the candidates, to be looked up later, and raise no error.
 
     Args:
         database: The database.
@@ -52,10 +52,10 @@ def respond_to(
 
 
 def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
-    """Look up the due sightings, and respond to those that the store now knows as tokens.
+    """Look up the stored candidates again that are due, and respond to those that are tokens by now.
 
-    A sighting that causes an unexpected error does not affect the others. The error is logged, and the sighting is due
-    again after an hour.
+    If one candidate causes an unexpected error, the error is logged, the candidate is due again after an hour, and the
+    other candidates are looked up all the same.
     """
     try:
         return _look_up_due(database, policy, MAX_CANDIDATES_PER_TRANSACTION)
@@ -91,10 +91,9 @@ def _defer_next(database: Database) -> int:
 
 
 def decide_again(database: Database, *, policy: Policy) -> Response:
-    """Decide again on tokens found in public that stayed live because of the mode `observe` or because of a protection.
+    """Decide again on tokens found in public that were not disabled because of the mode `observe` or a protection.
 
-    The operator may have changed the mode or removed the protection meanwhile, and a source may never find the token
-    again. If neither has changed, the incident keeps its action.
+    The operator may have changed the mode or removed the protection since, and a source may never find the token again.
     """
     is_observing = policy.enforce == EnforceMode.OBSERVE
     actions = (Decision.PROTECTED,) if is_observing else (Decision.PROTECTED, Decision.OBSERVED)
@@ -125,5 +124,5 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
 
 
 def finish_due(database: Database, *, policy: Policy) -> Response:
-    """Complete the disables that a crash or an outage of the store interrupted."""
+    """Disable the tokens of incidents whose disable was interrupted by a crash or by an outage of the token store."""
     return path_of(policy).finish_due(database, policy=policy)

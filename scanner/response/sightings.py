@@ -1,4 +1,4 @@
-"""Sightings: candidates that the token store has not confirmed. They are looked up again for 30 days."""
+"""Sightings: stored candidates that the token store has not confirmed. They are looked up again for 30 days."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_SHED_GROUPS = 100
 
 @dataclass(frozen=True, slots=True)
 class DueSighting:
-    """A sighting whose look-up is due."""
+    """A sighting (an unconfirmed candidate) that is due to be looked up again."""
 
     id: int
     source: str
@@ -36,10 +36,10 @@ class DueSighting:
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
-    """Record candidates as sightings, unless they are recorded already.
+    """Record candidates that are not confirmed as sightings, unless they are recorded already.
 
-    New sightings in state `unchecked` are due now, and those in state `unknown` after `FIRST_RECHECK_SECONDS`. For
-    unchecked candidates, existing sightings with the same digest become due now as well.
+    New sightings are due now in state `unchecked`, and after `FIRST_RECHECK_SECONDS` in state `unknown`. If `state` is
+    `unchecked`, recorded sightings with the same digests become due now as well.
     """
     delay = 0 if state == SightingState.UNCHECKED else FIRST_RECHECK_SECONDS
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -61,10 +61,10 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
 
 
 def due(session: Session, *, limit: int) -> list[DueSighting]:
-    """Return at most `limit` sightings whose look-up is due.
+    """Return at most `limit` sightings (unconfirmed candidates) that are due to be looked up again.
 
-    Unchecked sightings come first, so that a flood of invented tokens cannot delay them. Within each state, the
-    sightings that have been due for the longest time come first.
+    Those in state `unchecked` come first, so that a flood of invented tokens cannot delay them. Within each state,
+    those that have been due for the longest time come first.
     """
     statement = (
         select(Sighting)
@@ -77,7 +77,10 @@ def due(session: Session, *, limit: int) -> list[DueSighting]:
 
 
 def settle(session: Session, ids: Collection[int], *, known: Collection[str]) -> None:
-    """Record a look-up: delete the sightings of known digests. The others are due again after `RECHECK_SECONDS`."""
+    """Record that sightings were looked up: delete those whose digest is in `known`.
+
+    The other sightings are due again after `RECHECK_SECONDS`.
+    """
     if not ids:
         return
     session.execute(delete(Sighting).where(Sighting.id.in_(ids), Sighting.digest.in_(known)))
@@ -95,7 +98,8 @@ def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make sightings due now if their token has been imported into the SQL store. Return their number."""
+    """Make sightings due now if their token has been imported into the SQL store. Return the number of these sightings.
+    """
     known = select(ApiToken.digest).where(ApiToken.digest == Sighting.digest).exists()
     result = session.execute(
         update(Sighting).where(known).values(next_check_at=db_now()).execution_options(synchronize_session=False)
@@ -114,11 +118,11 @@ def purge_expired(session: Session) -> int:
 
 
 def shed(session: Session, *, max_rows: int) -> dict[str, int]:
-    """Delete sightings beyond `max_rows`, at most `MAX_SHED_ROWS` in one call.
+    """Delete sightings if there are more than `max_rows`, at most `MAX_SHED_ROWS` in one call.
 
-    A flood of invented tokens creates many unknown sightings in one repository or at one URL. So delete from the place
-    with the most unknown sightings first, and there the oldest first. Delete unchecked sightings only when no unknown
-    sightings are left.
+    A flood of invented tokens creates many unknown sightings in one repository or at one URL. So the oldest of the
+    repository or URL with the most unknown sightings are deleted first, and sightings in state `unchecked` only when no
+    unknown ones are left.
 
     Returns:
         The number of deleted sightings by source.

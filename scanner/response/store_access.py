@@ -1,8 +1,9 @@
-"""The response's access to the token store. Only this module treats the two kinds of store differently.
+"""Access to the token store. The two kinds of store differ only here.
 
-With the SQL store, tokens are looked up and disabled inside the response's transaction. Calls to a remote store cannot
-be part of a transaction. So r8scan looks the tokens up before the transaction. The transaction records each incident as
-`disabling`. The call that disables the token follows after the commit (`scanner.response.finishing`).
+With the SQL store, tokens are looked up and disabled inside the transaction that records the incidents. Calls to a
+remote store cannot be part of a transaction. So r8scan looks the tokens up before the transaction. The transaction
+records each incident as `disabling`. The call that disables the token follows after the commit
+(`scanner.response.finishing`).
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TakenAction:
-    """The action that was taken about a token. `action` is the value for `Incident.action`.
+    """What was done about a token. `action` is the value for `Incident.action`.
 
-    `disabled_at` is when the token was disabled, by r8scan or by others. None if it was not disabled or the time is not
-    known.
+    `disabled_at` is when the token was disabled, by r8scan or by others. It is None if the token was not disabled or
+    the time is not known.
     """
 
     action: Decision
@@ -44,7 +45,7 @@ class TakenAction:
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """A token that was not disabled at the last decision, and may still be live.
+    """A token that was not disabled when r8scan last decided on it, and may still work.
 
     `even_protected` says whether the token also counts as live if it is protected.
     """
@@ -54,7 +55,7 @@ class LiveToken:
 
 
 class StoreAccess(Protocol):
-    """The steps of a response that depend on the kind of store."""
+    """The steps of a response to found tokens that depend on the kind of store."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> LookUp | None:
         """Look the tokens up in a remote store before the transaction begins.
@@ -96,9 +97,9 @@ class StoreAccess(Protocol):
     def live_only(
         self, digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]
     ) -> tuple[ColumnElement[bool], ...]:
-        """Return SQL conditions that select live tokens.
+        """Return SQL conditions that select tokens that still work.
 
-        For a remote store, return no conditions, because the database does not know which tokens are live.
+        For a remote store, return no conditions, because the database does not know which tokens still work.
 
         Args:
             digest: The SQL expression for the token's digest.
@@ -106,24 +107,25 @@ class StoreAccess(Protocol):
         """
 
     def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
-        """Return the tokens that are live, out of tokens that `live_only` has selected.
+        """Return those of the tokens that still work. Leave out tokens that cannot be checked.
 
-        Leave out tokens that cannot be checked.
+        `tokens` are the tokens that the conditions of `live_only` have selected.
         """
 
     def register_canary(self, database: Database, digest: str, hint: str) -> None:
-        """Add a live token without an owner to the store, in a separate transaction or request.
+        """Add a live token without an owner (a canary) to the store, in a separate transaction or request.
 
         Raises:
             StoreUnavailable: A remote store refused the token, or did not answer.
         """
 
     def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
-        """Delete the tokens of canaries that have ended from the SQL store. For a remote store, do nothing."""
+        """Delete canaries (test tokens of r8scan) that have ended from the SQL store. For a remote store, do nothing.
+        """
 
 
 class TransactionalAccess:
-    """Access to the SQL store. Tokens are looked up and disabled inside the response's transaction."""
+    """Access to the SQL store. Tokens are looked up and disabled inside the transaction that records the incidents."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> None:
         del digests
@@ -163,7 +165,7 @@ class TransactionalAccess:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
-    """Access to a remote store, which is called before and after the response's transaction."""
+    """Access to a remote store, which is called before and after the transaction that records the incidents."""
 
     store: RemoteStore
 
@@ -220,10 +222,9 @@ def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
 
 
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
-    """Move tokens to `not_checked` if r8scan disabled them after the store had looked them up.
+    """Return the store's answer `found`, in which tokens that r8scan disabled after the look-up count as not checked.
 
-    The store's answer still says that such a token is live. Without this check, the response would conclude that an
-    operator has enabled the token again.
+    Otherwise these tokens would look as if an operator had enabled them again.
     """
     known = [digest for digest in digests if digest in found.records]
     # Lock the incidents before reading them. If another worker is completing an incident, this statement waits for that

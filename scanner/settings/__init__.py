@@ -1,7 +1,7 @@
 """The settings: one object that is read once at start, from R8SCAN_* variables, `.env` and files of secrets.
 
-Operators rely on the names of the settings, so the names must not change. A forged `.env` could send every credential
-to another address, so it is read only if no other user could have written it.
+`.env` is read only if no other user could have written it, because a forged one could send every credential to another
+address.
 """
 
 from scanner.settings.errors import SettingsError

@@ -1,4 +1,4 @@
-"""Checks of settings that are addresses or networks. The checks send no requests."""
+"""Checks of settings that are URLs, mail addresses or networks. The checks send no requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ _RESERVED_DOMAINS = ("alt", "arpa", "internal", "invalid", "local", "localhost",
 
 
 def check_http_url(value: str) -> str:
-    """Return the address without a slash at the end. Raises ValueError if it is not a plain http(s) address."""
+    """Return the URL without a slash at the end.
+
+    Raises:
+        ValueError: The text is not a plain http(s) URL.
+    """
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
         raise ValueError("must be an http:// or https:// address without credentials or query")
@@ -29,21 +33,33 @@ def check_http_url(value: str) -> str:
 
 
 def check_broker_url(value: str) -> str:
-    """Return the address of the message broker (Redis), or `embedded`. Raises ValueError for any other text."""
+    """Return the URL of the message broker (Redis), or `embedded`.
+
+    Raises:
+        ValueError: The text is neither.
+    """
     if value != "embedded" and urlsplit(value).scheme not in ("redis", "rediss", "redis+socket"):
         raise ValueError("must be 'embedded' or a redis://, rediss:// or redis+socket:// address")
     return value
 
 
 def check_redis_url(value: str) -> str:
-    """Return the address of a Redis server that r8scan does not run itself. Raises ValueError for any other text."""
+    """Return the URL of a Redis server that r8scan does not run itself.
+
+    Raises:
+        ValueError: The text is not such a URL.
+    """
     if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must be a redis://, rediss:// or unix:// address")
     return value
 
 
 def check_smtp_url(value: str) -> str:
-    """Return the address of a mail server or Maildir. Raises ValueError for any other text."""
+    """Return the URL of a mail server or Maildir.
+
+    Raises:
+        ValueError: The text is not such a URL.
+    """
     parts = urlsplit(value)
     if parts.scheme == "maildir":
         if not parts.path:
@@ -55,7 +71,11 @@ def check_smtp_url(value: str) -> str:
 
 
 def check_email(value: str) -> str:
-    """Return the mail address, with or without a display name. Raises ValueError if the text is malformed."""
+    """Return the mail address, with or without a display name.
+
+    Raises:
+        ValueError: The text is malformed.
+    """
     if value == DEFAULT_SENDER:
         return value
     address = value.rpartition("<")[2].rstrip(">").strip() if value.rstrip().endswith(">") else value
@@ -73,9 +93,10 @@ def check_email(value: str) -> str:
 
 
 def check_proxy_networks(value: str) -> str:
-    """Return the proxies' networks, separated by commas.
+    """Return the networks of proxies, separated by commas.
 
-    Raises ValueError if one is malformed or is the whole internet.
+    Raises:
+        ValueError: A network is malformed or is the whole internet.
     """
     parts = [part.strip() for part in value.split(",")]
     if len(value) > 500 or not all(parts):

@@ -37,7 +37,7 @@ class SettingsError(Exception):
 
 
 def reason(err: Exception) -> str:
-    """Return in a few words why a file cannot be used."""
+    """Return in a few words why a file cannot be used, given the error."""
     return err.strerror or type(err).__name__ if isinstance(err, OSError) else str(err)
 
 

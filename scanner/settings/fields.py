@@ -1,4 +1,4 @@
-"""The definitions of all settings: defaults, limits, and checks that concern several settings."""
+"""The definitions of all settings: defaults, limits, and checks that concern more than one setting."""
 
 from __future__ import annotations
 
@@ -302,7 +302,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment take precedence over `.env`. Also read the *_FILE variables and GITHUB_TOKEN."""
+        """Return where settings are read from. The environment takes precedence over `.env`.
+
+        The *_FILE variables (names of files with secrets) and GITHUB_TOKEN are read as well.
+        """
         del settings_cls, file_secret_settings
         return init_settings, with_files(env_settings), with_plain_token(with_files(dotenv_settings))
 
@@ -417,21 +420,23 @@ class Settings(BaseSettings):
 
     @property
     def polled_sources(self) -> tuple[str, ...]:
-        """Return the sources that are switched on and configured: the archive is polled only if its address is set."""
+        """Return the sources that are switched on and configured. The source `archive` is polled only if its URL is
+        set.
+        """
         return tuple(name for name in self.sources if name != "event_archive" or self.archive_url is not None)
 
     @property
     def default_database_url(self) -> str:
-        """Return the address of the database in the state folder, which is used if no other address is set."""
+        """Return the URL of the database in the state folder, which is used if no other URL is set."""
         return f"sqlite:///{self.state_dir.absolute()}/r8scan.db"
 
     @property
     def is_default_database(self) -> bool:
-        """Return whether the database is the one in the state folder."""
+        """Return whether the database is the default one in the state folder."""
         return self.database_url.get_secret_value() == self.default_database_url
 
     def digester(self) -> Digester:
-        """Return the function that hashes tokens.
+        """Return the function that hashes tokens: SHA-256, or HMAC-SHA-256 with the operator's key.
 
         Raises:
             SettingsError: The file with the hash key cannot be read.

@@ -1,4 +1,4 @@
-"""The variables of the environment or of `.env` as values of settings.
+"""Reads settings from the environment or from `.env`, and secrets from files.
 
 R8SCAN_X_FILE contains the name of a file whose content is the value of R8SCAN_X.
 """
@@ -20,10 +20,10 @@ OF_LINES = ("GITHUB_APP_PRIVATE_KEY",)
 
 
 class Variables(PydanticBaseSettingsSource):
-    """A source of settings: variables by their names in lower case, as text.
+    """Settings from the environment or from `.env`, as text.
 
-    No setting is JSON or has parts with variables of their own. pydantic-settings would look for both at each start,
-    which takes a twentieth of the time of a short command.
+    Unlike pydantic-settings, this class does not look for JSON or nested settings, of which r8scan has none. This makes
+    each start faster.
 
     Args:
         source: The source of pydantic-settings that has read the variables.
@@ -34,12 +34,13 @@ class Variables(PydanticBaseSettingsSource):
         self.env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the text of a setting or None, the setting's name, and that it is not JSON."""
+        """Return the text of a setting (None if it is not set), the setting's name, and False, because no text is JSON.
+        """
         del field
         return self.env_vars.get(f"{PREFIX}{field_name}".lower()), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the texts of all settings that are set, by the settings' names.
+        """Return the text of each setting that is set, by the setting's name.
 
         Raises:
             SettingsError: A secret has a line break or another control character. Most secrets are sent in a header,
@@ -55,7 +56,10 @@ class Variables(PydanticBaseSettingsSource):
 
 
 def with_files(source: PydanticBaseSettingsSource) -> Variables:
-    """Return the source of settings. Set each secret R8SCAN_X from the file R8SCAN_X_FILE, unless R8SCAN_X is set."""
+    """Return the variables with secrets read from files: R8SCAN_X is the content of the file R8SCAN_X_FILE.
+
+    A variable R8SCAN_X that is set takes precedence over the file.
+    """
     variables = Variables(source)
     env_vars = variables.env_vars
     names = {name.upper(): name for name in env_vars}
@@ -71,9 +75,9 @@ def with_files(source: PydanticBaseSettingsSource) -> Variables:
 
 
 def with_plain_token(source: Variables) -> Variables:
-    """Return the source of settings. If R8SCAN_GITHUB_TOKEN is not set, set it to the value of GITHUB_TOKEN.
+    """Return the variables, with GITHUB_TOKEN as R8SCAN_GITHUB_TOKEN if the latter is not set.
 
-    Call this only for the last source, so that an R8SCAN_GITHUB_TOKEN in any source takes precedence.
+    Call this only for the last source of settings, so that R8SCAN_GITHUB_TOKEN in any source takes precedence.
     """
     env_vars = source.env_vars
     prefixed = f"{PREFIX}GITHUB_TOKEN".lower()

@@ -1,4 +1,4 @@
-"""Loading of the settings at the start of a process, and the checks of `.env` and of the names of variables."""
+"""Loads the settings at the start of a process, and checks `.env` and the names of variables."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ EXPORTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:
-    """Read and return the settings. Activate their token formats, and make the state folder private.
+    """Read and return the settings, set up the token formats that they define, and make the state folder private.
 
-    Put the variables EXPORTED from `.env` into the environment, unless they are set there.
+    Variables in `EXPORTED` that are set only in `.env` are copied to the environment.
 
     Args:
         read_dotenv: Whether to read `.env` of the working folder too. Commands that run in untrusted folders must not.
@@ -64,7 +64,11 @@ def dotenv_names() -> set[str]:
 
 
 def _check_names(in_file: Mapping[str, str | None]) -> None:
-    """Raise SettingsError for a variable that has the prefix but is not a setting, because it would have no effect."""
+    """Check that no variable in the environment or `.env` has the prefix of settings but an unknown name.
+
+    Raises:
+        SettingsError: There is such a variable, which would have no effect.
+    """
     fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}
     names = {*os.environ, *in_file}

@@ -1,4 +1,4 @@
-"""Names of settings: their prefix, the names of secrets, misspelt names, and the origin of each value."""
+"""The prefix of settings, detection of misspelt names, and where the value of a setting comes from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ SECRETS = (
 
 
 def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
-    """Return an error message for the first variable that has the prefix but is not a setting. None if there is none.
+    """Return an error message for the first variable that has the prefix but is not a setting, or None if there is
+    none.
 
     Args:
         names: Names of variables, in any case.
@@ -46,13 +47,13 @@ def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str |
 
 
 def origin(name: str, environment: Collection[str], dotenv: Collection[str], *, has_file: bool) -> str:
-    """Return the origin of a setting's value: `environment`, `.env`, `default`, or the variable that names its file.
+    """Return where a setting's value comes from: `environment`, `.env`, `default`, or the name of its *_FILE variable.
 
     Args:
         name: The name of the setting's variable, in capitals.
         environment: The names of the environment's variables, in capitals.
         dotenv: The names of the variables in `.env`, in capitals.
-        has_file: Whether the setting can also be read from a file that a variable names.
+        has_file: Whether the setting can also be read from a file.
     """
     file = f"{name}_FILE"
     for names, place in ((environment, "environment"), (dotenv, ".env")):

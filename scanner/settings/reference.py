@@ -1,7 +1,4 @@
-"""The reference page of all settings, generated from their definitions.
-
-`python -m scanner.settings.reference` writes the page.
-"""
+"""Generates the reference page of all settings. `python -m scanner.settings.reference` writes the page."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ def page() -> str:
 
 
 def _docstrings() -> dict[str, str]:
-    """Return the docstring of each setting, by its name.
+    """Return the docstring of each setting, by the setting's name.
 
     Pydantic could read the docstrings (`use_attribute_docstrings`), but would do so at the start of every command.
     """
@@ -64,7 +61,7 @@ def _default(name: str, field: FieldInfo) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value in the form that an environment variable has. Return an empty string for None."""
+    """Return the value as it would be written in an environment variable. Return "" for None."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, bool):
@@ -75,7 +72,8 @@ def _text(value: Any) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    """Return the allowed values: a list, or the bounds of a number. Return an empty string if any text is allowed."""
+    """Return the values that a setting may have: a list, or the bounds of a number. Return "" if any text is allowed.
+    """
     kinds = [one for one in (get_args(field.annotation) or (field.annotation,)) if one is not type(None)]
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{one}`" for one in kinds)

@@ -1,1 +1,4 @@
-"""The sources of public content. Each poll commits its jobs, its candidates and its cursor in one transaction."""
+"""The sources of public content, such as GitHub's events, which are polled for tokens.
+
+Each poll stores its jobs, the candidates that it found and its read position in one transaction.
+"""

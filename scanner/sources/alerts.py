@@ -1,7 +1,6 @@
-"""Alerts of GitHub's secret scanning. Each record contains a token that GitHub has found in public.
+"""Reads alerts from GitHub's secret scanning. Each record contains a token that GitHub has found in public.
 
-A record's token is hashed immediately. Each record is processed independently, so that a bad record does not affect the
-others.
+A record's token is hashed immediately. A malformed record does not affect the others.
 https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program
 """
 
@@ -77,16 +76,19 @@ KINDS: dict[str, PlaceKind] = {
 
 
 class NotAlerts(Exception):
-    """The body is not a list of alerts. The message says why, without repeating any of the body."""
+    """Raised if a request's body is not a list of alerts. The message says why, without repeating any of the body."""
 
 
 class TooManyAlerts(Exception):
-    """The body has more than MAX_RECORDS records. None of them was processed."""
+    """Raised if a request's body has more than MAX_RECORDS records. None of them was processed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert. `token_hash` is the token's SHA-256 in hex, by which GitHub identifies the token in the feedback."""
+    """One alert of GitHub's secret scanning.
+
+    `token_hash` is the token's SHA-256 in hex, by which GitHub identifies the token in r8scan's answer.
+    """
 
     token_hash: str
     token_type: str
@@ -103,7 +105,7 @@ class Alerts:
 
 @dataclass(slots=True)
 class Verdict:
-    """The feedback for GitHub, the response to the alerts, and the number of alerts that are not processed yet."""
+    """The answer to GitHub's alerts, what was done about the tokens, and how many alerts are not processed yet."""
 
     feedback: list[dict[str, str]] = field(default_factory=list)
     response: Response = field(default_factory=Response)
@@ -111,7 +113,7 @@ class Verdict:
 
 
 def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
-    """Return the alerts in a body.
+    """Parse the body of a request by GitHub's secret scanning.
 
     Raises:
         NotAlerts: The body is not a list of alerts.
@@ -162,7 +164,7 @@ def answer_alerts(
     state_dir: Path,
     clock: Callable[[], float] = time.monotonic,
 ) -> Verdict:
-    """Respond to the alerts, and return the feedback for GitHub.
+    """Respond to the alerts, and return the answer to GitHub, which labels each token.
 
     A token that the store knows is a `true_positive`. A token that the store does not know is a `false_positive`. An
     alert whose token could not be looked up in time gets no label. If the database is unavailable, raise its error.
@@ -189,7 +191,8 @@ def answer_alerts(
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What the records of one body share. `types` has the redacted form of each given type."""
+    """State that is shared while the records of one body are parsed. `types` maps each given type to its redacted form.
+    """
 
     digester: Digester
     web_url: str
@@ -199,7 +202,7 @@ class _Reading:
 
 
 def _alert(record: Any, url: str, reading: _Reading) -> Alert | None:
-    """Return the alert in a record, or None if the record is unusable. `url` is the record's redacted address."""
+    """Return the alert in a record, or None if the record is unusable. `url` is the record's redacted URL."""
     token = record.get("token") if isinstance(record, dict) else None
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_LENGTH:
         return None
@@ -219,20 +222,19 @@ def _no_number(_: str) -> None:
 
 
 def _given_type(record: Any) -> str:
-    """Return the type in a record, which the answer to GitHub repeats, or an empty string if it is malformed."""
+    """Return the record's type, which the answer to GitHub repeats, or "" if it is malformed."""
     given = record.get("type") if isinstance(record, dict) else None
     return given if isinstance(given, str) and len(given) <= MAX_TYPE_LENGTH else ""
 
 
 def _storable(text: str) -> str:
-    """Return text that UTF-8 can encode and PostgreSQL can store: no lone surrogates, no NUL."""
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _shown_url(record: Any) -> str:
-    """Return the address in a record, or an empty string if a mail must not show it."""
+    """Return the URL in a record, or "" if a mail must not show it."""
     given = record.get("url") if isinstance(record, dict) else None
     return given if isinstance(given, str) and _is_shown(given) else ""
 
@@ -253,9 +255,8 @@ def _place(record: dict[str, Any], url: str, reading: _Reading) -> Place:
 
 
 def _is_shown(url: str) -> bool:
-    """Return whether a mail may show the address.
-
-    The address must be HTTP or HTTPS, printable, of limited length, and without a user name.
+    """Return whether a mail may show the URL. It must be HTTP or HTTPS, printable, not too long, and without a user
+    name.
     """
     if len(url) > MAX_URL_LENGTH or not url.isprintable() or " " in url:
         return False
@@ -269,7 +270,7 @@ def _is_shown(url: str) -> bool:
 
 
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
-    """Return the feedback for an alert: its label follows from the token store's answer. None: no answer."""
+    """Return the label of an alert in the answer to GitHub, or None if its token could not be looked up."""
     digest = alert.candidate.digest
     # Search the two sets one after the other. Joining them would copy both for each of thousands of alerts.
     if digest in done.known_digests:

@@ -1,4 +1,4 @@
-"""The tokens that a job has found. An operator sees how many there are and what was done about them.
+"""Counts the tokens that a job has found, for operators, by what was done about them.
 
 The digests are kept in the job's progress until the job ends. After that, only their number remains in the job's
 counts.
@@ -29,7 +29,7 @@ NOW, BEFORE, UNKNOWN, UNCOUNTED = "disabled_now", "disabled_before", "unknown", 
 
 @dataclass(slots=True)
 class FoundTokens:
-    """The tokens that a job has found so far, by digest. So a token that is in many places counts once."""
+    """The tokens that a job has found so far, by digest. A token that is found several times counts once."""
 
     known: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
@@ -37,7 +37,7 @@ class FoundTokens:
 
     @classmethod
     def from_json(cls, value: Any) -> FoundTokens:
-        """Return the tokens in the progress that an earlier step of the job has stored."""
+        """Return the tokens from the progress that an earlier part of the job has stored."""
         if not isinstance(value, Mapping):
             return cls()
         return cls(set(value.get("known", ())), set(value.get("unknown", ())), bool(value.get("is_full")))
@@ -47,7 +47,7 @@ class FoundTokens:
         return {"known": sorted(self.known), "unknown": sorted(self.unknown), "is_full": self.is_full}
 
     def add(self, response: Response) -> None:
-        """Add the tokens of one response."""
+        """Add the tokens to which `response` was the response."""
         self._add(self.known, response.known_digests)
         self._add(self.unknown, response.unknown_digests)
         self.unknown -= self.known
@@ -59,11 +59,9 @@ class FoundTokens:
         self.is_full = self.is_full or len(new) > room
 
     def counts(self, session: Session, job_id: int) -> Counter[str]:
-        """Return the numbers of unknown tokens, and of known tokens by what was done about them.
+        """Return how many tokens are unknown, and how many known ones were disabled, protected and so on.
 
-        Each key begins with PREFIX.
-
-        Tokens that were disabled after the job was queued count as disabled by this job.
+        Each key begins with PREFIX. Tokens that were disabled after the job was queued count as disabled by this job.
         """
         begun = session.execute(select(ScanJob.created_at).where(ScanJob.id == job_id)).scalar_one()
         found: Counter[str] = Counter({UNKNOWN: len(self.unknown), UNCOUNTED: int(self.is_full)})

@@ -1,4 +1,4 @@
-"""The registry of sources that can be polled. To add a source, write a package for it and list it here."""
+"""The list of all sources that can be polled. To add a source, write a package for it and list it here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SOURCES: Mapping[str, Source] = {
 
 
 def droppable_priorities(kind: JobKind) -> tuple[int, ...]:
-    """Return the priorities of jobs of this kind that load shedding may drop.
+    """Return the priorities of those jobs of this kind that may be dropped when too many wait.
 
     Jobs of operators have other priorities.
     """

@@ -1,1 +1,1 @@
-"""The event archive as a source: hourly files of public events, which fill the gaps of the event timeline."""
+"""Reads the event archive: hourly files of GitHub's public events. They fill gaps of the event timeline."""

@@ -1,7 +1,7 @@
-"""The step that reads an hour of the event archive. It skips events that were read before.
+"""Reads one hour of the event archive, without the events that were read before.
 
-The step waits while the queues are full. The archive is published late and is also incomplete, but it contains events
-that the polls of the timeline have missed.
+The reading waits while the queues are full. The archive is published late and is also incomplete, but it contains
+events that the polls of GitHub's public events have missed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ LOST_AFTER = timedelta(hours=12)
 
 
 def read_hour(work: Work) -> Response:
-    """Stream the hour's file, beginning at the line at which an earlier attempt stopped.
+    """Read the hour's file, beginning at the line at which an earlier attempt stopped.
 
     Raises:
         NotNow: The file is not published yet, or too many pushes are waiting in the queue.
@@ -111,10 +111,9 @@ def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
 
 
 def reopen(session: Session, hours: Collection[str]) -> None:
-    """Mark these hours as not read, and reopen their gaps.
+    """Mark these hours as not read, and their gaps as not filled, because jobs of these hours were dropped.
 
-    Load shedding calls this when it has dropped jobs of these hours. `hours` are in ISO 8601 format, as in the targets
-    of jobs.
+    `hours` are in ISO 8601 format, as in the targets of jobs.
     """
     for key in sorted(hours):
         session.execute(
@@ -136,7 +135,8 @@ def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
 
 
 def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done: int) -> None:
-    """Commit the jobs and candidates of one batch of lines, together with the position in the file."""
+    """Store the jobs and candidates of one batch of lines, together with the position in the file, in one transaction.
+    """
     _wait_for_room(work, QUEUE_SHARE)
     events, counts = _events(batch)
     with work.database.read() as session:
@@ -182,7 +182,7 @@ def _wait_for_room(work: Work, share: float) -> None:
 
 
 def _events(batch: Sequence[bytes | None]) -> tuple[list[Event], Counter[str]]:
-    """Return the events in the lines, and counts of unusable lines by reason."""
+    """Return the events in the lines, and the number of unusable lines by reason."""
     events: list[Event] = []
     counts = Counter[str]()
     for line in batch:
@@ -211,7 +211,8 @@ def _seen(session: Session, ids: Sequence[str]) -> set[str]:
 
 
 def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
-    """Return how many pushes and repositories of the hour were dropped after the hour's job was queued."""
+    """Return how many pushes and repositories of the hour were dropped from the queue after the hour's job was queued.
+    """
     asked = select(ScanJob.created_at).where(ScanJob.id == job.id).scalar_subquery()
     return jobs.item_count(
         session,
@@ -223,7 +224,7 @@ def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
 
 
 def _touches(hour: datetime) -> ColumnElement[bool]:
-    """Return the SQL condition that a gap belongs to the event timeline and overlaps with this hour.
+    """Return the SQL condition that a gap (a span of missed events) of the event timeline overlaps with this hour.
 
     The archive cannot fill the gaps of other sources.
     """
@@ -231,7 +232,7 @@ def _touches(hour: datetime) -> ColumnElement[bool]:
 
 
 def _fill_gaps(session: Session, hour: datetime) -> None:
-    """Mark each gap as filled if all of its hours have been read."""
+    """Mark each gap (span of missed events) that contains this hour as filled, if all of its hours have been read."""
     open_gaps = select(Gap).where(Gap.filled_at.is_(None), _touches(hour))
     for gap in session.execute(open_gaps).scalars().all():
         keys = [one.isoformat() for one in hours_between(gap.from_at, gap.until_at)]

@@ -1,4 +1,4 @@
-"""The source that queues jobs for hours of the event archive in which the event timeline has gaps."""
+"""The source that reads the hours of the event archive in which the event timeline has missed events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ PRIORITY = 150
 
 
 def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> PollReport:
-    """Queue jobs for hours with gaps whose files should be published by now. `wait` is the function that sleeps."""
+    """Queue jobs for hours with missed events, if the archive should have published their files by now.
+
+    `wait` is the function that sleeps.
+    """
     return leased_poll.run_if_due(database, SOURCE, wait, lambda leased: _poll(database, leased))
 
 
@@ -43,7 +46,9 @@ def _poll(database: Database, leased: LeasedPoll) -> PollReport:
 
 
 def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: int | None = None) -> int | None:
-    """Queue a job for this hour and return its id, or None if such a job is already waiting or running."""
+    """Queue a job for this hour of the event archive. Return its id, or None if such a job is already waiting or
+    running.
+    """
     if open_hour(session, hour) is not None:
         return None
     target = {"hour": hour.isoformat()}
@@ -60,7 +65,7 @@ def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: in
 
 
 def open_hour(session: Session, hour: datetime) -> int | None:
-    """Return the id of the waiting or running job for this hour, or None."""
+    """Return the id of the waiting or running job for this hour of the event archive, or None."""
     statement = select(ScanJob.id).where(ScanJob.dedupe_key == _key(hour), ScanJob.state.in_(jobs.OPEN_STATES)).limit(1)
     return session.execute(statement).scalar_one_or_none()
 

@@ -1,1 +1,1 @@
-"""Jobs that read several items: the runner, load shedding, and recovery from the spool."""
+"""Runs jobs that read several items, drops jobs above a limit, and stores what was kept while the database was down."""

@@ -1,4 +1,4 @@
-"""Conversion of a scan result to a record for operators, if the document was not read completely."""
+"""Makes the record that tells operators of a document that was not read completely."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scanner.response.places import candidate_to_json
 
 
 def not_read(result: ScanResult, place: Place, size: int) -> NotRead | None:
-    """Return the record of a document of `size` bytes, or None if the detector read all of it."""
+    """Return the record of a document of `size` bytes, or None if all of the document was read."""
     if not result.content_digest:
         return None
     return not_read_object(tuple(sorted(result.unread)), result.content_digest, size, place)
@@ -22,9 +22,9 @@ def not_read_object(reasons: Sequence[str], digest: str, size: int, place: Place
 
     Args:
         reasons: Why the document was not read completely.
-        digest: The document's SHA-256 in hex.
+        digest: The document's SHA-256 in hex; empty if not known.
         size: The document's size in bytes.
-        place: The place where the document was found. It does not have to be redacted.
+        place: Where the document was found. It does not have to be redacted.
     """
     # Wrap the place in an empty candidate, so that it is written in the same JSON format as all other places.
     written = candidate_to_json(Candidate("", "", redacted_place(place)))["place"]

@@ -1,4 +1,4 @@
-"""Recovery from the spool, the files in which candidates and events wait while the database is unavailable."""
+"""Stores the candidates and events in the database that were kept in files while the database was unavailable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scanner.sources.timeline.poll import TEXT_PRIORITY
 
 
 def take_back(database: Database, state_dir: Path) -> int:
-    """Commit every entry of the spool to the database as candidates and jobs. Return the number of entries."""
+    """Store every candidate and event of the spool (the files in `state_dir`) in the database. Return their number."""
 
     def take(kind: str, content: dict[str, Any]) -> None:
         del kind  # the content's own keys show what it contains

@@ -1,7 +1,7 @@
-"""The runner of a job that reads several items. Threads read the items in parallel and respond to each item.
+"""Runs a job that reads several items. Threads read the items in parallel and respond to the tokens in each.
 
-When all items are read, the runner closes the job and queues jobs for the items that must be retried. The runner does
-not know what an item is or how it is read.
+When all items are read, the job is closed, and jobs are queued for the items that must be retried. This module does not
+know what an item is or how it is read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 class Item(Protocol):
-    """One item to read. `label` names it in errors. `published_at` is when the item became public."""
+    """One item for a job to read. `label` names it in errors. `published_at` is when the item became public."""
 
     @property
     def label(self) -> str: ...
@@ -67,13 +67,13 @@ class ItemOutcome(Generic[T]):
         item: The item.
         counts: Counters of what was read or left out, by name.
         not_read: Documents of the item that were not read completely.
-        response: The response to the candidates in the item.
-        error: Why the item could not be read. If the gate refused the request locally (`error.asked` is False), this
-            does not count as an attempt.
-        is_partial: A part of the item was not read.
-        is_cut_off: The answer was cut off, so a retry may read the rest.
-        is_damaged: The content was corrupt, perhaps only in transit, so it is retried once.
-        is_slow: The item takes too long for a job of several items, so a separate slow job reads it.
+        response: What was done about the candidates in the item.
+        error: Why the item could not be read. If no request was sent because of a rate limit (`error.asked` is False),
+            this does not count as an attempt.
+        is_partial: Whether a part of the item was not read.
+        is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
+        is_damaged: Whether the content was corrupt, perhaps only in transit, so that it is retried once.
+        is_slow: Whether the item takes too long for a job of several items, so that a separate job reads it.
     """
 
     item: T
@@ -88,7 +88,9 @@ class ItemOutcome(Generic[T]):
 
     @property
     def waits(self) -> bool:
-        """Return whether the gate refused the request locally, so that the item has to wait."""
+        """Return whether no request was sent, because of a rate limit or another local reason, so that the item has to
+        wait.
+        """
         return self.error is not None and not self.error.asked
 
 
@@ -109,7 +111,7 @@ def work(
         items: The items of the job.
         read: Reads one item. Several threads call it.
         threads: The number of items that are read in parallel.
-        on_close: Called with the outcomes, in the transaction that closes the job.
+        on_close: Called with the outcomes of the items, in the transaction that closes the job.
 
     Raises:
         LeaseLost: Another worker claimed the job after this lease expired.
@@ -132,9 +134,9 @@ def work(
 def respond_or_keep(
     database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
 ) -> Response:
-    """Respond to the candidates.
+    """Look the candidates up and respond to those that are tokens.
 
-    If the database cannot be reached, save the candidates in the spool and raise the database's error.
+    If the database cannot be reached, save the candidates in files (the spool) and raise the database's error.
     """
     try:
         return respond_to(database, candidates, source=source, policy=policy)
@@ -153,9 +155,9 @@ def first_visible(items: Sequence[T]) -> datetime | None:
 def _read_all(
     job: ClaimedJob, items: Sequence[T], read: Callable[[T], ItemOutcome[T]], threads: int, lost: threading.Event
 ) -> list[ItemOutcome[T]]:
-    """Read the items in parallel, each independently, and return their outcomes.
+    """Read the items in parallel and return their outcomes. An error in one item does not affect the others.
 
-    If an item hits a rate limit, the gate refuses the requests of all items that share the quota.
+    But if an item hits a rate limit, all further requests that share the limit wait.
     """
 
     def one(item: T) -> ItemOutcome[T]:
@@ -207,7 +209,9 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
 
 
 def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list[T]]]:
-    """Return the items that the gate refused, grouped by error, because each quota has its own waiting time."""
+    """Return the items for which no request could be sent, grouped by error, because each quota has its own waiting
+    time.
+    """
     found: dict[tuple[str, str], tuple[GitHubError, list[T]]] = {}
     for outcome in outcomes:
         err = outcome.error
@@ -217,7 +221,7 @@ def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list
 
 
 def _settle(session: Session, job: ClaimedJob, outcome: ItemOutcome[T]) -> Counter[str]:
-    """Queue a retry of the item if a retry can help. Return the counts of its result."""
+    """Queue a retry of the item if a retry can help. Return the counters of how the item ended."""
     item, err = outcome.item, outcome.error
     counts = Counter(outcome.counts)
     may_try = item.tries + 1 < MAX_TRIES
@@ -280,10 +284,10 @@ def _wait(err: GitHubError) -> float:
 
 
 def _delay(item: Item, err: GitHubError) -> float:
-    """Return the seconds until the next attempt.
+    """Return the seconds until the next attempt to read the item.
 
-    After a rate limit, wait for as long as GitHub asks, and twice as long after each further attempt. After another
-    error, wait longer each time, so that MAX_TRIES attempts outlast an outage of an hour.
+    After a rate limit, this is as long as GitHub asks, doubled with each further attempt. After another error, it grows
+    with each attempt, so that MAX_TRIES attempts outlast an outage of an hour.
     """
     if isinstance(err, RateLimited | BadCredential):
         wait = (err.retry_after or 60.0) * 2.0**item.tries

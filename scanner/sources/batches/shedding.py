@@ -1,8 +1,8 @@
-"""Load shedding: if more jobs wait than can be read in time, r8scan drops the jobs least likely to have a token.
+"""Load shedding: if more jobs wait than can be read in time, r8scan drops those least likely to have a token.
 
-Without load shedding, a backlog would only grow, and every leak in it would be found too late. Of equally likely jobs,
-the oldest are dropped first. Dropped items are counted by reason. Their events count as not seen, so that the source
-`archive` can queue them again.
+Otherwise a backlog would only grow, and every leak in it would be found too late. Of equally likely jobs, the oldest
+are dropped first. Dropped items are counted by reason. Their events count as not seen, so that the source `archive` can
+queue them again.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _log = logging.getLogger(__name__)
 def shed(session: Session, kind: JobKind, *, most_items: int) -> int:
     """Drop waiting jobs of a kind until the rest contain at most `most_items` pushes, files or repositories.
 
-    Count and drop only jobs that a poll has queued and no worker has begun. Keep retries, because a worker has begun to
-    read their items. Jobs of operators are not counted, so that they do not displace jobs of polls.
+    Only jobs that a poll has queued and no worker has begun are counted and dropped. Retries and jobs of operators
+    stay.
 
     Returns:
         The number of items in the dropped jobs.

@@ -1,4 +1,4 @@
-"""Canary tokens: fresh tokens without an owner, planted on a schedule.
+"""Canary tokens: test tokens without an owner, which r8scan plants on a schedule.
 
-r8scan measures the time from the planting of a token to its disable.
+r8scan measures how long it takes until it finds and disables them.
 """

@@ -1,4 +1,6 @@
-"""Canaries in the queue of files: a job names the canary, and the worker that reads the job makes its token."""
+"""Plants canaries (test tokens) in the queue of files. A job names the canary; the worker that reads it makes its
+token.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ _SCHEME = "canary:"
 
 
 def address(canary_id: int) -> str:
-    """Return the address by which a `files` job names the canary."""
+    """Return the address that stands for the canary in a `files` job."""
     return f"{_SCHEME}{canary_id}"
 
 
 def is_canary(url: str) -> bool:
-    """Return whether the address names a canary. No source queues such an address, because it is not HTTP."""
+    """Return whether the address in a `files` job stands for a canary. It is not HTTP, so no real file has it."""
     return url.startswith(_SCHEME)
 
 

@@ -1,10 +1,7 @@
-"""Creation of canary tokens.
+"""Creates canary tokens and registers their digests in the token store.
 
-A token is created when a canary is published or, for a canary that is not published, when a worker reads it. The
-token's digest is registered in the token store.
-
-The raw token exists only in the returned content. A second call for the same canary creates a new token and forgets the
-first token.
+A token is created when it is published or, for a canary that is not published, when a worker reads it. The raw token
+exists only in the returned content. A second call for the same canary creates a new token and forgets the first one.
 """
 
 from __future__ import annotations
@@ -22,8 +19,7 @@ def make(database: Database, policy: Policy, digester: Digester, canary_id: int)
     """Make the token of a planted canary, and register it. Return None if the canary has ended or is gone.
 
     Raises:
-        StoreUnavailable: The token store refuses the token. The canary then has no token, so that the next call makes
-            one.
+        StoreUnavailable: The token store refuses the token. The next call makes a new token.
     """
     content = fresh_canary(digester)
     # Write the digest first. Before the token is live, r8scan must know that the digest belongs to a canary.

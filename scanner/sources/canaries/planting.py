@@ -1,4 +1,4 @@
-"""Planting of canaries on a schedule in each way (see `ways`), and closing of canaries that were found."""
+"""Plants canaries (test tokens) on a schedule, and closes those that were found."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class PlantingContext(Protocol):
-    """The resources that planting uses. A worker process provides them."""
+    """The objects that the planting of canaries needs. A worker process provides them."""
 
     @property
     def settings(self) -> Settings: ...
@@ -50,11 +50,11 @@ class PlantingContext(Protocol):
     def detector(self) -> Detector: ...
     @property
     def github_of_canaries(self) -> GitHub:
-        """Return the client that may write the canary repository and gist."""
+        """Return the GitHub client that may write to the repository and the gist of canaries."""
 
 
 def settle(database: Database, policy: Policy) -> int:
-    """End the canaries that r8scan has found and responded to. Return their number."""
+    """End the canaries (test tokens) that r8scan has found and responded to. Return their number."""
     with database.write() as session:
         ended = canaries.end(session)
         policy.access.forget_canaries(session, ended)
@@ -62,7 +62,7 @@ def settle(database: Database, policy: Policy) -> int:
 
 
 def plant_due(context: PlantingContext) -> list[CanaryWay]:
-    """Plant a canary in each way that is switched on and due. Return the ways in which a canary was planted."""
+    """Plant a canary token in each way (such as a public gist) that is switched on and due. Return the ways used."""
     return [way for way in CanaryWay if not ways.reason_off(context.settings, way) and _plant_if_due(context, way)]
 
 
@@ -83,7 +83,7 @@ def _plant_if_due(context: PlantingContext, way: CanaryWay) -> bool:
 
 
 def _wait_after(settings: Settings, newest: Canary) -> float:
-    """Return the seconds between the newest canary of a way and the planting of the next one."""
+    """Return the seconds from the planting of the newest canary to the planting of the next one in the same way."""
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)
@@ -106,13 +106,13 @@ def _plant(context: PlantingContext, way: CanaryWay, slot: int) -> int | None:
 
 
 def _enqueue_file(session: Session, canary_id: int, planted_at: datetime) -> None:
-    """Queue a file with the canary, with the priority of files of gists, in the caller's transaction."""
+    """Queue a file that contains the canary, in the caller's transaction."""
     file = RemoteFile(files.address(canary_id), Place("gist", published_at=planted_at), limit=MAX_FILE_BYTES)
     remote_files.enqueue(session, [file], source=ways.SOURCE, priority=FILE_PRIORITY)
 
 
 def _publish(context: PlantingContext, way: CanaryWay, canary_id: int) -> None:
-    """Write the token into the operator's public repository or gist. The token is then public."""
+    """Write the canary's token into the operator's public repository or gist."""
     settings, github = context.settings, context.github_of_canaries
     place, error = "", None
     try:

@@ -1,4 +1,4 @@
-"""Canaries in texts of public events. The poll of the event timeline reads them like comments."""
+"""Plants canaries (test tokens) in texts of public events. The poll of GitHub's events reads them like comments."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _log = logging.getLogger(__name__)
 
 
 def events(database: Database, policy: Policy, digester: Digester) -> Sequence[Event]:
-    """Return one event, with a comment that contains the token, for each canary that waits for a poll.
+    """Return an event for each canary that is due in this way. The event has a comment with the canary's token.
 
-    If the database or the token store becomes unavailable, return the events made so far. The poll then continues
-    without the other canaries.
+    If the database or the token store becomes unavailable, return the events made so far.
     """
     found: list[Event] = []
     try:

@@ -1,4 +1,4 @@
-"""The ways in which canaries are planted (such as in a public gist), and the settings of each way.
+"""The ways in which canaries (test tokens) are planted, such as in a public gist, and the settings of each way.
 
 The settings say whether a way is switched on, how often a canary is planted, and when it counts as late or lost. The
 module uses neither the database nor the network.
@@ -21,7 +21,7 @@ RETRY_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """The seconds after which a canary counts as late, and the seconds after which it counts as lost."""
+    """How many seconds a canary may stay undetected before it counts as late, and before it counts as lost."""
 
     late: int
     lost: int
@@ -50,7 +50,7 @@ WORDS: Mapping[CanaryWay, str] = {
 
 
 def reason_off(settings: Settings, way: CanaryWay) -> str:
-    """Return the reason why no canary is planted in this way, or an empty string if the way is switched on."""
+    """Return why no canary is planted in this way, or "" if the way is switched on."""
     if not settings.canaries:
         return "R8SCAN_CANARIES is false"
     if settings.token_store_url and not settings.token_store_canaries:
@@ -67,6 +67,6 @@ def reason_off(settings: Settings, way: CanaryWay) -> str:
 
 
 def interval_seconds(settings: Settings, way: CanaryWay) -> int:
-    """Return the seconds between two canaries of this way."""
+    """Return the seconds from one canary that is planted in this way to the next."""
     is_public = way in (CanaryWay.REPOSITORY, CanaryWay.GIST)
     return settings.canary_public_hours * 3600 if is_public else settings.canary_minutes * 60

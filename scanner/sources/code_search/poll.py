@@ -1,10 +1,8 @@
 """The source that polls GitHub's code search.
 
-There are about ten polls a minute, and each poll sends one search request. A round searches for every query once.
-
-A poll scans the fragments (the text that GitHub shows around each match), because they usually contain the token. If a
-fragment contains a candidate, the poll fetches the file at once. Jobs fetch the other files. A blob that was read
-before is not fetched again.
+Each poll sends one search request, about ten times a minute. It scans the fragments (the text that GitHub shows around
+each match), because they usually contain the token. If a fragment contains a candidate, the poll fetches the file at
+once. Jobs fetch the other files. Content that was read before is not fetched again.
 """
 
 from __future__ import annotations
@@ -56,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Results:
-    """The content of one page of results, sorted by how the files are read.
+    """What was found in one page of search results.
 
     Attributes:
         files: The files that a job must fetch.
@@ -64,7 +62,7 @@ class Results:
         candidates: All candidates in fragments and files.
         read: The files that the poll has fetched and read completely, with their candidates.
         counts: Counters by name.
-        budget: The scan budget (processor time and bytes) that all texts of the poll share.
+        budget: The limit of processor time and bytes for scanning all texts of the poll.
     """
 
     files: list[RemoteFile] = field(default_factory=list)
@@ -75,7 +73,7 @@ class Results:
     budget: ScanBudget = field(default_factory=ScanBudget.for_poll)
 
     def add_result(self, result: SearchResult, github: GitHub, detector: Detector) -> None:
-        """Add one search result. The result is hostile, so every field is checked."""
+        """Scan the fragments of one search result. The result is untrusted, so every field is checked."""
         self.counts["results"] += 1
         name, path, sha = result.repository, result.path, result.sha
         if name is None or path is None or sha is None or not is_repository_name(name) or not _SHA.fullmatch(sha):
@@ -96,7 +94,9 @@ class Results:
             self.files.append(file)
 
     def take_known(self, session: Session) -> None:
-        """Add the candidates of blobs that were already read in another place, and do not fetch these blobs again."""
+        """For files whose content was read before under another name, use the stored candidates instead of fetching the
+        file.
+        """
         listed = [*self.files, *(file for file, _ in self.hits)]
         known = remote_files.known_hits(session, [file.key for file in listed if file.key])
         for file in listed:
@@ -107,7 +107,9 @@ class Results:
         self.hits = [(file, candidates) for file, candidates in self.hits if file.key not in known]
 
     def look_closer(self, github: GitHub, detector: Detector) -> None:
-        """Fetch at most MAX_LOOKED_AT files whose fragments contain candidates, so that the mail can name the line."""
+        """Fetch at most MAX_LOOKED_AT files whose fragments contain candidates, because only the file shows the line
+        number.
+        """
         for number, (file, candidates) in enumerate(self.hits):
             self.counts["candidates_in_fragments"] += len(candidates)
             placed = candidates
@@ -140,7 +142,15 @@ def poll(
     queries: Sequence[str],
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """If the poll is due, request the next page of the current round. `wait` is the function that sleeps."""
+    """If the poll is due, send the next search request and store what it found.
+
+    Args:
+        database: The database.
+        github: The client.
+        detector: Scans the results.
+        queries: The search queries. They are searched one after another, page by page.
+        wait: The function that sleeps.
+    """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda leased: _poll(database, github, detector, queries, leased)
     )
@@ -204,7 +214,9 @@ def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -
 
 
 def _round(leased: LeasedPoll, queries: Sequence[str]) -> Round:
-    """Return the current round, or a new one if the round has ended or the queries have changed."""
+    """Return the current round (the search for every query once), or a new one if it has ended or the queries have
+    changed.
+    """
     cursor = leased.cursor
     if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):
         return Round.from_json(cursor["round"])
@@ -238,7 +250,7 @@ def _commit(
 
 
 def _ended(current: Round) -> dict[str, Any]:
-    """Return the summary of an ended round, which `r8scan status` shows."""
+    """Return a summary of a round that has ended, for `r8scan status`. A round searches for every query once."""
     began = datetime.fromisoformat(current.started_at)
     return {
         "ended_at": datetime.now(UTC).isoformat(),

@@ -1,10 +1,8 @@
-"""The rounds of code search: a round searches for every query once.
+"""The rounds of code search: a round searches for every query once, page by page.
 
-A query with too many results is split into shards.
-
-A shard is a query and a range of file sizes. The file size is the only search qualifier that splits results completely
-and without overlap. The round reads one page of each shard in turn, so that a large query does not delay the others.
-https://docs.github.com/rest/search/search#about-search
+A query with too many results is split by file size, the only search qualifier that splits results completely and
+without overlap. Each part is called a shard. The round reads one page of each shard in turn, so that a large query does
+not delay the others. https://docs.github.com/rest/search/search#about-search
 """
 
 from __future__ import annotations
@@ -23,15 +21,15 @@ MAX_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class SearchShard:
-    """A query and a range of file sizes.
+    """A query and a range of file sizes to which it is limited.
 
     Attributes:
         query: The index of the query in the configured queries, from 0.
         low: The smallest file size in bytes.
         high: The largest file size in bytes.
-        page: The next page to request, from 1.
+        page: The next page of results to request, from 1.
         tries: The number of incomplete answers for this page.
-        is_whole: Whether the shard covers all file sizes, so that the query needs no size qualifier.
+        is_whole: Whether the range covers all file sizes, so that the query needs no size qualifier.
     """
 
     query: int
@@ -47,10 +45,10 @@ class SearchShard:
         return query if self.is_whole else f"{query} size:{self.low}..{self.high}"
 
     def halves(self) -> tuple[SearchShard, SearchShard]:
-        """Return two shards that together have the same files as this one.
+        """Return two shards, each with one part of this shard's range of file sizes.
 
-        Split the range of sizes at its geometric mean. Most files are small, so this gives both halves about the same
-        number of results.
+        The range is split at its geometric mean. Most files are small, so this gives both parts about the same number
+        of results.
         """
         middle = int(((self.low + 1) * (self.high + 1)) ** 0.5) - 1
         middle = min(max(middle, self.low), self.high - 1)
@@ -66,16 +64,16 @@ _SHARD_FIELDS = ("query", "low", "high", "page", "tries", "is_whole")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A round: the search for every configured query once, page by page.
+    """One search for every configured query, page by page.
 
     Attributes:
-        waiting: The shards that have pages left to request, the next shard first.
+        waiting: The queries, each with a range of file sizes, that have pages left to request; the next one first.
         started_at: When the round began.
         requests: The number of requests so far.
         results: The number of received results.
-        expected: The number of results by GitHub's totals, which vary from request to request.
+        expected: How many results there are according to GitHub, which gives a total with each answer.
         unreachable: The number of results that GitHub does not show.
-        incomplete: The number of pages that stayed incomplete after all attempts.
+        incomplete: The number of pages that were incomplete in every attempt.
     """
 
     waiting: tuple[SearchShard, ...]
@@ -110,25 +108,25 @@ class Round:
 
     @property
     def coverage(self) -> float:
-        """Return the share of the expected results that was received, 0 to 1."""
+        """Return the received share of the results that GitHub says there are, 0 to 1."""
         return 1.0 if not self.expected else min(self.results / self.expected, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class RoundUpdate:
-    """The round after an answer, and the counters of this answer."""
+    """The search after an answer of GitHub, and the counters of this answer."""
 
     round: Round
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool) -> RoundUpdate:
-    """Return the round after GitHub has answered the request for its first waiting shard.
+    """Return the state of the search after GitHub has answered the request for its first waiting shard.
 
     Args:
-        current: The round before the answer.
+        current: The state before the answer.
         found: The number of results in the answer.
-        total: GitHub's total of results for the shard.
+        total: GitHub's total of results for the shard (a query and a range of file sizes).
         is_incomplete: Whether GitHub says that the answer is incomplete.
     """
     shard, *rest = current.waiting
@@ -158,5 +156,5 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
 
 
 def after_refusal(current: Round) -> Round:
-    """Return the round without its first waiting shard, because GitHub refused the query (status 422)."""
+    """Return the search without its first waiting query, which GitHub refused (status 422)."""
     return replace(current, waiting=current.waiting[1:], requests=current.requests + 1)

@@ -1,1 +1,1 @@
-"""Files that r8scan fetches over HTTP. If several files have the same content, it is read only once."""
+"""Fetches files over HTTP and scans them. Of several files with the same content, only one is read."""

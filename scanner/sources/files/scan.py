@@ -1,8 +1,6 @@
-"""The execution of a `files` job. It fetches files by their addresses, scans them, and responds immediately.
+"""Runs `files` jobs: fetches files by their URLs, scans them, and responds to each found token immediately.
 
-Code search, gists and the event timeline queue such jobs.
-
-If several files have the same content, it is read only once.
+Code search, gists and GitHub's events queue such jobs. Of several files with the same content, only one is read.
 """
 
 from __future__ import annotations
@@ -50,12 +48,12 @@ class RemoteFile:
     """A file to fetch.
 
     Attributes:
-        url: The address to fetch the file from, or the address of a canary. It must not contain a token.
-        place: The public place of the file, redacted.
+        url: The URL to fetch the file from, or the made-up address of a canary. It must not contain a token.
+        place: The public URL and further data about the file, redacted.
         limit: Maximum size in bytes.
         accept: The media type to request.
-        key: The kind and the name of the content. Files with the same key have the same content. None if the content
-            has no name.
+        key: The kind and the name of the content, such as a git blob id. Files with the same key have the same content.
+            None if the content has no such name.
         tries: The number of failed attempts to read the file.
     """
 
@@ -99,7 +97,7 @@ def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, prior
 
     Args:
         session: The caller's transaction.
-        files: The files. Their addresses must not contain tokens.
+        files: The files. Their URLs must not contain tokens.
         source: The name of the source that found the files.
         priority: The priority of the jobs. Jobs with a lower number are claimed first.
     """
@@ -119,12 +117,16 @@ def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, prior
 
 
 def fetch(github: GitHub, file: RemoteFile) -> bytes:
-    """Return the file's content. Raises GitHubError."""
+    """Download the file and return its content.
+
+    Raises:
+        GitHubError: The file could not be downloaded.
+    """
     return get_bytes(github, file.url, limit=file.limit, accept=file.accept)
 
 
 def is_as_named(file: RemoteFile, content: bytes) -> bool:
-    """Return whether the content matches its Git blob id. Content without a blob id always matches."""
+    """Return whether the content has the git blob id that the file's key names. Return True if the key names none."""
     if file.key is None or file.key[0] != "blob":
         return True
     sha = file.key[1]
@@ -132,7 +134,7 @@ def is_as_named(file: RemoteFile, content: bytes) -> bool:
 
 
 def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
-    """Return the stored candidates (as JSON) of those contents that were read before, by the key of the content."""
+    """For contents that were read before, return the stored candidates as JSON, by the key of the content."""
     if not keys:
         return {}
     statement = select(ReadObject).where(tuple_(ReadObject.kind, ReadObject.key).in_(sorted(set(keys))))
@@ -140,9 +142,9 @@ def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[
 
 
 def placed(hits: Sequence[Any], place: Place) -> list[Candidate]:
-    """Return the stored candidates of a content, with `place` as their place.
+    """Return stored candidates with `place` as their place.
 
-    `place` is the place of another file that has the same content.
+    `place` is another file with the same content as the file in which they were found.
     """
     return [replace(candidate_from_json(hit), place=place) for hit in hits]
 
@@ -157,17 +159,17 @@ def scan_next(
     state_dir: Path,
     kind: JobKind = JobKind.FILES,
 ) -> Response | None:
-    """Execute the most urgent job of the kind that is due. Return None if there is none.
+    """Run the most urgent job of the kind that is due, and return what was done. Return None if no job is due.
 
     A file that takes a long time is queued as a `slow_files` job, so that no other file waits for it.
 
     Args:
         database: The database.
-        github: The client. The job leaves the share RESERVE of the quota to other work.
+        github: The client. The job leaves the share RESERVE of the request quota to other work.
         detector: Scans the files.
         policy: The operator's policy.
         threads: The number of files that are read in parallel.
-        state_dir: The state folder, which contains the spool.
+        state_dir: The folder in which candidates are kept while the database is unavailable.
         kind: `files` or `slow_files`.
     """
     job = jobs.claim_next(database, kind)
@@ -190,7 +192,7 @@ def scan_next(
 
 
 class _Reader:
-    """A reader of the files of one job. If several files have the same content, it is read only once.
+    """Reads the files of one job. Of several files with the same content, only one is read.
 
     Attributes:
         found: The candidates of the files that were read completely.
@@ -228,7 +230,7 @@ class _Reader:
             return (ItemOutcome(file), ()) if content is None else self._scanned(file, content)
 
     def _known_by_now(self, file: RemoteFile) -> Sequence[Any] | None:
-        """Return the stored candidates of the content if this job or another job has already read it, else None."""
+        """Return the stored candidates of the file's content if any job has already read it, else None."""
         if file.key is None:
             return None
         same = next((candidates for one, candidates in list(self.found.items()) if one.key == file.key), None)
@@ -238,7 +240,7 @@ class _Reader:
             return known_hits(session, [file.key]).get(file.key)
 
     def _fetched(self, file: RemoteFile) -> bytes | None:
-        """Return the file's content. Return None for a canary that has ended."""
+        """Return the file's content, or None for the file of a canary that has ended."""
         if canary_files.is_canary(file.url):
             return canary_files.content(self._database, self._policy, self._detector.digester, file.url)
         return fetch(self._github, file)
@@ -273,14 +275,13 @@ class _Reader:
 
 
 def _not_fetched(file: RemoteFile, err: GitHubError) -> ItemOutcome[RemoteFile]:
-    """Return the outcome of a file that could not be fetched."""
     if err.reason == "too_large":
         return ItemOutcome(file, counts=Counter({"unread_file_over_limit": 1}), is_partial=True)
     return ItemOutcome(file, error=err)
 
 
 def remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) -> None:
-    """Store the candidates of contents that were read completely, in the caller's transaction."""
+    """Store the candidates of files that were read completely, in the caller's transaction."""
     rows = {}
     for file, candidates in found.items():
         if file.key is not None and len(candidates) <= MAX_HITS:

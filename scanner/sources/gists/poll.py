@@ -70,13 +70,13 @@ _RAW = re.compile(r"/raw/([0-9a-f]{40}(?:[0-9a-f]{24})?)/")
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """The rest of the list that polls could not read, because a page failed. A later poll must read it.
+    """The part of the list of gists that a later poll must still read, because a page could not be read.
 
     Attributes:
         since: The list contains changes from this time on.
         page: The page that failed.
         until: The time of the oldest change that was read.
-        polls: The number of polls that have failed to read the rest.
+        polls: The number of polls that have failed to read this part.
     """
 
     since: str
@@ -95,7 +95,7 @@ class Owed:
 
 @dataclass(slots=True)
 class GistPoll:
-    """The result of one poll.
+    """The result of one poll of the list of public gists.
 
     Attributes:
         fresh: The gists that are new or changed.
@@ -103,7 +103,7 @@ class GistPoll:
         times: The times of change of the listed gists.
         counts: Counters by name.
         overlaps: Whether the poll reached gists that earlier polls have read.
-        owed: The rest of the list, if this poll could not read it.
+        owed: The part of the list that this poll could not read, if any.
         passed_over: The number of known gists on pages that the poll skipped.
         error: Why a page after the first could not be read.
     """
@@ -139,10 +139,10 @@ class GistPoll:
 
 @dataclass(slots=True)
 class GistRead:
-    """The contents of gists, as far as they were read.
+    """What was found in gists, and what is still to be fetched.
 
     Attributes:
-        candidates: The candidates in their texts.
+        candidates: The candidates in the texts of gists.
         files: The files that are still to be fetched.
         counts: Counters by name.
     """
@@ -155,7 +155,7 @@ class GistRead:
 def poll(
     database: Database, github: GitHub, detector: Detector, *, wait: Callable[[float], None] = time.sleep
 ) -> PollReport:
-    """Poll if the source is due, and queue jobs for the files of new and changed gists.
+    """If the poll is due, list the new and changed gists and queue jobs that fetch their files.
 
     `wait` is the function that sleeps.
     """
@@ -194,7 +194,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, leased: Leased
 def list_new(
     github: GitHub, known: frozenset[str], newest_seen_at: datetime | None, *, owed: Owed | None = None
 ) -> GistPoll:
-    """Return the new gists, from the first page of the list to a page that has nothing new.
+    """Read the list of gists, from its first page to a page that has nothing new, and return the new gists.
 
     If a page after the first fails, put its error into the result.
 
@@ -202,8 +202,8 @@ def list_new(
         github: The client.
         known: The versions (id and time of change) that earlier polls have read.
         newest_seen_at: The time of the newest change that earlier polls have read.
-        owed: The rest of a list that an earlier poll could not read. If given, read to the end of the list and do not
-            stop at a known version: the failed poll may have read this version, but not the older versions after it.
+        owed: The part of the list that an earlier poll could not read. If given, read to the end of the list and do not
+            stop at a known version, because the failed poll may not have read the older versions after it.
 
     Raises:
         GitHubError: The first page could not be read.
@@ -247,9 +247,9 @@ def list_new(
 
 
 def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
-    """Return the rest of the list after this poll failed at `page`.
+    """Return the part of the list that is still to be read after this poll failed at `page`.
 
-    `before` is the rest that the previous poll left.
+    `before` is the part that the previous poll left unread.
     """
     # If the span that this poll has read overlaps with the span of the previous poll, join the two spans.
     earlier = [before.until] if before and before.until and has_met_known else []
@@ -261,10 +261,10 @@ def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget:
     """Scan the texts in a gist's entry of the list. Return their candidates and the files to fetch.
 
     Args:
-        gist: The entry of the list; hostile.
-        web_url: The address of the website.
+        gist: The entry of the list; untrusted.
+        web_url: The URL of the website.
         detector: Scans the texts.
-        budget: The scan budget (processor time and bytes) that all texts of the poll share.
+        budget: The limit of processor time and bytes for scanning all texts of the poll.
     """
     read = GistRead()
     read.counts["gists"] += 1
@@ -294,11 +294,11 @@ def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget:
 
 
 def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
-    """Return the key that identifies a file's content, or None if its address has no id.
+    """Return the key that identifies a file's content, or None if the file's URL contains no id.
 
-    When a gist is updated, GitHub lists all its files again, and the keys show which are unchanged. The id in a raw
-    address is the id of the blob. If GitHub replaces it by the id of the commit, the name in the key still
-    distinguishes the files.
+    When a gist is updated, GitHub lists all its files again, and the keys show which are unchanged. The id in a raw URL
+    is the id of the blob (the content). If GitHub used the id of the commit instead, the name in the key would still
+    tell the files apart.
     """
     try:
         found = _RAW.search(urlsplit(raw_url).path)
@@ -312,7 +312,7 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
 def _fetch_what_must_not_be_stored(
     github: GitHub, detector: Detector, files: Sequence[RemoteFile], budget: ScanBudget
 ) -> GistRead:
-    """Fetch now the files whose address contains a token, because no job may store the token.
+    """Fetch the files whose URL contains a token now, because no job may store the token.
 
     Return the candidates in these files, and all other files.
     """
@@ -370,9 +370,9 @@ def _commit(
 
 
 def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
-    """Return the gap if gists were missed, else None.
+    """Return the span of time in which gists were missed, or None.
 
-    Gists were missed if the list no longer shows them, or if too many polls could not read the list to its end.
+    Gists are missed if the list no longer shows them, or if too many polls could not read the list to its end.
     """
     before = _owed(leased)
     # All gists up to this time were read. If an earlier poll left a rest of the list, the rest begins at this time.

@@ -1,1 +1,1 @@
-"""The source of new public repositories. It lists them by id, and looks at each repository until its first push."""
+"""The source of new public repositories. It lists them by id, and checks each until somebody has pushed to it."""

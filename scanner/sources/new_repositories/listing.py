@@ -1,10 +1,7 @@
-"""The reader of GitHub's list of public repositories, which is ordered by id.
+"""Reads GitHub's list of public repositories, which is ordered by id. It does not use the database.
 
 Each poll lists the newest known ids again, because ids may appear out of order. After a pause of the service, the
-newest repositories are listed first.
-
-This module sends requests but does not use the database.
-https://docs.github.com/rest/repos/repos#list-public-repositories
+newest repositories are listed first. https://docs.github.com/rest/repos/repos#list-public-repositories
 """
 
 from __future__ import annotations
@@ -44,14 +41,14 @@ Span = tuple[int, int]
 
 @dataclass(slots=True)
 class ListPosition:
-    """The position up to which the list was read. It is the source's cursor.
+    """How far the list of public repositories was read. It is stored from poll to poll.
 
     Attributes:
         newest: The highest id that was listed. 0 before the first poll.
-        known: Ids that were listed before and that an overlapping poll may list again.
-        deep_at: When the next poll with the longer overlap is due, in seconds since the epoch.
-        owed: Spans of ids that must still be listed, the newest last. A span is a pair of ids: it excludes the first id
-            and includes the second.
+        known: Ids that were listed before and that a poll may list again.
+        deep_at: When the next poll that lists a larger part again is due, in seconds since the epoch.
+        owed: Ranges of ids that must still be listed, the newest last. A range is a pair of ids: it excludes the first
+            id and includes the second.
     """
 
     newest: int = 0
@@ -79,12 +76,12 @@ class ListPosition:
 
 @dataclass(slots=True)
 class Listing:
-    """One poll of the list.
+    """One poll of the list of public repositories.
 
     Attributes:
         place: The position in the list, which the poll advances.
         found: Repositories that were not listed before.
-        given_up: Spans of ids that will not be listed, because more than MAX_OWED_IDS are left.
+        given_up: Ranges of ids that will not be listed, because more than MAX_OWED_IDS are left.
         counts: Counters by name.
     """
 
@@ -94,7 +91,7 @@ class Listing:
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(self, github: GitHub, now: float) -> None:
-        """List new repositories, then list a part of the ids in `place.owed`.
+        """List new repositories. Then list some of the older ids that earlier polls have left out.
 
         Raises:
             GitHubError: A page could not be read. Repositories that were listed before stay in `found`.
@@ -140,7 +137,7 @@ class Listing:
         return reached, False
 
     def _jump(self, github: GitHub, reached: int) -> None:
-        """Jump to the newest repository, so that new repositories do not have to wait.
+        """Continue at the newest repository, so that new repositories do not have to wait.
 
         Later polls list the ids in between.
         """
@@ -165,7 +162,9 @@ class Listing:
             self.place.owed.append((reached, end))
 
     def _newest(self, github: GitHub, known: int) -> int:
-        """Return the highest id, which is not below `known`. Find it by bisection: the list is empty above it."""
+        """Return the highest id in GitHub's list, at least `known`. Find it by bisection, because the list is empty
+        above it.
+        """
         low, high, step = known, known + 1, 1
         while high < MAX_ID and self._has_any(github, high):
             low, step = high, step * 4

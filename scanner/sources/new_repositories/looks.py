@@ -1,6 +1,6 @@
-"""Looks at new repositories: requests by node id that check whether the repositories have received their first push.
+"""Checks whether new repositories have received their first push, by requests with their node ids.
 
-A request looks at a hundred repositories and costs one GraphQL point.
+One request checks a hundred repositories and costs one GraphQL point.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_LOOKS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A new repository without a push so far. `looks` is the number of times that r8scan has looked at it."""
+    """A new repository without a push so far. `looks` is the number of times that it was checked for one."""
 
     repository_id: int
     node_id: str
@@ -40,13 +40,13 @@ class Waiting:
 
 @dataclass(slots=True)
 class Looks:
-    """The results of checking, in one poll, whether new repositories have received their first push.
+    """The results of one poll that checks whether new repositories have received their first push.
 
     Attributes:
         pushed: Repositories that have received their first push.
         empty: Repositories that are still empty.
-        unseen: Repositories that GitHub's answer left out, because the query cost too much.
-        failed: Repositories that may be missing because of an error at GitHub.
+        unseen: Repositories that are not in GitHub's answer, because the query cost too much.
+        failed: Repositories that are not in GitHub's answer, perhaps because of an error at GitHub.
         gone: Repositories that are no longer public.
         counts: Counters by name.
     """
@@ -59,7 +59,7 @@ class Looks:
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(self, github: GitHub, due: Sequence[Waiting]) -> None:
-        """Look at the repositories that are due.
+        """Check whether the repositories that are due have received their first push.
 
         Raises:
             GitHubError: A query failed. The results of earlier queries are kept.
@@ -81,15 +81,16 @@ class Looks:
                     self.pushed.append(one)
 
     def _missing(self, page: Page) -> list[Waiting]:
-        """Return `unseen`, `gone` or `failed`: the list for repositories that the page omits."""
+        """Return the list (`unseen`, `gone` or `failed`) to which repositories belong that are not in GitHub's answer.
+        """
         if not page.is_whole:
             return self.unseen
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed
 
     def write(self, session: Session) -> None:
-        """Store when each repository is next looked at.
+        """Store when each repository is checked again.
 
-        Delete repositories that were pushed to, are gone or had their last look.
+        Delete repositories that were pushed to, that are gone, or that were checked for the last time.
         """
         last = [row.repository_id for row in self.empty if row.looks + 1 >= len(LOOKS_AFTER)]
         never_seen = [row.repository_id for row in self.failed if row.looks + 1 >= len(LOOKS_AFTER)]
@@ -109,7 +110,7 @@ class Looks:
 
 
 def due(session: Session) -> list[Waiting]:
-    """Return the repositories that are due for a look, the longest overdue first."""
+    """Return the repositories that are due to be checked for a push, the longest overdue first."""
     statement = (
         select(NewRepository.repository_id, NewRepository.node_id, NewRepository.looks)
         .where(NewRepository.next_look_at <= db_now())
@@ -121,7 +122,7 @@ def due(session: Session) -> list[Waiting]:
 
 
 def wait_for_first_push(session: Session, found: Sequence[ListedRepository]) -> None:
-    """Store new repositories, so that later polls look at them until their first push. Do not change stored rows."""
+    """Store new repositories, so that later polls check them for a first push. Do not change stored rows."""
     rows = [{"repository_id": one.id, "node_id": one.node_id} for one in sorted(found, key=lambda one: one.id)]
     if rows:
         statement = insert_or_nothing(session, NewRepository)

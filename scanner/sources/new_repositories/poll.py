@@ -1,4 +1,4 @@
-"""The poll of the list of public repositories. It looks at each new repository until its first push."""
+"""The poll of the list of public repositories. It checks each new repository until somebody has pushed to it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def poll(
     vendor: str,
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """Poll if the source is due.
+    """If the poll is due, list new repositories and check the earlier ones for their first push.
 
-    `vendor` is the vendor's name: repositories that mention it are read first. `wait` is the function that sleeps.
+    Repositories that mention `vendor`, the vendor's name, are read first. `wait` is the function that sleeps.
     """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, lease)
@@ -123,9 +123,9 @@ def _error_of(action: Callable[[], None]) -> GitHubError | None:
 
 
 def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
-    """Return the gap for ids that will not be listed.
+    """Return the span of time of repositories that will not be listed. `span` is the range of their ids.
 
-    The gap begins at the time of the newest repository that earlier polls saw.
+    The span begins at the time of the newest repository that earlier polls saw.
     """
     now = datetime.now(UTC)
     # About half of all ids belong to public repositories: https://github.com/github/rest-api-description/issues/4531.

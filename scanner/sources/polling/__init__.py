@@ -1,1 +1,1 @@
-"""Polling of sources: leased polls, their reports, and the backoff after failures."""
+"""Polling of sources: claiming a source for one poll, the report of a poll, and the delay after failures."""

@@ -1,4 +1,4 @@
-"""Random jitter for retry delays, so that requests that failed together are not retried together."""
+"""Adds a random part to retry delays, so that requests that failed together are not retried together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ MAX_SHARE = 0.25
 def spread(seconds: float) -> float:
     """Return the delay plus a random part of at most MAX_SHARE of the delay.
 
-    The result is never shorter than the delay, because GitHub may have asked for that delay.
+    The result is never shorter than `seconds`, because GitHub may have asked for this delay.
     """
     return seconds * random.uniform(1.0, 1.0 + MAX_SHARE)  # noqa: S311 - an attacker gains nothing by guessing it

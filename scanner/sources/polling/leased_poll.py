@@ -1,4 +1,4 @@
-"""Leased polls: a worker takes a source's lease when a poll is due, renews it, and ends the poll with its results.
+"""Polls under a lease: a worker claims a source when its poll is due, and stores the results at the end.
 
 The module does not know how a source is polled.
 """
@@ -42,10 +42,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LeasedPoll:
-    """The right to poll a source once.
+    """The right of one worker to poll a source once.
 
     Attributes:
-        lease: The source's lease.
+        lease: The worker's claim of the source.
         source: The source's name.
         cursor: The position at which the previous poll stopped, as JSON.
         newest_seen_at: The time of the newest item that the source has ever shown.
@@ -59,10 +59,10 @@ class LeasedPoll:
     polls_over_time: int = 0
 
     def budget(self) -> ScanBudget:
-        """Return the budget for scanning all texts of this poll.
+        """Return the limit of processor time and bytes for scanning all texts of this poll.
 
-        If MAX_POLLS_OVER_TIME polls in a row have exceeded their time limit, return an exhausted budget. The text that
-        makes the polls hang is then counted as unread, and the source continues.
+        If the last MAX_POLLS_OVER_TIME polls have exceeded their time limit, the limit is zero: the text that makes the
+        polls hang is then counted as unread, and the source continues.
         """
         budget = ScanBudget.for_poll()
         if self.polls_over_time >= MAX_POLLS_OVER_TIME:
@@ -74,7 +74,7 @@ class LeasedPoll:
 class MissedSpan:
     """A span of time in which the source missed events.
 
-    `estimated` is the number of missed events, estimated from the observed rate.
+    `estimated` is an estimate of how many it missed, from the observed rate of events.
     """
 
     from_at: datetime
@@ -84,7 +84,7 @@ class MissedSpan:
 
 
 def ensure(session: Session, source: str) -> None:
-    """Create the source's row unless it exists."""
+    """Create the database row of the source unless it exists."""
     session.execute(
         insert_or_nothing(session, SourceState).values(
             source=source, cursor={}, next_poll_at=db_now(), attempts=0, failures=0, gaps=0, counts={}
@@ -93,7 +93,7 @@ def ensure(session: Session, source: str) -> None:
 
 
 def due_sources(database: Database, sources: Iterable[str]) -> list[str]:
-    """Return the sources that are due within MIN_INTERVAL_SECONDS and that no worker polls, in the given order."""
+    """Return the sources whose poll is due within MIN_INTERVAL_SECONDS and not running, in the given order."""
     with database.read() as session:
         due = dict(session.execute(_which_are_due()).tuples().all())
     return [source for source in sources if due.get(source, True)]
@@ -101,15 +101,14 @@ def due_sources(database: Database, sources: Iterable[str]) -> list[str]:
 
 @cache
 def _which_are_due() -> Select[str, bool]:
-    """Return the query of `due_sources`. It is built only once, because it runs every second."""
+    """Return the SQL query for `due_sources`. It is built only once, because it runs every second."""
     return select(SourceState.source, leases.is_due(SourceState, MIN_INTERVAL_SECONDS))
 
 
 def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> LeasedPoll | None:
-    """Take the source's lease if its poll is due. Return None if it is not due or another worker holds the lease.
+    """Claim the source for this worker if its poll is due. Return None if it is not due or another worker polls it.
 
-    If the poll is due within MIN_INTERVAL_SECONDS, wait for that time, because the scheduler's ticks are not exact.
-    `wait` is the function that sleeps.
+    If the poll is due within MIN_INTERVAL_SECONDS, wait until it is due. `wait` is the function that sleeps.
     """
     with database.read() as session:
         statement = select(SourceState.next_poll_at, db_now()).where(SourceState.source == source)
@@ -138,7 +137,7 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
 def run_if_due(
     database: Database, source: str, wait: Callable[[float], None], work: Callable[[LeasedPoll], PollReport]
 ) -> PollReport:
-    """If the source's poll is due, call `work` to poll the source. Renew the lease up to the poll's time limit.
+    """If the source's poll is due, claim the source and call `work` to poll it, within the poll's time limit.
 
     Returns:
         The report of `work`, or an empty report if the poll was not due.
@@ -176,17 +175,17 @@ def end(
 
     Args:
         session: The caller's transaction.
-        leased: The leased poll.
-        cursor: The position at which the next poll begins, as JSON.
+        leased: The worker's right to this poll.
+        cursor: The position in the source at which the next poll begins, as JSON.
         interval: Seconds from the start of this poll to the start of the next one.
         counts: The counts to add to the source's counters.
         newest: The time of the newest item that the source has shown. None: unchanged.
-        missed: The gap that the poll found, if any.
+        missed: The time in which the source missed events, as this poll found out.
         error: The reason why a part of the poll failed, which `r8scan status` shows. If it has `retry_after`, the next
             poll is due after that many seconds.
 
     Raises:
-        LeaseLost: Another worker has taken the lease meanwhile.
+        LeaseLost: Another worker has claimed the source.
     """
     state = _state(session, leased.source)
     total = Counter(state.counts)
@@ -216,7 +215,7 @@ def defer(session: Session, leased: LeasedPoll, err: GitHubError) -> None:
     """End a failed poll. The next poll follows after the time that GitHub asks for, or after an exponential backoff.
 
     Raises:
-        LeaseLost: Another worker has taken the lease meanwhile.
+        LeaseLost: Another worker has claimed the source.
     """
     _log.warning("%s: %s", leased.source, err)
     state = _state(session, leased.source)
@@ -234,10 +233,10 @@ def defer(session: Session, leased: LeasedPoll, err: GitHubError) -> None:
 
 
 def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) -> bool:
-    """Take the lease from a poll that exceeded its time limit of `seconds`. The next poll follows after a backoff.
+    """End a poll that exceeded its time limit of `seconds`. The next poll follows after a delay that grows with
+    repetition.
 
-    Returns:
-        Whether the poll still held the lease.
+    Return False if another worker has already claimed the source.
     """
     with database.write() as session:
         state = _state(session, leased.source)
@@ -261,7 +260,7 @@ def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) ->
 
 
 def release(database: Database, leased: LeasedPoll) -> None:
-    """Release the lease of a poll whose process is shutting down.
+    """Give up the claim of the source because the process is shutting down.
 
     The source is due again within MIN_INTERVAL_SECONDS.
     """
@@ -292,9 +291,9 @@ def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
 
 
 def extend_gap(session: Session, source: str, missed: MissedSpan) -> None:
-    """Record a gap as `record_gap` does, but extend the source's latest gap of the same reason if it is adjacent.
+    """Record a span of missed events, or extend the source's latest span of the same reason if it is adjacent.
 
-    Otherwise a source that misses many short spans would write a row for each span.
+    Otherwise a source that misses many short spans would write a row for each.
     """
     statement = (
         select(Gap)

@@ -1,4 +1,4 @@
-"""The report of a poll, the same for every source."""
+"""The result of a poll, in the same form for every source."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PollReport:
-    """The numbers of items that a poll stored.
+    """How many items of which kind a poll stored.
 
-    `error` is the reason why the whole poll or a part of it failed, or None.
+    `error` says why the whole poll or a part of it failed, or is None.
     """
 
     polled: bool = False

@@ -17,7 +17,7 @@ from scanner.sources.polling.report import PollReport
 
 
 class PollContext(Protocol):
-    """The resources that a poll may use. A worker process provides them."""
+    """The objects that a poll may use, such as the database. A worker process provides them."""
 
     @property
     def settings(self) -> Settings: ...
@@ -27,7 +27,7 @@ class PollContext(Protocol):
     def github(self) -> GitHub: ...
     @property
     def github_of_gists(self) -> GitHub:
-        """Return the client that may list gists. GitHub does not let an App list gists."""
+        """Return the GitHub client that may list gists. GitHub does not let an App list gists."""
 
     @property
     def detector(self) -> Detector: ...
@@ -36,7 +36,7 @@ class PollContext(Protocol):
 
 
 def github_for_listings(context: PollContext) -> GitHub:
-    """Return the client for listings of all repositories: the client with a personal token, if there is one.
+    """Return the GitHub client for listings of all repositories: with a personal token, if there is one.
 
     GitHub does not document which repositories GraphQL shows to an App.
     """
@@ -50,8 +50,8 @@ class Source:
 
     Attributes:
         name: The source's name in `R8SCAN_SOURCES`, in the database and in `r8scan status`.
-        poll: The function that polls the source if it is due. It occupies a thread of the pool for polls, so it must
-            not wait for anything but its source.
+        poll: The function that polls the source if it is due. It must not wait for anything but its source, because all
+            sources share a thread pool.
         job_kinds: The kinds of jobs that a poll may queue. The workers for these kinds are woken after the poll.
         droppable: For each kind of job, the priorities of jobs that load shedding may drop.
     """

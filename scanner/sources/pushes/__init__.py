@@ -1,4 +1,1 @@
-"""Reading of pushes through the git protocol, object by object.
-
-Pushes that are likely to contain a token come first.
-"""
+"""Reads pushes through the git protocol. Pushes that are likely to contain a token come first."""

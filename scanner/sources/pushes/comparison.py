@@ -1,4 +1,4 @@
-"""Reading of a push by the REST API's comparison, which is used if the git server answers with an error."""
+"""Reads a push through the REST API's comparison of commits, which is used if the git server answers with an error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ https://docs.github.com/rest/commits/commits#compare-two-commits
 
 
 def _compared(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return what the REST API shows of the push: its comparison, its last commit alone, or each of its commits."""
+    """Return the push from the REST API: the comparison of two commits, the last commit alone, or each of the commits.
+    """
     try:
         return compare(github, repository, before, head)
     except NotFound as err:
@@ -35,7 +36,7 @@ def _compared(github: GitHub, repository: str, before: str, head: str) -> Compar
 
 
 def read_comparison(github: GitHub, push: Push, before: str, head: str, context: ScanContext) -> ReadPart:
-    """Scan what the REST API shows between two commits. Raises GitHubError.
+    """Scan what the REST API shows between two commits.
 
     Args:
         github: The client.
@@ -46,6 +47,9 @@ def read_comparison(github: GitHub, push: Push, before: str, head: str, context:
 
     Returns:
         The candidates with their places. `unread` also counts what the comparison does not show.
+
+    Raises:
+        GitHubError: The comparison could not be read.
     """
     comparison = _compared(github, push.repository, before, head)
     part = ReadPart(unread=comparison.unread)

@@ -1,7 +1,7 @@
-"""Queueing of discovered pushes: pushes whose source does not know which commit came before them.
+"""Queues pushes of which it is not known which commit came before them.
 
-Such a source is a listing of repositories. It shows the time of the latest push, and at best the default branch's tip.
-This module decides in which order the pushes are read, and the reader decides how to read a push.
+They come from listings of repositories, which show the time of the latest push, and at best the newest commit of the
+default branch. This module decides in which order the pushes are read.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ class DiscoveredPush:
 
     Attributes:
         repository_id: GitHub's id of the repository.
-        repository: The owner and the name from GitHub; hostile. The source has checked them with `is_repository_name`.
+        repository: The owner and the name from GitHub; untrusted, but checked with `is_repository_name`.
         pushed_at: The time of the push by GitHub's clock.
         default_branch: The default branch's name without `refs/heads/`, or None.
-        tip: The default branch's tip when the source saw it, or None. The push may have gone to another branch.
+        tip: The newest commit of the default branch when the source saw it, or None. The push may have gone to another
+            branch.
         created_at: When the repository was created.
         is_new: Whether the repository was created recently and this is the first push that the source saw.
         is_fork: Whether the repository is a fork.
@@ -61,10 +62,7 @@ class DiscoveredPush:
 
 
 def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, source: str) -> int:
-    """Queue jobs that read the pushes, in the caller's transaction. `source` is the source of the jobs.
-
-    Return the number of jobs.
-    """
+    """Queue jobs that read the pushes, in the caller's transaction. Return the number of jobs."""
     marks.record(session, source, ((push.repository_id, push.pushed_at, push.is_new) for push in pushes))
     owners = known_owners(session, {push.owner for push in pushes})
     queued = [_push(push, owners) for push in pushes]
@@ -82,7 +80,7 @@ def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, sour
 
 
 def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
-    """Return the push in the reader's format. If it has no tip, the reader will list the refs."""
+    """Return the push in the form in which jobs contain it. If it names no commit, the job will list the refs."""
     ref = f"refs/heads/{found.default_branch}" if found.default_branch and found.tip else ""
     owner = found.owner.lower()
     likelihood = likelihood_of(

@@ -1,17 +1,18 @@
-"""The choice of what to fetch for a push: a ladder of plans (rungs). The first rung is the most exact and the cheapest.
+"""Decides what to fetch for a push, by one of four plans (rungs of a ladder), the most exact and cheapest first.
 
-To claim a commit is to tell the server that we have it (git's "have"). The server never sends objects that are
+To claim a commit means to tell the server that we have it (git's "have"). The server never sends objects that are
 reachable from a claimed commit. So a plan may only claim commits whose content was read, counted as unread, or queued.
-The rungs are, in the order in which they are tried:
+The plans are, in the order in which they are tried:
 
-1. remembered: claim the repository's remembered tips. The server then sends exactly the new content.
-2. before: for a repository that is seen for the first time, claim the commit that was the tip before the push. This
-   commit was not read, so a separate job (kind "earlier") reads it later.
+1. remembered: claim the newest commits of each branch that r8scan remembers. The server then sends exactly the new
+   content.
+2. before: for a repository that is seen for the first time, claim the commit before the push. This commit was not
+   read, so a separate job (kind "earlier") reads it later.
 3. whole: read a new or small repository completely. In a new repository, read the default branch first, and the other
    refs in a separate job.
 4. boundary: for any other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of
-   the oldest of these commits. Never claim a second parent, because that would hide merged and imported history. Do
-   not use a date as the limit: if a tip is older than the date, the server sends its whole history.
+   the oldest of these commits. Never claim a second parent, because that would hide merged and imported history. Do not
+   use a date as the limit: if a tip is older than the date, the server sends its whole history.
 """
 
 from __future__ import annotations
@@ -45,14 +46,15 @@ _FILTERING_HOSTS: dict[str, bool] = {}
 
 
 def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
-    """Choose the rung and return its plan. Raises GitHubError.
-
-    Some rungs ask the server for refs or commits.
+    """Decide what to fetch for the push. This may ask the server for its refs or commits.
 
     Args:
         github: The client.
         push: The push to read.
-        known: The remembered tips of the repository, or None.
+        known: The commits of the repository that are remembered as read, or None.
+
+    Raises:
+        GitHubError: The server could not answer.
     """
     if push.kind == "create":
         return _created(github, push, known)
@@ -64,7 +66,7 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
 
 
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
-    """Plan a push whose last commit and whose previous tip (`before`) are known."""
+    """Return the plan for a push whose last commit, and the commit before it, are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
         # If `head` is remembered but was not read, a later push has continued from it. If the remembered tips were
         # claimed, the server would leave out the commits of this push, because they are reachable from these tips.
@@ -76,7 +78,7 @@ def _continued(push: Push, known: RememberedTips | None) -> Plan:
 
 
 def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
-    """Plan a push from a listing, which shows at most the default branch's tip."""
+    """Return the plan for a push from a listing, of which at most the newest commit of the default branch is known."""
     if known is not None:
         if push.head and not known.holds(push.head):
             return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])
@@ -98,10 +100,10 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Pla
 
 
 def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
-    """Plan a created branch, tag or repository. Its event names no commit.
+    """Return the plan for a created branch, tag or repository. Its event names no commit.
 
-    Claim (git's "have") only the default branch. Other branches may come from the same push. The server would not send
-    their content if they were claimed.
+    Tell the server that we have the default branch (git's "have"), but no other branch: these may come from the same
+    push, and the server would then not send their content.
     """
     refs = _refs(github, push)
     if not refs.oids:
@@ -134,9 +136,9 @@ def _whole(refs: Refs) -> Plan:
 
 
 def _changed(refs: Refs, known: RememberedTips) -> Plan:
-    """Plan a repository whose earlier tips are known: fetch the tips that are new, and claim all known tips.
+    """Return the plan for a repository that was read before: fetch the new commits of all refs.
 
-    The server then sends only commits that are not reachable from a known tip.
+    All commits that are remembered as read are named to the server, which then leaves out what is reachable from them.
     """
     listed, unread = _listed(refs)
     wants = [oid for oid in listed if not known.holds(oid)]
@@ -145,14 +147,14 @@ def _changed(refs: Refs, known: RememberedTips) -> Plan:
 
 
 def _listed(refs: Refs) -> tuple[list[str], dict[str, int]]:
-    """Return at most MAX_WANTS tips, and counts of refs that are left out, by reason."""
+    """Return at most MAX_WANTS commits to which refs point, and counts of refs that are left out, by reason."""
     distinct = list(dict.fromkeys(_tips(refs)))
     is_over_limit = refs.is_truncated or len(distinct) > MAX_WANTS
     return distinct[:MAX_WANTS], {"refs_over_limit": 1} if is_over_limit else {}
 
 
 def _tips(refs: Refs) -> Iterator[str]:
-    """Yield the default branch's tip, then the tips of branches and tags. Leave out refs of pull requests."""
+    """Yield the newest commit of the default branch, then those of other branches and tags. Leave out pull requests."""
     if refs.head in refs.oids:
         yield refs.oids[refs.head]
     yield from (oid for name, oid in refs.oids.items() if name.startswith(("refs/heads/", "refs/tags/")))
@@ -199,7 +201,7 @@ def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
 
 
 def _can_filter(github: GitHub, repository: str) -> bool:
-    """Return whether the host can send commits without trees. Each process asks a host only once."""
+    """Return whether the git server can send commits without trees. Each process asks a host only once."""
     if github.web_url not in _FILTERING_HOSTS:
         _FILTERING_HOSTS[github.web_url] = git_protocol.can_filter(github, repository)
     return _FILTERING_HOSTS[github.web_url]

@@ -1,9 +1,8 @@
-"""The likelihood that a push contains a leaked token, as a score of what is known before the push is read.
+"""Estimates how likely a push contains a leaked token, from what is known before the push is read.
 
 Reading capacity is limited, because GitHub throttles git. So likely pushes are read first and dropped last. Each piece
-of evidence has a weight and a reason in WEIGHTS. The score is the sum of the weights. Scores are divided into bands,
-and the band is the likelihood. r8scan counts pushes read and tokens found in each band, so that the weights can be
-checked.
+of evidence has a weight and a reason in WEIGHTS. The score is the sum of the weights, and ranges of scores are levels
+of likelihood. r8scan counts pushes read and tokens found at each level, so that the weights can be checked.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ BANDS: tuple[tuple[int, Likelihood], ...] = ((40, "very_likely"), (15, "likely")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known about a push before it is read. All values except the repository's name may be unknown.
+    """What is known about a push before it is read.
 
     Attributes:
         actor: The account that pushed, or the repository's owner if the account is unknown.
@@ -137,11 +136,11 @@ WEIGHTS: tuple[Weight, ...] = (
 
 
 def score(evidence: Evidence) -> int:
-    """Return the sum of the weights that apply."""
+    """Return the sum of the weights of the evidence that applies."""
     return sum(weight.points for weight in WEIGHTS if weight.applies(evidence))
 
 
 def likelihood_of(evidence: Evidence) -> Likelihood:
-    """Return the likelihood that follows from the evidence's score."""
+    """Return the level of likelihood for the score of the evidence."""
     points = score(evidence)
     return next((band for lowest, band in BANDS if points >= lowest), "very_unlikely")

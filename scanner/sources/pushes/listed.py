@@ -1,4 +1,4 @@
-"""Conversion of listed repositories into pushes to read, and into candidates in their names and descriptions."""
+"""Turns listed repositories into pushes to read, and scans their names and descriptions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READER_PATIENCE_SECONDS = 0.5
 
 
 def discovered(repository: ListedRepository, vendor: str) -> DiscoveredPush:
-    """Return the latest push of a listed repository. `vendor` is the name that `mentions_vendor` looks for."""
+    """Return the latest push of a listed repository. The push records whether the repository mentions `vendor`."""
     pushed_at, created_at = repository.pushed_at, repository.created_at
     words = f"{repository.name} {repository.description}".lower()
     return DiscoveredPush(
@@ -58,8 +58,8 @@ def scan_texts(
 ) -> TextScan:
     """Scan the names and descriptions of listed repositories.
 
-    First scan the joined text of all repositories. Only if this finds candidates or leaves something unread, which is
-    rare, scan the texts one by one.
+    First scan all texts joined. Scan them one by one only if this finds candidates or leaves something unread, which is
+    rare.
     """
     scan = TextScan()
     documents = list(_documents(repositories, web_url))

@@ -1,6 +1,6 @@
-"""The stored memory of repositories: one row for each repository, with its remembered tips.
+"""Stores which commits of each repository were read, one row for each repository.
 
-A job loads the rows before it reads its pushes, and updates the rows when it closes.
+A job loads the rows before it reads its pushes, and updates the rows at its end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Key = tuple[str, int]
 
 
 def key_of(push: Push, host: str) -> Key | None:
-    """Return the repository's key, or None if its id is unknown.
+    """Return the key under which the repository is remembered, or None if its id is unknown.
 
     A wiki has the same id as its repository, so its key has a different host.
     """
@@ -38,12 +38,12 @@ def key_of(push: Push, host: str) -> Key | None:
 
 
 def recall(session: Session, pushes: Sequence[Push], host: str) -> dict[Key, RememberedTips]:
-    """Return the remembered tips of the repositories of these pushes, by key."""
+    """Return which commits of these pushes' repositories were read before, by the repository's key."""
     return {key: _tips(row) for key, row in _rows(session, {key_of(push, host) for push in pushes}).items()}
 
 
 def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str) -> None:
-    """Record in the database which tips were read, so that later pushes do not fetch them again.
+    """Record which commits were read, so that later pushes do not fetch them again.
 
     This happens in the caller's transaction.
     """
@@ -70,7 +70,7 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
 
 
 def purge(session: Session, *, max_rows: int) -> tuple[int, int]:
-    """Delete the rows of repositories that expired, and the oldest rows beyond `max_rows`.
+    """Delete rows of repositories that expired, and the oldest rows beyond `max_rows`.
 
     One call deletes a limited number of rows for each of the two reasons.
 

@@ -1,4 +1,4 @@
-"""Scanning of the objects of one pack. Each candidate gets its place in the repository."""
+"""Scans the objects of a git pack, and records for each candidate where in the repository it is."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ def read_pack(
     limits: PackLimits,
     wants: Collection[str] = (),
 ) -> ReadPart:
-    """Scan every object of the pack. Return the candidates with their places.
+    """Scan every object of the git pack. Return the candidates with their places in the repository.
 
     Args:
         pack: The pack as it was received.
         push: The push that the pack was fetched for.
-        web_url: The address of GitHub's website.
+        web_url: The URL of GitHub's website.
         context: The detector, and the limits that all documents of the push share.
         limits: Limits of the pack's size and memory.
-        wants: The ids of objects that should be in the pack. `ReadPart.has_wants` says whether the pack contains any of
-            these objects.
+        wants: The ids of objects that should be in the pack. `ReadPart.has_wants` says whether it contains any of them.
     """
     scan = scan_pack(
         context.detector,
@@ -74,7 +73,7 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 
 class _Placer:
-    """A function object that sets the place of the candidates of one object. It redacts the names in the place once."""
+    """Sets the place in the repository of the candidates of one object. It redacts the names in the place once."""
 
     def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
         commit = hit.oid if hit.type == "commit" else (location.commit if location else None)
@@ -115,7 +114,7 @@ class _Placer:
 def _published(push: Push, location: Location | None) -> datetime | None:
     """Return when the object became public: the time of the push.
 
-    A commit of a created ref may be newer than the creation of the ref. Then return the time of the commit.
+    If the push created a ref, and the commit is newer than that, return the time of the commit.
     """
     committed = location.committed_at if location else None
     if push.kind == "create" and push.published_at and committed and committed <= datetime.now(UTC):

@@ -1,7 +1,7 @@
-"""Known owners of repositories.
+"""Repository owners who are more likely to leak a token.
 
-An owner is known if a token was found in a repository of the owner in the last LEAKED_WITHIN_DAYS days, or if an
-account in the token store has the same name.
+These are owners in whose repositories a token was found in the last LEAKED_WITHIN_DAYS days, and owners with the same
+name as an account in the token store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class KnownOwners:
-    """The names of known owners, in lower case.
+    """The names of repository owners, in lower case, who have leaked a token before or have an account in the token
+    store.
 
     r8scan knows the accounts of a remote token store only from incidents.
     """
@@ -37,7 +38,7 @@ class KnownOwners:
 
 
 def known_owners(session: Session, owners: Collection[str]) -> KnownOwners:
-    """Return which of the owners are known."""
+    """Return which of the owners have leaked a token before or have an account in the token store."""
     wanted = sorted({owner.lower() for owner in owners if _NAME.fullmatch(owner)})
     if not wanted:
         return KnownOwners()

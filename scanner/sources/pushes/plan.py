@@ -1,4 +1,4 @@
-"""The plan of a push: what to ask the git server for."""
+"""What to ask the git server for in order to read a push."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Plan:
         wants: The ids of commits or tags to read.
         haves: The ids of commits to claim (git's "have"). The server does not send objects that are reachable from
             them.
-        rung: The name of the rung that made the plan, for counters; see `ladder`.
+        rung: The name of the kind of plan, for counters; see `ladder`.
         earlier: Claimed commits that were not read. A separate job must read them.
         may_miss: The content that this plan may miss: "other_refs", "older_commits".
         before: The tip before the push.

@@ -29,7 +29,7 @@ class Push:
         before: The id of the tip before the push. Zeros: unknown or none.
         head: The id of the last commit. Empty: unknown.
         ref: The full name of the ref, redacted.
-        ref_type: What an event created: "repository", "branch" or "tag". Empty for a push.
+        ref_type: What was created: "repository", "branch" or "tag". Empty for a push.
         published_at: The time of the push.
         kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": an operator
             named the commit `head`. Its own change is read first, then everything that is reachable from `head` but not
@@ -86,8 +86,8 @@ class ScanContext:
 
     Attributes:
         detector: Scans the documents.
-        budget: The scan budget.
-        limits: The limits of candidates.
+        budget: The limit of processor time and bytes.
+        limits: The limits of the number of candidates.
         known: The function that looks up candidates beyond these limits in the token store, or None.
     """
 
@@ -99,17 +99,16 @@ class ScanContext:
 
 @dataclass(slots=True)
 class ReadPart:
-    """The content of one answer to a request for a push: a pack, or a comparison.
+    """What was found in one answer to a request for a push.
 
     Attributes:
         candidates: The candidates in the content.
         unread: Counts of what was not read, by reason.
         not_read: Records of documents that were not read completely, up to a limit.
         objects: The number of objects that were scanned.
-        bytes: The size of the pack in bytes.
+        bytes: The size of the received git pack in bytes.
         unknown: The number of candidates beyond the limits that the token store does not know.
-        is_over_limit: Whether a limit was reached, so that a request that leaves out large objects may return more of
-            the other objects.
+        is_over_limit: Whether a limit was reached, so that it helps to ask again without large objects.
         is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
         is_damaged: Whether the pack was corrupt, perhaps only in transit.
         has_wants: Whether the pack contains any of the wanted objects.
@@ -137,11 +136,11 @@ class PushReading:
         not_read: Records of documents that were not read completely, up to a limit.
         plan: The plan of what to ask the server for. None: there was nothing to read.
         objects: The number of objects that were scanned.
-        bytes: The number of bytes of packs that were received.
+        bytes: The number of bytes of git packs that were received.
         is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
         is_damaged: Whether the pack was corrupt, perhaps only in transit.
         is_slow: Whether the push took too long for a job of several pushes, so that a slow job must read it.
-        refusal: The gate's error if it refused a further request locally.
+        refusal: The error if a further request was not sent because of a rate limit.
         unknown: The number of candidates beyond the limits that the token store does not know. They are not recorded.
     """
 
@@ -158,7 +157,7 @@ class PushReading:
     unknown: int = 0
 
     def add(self, part: ReadPart) -> None:
-        """Add the content of one answer to this reading."""
+        """Add what was found in one more answer."""
         self.candidates += part.candidates
         self.unread = +(self.unread + part.unread)
         self.not_read += part.not_read[: MAX_ROWS_PER_JOB - len(self.not_read)]
@@ -179,7 +178,7 @@ class PushReading:
 
     @property
     def tips(self) -> TipsRead | None:
-        """Return what to remember of the repository, or None if the push will be read again."""
+        """Return which commits to remember as read, or None because a retry will read the push again."""
         plan = self.plan
         if plan is None or self.is_slow or self.is_cut_off or self.is_damaged or self.refusal is not None:
             return None

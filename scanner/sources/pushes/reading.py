@@ -1,4 +1,4 @@
-"""Reading of one push or created ref: it fetches the added content of the repository and scans all of it."""
+"""Reads one push or created ref: fetches the content that it added to the repository, and scans all of it."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def read_push(
         github: The client.
         push: The push.
         detector: Scans the content.
-        limits: Limits of the pack's size and memory.
-        known: The remembered tips of the repository, or None.
-        page_budget: The scan budget that all pushes of the job share.
+        limits: Limits of the size and the memory of a git pack.
+        known: The commits of the repository that are remembered as read, or None.
+        page_budget: The limit of processor time and bytes that all pushes of the job share.
         is_first_look: Whether to stop early if the push takes a long time, and to mark it as slow.
         token_store: The function that looks up digests in the token store, for candidates beyond the limits.
 
@@ -69,13 +69,13 @@ def read_push(
 
 
 class _PushReader:
-    """A reader of one push. It collects the content of all answers in `reading`.
+    """Reads one push. `reading` collects what is found in all answers.
 
     Args:
         github: The client.
         push: The push, with the name of its repository.
         context: The detector, and the limits that all documents of the push share.
-        limits: Limits of each pack's size and memory.
+        limits: Limits of each git pack's size and memory.
         is_first_look: Whether to stop early if the push takes a long time.
     """
 
@@ -87,7 +87,11 @@ class _PushReader:
         self.reading = PushReading()
 
     def read(self, known: RememberedTips | None) -> None:
-        """Plan the requests, and read the answers. Raises GitHubError if no content could be read."""
+        """Plan the requests, and read the answers. `known` are the commits that were read before.
+
+        Raises:
+            GitHubError: No content of the push could be read.
+        """
         push, reading = self._push, self.reading
         if push.kind == "push" and push.head and not push.head.strip("0"):
             return  # a deletion adds nothing
@@ -142,14 +146,14 @@ class _PushReader:
             reading.unread = +reading.unread
 
     def _ask_for_less(self, wants: Sequence[str], haves: Collection[str], refs: Refs | None) -> None:
-        """Fetch again after an answer that exceeded the limit, but ask for less content.
+        """Fetch again, but less content, after an answer that exceeded the limit.
 
-        Leave out large blobs, and claim (git's "have") every other branch. If large blobs are left out, the reading is
-        recorded as partial.
+        Leave out large files, and claim (git's "have") every other branch. Without large files, the reading is recorded
+        as partial.
 
-        Do not claim other branches for a commit named by an operator or for an "earlier" push: a branch already
-        contains their commits, so the server would send nothing. For other pushes, another branch may contain the
-        commits as well. If the answer does not contain the wanted commits, ask again and claim only `haves`.
+        Claim no other branch for a commit named by an operator or for an "earlier" push: a branch already contains
+        their commits, so the server would send nothing. Another branch may contain the commits of any other push as
+        well. If the answer does not contain the wanted commits, ask again and claim only `haves`.
         """
         github, push = self._github, self._push
         claims_refs = push.kind not in ("commit", "earlier")
@@ -175,7 +179,7 @@ class _PushReader:
 
 
 def _named(github: GitHub, push: Push) -> Push:
-    """Return the push with its repository's name and id. Ask GitHub if one of them is missing.
+    """Return the push with the name and the id of its repository. Ask GitHub if one of them is missing.
 
     The name is missing if it contained a token, because then only its redacted form was stored. The id is missing if an
     operator named the commit.
@@ -194,7 +198,7 @@ def _named(github: GitHub, push: Push) -> Push:
 
 
 def _parents(github: GitHub, push: Push) -> list[str]:
-    """Return the commit's parents.
+    """Return the ids of the parents of the push's last commit.
 
     If the REST API fails, return an empty list. The caller then asks git for the commit and its history in one request.
     """

@@ -1,4 +1,4 @@
-"""The execution of a `pushes` job. It reads each push of the job, and responds to each push immediately."""
+"""Runs `pushes` jobs: reads each push of a job, and responds to its tokens immediately."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scan_next(
     state_dir: Path,
     kind: JobKind = JobKind.PUSHES,
 ) -> Response | None:
-    """Execute the most urgent job of the kind that is due. Return None if there is none.
+    """Run the most urgent job of the kind that is due, and return what was done. Return None if no job is due.
 
     A push that takes a long time is queued as a `slow_pushes` job, so that no other push waits for it.
 
@@ -55,9 +55,9 @@ def scan_next(
         github: The client.
         detector: Scans the content.
         policy: The operator's policy.
-        limits: Limits of each pack's size and memory.
+        limits: Limits of each git pack's size and memory.
         threads: The number of pushes that are read in parallel.
-        state_dir: The state folder, which contains the spool.
+        state_dir: The folder in which candidates are kept while the database is unavailable.
         kind: `pushes` or `slow_pushes`.
     """
     job = jobs.claim_next(database, kind)
@@ -87,7 +87,7 @@ def scan_next(
 
 
 class _PageReader:
-    """A reader of the pushes of one job. Several threads call `read`.
+    """Reads the pushes of one job. Several threads call `read`.
 
     Attributes:
         host: The host of GitHub's website, which is part of the key of remembered repositories.
@@ -156,7 +156,7 @@ def _respond(
 ) -> Response:
     """Respond to the first FIRST_CANDIDATES candidates of a push, then to the others.
 
-    The reader lists the objects with the fewest candidates first, so a flood of candidates does not delay a real leak.
+    The objects with the fewest candidates come first, so a flood of candidates does not delay a real leak.
     """
     response = Response()
     for part in filter(None, (candidates[:FIRST_CANDIDATES], candidates[FIRST_CANDIDATES:])):
@@ -165,7 +165,7 @@ def _respond(
 
 
 def _is_read(push: Push, known: RememberedTips) -> bool:
-    """Return whether this push was read before, judged by the remembered tips."""
+    """Return whether this push was read before. `known` are the commits that are remembered as read."""
     if push.kind == "earlier":
         return known.has_read(push.head)
     if push.kind != "push" or not push.head:
@@ -178,10 +178,11 @@ def _is_read(push: Push, known: RememberedTips) -> bool:
 def _queue_earlier(
     session: Session, job: ClaimedJob, page: Sequence[Push], read_now: Sequence[tuple[Push, PushReading]]
 ) -> None:
-    """Queue a job for commits that the server left out and nobody has read, unless a push of this job has read them.
+    """Queue a job for older commits that the server left out and that were never read, also not by another push of this
+    job.
 
-    Each such commit is remembered, so it is queued only once. The job also lists the refs of new repositories if only
-    their default branch was read.
+    Each such commit is remembered, so it is queued only once. The job also lists the refs of new repositories of which
+    only the default branch was read.
     """
     read_here = {(push.repository_id, push.head) for push in page}
     waiting = [
@@ -209,7 +210,7 @@ def _queue_earlier(
 
 
 def _outcome(push: Push, reading: PushReading) -> ItemOutcome[Push]:
-    """Return the outcome of reading a push, without the response to its candidates."""
+    """Return the outcome of reading a push, without what was done about its candidates."""
     # If the gate refused a further request, the push is queued again, like a push that was not read at all.
     outcome = ItemOutcome(push, error=reading.refusal, is_slow=reading.is_slow)
     outcome.counts["candidates"] += len(reading.candidates)

@@ -1,7 +1,8 @@
-"""The memory of a repository: its remembered tips, which are commits whose history is accounted for.
+"""Which commits of a repository r8scan remembers as read, in the form of tips (newest commits of branches and tags).
 
-A tip is accounted for if each commit that is reachable from it was read, is queued, is counted as unread, or is older
-than the first push that r8scan saw. So the reader may claim (git's "have") every remembered tip, and no other commit.
+Each commit that is reachable from a remembered tip was read, is queued, is counted as unread, or is older than the
+first push that r8scan saw. So r8scan may tell a git server that it has (git's "have") every remembered tip, and no
+other commit.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ _READ, _SUPERSEDED, _DEFAULT, _SHA256 = 1, 2, 4, 8
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """A commit or tag that a ref pointed to.
+    """A commit or tag to which a ref (a branch or tag) pointed.
 
     Attributes:
         oid: The object id in hex.
-        is_read: Whether all content that the push to the tip added was read, so that the push need not be read again.
-        is_superseded: Whether a later push has replaced the tip. r8scan keeps the tip, so that it does not read the
-            earlier push again when a second source shows it.
-        is_default: Whether the default branch pointed to the tip.
+        is_read: Whether the content that the push to this commit added was all read, so that it is not read again.
+        is_superseded: Whether a later push has moved the ref. The tip is kept, so that the earlier push is not read
+            again when a second source shows it.
+        is_default: Whether the default branch pointed to the commit.
     """
 
     oid: str
@@ -38,7 +39,7 @@ class Tip:
 
 @dataclass(frozen=True, slots=True)
 class RememberedTips:
-    """The remembered tips of one repository, the newest first.
+    """The remembered tips (newest commits of branches and tags) of one repository, the newest first.
 
     Attributes:
         tips: The tips.
@@ -57,7 +58,7 @@ class RememberedTips:
         return [tip.oid for tip in self.tips]
 
     def holds(self, oid: str) -> bool:
-        """Return whether the commit is a remembered tip, which means that its history is accounted for."""
+        """Return whether the commit is a remembered tip, so that the server need not send it or its history."""
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:
@@ -77,15 +78,15 @@ class RememberedTips:
 
 @dataclass(frozen=True, slots=True)
 class TipsRead:
-    """What the reading of one push adds to the memory of its repository.
+    """The commits to remember as read after one push.
 
     Attributes:
         tips: The ids of the commits that were read.
         is_read: Whether these commits were read completely. If not, the rest is counted as unread.
-        before: The tip before the push, if it is known.
-        default: The default branch's tip, if it is known.
-        is_whole: Whether the whole history has now been read.
-        lists_refs: Whether all refs were compared with the remembered tips.
+        before: The newest commit of the branch before the push, if it is known.
+        default: The newest commit of the default branch, if it is known.
+        is_whole: Whether the whole history of the repository has now been read.
+        lists_refs: Whether all refs were compared with the remembered commits.
     """
 
     tips: tuple[str, ...]
@@ -97,7 +98,10 @@ class TipsRead:
 
 
 def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, now: datetime) -> RememberedTips:
-    """Return the memory after one push was read: the default branch's tip and at most MAX_OTHER_TIPS other tips."""
+    """Return the remembered tips after one more push was read.
+
+    Keep the tip of the default branch and at most MAX_OTHER_TIPS other tips.
+    """
     new = [Tip(oid, read.is_read, is_default=oid == read.default) for oid in dict.fromkeys(read.tips)]
     names = {tip.oid for tip in new}
     # If a tip was read completely, it counts as read even if a later attempt reads only a part of it.
@@ -123,7 +127,9 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 
 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
-    """Return the tips within the limit. Drop superseded tips first, then the oldest. Keep the default branch's tip."""
+    """Return the tips that fit into the limit. Drop superseded tips first, then the oldest. Keep the default branch's
+    tip.
+    """
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:
         return tuple(tips)
@@ -133,7 +139,7 @@ def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
 
 
 def encoded(tips: Iterable[Tip]) -> bytes:
-    """Return the tips in their stored form: for each tip, a byte of flags and the 20 or 32 bytes of its id."""
+    """Return the tips as bytes for the database: for each tip, a byte of flags and the 20 or 32 bytes of its id."""
     parts = []
     for tip in tips:
         oid = bytes.fromhex(tip.oid)
@@ -143,7 +149,7 @@ def encoded(tips: Iterable[Tip]) -> bytes:
 
 
 def decoded(content: bytes) -> tuple[Tip, ...]:
-    """Return the tips from the stored form that `encoded` returns."""
+    """Return the tips from the bytes that `encoded` returned."""
     tips, position = [], 0
     while position < len(content):
         flags = content[position]

@@ -1,4 +1,4 @@
-"""Measurement of each source's recall: the share of public pushes that it sees.
+"""Measures each source's recall: the share of all public pushes that the source sees.
 
-If one source sees a push, the other sources should see it too. Such a push is called a mark.
+The pushes that one source sees are compared with those that the other sources see.
 """

@@ -1,9 +1,10 @@
-"""Estimates from marks (pushes that a source has seen): a source's recall, and the total number of pushes.
+"""Estimates of a source's recall (the share of pushes that it sees) and of the total number of pushes.
 
-The total is estimated by capture-recapture. Both estimates assume that the marks are a fair sample of the pushes that
-the source should see. If two sources prefer the same pushes, the recall is too high and the total is too low. If they
-prefer different pushes, the recall is too low and the total is too high, which does no harm. The confidence interval of
-the total allows for a common preference up to COMMON_BIAS, because the marks cannot show how large this preference is.
+The estimates use marks: pushes in a sample of repositories that a source has seen. The total is estimated by
+capture-recapture. Both estimates assume that the marks are a fair sample of the pushes that the source should see. If
+two sources prefer the same pushes, the recall is too high and the total is too low. If they prefer different pushes,
+the recall is too low and the total is too high, which does no harm. The confidence interval of the total allows for a
+common preference up to COMMON_BIAS, because the marks cannot show how large this preference is.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ differ that two listings give for the same push."""
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A push that a source has seen.
+    """A push in one of the sampled repositories that a source has seen.
 
     Times are in seconds since the epoch. `is_new` says whether the repository is new.
     """
@@ -51,7 +52,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A recall: the number of marks seen, the number of marks, and the bounds of Wilson's 95 % confidence interval."""
+    """The share of pushes that a source has seen.
+
+    It has the number of pushes seen, the number of all pushes in the sample, and the bounds of Wilson's 95 % confidence
+    interval of the share.
+    """
 
     seen: int
     marks: int
@@ -69,7 +74,10 @@ class Total:
 
 
 def share_of(seen: int, marks: int) -> Share | None:
-    """Return the share with Wilson's interval, which is accurate for few marks and for shares near 0 and 1."""
+    """Return the share of pushes that were seen, with Wilson's confidence interval. Return None without any marks.
+
+    The interval is accurate for few marks and for shares near 0 and 1.
+    """
     if marks <= 0:
         return None
     share, spread = seen / marks, Z * Z / marks
@@ -104,10 +112,10 @@ def total_of(first: int, second: int, both: int) -> Total | None:
 
 
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:
-    """Return for each mark the seconds from the push until the source showed it, or None if the source never did.
+    """Return for each push the seconds until the source showed it, or None if the source never did.
 
-    A source has shown a push if it showed the repository with this push time or a later push time. `catches` are the
-    marks of the source.
+    A source has shown a push if it showed the repository with this push time or a later one. `marks` are the pushes,
+    and `catches` are the pushes that the source has shown.
     """
     by_repository: dict[int, list[Mark]] = {}
     for catch in catches:
@@ -124,13 +132,13 @@ def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]
 
 
 def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[int, Share]:
-    """Return for each horizon (a delay in seconds) the share of the marks that the source has seen within this delay.
+    """Return the share of pushes that the source has seen within each of several delays, which are in seconds.
 
     Args:
-        marks: The marks of the other sources.
-        catches: The marks of the source itself.
-        now: The current time in seconds since the epoch. For each horizon, only marks that are older than the horizon
-            are counted.
+        marks: The pushes that the other sources have seen.
+        catches: The pushes that this source has seen.
+        now: The current time in seconds since the epoch. For each delay, only pushes that are older than the delay are
+            counted.
     """
     fair = [mark for mark in marks if mark.seen_at - mark.pushed_at <= MAX_MARK_AGE]
     waited = delays(fair, catches)
@@ -144,7 +152,8 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 
 
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
-    """Return the estimated number of all pushes, from the pushes that two sources have seen.
+    """Return an estimate of the number of all pushes, from the pushes that two sources have seen. Return None if
+    impossible.
 
     Unlike in `delays`, a later push of the same repository counts as a different push. A listing shows only a
     repository's latest push, so it has not seen the earlier pushes.
@@ -169,5 +178,6 @@ def _has_near(times: Sequence[float], at: float) -> bool:
 
 
 def as_json(shares: Mapping[int, Share]) -> dict[str, list[float]]:
-    """Return, for each horizon, a list of four numbers: marks, marks seen, and the two bounds of the interval."""
+    """Return four numbers for each delay in seconds: pushes in the sample, pushes seen, and the bounds of the interval.
+    """
     return {str(key): [one.marks, one.seen, round(one.low, 4), round(one.high, 4)] for key, one in shares.items()}

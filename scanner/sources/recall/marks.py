@@ -1,4 +1,4 @@
-"""Stored marks: pushes in a sample of the repositories, each with the source that saw it.
+"""Stores which source saw which pushes, for a sample of the repositories. Each such row is called a mark.
 
 Every source that shows pushes records marks. A task compares the marks of different sources. Marks expire after a day.
 """
@@ -32,7 +32,7 @@ MAX_MARKS = 500_000
 
 
 def record(session: Session, source: str, pushes: Iterable[tuple[int | None, datetime | None, bool]]) -> None:
-    """Record marks for the pushes that are in the sample, in the caller's transaction.
+    """Record that a source has seen these pushes, as far as their repositories are in the sample.
 
     Args:
         session: The caller's transaction.
@@ -50,7 +50,7 @@ def record(session: Session, source: str, pushes: Iterable[tuple[int | None, dat
 
 
 def measure(session: Session) -> None:
-    """Measure each source by the marks of the others, and store the results, which `r8scan status` shows."""
+    """Measure which share of the other sources' pushes each source sees, and store the results for `r8scan status`."""
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: defaultdict[str, list[Mark]] = defaultdict(list)
     columns = (PushMark.source, PushMark.repository_id, PushMark.pushed_at, PushMark.seen_at, PushMark.is_new)
@@ -73,13 +73,13 @@ def measure(session: Session) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete the marks of pushes that were seen more than KEPT_SECONDS ago. No estimate needs them any more."""
+    """Delete the records of pushes that were seen more than KEPT_SECONDS ago."""
     old = PushMark.seen_at < db_now(-KEPT_SECONDS)
     session.execute(delete(PushMark).where(old).execution_options(synchronize_session=False))
 
 
 def _total(found: dict[str, list[Mark]], now: float) -> list[int]:
-    """Return the estimated number of all pushes of a day, and the lower and upper bound of its interval.
+    """Return the estimated number of all pushes of a day, and the lower and upper bound of its confidence interval.
 
     Return an empty list if there is no estimate.
     """

@@ -1,6 +1,6 @@
-"""Stored windows (spans of push time) that repository search will search again.
+"""Stores ranges of push times (windows) that repository search will search again.
 
-A row has the ids of the repositories that the window has shown, and the time of the next search.
+Each row has the ids of the repositories that the searches have found, and the time of the next search.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_DUE = 20
 
 
 def due(session: Session) -> list[Look]:
-    """Return the windows that are due for a later search, the longest overdue first."""
+    """Return the ranges of push times that are due to be searched again, the longest overdue first."""
     statement = (
         select(SearchWindow)
         .where(SearchWindow.next_look_at <= db_now())
@@ -36,7 +36,9 @@ def due(session: Session) -> list[Look]:
 
 
 def write(session: Session, search: SearchRun) -> None:
-    """Store the windows of a run with the time of their next search. Delete the windows whose last search is done."""
+    """Store when the ranges of push times in this run are searched again. Delete those that were searched for the last
+    time.
+    """
     for span, number, found in search.first:
         row = insert_or_nothing(session, SearchWindow).values(
             start=span[0],

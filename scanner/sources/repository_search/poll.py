@@ -1,7 +1,7 @@
-"""The source that polls repository search by windows, which are spans of push time.
+"""The source that polls repository search. Each search is limited to a window (a range of push times).
 
 It searches a window when GitHub's index should contain its pushes, and again later for pushes that were indexed late.
-After a pause of the service, it also searches the windows of the pause.
+After a pause of the service, it also searches the time of the pause.
 https://docs.github.com/search-github/searching-on-github/searching-for-repositories#search-by-when-a-repository-was-created-or-last-updated
 """
 
@@ -47,7 +47,7 @@ def poll(
     wait: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.time,
 ) -> PollReport:
-    """Poll if the source is due.
+    """If the poll is due, search for repositories with new pushes, and queue jobs that read the pushes.
 
     Args:
         database: The database.
