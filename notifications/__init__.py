@@ -1,4 +1,4 @@
-"""The sending of mails to owners, announcements to API gateways, and messages to the operator.
+"""Sends mails to owners, announcements to API gateways, and messages to the operator.
 
-This package only sends. It makes no decisions about tokens.
+This package makes no decisions about tokens.
 """

@@ -1,4 +1,4 @@
-"""The sender of announcements: it claims due rows of the outbox, and sends them in batches, one channel after another.
+"""Sends announcements of disabled tokens to gateways, in batches, one channel (such as a webhook) after another.
 
 Each announcement is delivered at least once. If a worker crashes after the receiver has accepted a batch and before the
 database has recorded this, another worker sends the batch again with the same ids.
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AnnouncingReport:
-    """The result of one run: the numbers of sent, deferred and failed announcements."""
+    """How many announcements one run has sent, deferred or given up."""
 
     sent: int = 0
     deferred: int = 0
@@ -55,7 +55,8 @@ class AnnouncingReport:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """The result of sending one batch. `accepts_more` says whether to send another batch in this run."""
+    """The result of sending one batch of announcements. `accepts_more` says whether to send another batch in this run.
+    """
 
     report: AnnouncingReport
     accepts_more: bool
@@ -70,7 +71,7 @@ class _Claimed:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The claimed rows of a batch, and the number of further due rows that failed because they have no content."""
+    """The claimed announcements of a batch, and how many due ones failed because they have no content."""
 
     rows: list[_Claimed]
     failed: int
@@ -97,7 +98,7 @@ def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChan
 
 
 def _send(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
-    """Send a batch through the channel, and record the result of each row."""
+    """Send a batch of announcements, and record for each whether it was sent. Return what was sent and deferred."""
     try:
         channel.send([one.content for one in claimed])
     except AnnouncementRefused as err:
@@ -110,9 +111,9 @@ def _send(database: Database, name: Channel, channel: AnnouncementChannel, claim
 
 
 def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
-    """Send the rows of a refused batch one by one. A row that the receiver cannot read then does not block the others.
+    """Send the announcements of a refused batch one by one, so that one bad announcement does not block the others.
 
-    `accepts_more` is true if the receiver accepted at least one row and can still be reached.
+    `accepts_more` of the result is true if the receiver accepted at least one and can still be reached.
     """
     report = AnnouncingReport()
     until = time.monotonic() + MAX_SINGLE_SEND_SECONDS
@@ -148,9 +149,9 @@ def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _claim(database: Database, channel: str) -> _Batch:
-    """Claim a batch of due rows of a channel.
+    """Claim a batch of due announcements of a channel.
 
-    Schedule their next attempt in the same transaction, so that they wait for it if this worker dies.
+    Their next attempt is scheduled in the same transaction, in case this worker dies.
     """
     with database.write() as session:
         keys = leases.due_keys(session, Notification, *_due(channel), limit=BATCH)
@@ -179,7 +180,7 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
 
 
 def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> int:
-    """Record that the rows were sent. Return the number of rows on which this worker still held the lease."""
+    """Record that the announcements were sent. Return how many of them this worker still held."""
     with database.write() as session:
         for one in claimed:
             incident = one.content.get("incident_id")
@@ -196,7 +197,7 @@ def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> in
 
 
 def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
-    """Defer the claimed rows and all other due rows of the channel, because the channel accepts nothing now."""
+    """Defer these and all other due announcements of the channel, because the channel accepts nothing now."""
     _log.error(
         "announcements could not be sent and will be retried: %s",
         reason,
@@ -215,9 +216,9 @@ def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], re
 
 
 def _defer(session: Session, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
-    """Release the rows, so that they are sent again at their next scheduled attempt.
+    """Release the announcements, so that they are sent again at their next scheduled attempt.
 
-    Record rows that are older than GIVE_UP_AFTER as failed instead.
+    Record those that are older than GIVE_UP_AFTER as failed instead.
     """
     error = reason[:MAX_ERROR_LENGTH]
     old = [one for one in claimed if one.age > GIVE_UP_AFTER]
@@ -227,15 +228,15 @@ def _defer(session: Session, claimed: list[_Claimed], reason: str) -> Announcing
 
 
 def _give_back(database: Database, claimed: list[_Claimed]) -> AnnouncingReport:
-    """Release rows that were not tried, so that they are due again after BACKOFF_SECONDS[0]."""
+    """Release announcements that were not tried, so that they are due again after BACKOFF_SECONDS[0]."""
     with database.write() as session:
         return AnnouncingReport(deferred=_written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0])))
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> int:
-    """Give up announcements that are older than GIVE_UP_AFTER and whose channel is no longer configured.
+    """Mark old announcements as failed if their channel is no longer configured. Return their number.
 
-    Set their state to failed. Return their number.
+    They are old after GIVE_UP_AFTER.
     """
     gone = (
         Notification.channel.in_(sorted(set(announcements.CHANNELS) - channels.keys())),
@@ -258,9 +259,9 @@ def _give_up_without_channel(database: Database, channels: Mapping[Channel, Anno
 
 
 def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
-    """Write `values` to the rows on which this worker still holds the lease, and release these rows.
+    """Write `values` to the rows that this worker still holds, and release these rows. Return their number.
 
-    Return the number of these rows. The other rows were claimed by other workers.
+    The other rows were claimed by other workers.
     """
     written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
     if len(written) < len(claimed):

@@ -1,4 +1,4 @@
-"""The recording of bounces. A bounce reports that a server could not deliver a mail that it had accepted."""
+"""Records bounces: reports that a server could not deliver a mail that it had accepted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})
 
 
 class BounceOutcome(Enum):
-    """The effect of a bounce. Each value is the text that the command `r8scan email bounced` prints."""
+    """What recording a bounce has done. Each value is the text that the command `r8scan email bounced` prints."""
 
     FAILED = "recorded: the mail has failed"
     UNCHANGED = "nothing changed: the server is still trying, or the mail was already recorded as failed"
@@ -31,7 +31,7 @@ class BounceOutcome(Enum):
 
 
 def record(database: Database, bounce: Bounce, identity: MailIdentity) -> BounceOutcome:
-    """Record that the mail that the bounce is about has failed.
+    """Record that a mail has failed, because it came back.
 
     If the mail was for an owner, queue a mail to the operator in the same transaction.
     """

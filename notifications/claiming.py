@@ -1,6 +1,6 @@
-"""The claiming of mails in the outbox. One transaction leases a few rows and freezes their facts.
+"""Claims mails in the outbox: one transaction leases a few of them and stores their content (freezes their facts).
 
-To freeze the facts means to store the content of a mail before the first attempt, so that repeats are identical.
+The content is stored before the first attempt, so that repeated mails are identical.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A mail on which this worker holds a lease.
+    """A mail that this worker has claimed.
 
     Attributes:
-        lease: The lease on the mail's row in the outbox.
+        lease: The worker's claim of the mail's row in the outbox.
         channel: EMAIL for a mail to an owner, OPERATOR for a mail to the operator.
         recipient: The address of the recipient, or None if it is unknown.
         message_id: The Message-ID, which is the same in each attempt.
-        facts: The facts that the mail reports. None if they could not be read. Then `facts_error` says why.
+        facts: The data that the mail reports. None if they could not be read. Then `facts_error` says why.
         facts_error: The reason why `facts` is None, otherwise empty.
-        is_new: Whether this claim read and froze the facts. False if an earlier claim did.
+        is_new: Whether the data were read now. False if an earlier claim has read and stored them.
         subjects: The id of each incident in the mail, with the occasion (the reason) for which the mail reports it.
         now: The database's time at the claim.
         delay: The seconds until the next attempt if this attempt fails.
-        begin_by: The latest time to begin sending, by `time.monotonic`. After `send_seconds`, RECORD_SECONDS of the
-            lease are then left.
+        begin_by: The latest time to begin sending, by `time.monotonic`, so that the claim lasts until the result is
+            recorded.
         send_seconds: The longest time in seconds that sending may take.
     """
 
@@ -84,9 +84,9 @@ def is_open() -> tuple[ColumnElement[bool], ...]:
 def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
     """Return the ids of due mails, at most `limit`, in groups. The caller claims the mails of a group together.
 
-    The first mail that was not tried before is alone in its group. If the mail server turns out to be unavailable, the
-    other mails are not frozen yet, and can still get more incidents. Each mail that was tried before is also alone in
-    its group. If it makes the worker crash again, it blocks no other mail.
+    The first new mail is alone in its group. If the mail server turns out to be unavailable, the content of the others
+    is not fixed yet, so that they can still get more incidents. Each mail that was tried before is also alone in its
+    group: if it makes the worker crash again, it blocks no other mail.
     """
     if limit <= 0:
         return []
@@ -110,14 +110,14 @@ def backoff(attempts: int, jitter: float = 1.0) -> float:
 def claim(
     database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
 ) -> list[Claimed]:
-    """Lease the rows that are still due, freeze their facts, and schedule their next attempt.
+    """Claim the mails that are still due, store the data that they report, and schedule their next attempt.
 
-    The next attempt is scheduled before this one begins, so that the rows are tried again even if this worker dies.
+    The next attempt is scheduled before this one begins, so that the mails are tried again even if this worker dies.
 
     Args:
         database: The database that contains the outbox.
-        keys: The ids of the rows to claim. The result has the same order.
-        jitter: Returns a factor for the backoff of one row.
+        keys: The ids of the mails to claim. The result has the same order.
+        jitter: Returns a factor for the delay until the next attempt of one mail.
         send_seconds: The longest time in seconds that sending one mail may take.
     """
     begin_by = _begin_by(send_seconds)
@@ -154,9 +154,9 @@ def claim(
 
 
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
-    """Release rows that were claimed but not tried, so that they are due at once.
+    """Release mails that were claimed but not tried, so that they are due at once.
 
-    Discard the facts that this claim froze. Otherwise the time after which a mail fails would already run, although
+    Discard the data that this claim stored. Otherwise the time after which a mail fails would already run, although
     there was no attempt to send it.
     """
     if not untried:
@@ -168,9 +168,9 @@ def give_back(database: Database, untried: Sequence[Claimed]) -> None:
 
 
 def renewed(database: Database, rest: Sequence[Claimed]) -> list[Claimed]:
-    """Renew the leases on the remaining rows, after sending the earlier ones has taken too long.
+    """Extend the claim of the remaining mails, after sending the earlier ones has taken too long.
 
-    Return the rows on which this worker still holds the lease.
+    Return the mails that this worker still holds.
     """
     with database.write() as session:
         held = leases.write_all(session, [one.lease for one in rest], leased_until=db_now(LEASE_SECONDS))
@@ -183,7 +183,7 @@ def _begin_by(send_seconds: float) -> float:
 
 
 def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Write the time of each row's next attempt, and the facts that this claim has read."""
+    """Store the time of each mail's next attempt, and the data that this claim has read for it."""
     columns = Notification.__table__.c
     planned = update(Notification.__table__).where(columns.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
@@ -200,14 +200,15 @@ def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _FactsRead:
-    """The facts of one mail, or the reason why they could not be read."""
+    """The data that one mail reports, or the reason why they could not be read."""
 
     facts: MailFacts | None
     error: str = ""
 
 
 def _facts_of_all(session: Session, rows: Sequence[Notification], now: datetime) -> dict[uuid.UUID, _FactsRead]:
-    """Return the facts of each mail by its row's id: the frozen facts if there are any, otherwise newly read facts."""
+    """Return the data that each mail reports, by the mail's id: the stored data if there are any, otherwise read now.
+    """
     fresh = [row for row in rows if row.facts is None]
     try:
         gathering = Gathering(session, fresh, now) if fresh else None

@@ -1,9 +1,8 @@
-"""The sender of mails: it claims due rows of the outbox, renders and sends each mail, and records the outcome.
+"""Sends mails: claims due rows of the outbox, renders and sends each mail, and records the outcome.
 
-One transaction leases a row and freezes its facts. Rendering and sending happen outside of any transaction. A second
-transaction records the outcome under the same lease. So each mail is sent once, with one exception: if the worker
-crashes after the server has accepted the mail and before the second transaction commits, another worker sends the mail
-again with the same Message-ID.
+Claiming and recording are two transactions; the mail is sent between them. So each mail is sent once, with one
+exception: if the worker crashes after the server has accepted the mail and before the second transaction commits,
+another worker sends the mail again with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -71,8 +70,7 @@ class Outcome(Enum):
 class DeliveryReport:
     """The result of one run: the number of mails by their result.
 
-    `held_back` is the number of due mails that were deferred without an attempt, because the mail server was
-    unavailable.
+    `held_back` is the number of mails that were not tried, because the mail server was unavailable.
     """
 
     sent: int = 0
@@ -83,13 +81,14 @@ class DeliveryReport:
 
     @property
     def claimed(self) -> int:
-        """Return the number of all mails that the run tried to send."""
+        """Return how many mails the run tried to send."""
         return self.sent + self.deferred + self.failed + self.lost
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """The result of one attempt. `down` is the error if no other mail can be sent now either, otherwise None."""
+    """The result of one attempt to send a mail. `down` is the error if no other mail can be sent now either, else None.
+    """
 
     outcome: Outcome
     down: TransportDown | None = None
@@ -113,11 +112,11 @@ def deliver_due(
 
     Args:
         database: The database that contains the outbox.
-        transport: The way in which mails are sent, such as SMTP.
+        transport: How mails are sent, such as by SMTP.
         identity: The sender, the brand and the templates of the mails.
         limit: The maximum number of mails in this run.
         rate: The maximum number of mails a minute that all workers send together.
-        jitter: Returns a factor for the backoff of one mail.
+        jitter: Returns a factor for the delay until the next attempt of one mail.
         send_seconds: The longest time in seconds that sending one mail may take.
 
     Raises:
@@ -147,9 +146,9 @@ def deliver_due(
 def _claims(
     database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
 ) -> Iterator[list[Claimed]]:
-    """Claim the rows together, and yield them. If the claim fails, claim and yield each row alone.
+    """Claim the mails together, and yield them. If the claim fails, claim and yield each mail alone.
 
-    So a row that cannot be claimed does not block the others. It is deferred.
+    A mail that cannot be claimed is deferred, so that it does not block the others.
     """
     try:
         together = claiming.claim(database, keys, jitter, send_seconds)
@@ -168,7 +167,7 @@ def _claims(
 
 
 def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
-    """Defer a row that cannot be claimed, so that not every run begins with it."""
+    """Defer a mail that cannot be claimed, so that not every run begins with it."""
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -181,10 +180,10 @@ def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
 def _deliver_all(
     database: Database, connection: MailConnection, identity: MailIdentity, claimed: Sequence[Claimed]
 ) -> Iterator[Outcome]:
-    """Send the mails of one claim, and yield the outcome of each.
+    """Send the claimed mails, and yield the outcome of each.
 
     Raises:
-        TransportDown: the mail server is unavailable. The rows that were not tried have been released.
+        TransportDown: the mail server is unavailable. The mails that were not tried have been released.
     """
     rest = list(claimed)
     while rest:
@@ -212,7 +211,7 @@ def _deliver(database: Database, connection: MailConnection, identity: MailIdent
     """Send one mail and record its outcome.
 
     Raises:
-        LeaseLost: the lease expired, and another worker claimed the row.
+        LeaseLost: the claim expired, and another worker claimed the mail.
     """
     if claimed.lease.attempts > MAX_ATTEMPTS:
         return _Attempt(_fail(database, claimed, identity, f"gave up after {MAX_ATTEMPTS} attempts"))
@@ -288,9 +287,8 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
-    """Release the row until its next attempt.
-
-    If its first attempt was more than GIVE_UP_AFTER ago, record it as failed instead.
+    """Release the mail until its next attempt. If its first attempt was more than GIVE_UP_AFTER ago, give it up as
+    failed.
     """
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         return _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
@@ -318,9 +316,12 @@ def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: 
 
 
 def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, identity: MailIdentity) -> None:
-    """Queue a mail to the operator about the failed mail to an owner whose row is `notification_id`.
+    """Queue a mail to the operator about a mail to an owner that failed.
 
-    `session` is the transaction that records the failure.
+    Args:
+        session: The transaction that records the failure.
+        notification_id: The id of the mail that failed.
+        identity: The sender of the new mail.
     """
     incident_ids = session.execute(
         select(NotificationSubject.incident_id).where(NotificationSubject.notification_id == notification_id)
@@ -344,7 +345,9 @@ def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: st
 
 
 def audit_mail(session: Session, mail: Claimed | Notification, what: str, **evidence: str) -> None:
-    """Write an audit entry for each incident that the mail reports. `what` names the event, such as "mail_bounced"."""
+    """Write an audit entry for each incident that the mail reports. `what` is the name of the event, such as
+    "mail_bounced".
+    """
     told = select(NotificationSubject.incident_id, NotificationSubject.occasion).where(
         NotificationSubject.notification_id == mail.id
     )
@@ -362,10 +365,7 @@ def _audit(
 
 
 def _hold_back(database: Database, down: TransportDown) -> int:
-    """Defer all due mails, because the mail server is unavailable. Return the number of deferred mails.
-
-    Otherwise each of possibly thousands of mails would be tried in vain.
-    """
+    """Defer all due mails, because the mail server is unavailable. Return the number of deferred mails."""
     level = logging.ERROR if down.is_configuration else logging.WARNING
     _log.log(level, "all due mails are deferred: %s", down.reason)
     # Skip rows that another transaction has locked. It may lock rows in a different order, so waiting could deadlock.

@@ -1,7 +1,6 @@
-"""The TLS settings of all HTTP clients of a process: one TLS context, which loads the trusted authorities once.
+"""The TLS settings of all HTTP clients of a process, in one TLS context, because each one takes megabytes of memory.
 
-If each client loaded the authorities, each would take megabytes of memory. Forked processes share the context of their
-parent.
+Forked processes share the context of their parent.
 """
 
 from __future__ import annotations
@@ -14,5 +13,5 @@ import httpx
 
 @cache
 def trusted() -> ssl.SSLContext:
-    """Return the TLS context that trusts the public authorities, or the authorities that SSL_CERT_FILE names."""
+    """Return the TLS context that trusts the public authorities, or those in the file that SSL_CERT_FILE names."""
     return httpx.create_ssl_context()

@@ -1,1 +1,1 @@
-"""Mails: their facts, the rendering of the facts as subject, text and HTML, and the transports that send mails."""
+"""Mails: the data that they report, their subject, text and HTML, and how they are sent."""

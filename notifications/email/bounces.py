@@ -1,6 +1,6 @@
-"""The reader of bounces: delivery status notifications (RFC 3464) about mails that could not be delivered.
+"""Reads bounces: delivery status notifications (RFC 3464) about mails that could not be delivered.
 
-Anybody can send a bounce, so the reader limits its size and cleans its text. It identifies the returned mail by the
+Anybody can send a bounce, so its size is limited and its text is cleaned. The returned mail is identified by the
 Message-ID, which a stranger does not know.
 """
 
@@ -40,7 +40,9 @@ _TYPE = re.compile(r"^[A-Za-z0-9-]{1,40} ?; ?")
 
 
 class NotABounce(ValueError):
-    """Raised for content that is not a delivery status notification, or that lacks a field. The message is one line."""
+    """Raised if a mail is not a delivery status notification, or lacks one of its required fields. The message is one
+    line.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The gate's ledger in the database: quotas, request rates and circuit breakers that all workers share."""
+"""Stores what all workers share for their requests in the database: quotas, request rates and circuit breakers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scanner.records.source_models import BudgetState, CircuitState, ResourceRat
 
 
 class DatabaseLedger:
-    """The gate's ledger, stored in the tables `budgets`, `circuits` and `resource_rates`.
+    """Quotas, circuit breakers and request rates in the tables `budgets`, `circuits` and `resource_rates`.
 
     Each method raises the database's errors.
     """
@@ -121,7 +121,7 @@ def _upsert(
     values: Mapping[str, Any],
     condition: ColumnElement[bool] | None = None,
 ) -> bool:
-    """Insert the row, or update it if it meets the condition. Return whether the row was written."""
+    """Insert the row, or update it if the present row meets the condition. Return whether the row was written."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     table = model.__table__
     assert isinstance(table, Table)  # noqa: S101 - each model has one

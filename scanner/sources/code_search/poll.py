@@ -94,8 +94,8 @@ class Results:
             self.files.append(file)
 
     def take_known(self, session: Session) -> None:
-        """For files whose content was read before under another name, use the stored candidates instead of fetching the
-        file.
+        """Use the stored candidates of files whose content was read before under another name. These files are not
+        fetched.
         """
         listed = [*self.files, *(file for file, _ in self.hits)]
         known = remote_files.known_hits(session, [file.key for file in listed if file.key])
@@ -107,9 +107,7 @@ class Results:
         self.hits = [(file, candidates) for file, candidates in self.hits if file.key not in known]
 
     def look_closer(self, github: GitHub, detector: Detector) -> None:
-        """Fetch at most MAX_LOOKED_AT files whose fragments contain candidates, because only the file shows the line
-        number.
-        """
+        """Fetch at most MAX_LOOKED_AT files whose fragments contain candidates, to find the line numbers."""
         for number, (file, candidates) in enumerate(self.hits):
             self.counts["candidates_in_fragments"] += len(candidates)
             placed = candidates

@@ -74,7 +74,7 @@ class Total:
 
 
 def share_of(seen: int, marks: int) -> Share | None:
-    """Return the share of pushes that were seen, with Wilson's confidence interval. Return None without any marks.
+    """Return the share of pushes that were seen, with Wilson's confidence interval, or None if `marks` is 0.
 
     The interval is accurate for few marks and for shares near 0 and 1.
     """
@@ -152,8 +152,7 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 
 
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
-    """Return an estimate of the number of all pushes, from the pushes that two sources have seen. Return None if
-    impossible.
+    """Estimate the number of all pushes from the pushes that two sources have seen. Return None if that is impossible.
 
     Unlike in `delays`, a later push of the same repository counts as a different push. A listing shows only a
     repository's latest push, so it has not seen the earlier pushes.

@@ -120,7 +120,9 @@ def _commit(
 
 
 def _interval(search: SearchRun, began: float, now: float) -> float:
-    """Return the seconds from the start of this run to the next run, so that GitHub's limit on CPU time is kept."""
+    """Return the seconds from the start of this run to the start of the next, so that GitHub's limit of CPU time is
+    kept.
+    """
     idle = min(search.idle_seconds(now), MAX_IDLE_SECONDS)
     if isinstance(search.error, Unavailable | Malformed) and not search.counts["requests"]:
         idle = MAX_IDLE_SECONDS  # only the REST search works, so do not try GraphQL again immediately
@@ -129,7 +131,7 @@ def _interval(search: SearchRun, began: float, now: float) -> float:
 
 
 def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: SearchRun | None = None) -> PollReport:
-    """End a failed poll. After a rate limit, also store the run's plan, so that no span is lost."""
+    """End a failed poll. After a rate limit, also store which push times are still to be searched."""
     with database.write() as session:
         if search is not None and isinstance(error, RateLimited):
             for missed in search.missed:
@@ -143,7 +145,9 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
 
 
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
-    """Return the error without its waiting time, so that one quota's wait does not delay the other quota's search."""
+    """Return the error without its waiting time. GraphQL and REST have separate quotas and need not wait for each
+    other.
+    """
     return None if error is None else GitHubError(error.reason, str(error))
 
 

@@ -1,6 +1,6 @@
-"""Reading of one span of push time from repository search, page by page.
+"""Reads one span (range of push times) from repository search, page by page.
 
-While GitHub counts more repositories in a span than it shows, r8scan reads the span again.
+A span is read again while GitHub counts more repositories in it than it shows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROBED_SECONDS = 3600
 
 @dataclass(slots=True)
 class WindowReading:
-    """The result of reading a span.
+    """The result of searching one span (range of push times).
 
     Attributes:
         found: The repositories that GitHub showed, by id.
@@ -39,7 +39,7 @@ class WindowReading:
         is_too_wide: Whether GitHub has more results than it can show, so that the span must be split. The rest was not
             read.
         seconds: The sum of GitHub's response times in seconds.
-        is_incomplete: Whether GitHub called an answer of the latest pass incomplete, so that its count may be too low.
+        is_incomplete: Whether GitHub called one of the latest answers incomplete, so that its count may be too low.
         page_size: The number of results to request in one page.
         counts: Counters by name.
     """
@@ -55,9 +55,9 @@ class WindowReading:
 
     @property
     def is_short(self) -> bool:
-        """Return whether more repositories are missing than new pushes explain.
+        """Return whether more repositories are missing than can be explained by new pushes.
 
-        A repository leaves the span when it is pushed to again.
+        A repository leaves the range of push times when somebody pushes to it again.
         """
         return self.short > SHORT_SHARE * self.total
 
@@ -73,7 +73,8 @@ class WindowReading:
         self.counts.update({f"graphql_{kind.lower()}": count for kind, count in page.errors.items()})
 
     def add_page(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> Page:
-        """Read and add one page. If GitHub finds the page too heavy, request smaller pages from then on."""
+        """Read one page of results and add it. If GitHub finds the page too heavy, request smaller pages from then on.
+        """
         try:
             page = repositories.search(github, words(span), after, newest_first=newest_first, size=self.page_size)
         except Unavailable as err:
@@ -90,7 +91,7 @@ class WindowReading:
         return page
 
     def add_pages(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> None:
-        """Read and add the pages after the cursor `after`.
+        """Read and add the pages of results after the cursor `after`.
 
         If `after` is empty, begin with the first page. If it is None, there are no more pages.
         """
@@ -101,17 +102,25 @@ class WindowReading:
 
 
 def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
-    """Read the first page of a span.
+    """Read the first page of results of a span (range of push times).
 
-    Return the reading, which contains GitHub's count and the first results, and the cursor of the next page. Raises
-    GitHubError.
+    Returns:
+        The reading, which has GitHub's count and the first results, and the cursor of the next page.
+
+    Raises:
+        GitHubError: The page could not be read.
     """
     reading = WindowReading()
     return reading, reading.add_page(github, span, None).after
 
 
 def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | None = None) -> WindowReading:
-    """Read a span by GraphQL. If its first page was already read, `begun` is the result of `count`.
+    """Read all results of a span (range of push times) by GraphQL.
+
+    Args:
+        github: The client.
+        span: The range of push times.
+        begun: The result of `count`, if the first page was already read.
 
     Raises:
         GitHubError: A page could not be read. The whole span then counts as not read.
@@ -138,9 +147,12 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
 
 
 def read_by_rest(github: GitHub, span: Span) -> WindowReading:
-    """Read a span by the REST search, which has a separate quota. Raises GitHubError.
+    """Read all results of a span (range of push times) by the REST search, which has a separate quota.
 
-    If results are missing, or if GitHub called an answer incomplete, read the span once more.
+    If results are missing, or if GitHub called an answer incomplete, read them once more.
+
+    Raises:
+        GitHubError: A page could not be read.
     """
     reading = WindowReading()
     for _ in range(MAX_REST_PASSES):
@@ -161,7 +173,7 @@ def read_by_rest(github: GitHub, span: Span) -> WindowReading:
 
 
 def newest(github: GitHub, now: float) -> tuple[datetime | None, Page]:
-    """Return the time of the newest push in GitHub's search index, and the page of results that has this push.
+    """Return the time of the newest push in GitHub's search index, and the page of results with this push.
 
     The time is None if the index has no push of the last PROBED_SECONDS.
     """

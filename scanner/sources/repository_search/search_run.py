@@ -1,4 +1,5 @@
-"""One run of repository search. It searches the most urgent spans first, up to a limit of requests and time.
+"""One run of repository search: searches ranges of push times, the most urgent first, up to a limit of requests and
+time.
 
 This module sends requests but does not use the database.
 """
@@ -49,14 +50,14 @@ NODE_POINTS_A_SECOND = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A later search: a window that was searched before and is due to be searched again.
+    """A range of push times (window) that was searched before and is due to be searched again.
 
     Attributes:
-        span: The window.
+        span: The range of push times.
         number: The number of the window, counted from the first window of the source.
-        look: The number of this later search, from 0.
+        look: The number of the search, from 0 for the second search of the window.
         total: GitHub's count at the latest search.
-        seen: Ids of the repositories that the window has shown.
+        seen: Ids of the repositories that the searches have found.
     """
 
     span: Span
@@ -68,18 +69,18 @@ class Look:
 
 @dataclass(slots=True)
 class SearchRun:
-    """A run of repository search and its results.
+    """A run of repository search and its results. A window is a range of push times that one search covers.
 
     Attributes:
         github: The client.
-        plan: The plan of which spans to search next. The run updates it.
+        plan: Which push times to search next. The run updates it.
         clock: Returns seconds since the epoch.
         due: Windows that are due to be searched again.
-        found: The repositories that their window has not shown before.
+        found: The repositories that were found for the first time.
         first: The windows that were searched for the first time, each with its number and result.
-        again: The windows that were searched again, each with GitHub's count and the ids of all repositories that it
-            has shown.
-        missed: Spans that are given up, or that GitHub did not show completely.
+        again: The windows that were searched again, each with GitHub's count and the ids of all repositories that its
+            searches have found.
+        missed: Push times that are given up, or for which GitHub did not show all repositories.
         counts: Counters by name.
         error: Why the whole run, or one of the two searches (GraphQL and REST), stopped early.
         seconds: The sum of GitHub's response times in seconds. GitHub limits the CPU time of requests.
@@ -101,7 +102,7 @@ class SearchRun:
     _began: float = 0.0
 
     def run(self) -> None:
-        """Search all spans that are due, within the limits of a run.
+        """Search all windows (ranges of push times) that are due, within the limits of a run.
 
         Store an error in `error` instead of raising it.
         """
@@ -157,7 +158,7 @@ class SearchRun:
             self._compare(window, found)
 
     def _take(self, window: Span, found: WindowReading) -> None:
-        """Store the result of a window's first search, and update the plan."""
+        """Store the result of the first search of a window (range of push times), and update the plan."""
         self.found += found.found.values()
         self.first.append((window, self.plan.windows, found))
         self.plan.looked(window, found.total)
@@ -199,10 +200,10 @@ class SearchRun:
         self._looked_again(look, found.total, seen)
 
     def _looked_again(self, look: Look, total: int, seen: frozenset[int]) -> None:
-        """Store a later search of a window. If it is the last search, record a gap if repositories are still missing.
+        """Store the result of a later search of a window (range of push times).
 
-        Repositories are missing if GitHub counts more than it shows, or if the window has far fewer repositories than
-        usual.
+        If it is the last search and repositories are still missing, record a gap. Repositories are missing if GitHub
+        counts more than it shows, or if the window has far fewer repositories than usual.
         """
         self.again.append((look, total, seen))
         if look.look + 1 < len(LOOKS_AFTER) or total > MAX_RESULTS:
@@ -240,7 +241,7 @@ class SearchRun:
             self._miss(window, found.short, "results_not_shown")
 
     def _probe(self, now: float) -> None:
-        """Measure the age of the newest entry of the index, once in PROBE_SECONDS."""
+        """Measure how far GitHub's search index lags behind, once in PROBE_SECONDS."""
         if now < self.plan.probe_at <= now + PROBE_SECONDS:
             return
         newest, page = reading.newest(self.github, now)
@@ -254,7 +255,7 @@ class SearchRun:
             self.plan.probed(max(now - newest.timestamp(), 0.0), page.total / reading.PROBED_SECONDS)
 
     def _compare(self, window: Span, found: WindowReading) -> None:
-        """Compare GraphQL's count of a window with the REST search's count.
+        """Compare GraphQL's count of repositories in a window (range of push times) with the REST search's count.
 
         GitHub does not document which repositories GraphQL shows to an App. It may show only a part.
         """
@@ -284,10 +285,10 @@ class SearchRun:
         return Forbidden("graphql_shows_a_part", message)
 
     def _is_over_budget(self) -> bool:
-        """Return whether to leave this window to the REST search.
+        """Return whether this window (range of push times) must be searched by REST instead of GraphQL.
 
-        This is the case for a share of the windows, if the GraphQL points until the quota's reset do not pay for all
-        windows. It is the case for all windows while GraphQL shows only a part of the repositories.
+        This is the case for some of the windows if the GraphQL points until the quota's reset are not enough for all.
+        It is the case for all windows while GraphQL shows only a part of the repositories.
         """
         pace = self.github.gate.seconds_a_request("graphql")
         if self.plan.is_partial and self.clock() < self.plan.compare_at:
@@ -301,7 +302,7 @@ class SearchRun:
         return True
 
     def _is_paid_for(self) -> bool:
-        """Return whether the GraphQL points until the quota's reset pay for all first and later searches."""
+        """Return whether the GraphQL points are enough for all searches until the quota is reset."""
         pace = self.github.gate.seconds_a_request("graphql")
         return not pace or 1 / pace > SPARE * self.plan.points_a_second() + NODE_POINTS_A_SECOND
 

@@ -1,8 +1,8 @@
-"""The plan of which spans of push time to search next, computed from the results so far.
+"""The plan of which push times to search next, computed from the results so far.
 
-A window is a span that one search covers. Spans are in whole seconds since the epoch and include both ends, as in
-GitHub's search. Each window is searched several times, and the names of the code call a search of a window a look. The
-module uses neither the network nor the database.
+A window is a range of push times that one search covers, in whole seconds since the epoch, with both ends included.
+Each window is searched several times, and the names of the code call a search of a window a look. The module uses
+neither the network nor the database.
 """
 
 from __future__ import annotations
@@ -72,17 +72,20 @@ Span = tuple[int, int]
 
 @dataclass(slots=True)
 class Plan:
-    """The plan of repository search. It is stored as the source's cursor.
+    """The state of repository search, stored from poll to poll. A window is a range of push times that one search
+    covers.
 
     Attributes:
         until: The second up to which every window was searched or is in `behind`.
         width: The width of the next window in seconds.
-        settle: Seconds from a window's end to its first search. It is not shorter than `learned` or `lag`.
+        settle: Seconds from a window's end to its first search. At least `learned` and `lag`.
         learned: Seconds after which the index contains nearly all pushes of a window, by the results of later searches.
         lag: The age of the index's newest entry in seconds, at the latest measurement.
         rate: The usual number of repositories a second, smoothed. 0 before the first window.
-        late: For each later search, the share of a window's entries that this search was the first to find, smoothed.
-        behind: Spans that were not searched yet, oldest first. A run searches them after the windows that are due.
+        late: For the second search of a window, the third and so on: the share of the results that it was the first to
+            find, smoothed.
+        behind: Push times that were not searched in time, oldest first. A run searches them after the windows that are
+            due.
         behind_width: The width in seconds of the next window that is taken from `behind`.
         behind_rate: Like `rate`, for the windows that were taken from `behind` long after their pushes. 0 before the
             first of these windows.
@@ -93,8 +96,8 @@ class Plan:
         compared: The counts of GraphQL and of the REST search for the same window, at the latest comparison.
         is_partial: Whether GraphQL shows only a part of the repositories to this credential, so that the REST search is
             used.
-        debt: The share of a window that the GraphQL points do not pay for, summed over the windows. When it reaches 1,
-            a window is left to the REST search.
+        debt: How many windows the GraphQL points were not enough for, as a fraction. When it reaches 1, the REST search
+            takes a window.
     """
 
     until: int
@@ -117,7 +120,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], now: float) -> Plan:
-        """Return the plan stored in a cursor. If the cursor is empty, return a new plan that begins at `now`."""
+        """Return the plan from the stored JSON. If it is empty, return a new plan that begins at `now`."""
         if "until" not in value:
             return cls(until=int(now - FIRST_SETTLE))
         spans = [(int(start), int(end)) for start, end in value["behind"]]
@@ -145,7 +148,10 @@ class Plan:
         }
 
     def leave_behind(self, now: float) -> list[Span]:
-        """Add windows that are too late to `behind`. Remove spans that are too old from `behind`, and return them."""
+        """Move windows (ranges of push times) that are too late to `behind`.
+
+        Remove push times that are too old from `behind`, and return them.
+        """
         newest = int(now - self.settle)
         if newest - self.until > MAX_LAG_SECONDS:
             self.behind.append((self.until, newest - 1))
@@ -165,24 +171,28 @@ class Plan:
         return given_up
 
     def is_after_pause(self, now: float) -> bool:
-        """Return whether the last window was searched so long ago that the usual rate may no longer be valid."""
+        """Return whether the last search was so long ago that the usual rate of pushes may no longer be valid."""
         return now - self.settle - self.until > LONG_PAUSE_SECONDS
 
     def expect_less(self) -> None:
-        """Lower the usual rate after a pause. If it is too low then, the next windows raise it again."""
+        """Lower the usual rate of pushes after a pause of the service. Later searches correct a rate that is too low.
+        """
         self.rate *= LESS_AFTER_PAUSE
 
     def next_window(self, now: float) -> Span | None:
-        """Return the next window for a first search, or None while the index may not yet contain its pushes."""
+        """Return the next window (range of push times) to search for the first time.
+
+        Return None while GitHub's index may not yet contain its pushes.
+        """
         end = self.until + self.width - 1
         return (self.until, end) if end + 1 + self.settle <= now else None
 
     def due_in(self, now: float) -> float:
-        """Return the seconds until the next window is due for its first search."""
+        """Return the seconds until the next first search of a window (range of push times) is due."""
         return max(self.until + self.width + self.settle - now, 0.0)
 
     def skip(self, window: Span) -> None:
-        """Move a window to `behind`, because the GraphQL points do not pay for it.
+        """Move a window (range of push times) to `behind`, because there are not enough GraphQL points for it.
 
         The REST search reads it later.
         """
@@ -190,20 +200,25 @@ class Plan:
         self.until = window[1] + 1
 
     def skip_to_rest(self, window: Span) -> None:
-        """Let the REST search read all windows from the latest good comparison until the next comparison."""
+        """Let the REST search read all windows until the next comparison of GraphQL and REST, and those since the last
+        good one.
+        """
         self.is_partial = True
         self.behind.append((min(max(self.checked, window[1] - MAX_BEHIND_WIDTH), window[0]), window[1]))
         self.checked = window[1] + 1
 
     def next_behind(self) -> Span | None:
-        """Return the newest window in `behind`. It stays there until `caught_up` is called."""
+        """Return the newest window (range of push times) in `behind`. It stays there until `caught_up` is called."""
         if not self.behind:
             return None
         start, end = self.behind[-1]
         return max(start, end - self.behind_width + 1), end
 
     def caught_up(self, window: Span, total: int, now: float) -> None:
-        """Remove a window from `behind` after it was read. The window must be at the end of the newest span."""
+        """Remove a window (range of push times) from `behind` after it was read.
+
+        The window must be at the end of the newest range in `behind`.
+        """
         seconds = window[1] - window[0] + 1
         self.behind_width = int(min(max(WANTED_RESULTS * seconds / max(total, 1), MIN_WIDTH), MAX_BEHIND_WIDTH))
         start, _ = self.behind.pop()
@@ -217,7 +232,10 @@ class Plan:
             self.behind_rate *= LESS_AFTER_PAUSE  # the next span may be of another time of day
 
     def is_too_wide(self, window: Span, total: int) -> bool:
-        """Return whether the window has too many results to be read. If so, make the next window narrower."""
+        """Return whether the window (range of push times) has too many results to be read.
+
+        If so, make the next window narrower.
+        """
         seconds = window[1] - window[0] + 1
         if total <= MAX_RESULTS or seconds <= MIN_WIDTH:
             return False
@@ -229,7 +247,10 @@ class Plan:
         return True
 
     def looked(self, window: Span, total: int) -> None:
-        """Update the plan after a first search. Choose the next window's width by the observed rate."""
+        """Update the plan after the first search of a window (range of push times), which found `total` repositories.
+
+        Choose the next window's width by the observed rate.
+        """
         seconds = window[1] - window[0] + 1
         self.until, self.windows = window[1] + 1, self.windows + 1
         now_rate = total / seconds
@@ -237,15 +258,15 @@ class Plan:
         self.width = int(min(max(WANTED_RESULTS / max(self.rate, now_rate, 0.1), MIN_WIDTH), MAX_WIDTH))
 
     def is_thin(self, window: Span, total: int) -> bool:
-        """Return whether the window has far fewer results than usual, so that the index may be incomplete."""
+        """Return whether a search found far fewer repositories than usual, so that GitHub's index may be incomplete."""
         return is_fewer(total, self.expected(window))
 
     def expected(self, window: Span) -> float:
-        """Return the number of repositories that the window should have at the usual rate."""
+        """Return how many repositories were pushed to within the window (range of push times) at the usual rate."""
         return self.rate * (window[1] - window[0] + 1)
 
     def expected_behind(self, window: Span, now: float) -> float:
-        """Return the number of repositories that a window from `behind` should have.
+        """Return how many repositories a search of a window (range of push times) from `behind` should find.
 
         For a window long ago, use `behind_rate`, because the present rate may differ from the rate at that time.
         """
@@ -253,18 +274,20 @@ class Plan:
         return (self.behind_rate if is_old and self.behind_rate else self.rate) * (window[1] - window[0] + 1)
 
     def is_worth_reading(self, look: int, number: int) -> bool:
-        """Return whether a later search should read the window completely, even if GitHub's count has not grown.
+        """Return whether to read all results of a repeated search, even if GitHub's count has not grown.
 
-        `look` is the number of the later search (from 0), and `number` the number of the window.
+        Args:
+            look: The number of the search of this window, from 0 for the second search.
+            number: The number of the window (range of push times).
         """
         return self.is_sample(number) or self.late[look] >= WORTH_READING
 
     def is_sample(self, number: int) -> bool:
-        """Return whether the window with this number is in the sample that measures what later searches add."""
+        """Return whether the window with this number is in the sample that measures how much repeated searches find."""
         return number % SAMPLE_EVERY == 0
 
     def measured(self, look: int, share: float) -> None:
-        """Update the plan with the share of a window's entries that a later search added."""
+        """Update the plan with the share of a window's results that only a repeated search has found."""
         self.late[look] += _SMOOTHING * 4 * (share - self.late[look])
         if look:
             return
@@ -275,7 +298,8 @@ class Plan:
         self._settle_again()
 
     def probed(self, lag: float, rate: float) -> None:
-        """Update the plan with a measurement of the index, so that first searches wait longer than the index's lag.
+        """Update the plan with a measurement of GitHub's index, so that first searches wait longer than the index lags
+        behind.
 
         Args:
             lag: The age of the index's newest entry in seconds. It is ignored if `rate` is low, as on a self-hosted
@@ -298,14 +322,14 @@ class Plan:
 
 
 def is_fewer(total: int, usual: float) -> bool:
-    """Return whether `total` is so far below the usual number that chance does not explain the difference."""
+    """Return whether `total` is less than the usual number by more than chance explains."""
     return total < min(THIN * usual, usual - THIN_DEVIATIONS * math.sqrt(usual))
 
 
 def _smoothed(before: float, rate: float, *, is_thin: bool, steps: float = 1.0) -> float:
-    """Return the smoothed rate after a window.
+    """Return the smoothed rate of pushes after a search that observed `rate`. `before` is the smoothed rate until then.
 
-    `steps` is the weight of the window: its width divided by MAX_WIDTH.
+    `steps` is the weight of the observation: the searched width divided by MAX_WIDTH.
     """
     weight = 1 - (1 - (_THIN_SMOOTHING if is_thin else _SMOOTHING)) ** steps
     return before + weight * (rate - before) if before else rate

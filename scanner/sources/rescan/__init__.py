@@ -1,1 +1,1 @@
-"""Rescans of repositories, owners, gists and archived hours, in steps."""
+"""Rescans, which an operator requests, of repositories, owners, gists and hours of the event archive, in steps."""

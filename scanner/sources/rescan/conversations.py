@@ -1,7 +1,7 @@
-"""The steps of a rescan that read conversations page by page: issues, pull requests, comments, reviews and releases.
+"""Reads conversations for a rescan, page by page: issues, pull requests, comments, reviews and releases.
 
-They use the lists that https://docs.github.com/rest/issues and related pages describe. The REST API cannot list
-discussions, so discussions are not read.
+The lists are described at https://docs.github.com/rest/issues and related pages. The REST API cannot list discussions,
+so discussions are not read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_REVIEW_PAGES = 10
 
 @dataclass(frozen=True, slots=True)
 class ConversationList:
-    """A list of the REST API: its path below the repository or gist, and the kind of place of its entries."""
+    """A list of the REST API: its path below the repository or gist, and the kind of its entries."""
 
     path: str
     kind: PlaceKind
@@ -51,12 +51,12 @@ OF_REPOSITORIES = (*(name for name in CONVERSATION_LISTS if name != "gist_commen
 
 
 def reader(name: str) -> Callable[[Work], Response]:
-    """Return the function that executes the step for the list with this name."""
+    """Return the function that reads the list with this name. It is a step of a rescan."""
     return _read_reviews if name == "reviews" else lambda work: _read(work, name, CONVERSATION_LISTS[name])
 
 
 def _read(work: Work, name: str, listing: ConversationList) -> Response:
-    """Read every page, beginning where an earlier attempt stopped. Respond to each page before requesting the next."""
+    """Read every page of the list, beginning where an earlier attempt stopped. Respond to each page before the next."""
     base, address = _base(work, name)
     page, total = int(work.at.get("page", 1)), Response()
     while page <= MAX_PAGES:
@@ -76,10 +76,10 @@ def _read(work: Work, name: str, listing: ConversationList) -> Response:
 
 
 def _read_reviews(work: Work) -> Response:
-    """Read the reviews of each pull request, because the repository has no list of all reviews.
+    """Read the reviews of each pull request, because GitHub has no list of all reviews of a repository.
 
-    Each pull request costs a request, and the quota may be exhausted within a page of pull requests. So write a
-    checkpoint after each pull request.
+    Each pull request costs a request, and the quota may be exhausted within a page of pull requests. So the position is
+    saved after each pull request.
     """
     base, address = _base(work, "reviews")
     page, total = int(work.at.get("page", 1)), Response()
@@ -131,7 +131,9 @@ def _base(work: Work, name: str) -> tuple[Place, str]:
 
 
 def _scan_all(work: Work, entries: Sequence[Any], kind: PlaceKind, base: Place) -> list[Candidate]:
-    """Scan the entries of one page with one shared budget, and return their candidates."""
+    """Scan the entries of one page and return their candidates. The entries share one limit of processor time and
+    bytes.
+    """
     budget, limits = ScanBudget.for_page(), CandidateLimits()
     candidates: list[Candidate] = []
     for entry in entries:

@@ -1,4 +1,4 @@
-"""The steps of a rescan that read a git history: that of a repository, a wiki or a gist."""
+"""Reads a git history for a rescan: that of a repository, a wiki or a gist."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_UNREACHED = 5000
 
 
 def read_repository(work: Work) -> Response:
-    """Mirror the repository with the commits that force pushes made unreachable, and scan all of its objects."""
+    """Clone the repository, also with the commits that force pushes made unreachable, and scan all of its objects."""
     name, repository_id, described = _described(work.github, work.job.target)
     url = git_url(work.github.web_url, name)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
@@ -50,7 +50,7 @@ def read_repository(work: Work) -> Response:
 
 
 def read_wiki(work: Work) -> Response:
-    """Scan the wiki's history.
+    """Scan the git history of the repository's wiki.
 
     Raises:
         NotFound: The repository has no wiki.
@@ -67,7 +67,11 @@ def read_wiki(work: Work) -> Response:
 
 
 def read_gist(work: Work) -> Response:
-    """Clone a gist from the address that GitHub names for it, and scan its history. Raises GitHubError."""
+    """Clone a gist from the URL that GitHub gives for it, and scan its history.
+
+    Raises:
+        GitHubError: The gist could not be read.
+    """
     gist_id = str(work.job.target["gist"])
     if not is_gist_id(gist_id):
         raise NotFound("unusable_gist", "this is not a valid id of a gist")
@@ -90,7 +94,11 @@ def repository_of(github: GitHub, target: Any) -> tuple[str, int]:
 
 
 def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
-    """Return the repository's checked name, its id, and GitHub's JSON for it. Raises GitHubError."""
+    """Return the repository's current name, its id, and GitHub's JSON for it.
+
+    Raises:
+        GitHubError: GitHub does not show the repository.
+    """
     name, repository_id = str(target["repository"]), target.get("repository_id")
     if repository_id is None and not is_repository_name(name):
         raise NotFound("unusable_repository_name", "the repository has no usable name")
@@ -110,9 +118,9 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """The candidates in a history, and its tips.
+    """The candidates in a git history, and the commits at its end.
 
-    `tips` has the ids that branches and tags point to, HEAD's first. It is empty unless the whole history was read.
+    `tips` has the ids to which branches and tags point, HEAD's first. It is empty unless the whole history was read.
     """
 
     candidates: list[Candidate]
@@ -120,7 +128,7 @@ class _History:
 
 
 def _remember(work: Work, name: str, repository_id: int, found: _History) -> None:
-    """Remember that the whole repository was read. Later, only the new content of its next push is read."""
+    """Record that the whole repository was read, so that later only its new content is read."""
     if not found.tips:
         return
     head = found.tips[0]
@@ -131,13 +139,13 @@ def _remember(work: Work, name: str, repository_id: int, found: _History) -> Non
 
 
 def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> _History:
-    """Clone the repository, fetch the commits that no ref reaches, and scan every object.
+    """Clone the repository, fetch commits that no branch or tag contains, and scan every object.
 
     Args:
         work: The step.
         url: The address to clone.
-        tips: The ids of commits that may not be reachable from a ref.
-        base: The place of the repository. It is used in the record of objects that could not be read.
+        tips: The ids of commits that perhaps no branch or tag contains.
+        base: The repository, for the record of objects that could not be read.
 
     Raises:
         MirrorStopped: The job was cancelled or taken over.
@@ -180,9 +188,9 @@ def _not_read(part: UnreadPart, base: Place) -> NotRead:
 
 
 def _activity_tips(work: Work, name: str) -> tuple[str, ...]:
-    """Return commits that refs once pointed to, from the repository's activity list.
+    """Return commits to which branches once pointed, from GitHub's list of the repository's activity.
 
-    Some of them may no longer be reachable from a ref.
+    Perhaps no branch or tag contains them any more.
     """
     found: dict[str, None] = {}
     url: str | None = f"{work.github.api_url}/repos/{name}/activity?per_page=100"
@@ -237,7 +245,7 @@ def _in_gist(found: Place, base: Place) -> Place:
 
 
 def _placed(candidate: Candidate, base: Place, web_url: str, name: str, step: str) -> Candidate:
-    """Return the candidate with its public address. The scan of the history knows only paths and commits."""
+    """Return the candidate with its public URL. `candidate` has only a path and a commit."""
     found = candidate.place
     kind: PlaceKind = found.kind
     if step == "wiki":

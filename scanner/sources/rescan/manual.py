@@ -1,4 +1,4 @@
-"""Jobs for rescans that an operator requests. These jobs are the most urgent of their kind."""
+"""Queues the jobs for rescans that an operator requests. They are the most urgent of their kind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class QueuedJob:
 
 
 def queue(session: Session, target: Target) -> QueuedJob:
-    """Queue a job that reads the target. If a job for it is waiting, make that job urgent."""
+    """Queue an urgent job that reads the target. If a job for it is waiting, make that job urgent."""
     job = _job_of(target)
     job_id = jobs.enqueue_urgent(
         session, job.kind, job.target, source=SOURCE, priority=PRIORITY, dedupe_key=job.dedupe_key
@@ -39,7 +39,7 @@ def queue(session: Session, target: Target) -> QueuedJob:
 
 
 def queue_hours(session: Session, hours: Sequence[datetime], *, again: bool = False) -> list[int]:
-    """Queue the jobs that read these hours of the archive.
+    """Queue the jobs that read these hours of the event archive.
 
     Args:
         session: The caller's transaction.

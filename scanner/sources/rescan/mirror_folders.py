@@ -1,7 +1,7 @@
-"""Private folders for mirrors in the state folder. Each folder is removed at the end of the step that uses it.
+"""Private folders for clones in the state folder. Each folder is removed after its use.
 
-After a crash, the next worker removes abandoned folders. Each folder has a lock, which shows whether the process that
-uses the folder is still alive.
+After a crash, the next worker removes abandoned folders. A lock on each folder shows whether the process that uses it
+is still alive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDER = "mirrors"
 
 @contextmanager
 def mirror_folder(state_dir: Path, job_id: int) -> Iterator[Path]:
-    """Yield a path, which does not exist yet, for a mirror of this job. Remove its folder when the block ends."""
+    """Yield a path for a clone of a repository. It does not exist yet. Remove its folder when the `with` block ends."""
     root = state_dir / FOLDER
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -35,7 +35,7 @@ def mirror_folder(state_dir: Path, job_id: int) -> Iterator[Path]:
 
 
 def remove_abandoned(state_dir: Path) -> int:
-    """Delete mirrors whose process has ended. Return the number of deleted mirrors."""
+    """Delete the folders of clones whose process has ended. Return the number of deleted folders."""
     root = state_dir / FOLDER
     removed = 0
     if not root.is_dir():
@@ -54,7 +54,7 @@ def remove_abandoned(state_dir: Path) -> int:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
-    """Lock the root folder while a mirror folder is created and locked.
+    """Lock the root folder while a folder for a clone is created and locked.
 
     Otherwise another process could delete the new folder as abandoned before its lock exists.
     """

@@ -1,4 +1,4 @@
-"""The steps of a rescan of a user or an organization. They queue a job for each public repository and gist."""
+"""Rescans a user or an organization: queues a job for each public repository and gist."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def queue_gists(work: Work) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job that is not queued yet: its kind, its target and its dedupe key."""
+    """A job to be queued: its kind, what it reads, and its dedupe key."""
 
     kind: JobKind
     target: dict[str, Any]
@@ -56,7 +56,7 @@ def _queue(work: Work, path: str, name: str, job_of: Callable[[Any], NewJob | No
 
     Args:
         work: The step in progress.
-        path: The last part of the list's address.
+        path: The last part of the list's URL.
         name: The kind of entry, which is part of the names of counters.
         job_of: Returns the job of an entry, or None for a malformed entry.
     """

@@ -1,4 +1,4 @@
-"""The execution of long jobs: whole repositories, gists, owners and archived hours.
+"""Runs long jobs: whole repositories, gists, owners and archived hours.
 
 A job consists of steps. A worker executes one step at a time. After a crash, another worker resumes the step.
 """
@@ -77,11 +77,11 @@ KINDS = tuple(STEPS)
 def rescan_next(
     database: Database, github: GitHub, detector: Detector, policy: Policy, *, settings: Settings
 ) -> Response | None:
-    """Execute one step of the most urgent job that is due. Return None if there is none.
+    """Run one step of the most urgent job that is due, and return what was done. Return None if no job is due.
 
     Args:
         database: The database.
-        github: The client. The steps leave the share RESERVE of the quota to polling.
+        github: The client. The steps leave the share RESERVE of the request quota to polling.
         detector: Scans the content.
         policy: The operator's policy.
         settings: The settings.
@@ -100,10 +100,10 @@ def rescan_next(
 def _work(
     database: Database, github: GitHub, detector: Detector, policy: Policy, job: ClaimedJob, settings: Settings
 ) -> Response:
-    """Execute the current step of the job and record its result.
+    """Run the current step of the job and record its result.
 
     Raises:
-        LeaseLost: The job was cancelled, or another worker claimed it after this lease expired.
+        LeaseLost: The job was cancelled, or another worker has claimed it.
         MirrorStopped: A clone was stopped because the job was cancelled or claimed by another worker.
     """
     counts = Counter({key: int(value) for key, value in job.progress.get("counts", {}).items()})

@@ -1,4 +1,4 @@
-"""The context of a step of a rescan: its job, counters, progress and lease, and how it responds to candidates."""
+"""What a step of a rescan works with: its job, counters, position, and how it responds to candidates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotNow(GitHubError):
-    """The step has to wait `retry_after` seconds for a reason other than an error from GitHub."""
+    """Raised if a step has to wait `retry_after` seconds for a reason other than an error from GitHub."""
 
 
 @dataclass
@@ -39,11 +39,11 @@ class Work:
 
     Attributes:
         counts: The job's counters.
-        keeping: The held lease of the job. Progress extends its deadline.
+        keeping: The worker's claim of the job. Progress extends its deadline.
         step: The step's number, from 0.
         at: The position at which an earlier attempt stopped.
-        counts_there: The counters at the moment when the step reached `at`. A retry continues from them, so that
-            content which is read again is not counted twice.
+        counts_there: The counters when the step reached `at`. A retry continues with them, so that nothing is counted
+            twice.
         not_read: Documents and objects that this attempt could not read completely.
         found: The tokens that this and earlier steps have found.
     """
@@ -70,14 +70,14 @@ class Work:
 
     @property
     def lost(self) -> threading.Event:
-        """Return the event that is set when the step must stop.
+        """Return an event that is set when the step must stop.
 
-        It is set if the job was cancelled or taken over, or is over its time limit.
+        This happens if the job was cancelled, claimed by another worker, or is over its time limit.
         """
         return self.keeping.lost
 
     def respond(self, candidates: Sequence[Candidate]) -> Response:
-        """Respond to the candidates that the step found."""
+        """Look up the candidates that the step found, and respond to those that are tokens."""
         if not candidates:
             return Response()
         response = respond_or_keep(
@@ -91,22 +91,22 @@ class Work:
         return response
 
     def leave_unread(self, *documents: NotRead | None) -> None:
-        """Keep the records of documents that were not read completely, so that operators can list them. Skip None."""
+        """Add documents that were not read completely to the list for operators. Skip None."""
         room = MAX_ROWS_PER_JOB - len(self.not_read)
         self.not_read += [document for document in documents if document is not None][:room]
 
     def reached(self, at: Mapping[str, Any]) -> None:
-        """Set the position that the step has reached. The caller must record it in the database."""
+        """Set the position up to which the step has read. The caller must store it in the database."""
         if dict(at) != dict(self.at):
             self.keeping.progressed()
         self.at = dict(at)
         self.counts_there = Counter(self.counts)
 
     def checkpoint(self, at: Mapping[str, Any]) -> None:
-        """Record the position that the step has reached. After a crash, the next attempt continues from there.
+        """Store the position up to which the step has read. After a crash, the next attempt continues from there.
 
         Raises:
-            LeaseLost: The job was cancelled, or another worker claimed it after this lease expired.
+            LeaseLost: The job was cancelled, or another worker has claimed it.
         """
         self.reached(at)
         jobs.checkpoint(self.database, self.job, self._progress("reading", 0, 0))
@@ -114,7 +114,7 @@ class Work:
     def report(self, phase: str, done: int, total: int) -> None:
         """Record the progress, which `r8scan status` shows, at most once in PROGRESS_SECONDS.
 
-        This does not reset the job's failures; only a checkpoint does. Otherwise a step that kills its worker would be
+        Unlike `checkpoint`, this does not reset the count of failures. Otherwise a step that kills its worker would be
         retried for ever.
         """
         if (phase, done) != self._reached:

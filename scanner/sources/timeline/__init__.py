@@ -1,1 +1,1 @@
-"""The public event timeline: polls of its pages, the jobs for the events, and the texts in the events."""
+"""The source that polls GitHub's public events (the event timeline), and the jobs and texts in the events."""

@@ -1,4 +1,5 @@
-"""Storage of events from the timeline or the archive: the jobs that read their pushes, and the ids of seen events."""
+"""Stores events from GitHub's timeline or archive: jobs that read their pushes, and the ids of events that were read.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def enqueue_found(
         session: The caller's transaction.
         found: The pushes and repositories.
         source: The name of the source that found the events.
-        priority: The priority of all jobs. None: the priority follows from the likelihood of each push.
+        priority: The priority of all jobs. None: a push that more likely contains a token has a higher priority.
         archive_hour: The start of the hour of the archive's file, if the events come from the archive.
 
     Returns:
@@ -88,14 +89,14 @@ def enqueue_found(
 
 
 def _archive_fields(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
-    """Return the fields of a job's target by which the archive finds the job's events again if the job is dropped."""
+    """Return which events a job comes from, so that the archive can queue them again if the job is dropped."""
     ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
     hour = {"hour": archive_hour.isoformat()} if archive_hour else {}
     return {**({"events": sorted(ids)} if ids else {}), **hour}
 
 
 def remember_events(session: Session, events: Sequence[Event]) -> None:
-    """Store the ids of the events, so that the archive's file of this hour does not lead to the same jobs again."""
+    """Store the ids of the events, so that they are not queued again when the archive contains them."""
     rows = [{"id": event_id} for event_id in sorted({event.id for event in events})]
     if rows:
         statement = insert_or_nothing(session, SeenEvent).values(seen_at=db_now())

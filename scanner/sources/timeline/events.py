@@ -1,4 +1,4 @@
-"""Parsing of events of the public timeline: pushes to read, repositories to read whole, and texts to scan.
+"""Parses public events of GitHub into pushes to read, repositories to read whole, and texts to scan.
 
 GitHub adds fields, removes fields and sets fields to null without notice. So every field is checked, and unusable
 events are counted by reason. Event types: https://docs.github.com/rest/using-the-rest-api/github-event-types
@@ -61,9 +61,8 @@ _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A public event. `created_at` is None if it is missing or malformed.
-
-    `id` does not show the order of events.
+    """A public event of GitHub. `created_at` is None if it is missing or malformed. Ids do not show the order of
+    events.
     """
 
     id: str
@@ -77,10 +76,10 @@ class Event:
 
 @dataclass(slots=True)
 class Found:
-    """The pushes, repositories and texts in some events.
+    """The pushes, repositories and texts in a list of events.
 
     Attributes:
-        pushes: Pushes and created refs.
+        pushes: Pushes and created branches or tags.
         repositories: Repositories that became public: the name, the id and the time of the event.
         documents: Texts to scan.
         counts: Counters of events, and of unusable events by reason.
@@ -125,12 +124,11 @@ def read_events(
 
     Args:
         events: The events, from the timeline or the archive.
-        web_url: The address of the website, for the texts' places.
-        api_url: The address of the API, from which jobs can fetch the texts again. Empty: the texts cannot be fetched
+        web_url: The URL of GitHub's website, for links to the texts.
+        api_url: The URL of the API, from which jobs can fetch the texts again. Empty: the texts cannot be fetched
             again.
-        owners: Those owners of the events' repositories that have an account or had an incident.
-        vendor: The vendor's name. A push that mentions it is likelier to contain a token. Empty: do not look for a
-            name.
+        owners: Repository owners who have an account of the vendor or had an incident.
+        vendor: The vendor's name. A repository that mentions it is more likely to contain a token. Empty: ignore this.
     """
     reader = _EventReader(web_url, api_url, owners or KnownOwners(), vendor.lower(), _newest_repository_id(events))
     for event in events:
@@ -150,13 +148,16 @@ def parse_time(value: Any) -> datetime | None:
 
 
 def _newest_repository_id(events: Sequence[Event]) -> int:
-    """Return the second highest repository id of the events, so that a single forged id has no effect. 0: unknown."""
+    """Return the second highest repository id in the events, or 0 if there is none.
+
+    The highest id is not used, so that a single forged id has no effect.
+    """
     ids = sorted(event.repository_id for event in events if event.repository_id is not None)
     return ids[-2] if len(ids) > 1 else 0
 
 
 class _EventReader:
-    """A reader of events. It collects the contents of the events in `found`."""
+    """Reads events one by one. What they contain is collected in `found`."""
 
     def __init__(self, web_url: str, api_url: str, owners: KnownOwners, vendor: str, newest_repository_id: int) -> None:
         self._web_url, self._api_url = web_url, api_url
@@ -245,7 +246,7 @@ class _EventReader:
         self.found.event_ids[push].append(event.id)
 
     def _likelihood(self, event: Event, ref: str = "") -> Likelihood:
-        """Return the likelihood of a push. Only a CreateEvent contains the repository's description."""
+        """Return how likely a push contains a token. Only a CreateEvent contains the repository's description."""
         owner = event.repository.partition("/")[0].lower()
         words = f"{event.repository} {_string(event.payload.get('description'))[:MAX_DESCRIPTION_LENGTH]}".lower()
         evidence = Evidence(
@@ -264,8 +265,8 @@ class _EventReader:
     def _documents(self, event: Event) -> Iterator[Document]:
         """Yield all texts of the event.
 
-        First yield the texts of objects that have a web page, such as issues. Then yield all other texts, whose place
-        is the repository.
+        First yield the texts of objects that have a web page, such as issues. Then yield all other texts, for which the
+        link leads to the repository.
         """
         own_objects = _TEXT_OBJECTS.get(event.type, {})
         for key, kind in own_objects.items():
@@ -319,20 +320,22 @@ def _place(
 
 
 def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
-    """Return the address of the object's page if it is on this GitHub, or else of the repository's page."""
+    """Return the URL of the object's page. If it does not belong to this GitHub, return the URL of the repository's
+    page.
+    """
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
 
 
 def _refetch_url(part: Mapping[str, Any], api_url: str) -> str:
-    """Return the object's address in this GitHub's API, or an empty string if it has none."""
+    """Return the object's URL in this GitHub's API, or "" if it has none."""
     url = _string(part.get("url"))
     is_ours = bool(api_url) and url.startswith(f"{api_url}/repos/") and len(url) <= MAX_URL_LENGTH
     return url if is_ours and url.isascii() and url.isprintable() and "?" not in url and redact(url) == url else ""
 
 
 def _plain_id(value: str) -> str:
-    """Return the id in the form that is stored. Replace an id that is too long or not ASCII by its hash."""
+    """Return an event's id in the form that is stored. An id that is too long or not ASCII is replaced by its hash."""
     if len(value) <= 64 and value.isascii() and value.isprintable():
         return value
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

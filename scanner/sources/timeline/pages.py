@@ -1,4 +1,4 @@
-"""Polling of the pages of the public event timeline. A set of known ids shows which events are new.
+"""Polls the pages of GitHub's public events. A set of known ids shows which events are new.
 
 Since May 2025, GitHub has served pushes on page 1 only, and issues, comments and reviews on pages 2 and 3. This module
 treats them as two lists, each with its own interval and its own gaps. https://docs.github.com/rest/activity/events
@@ -39,7 +39,7 @@ MAX_CLOCK_SECONDS = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The data that a poll of the timeline stores for the next poll.
+    """What a poll of GitHub's public events stores for the next poll.
 
     Attributes:
         known_ids: The ids of events that were seen, the most recently seen first.
@@ -49,7 +49,7 @@ class Cursor:
         is_stale: Whether GitHub served an outdated list.
         texts_at: When pages 2 and 3 are due, in seconds since the epoch.
         clock_seconds: GitHub's clock minus our clock at the last answer, in seconds.
-        interval: The seconds between polls that GitHub asked for at the last answer. 0: the timeline was never polled.
+        interval: The seconds between polls that GitHub asked for at the last answer. 0: there was no poll yet.
     """
 
     known_ids: tuple[str, ...] = ()
@@ -89,12 +89,12 @@ class Cursor:
 
 @dataclass(slots=True)
 class EventList:
-    """The times of the pushes, or of the texts, of one poll, and whether they overlap with earlier polls.
+    """The times of the pushes, or of the other events, of one poll.
 
     Attributes:
         times: The times of the events, in order.
         overlaps: Whether an earlier poll has seen one of the events.
-        was_known: Whether there are earlier polls of this list to compare with.
+        was_known: Whether there are earlier polls to compare with.
     """
 
     times: list[datetime] = field(default_factory=list)
@@ -103,7 +103,7 @@ class EventList:
 
     @property
     def has_gap(self) -> bool:
-        """Return whether earlier polls saw events, but none of these. Older events may then be missing."""
+        """Return whether earlier polls saw events, but none of these. Then events in between may be missing."""
         return self.was_known and bool(self.times) and not self.overlaps
 
     def add(self, events: Sequence[Event], known: Collection[str]) -> None:
@@ -113,15 +113,15 @@ class EventList:
 
 @dataclass(slots=True)
 class TimelinePoll:
-    """The result of one poll of the timeline.
+    """The result of one poll of GitHub's public events.
 
     Attributes:
         events: The new events.
         cursor: The data for the next poll.
         interval: The seconds between polls that GitHub asks for.
         counts: Counters of requests and events.
-        pushes: The times and the overlap of the events of `PUSH_TYPES`.
-        texts: The times and the overlap of all other events.
+        pushes: The times of the events of `PUSH_TYPES`, and whether earlier polls saw some of them.
+        texts: The same for all other events.
         error: Why a page after the first could not be read, or None.
         at: The time by GitHub's clock.
     """
@@ -146,9 +146,9 @@ class TimelinePoll:
 
 
 def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> TimelinePoll:
-    """Read page 1, and pages 2 and 3 if they are due.
+    """Read page 1 of GitHub's public events, and pages 2 and 3 if they are due.
 
-    If a page after the first fails, put its error into the result. The new cursor makes the next poll read the page.
+    If a page after the first fails, put its error into the result, and let the next poll read the page.
 
     Args:
         github: The client.
@@ -230,7 +230,7 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
 
 
 def _time(response: httpx.Response) -> datetime:
-    """Return the current time by GitHub's clock, which also dates the events.
+    """Return the time of the answer by GitHub's clock, which also dates the events.
 
     If it differs too much from our clock, return the time by our clock.
     """

@@ -1,7 +1,7 @@
-"""The source that polls the public event timeline. A poll reads up to three pages and commits jobs and candidates.
+"""The source that polls GitHub's public events. A poll reads up to three pages and stores jobs and candidates.
 
-GitHub shows about 300 events in no strict order, and their ids do not show the time. So a poll records a gap if it has
-no event in common with earlier polls. A list without recent events counts as stale (out of date).
+GitHub shows about 300 events in no strict order, and their ids do not show the time. So a poll records a gap (a span of
+missed events) if it has no event in common with earlier polls. A list without recent events counts as stale.
 """
 
 from __future__ import annotations
@@ -76,20 +76,20 @@ def poll(
     wait: Callable[[float], None] = time.sleep,
     canaries: Callable[[], Sequence[Event]] = tuple,
 ) -> PollReport:
-    """Poll if the source is due, or due within the next tick. Commit all results in one transaction.
+    """If the poll is due, read GitHub's public events, and store jobs for the pushes and candidates in the texts.
 
-    If the database becomes unavailable during the poll, save the results in the spool.
+    If the database becomes unavailable during the poll, save the results in files.
 
     Args:
         database: The database.
         github: The client.
         detector: Scans the texts.
-        state_dir: The state folder, which contains the spool.
+        state_dir: The folder in which the results are saved if the database is unavailable.
         seconds: The seconds between two polls of page 1, if GitHub has agreed to a shorter interval. None: the interval
             in GitHub's header X-Poll-Interval.
-        vendor: The vendor's name. Pushes to repositories that mention it are read first.
+        vendor: The vendor's name. Repositories that mention it are read first.
         wait: The function that sleeps.
-        canaries: Returns events with canary tokens. Their texts are read like the texts of other events.
+        canaries: Returns events with canaries (test tokens), which are read like other events.
     """
     return leased_poll.run_if_due(
         database,
@@ -142,9 +142,9 @@ def _poll(
 
 
 def _owners(database: Database, events: Sequence[Event]) -> KnownOwners:
-    """Return the known owners among the owners of the events' repositories.
+    """Return which owners of the events' repositories are known to leak tokens or to have an account of the vendor.
 
-    If the database is unavailable, return no owners, because the poll must continue and save the events in the spool.
+    If the database is unavailable, return no owners, so that the poll continues and can save the events in files.
     """
     try:
         with database.read() as session:
@@ -157,7 +157,7 @@ def _owners(database: Database, events: Sequence[Event]) -> KnownOwners:
 
 @dataclass(slots=True)
 class _ScannedTexts:
-    """The result of scanning the texts of one poll.
+    """The result of scanning the texts of the events of one poll.
 
     Attributes:
         candidates: The candidates in the texts.
@@ -173,7 +173,7 @@ class _ScannedTexts:
 
 
 def _scan(detector: Detector, documents: Iterable[Document]) -> _ScannedTexts:
-    """Scan the texts of one poll. Do not finish a text that takes too long: a job fetches it again as a file."""
+    """Scan the texts of one poll. A text that takes too long is not finished: a job fetches it again as a file."""
     texts = _ScannedTexts()
     budget = ScanBudget.for_poll()
     for document in documents:
@@ -237,7 +237,8 @@ def _commit(
 
 
 def _take(session: Session, polled: TimelinePoll, found: Found, texts: _ScannedTexts) -> PollReport:
-    """Store the ids of the events, and the jobs and candidates that were found in them."""
+    """Store the new events' ids, the jobs for their pushes, and the candidates in their texts. Return what was stored.
+    """
     remember_events(session, polled.events)
     unread_contents.record(session, texts.not_read, source=SOURCE)
     job_count = enqueue_found(session, found)
@@ -250,9 +251,9 @@ def _take(session: Session, polled: TimelinePoll, found: Found, texts: _ScannedT
 
 
 def _missed(leased: LeasedPoll, polled: EventList, reason: str) -> MissedSpan | None:
-    """Return the gap between the newest event that earlier polls saw and the oldest event of this poll.
+    """Return the span of missed events between the newest event of earlier polls and the oldest event of this poll.
 
-    Leave outliers out. Return None if the polls overlap.
+    Outliers are ignored. Return None if the polls have an event in common.
     """
     usual = _usual(polled.times)
     if not polled.has_gap or leased.newest_seen_at is None or not usual:
@@ -264,7 +265,7 @@ def _missed(leased: LeasedPoll, polled: EventList, reason: str) -> MissedSpan | 
 
 
 def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
-    """Return the times without outliers: GitHub serves some events hours late, and some clocks are wrong."""
+    """Return the times without outliers. GitHub serves some events hours late, and some clocks are wrong."""
     if not ordered:
         return ordered
     low, high = ordered[len(ordered) // 4], ordered[-1 - len(ordered) // 4]
@@ -273,9 +274,9 @@ def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
 
 
 def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[datetime]) -> bool:
-    """Return whether GitHub serves a list whose newest event is older than STALE_AFTER.
+    """Return whether GitHub serves an outdated list, whose newest event is older than STALE_AFTER.
 
-    `known` is the time of the newest event ever seen. It is used if GitHub only answers that the list has not changed.
+    `known` is the time of the newest event ever seen, used if GitHub only answers that the list has not changed.
     `usual` are the times of the list's events without outliers.
     """
     newest = usual[-1] if usual else known
@@ -283,7 +284,8 @@ def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[date
 
 
 def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -> bool:
-    """Return whether this list is much older than an event that an earlier list or another source has shown."""
+    """Return whether this list of events is much older than an event that an earlier list or another source has shown.
+    """
     usual = _usual(polled.times)
     newest = usual[-1] if usual else known
     if newest is None:
@@ -299,7 +301,7 @@ def _newest(before: datetime | None, times: Iterable[datetime | None], now: date
 
 
 def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
-    """Save the results in the spool, because the database is unavailable and GitHub will not show them again."""
+    """Save the results in files, because the database is unavailable and GitHub will not show the events again."""
     spool.save(
         state_dir,
         "poll",
@@ -316,7 +318,9 @@ def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
 
 
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
-    """Poll the timeline. If its interval is shorter than the scheduler's tick, poll again until the tick ends."""
+    """Poll GitHub's public events. If polls may follow each other quickly, repeat until the scheduler starts the next
+    poll.
+    """
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
     canaries = partial(canary_texts.events, context.database, context.policy, context.detector.digester)
     total = PollReport()

@@ -1,4 +1,4 @@
-"""Extraction of all strings from decoded JSON, within limits of depth and size."""
+"""Collects all strings in decoded JSON, within limits of depth and size."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Texts(NamedTuple):
 
 
 def strings_of(value: Mapping[str, Any]) -> Texts:
-    """Return every string inside the value. The main text (such as an issue's body) comes first.
+    """Return every string inside the value.
 
-    A line number in the joined strings is then also the line number in the main text. The limits are called
-    `event_too_deep` and `event_too_large`.
+    The main text (such as an issue's body) comes first, so that a line number in the joined strings is also the line
+    number in the main text. The limits are called `event_too_deep` and `event_too_large`.
     """
     strings = [value[key] for key in TEXT_KEYS if isinstance(value.get(key), str)]
     over = Counter[str]()
