@@ -55,7 +55,9 @@ class AnnouncingReport:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """The result of sending one batch of announcements. `accepts_more` says whether to send another batch in this run.
+    """The result of sending one batch of announcements.
+
+    `accepts_more` says whether to send another batch in this run.
     """
 
     report: AnnouncingReport

@@ -207,8 +207,7 @@ class _FactsRead:
 
 
 def _facts_of_all(session: Session, rows: Sequence[Notification], now: datetime) -> dict[uuid.UUID, _FactsRead]:
-    """Return the data that each mail reports, by the mail's id: the stored data if there are any, otherwise read now.
-    """
+    """Return the data that each mail reports, by the mail's id. Data that are not stored yet are read now."""
     fresh = [row for row in rows if row.facts is None]
     try:
         gathering = Gathering(session, fresh, now) if fresh else None

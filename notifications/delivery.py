@@ -87,7 +87,9 @@ class DeliveryReport:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """The result of one attempt to send a mail. `down` is the error if no other mail can be sent now either, else None.
+    """The result of one attempt to send a mail.
+
+    `down` is the error if no other mail can be sent now either, else None.
     """
 
     outcome: Outcome
@@ -287,8 +289,9 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
-    """Release the mail until its next attempt. If its first attempt was more than GIVE_UP_AFTER ago, give it up as
-    failed.
+    """Release the mail until its next attempt.
+
+    If its first attempt was more than GIVE_UP_AFTER ago, give it up as failed.
     """
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         return _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
@@ -345,8 +348,9 @@ def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: st
 
 
 def audit_mail(session: Session, mail: Claimed | Notification, what: str, **evidence: str) -> None:
-    """Write an audit entry for each incident that the mail reports. `what` is the name of the event, such as
-    "mail_bounced".
+    """Write an audit entry for each incident that the mail reports.
+
+    `what` is the name of the event, such as "mail_bounced".
     """
     told = select(NotificationSubject.incident_id, NotificationSubject.occasion).where(
         NotificationSubject.notification_id == mail.id

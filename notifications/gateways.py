@@ -43,7 +43,9 @@ class AnnouncementChannel(Protocol):
     """A way to announce disabled tokens to API gateways."""
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Send the whole batch, within SEND_SECONDS. If this raises, the receiver may still have got the batch.
+        """Send the whole batch, within SEND_SECONDS.
+
+        If an exception is raised, the receiver may still have got the batch.
 
         Args:
             batch: The contents of at most 100 announcements.
@@ -67,7 +69,7 @@ class StreamChannel:
         )
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Append the batch to the stream.
+        """Append the announcements to the Redis stream.
 
         Raises:
             AnnouncementUndelivered: Redis cannot be reached.
@@ -99,7 +101,7 @@ class WebhookChannel:
         )
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Post the batch.
+        """Post the announcements to the webhook.
 
         Raises:
             AnnouncementUndelivered: the receiver cannot be reached, or answers with one of TEMPORARY_STATUSES.

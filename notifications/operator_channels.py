@@ -35,20 +35,20 @@ a test that the operator requested.
 
 
 class OperatorNotNotified(Exception):
-    """Raised if a channel could not deliver the message. The text of the exception is one line."""
+    """Raised if a message to the operator could not be delivered. The text of the exception is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One item of a message to the operator.
+    """One item of a message to the operator, about a problem or a decision to make.
 
     Attributes:
-        kind: What the item reports.
-        name: The name of the kind of problem, such as `disk_full`, or `test`.
+        kind: Whether the problem has begun, is over, and so on.
+        name: What the problem is, such as `disk_full`, or `test` for a test message.
         sentence: What happened.
         todo: What the operator can do.
         since: When the problem began.
-        docs: The address of the documentation of this kind of problem.
+        docs: The URL of the documentation about this problem.
     """
 
     kind: NewsKind
@@ -60,18 +60,18 @@ class News:
 
     @property
     def line(self) -> str:
-        """Return the item as one line: its sentence and, unless the problem is over, what to do."""
+        """Return the item as one line: what happened and, unless the problem is over, what to do."""
         words = f"Over: {self.sentence}" if self.kind == "over" else self.sentence
         return f"{words}: {self.todo}" if self.todo and self.kind != "over" else words
 
 
 class OperatorChannel(Protocol):
-    """A channel to the operator.
+    """A way to send messages to the operator.
 
     Attributes:
         name: The channel's name in error messages and in `r8scan doctor`.
-        address: The address that `r8scan doctor` tests. It is empty for mail, because `r8scan doctor` tests the mail
-            server separately.
+        address: The URL that `r8scan doctor` tests. It is empty for mail, whose server `r8scan doctor` tests
+            separately.
     """
 
     name: str
@@ -86,7 +86,7 @@ class OperatorChannel(Protocol):
 
 
 class MailChannel:
-    """A channel that mails the operator. It does not use the outbox, so that it can report problems of the outbox."""
+    """Sends mails to the operator directly, without the outbox, so that problems of the outbox can be reported."""
 
     name = "mail"
     address = ""
@@ -131,7 +131,7 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
 
 
 class WebhookOperatorChannel:
-    """A channel that posts JSON to a webhook, signed in the same way as announcements."""
+    """Posts messages for the operator as JSON to a webhook, signed in the same way as announcements."""
 
     name = "webhook"
 
@@ -165,7 +165,7 @@ class WebhookOperatorChannel:
 
 
 class SlackChannel:
-    """A channel that posts text to an incoming webhook of Slack or a compatible service. The address is a secret."""
+    """Posts messages for the operator to an incoming webhook of Slack or a compatible service. Its URL is a secret."""
 
     name = "slack"
 
@@ -184,7 +184,7 @@ class SlackChannel:
 
 
 def subject_of(news: Sequence[News]) -> str:
-    """Return a subject line with the first item and the number of further items. Prefer items that are not over."""
+    """Return a subject line: the first item, and how many more there are. Prefer problems that are not over."""
     if all(one.kind == "over" for one in news):
         return "r8scan: " + (f"over: {news[0].sentence}" if len(news) == 1 else f"{len(news)} problems are over")
     first = next(one for one in news if one.kind != "over")
@@ -193,7 +193,7 @@ def subject_of(news: Sequence[News]) -> str:
 
 
 def text_of(news: Sequence[News]) -> str:
-    """Return the text of a message, with one paragraph for each of the first MAX_LINES items."""
+    """Return the text of a message to the operator, with one paragraph for each of the first MAX_LINES items."""
     parts = []
     for one in news[:MAX_LINES]:
         since = f"\nsince {one.since:%Y-%m-%d %H:%M} UTC" if one.since and one.kind != "over" else ""

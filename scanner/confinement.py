@@ -251,8 +251,9 @@ def _allow_null_device(library: ctypes.CDLL, ruleset: int) -> None:
 
 
 def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]) -> bool:
-    """Install the system call filter that `program_for` returns for this processor. Return whether the filter is in
-    force.
+    """Install the system call filter that `program_for` returns for this processor.
+
+    Return whether the filter is in force.
     """
     architecture = _ARCHITECTURES.get(platform.machine()) if sys.maxsize > 2**32 else None
     if architecture is None:

@@ -40,8 +40,9 @@ _TYPE = re.compile(r"^[A-Za-z0-9-]{1,40} ?; ?")
 
 
 class NotABounce(ValueError):
-    """Raised if a mail is not a delivery status notification, or lacks one of its required fields. The message is one
-    line.
+    """Raised if a mail is not a delivery status notification, or lacks one of its required fields.
+
+    The message is one line.
     """
 
 
@@ -71,12 +72,12 @@ class Bounce:
 
     @property
     def reason(self) -> str:
-        """Return the error message for the mail's row in the outbox."""
+        """Return the server's status and message as the error text to store with the mail that failed."""
         return clean(f"bounced: {self.status} {self.diagnostic}", MAX_DIAGNOSTIC_LENGTH + 20)
 
 
 def read_bounce(content: bytes) -> Bounce:
-    """Return the report in a bounce. `content` is the whole mail, as the mail server pipes it into a command.
+    """Parse a bounce. `content` is the whole mail, as the mail server pipes it into a command.
 
     Raises:
         NotABounce: the content is no delivery status notification, is too large, or would take too long to parse.
@@ -95,7 +96,11 @@ def read_bounce(content: bytes) -> Bounce:
 
 
 def _refuse_costly(content: bytes) -> None:
-    """Raise NotABounce for content for which the standard library's parser would take too long."""
+    """Refuse content for which the standard library's mail parser would take too long.
+
+    Raises:
+        NotABounce: The content has too many lines, or a line or a header field is too long.
+    """
     lines = re.split(rb"\r\n|\r|\n", content, maxsplit=MAX_LINES)
     if len(lines) > MAX_LINES:
         raise NotABounce(f"it has more than {MAX_LINES} lines")
@@ -135,12 +140,12 @@ def _read(content: bytes) -> Bounce:
 
 
 def _without_envelope(content: bytes) -> bytes:
-    """Return the content without a first line `From …`, which mail servers add when they pipe a mail into a command."""
+    """Return the mail without a first line `From …`, which mail servers add when they pipe a mail into a command."""
     return content.partition(b"\n")[2] if content.startswith(b"From ") else content
 
 
 def _recipient(report: Message) -> Message:
-    """Return the fields of the first recipient whose delivery failed, or of the first recipient if none failed."""
+    """Return the fields about the first recipient whose delivery failed, or about the first one if none failed."""
     blocks = report.get_payload()
     if not isinstance(blocks, list):
         raise NotABounce("its delivery status is empty")
@@ -152,10 +157,7 @@ def _recipient(report: Message) -> Message:
 
 
 def _message_ids(part: Message) -> list[str]:
-    """Return the Message-ID of the returned mail, if this part of the bounce contains the mail or its headers.
-
-    The list has one element, or none if the part does not contain a Message-ID.
-    """
+    """Return a list with the Message-ID of the returned mail, or an empty list if this part does not contain it."""
     kind = part.get_content_type()
     returned: object = None
     if kind == "message/rfc822":

@@ -20,7 +20,7 @@ _Addresses = list[tuple[Any, ...]]
 
 
 class SocketWatchdog:
-    """A timer that shuts a socket down at a deadline. This ends a blocking call on the socket in another thread."""
+    """A timer that shuts a socket down at a deadline, so that a blocking call on the socket ends."""
 
     def __init__(self, deadline: float) -> None:
         """Create the timer for one exchange. `guard` starts it.
@@ -35,7 +35,10 @@ class SocketWatchdog:
 
     @property
     def left(self) -> float:
-        """Return the seconds until the deadline, at least 0.01. As a socket's time-out, 0 would mean "do not block"."""
+        """Return the seconds until the deadline, at least 0.01.
+
+        A socket's time-out of 0 would mean "do not block".
+        """
         return max(self._deadline - time.monotonic(), 0.01)
 
     @property
@@ -44,7 +47,7 @@ class SocketWatchdog:
         return time.monotonic() >= self._deadline
 
     def guard(self, connection: socket.socket) -> None:
-        """Start the timer, which shuts this connection down at the deadline."""
+        """Start the timer, which shuts the connection down at the deadline."""
         # Duplicate the file descriptor, because the socket object loses its descriptor when the caller wraps it in TLS.
         connection.settimeout(self.left + GRACE_SECONDS)
         self._guarded = socket.socket(fileno=os.dup(connection.fileno()))
@@ -68,7 +71,7 @@ class SocketWatchdog:
 
 
 def connect(host: str, port: int, watchdog: SocketWatchdog) -> socket.socket:
-    """Open a TCP connection to the first address of the host that accepts one before the watchdog's deadline.
+    """Open a TCP connection to the first address of the host that accepts one before the deadline of `watchdog`.
 
     Raises:
         OSError: the name cannot be resolved, or no address accepts a connection in time.

@@ -1,4 +1,4 @@
-"""The facts of a mail: what it reports, as values that are stored as JSON in the mail's row of the outbox."""
+"""The data that a mail reports (its facts), as values that are stored as JSON in the mail's row of the outbox."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPERATOR_OCCASIONS = (
 
 @dataclass(frozen=True, slots=True)
 class PlaceFacts:
-    """One public place of a token.
+    """One public place in which a token was found, such as a file.
 
     `line` is 0 if the line is unknown. `published_at` is None if the time of publication is unknown.
     """
@@ -61,19 +61,19 @@ class UndeliveredMail:
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """The facts of one incident and its token, which a mail describes in full.
+    """What a mail reports about one incident and its token.
 
     Attributes:
-        occasion: The reason for which the mail reports this incident, such as "disabled".
+        occasion: Why the mail reports this incident, such as "disabled".
         cause: How the token was compromised, such as "public_repository".
         published_at: The earliest known time of publication.
-        published_everywhere: Whether the time of publication is known for every place.
+        published_everywhere: Whether the time of publication is known for every public place.
         seen_at: When r8scan first saw the token in a public place.
         places: The public places that were found first. `places_total` is the number of all places.
         undelivered: The first failed mails to the owner. Empty if this mail is to an owner.
         undelivered_total: The number of all failed mails to the owner.
         signs: The newest compromise reports, one line each. Empty if this mail is to an owner.
-        brought_back_at: When an operator enabled the token again. None if it was not live when the facts were frozen.
+        brought_back_at: When an operator enabled the token again. None if it was not live when these data were read.
     """
 
     incident_id: str
@@ -97,7 +97,7 @@ class TokenFacts:
 
     @property
     def disabled_before_exposure(self) -> bool:
-        """Return whether the token was already disabled when its first place became public."""
+        """Return whether the token was already disabled when it first became public."""
         since = self.published_at or self.seen_at or self.detected_at
         return self.occasion == Occasion.ALREADY_DISABLED and self.disabled_at is not None and self.disabled_at <= since
 
@@ -134,7 +134,7 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True)
 class ShortToken:
-    """The facts of a token that the mail lists in one line."""
+    """What a mail reports about a token in one line."""
 
     name: str
     hint: str
@@ -147,11 +147,11 @@ class ShortToken:
 
 @dataclass(frozen=True, slots=True)
 class MailFacts:
-    """The facts of one mail.
+    """What one mail reports.
 
     Attributes:
         variant: The wording of the mail: the name of a folder of templates.
-        frozen_at: When the facts were read from the database.
+        frozen_at: When these data were read from the database.
         tokens: The tokens that the mail describes in full.
         others: The tokens that the mail lists in one line each.
         tokens_total: The number of all tokens, including those that the mail only counts.
@@ -169,17 +169,17 @@ class MailFacts:
 
     @property
     def incident_ids(self) -> tuple[str, ...]:
-        """Return the incident ids of `tokens` in the same order, each id once."""
+        """Return the ids of the incidents in `tokens`, in the same order, each id once."""
         return tuple(dict.fromkeys(token.incident_id for token in self.tokens))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the facts as a JSON object, with times in ISO 8601 format in UTC."""
+        """Return the data as a JSON object, with times in ISO 8601 format in UTC."""
         value: dict[str, Any] = _to_json(self)
         return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> MailFacts:
-        """Return the facts from an object that `to_json` returned. Ignore unknown fields.
+        """Return the data of a mail from an object that `to_json` returned. Ignore unknown fields.
 
         Raises:
             KeyError, TypeError, ValueError: the object is malformed.

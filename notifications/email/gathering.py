@@ -1,7 +1,4 @@
-"""The reading of the facts of mails from the database.
-
-A few queries read the database rows for many mails together. The facts of each mail are then made from these rows.
-"""
+"""Reads what mails report from the database, with a few queries for many mails together."""
 
 from __future__ import annotations
 
@@ -63,13 +60,13 @@ class _Totals:
 
 
 def gather(session: Session, notification: Notification) -> MailFacts:
-    """Return the facts of one mail, as the database has them now."""
+    """Return the data that one mail reports, as the database has them now."""
     now = session.execute(select(db_now())).scalar_one()
     return Gathering(session, [notification], now).facts_of(notification)
 
 
 class Gathering:
-    """The database rows from which the facts of the given mails are made.
+    """The database rows from which the data of the given mails are made.
 
     Args:
         session: A transaction.
@@ -94,7 +91,7 @@ class Gathering:
         self._undelivered = _undelivered(session, [row.id for row in rows if row.channel == Channel.OPERATOR])
 
     def facts_of(self, row: Notification) -> MailFacts:
-        """Return the facts of `row`, which is one of the mails.
+        """Return the data that the mail `row` reports.
 
         Raises:
             Exception: the stored data of this mail are damaged. The type of the exception depends on the damage.
@@ -122,14 +119,15 @@ class Gathering:
         )
 
     def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
-        """Return the cause of an incident as a mail states it. `stored` is the cause in the database.
+        """Return how the token of an incident was compromised, as a mail says it.
 
-        For a token that a person submitted to GitHub and that was not found in public, this is COMPROMISE_SIGNS.
+        `stored` is the value in the database. For a token that a person submitted to GitHub and that was not found in
+        public, this is COMPROMISE_SIGNS.
         """
         return Cause.COMPROMISE_SIGNS if self._kinds[incident_id] == {_NOT_PUBLIC} else stored
 
     def _shown(self, row: Notification) -> list[_Subject]:
-        """Return the subjects (incidents) that the mail describes in full."""
+        """Return those incidents of a mail that it describes in full."""
         return self._subjects[row.id][:MAX_TOKENS]
 
     def _share(self, row: Notification) -> int:
@@ -164,18 +162,18 @@ class Gathering:
 
 
 def _urgency(occasion: str) -> int:
-    """Return the sort key of an occasion. The lowest key is the most urgent occasion, which the mail reports first."""
+    """Return the sort key of an occasion (the reason for a mail). The most urgent occasion has the lowest key."""
     return OPERATOR_OCCASIONS.index(occasion) if occasion in OPERATOR_OCCASIONS else len(OPERATOR_OCCASIONS)
 
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """Return the variant (folder of templates) of a mail: the most specific variant that is true for all its tokens.
+    """Return the name of the folder of templates for a mail: the most specific one that is true for all its tokens.
 
     Args:
-        channel: The channel of the mail.
-        occasions: The occasions for which the mail reports its incidents.
-        causes: The causes of these incidents.
-        kinds: The kinds of public places of their tokens.
+        channel: Whether the mail is for an owner or for the operator.
+        occasions: Why the mail reports its incidents, such as "disabled".
+        causes: How the tokens were compromised.
+        kinds: The kinds of public places in which the tokens were found.
     """
     if channel == Channel.OPERATOR:
         return "operator"
@@ -244,7 +242,7 @@ def _kinds(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid
 
 
 def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[uuid.UUID, list[Exposure]]:
-    """Return the public places of each incident by its id: the `most` places that were found first."""
+    """Return the public places of each incident, by the incident's id: at most `most`, those that were found first."""
     number = func.row_number().over(partition_by=Exposure.incident_id, order_by=Exposure.id)
     wanted = (Exposure.incident_id.in_(incident_ids), Exposure.kind != _NOT_PUBLIC)
     numbered = select(Exposure.id, number.label("number")).where(*wanted).subquery()
@@ -258,7 +256,7 @@ def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[u
 
 
 def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
-    """Return the time at which an operator enabled an incident's token again, by the incident's id.
+    """Return when an operator enabled the token of an incident again, by the incident's id.
 
     Omit tokens that are disabled now or are not in the SQL store.
     """
@@ -277,7 +275,7 @@ def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> d
 
 
 def _signs(incident: Incident) -> tuple[str, ...]:
-    """Return the newest compromise reports of an incident. Each is one line: the sign, the reporter and the note."""
+    """Return the newest reports of the token, each as one line: what was observed, the reporter and the note."""
     reported = (incident.evidence or {}).get("signs", ())
     lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
     return tuple(redact(line) for line in itertools.islice(lines, MAX_SIGNS))
@@ -300,7 +298,10 @@ def _place(row: Exposure) -> PlaceFacts:
 
 
 def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[UndeliveredMail]]:
-    """Return the failed mails to owners by the incident's id. The operator must reach these owners in another way."""
+    """Return the mails to owners that failed, by the incident's id.
+
+    The operator must reach these owners in another way.
+    """
     found: dict[uuid.UUID, list[UndeliveredMail]] = defaultdict(list)
     if not notification_ids:
         return found

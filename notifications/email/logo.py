@@ -1,6 +1,6 @@
-"""The vendor's logo, which mails show: the reading of its PNG, JPEG or GIF file, and its size in mails.
+"""The vendor's logo in mails: reads the PNG, JPEG or GIF file, and decides how large mails show it.
 
-Only the header of the file is parsed, to get the type and size of the picture.
+Only the header of the file is parsed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Maildir transport: it writes mails into a folder, for installations without a mail server.
+"""Writes mails into a Maildir folder, for installations without a mail server.
 
 If a mail is sent twice, the folder contains it only once.
 """
@@ -17,9 +17,10 @@ from notifications.email.transport import Envelope, TransportDown
 
 @dataclass(frozen=True, slots=True)
 class MaildirTransport:
-    """A transport that writes mails into `folder`. It is its own connection.
+    """Writes mails into `folder` instead of sending them.
 
-    If the folder is missing, it creates a folder that only this user can read.
+    This object serves both as the transport and as its connection. If the folder is missing, a folder that only this
+    user can read is created.
     """
 
     folder: Path
@@ -32,7 +33,7 @@ class MaildirTransport:
     def send(self, envelope: Envelope, *, deadline: float) -> None:
         """Write the mail into the subfolder `tmp`, sync it to the disk, and move it to `new`. Ignore the deadline.
 
-        If the mail is already in `cur`, which contains mails that were read, do nothing.
+        If the subfolder `cur` (for mails that were read) has the mail already, do nothing.
 
         Raises:
             TransportDown: the folder cannot be written.

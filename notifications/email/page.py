@@ -1,8 +1,7 @@
 """The content of one mail: all its texts, in the order in which they appear.
 
-The templates of the text body and of the HTML body print this content, so that the two bodies say the same. All texts
-in a `Page` are plain text without hidden characters, and of limited length. The template of the HTML body must escape
-them.
+The templates of the text body and of the HTML body print these texts, so that the two bodies say the same. The texts
+are plain text without hidden characters, and of limited length. The HTML template must escape them.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ class WordsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The texts of one variant of mails, from its template file `words.txt` and from the shared file `words.txt`.
+    """The texts of one kind of mail, from its template file `words.txt` and from the `words.txt` that all kinds share.
 
     `macro` returns the Jinja macro with a name. `titles` has the titles of sections by name. If both files define a
-    name, the variant's file has precedence.
+    name, the text of the specific file is used.
     """
 
     macro: Callable[[str], Macro]
@@ -68,7 +67,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fact about a token with its label. `is_code` says whether mails show it in a fixed-width font."""
+    """A labelled value in the description of a token. `is_code` says whether mails show it in a fixed-width font."""
 
     label: str
     value: str
@@ -77,10 +76,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PlacePage:
-    """The texts about a public place of a token.
+    """The texts about one public place in which a token was found.
 
-    `address` is the address of the place as the mail shows it. `link` is the target of the link, or None without a
-    link.
+    `address` is the URL of the place as the mail shows it. `link` is the target of the link, or None without a link.
     """
 
     title: str
@@ -91,7 +89,7 @@ class PlacePage:
 
 @dataclass(frozen=True, slots=True)
 class TokenPage:
-    """The texts about a token: its facts, its public places, and a sentence about places that the mail does not list.
+    """The texts about a token: its data, its public places, and a sentence about places that the mail does not list.
 
     The sentence `more_places` is empty if the mail lists all places.
     """
@@ -142,7 +140,7 @@ class Page:
 
 
 def build(mail: MailView, words: Words) -> Page:
-    """Return the content of a mail: the texts of its variant, filled with its facts.
+    """Return the texts of a mail: those of its kind, filled with its data.
 
     Raises:
         WordsError: a macro or a title is missing.
@@ -171,8 +169,8 @@ def build(mail: MailView, words: Words) -> Page:
 def _groups(mail: MailView, words: Words, title: str) -> tuple[Group, ...]:
     """Return the tokens of a mail in groups.
 
-    For a mail to the operator, return a group for each occasion, the most urgent occasion first. For a mail to an
-    owner, return one group with the given title.
+    For a mail to the operator, return a group for each reason why tokens are reported, the most urgent first. For a
+    mail to an owner, return one group with the given title.
     """
     if mail.variant != "operator":
         return (Group(title, (), tuple(_token(token, words) for token in mail.tokens)),)
@@ -198,9 +196,9 @@ def _token(token: TokenView, words: Words) -> TokenPage:
 
 
 def _rows(token: TokenView, words: Words) -> tuple[Row, ...]:
-    """Return the rows of facts about a token.
+    """Return the labelled values that describe a token.
 
-    The macro `token_rows` gets a function as its second argument, and calls it once for each row.
+    The macro `token_rows` gets a function as its second argument, and calls it once for each value.
     """
     rows: list[Row] = []
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of one mode (light or dark).
+    """The colours of mails in light or in dark mode.
 
     `page`, `card` and `panel` are backgrounds. Text on `card` and `panel` has the colour `text`, `muted` or `accent`.
     Text on `page` has the colour `muted`.

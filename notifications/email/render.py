@@ -1,4 +1,4 @@
-"""The renderer of mails: it fills the templates with facts, and composes the message. It does not send the message."""
+"""Renders mails: fills the templates with data, and composes the message. The message is not sent here."""
 
 from __future__ import annotations
 
@@ -54,13 +54,12 @@ _log = logging.getLogger(__name__)
 class _Policy(EmailPolicy):
     """The standard library's policy for writing mails, with two corrections.
 
-    First, it refuses a header that folding would split into several headers. Second, it never leaves the first line of
-    a header empty after the header's name. The library leaves it empty if the value fits into one line, but not after
-    the name. Mail programs then show a space at the beginning, or no value at all.
+    It refuses a header that folding would split into several headers. And it writes at least a part of the value into
+    the first line of a header, because mail programs show a space or no value at all if that line has only the name.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:
-        """Return the header as bytes, folded into lines of at most `max_line_length` if possible."""
+        """Return the header as bytes, in lines of at most `max_line_length` if possible."""
         folded = super().fold_binary(name, value)
         if any(not line.startswith((b" ", b"\t")) for line in folded.splitlines()[1:]):
             raise ValueError(f"the header {name} would become several")
@@ -73,7 +72,7 @@ class _Policy(EmailPolicy):
 
 
 class _Headers(HeaderRegistry):
-    """The standard library's registry of header classes, with a cache.
+    """The standard library's factory of header classes, with a cache.
 
     Without the cache, the library would create a new class for each header of each mail.
     """
@@ -214,10 +213,7 @@ def compose(
 
 
 def _attach_logo(message: EmailMessage, logo: Logo) -> None:
-    """Combine the HTML and the logo in one part of the message (multipart/related, RFC 2387).
-
-    Mail programs then show the logo in the HTML instead of as an attachment.
-    """
+    """Attach the logo to the mail's HTML (multipart/related, RFC 2387), so that it is not shown as an attachment."""
     html = message.get_body(("html",))
     assert isinstance(html, EmailMessage)  # noqa: S101 - `compose` has just added it
     html.add_related(
@@ -238,7 +234,7 @@ def header_line(value: str, longest: int = MAX_SUBJECT_LENGTH) -> str:
 def _undecodable(value: str) -> str:
     """Return the value with a space inside each `=?`, with which an encoded word (RFC 2047) begins.
 
-    The standard library would decode encoded words in a value. An encoded line end would then begin a new header.
+    The standard library would decode encoded words, and a line end in one of them would begin a new header.
     """
     return value.replace("=?", "= ?")
 

@@ -1,6 +1,6 @@
-"""The SMTP transport. It uses one connection for each run of the delivery, and a deadline for each mail.
+"""Sends mails by SMTP, with one connection for each run of the delivery and a deadline for each mail.
 
-It raises different exceptions for failures that are caused by the recipient, the settings or the server.
+Failures of the recipient, of the settings and of the server raise different exceptions.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SmtpTransport:
 
 
 class _Client(smtplib.SMTP):
-    """An smtplib client whose watchdog enforces the deadline of an exchange, from the opening of the socket on."""
+    """An smtplib client that shuts the connection down at a deadline."""
 
     def __init__(self, host: str, watchdog: SocketWatchdog) -> None:
         self.watchdog = watchdog
@@ -66,7 +66,7 @@ class _Client(smtplib.SMTP):
 
 
 class _TlsClient(_Client):
-    """A client that uses TLS from the start of the connection."""
+    """An SMTP client that uses TLS from the start of the connection."""
 
     def __init__(self, host: str, watchdog: SocketWatchdog, tls: ssl.SSLContext) -> None:
         self.tls = tls
@@ -87,14 +87,14 @@ class SmtpConnection:
         self._client: _Client | None = None
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
-        """Send the mail, after connecting if needed. `MailConnection.send` describes the arguments and exceptions."""
+        """Send the mail, after connecting if needed. See `MailConnection.send`."""
         self._by(deadline, lambda client: self._hand_over(client, envelope))
 
     def log_in(self, *, deadline: float) -> None:
         """Connect and log in without sending a mail, to test the settings.
 
         Args:
-            deadline: The time of `time.monotonic` at which this must end.
+            deadline: When this must end, by `time.monotonic`.
 
         Raises:
             TransientFailure: the server cannot be used now, or the settings are wrong.
@@ -130,7 +130,7 @@ class SmtpConnection:
         return f"{self._to.host}:{self._to.port}"
 
     def _ready(self, watchdog: SocketWatchdog) -> _Client:
-        """Return a connected client. If there is one already, test it first, because the server may have closed it."""
+        """Return a connected client. Test an existing connection first, because the server may have closed it."""
         if self._client is not None:
             try:
                 assert self._client.sock is not None  # noqa: S101 - `_drop` forgets clients without a socket

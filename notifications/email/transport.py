@@ -1,4 +1,4 @@
-"""The interface of mail transports (SMTP, Maildir), with the exceptions that the delivery of mails handles."""
+"""The interface of mail transports (SMTP, Maildir), with the exceptions that they raise."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Envelope:
         recipient: The address of the recipient.
         message_id: The Message-ID, which is the same in each attempt.
         content: The whole message, with CRLF line ends and only ASCII characters.
-        channel: The channel of the mail's row in the outbox.
+        channel: Whether the mail is for an owner or for the operator.
     """
 
     sender: str
@@ -56,14 +56,14 @@ class Envelope:
 
 
 class MailConnection(Protocol):
-    """A connection that sends the mails of one run of the delivery."""
+    """A connection that sends the mails of one run."""
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
         """Send one mail.
 
         Args:
             envelope: The mail.
-            deadline: The time of `time.monotonic` at which the exchange must end.
+            deadline: When the exchange must end, by `time.monotonic`.
 
         Raises:
             TransientFailure: the server did not accept the mail, but may accept it later.

@@ -1,4 +1,4 @@
-"""The choice of the mail transport by the URL in the settings."""
+"""Chooses the mail transport by the URL in the settings."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The conversion of text so that mail programs do not turn any part of it into a link.
+"""Changes text so that mail programs do not turn any part of it into a link.
 
 Brackets are put around characters in URL schemes and host names. For example, `https://evil.example/x` becomes
-`hxxps[:]//evil[.]example/x`, which a person can still read. File names and versions are not changed, because a dot
-stays if a number or an ending that is not a top-level domain follows.
+`hxxps[:]//evil[.]example/x`, which a person can still read. File names and versions are not changed.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _HARMLESS_IN_FOLDERS = frozenset({"py"})
 def unlinked(text: str) -> str:
     """Return the text with brackets wherever a mail program could otherwise make a link.
 
-    A second call with the result returns the same text.
+    If the text already has the brackets, return it unchanged.
     """
     text = _IPV4.sub(lambda match: match[0].replace(".", "[.]"), text)
     text = _OPAQUE.sub(r"\1[:]", _SCHEME.sub(r"\1[:]", text))

@@ -1,4 +1,4 @@
-"""The view of a mail: its facts with all strings made safe. Templates get only the view, never the facts.
+"""The data of a mail with all strings made safe. Templates get only these, never the original data.
 
 Every string in a `MailView` has no hidden characters and no tokens, has a limited length, and is written so that mail
 programs do not turn it into a link. Only the field `link` is meant to be a link.
@@ -24,9 +24,9 @@ _MAX_LENGTHS: Mapping[str, int] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class PlaceView(PlaceFacts):
-    """The view of a public place.
+    """A public place in which a token was found, with all strings made safe for templates.
 
-    `link` is the address of the place if a mail may link to it, otherwise None. `url` is the address as mails show it.
+    `link` is the URL of the place if a mail may link to it, otherwise None. `url` is the URL as mails show it.
     """
 
     link: str | None = None
@@ -34,23 +34,23 @@ class PlaceView(PlaceFacts):
 
 @dataclass(frozen=True, slots=True)
 class TokenView(TokenFacts):
-    """The view of a token and its public places."""
+    """A token and its public places, with all strings made safe for templates."""
 
     places: tuple[PlaceView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MailView(MailFacts):
-    """The facts of a mail and its tokens in the form in which the templates print them."""
+    """The data of a mail and its tokens in the form in which the templates print them."""
 
     tokens: tuple[TokenView, ...]
 
 
 def mail_view(facts: MailFacts, web_url: str) -> MailView:
-    """Return the view of a mail: its facts with all strings made safe, and the links that the mail may contain.
+    """Return the data of a mail with all strings made safe, and with the links that the mail may contain.
 
     Args:
-        facts: The facts of the mail. An attacker may have written their strings.
+        facts: The data of the mail. An attacker may have written their strings.
         web_url: The web address of the watched GitHub, the only site that a mail links to.
     """
     tokens = tuple(_token_view(token, web_url) for token in facts.tokens)

@@ -1,4 +1,4 @@
-"""The formatting of strings, times, durations, numbers and links for mails."""
+"""Formats strings, times, durations, numbers and links for mails."""
 
 from __future__ import annotations
 
@@ -94,16 +94,16 @@ def shorten(value: str, longest: int) -> str:
 
 
 def safe_link(url: str, web_url: str, kind: str) -> str | None:
-    """Return the percent-encoded address of a place if a mail may link to it, otherwise None.
+    """Return the percent-encoded URL of a place where a token was found if a mail may link to it, otherwise None.
 
     A mail may link to pages of the watched GitHub whose content cannot be changed: a file at a commit, a commit, or a
-    gist. If r8scan itself has found the place on GitHub, a mail may also link to other pages, such as an issue. For
-    other kinds of places, the reporter of the token may have chosen the address.
+    gist. If r8scan itself has found the token on GitHub, a mail may also link to other pages, such as an issue.
+    Otherwise the person who reported the token may have chosen the URL.
 
     Args:
-        url: The address of the place.
+        url: The URL of the place.
         web_url: The web address of the watched GitHub.
-        kind: The kind of the place, which says whether r8scan itself has found it.
+        kind: The kind of the place, which says whether r8scan itself has found the token.
     """
     if len(url) > MAX_LINK_LENGTH or _BACKSLASHES.search(url):
         return None
@@ -132,7 +132,7 @@ def _is_repository_page(web_url: str, link: str) -> bool:
 
 
 def kind_words(kind: str) -> str:
-    """Return the words for a kind of place in a mail, such as "Commit message"."""
+    """Return what a mail calls this kind of place, such as "Commit message"."""
     return KIND_WORDS.get(kind, "Public place")
 
 

@@ -126,9 +126,7 @@ class HeldReports:
 
 
 def held_reports(session: Session) -> list[HeldReports]:
-    """Return the reports that wait for an operator in groups, the largest group first, at most `MAX_HELD_GROUPS`
-    groups.
-    """
+    """Return groups of reports that wait for an operator, the largest group first, at most `MAX_HELD_GROUPS`."""
     group = (Report.reporter, Report.sign, Report.note)
     number = func.count()
     statement = (

@@ -111,8 +111,9 @@ class NetworkList:
 
 
 def load(path: Path | None) -> NetworkList:
-    """Return the networks listed in the file, or an empty list for None. The file is parsed again only when it has
-    changed.
+    """Return the networks listed in the file, or an empty list for None.
+
+    The file is parsed again only when it has changed.
 
     Raises:
         BadNetworks: The file cannot be read, or one of its lines is not a network.

@@ -47,9 +47,7 @@ class BadReport(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The token that a report is about, as its digest and hint (first and last characters, "" if only a digest was
-    given).
-    """
+    """The token that a report is about. `hint` is its first and last characters, "" if only a digest was given."""
 
     digest: str
     hint: str = ""
@@ -177,7 +175,9 @@ def read_lines(
 
 
 def record(database: Database, reports: Sequence[NewReport]) -> list[int]:
-    """Record the reports of one reporter in one transaction, with one audit entry. Return the ids of the new reports.
+    """Record the reports of one reporter in one transaction, with one audit entry.
+
+    Return the ids of the new reports.
     """
     with database.write() as session:
         ids = record_within(session, reports)
@@ -213,8 +213,9 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make reports of unknown tokens due now if their token has since been imported. Return the number of these
-    reports.
+    """Make reports of unknown tokens due now if their token has since been imported.
+
+    Return the number of these reports.
     """
     known = select(ApiToken.digest).where(ApiToken.digest == Report.digest).exists()
     result = session.execute(

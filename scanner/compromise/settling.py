@@ -97,9 +97,7 @@ def _undecided_digests(database: Database, ids: Sequence[int]) -> set[str]:
 def settle_due(
     database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_PER_TRANSACTION
 ) -> SettledDue:
-    """Decide on at most `limit` reports that a crash left undecided, or whose token must be looked up in the store
-    again.
-    """
+    """Decide on at most `limit` reports that a crash left undecided, or that are due to be looked up again."""
     with database.read() as session:
         statement = (
             select(Report.id)

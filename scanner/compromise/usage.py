@@ -87,9 +87,7 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
 
 
 def purge_expired(database: Database, *, keep_days: int) -> None:
-    """Delete usage older than `keep_days`, the usage history of tokens no longer in use, and the positions of old
-    batches.
-    """
+    """Delete usage older than `keep_days`, the history of tokens no longer in use, and the positions of old batches."""
     with database.write() as session:
         session.execute(delete(UsageHour).where(UsageHour.hour < db_now(-keep_days * 86400)))
         session.execute(delete(UsageBaseline).where(UsageBaseline.hour < db_now(-BASELINE_RETENTION_DAYS * 86400)))

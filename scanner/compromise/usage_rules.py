@@ -140,9 +140,7 @@ def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
 
 
 def _burst(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Yield a match for far more records than in the average hour of the token's use, and more than in its busiest
-    hour.
-    """
+    """Yield a match if an hour has far more records than the average hour and more than the busiest hour before."""
     if rules.burst == RuleMode.OFF or history.hours < rules.burst_hours or hour.count < rules.burst_count:
         return
     mean = history.total / history.hours

@@ -39,10 +39,10 @@ class AuditEntry(Base):
 
 
 class AuditHead(Base):
-    """The ends of the audit's hash chain, in one row: the newest entry, and the last entry that was deleted because of
-    its age.
+    """The two ends of the audit's hash chain, in one row.
 
-    The remaining chain begins after the last deleted entry.
+    They are the newest entry and the last entry that was deleted because of its age. The remaining chain begins after
+    the last deleted entry.
     """
 
     __tablename__ = "audit_head"

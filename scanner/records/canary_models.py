@@ -13,8 +13,9 @@ from scanner.records.states import CanaryState, CanaryWay, Decision, column_of
 
 
 class Canary(Base):
-    """A canary: a token that r8scan plants in public to prove that it finds leaks. The row never contains the raw
-    token.
+    """A canary: a token that r8scan plants in public to prove that it finds leaks.
+
+    The row never contains the raw token.
 
     Attributes:
         slot: The number of the planting interval, counted from the epoch. It is unique for each way of planting, so

@@ -65,7 +65,9 @@ def remove(session: Session, process: Process) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete heartbeats that are more than a month old, or, because of a wrong clock, more than a month in the future.
+    """Delete heartbeats that are more than a month old.
+
+    Also delete those that are more than a month in the future, which a wrong clock has caused.
     """
     session.execute(
         delete(Heartbeat).where(

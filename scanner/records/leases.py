@@ -50,8 +50,9 @@ class Lease:
     attempts: int
 
     def holds(self) -> ColumnElement[bool]:
-        """Return the SQL condition that the lease is still valid. Every write under the lease must include this
-        condition.
+        """Return the SQL condition that the lease is still valid.
+
+        Every write under the lease must include this condition.
         """
         return and_(_key_of(self.model) == self.key, self.model.attempts == self.attempts)
 

@@ -219,8 +219,7 @@ class Exposure(PlaceColumns, Base):
 
 
 class Sighting(PlaceColumns, Base):
-    """A found text in the form of a token that is not confirmed: the token store does not know it or was not asked yet.
-    """
+    """A text in the form of a token that is not confirmed: the token store was not asked or does not know it."""
 
     __tablename__ = "sightings"
     __table_args__ = (
@@ -280,8 +279,9 @@ class Notification(Base):
 
 
 class NotificationSubject(Base):
-    """An incident that a notification reports. A unique key prevents that the same recipient is told twice for one
-    reason.
+    """An incident that a notification reports.
+
+    A unique key prevents that the same recipient is told twice for one reason.
     """
 
     __tablename__ = "notification_subjects"

@@ -1,5 +1,6 @@
-"""The outbox: messages to owners and the operator that wait to be sent. Here they are queued; `notifications` sends
-them.
+"""The outbox: messages to owners and the operator that wait to be sent.
+
+Here they are queued; `notifications` sends them.
 """
 
 from __future__ import annotations

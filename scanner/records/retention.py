@@ -133,8 +133,7 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
 
 
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
-    """Delete the list of found candidates of every read object (such as a file) in which one of these digests was
-    found.
+    """Delete the stored candidates of every read object (such as a file) in which one of these digests was found.
 
     If a source shows such an object again, r8scan reads it again.
 

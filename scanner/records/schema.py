@@ -35,8 +35,9 @@ def upgrade(database: Database) -> tuple[str | None, str]:
 
 
 def upgrade_to(database: Database, revision: str) -> str | None:
-    """Upgrade the database to the given revision. Return the revision before the upgrade, or None for an empty
-    database.
+    """Upgrade the database to the given revision.
+
+    Return the revision before the upgrade, or None for an empty database.
     """
     with _only_one(database):
         before = current_revision(database)

@@ -107,8 +107,7 @@ class Tally(Base):
 
 
 class BudgetState(Base):
-    """The quota of one credential for one GitHub resource: the remaining requests, and until when requests are blocked.
-    """
+    """The quota of one credential for one GitHub resource: how many requests remain, and until when none may be sent."""
 
     __tablename__ = "budgets"
 

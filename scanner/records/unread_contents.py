@@ -1,4 +1,6 @@
-"""The list of documents that were not read completely, for operators. The number and the age of its rows are limited.
+"""The list of documents that were not read completely, for operators.
+
+The number and the age of its rows are limited.
 """
 
 from __future__ import annotations

@@ -200,9 +200,7 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedInciden
 
 
 def _defer(database: Database, results: Sequence[_CallResult]) -> None:
-    """Release the incidents until their next attempt, and store how often the store said that it does not know the
-    token.
-    """
+    """Release the incidents until their next attempt, and store how often the store did not know their tokens."""
     if not results:
         return
     with database.write() as session:
@@ -311,8 +309,9 @@ def _complete_all(database: Database, policy: Policy, results: Sequence[_CallRes
 
 
 def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record the results of the disables and queue the notifications, in one transaction. Return all of them as one
-    Response.
+    """Record the results of the disables and queue the notifications, in one transaction.
+
+    Return all of them as one Response.
     """
     response = Response()
     if not results:
@@ -346,8 +345,9 @@ def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]
 
 
 def _record_result(session: Session, lease: Lease, disabled: Disabled) -> Incident:
-    """Record the result of a disable in the incident, the audit and the reports that waited for it. Return the
-    incident.
+    """Record the result of a disable in the incident, the audit and the reports that waited for it.
+
+    Return the incident.
     """
     incident = session.execute(
         select(Incident).where(Incident.id == lease.key).execution_options(populate_existing=True)

@@ -32,8 +32,7 @@ class NotPossible(Exception):
 
 
 def cleaned(reason: str) -> str:
-    """Return an operator's text as one printable line with tokens redacted, at most `MAX_REASON_LENGTH` characters
-    long.
+    """Return an operator's text as one printable line, with tokens redacted, of at most `MAX_REASON_LENGTH` characters.
 
     Raises:
         NotPossible: The text is empty.

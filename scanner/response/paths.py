@@ -25,9 +25,7 @@ class ResponsePath(Protocol):
         """Look the candidates up in the token store, and disable those that are tokens, with all that this requires."""
 
     def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
-        """Look up at most `limit` due candidates again that the store did not know, and disable those that it knows
-        now.
-        """
+        """Look up at most `limit` candidates again that the store did not know, and disable those that it knows now."""
 
     def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
         """Disable the tokens of incidents that were just recorded with the state `disabling`."""
@@ -37,8 +35,9 @@ class ResponsePath(Protocol):
 
 
 class TransactionalPath:
-    """The response to found tokens with the SQL store. Tokens are disabled in the transaction that records the
-    incident.
+    """The response to found tokens with the SQL store.
+
+    Tokens are disabled in the transaction that records the incident.
     """
 
     def respond(

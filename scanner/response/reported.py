@@ -83,8 +83,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The decision on one report, the report's incident if it has one, and whether to notify somebody of the incident.
-    """
+    """The decision on one report, the report's incident if there is one, and whether to notify somebody."""
 
     decision: Decision
     incident: Incident | None

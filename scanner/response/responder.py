@@ -1,4 +1,6 @@
-"""The entry points of the response to found candidates, for every kind of token store. All sources call `respond_to`.
+"""The entry points of the response to found candidates, for every kind of token store.
+
+All sources call `respond_to`.
 """
 
 from __future__ import annotations

@@ -98,7 +98,9 @@ def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make sightings due now if their token has been imported into the SQL store. Return the number of these sightings.
+    """Make sightings due now if their token has been imported into the SQL store.
+
+    Return the number of these sightings.
     """
     known = select(ApiToken.digest).where(ApiToken.digest == Sighting.digest).exists()
     result = session.execute(

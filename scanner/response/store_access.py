@@ -120,7 +120,9 @@ class StoreAccess(Protocol):
         """
 
     def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
-        """Delete canaries (test tokens of r8scan) that have ended from the SQL store. For a remote store, do nothing.
+        """Delete canaries (test tokens of r8scan) that have ended from the SQL store.
+
+        For a remote store, do nothing.
         """
 
 

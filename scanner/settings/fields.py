@@ -420,8 +420,9 @@ class Settings(BaseSettings):
 
     @property
     def polled_sources(self) -> tuple[str, ...]:
-        """Return the sources that are switched on and configured. The source `archive` is polled only if its URL is
-        set.
+        """Return the sources that are switched on and configured.
+
+        The source `archive` is polled only if its URL is set.
         """
         return tuple(name for name in self.sources if name != "event_archive" or self.archive_url is not None)
 

@@ -34,8 +34,7 @@ class Variables(PydanticBaseSettingsSource):
         self.env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the text of a setting (None if it is not set), the setting's name, and False, because no text is JSON.
-        """
+        """Return a setting's text (None if it is not set), the setting's name, and False, because no text is JSON."""
         del field
         return self.env_vars.get(f"{PREFIX}{field_name}".lower()), field_name, False
 

@@ -29,8 +29,7 @@ SECRETS = (
 
 
 def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
-    """Return an error message for the first variable that has the prefix but is not a setting, or None if there is
-    none.
+    """Return an error message for the first variable with the prefix that is not a setting, or None if there is none.
 
     Args:
         names: Names of variables, in any case.

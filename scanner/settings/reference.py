@@ -72,7 +72,9 @@ def _text(value: Any) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    """Return the values that a setting may have: a list, or the bounds of a number. Return "" if any text is allowed.
+    """Return the values that a setting may have: a list, or the bounds of a number.
+
+    Return "" if any text is allowed.
     """
     kinds = [one for one in (get_args(field.annotation) or (field.annotation,)) if one is not type(None)]
     if get_origin(field.annotation) is Literal:

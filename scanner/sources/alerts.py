@@ -191,7 +191,9 @@ def answer_alerts(
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """State that is shared while the records of one body are parsed. `types` maps each given type to its redacted form.
+    """State that is shared while the records of one body are parsed.
+
+    `types` maps each given type to its redacted form.
     """
 
     digester: Digester
@@ -255,8 +257,9 @@ def _place(record: dict[str, Any], url: str, reading: _Reading) -> Place:
 
 
 def _is_shown(url: str) -> bool:
-    """Return whether a mail may show the URL. It must be HTTP or HTTPS, printable, not too long, and without a user
-    name.
+    """Return whether a mail may show the URL.
+
+    It must be HTTP or HTTPS, printable, not too long, and without a user name.
     """
     if len(url) > MAX_URL_LENGTH or not url.isprintable() or " " in url:
         return False

@@ -1,6 +1,4 @@
-"""Helpers for tests that deliver mails: the time until the next attempt, and a transport that calls a function before
-it accepts one chosen mail.
-"""
+"""Helpers for tests that deliver mails: the time until the next attempt, and a mail transport that calls a function."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ def seconds_until_next(database: Database, notification_id: uuid.UUID) -> float:
 
 
 class Doing(Post):
-    """A transport that calls a function before it accepts mail `number`. The first mail is 1."""
+    """A mail transport that calls a function before it accepts mail `number`, counted from 1."""
 
     def __init__(self, number: int, do: Callable[[Envelope], None]) -> None:
         super().__init__()

@@ -26,9 +26,9 @@ def gif(width: int, height: int) -> bytes:
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """Return the beginning of a JPEG, which declares this width and height in pixels.
+    """Return the beginning of a JPEG that declares this width and height in pixels.
 
-    The size is in the frame header, after application data, a fill byte and a table.
+    The size is in the frame header, after other segments that a reader must skip.
     """
     application = b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0" + b"\x01\x01\0\0\x01\0\x01\0\0"
     table = b"\xff\xdb" + struct.pack(">H", 67) + b"\0" * 65

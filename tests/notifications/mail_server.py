@@ -1,6 +1,4 @@
-"""Real mail servers on loopback for tests: one that accepts or refuses mails as configured, and one whose connections a
-function handles.
-"""
+"""Real mail servers on loopback for tests: one that accepts or refuses mails, and one that a test function plays."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ USER, PASSWORD = "mailer", "p@ss:word/1"
 class Mailbox:
     """The handler of a test's mail server. It keeps the accepted mails, and sends the replies that the test has set.
 
-    `answers` has a reply by SMTP command, or by recipient for RCPT. Everything else is accepted.
+    `answers` has a reply for each SMTP command, or for each recipient of RCPT. Everything else is accepted.
     """
 
     messages: list[EmailMessage] = field(default_factory=list)
@@ -86,7 +84,7 @@ def mail_server(
     tls: ssl.SSLContext | None = None,
     login: bool = False,
 ) -> Iterator[int]:
-    """Run a mail server on loopback while the block runs, and yield its port.
+    """Run a mail server on loopback while the `with` block runs, and yield its port.
 
     Args:
         mailbox: Collects the mails and decides the replies.
@@ -146,9 +144,7 @@ async def _stop(server: asyncio.Server, transports: list[asyncio.Transport]) -> 
 
 @contextmanager
 def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Run a server on loopback, and yield its port. For each connection, the server calls `speak` and then closes the
-    connection.
-    """
+    """Run a server on loopback, and yield its port. It calls `speak` for each connection, and then closes it."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 

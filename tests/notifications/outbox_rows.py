@@ -1,5 +1,6 @@
-"""Helpers for tests of mails. They write incidents with their places and outbox rows. `Post` is a transport that
-replaces the mail server.
+"""Helpers for tests of mails: they write incidents, public places and outbox rows to the database.
+
+`Post` is a transport that replaces the mail server.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ IDENTITY = MailIdentity(sender="Vendor Security <security@vendor.example>", oper
 
 
 def place(**values: Any) -> dict[str, Any]:
-    """Return the columns of an exposure, by default of a file in a repository. `values` replace columns."""
+    """Return the columns of a public place of a token. By default it is a file in a repository.
+
+    `values` replace columns.
+    """
     known: dict[str, Any] = {
         "kind": "file",
         "url": f"https://github.com/acme/app/blob/{COMMIT}/src/app.py#L7",
@@ -120,7 +124,7 @@ def facts_of(database: Database, notification_id: uuid.UUID) -> MailFacts:
 
 
 def make_due(database: Database, notification_id: uuid.UUID) -> None:
-    """Make this outbox row due now: end its lease and its backoff."""
+    """Make this mail due now, even if a worker has claimed it or it waits for its next attempt."""
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -130,14 +134,12 @@ def make_due(database: Database, notification_id: uuid.UUID) -> None:
 
 
 def leak(database: Database, recipient: str = OWNER) -> uuid.UUID:
-    """Write the incident of a disabled token, and queue the mail to the owner. The mail is due now. Return the id of
-    its outbox row.
-    """
+    """Write the incident of a disabled token, and queue a mail to its owner that is due now. Return the mail's id."""
     return queue_owner_mail(database, incident(database, [place()]), recipient=recipient)
 
 
 class Post:
-    """A transport that keeps the mails instead of sending them.
+    """A mail transport that keeps the mails instead of sending them.
 
     `failures` has the exception to raise for a recipient, or for all recipients under the key `*`.
     """
@@ -160,5 +162,5 @@ class Post:
 
 
 def deliver(database: Database, post: Any, identity: MailIdentity = IDENTITY, **options: Any) -> DeliveryReport:
-    """Deliver the due mails once. Backoffs are not random."""
+    """Deliver the due mails once. The delays until the next attempts are not random."""
     return deliver_due(database, post, identity, jitter=lambda: 1.0, **options)

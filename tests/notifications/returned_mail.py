@@ -1,4 +1,4 @@
-"""Delivery status notifications as mail servers write them."""
+"""Makes delivery status notifications like those of mail servers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Announcements of disabled tokens are sent until the gateways accept them, through a real Redis and a real HTTP
-server.
-"""
+"""Tests that announcements of disabled tokens are sent until gateways accept them, with real servers."""
 
 from __future__ import annotations
 
@@ -69,7 +67,7 @@ def pass_time(database: Database, **values: Any) -> None:
 class Kept:
     """A channel that keeps the announcements that are sent to it.
 
-    The channel fails while `is_away` is set. It refuses a batch that has one of the digests in `unreadable`.
+    It fails while `is_away` is set, and refuses a batch with one of the digests in `unreadable`.
     """
 
     batches: list[list[Content]] = field(default_factory=list)
@@ -85,8 +83,7 @@ class Kept:
             raise AnnouncementRefused("the webhook answered 500")
         self.batches.append(list(batch))
 
-    def close(self) -> None:
-        """Do nothing, because there is no connection."""
+    def close(self) -> None: ...
 
 
 @pytest.fixture

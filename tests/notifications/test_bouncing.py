@@ -1,4 +1,4 @@
-"""A bounced mail: its row becomes failed, the operator is notified once, and no other row changes."""
+"""Tests that a bounced mail is recorded as failed and reported to the operator once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A crash after any statement of a delivery, or before or after sending, loses no mail and sends no mail twice.
+"""Tests that no mail is lost or sent twice if the delivery crashes after any statement, or before or after sending.
 
 There is one exception: if the worker crashes after the mail server has accepted a mail and before the commit, the mail
 is sent again with the same Message-ID.
@@ -36,7 +36,7 @@ Otherwise a slow machine would renew leases, which would add crash points.
 
 @dataclass
 class Dying(Post):
-    """A transport with a crash point before and after the server accepts the mail."""
+    """A mail transport that can crash before and after the server accepts the mail."""
 
     injected: Injected = field(default_factory=Injected)
 
@@ -51,9 +51,7 @@ class Dying(Post):
 
 
 def begin(database: Database) -> None:
-    """Delete all rows of earlier runs. Then write an incident with mails to two owners, and an incident whose mail
-    cannot be delivered.
-    """
+    """Delete all rows. Then write an incident with mails to two owners, and one whose mail cannot be delivered."""
     with database.write() as session:
         # The database refuses to delete audit entries above `purged_id`, so set it to the last entry.
         session.execute(update(AuditHead).values(purged_id=AuditHead.last_id, purged_hash=AuditHead.last_hash))
@@ -66,7 +64,7 @@ def begin(database: Database) -> None:
 
 
 def let_time_pass(database: Database) -> None:
-    """End every lease and every backoff, as if time had passed."""
+    """Make everything due, as if time had passed: end all claims of rows and all delays until next attempts."""
     with database.write() as session:
         session.execute(update(Notification).values(leased_until=None))
         session.execute(
@@ -127,9 +125,9 @@ def test_a_crash_anywhere_in_an_announcement_loses_nothing_and_repeats_the_same_
 
 
 def announced_with_a_crash(database: Database, number: int) -> int:
-    """Announce two tokens, crash at this point, and recover. Check that no announcement is lost.
+    """Announce two tokens, crash at the point `number`, and recover. Check that no announcement is lost.
 
-    `number` is the crash point from 0, or -1 for none. Return the number of crash points.
+    `number` counts the possible crash points from 0; -1 means no crash. Return how many there are.
     """
     with database.write() as session:
         for model in (NotificationSubject, Notification, Announcement):
@@ -161,8 +159,7 @@ class _Channel:
         self.batches.append(list(batch))
         self.injected.point()
 
-    def close(self) -> None:
-        """Do nothing, because there is no connection."""
+    def close(self) -> None: ...
 
 
 def _delivering(database: Database, post: Post) -> Callable[[], object]:

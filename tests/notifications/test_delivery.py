@@ -1,4 +1,4 @@
-"""The mails of the outbox are delivered even if the mail server, the operator's templates or other workers fail."""
+"""Tests that mails are delivered even if the mail server, the operator's templates or other workers fail."""
 
 from __future__ import annotations
 

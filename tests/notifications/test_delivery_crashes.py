@@ -1,6 +1,4 @@
-"""If a delivery crashes, loses its lease, runs at the same time as another or finds a damaged row, each mail is still
-sent once, and no row blocks another.
-"""
+"""Tests that each mail is sent once even if a delivery crashes, runs twice at the same time or finds a damaged row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mails wait while the mail server is unavailable or slow, and are sent when it works again."""
+"""Tests that mails wait while the mail server is unavailable or slow, and are sent when it works again."""
 
 from __future__ import annotations
 

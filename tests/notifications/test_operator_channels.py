@@ -1,4 +1,4 @@
-"""A problem with hostile text still reaches the operator, and the text cannot add a header to the mail."""
+"""Tests that a problem with hostile text still reaches the operator, and that the text cannot add a mail header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If many tokens of one account, or many forks with one token, become public at once, their owner gets few mails."""
+"""Tests that owners get few mails if many of their tokens, or many copies of one token, become public at once."""
 
 from __future__ import annotations
 

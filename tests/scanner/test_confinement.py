@@ -1,6 +1,4 @@
-"""A confined process can only compute and answer. A process that is confined to reading can also read files and start
-git.
-"""
+"""Tests that a confined process can only compute and answer, or also read files and start git."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Git processes have limits, are killed together with their children, and use no configuration but r8scan's."""
+"""Tests that git processes have limits, are killed with their children, and use only r8scan's configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only r8scan's user can read the state folder. r8scan does not trust files that another user could have written."""
+"""Tests that only r8scan's user can read the state folder, and that files of other users are not trusted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mode(path: Path) -> int:
 def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Return a function that makes a file belong to another user.
 
-    Without root rights, the function instead makes this process appear to be another user.
+    Without root rights, it makes this process appear to be another user instead.
     """
 
     def give(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Short failures are retried, and a long outage does not fill the log."""
+"""Tests that short failures are retried, and that a long outage does not fill the log."""
 
 from __future__ import annotations
 

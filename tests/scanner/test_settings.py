@@ -1,4 +1,4 @@
-"""Settings come from the places that the documentation names, and one line names a wrong setting."""
+"""Tests that settings come from the documented places, and that a wrong setting is named in one line."""
 
 from __future__ import annotations
 

@@ -135,8 +135,7 @@ def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
 
 
 def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done: int) -> None:
-    """Store the jobs and candidates of one batch of lines, together with the position in the file, in one transaction.
-    """
+    """Store the jobs and candidates of one batch of lines and the position in the file, in one transaction."""
     _wait_for_room(work, QUEUE_SHARE)
     events, counts = _events(batch)
     with work.database.read() as session:
@@ -211,8 +210,7 @@ def _seen(session: Session, ids: Sequence[str]) -> set[str]:
 
 
 def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
-    """Return how many pushes and repositories of the hour were dropped from the queue after the hour's job was queued.
-    """
+    """Return how many pushes and repositories of the hour were dropped from the queue since its job was queued."""
     asked = select(ScanJob.created_at).where(ScanJob.id == job.id).scalar_subquery()
     return jobs.item_count(
         session,

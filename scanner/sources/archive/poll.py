@@ -46,8 +46,9 @@ def _poll(database: Database, leased: LeasedPoll) -> PollReport:
 
 
 def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: int | None = None) -> int | None:
-    """Queue a job for this hour of the event archive. Return its id, or None if such a job is already waiting or
-    running.
+    """Queue a job for this hour of the event archive.
+
+    Return its id, or None if such a job is already waiting or running.
     """
     if open_hour(session, hour) is not None:
         return None

@@ -88,9 +88,7 @@ class ItemOutcome(Generic[T]):
 
     @property
     def waits(self) -> bool:
-        """Return whether no request was sent, because of a rate limit or another local reason, so that the item has to
-        wait.
-        """
+        """Return whether no request was sent, because of a rate limit or another local reason."""
         return self.error is not None and not self.error.asked
 
 
@@ -209,9 +207,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
 
 
 def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list[T]]]:
-    """Return the items for which no request could be sent, grouped by error, because each quota has its own waiting
-    time.
-    """
+    """Return the items for which no request could be sent, grouped by error. Each error has its own waiting time."""
     found: dict[tuple[str, str], tuple[GitHubError, list[T]]] = {}
     for outcome in outcomes:
         err = outcome.error

@@ -1,5 +1,6 @@
-"""Plants canaries (test tokens) in the queue of pushes. A job names the canary; the worker that reads it makes its
-token.
+"""Plants canaries (test tokens) in the queue of pushes.
+
+A job names the canary; the worker that reads it makes its token.
 """
 
 from __future__ import annotations

@@ -94,8 +94,9 @@ class Results:
             self.files.append(file)
 
     def take_known(self, session: Session) -> None:
-        """Use the stored candidates of files whose content was read before under another name. These files are not
-        fetched.
+        """Use the stored candidates of files whose content was read before under another name.
+
+        These files are not fetched.
         """
         listed = [*self.files, *(file for file, _ in self.hits)]
         known = remote_files.known_hits(session, [file.key for file in listed if file.key])
@@ -212,8 +213,9 @@ def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -
 
 
 def _round(leased: LeasedPoll, queries: Sequence[str]) -> Round:
-    """Return the current round (the search for every query once), or a new one if it has ended or the queries have
-    changed.
+    """Return the current round, or a new one if it has ended or the queries have changed.
+
+    A round is one search for every query.
     """
     cursor = leased.cursor
     if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):

@@ -162,8 +162,9 @@ class Listing:
             self.place.owed.append((reached, end))
 
     def _newest(self, github: GitHub, known: int) -> int:
-        """Return the highest id in GitHub's list, at least `known`. Find it by bisection, because the list is empty
-        above it.
+        """Return the highest id in GitHub's list, at least `known`.
+
+        Find it by bisection, because the list is empty above it.
         """
         low, high, step = known, known + 1, 1
         while high < MAX_ID and self._has_any(github, high):

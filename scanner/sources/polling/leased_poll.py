@@ -233,10 +233,10 @@ def defer(session: Session, leased: LeasedPoll, err: GitHubError) -> None:
 
 
 def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) -> bool:
-    """End a poll that exceeded its time limit of `seconds`. The next poll follows after a delay that grows with
-    repetition.
+    """End a poll that exceeded its time limit of `seconds`.
 
-    Return False if another worker has already claimed the source.
+    The next poll follows after a delay that grows with repetition. Return False if another worker has already claimed
+    the source.
     """
     with database.write() as session:
         state = _state(session, leased.source)

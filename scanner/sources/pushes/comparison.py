@@ -18,8 +18,7 @@ https://docs.github.com/rest/commits/commits#compare-two-commits
 
 
 def _compared(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the push from the REST API: the comparison of two commits, the last commit alone, or each of the commits.
-    """
+    """Return the push from the REST API: a comparison of two commits, the last commit alone, or each commit."""
     try:
         return compare(github, repository, before, head)
     except NotFound as err:

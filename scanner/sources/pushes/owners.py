@@ -27,8 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class KnownOwners:
-    """The names of repository owners, in lower case, who have leaked a token before or have an account in the token
-    store.
+    """Repository owners who have leaked a token before, or have an account in the token store, in lower case.
 
     r8scan knows the accounts of a remote token store only from incidents.
     """

@@ -178,8 +178,7 @@ def _is_read(push: Push, known: RememberedTips) -> bool:
 def _queue_earlier(
     session: Session, job: ClaimedJob, page: Sequence[Push], read_now: Sequence[tuple[Push, PushReading]]
 ) -> None:
-    """Queue a job for older commits that the server left out and that were never read, also not by another push of this
-    job.
+    """Queue a job for older commits that the server left out and that no job has read.
 
     Each such commit is remembered, so it is queued only once. The job also lists the refs of new repositories of which
     only the default branch was read.

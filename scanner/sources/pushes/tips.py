@@ -127,8 +127,9 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 
 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
-    """Return the tips that fit into the limit. Drop superseded tips first, then the oldest. Keep the default branch's
-    tip.
+    """Return the tips that fit into the limit. Drop superseded tips first, then the oldest.
+
+    Keep the default branch's tip.
     """
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:

@@ -177,6 +177,5 @@ def _has_near(times: Sequence[float], at: float) -> bool:
 
 
 def as_json(shares: Mapping[int, Share]) -> dict[str, list[float]]:
-    """Return four numbers for each delay in seconds: pushes in the sample, pushes seen, and the bounds of the interval.
-    """
+    """Return four numbers for each delay in seconds: all pushes, pushes seen, and the bounds of the interval."""
     return {str(key): [one.marks, one.seen, round(one.low, 4), round(one.high, 4)] for key, one in shares.items()}

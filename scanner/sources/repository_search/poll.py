@@ -120,9 +120,7 @@ def _commit(
 
 
 def _interval(search: SearchRun, began: float, now: float) -> float:
-    """Return the seconds from the start of this run to the start of the next, so that GitHub's limit of CPU time is
-    kept.
-    """
+    """Return the seconds from the start of this run to the start of the next, to keep GitHub's limit of CPU time."""
     idle = min(search.idle_seconds(now), MAX_IDLE_SECONDS)
     if isinstance(search.error, Unavailable | Malformed) and not search.counts["requests"]:
         idle = MAX_IDLE_SECONDS  # only the REST search works, so do not try GraphQL again immediately
@@ -145,8 +143,9 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
 
 
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
-    """Return the error without its waiting time. GraphQL and REST have separate quotas and need not wait for each
-    other.
+    """Return the error without its waiting time.
+
+    GraphQL and REST have separate quotas and need not wait for each other.
     """
     return None if error is None else GitHubError(error.reason, str(error))
 

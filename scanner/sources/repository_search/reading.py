@@ -73,7 +73,9 @@ class WindowReading:
         self.counts.update({f"graphql_{kind.lower()}": count for kind, count in page.errors.items()})
 
     def add_page(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> Page:
-        """Read one page of results and add it. If GitHub finds the page too heavy, request smaller pages from then on.
+        """Read one page of results and add it.
+
+        If GitHub finds the page too heavy, request smaller pages from then on.
         """
         try:
             page = repositories.search(github, words(span), after, newest_first=newest_first, size=self.page_size)

@@ -1,7 +1,6 @@
-"""One run of repository search: searches ranges of push times, the most urgent first, up to a limit of requests and
-time.
+"""One run of repository search: searches ranges of push times, the most urgent first.
 
-This module sends requests but does not use the database.
+A run has limits of requests and time. This module sends requests but does not use the database.
 """
 
 from __future__ import annotations

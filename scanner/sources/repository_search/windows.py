@@ -72,8 +72,9 @@ Span = tuple[int, int]
 
 @dataclass(slots=True)
 class Plan:
-    """The state of repository search, stored from poll to poll. A window is a range of push times that one search
-    covers.
+    """The state of repository search, stored from poll to poll.
+
+    A window is a range of push times that one search covers.
 
     Attributes:
         until: The second up to which every window was searched or is in `behind`.
@@ -175,7 +176,9 @@ class Plan:
         return now - self.settle - self.until > LONG_PAUSE_SECONDS
 
     def expect_less(self) -> None:
-        """Lower the usual rate of pushes after a pause of the service. Later searches correct a rate that is too low.
+        """Lower the usual rate of pushes after a pause of the service.
+
+        If it is then too low, later searches raise it.
         """
         self.rate *= LESS_AFTER_PAUSE
 
@@ -200,8 +203,9 @@ class Plan:
         self.until = window[1] + 1
 
     def skip_to_rest(self, window: Span) -> None:
-        """Let the REST search read all windows until the next comparison of GraphQL and REST, and those since the last
-        good one.
+        """Let the REST search read all windows (ranges of push times) until the next comparison of GraphQL and REST.
+
+        It also reads those since the last comparison at which the two agreed.
         """
         self.is_partial = True
         self.behind.append((min(max(self.checked, window[1] - MAX_BEHIND_WIDTH), window[0]), window[1]))
@@ -298,8 +302,9 @@ class Plan:
         self._settle_again()
 
     def probed(self, lag: float, rate: float) -> None:
-        """Update the plan with a measurement of GitHub's index, so that first searches wait longer than the index lags
-        behind.
+        """Update the plan with a measurement of how far GitHub's search index lags behind.
+
+        First searches then wait longer than that.
 
         Args:
             lag: The age of the index's newest entry in seconds. It is ignored if `rate` is low, as on a self-hosted

@@ -131,8 +131,9 @@ def _base(work: Work, name: str) -> tuple[Place, str]:
 
 
 def _scan_all(work: Work, entries: Sequence[Any], kind: PlaceKind, base: Place) -> list[Candidate]:
-    """Scan the entries of one page and return their candidates. The entries share one limit of processor time and
-    bytes.
+    """Scan the entries of one page and return their candidates.
+
+    The entries share one limit of processor time and bytes.
     """
     budget, limits = ScanBudget.for_page(), CandidateLimits()
     candidates: list[Candidate] = []

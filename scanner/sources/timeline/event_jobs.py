@@ -1,5 +1,4 @@
-"""Stores events from GitHub's timeline or archive: jobs that read their pushes, and the ids of events that were read.
-"""
+"""Stores GitHub's public events: jobs that read their pushes, and the ids of events that were read."""
 
 from __future__ import annotations
 

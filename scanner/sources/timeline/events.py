@@ -61,8 +61,9 @@ _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A public event of GitHub. `created_at` is None if it is missing or malformed. Ids do not show the order of
-    events.
+    """A public event of GitHub. `created_at` is None if it is missing or malformed.
+
+    Ids do not show the order of events.
     """
 
     id: str
@@ -320,8 +321,9 @@ def _place(
 
 
 def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
-    """Return the URL of the object's page. If it does not belong to this GitHub, return the URL of the repository's
-    page.
+    """Return the URL of the object's page.
+
+    If it does not belong to this GitHub, return the URL of the repository's page.
     """
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"

@@ -237,7 +237,9 @@ def _commit(
 
 
 def _take(session: Session, polled: TimelinePoll, found: Found, texts: _ScannedTexts) -> PollReport:
-    """Store the new events' ids, the jobs for their pushes, and the candidates in their texts. Return what was stored.
+    """Store the new events' ids, the jobs for their pushes, and the candidates in their texts.
+
+    Return what was stored.
     """
     remember_events(session, polled.events)
     unread_contents.record(session, texts.not_read, source=SOURCE)
@@ -284,8 +286,7 @@ def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[date
 
 
 def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -> bool:
-    """Return whether this list of events is much older than an event that an earlier list or another source has shown.
-    """
+    """Return whether this list of events is much older than an event that was seen before."""
     usual = _usual(polled.times)
     newest = usual[-1] if usual else known
     if newest is None:
@@ -318,8 +319,9 @@ def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
 
 
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
-    """Poll GitHub's public events. If polls may follow each other quickly, repeat until the scheduler starts the next
-    poll.
+    """Poll GitHub's public events, several times if polls may follow each other quickly.
+
+    Stop when the scheduler starts the next poll.
     """
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
     canaries = partial(canary_texts.events, context.database, context.policy, context.detector.digester)

@@ -1,4 +1,4 @@
-"""The sample mails by name, and the sender's identity, for tests of rendered mails."""
+"""Sample mails by name, and a sender, for tests of rendered mails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery status notifications are read as bounces, and hostile mails are refused."""
+"""Tests that delivery status notifications are read as bounces, and that hostile mails are refused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""An operator's templates replace parts of a mail. If such a template fails, the mail is made from the built-in
-templates.
-"""
+"""Tests of the operator's own mail templates. If one of them fails, the built-in templates are used."""
 
 from __future__ import annotations
 

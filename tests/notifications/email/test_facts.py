@@ -1,4 +1,4 @@
-"""The facts that a mail states are read correctly from the rows of its incidents."""
+"""Tests that the data that a mail reports are read correctly from the rows of its incidents."""
 
 from __future__ import annotations
 

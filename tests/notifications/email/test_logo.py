@@ -1,4 +1,4 @@
-"""The logo: which files are accepted, how large it is shown, and how it is attached to the mail."""
+"""Tests of the logo: which files are accepted, how large it is shown, and how it is attached to the mail."""
 
 from __future__ import annotations
 

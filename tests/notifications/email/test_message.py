@@ -1,4 +1,4 @@
-"""The composed message: headers, parts, and line lengths that mail servers require."""
+"""Tests of the composed message: headers, parts, and line lengths that mail servers require."""
 
 from __future__ import annotations
 

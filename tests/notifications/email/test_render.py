@@ -1,6 +1,4 @@
-"""Every kind of mail, from the built-in templates: the text and the HTML say the same, and hostile strings do no
-harm.
-"""
+"""Tests that the text and the HTML of every kind of mail say the same, and that hostile strings do no harm."""
 
 from __future__ import annotations
 
@@ -67,7 +65,7 @@ def flat(text: str) -> str:
 
 
 def shown(fact: str) -> str:
-    """Return a string from outside as mails show it: a link to GitHub stays, and anything else is made unclickable."""
+    """Return an untrusted string as mails show it: a link to GitHub stays, and anything else is made unclickable."""
     return fact if fact.startswith(("https://github.com/", "https://gist.github.com/")) else unlinked(fact)
 
 
@@ -275,9 +273,7 @@ def test_every_pair_of_colours_has_enough_contrast(palette: Palette) -> None:
 
 
 class Painter(HTMLParser):
-    """A parser of an HTML mail. It collects the pairs of text colour and background colour that a browser shows in
-    light or dark mode.
-    """
+    """A parser that collects the pairs of text colour and background colour that a browser shows for an HTML mail."""
 
     VOID = frozenset({"meta", "br", "img", "link", "hr"})
 
@@ -350,7 +346,7 @@ def poison_of(value: Any, poison: str) -> Any:
 
 
 def poisoned(value: Any, poison: str) -> Any:
-    """Return a copy of the facts in which `poison` replaces every string that an attacker can write."""
+    """Return a copy of a mail's data in which `poison` replaces every string that an attacker can write."""
     if isinstance(value, tuple):
         return tuple(poisoned(one, poison) for one in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

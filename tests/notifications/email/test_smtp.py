@@ -1,4 +1,4 @@
-"""The SMTP transport with real servers on loopback that accept, refuse or hang, with and without TLS."""
+"""Tests of sending mails to real SMTP servers that accept, refuse or hang, with and without TLS."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""No kind of mail contains a text of an attacker that a mail program makes into a link, in its text part or in its HTML
-part.
-"""
+"""Tests that no mail contains text of an attacker that a mail program makes into a link."""
 
 from __future__ import annotations
 
@@ -42,7 +40,7 @@ LURES = (
 
 
 def without_own_addresses(body: str) -> str:
-    """Return the body without the vendor's own addresses, which mails show on purpose."""
+    """Return the text of a mail without the vendor's own URLs, which mails show on purpose."""
     operator_texts = (IDENTITY.account_tokens_url, str(IDENTITY.usage_url), str(IDENTITY.support_contact))
     return re.sub("|".join(map(re.escape, operator_texts)), "", body)
 

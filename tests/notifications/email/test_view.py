@@ -1,4 +1,4 @@
-"""The view model of a mail: every string is cleaned once, before the templates see it."""
+"""Tests that every string of a mail is cleaned once, before the templates see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile strings are cleaned before a mail shows them."""
+"""Tests that hostile strings are cleaned before a mail shows them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from scanner.tokens.registry import ImportRun
 
 @pytest.fixture
 def known(database: Database, fresh_token: Callable[[], str]) -> Callable[..., str]:
-    """Return a function that registers a new token of an account, and returns the raw token."""
+    """Return a function that registers a new token of an account and returns it."""
 
     def make(account: str = "ana") -> str:
         token = fresh_token()
@@ -48,9 +48,9 @@ def dump(database: Database) -> Callable[[], str]:
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """Yield a stream to which all log lines are written before the formatter redacts them.
+    """Yield a stream with all log lines before the formatter redacts them.
 
-    With this stream, tests check that the code passes no raw token to the logger.
+    With it, tests check that no raw token is passed to the logger.
     """
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)

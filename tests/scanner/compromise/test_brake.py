@@ -1,6 +1,4 @@
-"""Reported tokens beyond the disable quota wait for an operator. No report is lost, and tokens found in public never
-wait.
-"""
+"""Tests that reported tokens beyond the disable quota wait for an operator, and tokens found in public do not."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Anybody may report a token that they found. A real token is disabled, and the answer does not reveal whether the
-token was real.
-"""
+"""Tests of reports by people who found a token. It is disabled, and the answer does not reveal whether it was real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report is recorded and disables its token at once and only once. No raw token is left anywhere."""
+"""Tests that a report disables its token at once and only once, and that no raw token is left anywhere."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_the_brake_also_holds_reports_that_are_decided_again(database: Database,
 
 
 class _Answering:
-    """A token store that calls a function during each look-up, so that a test can change rows meanwhile."""
+    """A token store that calls a function during each look-up, with which a test can change rows in the meantime."""
 
     def __init__(self, database: Database, do: Callable[[], None]) -> None:
         self._database, self._do = database, do

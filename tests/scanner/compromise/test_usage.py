@@ -1,6 +1,4 @@
-"""Usage records are read within limits and added up exactly, and the rules compare them with each token's own
-history.
-"""
+"""Tests that usage records are read within limits, added up exactly, and compared with each token's own history."""
 
 from __future__ import annotations
 

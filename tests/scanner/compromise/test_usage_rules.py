@@ -1,6 +1,4 @@
-"""Each usage rule judges one hour of a token's usage. A rule in mode `flag` only notifies people, and never disables
-the token.
-"""
+"""Tests of each usage rule. A rule in mode `flag` only notifies people, and never disables the token."""
 
 from __future__ import annotations
 

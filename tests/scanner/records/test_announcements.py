@@ -1,6 +1,4 @@
-"""Announcements have the documented contents, and a gateway that continues reading at a cursor misses no
-announcement.
-"""
+"""Tests that announcements are as documented, and that a gateway that reads on from a cursor misses none."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ def listed(database: Database, after: int | None, **options: Any) -> Announcemen
 
 
 def age(database: Database, seconds: float) -> None:
-    """Set the times of all existing announcements to this many seconds ago."""
+    """Set the times of all announcements to `seconds` ago."""
     with database.write() as session:
         session.execute(update(Announcement).values(announced_at=db_now(-seconds)))
 

@@ -1,6 +1,4 @@
-"""The database refuses to change or delete an audit entry. If somebody changes an entry in spite of that, the hash
-chain reveals the change.
-"""
+"""Tests that the database refuses to change or delete an audit entry, and that the hash chain reveals such a change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every column stores any hostile text or JSON on both databases.
+"""Tests that every column stores any hostile text or JSON on both databases.
 
 A character that a database cannot store stays visible as an escape.
 """

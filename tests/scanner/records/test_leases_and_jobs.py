@@ -1,4 +1,4 @@
-"""Only one worker at a time holds a row. After a worker has died, another worker claims its rows."""
+"""Tests that only one worker at a time holds a row, and that another worker claims the rows of a dead worker."""
 
 from __future__ import annotations
 

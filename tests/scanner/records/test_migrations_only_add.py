@@ -1,6 +1,4 @@
-"""The previous version still works with the new tables, because each migration only adds tables, columns and
-indexes.
-"""
+"""Tests that the previous version works with the new tables: migrations only add tables, columns and indexes."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ ALLOWED: dict[str, str] = {}
 
 
 def problems(statements: list[str]) -> list[str]:
-    """Return the statements that could break the code of the previous version."""
+    """Return those SQL statements that could break the code of the previous version."""
     found = []
     for statement in statements:
         # The previous version does not use a new table, so constraints in the definition of one are allowed.

@@ -1,4 +1,4 @@
-"""Large tables are changed in short transactions, and an interrupted upgrade continues where it stopped."""
+"""Tests that large tables are changed in short transactions, and that an interrupted upgrade continues."""
 
 from __future__ import annotations
 

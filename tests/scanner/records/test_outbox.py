@@ -1,6 +1,4 @@
-"""Mails to many owners are queued with few SQL statements. Each owner is notified once, even if other workers write or
-send meanwhile.
-"""
+"""Tests that mails to many owners are queued with few SQL statements, and that each owner is notified once."""
 
 from __future__ import annotations
 

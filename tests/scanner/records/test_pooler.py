@@ -1,6 +1,4 @@
-"""Behind a connection pooler in transaction mode, r8scan relies on no option, setting or prepared statement that
-outlives a transaction.
-"""
+"""Tests that r8scan works behind a connection pooler that gives each transaction another connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Old data is deleted, unfinished incidents are kept, and the data of an account can be erased."""
+"""Tests that old data is deleted, unfinished incidents are kept, and the data of an account can be erased."""
 
 from __future__ import annotations
 
@@ -136,9 +136,7 @@ def record_old(database: Database, monkeypatch: pytest.MonkeyPatch, count: int) 
 
 
 def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
-    """Create an account with a token and an incident, and rows about the incident in every table. Return the incident's
-    id.
-    """
+    """Create an account with a token, an incident, and rows about it in every table. Return the incident's id."""
     digest = hashlib.sha256(name.encode()).hexdigest()
     with database.write() as session:
         account = Account(name=name, created_at=db_now())

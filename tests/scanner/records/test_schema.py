@@ -1,4 +1,4 @@
-"""The migrations make the same tables as the models describe."""
+"""Tests that the migrations make the same tables as the models describe."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Each security event is written to the log as one line, after its transaction has committed.
-
-The line has ids, and no text that people wrote.
-"""
+"""Tests that each security event is logged as one line after its commit, with ids and without text by people."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Entries that cannot be written because the database is unavailable wait in files (the spool), and are committed
-afterwards.
-"""
+"""Tests that entries wait in files while the database is unavailable, and are stored in it afterwards."""
 
 from __future__ import annotations
 

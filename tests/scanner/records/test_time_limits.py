@@ -1,7 +1,4 @@
-"""A lease is renewed only up to the time limit of its work.
-
-When work exceeds the limit, this is recorded, and the work is retried a limited number of times.
-"""
+"""Tests that work cannot keep its row beyond its time limit, and is retried a limited number of times."""
 
 from __future__ import annotations
 
@@ -38,9 +35,7 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 
 def hang_until_stopped(database: Database) -> jobs.ClaimedJob:
-    """Claim the next job, and hold it until its lease is lost. This simulates work that hangs and stops when the lease
-    is lost.
-    """
+    """Claim the next job and hold it until the claim is lost, like work that hangs."""
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     with jobs.keep_renewed(database, job) as keeping:
@@ -72,7 +67,7 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_visibly_fail
 
 
 def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) -> None:
-    """Exceeding the time limit counts as a failure, but never as the failure at which r8scan gives the job up.
+    """When a job exceeds its time limit, its failures increase, but never to the number at which it is given up.
 
     So the last attempt can see in `failures` that it is the last one, and skip the job's optional step.
     """

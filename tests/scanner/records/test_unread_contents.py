@@ -1,4 +1,4 @@
-"""The names of contents that could not be read are recorded, up to a maximum number and for a limited time."""
+"""Tests that the names of unread documents are recorded, up to a maximum number and for a limited time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of responses with a store behind HTTP: a running store, its client, and a policy that uses it."""
+"""Fixtures for tests of the response to found tokens with a remote (HTTP) token store."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Helpers for tests of responses with a store behind HTTP: a client that fails on request, a candidate, and functions
-that read the incidents and mails or make rows due.
+"""Helpers for tests of the response to found tokens with a remote token store.
+
+They are a store client that fails on request, and functions that read incidents and mails or make rows due.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ DIGEST = "a" * 64
 
 
 class Away(HttpStore):
-    """A client of the token store. The calls whose names are in `away` fail as if the store were unavailable."""
+    """A client of the remote token store. The calls named in `away` fail as if the store were unavailable."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)

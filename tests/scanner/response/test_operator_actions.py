@@ -1,4 +1,4 @@
-"""Operators' decisions stay in force and are audited. Only a new place or a new report can reverse a decision."""
+"""Tests that operators' actions are audited and stay in force until the token is found elsewhere or reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def token(database: Database, fresh_token: Callable[[], str]) -> str:
 
 
 def find(database: Database, token: str, *paths: str) -> list[Incident]:
-    """Respond to the token in files at these paths. Return all incidents afterwards, oldest first."""
+    """Respond to the token, found in files at these paths. Return all incidents afterwards, oldest first."""
     candidates = [
         Candidate(
             sha256_digest(token.encode()),
@@ -78,8 +78,9 @@ def enable(database: Database, token: str, reason: str = "a mistake of ours") ->
 
 
 def decide(database: Database, step: Callable[[Session, Incident], object], at: int = -1) -> None:
-    """Run an operator's action on an incident, in its own transaction. `at` is the index of the incident in the list of
-    all incidents, oldest first.
+    """Run an operator's action on an incident, in its own transaction.
+
+    `at` is the index of the incident among all incidents, oldest first.
     """
     with database.write() as session:
         rows = list(session.execute(select(Incident).order_by(Incident.detected_at)).scalars())

@@ -1,6 +1,4 @@
-"""Responses with a store behind HTTP: an outage loses no token, several workers disable a token only once, and r8scan
-does not claim to have disabled a token that its owner disabled.
-"""
+"""Tests of the response with a remote token store: outages lose no token, and each token is disabled only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store behind HTTP that fails for some tokens, or is unavailable, delays no other token and costs few calls."""
+"""Tests that a failing or unavailable remote token store delays no other token and is called seldom."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ def test_an_unavailable_store_is_asked_once_and_not_for_every_token(
 
 
 class Failing(HttpStore):
-    """A client of the token store. After it has disabled a token in `failures`, it raises that token's exception."""
+    """A client of the remote token store.
+
+    After it has disabled a token in `failures`, it raises the token's exception.
+    """
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)

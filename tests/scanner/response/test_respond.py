@@ -1,6 +1,4 @@
-"""The response to a leaked token: r8scan disables a live token once, records one incident with each place, and notifies
-each recipient once.
-"""
+"""Tests that a leaked token is disabled once, recorded in one incident, and each recipient notified once."""
 
 from __future__ import annotations
 
@@ -237,7 +235,7 @@ def test_two_workers_with_the_same_find_disable_once_and_mail_once(
 ) -> None:
     """The first worker keeps its transaction open after it has disabled the token.
 
-    The second worker waits for this transaction, and then finds the token disabled.
+    The second worker waits for this transaction, and then finds that the token is disabled.
     """
     from scanner.records import schema
 
@@ -338,7 +336,7 @@ def test_an_owner_is_notified_of_a_token_disabled_before_only_if_the_setting_ask
 
 
 def test_many_tokens_need_hardly_more_statements_than_one(database: Database, fresh_token: Callable[[], str]) -> None:
-    """r8scan processes tokens in batches. So 60 tokens need hardly more SQL statements than one token."""
+    """Tokens are processed in batches, so 60 tokens need hardly more SQL statements than one token."""
 
     def statements(tokens: list[str]) -> int:
         for token in tokens:

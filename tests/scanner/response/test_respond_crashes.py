@@ -1,7 +1,7 @@
-"""After a crash at any statement, or before or after any call of the store, recovery leads to the same result as
-without the crash.
+"""Tests that recovery after a crash leads to the same result as without the crash.
 
-With both stores and on both databases, every token is disabled, its owner is notified once, and nothing is lost.
+The crash happens at any SQL statement, or before or after any call of the token store, with both stores and both
+databases.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ RECIPIENTS = ("ana@example.com", "ben@example.com")
 
 @dataclass
 class Remote:
-    """A client of the HTTP store, with a crash point before and after each call."""
+    """A client of the remote token store that can crash before and after each call."""
 
     inner: ReferenceStore
     injected: Injected
@@ -72,9 +72,7 @@ class Remote:
 def make_policy(
     request: pytest.FixtureRequest, database: Database
 ) -> Iterator[Callable[[Injected], tuple[Policy, ReferenceStore | None]]]:
-    """Yield a function that empties the tables and makes a policy with the SQL store or with a store behind HTTP. The
-    function also returns the store behind HTTP, or None.
-    """
+    """Yield a function that empties the tables and returns a policy, with the remote token store if it uses one."""
     from scanner.tokens.http import HttpStore
 
     reference = ReferenceStore("the-secret")
@@ -111,8 +109,9 @@ def make_policy(
 
 
 def known(policy: Policy) -> tuple[str, ...]:
-    """Return the digests that the test finds: two with the SQL store, and only one with the HTTP store, because each
-    further call of the HTTP store adds two crash points.
+    """Return the digests that the test finds: two with the SQL store, one with a remote store.
+
+    Each call of the remote store can crash twice, so a second token would make the test much longer.
     """
     return DIGESTS if policy.access is TRANSACTIONAL else DIGESTS[:1]
 
@@ -127,9 +126,7 @@ def run(database: Database, policy: Policy) -> None:
 
 
 def recover(database: Database, policy: Policy) -> None:
-    """Recover from a crash of the worker: end all leases, do the job again, and process due rows as the sweeper
-    does.
-    """
+    """Recover as after a crash of the worker: end all claims of rows, do the job again, and process due rows."""
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Sighting).values(next_check_at=db_now()))
@@ -145,9 +142,7 @@ def report(database: Database, policy: Policy) -> None:
 
 
 def recover_report(database: Database, policy: Policy) -> None:
-    """Recover from a crash during a report: end all leases, repeat the report as a caller does that got no answer, and
-    process due rows as the sweeper does.
-    """
+    """Recover as after a crash during a report: end all claims of rows, repeat the report, and process due rows."""
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Report).values(next_check_at=db_now()))
@@ -159,8 +154,8 @@ def recover_report(database: Database, policy: Policy) -> None:
 def assert_all_is_well(database: Database, reference: ReferenceStore | None, *, with_places: bool = True) -> None:
     """Assert that each token is disabled, and that its incident was mailed and announced once.
 
-    If `with_places` is true, each token must have two exposures, and the unknown token two sightings. Otherwise, there
-    must be no exposures and sightings.
+    If `with_places` is true, each token must have two public places, and the unknown token must be stored twice as a
+    sighting. Otherwise there must be none of both.
     """
     with database.read() as session:
         incidents = session.execute(select(Incident)).scalars().all()

@@ -1,6 +1,4 @@
-"""The number of sightings is limited. Beyond the limit, r8scan first deletes the sightings that are least likely to be
-tokens. Unchecked sightings, about which the token store has not been asked, are deleted last.
-"""
+"""Tests that few unconfirmed candidates (sightings) are kept, and the least likely to be tokens deleted first."""
 
 from __future__ import annotations
 

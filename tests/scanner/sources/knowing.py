@@ -1,4 +1,4 @@
-"""Helpers for tests of sources: they register a token with the vendor, and read or change rows of the database."""
+"""Helpers for tests of sources: they register a token in the token store, and read or change rows of the database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scanner.tokens.registry import ImportRun
 
 
 def know(database: Database, token: str) -> str:
-    """Register the token with the vendor and return its digest."""
+    """Register the token in the token store and return its digest."""
     digest = sha256_digest(token.encode())
     with database.write() as session:
         row = ImportedToken(digest, hint_of(token.encode()), "ci", "ana", ("ana@example.com",))
@@ -44,7 +44,7 @@ def state_of(database: Database, source: str) -> SourceState:
 
 
 def make_due(database: Database) -> None:
-    """Make every job and every source due now: end their backoffs and leases."""
+    """Make every job and every source due now, even if it is claimed or waits for its next attempt."""
     with database.write() as session:
         session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
         session.execute(update(SourceState).values(next_poll_at=db_now(), leased_until=None))

@@ -1,7 +1,4 @@
-"""The records of an alert are handled independently of each other.
-
-Each token becomes a digest at once. The label that r8scan returns for a token is correct, or is left out.
-"""
+"""Tests of GitHub's secret scanning alerts: each record is handled alone, and no wrong label is returned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every request of r8scan agrees with GitHub's published API description, and so do the sandbox's answers."""
+"""Tests that the requests of r8scan and the answers of the simulated GitHub agree with GitHub's API description."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ Make = Callable[..., Workplace]
 
 
 class Service:
-    """Calls the functions of all sources, always with the same database. The client compares each request and response
-    with GitHub's description.
-    """
+    """Runs all sources with the same database. Each request and response is compared with GitHub's API description."""
 
     def __init__(self, folder: Path, sandbox: SandboxGitHub, description: Description) -> None:
         self.folder, self.sandbox, self.description = folder, sandbox, description
@@ -85,7 +83,7 @@ class Service:
 
 
 def judged(client: GitHub, description: Description) -> None:
-    """Make the client compare each of its requests and responses with the description."""
+    """Make the client compare each of its requests and responses with GitHub's API description."""
 
     def judge(response: httpx.Response) -> None:
         if str(response.request.url).startswith(f"{client.api_url}/"):
@@ -113,7 +111,7 @@ def private_key() -> tuple[str, str]:
 
 
 def fill(sandbox: SandboxGitHub, workplace: Make) -> tuple[str, str]:
-    """Create an object of every kind on the sandbox's GitHub. Return the first and the last commit of ana/app."""
+    """Create an object of every kind on the simulated GitHub. Return the first and the last commit of ana/app."""
     work = workplace("ana/app")
     work.write("app.py", "REPLICATE = 'r8_'\n")
     first = work.commit("first")

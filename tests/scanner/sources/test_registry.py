@@ -1,4 +1,4 @@
-"""Every source is registered once, and the rest of the program derives what it needs from the registration."""
+"""Tests that every source is registered once, and that the rest of the program uses the registration."""
 
 from __future__ import annotations
 

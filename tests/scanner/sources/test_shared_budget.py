@@ -1,4 +1,4 @@
-"""Workers share what they learn about quotas and about failing hosts, through rows of the database."""
+"""Tests that workers share what they learn about quotas and failing hosts through rows of the database."""
 
 from __future__ import annotations
 

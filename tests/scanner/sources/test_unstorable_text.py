@@ -1,6 +1,4 @@
-"""Names and texts that a database refuses stop no source: the content beside them is read, and its tokens are
-recorded.
-"""
+"""Tests that text which a database cannot store does not stop any source from reading the rest."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The archive source queues the events that the polls missed, each once and with the lowest priority. It resumes where
-it stopped.
-"""
+"""Tests that the archive queues the events that the polls missed, each once and with the lowest priority."""
 
 from __future__ import annotations
 

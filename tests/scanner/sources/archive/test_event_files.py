@@ -1,6 +1,4 @@
-"""A file of the event archive is read as a stream and within limits. A file that cannot be used is reported with a
-reason.
-"""
+"""Tests that a file of the event archive is read as a stream, within limits, or reported with a reason."""
 
 from __future__ import annotations
 

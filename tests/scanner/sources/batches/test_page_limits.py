@@ -1,6 +1,4 @@
-"""A hostile item does not harm the other items of its job. If an item hangs, its job is split. All documents of a push
-share one budget.
-"""
+"""Tests that a hostile item of a job does not harm its other items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A push or file that takes long to read gets its own job, so that the other items of its first job do not wait."""
+"""Tests that a push or file that takes long to read gets its own job, so that other items do not wait."""
 
 from __future__ import annotations
 
@@ -35,15 +35,12 @@ ENOUGH_SECONDS = 5.0
 
 
 class SlowReader:
-    """A reader that finds tokens only if it is given ENOUGH_SECONDS. With less time, it reports that the time ran
-    out.
-    """
+    """A reader that finds tokens only if it is given ENOUGH_SECONDS, and otherwise reports that the time ran out."""
 
     def __init__(self) -> None:
         self._reader = InProcessReader(Limits())
 
-    def prepare(self) -> None:
-        """Do nothing, because this reader needs no process."""
+    def prepare(self) -> None: ...
 
     def read(self, content: bytes, name: str, *, seconds: float | None = None, **limits: Any) -> DeepReading:
         if seconds is not None and seconds < ENOUGH_SECONDS:
@@ -57,7 +54,7 @@ class SlowReader:
 
 
 class Worker:
-    """Calls the functions of the worker in the test, always with the same database, client and slow reader."""
+    """Runs jobs in the test as a worker does, always with the same database, client and slow reader."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database = database

@@ -1,6 +1,4 @@
-"""A canary, a token that r8scan plants itself, is disabled in the same way as a leaked token. Nobody is notified about
-it, it is no incident, and no raw token is stored.
-"""
+"""Tests that canaries (test tokens of r8scan) are disabled like leaked tokens, but that nobody is notified."""
 
 from __future__ import annotations
 
@@ -51,9 +49,7 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 @dataclass
 class Bench:
-    """Calls the functions of the service's processes in the test's own thread: poll, scan, respond, and plant
-    canaries.
-    """
+    """Polls, scans, responds and plants canaries in the test's own thread, as the service's processes do."""
 
     database: Database
     settings: Settings
@@ -101,7 +97,7 @@ class Bench:
                 canary.slot -= int(timedelta(**by).total_seconds()) // planting.SLOT_SECONDS
 
     def state(self, *, running: timedelta = timedelta(0)) -> health.CanariesState:
-        """Return the state of the canaries in the status of a service that has run for this time."""
+        """Return the state of the canaries (test tokens) in the status of a service that has run for this time."""
         with self.database.read() as session:
             now = session.execute(select(db_now())).scalar_one()
             return health.read(session, self.settings, now, now - running)
@@ -286,7 +282,7 @@ def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
 
 
 def token_of(bench: Bench, sandbox: SandboxGitHub) -> str:
-    """Plant a canary in a gist. Return its token, read from the gist's public content."""
+    """Plant a canary (a test token) in a gist. Return the token, read from the gist's public content."""
     assert CanaryWay.GIST in planting.plant_due(bench)
     return sandbox.gists[0].files["canary.txt"].decode().partition("TOKEN=")[2].strip()
 

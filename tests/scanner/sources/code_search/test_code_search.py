@@ -1,7 +1,4 @@
-"""Code search finds leaks that the timeline never showed, and records the line of each leak.
-
-The source reads each blob once, and no answer of GitHub makes it fail.
-"""
+"""Tests that code search finds leaks that other sources missed, with their lines, and reads each content once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A round of code search reads all results of its queries, split by file size. Each round sees every result that GitHub
-shows, and comes to an end.
-"""
+"""Tests that code search reads all results of its queries, which it splits by file size, and then ends."""
 
 from __future__ import annotations
 
@@ -22,15 +20,15 @@ from scanner.sources.code_search.rounds import (
 
 
 def walk(index: Sequence[int], queries: int = 1, most: int = 100_000) -> tuple[Round, set[int], int]:
-    """Run a round of code search to its end. Answer its requests as GitHub would with this index.
+    """Run the search for every query to its end. Answer its requests as GitHub would with this index.
 
     Args:
         index: The size in bytes of each file that matches the queries.
-        queries: How many queries the round has.
+        queries: How many queries there are.
         most: The number of requests at which the test fails.
 
     Returns:
-        The ended round, the numbers of the files that it saw, and the number of requests.
+        The ended round (search), the numbers of the files that it saw, and the number of requests.
     """
     current = Round.begin(queries, "2026-01-01T00:00:00+00:00")
     seen: set[int] = set()

@@ -1,6 +1,4 @@
-"""Every version of every file in public gists is read once, missed spans are recorded as gaps, and no address with a
-token in it is stored.
-"""
+"""Tests that every version of every file in public gists is read once, and that missed gists are recorded."""
 
 from __future__ import annotations
 
@@ -219,9 +217,9 @@ def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(source: Gis
 
 
 def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
-    """Make a list of gists with this many pages, and poll it so that the poll fails at page `failing`.
+    """Make a list of gists with this many pages, and poll it so that the page `failing` cannot be read.
 
-    Return a function that adds ten gists and polls again, so that the poll fails at the same page.
+    Return a function that adds ten gists and polls again, with the same page failing.
     """
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"

@@ -1,4 +1,4 @@
-"""Every new public repository is recorded once, and r8scan looks at it until its first push. This push is queued."""
+"""Tests that every new public repository is recorded once, and that its first push is queued."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class Listing:
-    """The source of new repositories, and a GitHub that already has five old repositories."""
+    """The source of new repositories, with a GitHub that already has five old repositories."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -44,14 +44,14 @@ class Listing:
         return new_repositories.poll(self.database, self.client, Detector(), vendor="Replicate", wait=lambda _: None)
 
     def look(self) -> None:
-        """Make the next look at each repository due, and poll the source."""
+        """Make the next check of each repository for a push due, and poll the source."""
         with self.database.write() as session:
             session.execute(update(NewRepository).values(next_look_at=db_now(-1)))
         self.poll()
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Return how often the source has looked at each repository that had no push so far, by the repository's id."""
+        """Return how often each repository without a push was checked for one, by the repository's id."""
         with self.database.read() as session:
             rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
             return {row.repository_id: row.looks for row in rows}

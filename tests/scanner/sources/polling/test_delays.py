@@ -1,4 +1,4 @@
-"""Retries of requests that failed together are spread over time, and no retry comes earlier than allowed."""
+"""Tests that retries of requests that failed together are spread over time, and never earlier than allowed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A push that a listing shows is read up to its last commit, or completely if this commit is not known. The pushes that
-most likely contain a leak are read first.
-"""
+"""Tests of pushes from listings: they are read up to their last commit or completely, likely leaks first."""
 
 from __future__ import annotations
 

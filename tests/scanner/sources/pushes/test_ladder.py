@@ -1,5 +1,4 @@
-"""The plans by which r8scan fetches a push, called rungs, find the tokens that they promise. The tests use git's own
-server.
+"""Tests that every plan for fetching a push finds the tokens that it promises to find, with git's own server.
 
 The pushes are of every kind: ordinary work, offline work, wrong dates, branches from old commits, force pushes,
 imported histories, merges, tags, several branches, and a deletion. Every file, new or older, has a different token.
@@ -34,7 +33,7 @@ ZEROS = "0" * 40
 
 @dataclass
 class Story:
-    """A work tree in which a test commits the content before a push and the content of the push."""
+    """A working copy in which a test commits the content before a push and the content of the push."""
 
     path: Path
     tokens: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""All content that a push added is read by git's protocol from a real git server."""
+"""Tests that all content that a push added is read by git's protocol from a real git server."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def test_unusual_names_do_no_harm(client: GitHub, workplace: Make, fresh_token: 
 
 
 def test_a_first_push_of_two_branches_hides_neither(client: GitHub, workplace: Make, fresh_token: Token) -> None:
-    """The branch `dev` contains the commit of `main`. When r8scan reads `main`, it must not claim to have `dev`.
+    """The branch `dev` contains the commit of `main`.
 
-    Otherwise the server would send nothing.
+    If r8scan told the server that it has `dev`, it would get nothing.
     """
     work, on_main, on_dev = workplace(), fresh_token(), fresh_token()
     work.write("main.txt", on_main)

@@ -1,6 +1,4 @@
-"""A push that one git request cannot return is read by a smaller request or by the REST API. What is still missing is
-recorded.
-"""
+"""Tests that a push that one git request cannot return is read by a smaller request or by the REST API."""
 
 from __future__ import annotations
 

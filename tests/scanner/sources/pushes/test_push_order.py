@@ -1,7 +1,6 @@
-"""The pushes that most likely contain a leak are read first.
+"""Tests that the pushes that most likely contain a leak are read first, and the least likely ones dropped.
 
-If too many pushes wait, the least likely ones are dropped and counted. A token in a blob that several pushes contain is
-reported with its place in each push.
+Also tests that a token in a file that several pushes contain is reported with its place in each push.
 """
 
 from __future__ import annotations
@@ -134,7 +133,7 @@ def test_a_job_that_has_begun_is_not_dropped(database: Database) -> None:
 
 
 def refuse(database: Database, *only: str) -> None:
-    """Claim every due job, and refuse its pushes as the gate does when the budget is spent.
+    """Claim every due job, and refuse its pushes as the request limiter does when the quota is used up.
 
     If `only` is given, refuse only the pushes whose last commit's id ends with one of these texts, and read the other
     pushes.

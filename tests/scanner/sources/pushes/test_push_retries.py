@@ -1,6 +1,4 @@
-"""A push that could not be read is retried at the right time, or given up with a reason. The push delays no other
-push.
-"""
+"""Tests that a push that could not be read is retried at the right time, or given up with a reason."""
 
 from __future__ import annotations
 
@@ -126,9 +124,7 @@ def test_a_page_refused_by_the_gate_stays_whole_and_counts_no_attempt(
 
 
 def without_git(sandbox: SandboxGitHub, answer: Callable[[], Response] | None = None) -> None:
-    """Let the git server refuse the next request, or answer it with `answer`, so that r8scan reads the push by the REST
-    API.
-    """
+    """Let the git server fail at the next request or give this answer, so that the push is read by the REST API."""
     refusal = lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git")  # noqa: E731
     sandbox.faults["git"].append(answer or refusal)
 

@@ -1,6 +1,4 @@
-"""A worker reads the pushes of a job, responds to their tokens, and closes the job. Failed pushes are retried, and no
-push is lost.
-"""
+"""Tests that a worker reads the pushes of a job, responds to their tokens, and retries failed pushes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""r8scan remembers a limited number of commits for a repository, and keeps the most useful ones longest. The remembered
-commits can be stored and read again.
-"""
+"""Tests of the commits that are remembered for a repository: which are kept, and how they are stored."""
 
 from __future__ import annotations
 

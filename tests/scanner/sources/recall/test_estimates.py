@@ -1,6 +1,6 @@
-"""The intervals that r8scan estimates for shares and totals of pushes contain the true values.
+"""Tests that the confidence intervals of estimated shares and totals of pushes contain the true values.
 
-r8scan compares its sources by a sample of marks. A mark is a push that a source has seen.
+Sources are compared by marks. A mark is a push that a source has seen.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def test_an_interval_is_between_0_and_1_and_contains_its_share(seen: int, marks:
 
 
 def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_days() -> None:
-    """Simulate 200 days with different rates and lags. On these days, whether a source misses a push does not depend on
-    the other source.
-    """
+    """Simulate 200 days. Whether a source misses a push does not depend on the other source."""
     chance = random.Random(7)
     held, shares_held = 0, 0
     for _ in range(200):
@@ -95,10 +93,9 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
 class Biased:
     """Simulates a day on which each source shows some pushes more often than others.
 
-    `events` and `search` are the mean probabilities with which the timeline and search show a push. Each push has three
-    random traits, which raise or lower these probabilities for that push. The first trait changes only that of the
-    timeline, by the share `own` of its mean. The second changes only that of search, by `own / 9` of its mean. The
-    third changes both, by the shares `common` of their means.
+    `events` and `search` are the mean probabilities with which the event timeline and the search show a push. For each
+    single push, three random factors change these probabilities: one only that of the timeline (by the share `own` of
+    its mean), one only that of the search (by `own / 9`), and one both (by the shares `common`).
     """
 
     pushes: int
@@ -113,7 +110,10 @@ class Biased:
         return self.common[0] * self.common[1]
 
     def holds(self, chance: random.Random) -> bool:
-        """Simulate the day. Return whether the interval of the estimated total contains the number of pushes."""
+        """Simulate the day.
+
+        Return whether the confidence interval of the estimated total contains the number of pushes.
+        """
         first = second = both = 0
         for _ in range(self.pushes):
             by_events, by_search, shared = (chance.choice((-1, 1)) for _ in range(3))
@@ -125,8 +125,9 @@ class Biased:
 
 
 def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_some_pushes() -> None:
-    """Each source prefers some pushes that the other does not prefer. Both prefer some of the same pushes, but not more
-    than COMMON_BIAS allows.
+    """Each source prefers some pushes that the other does not prefer.
+
+    Both also prefer some of the same pushes, but not more than COMMON_BIAS allows.
     """
     chance = random.Random(11)
     days = [
@@ -145,12 +146,11 @@ def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_so
 
 @dataclass(frozen=True)
 class Day:
-    """Simulates a day as two sources see it. Each sees an unfair sample of the pushes, for these known reasons:
+    """Simulates a day as two sources see it. Each sees an unfair sample of the pushes.
 
-    The timeline shows some seconds of each minute, fewer when there are more pushes. Search shows only the latest push
-    to a repository, so a push hides an earlier push that the index does not contain yet. Search never shows a push that
-    does not change the repository's time, such as a push to a wiki. Neither source shows the pushes of a few accounts.
-    Besides, the two sources state times for a push that differ by up to a second.
+    The event timeline shows some seconds of each minute, fewer when there are more pushes. The search shows only the
+    latest push to a repository, and none that does not change the repository's time, such as a push to a wiki. Neither
+    shows the pushes of a few accounts. The two sources state times for a push that differ by up to a second.
     """
 
     pushes: int
@@ -162,7 +162,7 @@ class Day:
     hidden: float
 
     def marks(self, chance: random.Random) -> tuple[int, list[Mark], list[Mark]]:
-        """Return the number of pushes, the marks of the timeline, and the marks of search."""
+        """Return the number of pushes, those that the event timeline has seen, and those that the search has seen."""
         pushed = self._pushed(chance)
         first, second = [], []
         for repository, times in enumerate(pushed):
@@ -221,8 +221,9 @@ def test_the_interval_contains_the_total_on_days_on_which_the_sources_are_unfair
 
 
 def test_a_common_preference_beyond_the_allowance_puts_the_total_outside_the_interval() -> None:
-    """This is a known weakness, which the docs describe. If both sources prefer the same pushes more than COMMON_BIAS
-    allows, the total is wrong, and more marks only make its interval narrower.
+    """If both sources prefer the same pushes more than COMMON_BIAS allows, the estimated total is wrong.
+
+    This is a known weakness, which the docs describe. More data only make the confidence interval narrower.
     """
     chance = random.Random(5)
     day = Biased(pushes=6000, events=0.2, search=0.7, common=(0.5, 0.4))
@@ -231,7 +232,10 @@ def test_a_common_preference_beyond_the_allowance_puts_the_total_outside_the_int
 
 
 def test_sources_that_favour_the_same_pushes_make_the_total_too_low() -> None:
-    """This is a known weakness, which the docs describe. The interval does not show that the total is too low."""
+    """This is a known weakness, which the docs describe.
+
+    The confidence interval does not show that the total is too low.
+    """
     chance = random.Random(3)
     favoured = [chance.random() < 0.5 for _ in range(8000)]
     first = [Mark(number, number, number) for number, good in enumerate(favoured) if good and chance.random() < 0.1]

@@ -1,4 +1,4 @@
-"""r8scan keeps a sample of the pushes that each source saw, and measures what share of them the other sources saw."""
+"""Tests of the sample of pushes that each source saw, from which r8scan measures what the sources miss."""
 
 from __future__ import annotations
 

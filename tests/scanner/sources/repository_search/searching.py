@@ -26,7 +26,7 @@ SOURCE = repository_search.SOURCE
 
 
 class Searching:
-    """The repository search source and a GitHub, which use the same simulated clock."""
+    """The repository search source and a simulated GitHub with the same simulated clock."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -51,7 +51,7 @@ class Searching:
             setattr(repository, field, value)
 
     def look_again(self) -> None:
-        """Make the next search of every window of time due."""
+        """Make the next search of every range of push times due."""
         with self.database.write() as session:
             session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))
 

@@ -1,6 +1,4 @@
-"""Results that GitHub counts but does not show, and results that the index lost while the service was down, are found
-by a later search or recorded as a gap.
-"""
+"""Tests of search results that GitHub counts but does not show, or loses while the service is down."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ RATE = 3.0
 def hide(search: Searching, numbers: range) -> dict[str, bool]:
     """Let GitHub count the repositories ana/appN, for these numbers N, but not show them.
 
-    Return a dictionary. After a test has set its key `is_over` to True, GitHub shows the repositories.
+    Return a dictionary. When the test sets its key `is_over` to True, GitHub shows the repositories.
     """
     describe, state = search.sandbox.graphql.describe, {"is_over": False}
     names = {f"ana/app{number}" for number in numbers}

@@ -1,6 +1,6 @@
-"""Every push that enters the search index, early or late, is queued once.
+"""Tests that every push that enters GitHub's search index, early or late, is queued once.
 
-Pushes that search cannot show are recorded as a gap.
+Pushes that search cannot show are recorded as missed.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
 
 @only_sqlite
 def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two pages of results, ten repositories leave the window, so the results of the next page move up by ten.
+    """While the results are read, ten repositories are pushed to again, so the next page of results moves up by ten.
 
-    The source notices this, and reads the window once more.
+    The source notices this, and reads the results once more.
     """
     search.poll()
     for number in range(300):

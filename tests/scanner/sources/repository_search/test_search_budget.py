@@ -1,4 +1,4 @@
-"""If the quota was too small or the service was paused, windows of time are searched later or recorded as a gap."""
+"""Tests that push times are searched later, or recorded as missed, if the quota was too small or the service paused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workers.sandbox.github import SandboxGitHub
 
 @pytest.fixture
 def second(sandbox: SandboxGitHub, upgraded_sqlite: Path, tmp_path: Path) -> Iterator[Searching]:
-    """Yield the source of a second installation, with its own database and gate and the same credential."""
+    """Yield the source of a second installation, with its own database and the same credential."""
     shutil.copy(upgraded_sqlite, tmp_path / "second.db")
     with (
         closing(Database(f"sqlite:///{tmp_path / 'second.db'}")) as database,
@@ -71,10 +71,9 @@ def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> Non
 
 
 def accounted_for(search: Searching, pushed: dict[str, float]) -> dict[str, int]:
-    """Count the pushes by what happened to them: `queued`, `behind` (in a span that r8scan will catch up on), or `gap`
-    (in a recorded gap).
+    """Count the pushes by what happened to them, and fail if nothing did.
 
-    Fail the test if none of these is true of a push, because r8scan has then missed the push silently.
+    A push is `queued`, `behind` (its time will be searched later), or in a `gap` (recorded as missed).
     """
     known, plan, found = set(search.names), search.plan, {"queued": 0, "behind": 0, "gap": 0}
     spans = [*plan.behind, (plan.until, int(search.now) + 1)]

@@ -1,6 +1,4 @@
-"""Windows of time follow each other without a hole, stay below GitHub's limit of 1,000 results, and are read only after
-the search index had time to catch up.
-"""
+"""Tests of the ranges of push times that repository search reads: no hole, not too large, not too early."""
 
 from __future__ import annotations
 
@@ -164,10 +162,9 @@ def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
 
 
 def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
-    """Catch up on windows of 100 s, the newest first. In each window, search shows the next of these numbers of pushes
-    a second.
+    """Search windows of 100 s that were left out before, the newest first.
 
-    Return for each window whether it has too few results.
+    Each finds the next of `rates` pushes a second. Return for each window whether it has too few results.
     """
     thin = []
     for rate in rates:
@@ -181,8 +178,9 @@ def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
 
 
 def test_windows_of_long_ago_are_compared_with_the_next_newer_windows_and_not_with_the_present_rate() -> None:
-    """Few pushes happen at night, so a low number alone does not show that the index lost pushes. Only a sudden drop
-    from one window to the next shows such a loss.
+    """Few pushes happen at night, so a low number alone does not show that GitHub's index lost pushes.
+
+    Only a sudden drop from one range of push times to the next shows such a loss.
     """
     plan = Plan(until=int(NOW), rate=70.0, behind=[(int(NOW) - 80_000, int(NOW) - LONG_PAUSE_SECONDS - 1)])
     evening = [70.0 - number for number in range(60)]

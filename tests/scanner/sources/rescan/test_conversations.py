@@ -1,4 +1,4 @@
-"""A rescan reads issues, comments, reviews and releases page by page, and resumes at the page where it stopped."""
+"""Tests that a rescan reads issues, comments, reviews and releases page by page, and resumes where it stopped."""
 
 from __future__ import annotations
 

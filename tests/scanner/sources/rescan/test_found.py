@@ -1,6 +1,4 @@
-"""A finished rescan tells the operator how many tokens it found, what was done with them, and what could not be
-read.
-"""
+"""Tests that a finished rescan tells how many tokens it found, what was done, and what could not be read."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The mirror of a rescan is its clone of a repository. Clones are stopped and removed, and commits that no ref reaches
-are read or counted.
-"""
+"""Tests of the clones that rescans make: they are stopped and removed, and commits outside all branches are read."""
 
 from __future__ import annotations
 
@@ -178,9 +176,7 @@ def test_unreached_commits_that_are_gone_do_not_hide_the_others(
 
 
 class Patient(threading.Event):
-    """A threading event whose `wait` returns at once. It records the seconds in `waits`, and advances the gate's clock
-    by these seconds.
-    """
+    """A threading event whose `wait` returns at once and advances the simulated clock. `waits` has the seconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +190,7 @@ class Patient(threading.Event):
 
 @dataclass
 class Unreached:
-    """A mirror (the clone that a rescan reads), and a commit of its repository that no ref reaches."""
+    """A clone that a rescan reads, and a commit of its repository that no branch or tag contains."""
 
     client: GitHub
     url: str

@@ -1,6 +1,4 @@
-"""A rescan reads a repository, a gist or all repositories of an owner completely, in steps, whatever happens between
-the steps.
-"""
+"""Tests that a rescan reads a repository, a gist or all repositories of an owner completely, in steps."""
 
 from __future__ import annotations
 

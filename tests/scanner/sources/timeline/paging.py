@@ -1,4 +1,4 @@
-"""Helpers for tests of the event timeline: events, pages of events, and the source's row."""
+"""Helpers for tests of the public events: events, pages of events, and the source's row."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def push(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def pages(*batches: list[dict[str, Any]], **headers: str) -> Callable[[httpx.Request], httpx.Response]:
-    """Return a handler of requests that answers with these pages of events. The handler uses an ETag for each page, as
-    GitHub does.
-    """
+    """Return a request handler that answers with these pages of events, with an ETag for each page as GitHub has."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         page = int(request.url.params["page"])

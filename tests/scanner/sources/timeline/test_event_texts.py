@@ -1,6 +1,4 @@
-"""A text of the timeline that takes long to read delays no poll. A job fetches the text again and reads it with more
-time.
-"""
+"""Tests that a text of a public event that takes long to read delays no poll, and is read by a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All text in an event is read, wherever GitHub puts it, and no field of an event is trusted."""
+"""Tests that all text in an event is read, wherever GitHub puts it, and that no field of an event is trusted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The source requests the pages of the event timeline as GitHub allows. Each answer leads to events, a gap or an
-error.
-"""
+"""Tests that the pages of public events are requested as GitHub allows, and that each answer is understood."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The timeline is polled at the interval that GitHub asks for, no answer of GitHub stops the polls, and each event is
-committed once.
-"""
+"""Tests that public events are polled at the interval that GitHub asks for, and that each is stored once."""
 
 from __future__ import annotations
 
@@ -41,8 +39,9 @@ def ago(seconds: float) -> str:
 
 
 def list_of(start: int, *, newest: float, seconds: float = 4.0, count: int = 100) -> list[dict[str, Any]]:
-    """Return a list of `count` events with ids from `start`. The newest event is `newest` seconds old, and the oldest
-    is about `seconds` older.
+    """Return a list of `count` events with ids from `start`.
+
+    The newest event is `newest` seconds old, and the oldest about `seconds` older.
     """
     return [push(start + n, created_at=ago(newest + seconds * n / count)) for n in range(count)]
 
