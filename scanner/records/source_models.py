@@ -107,7 +107,7 @@ class Tally(Base):
 
 
 class BudgetState(Base):
-    """The quota of one credential for one GitHub resource: how many requests remain, and until when none may be sent."""
+    """The quota of one credential for one GitHub resource: remaining requests, and until when none may be sent."""
 
     __tablename__ = "budgets"
 

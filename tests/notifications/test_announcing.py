@@ -83,7 +83,8 @@ class Kept:
             raise AnnouncementRefused("the webhook answered 500")
         self.batches.append(list(batch))
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Do nothing, because there is no connection to close."""
 
 
 @pytest.fixture

@@ -159,7 +159,8 @@ class _Channel:
         self.batches.append(list(batch))
         self.injected.point()
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Do nothing, because there is no connection to close."""
 
 
 def _delivering(database: Database, post: Post) -> Callable[[], object]:

@@ -40,7 +40,8 @@ class SlowReader:
     def __init__(self) -> None:
         self._reader = InProcessReader(Limits())
 
-    def prepare(self) -> None: ...
+    def prepare(self) -> None:
+        """Do nothing, because this reader starts no process."""
 
     def read(self, content: bytes, name: str, *, seconds: float | None = None, **limits: Any) -> DeepReading:
         if seconds is not None and seconds < ENOUGH_SECONDS:
