@@ -86,7 +86,15 @@ def subject_of(text: str, digester: Digester) -> Subject:
     raise BadReport(f"is neither a token ({described_formats()}) nor its digest (64 hex digits)")
 
 
-def new_report(subject: Subject, *, sign: Any, note: Any, reporter: str, key: Any = None) -> NewReport:
+def new_report(
+    subject: Subject,
+    *,
+    sign: Any,
+    note: Any,
+    reporter: str,
+    key: Any = None,
+    redacted: Callable[[str], str] = redact,
+) -> NewReport:
     """Return a new report about the subject, with checked fields.
 
     Args:
@@ -95,6 +103,7 @@ def new_report(subject: Subject, *, sign: Any, note: Any, reporter: str, key: An
         note: A text for the operator, or None.
         reporter: The name of the reporter.
         key: The reporter's idempotency key. Without a key, reports with the same sign and note are the same report.
+        redacted: Redacts the note. For many reports, `SharedRedaction.redact` limits the time of all together.
 
     Raises:
         BadReport: A field is malformed.
@@ -103,12 +112,12 @@ def new_report(subject: Subject, *, sign: Any, note: Any, reporter: str, key: An
         raise BadReport("has a wrong sign: write 1 to 40 of a-z, 0-9 and _, such as abuse_report")
     if not _REPORTER.fullmatch(reporter):
         raise BadReport("has a wrong reporter: write 1 to 64 letters, digits and _.@:-")
-    words = clean_note(note)
+    words = clean_note(note, redacted)
     # The sign or the reporter's name may contain a token by mistake.
     return NewReport(subject, redact(sign), words, redact(reporter), idempotency_key(key, words))
 
 
-def clean_note(note: Any) -> str:
+def clean_note(note: Any, redacted: Callable[[str], str] = redact) -> str:
     """Return the note as printable text with tokens redacted, at most `MAX_NOTE_LENGTH` characters. Return "" for None.
 
     Raises:
@@ -118,15 +127,15 @@ def clean_note(note: Any) -> str:
         return ""
     if not isinstance(note, str):
         raise BadReport("has a note that is not text")
-    return bounded(note, MAX_NOTE_LENGTH)
+    return bounded(note, MAX_NOTE_LENGTH, redacted)
 
 
-def bounded(text: str, max_length: int) -> str:
+def bounded(text: str, max_length: int, redacted: Callable[[str], str] = redact) -> str:
     """Return untrusted text as printable text with tokens redacted, at most `max_length` characters.
 
     Tokens are redacted before the text is cut, because half a token is not recognized but is still a secret.
     """
-    clean = "".join(char if char.isprintable() else " " for char in redact(text)).strip()
+    clean = "".join(char if char.isprintable() else " " for char in redacted(text)).strip()
     return clean if len(clean) <= max_length else clean[: max_length - 1] + "…"
 
 

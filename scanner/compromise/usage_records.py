@@ -17,9 +17,12 @@ from typing import Any
 from scanner.compromise.networks import NetworkList, parse_address, prefix_of
 from scanner.compromise.reports import BadReport, bounded, subject_of
 from scanner.detection import Digester
+from scanner.detection.redaction import SharedRedaction
 
 MAX_LINE_LENGTH = 8 * 1024
 MAX_AGENT_LENGTH = 120
+MAX_KNOWN_AGENTS = 1_000
+"""How many user agents a reader keeps in redacted form, so that a frequent one is redacted once."""
 MAX_AGE = timedelta(days=7)
 MAX_FUTURE = timedelta(minutes=10)
 """How far the clock of a reporter may be ahead."""
@@ -91,7 +94,9 @@ class HourSum:
 
 
 class RecordReader:
-    """A parser of usage records, fast enough for tens of thousands of records a second.
+    """A parser of usage records, fast enough for tens of thousands of records a second. Use one for each batch.
+
+    The user agents of all records share one redaction, so that hostile ones cannot take seconds.
 
     Args:
         digester: Computes the digests of tokens.
@@ -105,6 +110,8 @@ class RecordReader:
         self._networks = networks
         self._earliest = now - MAX_AGE
         self._latest = now + MAX_FUTURE
+        self._redaction = SharedRedaction()
+        self._agents: dict[str, str] = {}
 
     def read(self, line: str) -> UsageRecord:
         """Parse a JSON line with `token` or `digest`, `time`, and optionally `ip`, `country` and `user_agent`.
@@ -126,9 +133,17 @@ class RecordReader:
             hour=self._hour(value.get("time")),
             network=network,
             country=_country(_text(value, "country")),
-            agent=bounded(_text(value, "user_agent"), MAX_AGENT_LENGTH),
+            agent=self._agent(_text(value, "user_agent")),
             listed=listed,
         )
+
+    def _agent(self, given: str) -> str:
+        agent = self._agents.get(given)
+        if agent is None:
+            agent = bounded(given, MAX_AGENT_LENGTH, self._redaction.redact)
+            if len(self._agents) < MAX_KNOWN_AGENTS:
+                self._agents[given] = agent
+        return agent
 
     def _digest(self, value: Mapping[str, Any]) -> str:
         given = [value[name] for name in ("digest", "token") if value.get(name) is not None]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from scanner.detection.engine import UNOPENED, text_findings
 from scanner.detection.limits import LimitReachedError, Limits, Meter
-from scanner.detection.patterns.matcher import long_run_spots, may_hold
+from scanner.detection.patterns.matcher import RUN_STRIDE, long_run_spots, may_hold
 from scanner.detection.patterns.token_formats import hint_of
 
 _LIMITS = Limits(
@@ -35,6 +35,8 @@ nothing changes."""
 
 _TEXTS_AT_ONCE = 100
 """Texts that are searched together. If one of them may hold a token, each is searched by itself."""
+_BETWEEN_TEXTS = "\0" * RUN_STRIDE
+"""One of every RUN_STRIDE bytes is sampled for runs of base64, so that this separator ends every run."""
 _STEPS_A_TEXT = 6_000
 """Steps charged for masking one of many texts, in addition to the work that depends on its content: 60 µs."""
 
@@ -84,7 +86,7 @@ class SharedRedaction:
         redacted: list[str] = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[start : start + _TEXTS_AT_ONCE]
-            are_clean = _is_clean("\0".join(some).encode("utf-8", "surrogatepass"))
+            are_clean = _is_clean(_BETWEEN_TEXTS.join(some).encode("utf-8", "surrogatepass"))
             redacted += some if are_clean else map(self.redact, some)
         return redacted
 

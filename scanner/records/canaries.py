@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, delete, or_, select
 from sqlalchemy.orm import Session
 
 from scanner.records.canary_models import Canary
-from scanner.records.columns import insert_or_nothing
+from scanner.records.columns import insert_or_nothing, is_among
 from scanner.records.models import ApiToken, Exposure, Incident, Sighting, db_now
 from scanner.records.states import CanaryState, CanaryWay, Cause, Decision
 
@@ -95,7 +95,7 @@ def digests_among(session: Session, digests: Collection[str]) -> set[str]:
     """Return those of the given digests that belong to canary tokens."""
     if not digests:
         return set()
-    found = session.execute(select(Canary.digest).where(Canary.digest.in_(digests))).scalars()
+    found = session.execute(select(Canary.digest).where(is_among(session, Canary.digest, digests))).scalars()
     return {digest for digest in found if digest is not None}
 
 
@@ -103,7 +103,7 @@ def ended_among(session: Session, digests: Collection[str]) -> set[str]:
     """Return those of the given digests that belong to canary tokens which are no longer planted or never were."""
     if not digests:
         return set()
-    statement = select(Canary.digest).where(Canary.digest.in_(digests), Canary.state != CanaryState.PLANTED)
+    statement = select(Canary.digest).where(is_among(session, Canary.digest, digests), Canary.state != CanaryState.PLANTED)
     return {digest for digest in session.execute(statement).scalars() if digest is not None}
 
 

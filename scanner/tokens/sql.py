@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Select, SQLColumnExpression, case, delete, or_, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
+from scanner.records.columns import is_among
 from scanner.records.database import Database
 from scanner.records.models import Account, ApiToken, db_now
 from scanner.tokens.protocol import LookUp, TokenRecord
@@ -49,7 +50,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
     ordered = sorted(digests)
     for start in range(0, len(ordered), DIGESTS_A_QUERY):
         # Most digests are unknown. So find the known ones by a query without a join, then read only their accounts.
-        asked = ApiToken.digest.in_(ordered[start : start + DIGESTS_A_QUERY])
+        asked = is_among(session, ApiToken.digest, ordered[start : start + DIGESTS_A_QUERY])
         matching = select(ApiToken.digest).where(asked)
         if lock:
             matching = matching.order_by(ApiToken.digest).with_for_update()
@@ -66,7 +67,7 @@ def known(session: Session, digests: Collection[str]) -> set[str]:
     return {
         digest
         for chunk in chunks
-        for digest in session.execute(select(ApiToken.digest).where(ApiToken.digest.in_(chunk))).scalars()
+        for digest in session.execute(select(ApiToken.digest).where(is_among(session, ApiToken.digest, chunk))).scalars()
     }
 
 

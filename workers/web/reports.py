@@ -28,6 +28,7 @@ from scanner.compromise.possession import FoundToken, TooManyRequests
 from scanner.compromise.reports import BadReport, NewReport
 from scanner.compromise.usage_records import MAX_LINE_LENGTH, BadRecord, RecordReader, UsageRecord
 from scanner.compromise.usage_rules import rules_of
+from scanner.detection.redaction import SharedRedaction
 from scanner.records.database import is_unavailable
 from workers import outage
 from workers.context import Context
@@ -48,6 +49,10 @@ The shortest record has about 40 bytes, so USAGE_BYTES cannot contain more recor
 """
 POSSESSION_BYTES = 256 * 1024
 """Limit of the body of a request to `/leaked-token`: a thousand tokens with addresses of about 200 characters."""
+MAX_BAD_LINES = 10_000
+"""A body with more bad lines is refused, because each takes as much time as a record. A body of at most this many lines
+is never refused for them, so the client can send the records in smaller parts.
+"""
 BAD_NAMED = 100
 FOUND_REQUESTS = (Rate(10, 10), Rate(60, 60))
 """Rate limits for requests to `/leaked-token` from one network, and from all networks, in this process."""
@@ -120,9 +125,10 @@ def _reports(context: Context, body: bytes) -> Response:
         raise RequestRefused(400, f'send {{"reports": [...]}} with 1 to {MAX_REPORTS} reports')
     good: list[NewReport] = []
     bad: list[dict[str, Any]] = []
+    redaction = SharedRedaction()
     for index, one in enumerate(given):
         try:
-            good.append(_report(context, one))
+            good.append(_report(context, one, redaction))
         except BadReport as err:
             bad.append({"index": index, "reason": f"it {err}"})
     ids = reports.record(context.database, good)
@@ -136,14 +142,21 @@ def _reports(context: Context, body: bytes) -> Response:
     return JSONResponse(answer, 200 if good else 400)
 
 
-def _report(context: Context, one: Any) -> NewReport:
+def _report(context: Context, one: Any, redaction: SharedRedaction) -> NewReport:
     if not isinstance(one, dict):
         raise BadReport("is not an object")
     named = [one[name] for name in ("digest", "token") if one.get(name) is not None]
     if len(named) != 1 or not isinstance(named[0], str):
         raise BadReport("names no token: give digest or token")
     subject = reports.subject_of(named[0], context.settings.digester())
-    return reports.new_report(subject, sign=one.get("sign"), note=one.get("note"), reporter="api", key=one.get("key"))
+    return reports.new_report(
+        subject,
+        sign=one.get("sign"),
+        note=one.get("note"),
+        reporter="api",
+        key=one.get("key"),
+        redacted=redaction.redact,
+    )
 
 
 def _batch_key(given: str) -> str:
@@ -188,6 +201,9 @@ def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
             records.append(reader.read(line if line is not None else ""))
         except BadRecord:
             bad.append(number)
+            if len(bad) > MAX_BAD_LINES:
+                told = f"more than {MAX_BAD_LINES} lines are no usage records, so nothing was stored: send fewer lines"
+                raise RequestRefused(413, told) from None
     sums = usage.summed(records)
     stored = usage.store(context.database, sums, rules_of(context.settings), batch=batch)
     answer = {"records": len(records), "bad": len(bad), "bad_lines": bad[:BAD_NAMED]}

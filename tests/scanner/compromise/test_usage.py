@@ -22,7 +22,7 @@ from scanner.compromise.settling import Settled, settle
 from scanner.compromise.usage import StoredUsage, purge_expired, store, summed
 from scanner.compromise.usage_records import MAX_SET_SIZES, BadRecord, RecordReader, UsageRecord
 from scanner.compromise.usage_rules import Rules
-from scanner.detection import sha256_digest
+from scanner.detection import redaction, sha256_digest
 from scanner.records.compromise_models import Report, UsageBaseline, UsageBatch, UsageHour
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, NotificationSubject
@@ -107,6 +107,15 @@ def test_bad_records_are_refused_with_a_reason(text: str, reason: str) -> None:
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+def test_hostile_user_agents_are_withheld_together_and_others_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_STEPS_A_TEXT", 4 << 20)
+    some = reader()
+    agents = [some.read(line(user_agent=f"r8_{number} " * 3)).agent for number in range(4)]
+    assert agents[0].startswith("r8_0 r8_0")
+    assert "r8_3" not in agents[3]
+    assert some.read(line(user_agent="curl/8")).agent == "curl/8"
+
+
 fields = st.sampled_from(["digest", "token", "time", "ip", "country", "user_agent"])
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(fields, inner))
 

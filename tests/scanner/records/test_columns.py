@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import JSON, select, types
 
+from scanner.detection import sha256_digest
 from scanner.records import jobs
-from scanner.records.columns import String, Text, db_now, storable_json, storable_text
+from scanner.records.canary_models import Canary
+from scanner.records.columns import String, Text, db_now, is_among, storable_json, storable_text
 from scanner.records.database import Database
 from scanner.records.models import Base, Incident, ScanJob
-from scanner.records.states import JobKind
+from scanner.records.states import CanaryState, CanaryWay, JobKind
 
 HOSTILE = "a\0b" + os.fsdecode(b"caf\xe9") + "\ud800 \U0001f600"
 SHOWN = "a\\x00bcaf\\xe9\\ud800 \U0001f600"
@@ -81,6 +83,19 @@ def test_invalid_json_becomes_valid(value: Any) -> None:
 @pytest.mark.parametrize("value", [{"a": "\U0001f600"}, ["\\ud800"], "plain", 1, None])
 def test_valid_json_is_unchanged(value: Any) -> None:
     assert json.loads(storable_json(value)) == value
+
+
+def test_a_column_is_compared_with_many_texts_by_one_parameter(database: Database) -> None:
+    digests = [sha256_digest(b"%d" % number) for number in range(2_000)]
+    with database.write() as session:
+        session.add_all(
+            Canary(digest=digest, way=CanaryWay.TEXTS, state=CanaryState.PLANTED, slot=slot, planted_at=db_now())
+            for slot, digest in enumerate(digests[:3])
+        )
+        session.flush()
+        condition = is_among(session, Canary.digest, digests[2:])
+        assert session.execute(select(Canary.digest).where(condition)).scalars().all() == digests[2:3]
+        assert session.execute(select(Canary.digest).where(is_among(session, Canary.digest, []))).first() is None
 
 
 def test_every_engine_writes_json_columns_with_our_serializer(database: Database) -> None:

@@ -132,6 +132,18 @@ def test_a_body_of_more_lines_than_usage_can_have_is_refused_before_it_is_read(c
     assert (answer.status_code, "lines" in answer.text) == (413, True)
 
 
+def test_a_body_of_too_many_bad_lines_is_refused_and_nothing_is_stored(
+    client: httpx.Client, database: Database, ours: str
+) -> None:
+    record = json.dumps({"token": ours, "time": datetime.now(UTC).isoformat()})
+    answer = client.post("/usage", content=record + "\nx" * (web.MAX_BAD_LINES + 1), headers=HEADERS)
+    assert (answer.status_code, "nothing was stored" in answer.text) == (413, True)
+    with database.read() as session:
+        assert session.execute(select(UsageHour)).first() is None
+    answer = client.post("/usage", content=record + "\nx" * web.MAX_BAD_LINES, headers=HEADERS)
+    assert (answer.status_code, answer.json()["records"]) == (200, 1)
+
+
 def test_usage_records_are_added_up(client: httpx.Client, database: Database, ours: str) -> None:
     now = datetime.now(UTC).isoformat()
     lines = [json.dumps({"token": ours, "time": now, "ip": "203.0.113.7", "country": "DE"})] * 3
