@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from scanner.detection.containers.embedded import is_binary
@@ -45,30 +45,39 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     pieces = Pieces()
     head = start[:_HEAD]
     is_container = container_kind(head) is not None or wide_codec(head) is not None
-    if is_container or is_binary(head):
-        start += read(MAX_WHOLE_BYTES - len(start))
+    # A sparse file begins with zeros, in which there is no archive.
+    if is_container or (is_binary(head) and start != bytes(len(start))):
+        start = b"".join((start, read(MAX_WHOLE_BYTES - len(start))))
         if len(start) < MAX_WHOLE_BYTES:
             pieces.bytes = len(start)
             _scan(detector, start, 0, pieces, {})
             return pieces
     found: dict[tuple[str, int], Candidate] = {}
-    piece, lines = start, 0
-    while True:
-        more = read(PIECE)
-        piece += more
-        pieces.bytes += len(more)
+    rest, lines = b"", 0
+    parts = _parts(start, read)
+    del start
+    for part in parts:
+        pieces.bytes += len(part)
+        # Zeros are the beginning of nothing, so do not copy 32 MB in order to join them.
+        piece = rest + part if rest.strip(b"\0") else part
         _scan(detector, piece, lines, pieces, found)
-        if not more:
-            break
-        lines += piece.count(b"\n", 0, max(len(piece) - OVERLAP, 0))
-        piece = piece[-OVERLAP:]
-    pieces.bytes += len(start)
+        rest = piece[-OVERLAP:]
+        lines += piece.count(b"\n", 0, len(piece) - len(rest))
     pieces.candidates = list(found.values())
     # The ends of the pieces cut streams off, so an error in a stream is no damage of the content.
     is_damaged = pieces.unread.pop("damaged", 0) > 0
     if is_container or is_damaged:
         pieces.unread["container_over_limit"] = 1
     return pieces
+
+
+def _parts(start: bytes, read: Callable[[int], bytes]) -> Iterator[bytes]:
+    """Yield the content in parts of at most PIECE bytes."""
+    for begin in range(0, len(start), PIECE):
+        yield start[begin : begin + PIECE]
+    del start
+    while part := read(PIECE):
+        yield part
 
 
 def _scan(

@@ -103,7 +103,9 @@ def ended_among(session: Session, digests: Collection[str]) -> set[str]:
     """Return those of the given digests that belong to canary tokens which are no longer planted or never were."""
     if not digests:
         return set()
-    statement = select(Canary.digest).where(is_among(session, Canary.digest, digests), Canary.state != CanaryState.PLANTED)
+    statement = select(Canary.digest).where(
+        is_among(session, Canary.digest, digests), Canary.state != CanaryState.PLANTED
+    )
     return {digest for digest in session.execute(statement).scalars() if digest is not None}
 
 

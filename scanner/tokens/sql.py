@@ -67,7 +67,9 @@ def known(session: Session, digests: Collection[str]) -> set[str]:
     return {
         digest
         for chunk in chunks
-        for digest in session.execute(select(ApiToken.digest).where(is_among(session, ApiToken.digest, chunk))).scalars()
+        for digest in session.execute(
+            select(ApiToken.digest).where(is_among(session, ApiToken.digest, chunk))
+        ).scalars()
     }
 
 

@@ -309,7 +309,8 @@ def _scan_file(detector: Detector, path: Path, leaves_bundles: bool = False) -> 
     """
     place = Place("local_file", path=str(path))
     try:
-        mode = path.lstat().st_mode
+        status = path.lstat()
+        mode = status.st_mode
         if stat.S_ISLNK(mode):
             target = os.fsencode(path.readlink())
             result = detector.scan_bytes(target, path.name)
@@ -319,13 +320,13 @@ def _scan_file(detector: Detector, path: Path, leaves_bundles: bool = False) -> 
         with path.open("rb", buffering=0) as file:
             if leaves_bundles and os.pread(file.fileno(), len(BUNDLES[0]), 0).startswith(BUNDLES):
                 return None
-            return _scan_stream(detector, file, str(path))
+            return _scan_stream(detector, file, str(path), status.st_size)
     except OSError:
         return StreamRead([], Counter({"file_unreadable": 1}), 0)
 
 
-def _scan_stream(detector: Detector, file: Readable, path: str) -> StreamRead:
-    read = scan_stream(detector, file, path)
+def _scan_stream(detector: Detector, file: Readable, path: str, size: int = 0) -> StreamRead:
+    read = scan_stream(detector, file, path, size)
     return read._replace(candidates=_placed(read.candidates, Place("local_file", path=path)))
 
 

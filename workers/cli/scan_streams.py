@@ -10,9 +10,9 @@ from scanner.detection import Candidate, Detector
 from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.pieces import PIECE, scan_pieces
 
-FIRST_READ, MAX_READ = 1 << 16, 1 << 24
-"""The sizes in bytes of the first read and of the largest read. The first is small, because Python allocates the whole
-size before it reads, and most files are small."""
+FIRST_READ, MAX_READ = 1 << 16, PIECE
+"""The sizes in bytes of the first read and of the largest read. The first is small if the size of
+the content is not known, because Python allocates the whole size before it reads, and most contents are small."""
 
 
 class Readable(Protocol):
@@ -32,15 +32,23 @@ class StreamRead(NamedTuple):
     bytes: int
 
 
-def scan_stream(detector: Detector, stream: Readable, path: str) -> StreamRead:
-    """Scan the stream to its end. The file name in `path` helps the detector to recognize the type of the content."""
+def scan_stream(detector: Detector, stream: Readable, path: str, size: int = 0) -> StreamRead:
+    """Scan the stream to its end.
 
-    def read(size: int) -> bytes:
+    Args:
+        detector: Scans the content.
+        stream: The stream.
+        path: The file name in it helps the detector to recognize the type of the content.
+        size: The size of the content in bytes if it is known, else 0.
+    """
+    step = min(max(FIRST_READ, size + 1), MAX_READ)
+
+    def read(length: int) -> bytes:
+        nonlocal step
         parts: list[bytes] = []
-        step = FIRST_READ
-        while size and (part := stream.read(min(size, step))):
+        while length and (part := stream.read(min(length, step))):
             parts.append(part)
-            size -= len(part)
+            length -= len(part)
             step = min(2 * step, MAX_READ)
         return b"".join(parts)
 

@@ -107,6 +107,8 @@ def test_bad_records_are_refused_with_a_reason(text: str, reason: str) -> None:
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+
+
 def test_hostile_user_agents_are_withheld_together_and_others_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_STEPS_A_TEXT", 4 << 20)
     some = reader()

@@ -52,3 +52,11 @@ def test_a_long_text_is_scanned_in_pieces_with_the_right_lines() -> None:
         (sha256_digest(TOKEN), text.count(b"\n") + 1)
     ]
     assert (result.unread, result.bytes) == ({}, len(text) + len(TOKEN))
+
+
+@pytest.mark.parametrize("zeros", [PIECE - 20, 2 * PIECE, 6 * PIECE - 20])
+def test_a_token_between_zeros_is_found_wherever_a_piece_begins(zeros: int) -> None:
+    content = bytes(zeros) + b"\n" + TOKEN + b"\n" + bytes(3 * PIECE)
+    result = scanned(content)
+    assert [(found.digest, found.line) for found in result.candidates] == [(sha256_digest(TOKEN), 2)]
+    assert (result.unread, result.bytes) == ({}, len(content))
