@@ -64,12 +64,12 @@ class Context:
         _ = self.logo
 
     def check_version(self) -> None:
-        """Raise an error if a newer version has upgraded the database.
+        """Raise an error if the database has the tables of another version, or none.
 
         Use a separate connection and close it, so that no forked child inherits it.
 
         Raises:
-            WrongVersion: The database is newer than this program. The message is one line.
+            WrongVersion: The database is newer or older than this program. The message is one line.
         """
         database = Database(self.settings.database_url.get_secret_value(), max_connections=1)
         try:

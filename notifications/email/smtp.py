@@ -90,16 +90,19 @@ class SmtpConnection:
         """Send the mail, after connecting if needed. See `MailConnection.send`."""
         self._by(deadline, lambda client: self._hand_over(client, envelope))
 
-    def log_in(self, *, deadline: float) -> None:
-        """Connect and log in without sending a mail, to test the settings.
+    def rehearse(self, sender: str, recipient: str, *, deadline: float) -> None:
+        """Connect, log in, and name a sender and a recipient, but send no mail. This tests the settings.
 
         Args:
+            sender: The envelope sender.
+            recipient: The address of the recipient. If it is empty, the server is asked only about the sender.
             deadline: When this must end, by `time.monotonic`.
 
         Raises:
-            TransientFailure: the server cannot be used now, or the settings are wrong.
+            TransientFailure: the server accepts no mail now, or the settings are wrong.
+            PermanentFailure: the server will never accept a mail for this recipient.
         """
-        self._by(deadline, lambda _: None)
+        self._by(deadline, lambda client: self._address(client, sender, recipient))
 
     def _by(self, deadline: float, act: Callable[[_Client], None]) -> None:
         watchdog = SocketWatchdog(deadline)
@@ -180,19 +183,25 @@ class SmtpConnection:
         return client
 
     def _hand_over(self, client: _Client, envelope: Envelope) -> None:
-        client.ehlo_or_helo_if_needed()
-        code, reply = client.mail(envelope.sender)
-        if code != 250:
-            raise self._down("refused the sender with", code, reply)
-        code, reply = client.rcpt(envelope.recipient)
-        if code not in (250, 251):
-            raise self._refusal("the recipient", code, reply)
+        self._address(client, envelope.sender, envelope.recipient)
         try:
             code, reply = client.data(envelope.content)
         except smtplib.SMTPDataError as err:
             code, reply = err.smtp_code, _bytes(err.smtp_error)
         if code != 250:
             raise self._refusal("the message", code, reply)
+
+    def _address(self, client: _Client, sender: str, recipient: str) -> None:
+        """Begin a mail: name its sender and, unless it is empty, its recipient."""
+        client.ehlo_or_helo_if_needed()
+        code, reply = client.mail(sender)
+        if code != 250:
+            raise self._down("refused the sender with", code, reply)
+        if not recipient:
+            return
+        code, reply = client.rcpt(recipient)
+        if code not in (250, 251):
+            raise self._refusal("the recipient", code, reply)
 
     def _refusal(self, what: str, code: int, reply: bytes) -> Exception:
         words = _reply_words(code, reply)

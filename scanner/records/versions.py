@@ -37,12 +37,12 @@ def present(session: Session) -> str | None:
 
 
 def check(database: Database) -> None:
-    """Check that the database was not upgraded by a newer version of r8scan.
+    """Check that the database has the tables of this version of r8scan.
 
     If the database cannot be reached, return without an error, because it may become available later.
 
     Raises:
-        WrongVersion: The database is newer than this program.
+        WrongVersion: The database is newer or older than this program, or has no tables.
     """
     try:
         with database.read() as session:
@@ -51,8 +51,8 @@ def check(database: Database) -> None:
         if not is_unavailable(err):
             raise
         return
-    if revision is not None and revision > wanted():
-        raise WrongVersion(": ".join(problem(revision) or ()))
+    if wrong := problem(revision):
+        raise WrongVersion(": ".join(wrong))
 
 
 def problem(revision: str | None) -> tuple[str, str] | None:

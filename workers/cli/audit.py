@@ -13,8 +13,8 @@ from scanner.records.audit_models import AuditEntry
 from scanner.records.audit_verification import AuditBroken
 from scanner.records.audit_verification import verify as verify_chain
 from scanner.records.models import db_now
-from scanner.settings import load_settings
-from workers.cli import incident_records, output
+from scanner.settings import Settings, load_settings
+from workers.cli import empty_lists, incident_records, output
 from workers.cli.errors import UserError, wrong_filter
 from workers.cli.groups import Group
 from workers.cli.opening import opened_database
@@ -41,7 +41,8 @@ def list_(
 
     Example: r8scan audit list --what brake_released
     """
-    with opened_database(load_settings()) as database, database.read() as session:
+    settings = load_settings()
+    with opened_database(settings) as database, database.read() as session:
         values = {"who": who, "what": what, "people": "" if service or what or incident else "1"}
         if incident:
             values["incident"] = str(incident_records.find(session, incident).id)
@@ -52,7 +53,8 @@ def list_(
         now = session.execute(select(db_now())).scalar_one()
         rows = (_cells(entry, output.ago(entry.at, now)) for entry in entries[:limit])
         columns = ("when", "who", "what", "incident", "evidence")
-        output.table("Audit", columns, rows, empty="No entries of this kind.", optional=("evidence",))
+        none = "" if entries else _none(session, settings, who, what.replace(" ", "_"))
+        output.table("Audit", columns, rows, empty=none, optional=("evidence",))
     if len(entries) > limit:
         output.errors().print(f"the newest {limit:,} are shown: raise --limit to see more", markup=False)
 
@@ -94,6 +96,14 @@ def _newest(session: Session, values: dict[str, str], limit: int) -> Iterator[Au
         before = page.older
         if limit <= 0 or not before:
             return
+
+
+def _none(session: Session, settings: Settings, who: str, what: str) -> str:
+    hints = (
+        empty_lists.hint(session, "--who", who.strip(), AuditEntry.who),
+        empty_lists.hint(session, "--what", what.strip(), AuditEntry.what),
+    )
+    return empty_lists.sentence("audit entries of this kind", settings, *hints)
 
 
 def _cells(entry: AuditEntry, when: str | None) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from scanner.records.canary_models import Canary
 from scanner.records.models import db_now
 from scanner.records.states import CanaryWay
 from scanner.sources.canaries import planting, ways
-from workers.cli import output, starting
+from workers.cli import empty_lists, output, starting
 from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
@@ -56,7 +56,7 @@ def list_canaries(
         )
         for row in rows
     )
-    output.table("Canaries", columns, cells, empty="no canary was planted yet")
+    output.table("Canaries", columns, cells, empty=empty_lists.sentence("canaries", context.settings))
     for place, reason in off.items():
         typer.echo(output.plain(f"none is planted in {place}, because {reason}"))
 

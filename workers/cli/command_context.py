@@ -1,6 +1,6 @@
 """The context (settings, database, clients) of a command.
 
-When the command first uses the database, the context checks that it exists and was not upgraded by a newer version.
+When the command first uses the database, the context checks that it exists and has the tables of this version.
 """
 
 from __future__ import annotations

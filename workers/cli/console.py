@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from scanner.records.states import Role
-from workers.cli import output
+from workers.cli import empty_lists, output
 from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
@@ -99,7 +99,8 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON o
         output.json_lines({"name": one.name, "role": one.role, "created_at": one.created_at} for one in found)
         return
     rows = ((one.name, one.role, one.created_at) for one in found)
-    output.table("Users", ("name", "role", "added"), rows, empty="No users: r8scan console user add NAME")
+    none = empty_lists.sentence("users", context.settings, "Add one: r8scan console user add NAME")
+    output.table("Users", ("name", "role", "added"), rows, empty=none)
 
 
 @app.command("sign-out")

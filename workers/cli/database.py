@@ -31,7 +31,7 @@ def upgrade() -> None:
 @app.command()
 def current() -> None:
     """Show the revision of the database, and the revision that this version needs. Exit status 1 if they differ."""
-    with opened_database(load_settings()) as database:
+    with opened_database(load_settings(), any_version=True) as database:
         found, wanted = schema.current_revision(database), schema.newest_revision()
     typer.echo(f"database: {found or 'empty'}, wanted: {wanted}")
     if found != wanted:

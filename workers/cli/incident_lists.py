@@ -10,7 +10,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from workers.cli import incident_records, output, words
+from scanner.records.models import Exposure, Incident
+from scanner.settings import Settings
+from workers.cli import empty_lists, incident_records, output, words
 from workers.cli.errors import wrong_filter
 from workers.web.console.queries import incidents as queries
 from workers.web.console.queries.incident_rows import Row
@@ -83,6 +85,16 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> NewestInciden
             return NewestIncidents(rows)
     total = queries.count(session, wanted, MAX_COUNTED)
     return NewestIncidents(rows, f"{total:,}" if total <= MAX_COUNTED else f"more than {MAX_COUNTED:,}")
+
+
+def none(session: Session, wanted: Filter, settings: Settings) -> str:
+    """Return the sentence for a list without incidents: in which database there is none, and which filter is wrong."""
+    hints = (
+        empty_lists.hint(session, "--account", wanted.account, Incident.account_name),
+        empty_lists.hint(session, "--repository", wanted.repository, Exposure.repository_key),
+        empty_lists.hint(session, "--source", wanted.source, Exposure.source),
+    )
+    return empty_lists.sentence("incidents of this kind" if wanted.to_query() else "incidents", settings, *hints)
 
 
 def cells(row: Row, now: datetime) -> Sequence[Any]:

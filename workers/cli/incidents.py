@@ -101,7 +101,7 @@ def list_(
         else:
             now = session.execute(select(db_now())).scalar_one()
             cells = (incident_lists.cells(row, now) for row in found.rows)
-            none = "No incidents." if not wanted.to_query() else "No incidents of this kind."
+            none = "" if found.rows else incident_lists.none(session, wanted, context.settings)
             output.table("Incidents", incident_lists.COLUMNS, cells, empty=none, optional=incident_lists.OPTIONAL)
     if found.total:
         output.errors().print(f"{len(found.rows):,} of {found.total} shown: --all shows all", markup=False)
@@ -123,12 +123,14 @@ def top(
     """
     given = {"since": day(since, "--since"), "until": day(until, "--until")}
     with opened_context() as context, context.database.read() as session:
-        found = queries.commonest(session, incident_lists.filter_of(given), by.value, limit)
+        wanted = incident_lists.filter_of(given)
+        found = queries.commonest(session, wanted, by.value, limit)
+        none = "" if found else incident_lists.none(session, wanted, context.settings)
     if as_json:
         output.json_lines({by.value: value, "incidents": number} for value, number in found)
         return
     rows = ((OUTSIDE.get(by, "-") if value is None else value, number) for value, number in found)
-    output.table(f"Incidents by {by.value}", (by.value, "incidents"), rows, empty="No incidents.")
+    output.table(f"Incidents by {by.value}", (by.value, "incidents"), rows, empty=none)
 
 
 @app.command()

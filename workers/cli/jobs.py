@@ -13,8 +13,8 @@ from scanner.records import jobs, unread_contents
 from scanner.records.models import ScanJob
 from scanner.records.source_models import UnreadContent
 from scanner.records.states import JobState
-from scanner.settings import load_settings
-from workers.cli import jobs_watched, output
+from scanner.settings import Settings, load_settings
+from workers.cli import empty_lists, jobs_watched, output
 from workers.cli.errors import UserError, wrong_filter
 from workers.cli.groups import Group
 from workers.cli.opening import opened_database
@@ -43,7 +43,8 @@ def list_(
     Example: r8scan jobs list --state failed
     """
     values = {"state": state or "", "kind": kind, "source": source}
-    with opened_database(load_settings()) as database, database.read() as session:
+    settings = load_settings()
+    with opened_database(settings) as database, database.read() as session:
         found = _newest(session, values, limit)
         if as_json:
             output.json_lines(jobs_watched.summary(job) for job in found)
@@ -51,7 +52,8 @@ def list_(
         now = datetime.now(UTC)
         columns = ("job", "kind", "source", "target", "state", "found", "queued", "error")
         rows = (_cells(job, now) for job in found)
-        output.table("Jobs", columns, rows, empty="No jobs of this kind.", optional=("source", "queued"))
+        none = "" if found else _none(session, settings, values)
+        output.table("Jobs", columns, rows, empty=none, optional=("source", "queued"))
 
 
 @app.command()
@@ -91,6 +93,11 @@ def _newest(session: Session, values: dict[str, str], limit: int) -> list[ScanJo
         before = page.older
         if len(rows) >= limit or not before:
             return rows[:limit]
+
+
+def _none(session: Session, settings: Settings, values: dict[str, str]) -> str:
+    what = "jobs of this kind" if any(values.values()) else "jobs"
+    return empty_lists.sentence(what, settings, empty_lists.hint(session, "--source", values["source"], ScanJob.source))
 
 
 def _cells(job: ScanJob, now: datetime) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from scanner.records import versions
 from scanner.records.database import Database
 from scanner.settings import Settings, load_settings
 from workers.cli.default_database import require_database
@@ -37,12 +38,19 @@ def opened_context(*, read_dotenv: bool = True, creates_tables: bool = False) ->
 
 
 @contextmanager
-def opened_database(settings: Settings) -> Iterator[Database]:
+def opened_database(settings: Settings, *, any_version: bool = False) -> Iterator[Database]:
     """Yield the database, for commands that need no clients and create no tables.
+
+    Args:
+        settings: The settings of the command.
+        any_version: Also open a database with the tables of another version. The command says so itself.
 
     Raises:
         UserError: the database is a file that does not exist.
+        WrongVersion: the database has the tables of another version, or none.
     """
     require_database(settings)
     with closing(Database(settings.database_url.get_secret_value())) as database:
+        if not any_version:
+            versions.check(database)
         yield database

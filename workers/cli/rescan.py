@@ -17,7 +17,7 @@ from scanner.records.models import ScanJob
 from scanner.records.states import JobKind, JobState
 from scanner.settings import Settings, load_settings
 from scanner.sources.rescan.manual import queue
-from workers.cli import jobs_watched, output, starting
+from workers.cli import empty_lists, jobs_watched, output, starting
 from workers.cli.errors import UserError, WrongUsage
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
@@ -134,7 +134,8 @@ def list_(as_json: AsJson = False) -> None:
         return
     columns = ("job", "kind", "target", "state", "found", "progress", "asked", "error")
     now = datetime.now(UTC)
-    output.table("Rescans", columns, (_row(job, now) for job in found), empty="No rescans.", optional=("kind",))
+    none = "" if found else empty_lists.sentence("rescans", context.settings)
+    output.table("Rescans", columns, (_row(job, now) for job in found), empty=none, optional=("kind",))
 
 
 @app.command()

@@ -41,7 +41,7 @@ def status(
     """
     # Do not use `opened_context`, because it imports all clients. This takes longer than reading the status.
     settings = load_settings()
-    with opened_database(settings) as database:
+    with opened_database(settings, any_version=True) as database:
 
         def look() -> Overview:
             return overview(database, settings)

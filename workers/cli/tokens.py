@@ -14,18 +14,19 @@ from typing import Annotated, Any, TextIO
 
 import typer
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from scanner.compromise import reports
 from scanner.records import audit
 from scanner.records.database import Database
-from scanner.records.models import ApiToken, db_now
+from scanner.records.models import Account, ApiToken, db_now
 from scanner.response import operator_actions, sightings
 from scanner.settings import Settings
 from scanner.tokens import sql
 from scanner.tokens.imports import BadRow, ImportedToken, read_rows, token_of
 from scanner.tokens.protocol import TokenRecord
 from scanner.tokens.registry import ImportRun
-from workers.cli import output
+from workers.cli import empty_lists, output
 from workers.cli.errors import UserError, WrongUsage, wrong_filter
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
@@ -174,12 +175,20 @@ def list_(
         now = session.execute(select(db_now())).scalar_one()
         rows = [_cells(record, now) for record in records]
         columns = ("token", "name", "account", "mail", "state", "digest")
-        none = "No tokens of this kind." if wanted else "No tokens yet: r8scan tokens import FILE"
+        none = "" if rows else _none(session, context.settings, account, is_filtered=bool(wanted))
         output.table("Tokens", columns, rows, empty=none, optional=("digest", "mail", "name"))
         if most is not None and len(rows) == most:
             total = session.execute(select(func.count()).select_from(ApiToken).where(*wanted)).scalar_one()
             if total > len(rows):
                 output.errors().print(f"{len(rows):,} of {total:,} shown: --all shows all", markup=False)
+
+
+def _none(session: Session, settings: Settings, account: str, *, is_filtered: bool) -> str:
+    if not is_filtered:
+        return empty_lists.sentence("tokens", settings, "Import them: r8scan tokens import FILE")
+    return empty_lists.sentence(
+        "tokens of this kind", settings, empty_lists.hint(session, "--account", account.strip(), Account.name)
+    )
 
 
 @app.command()

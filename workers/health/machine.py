@@ -46,14 +46,18 @@ def configuration(settings: Settings) -> Configuration:
 
 
 def database(settings: Settings) -> str:
-    """Return the path of an SQLite database, or the address of a server without user, password and query."""
-    from urllib.parse import urlsplit
+    """Return the path of an SQLite database, or the address of a server without user and password.
+
+    Of the query, only the folder of a server's socket is kept.
+    """
+    from urllib.parse import parse_qs, urlsplit
 
     url = settings.database_url.get_secret_value()
     if url.startswith("sqlite"):
         return url.partition(":///")[2]
     parts = urlsplit(url)
-    return f"{parts.scheme} {parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    host = parts.hostname or parse_qs(parts.query).get("host", [""])[0]
+    return f"{parts.scheme} {host}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def mail_transport(settings: Settings) -> str:

@@ -72,13 +72,13 @@ class HealthCheck:
         return self._last
 
     def _find_out(self) -> _CheckResult:
-        self._newest = self._newest or versions.wanted()
+        newest = self._newest = self._newest or versions.wanted()
         try:
             with self._context.database.read() as session:
                 present = versions.present(session)
-            if present != self._newest:
-                words, status = "the database is of another version: run r8scan db upgrade", 503
-            else:
+            if present is None or present < newest:
+                words, status = "the database is older than this program: run r8scan db upgrade", 503
+            else:  # with newer tables this version still works, so a rolling upgrade must not take it out of service
                 words, status = ("late" if self._is_late() else "ok"), 200
         except Exception as err:
             if not is_unavailable(err):

@@ -35,6 +35,7 @@ TOKENS = 5
 
 HEADER = "email,account,name,token\n"
 """An import without tokens."""
+IN_DATABASE = "in the database {}/state/r8scan.db."
 NO_TABLES = "the database has no tables yet: run r8scan db upgrade"
 
 
@@ -44,7 +45,8 @@ def leaked(r8scan: Run, tmp_path: Path) -> Run:
     function that runs `r8scan`.
     """
     assert r8scan("db", "upgrade").returncode == 0
-    assert r8scan("tokens", "list").stdout == "No tokens yet: r8scan tokens import FILE\n"
+    empty = f"No tokens {IN_DATABASE.format(tmp_path)} Import them: r8scan tokens import FILE\n"
+    assert r8scan("tokens", "list").stdout == empty
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     digests = [f"{number:064x}" for number in range(TOKENS)]
     accounts = ["acme" if number < 3 else "globex" for number in range(TOKENS)]
@@ -95,6 +97,18 @@ def test_incidents_are_listed_by_every_filter_of_the_console(leaked: Run) -> Non
         assert {int(json.loads(line)["sha256"], 16) for line in done.stdout.splitlines()} == wanted, arguments
 
 
+def test_a_filter_with_an_unknown_value_names_similar_values(leaked: Run, tmp_path: Path) -> None:
+    kind = f"of this kind {IN_DATABASE.format(tmp_path)}"
+    for arguments, words in {
+        ("incidents", "list", "--account", "ACME"): "No entry has --account ACME: did you mean acme?",
+        ("incidents", "list", "--repository", "Ana/App"): "No entry has --repository Ana/App: did you mean ana/app?",
+        ("incidents", "list", "--source", "gits"): "No entry has --source gits: did you mean gists?",
+        ("tokens", "list", "--account", "xy"): "No entry has --account xy: it can be acme, globex",
+    }.items():
+        assert leaked(*arguments).stdout == f"No {arguments[0]} {kind} {words}\n"
+    assert leaked("incidents", "list", "--account", "acme", "--state", "closed").stdout == f"No incidents {kind}\n"
+
+
 def test_a_list_says_how_many_it_leaves_out(leaked: Run) -> None:
     some = leaked("incidents", "list", "--limit", "2")
     assert some.stderr == "2 of 5 shown: --all shows all\n"
@@ -103,7 +117,7 @@ def test_a_list_says_how_many_it_leaves_out(leaked: Run) -> None:
     assert leaked("tokens", "list", "--limit", "3", "--account", "acme").stderr == ""
     assert leaked("tokens", "list", "--limit", "2", "--account", "acme").stderr == "2 of 3 shown: --all shows all\n"
     assert len(leaked("tokens", "list", "--json", "--state", "disabled").stdout.splitlines()) == TOKENS
-    assert leaked("tokens", "list", "--state", "live").stdout == "No tokens of this kind.\n"
+    assert leaked("tokens", "list", "--state", "live").stdout.startswith("No tokens of this kind in the database ")
 
 
 def test_incidents_are_counted_by_repository_and_account(leaked: Run) -> None:
@@ -190,7 +204,7 @@ def test_an_empty_default_database_gets_its_tables_and_no_other_does(r8scan: Run
     refused = r8scan("tokens", "import", "-", env=other)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert r8scan("tokens", "import", "-", stdin=HEADER).returncode == 0
-    assert r8scan("incidents", "list").stdout == "No incidents.\n"
+    assert r8scan("incidents", "list").stdout == f"No incidents {IN_DATABASE.format(tmp_path)}\n"
     made = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     assert current_revision(made) is not None
     made.close()
@@ -205,7 +219,7 @@ def test_a_default_database_without_tables_gets_them_too(r8scan: Run, tmp_path: 
     reading = r8scan("incidents", "list")
     assert (reading.returncode, reading.stderr) == (1, f"r8scan: {NO_TABLES}\n")
     assert r8scan("tokens", "import", "-", stdin=HEADER).returncode == 0
-    assert r8scan("incidents", "list").stdout == "No incidents.\n"
+    assert r8scan("incidents", "list").stdout == f"No incidents {IN_DATABASE.format(tmp_path)}\n"
 
 
 def test_an_older_default_database_is_not_upgraded_silently(r8scan: Run, tmp_path: Path) -> None:

@@ -142,6 +142,31 @@ def test_a_database_that_is_newer_than_the_program_is_a_one_line_error_in_every_
     assert line.endswith("install the version that upgraded it")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("incidents", "list"),
+        ("incidents", "close", "1f3c", "--reason", "a sample"),
+        ("brake", "release", "--yes"),
+        ("jobs", "list"),
+        ("audit", "verify"),
+        ("tokens", "import", "-"),
+        ("rescan", "repo", "ana/app"),
+        ("serve", "--port", "0"),
+    ],
+)
+def test_a_database_one_revision_behind_is_a_one_line_error_in_every_command(
+    r8scan: Run, state: Database, command: tuple[str, ...]
+) -> None:
+    with state.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0023'"))
+    done = r8scan(*command)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert line.startswith("r8scan: the database is older than this program (0023, wanted ")
+    assert line.endswith("run r8scan db upgrade")
+
+
 def test_the_doctor_says_that_a_database_is_newer(r8scan: Run, state: Database) -> None:
     with state.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))

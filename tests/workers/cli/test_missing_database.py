@@ -56,4 +56,4 @@ def test_a_command_that_may_come_first_creates_the_default_database_but_no_other
     assert not (tmp_path / "other.db").exists()
     assert r8scan("tokens", "import", "tokens.csv").returncode == 0
     assert (tmp_path / "state" / "r8scan.db").exists()
-    assert r8scan("incidents", "list").stdout == "No incidents.\n"
+    assert r8scan("incidents", "list").stdout == f"No incidents in the database {tmp_path}/state/r8scan.db.\n"

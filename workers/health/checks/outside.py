@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import redis
 from sqlalchemy import func, select
 
+from notifications.email.render import UnusableAddress, envelope_sender
 from notifications.email.smtp import SmtpTransport
-from notifications.email.transport import TransientFailure
+from notifications.email.transport import PermanentFailure, TransientFailure
 from notifications.operator_channels import News, OperatorChannel, OperatorNotNotified
 from scanner.github.client import App, get_json
 from scanner.github.errors import BadCredential, GitHubError, NotFound, RateLimited
@@ -31,7 +32,7 @@ from workers.health.machine import mail_transport
 from workers.health.problems import counted
 
 CONNECT_SECONDS = 5.0
-LOGIN_SECONDS = 15.0
+MAIL_SECONDS = 15.0
 PUBLIC_REPOSITORY = "octocat/Hello-World"
 """An example repository of GitHub's.
 
@@ -110,18 +111,29 @@ def check_git(context: Context) -> str:
 
 
 def check_mail(context: Context) -> str:
-    """Check that the mail server accepts the login. Nothing is sent."""
-    where = mail_transport(context.settings)
+    """Check that the mail server accepts the login, the sender, and the operator as recipient. Nothing is sent."""
+    settings = context.settings
+    where = mail_transport(settings)
     transport = context.transport
     if not isinstance(transport, SmtpTransport):
         raise Wrong(f"mails to owners go into a local folder ({where}), not to the owners", "set R8SCAN_SMTP_URL")
+    try:
+        sender = envelope_sender(context.identity)
+    except UnusableAddress as err:
+        raise Wrong(f"the sender of mails cannot be used: {err}", "correct R8SCAN_EMAIL_FROM") from err
+    recipient = settings.operator_email or ""
     with transport.open() as connection:
         try:
-            connection.log_in(deadline=time.monotonic() + LOGIN_SECONDS)
-        except TransientFailure as err:
-            raise Wrong(err.reason, "correct R8SCAN_SMTP_URL, or bring the server back") from err
+            connection.rehearse(sender, recipient, deadline=time.monotonic() + MAIL_SECONDS)
+        except (TransientFailure, PermanentFailure) as err:
+            raise Wrong(
+                err.reason,
+                "bring the server back, or correct what it refuses: R8SCAN_SMTP_URL (connection, login),"
+                " R8SCAN_EMAIL_FROM (sender) or R8SCAN_OPERATOR_EMAIL (recipient)",
+            ) from err
     done = f"logged in as {transport.user}" if transport.user else "answers, without a login"
-    return f"{where}: {done}; send a test mail with: r8scan email test ADDRESS"
+    to = f" to {recipient}" if recipient else ""
+    return f"{where}: {done}, and accepts mails from {sender}{to}; to send one: r8scan email test ADDRESS"
 
 
 def check_store(context: Context) -> str:

@@ -76,6 +76,29 @@ def test_the_mail_login_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
         outside.check_mail(context_of())
 
 
+@pytest.mark.parametrize(
+    ("command", "answer", "words"),
+    [
+        ("MAIL", "421 4.3.2 not accepting messages", "refused the sender with 421 4.3.2 not accepting"),
+        ("MAIL", "553 5.7.1 not your domain", "refused the sender with 553"),
+        ("RCPT", "450 4.2.0 try later", "refused the recipient: 450 4.2.0 try later"),
+        ("RCPT", "550 5.7.1 relaying denied", "refused the recipient: 550 5.7.1 relaying denied"),
+    ],
+)
+def test_a_mail_server_that_refuses_sender_or_recipient_fails_the_check(command: str, answer: str, words: str) -> None:
+    mailbox = Mailbox(answers={command: answer})
+    with mail_server(mailbox) as port:
+        addresses = {"email_from": "security@vendor.example", "operator_email": "on-call@vendor.example"}
+        context = context_of(smtp_url=f"smtp://127.0.0.1:{port}", **addresses)
+        with pytest.raises(Wrong, match=words) as wrong:
+            outside.check_mail(context)
+        mailbox.answers.clear()
+        accepted = outside.check_mail(context)
+    assert "R8SCAN_OPERATOR_EMAIL" in wrong.value.todo
+    assert "accepts mails from security@vendor.example to on-call@vendor.example" in accepted
+    assert mailbox.messages == []
+
+
 def test_an_empty_or_unavailable_token_store_fails_the_check(database: Database) -> None:
     context = context_of(database_url=database.url.render_as_string(hide_password=False))
     with pytest.raises(Wrong, match="no leak can be recognised"):
