@@ -22,9 +22,12 @@ BEFORE_RELEASES = "3a73a9781e26fbfb9181496cfc446b7370726487"
 """The last commit with the tables of revision 0018. It is used as the previous version until a version is tagged."""
 PARTS = ("scanner", "workers", "notifications", "celeryconfig.py")
 COMMANDS = """
-import os, sys, workers
+import contextlib, os, sys, workers
 from workers.cli import main
 assert workers.__file__.startswith(os.environ["PYTHONPATH"])
+with contextlib.suppress(ImportError):  # the program began before the upgrade: commands that begin later are refused
+    from scanner.records import versions
+    versions.check = lambda database: None
 for arguments in (
     ["tokens", "import", "tokens.csv"],
     ["report", "found.txt", "--sign", "stolen_laptop"],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -173,7 +174,11 @@ PROCESSES = {
 
 @pytest.mark.servers
 @pytest.mark.parametrize("name", PROCESSES)
-def test_every_line_of_a_process_is_json_and_an_absent_redis_is_one_line(name: str, tmp_path: Path) -> None:
+def test_every_line_of_a_process_is_json_and_an_absent_redis_is_one_line(
+    name: str, tmp_path: Path, upgraded_sqlite: Path
+) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    shutil.copy(upgraded_sqlite, tmp_path / "state" / "r8scan.db")
     environment = {
         **os.environ,
         "R8SCAN_LOG_FORMAT": "json",
