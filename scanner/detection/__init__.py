@@ -1,12 +1,9 @@
-"""The detector: finds possible tokens in bytes and returns them as candidates.
+"""Finds possible API tokens in bytes. The result for each token is a candidate: its digest (hash) and a short hint.
 
-A candidate has the digest and a short hint of a token, but not the token itself.
+A candidate never contains the token itself. Raw tokens stay in this package and in `scanner.isolation`, which runs
+parts of this package in confined processes. This package uses no database, no network and no settings.
 
-This package uses no database, no network and no settings. Raw tokens stay in this package and in `scanner.isolation`,
-which runs parts of this package in confined processes. Other code hashes a raw token as soon as it receives one.
-
-Public names are imported when they are first used, because most commands need the digests of tokens but not the
-detector.
+The modules are imported when a public name is first used, because most commands do not need all of them.
 """
 
 from __future__ import annotations
@@ -46,7 +43,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module that has a public name, and return the name's value.
+    """Import the module that defines the public name `name`, and return its value.
 
     Python calls this function when a name is first used.
     """

@@ -1,7 +1,7 @@
-"""Budgets: limits on the total cost of scanning all documents of one push, one page or one poll.
+"""Limits on the total cost of scanning several documents: those of one push, of one step of a job, or of one poll.
 
-A page is the part of a job that is done at a time. The limits in `Limits` apply to one document. Without a budget, a
-push with 200 variants of one hostile file could cost 200 times as much as that file.
+The limits in `Limits` apply to one document. Without a budget, a push with 200 variants of one hostile file could cost
+200 times as much as that file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
 
 
 class Remaining(NamedTuple):
-    """The unspent part of a budget: processor seconds, bytes to read, and tokens. No value is below zero."""
+    """What is left of a budget: processor seconds, bytes to read, and tokens. No value is below zero."""
 
     seconds: float
     work: int
@@ -33,10 +33,10 @@ class Remaining(NamedTuple):
 
 
 class ScanBudget:
-    """A budget that several documents share: processor seconds, bytes read and tokens found. Threads may share it.
+    """A limit on the processor seconds, bytes read and tokens found of several documents together.
 
-    The last document may exceed the budget, but only by that document's own limits. A budget may belong to a larger
-    one, `within`: everything that is spent here is also subtracted from `within`.
+    The last document may exceed the budget, but only by that document's own limits. A budget may be part of a larger
+    one, `within`: everything that is spent here is also subtracted from `within`. Threads may share a budget.
     """
 
     def __init__(self, seconds: float, work: int, findings: int, within: ScanBudget | None = None) -> None:
@@ -47,33 +47,36 @@ class ScanBudget:
 
     @classmethod
     def for_push(cls, within: ScanBudget | None = None) -> ScanBudget:
-        """Return the budget of one push.
+        """Return the budget for scanning one push.
 
-        `within` is the budget of the page (the part of a job) to which the push belongs.
+        Args:
+            within: The larger budget that this push shares with other pushes.
         """
         return cls(PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
     def for_first_look(cls, within: ScanBudget | None = None) -> ScanBudget:
-        """Return the small budget for the first scan of one push or file.
+        """Return a small budget for the first scan of one push or file.
 
-        If the first scan exceeds this budget, a separate job scans the push or file again. So no push or file delays
-        the page to which it belongs. `within` is the budget of that page.
+        A push or file that exceeds it is scanned again by a separate job, so that it does not delay others.
+
+        Args:
+            within: The larger budget that this push or file shares with others.
         """
         return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
     def for_page(cls) -> ScanBudget:
-        """Return the budget of a page (the part of a job) of pushes or files, or of a batch from the event archive."""
+        """Return the budget for one step of a job: a list of pushes or files, or a batch from the event archive."""
         return cls(PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS)
 
     @classmethod
     def for_poll(cls) -> ScanBudget:
-        """Return the budget of all texts that one poll of a source returns."""
+        """Return the budget for all texts that one poll of a list on GitHub returns."""
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 
     def remaining(self) -> Remaining:
-        """Return the unspent part. Each value is the smaller of the unspent values of this budget and of `within`."""
+        """Return what is left, both in this budget and in `within`: for each value, the smaller of the two."""
         with self._lock:
             left = self._left
         if self._within is None:
@@ -87,7 +90,7 @@ class ScanBudget:
         """Subtract the cost of a document.
 
         Args:
-            seconds: Processor time. A busy machine does not increase it.
+            seconds: Processor seconds.
             work: Bytes read.
             findings: Tokens found.
         """
@@ -111,7 +114,7 @@ class ScanBudget:
 
     @property
     def is_spent_by_others(self) -> bool:
-        """Whether `within` is spent but this budget is not. If so, a separate job can read this budget's documents."""
+        """Whether other documents have used up `within`, while this budget itself has something left."""
         with self._lock:
             has_own = all(self._left)
         return has_own and self.is_spent

@@ -1,6 +1,6 @@
-"""Canary tokens: texts and packs that contain a fresh token, to test whether a leaked token is found and disabled.
+"""Test contents with a new token, to check that a leaked token is found and disabled.
 
-A canary is read like any other content. The raw token is only in the returned text or pack, and is never stored.
+The raw token is only in the returned text or pack, and is never stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AUTHOR = b"r8scan <canary@localhost> 0 +0000"
 
 @dataclass(frozen=True, slots=True)
 class CanaryContent:
-    """A text with a fresh token, and the token's digest and hint, which may be stored."""
+    """A text that contains a new token, and the token's digest and hint, which may be stored."""
 
     text: bytes = field(repr=False)
     digest: str
@@ -30,14 +30,14 @@ class CanaryContent:
 
 @dataclass(frozen=True, slots=True)
 class CanaryPack:
-    """A git pack of one commit with one file, as a git server would send it. `head` is the commit's id."""
+    """A git pack with one commit of one file, like a pack that a git server sends. `head` is the id of the commit."""
 
     content: bytes = field(repr=False)
     head: str
 
 
 def fresh_canary(digester: Digester) -> CanaryContent:
-    """Return a text with a new token of the first active format."""
+    """Return a text that contains a new token of the first active token format."""
     token = active_formats()[0].invented(secrets.choice).encode("ascii")
     text = (
         b"This token is a canary: it was planted to test the scanner, and belongs to nobody.\n\nTOKEN=" + token + b"\n"

@@ -1,4 +1,6 @@
-"""Limits on the candidates of one push or page, so that a flood of invented tokens costs little."""
+"""Limits on the possible tokens of one push, or of one step of a job, so that a flood of invented tokens costs
+little.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 
 class CandidateLimits:
-    """The limits on the candidates of one push or page, and the count of the candidates admitted until now.
+    """Counts possible tokens (candidates) and the places where each occurs, and refuses those above the limits.
 
-    Candidates beyond the limits are refused and counted by reason in `over`. Safe to share between threads.
+    `over` counts the refused places by reason. Threads may share an object.
     """
 
     def __init__(self) -> None:
@@ -30,24 +32,25 @@ class CandidateLimits:
         self._lock = threading.Lock()
 
     def take(self, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Return the candidates that are within the limits. Count the others by reason in `over`."""
+        """Return the candidates that are within the limits. Count the refused ones in `over`."""
         with self._lock:
             return [candidate for candidate in candidates if self._admits(candidate.digest)]
 
     def admits(self, key: Hashable) -> bool:
-        """Admit one more place of a token and return True. If a limit is reached, count the place and return False.
+        """Count one more place where a token was found. Return False, and count the place in `over`, if a limit is
+        reached.
 
         Args:
-            key: The token's digest, or another value that all places of one token have in common.
+            key: The token's digest, or another value that is the same for all places of one token.
         """
         with self._lock:
             return self._admits(key)
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Return True if the token was admitted before, or if the limits allow one more token.
+        """Return whether the token was counted before, or one more token is within the limits.
 
         Args:
-            key: See `admits`.
+            key: The token's digest, or another value that is the same for all places of one token.
         """
         with self._lock:
             return key in self._places or (len(self._places) < MAX_DIGESTS and self._total < MAX_CANDIDATES)

@@ -1,4 +1,4 @@
-"""A cache of the results for contents that were slow to scan, so that a copy of a hostile file is not scanned again.
+"""A cache of scan results for contents that took long, so that a copy of a hostile file is not scanned again.
 
 The cache contains no raw tokens.
 """
@@ -25,8 +25,9 @@ class KnownContent:
     """The cached result of scanning one content.
 
     Attributes:
-        candidates: The candidates, without a place. Their container paths are relative to the content.
-        unread: Counts of what was not read, by reason.
+        candidates: The possible tokens, without the document's place. Their container paths are relative to the
+            content.
+        unread: How often parts of the content were not read, by reason.
         expanded: Bytes that were decompressed and decoded.
     """
 
@@ -36,9 +37,9 @@ class KnownContent:
 
 
 class CostlyContents:
-    """A cache of the results for the newest MAX_CONTENTS slow contents. A content's SHA-256 digest is its key.
+    """A cache of the scan results of the newest MAX_CONTENTS contents that took long. The key is a content's SHA-256.
 
-    Safe to share between threads.
+    Threads may share the cache.
     """
 
     def __init__(self) -> None:
@@ -47,9 +48,9 @@ class CostlyContents:
         self._lock = threading.Lock()
 
     def has_size(self, size: int) -> bool:
-        """Return whether the cache may contain a result for a content of `size` bytes.
+        """Return whether the cache may have a result for a content of `size` bytes.
 
-        If the answer is False, the caller need not compute the content's digest.
+        If not, the caller need not compute the content's digest.
         """
         return size in self._sizes
 

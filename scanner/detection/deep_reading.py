@@ -1,9 +1,7 @@
-"""Reading in depth: opens containers, decodes texts and makes long searches.
+"""Reading in depth: opens archives, decodes texts and searches at length. Most contents do not need it.
 
-A content is read in depth only if a quick look (`prefilter`) shows that this is needed.
-
-This module defines the interface, and a reader that works inside the calling process. `scanner.isolation` has the
-readers that work in confined processes.
+This module has the interface, and a reader that works in the calling process. `scanner.isolation` has the readers that
+work in confined processes.
 """
 
 from __future__ import annotations
@@ -51,10 +49,10 @@ class DeepReading:
     """The result of reading one content in depth.
 
     Attributes:
-        findings: Tokens, each with line and column.
-        unread: Counts of what was not read, by reason.
+        findings: The tokens found, each with line and column.
+        unread: How often parts of the content were not read, by reason.
         expanded: Bytes that were decompressed and decoded.
-        seconds: Processor time spent.
+        seconds: Processor seconds spent.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -64,12 +62,11 @@ class DeepReading:
 
 
 class DeepReader(Protocol):
-    """The interface of readers that read contents in depth. Threads may share one reader."""
+    """The interface of readers that open archives and decode texts. Threads may share one reader."""
 
     def prepare(self) -> None:
-        """Start the reader's process in the background, if it has one.
-
-        The first content then does not have to wait for the process.
+        """Start the reader's process in the background, if it has one, so that the first `read` need not wait for
+        it.
         """
 
     def read(
@@ -86,21 +83,22 @@ class DeepReader(Protocol):
         Args:
             content: The bytes to read.
             name: The name of the content, which begins the container path of each finding.
-            seconds: Processor time that may be spent, at most what the reader's limits allow.
-            expanded_bytes: Bytes that may be decompressed and decoded, at most what the reader's limits allow.
+            seconds: The processor seconds that may be spent. None, or more than the reader's limit, means the reader's
+                limit.
+            expanded_bytes: The bytes that may be decompressed and decoded, with the same rule.
             patience: Seconds to wait for a free process. If none becomes free, the content counts as unread
                 (`reader_busy`).
         """
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return the findings in the objects of a git pack.
+        """Return the tokens found in the objects of a git pack.
 
         The answer has a `failure` if the pack cannot be scanned at all.
         """
 
 
 class InProcessReader:
-    """A reader that works in the calling process. Use it in confined processes, or for trusted contents."""
+    """A reader that works in the calling process. Use it only in confined processes, or for trusted contents."""
 
     def prepare(self) -> None:
         """Do nothing, because this reader has no process to start."""
@@ -118,7 +116,7 @@ class InProcessReader:
         expanded_bytes: int | None = None,
         patience: float | None = None,
     ) -> DeepReading:
-        """See `DeepReader.read`. `patience` is ignored, because this reader is never busy."""
+        """Return every token in the content. See `DeepReader.read`. `patience` is ignored."""
         del patience
         limits = self.limits.reduced(seconds, expanded_bytes)
         begun = self._clock()
@@ -128,7 +126,7 @@ class InProcessReader:
         return DeepReading(findings, dict(meter.unread), meter.expanded, self._clock() - begun)
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """See `DeepReader.read_pack`."""
+        """Return the tokens found in a git pack. See `DeepReader.read_pack`."""
         deferred: list[DeferredObject] = []
         begun = self._clock()
         scan = self.scan_pack(content, request, deferred.append)
@@ -137,10 +135,12 @@ class InProcessReader:
     def scan_pack(
         self, content: bytes, request: PackRequest, defer: Callable[[DeferredObject], None]
     ) -> PackScan[Finding]:
-        """Scan a git pack.
+        """Scan the objects of a git pack for tokens.
 
-        Pass each object that needs a separate reader to `defer` at once, so that this process does not keep the object
-        in memory.
+        Args:
+            content: The pack.
+            request: What to scan for, and the limits.
+            defer: Receives each object that takes too long, at once, so that this process does not keep it in memory.
         """
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
@@ -160,7 +160,11 @@ def _token_of(found: Finding) -> bytes:
 
 
 def _glance(item: PackObject, content: bytes) -> Look[Finding] | None:
-    """Return the result of a quick look at an object: findings, or `_TO_OPEN` if it must be opened, or None."""
+    """Search an object quickly, without opening it.
+
+    Returns:
+        The tokens found, `_TO_OPEN` if the object must be opened to find more, or None if it has no token.
+    """
     del item
     verdict = plain_only(content)
     if verdict.needs_reader:
@@ -172,13 +176,13 @@ _TO_OPEN: Look[Finding] = Look(is_postponed=True)
 
 
 class _Opening:
-    """The second step of a pack's scan: opens the objects that need it, and defers objects that take too long.
+    """The second step of scanning a git pack: opens the objects that may have encoded or compressed tokens.
 
     Args:
         reader: Opens one object.
         request: The request to scan the pack, with the time that may be spent.
-        defer: Passes an object to the caller, which gives the object to a separate reader.
-        time_left: Returns the seconds until the deadline of the pack.
+        defer: Receives the objects that take too long to open.
+        time_left: Returns the seconds until the deadline of the whole pack.
     """
 
     def __init__(
@@ -193,10 +197,10 @@ class _Opening:
         self._deferred = self._deferred_bytes = 0
 
     def open(self, item: PackObject, content: bytes) -> Look[Finding] | None:
-        """Open an object and return the findings in it.
+        """Open an object and return the tokens found in it, or None if there are none.
 
-        If opening takes too long, defer the object and return no findings. If no more objects may be deferred, return
-        the findings that were made until then.
+        If opening takes too long, pass the object to `defer` instead. If no more objects may be deferred, return the
+        tokens that were found until then.
         """
         reading = self._opened(content)
         if _UNFINISHED.isdisjoint(reading.unread):

@@ -1,4 +1,4 @@
-"""The detector: it scans one document and returns its candidates."""
+"""Scans one document and returns the possible tokens in it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ScanResult:
 
     Attributes:
         candidates: The possible tokens, in the order of their positions.
-        unread: Counts of what was not read, by reason.
-        bytes_read: Bytes of the content and of what was decompressed and decoded.
-        content_digest: The SHA-256 of the content, in hex, if a part of the content was not read; else empty.
+        unread: How often parts of the document were not read, by reason.
+        bytes_read: Bytes of the content, plus bytes that were decompressed and decoded.
+        content_digest: The SHA-256 of the content, in hex, if a part of it was not read; otherwise empty.
     """
 
     candidates: tuple[Candidate, ...]
@@ -47,22 +47,22 @@ class ScanResult:
 
     @property
     def ran_out_of_budget(self) -> bool:
-        """Whether the time ran out because other documents had used up the budget that they share with this one."""
+        """Whether the scan stopped because other documents had used up the budget that they share with this one."""
         return SPENT in self.unread or "reader_busy" in self.unread
 
 
 class Detector:
-    """The detector of tokens in bytes. Safe to share between threads. It keeps no raw tokens.
+    """Finds possible tokens in bytes, and returns their digests. Threads may share it. It keeps no raw tokens.
 
-    Every content gets a quick, linear look in the calling process. A content that must be opened, decoded or searched
-    at length is passed to `reader`. The default reader works in the calling process and is only for trusted contents.
-    The service uses readers that are confined processes.
+    Every content is first searched quickly in the calling process. A content that must be opened, decoded or searched
+    at length is passed to `reader`.
 
     Args:
         digester: Returns the digest of a raw token.
         limits: What one document may cost. Used only without `reader`.
         clock: Returns the time in seconds, to measure how long a document takes. Used only without `reader`.
-        reader: Reads contents in depth.
+        reader: Opens and decodes contents. The default works in the calling process and is only for trusted contents;
+            the service uses confined processes.
     """
 
     def __init__(
@@ -80,20 +80,18 @@ class Detector:
 
     @property
     def digester(self) -> Digester:
-        """The function by which this detector hashes tokens."""
+        """The function that computes the digest of a token."""
         return self._digester
 
     def scan(
         self, document: Document, budget: ScanBudget | None = None, *, patience: float | None = None
     ) -> ScanResult:
-        """Return every occurrence of a token in the document, in the order of their positions.
-
-        Occurrences in containers (archives and compressed files) come last.
+        """Return the tokens in the document, in the order of their positions. Tokens in archives come last.
 
         Args:
             document: The bytes to scan, and their place.
-            budget: What the documents of one push, page or poll may cost together. When the budget is spent, a document
-                that would have to be read in depth gets only a search for tokens in plain text, and counts as unread.
+            budget: What several documents may cost together. When it is spent, a document is searched only for tokens
+                in plain text, and counts as unread if it would have to be opened.
             patience: Seconds to wait while all readers are busy with other contents.
         """
         content = document.content
@@ -108,8 +106,8 @@ class Detector:
     def scan_bytes(self, content: bytes, name: str = "", budget: ScanBudget | None = None) -> ScanResult | None:
         """Scan bytes whose public place is not known yet. The candidates get an empty place of kind `other`.
 
-        Return None if everything was read and nothing was found. This call is the cheapest one, for millions of small
-        objects.
+        Returns:
+            The result, or None if everything was read and no token was found.
         """
         verdict = self._verdict(content, budget)
         if verdict is CLEAN and budget is None:
@@ -135,12 +133,12 @@ class Detector:
         budget: ScanBudget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
-        """Finish the scan of a content for which `plain_only` has returned `verdict`.
+        """Finish the scan of a content that `plain_only` has searched quickly.
 
-        Read the content in depth if the verdict requires it. The candidates have no public place yet.
+        The candidates have no public place yet.
 
         Args:
-            verdict: The result of `plain_only` for `content`.
+            verdict: The result of `plain_only` for `content`. It says whether the content must be read in depth.
             content: The bytes to scan.
             name: The name of the content, which begins the container path of each candidate.
             budget: See `scan`.
@@ -201,15 +199,14 @@ class Detector:
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:
-        """Return the sorted offsets that need a closer look in a batch of joined contents.
+        """Return the sorted offsets in a batch of joined contents at which a token or a long base64 text may be.
 
-        If a content in the batch has no such offset, and `container_kind()` and `wide_codec()` return None for it, then
-        it has no token.
+        A content without such an offset has no token if `container_kind()` and `wide_codec()` also return None for it.
         """
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
-        """Return one candidate for each finding. A candidate has no raw token, and no public place yet.
+        """Return one candidate (with a digest, but without the raw token) for each finding. It has no public place yet.
 
         Args:
             findings: Findings with line and column.
@@ -233,7 +230,7 @@ class Detector:
 
 
 def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
-    """Return the cached result of an identical content, with the name of this copy in the container paths."""
+    """Return the cached result of an identical content, with `name` in the container paths."""
     prefix = redact(name)
     candidates = tuple(
         replace(found, container=f"{prefix}{found.container}") if found.container else found

@@ -1,4 +1,4 @@
-"""The types that all packages exchange: documents, their places, and the candidates found in documents."""
+"""The types that many packages share: documents, their public places, and the possible tokens found in them."""
 
 from __future__ import annotations
 
@@ -40,10 +40,8 @@ PlaceKind = Literal[
 class Place:
     """The public place of a document, with an address that a person can open.
 
-    A place of kind `submission` has no address: a person submitted the token to GitHub, and GitHub does not say where
-    that person found it.
-
-    Every string may be hostile until it is redacted.
+    A place of kind `submission` has no address, because GitHub does not say where the submitted token was found. Unless
+    `redacted_place` returned it, a place may contain raw tokens.
 
     Attributes:
         repository: `owner/name`.
@@ -66,9 +64,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The bytes to scan, and their public place.
+    """A content to scan, and its public place.
 
-    `refetch_url` is the API address that returns the same text again, or empty.
+    `refetch_url` is the address in GitHub's API that returns the same text again, or empty.
     """
 
     content: bytes

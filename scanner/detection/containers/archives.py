@@ -1,4 +1,6 @@
-"""Readers of package archives: ar (deb), cpio and rpm. They read forwards only and keep no archived file in memory."""
+"""Readers of package archives: ar (deb), cpio and rpm. They read forwards only, without keeping a whole file in
+memory.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Reader of Avro object container files.
-
-A file has a schema, then blocks of records; each block is compressed separately.
+"""Reader of Avro object container files, which contain a schema and separately compressed blocks of records.
 
 Format: https://avro.apache.org/docs/1.12.0/specification/#object-container-files.
 """
@@ -49,7 +47,7 @@ class _Cursor:
 
 
 def avro_members(container: Container) -> Iterator[Member]:
-    """Yield the decompressed records of each block as one member.
+    """Yield one member for each block of the Avro file: the block's decompressed records.
 
     Raises:
         UnreadableError: the file is damaged, or its blocks are compressed by an unknown codec.
@@ -80,7 +78,7 @@ def avro_members(container: Container) -> Iterator[Member]:
 
 
 def _codec_of(cursor: _Cursor) -> bytes:
-    """Read the file's metadata and return the name of the compression codec, or an empty name if no codec is named."""
+    """Read the file's metadata and return the name of the compression codec, or b"" if the metadata names none."""
     codec = b""
     entries = 0
     while (count := cursor.number()) != 0:

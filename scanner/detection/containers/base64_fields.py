@@ -1,4 +1,4 @@
-"""Readers of files that contain compressed data, as base64, in certain fields: draw.io diagrams, HTTP recordings."""
+"""Readers of draw.io diagrams and of recorded HTTP traffic. Both are text files with compressed data in base64."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ _BODY = regex.compile(rb'"(?:text|body|content|data|response)": ?"([0-9A-Za-z+/]
 
 
 def has_diagram(content: bytes) -> bool:
-    """Return whether the content is a draw.io file, or a picture that draw.io exported together with its diagram."""
+    """Return whether the content is a draw.io file, or a picture with the draw.io diagram from which it was
+    exported.
+    """
     return b"diagram" in content[:_HEAD_BYTES] and b"mxfile" in content[:_HEAD_BYTES]
 
 
 def has_http_bodies(content: bytes) -> bool:
-    """Return whether a JSON file has a field that says that an HTTP body is encoded in base64."""
+    """Return whether a JSON file says that it contains an HTTP body in base64."""
     at = content.find(_FIELD)
     while at >= 0:
         at += len(_FIELD)
@@ -49,10 +51,9 @@ def diagram_members(container: Container) -> Iterator[Member]:
 
 
 def http_body_members(container: Container) -> Iterator[Member]:
-    """Yield the bodies in an HTTP recording (HAR, nock) that are compressed with Brotli.
+    """Yield the bodies in recorded HTTP traffic (HAR, nock) that are compressed with Brotli.
 
-    This reader leaves out the bodies that are compressed in other ways, because the matcher finds these: it searches
-    for the base64 of their first bytes.
+    Bodies that are compressed in other ways are found by a search for the base64 of their first bytes, and not here.
     """
     for match in _BODY.finditer(whole(container)):
         decoded = _decoded(match[1])

@@ -1,9 +1,7 @@
-"""Reader of Blosc chunks. Zarr stores each chunk in a separate file, and PyTables stores chunks inside HDF5 files.
+"""Reader of Blosc chunks. Zarr stores each chunk in a file of its own, and PyTables stores chunks inside HDF5 files.
 
-This module also recognizes HDF5's filters by their names.
-
-The format of a chunk: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst. This module has its own
-decoder, because the Python package of Blosc starts threads and loads numpy.
+The format of a chunk: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst. The Python package of Blosc
+is not used, because it starts threads and loads numpy.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ def is_blosc_chunk(content: bytes) -> bool:
 
 
 def _chunk_size(content: bytes, at: int) -> int:
-    """Return the size in bytes of the chunk at an offset, or 0 if no chunk begins there."""
+    """Return the size in bytes of the Blosc chunk at offset `at`, or 0 if no chunk begins there."""
     if len(content) < at + 20:
         return 0
     version, codec_version, flags, element, plain, block, packed = _HEADER.unpack_from(content, at)
@@ -64,7 +62,7 @@ def _chunk_size(content: bytes, at: int) -> int:
 
 
 def blosc_members(container: Container) -> Iterator[Member]:
-    """Yield the decompressed content of a file that is one chunk."""
+    """Yield the decompressed content of a file that is one Blosc chunk."""
     content = whole(container)
     if not is_blosc_chunk(content):
         raise UnreadableError("damaged")
@@ -93,15 +91,17 @@ def _decompressed(container: Container, chunk: bytes) -> Member:
 
 
 def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Meter) -> bytes:
-    """Decompress one block.
+    """Return the decompressed bytes of one block of a Blosc chunk.
 
     The compressor may store a block in several parts. Part N then contains the Nth byte of every element.
 
     Args:
-        at: Offset of the block in the chunk.
-        size: Bytes of the decompressed block.
-        parts: Number of parts in which the block is stored.
-        codec: Blosc's number of the compression codec.
+        chunk: The whole chunk.
+        at: The offset of the block in the chunk.
+        size: The size of the decompressed block in bytes.
+        parts: The number of parts in which the block is stored.
+        codec: Blosc's number of the compression method.
+        meter: Counts the work done for the document.
     """
     pieces = []
     part_size = size // max(parts, 1)
@@ -167,9 +167,9 @@ def has_unread_filter(content: bytes) -> bool:
 
 
 def shuffled_sizes(content: bytes) -> tuple[int, ...]:
-    """Return the element sizes, in bytes, for which an HDF5 file uses the shuffle filter.
+    """Return the sizes, in bytes, of the elements to which an HDF5 file applies the shuffle filter.
 
-    The sizes are in ascending order and above one. At most eight sizes are returned.
+    The sizes are above one and in ascending order. At most eight are returned.
     """
     if not content.startswith(_HDF5):
         return ()
@@ -178,10 +178,13 @@ def shuffled_sizes(content: bytes) -> tuple[int, ...]:
 
 
 def unshuffled(content: bytes, size: int) -> bytes:
-    """Undo the shuffle filter, which groups the bytes of the elements by their position in the element.
+    """Return the content as it was before HDF5's shuffle filter.
 
-    The filter stores the first byte of every element, then the second byte of every element, and so on. `size` is the
-    number of bytes in an element.
+    The filter stores the first byte of every element, then the second byte of every element, and so on.
+
+    Args:
+        content: The shuffled bytes.
+        size: The number of bytes in an element.
     """
     count = len(content) // size
     whole_elements = count * size

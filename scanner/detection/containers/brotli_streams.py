@@ -1,4 +1,4 @@
-"""Recognition and decompression of Brotli (RFC 7932), which has no magic number and no checksum."""
+"""Recognition and decompression of Brotli streams (RFC 7932), which have no magic number and no checksum."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MAX_NUMBER_BYTES = 5
 
 
 def is_brotli(content: bytes) -> bool:
-    """Return whether the content is one Brotli stream of text. Most other contents are rejected after a few bytes."""
+    """Return whether the content is one Brotli stream of text."""
     import brotli
 
     for size in (_FIRST_BYTES, _HEAD_BYTES):
@@ -54,9 +54,8 @@ def brotli_members(container: Container) -> Iterator[Member]:
 def chrome_cache_members(container: Container) -> Iterator[Member]:
     """Yield the body of an entry of Chrome's cache.
 
-    An entry has a header, a key, the body, and a record that marks the end of the body. The header may have padding, so
-    the body may begin at one of several offsets. If a Brotli stream begins at none of these offsets, yield the bytes
-    after each offset as one member.
+    The body may begin at several offsets, because the header before it may have padding. If a Brotli stream begins at
+    none of them, yield the bytes after each of these offsets as one member.
 
     The format: https://chromium.googlesource.com/chromium/src/+/main/net/disk_cache/simple/simple_entry_format.h
     """
@@ -78,10 +77,10 @@ def chrome_cache_members(container: Container) -> Iterator[Member]:
 
 
 def is_firefox_cache(content: bytes) -> bool:
-    """Return whether the content is an entry of Firefox's cache whose body is a Brotli stream.
+    """Return whether the content is an entry of Firefox's cache whose body is compressed with Brotli.
 
-    The last four bytes are the size of the body. After the body come a checksum, a checksum for each chunk of the body,
-    and the version of the format: https://searchfox.org/mozilla-central/source/netwerk/cache2/CacheFileMetadata.h
+    The last four bytes of an entry are the size of its body:
+    https://searchfox.org/mozilla-central/source/netwerk/cache2/CacheFileMetadata.h
     """
     size = int.from_bytes(content[-4:], "big")
     version = size + 4 + 2 * -(-size // _FIREFOX_CHUNK)

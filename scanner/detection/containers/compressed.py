@@ -1,4 +1,4 @@
-"""Readers of files that are one compressed stream: gzip, zlib, bzip2, xz, lzma, lzip, Zstandard."""
+"""Readers of files that consist of compressed streams: gzip, zlib, bzip2, xz, lzma, lzip, Zstandard."""
 
 from __future__ import annotations
 
@@ -22,15 +22,20 @@ _SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
 
 
 class Inflated:
-    """A reader of the decompressed bytes of a source. It charges the meter for each piece that it decompresses.
+    """A stream of the decompressed bytes of a file.
 
-    It reads consecutive streams one after the other and skips padding and foreign bytes between them. If a stream is
-    damaged or truncated, the reader returns the output up to the error and counts the damage. It then continues with
-    the next stream whose magic number it finds.
+    If the file has several compressed streams one after the other, they are all read, and other bytes between them are
+    skipped. After a damaged or truncated stream, reading continues with the next stream in the file.
     """
 
     def __init__(self, container: Container, codec: Codec, *, single: bool = False) -> None:
-        """Decompress `container.source` with `codec`. With `single`, ignore everything after the first stream."""
+        """Prepare to decompress `container.source`.
+
+        Args:
+            container: The file to decompress.
+            codec: The compression method.
+            single: Whether to ignore everything after the first stream.
+        """
         self._source: Readable = readable(container.source)
         self._meter = container.meter
         self._codec = codec
@@ -47,7 +52,7 @@ class Inflated:
 
     @property
     def unused(self) -> int:
-        """The number of bytes that were read from the source but do not belong to the stream."""
+        """The number of bytes that were read from the file but come after the compressed stream."""
         return len(self._pending)
 
     def read(self, size: int, /) -> bytes:
@@ -107,11 +112,11 @@ class Inflated:
         return decompressors.output_of_replay(self._codec, self._stream_input + data, self._stream_output)
 
     def _broken(self, data: bytes, output: bytes) -> bytes:
-        """End the current stream after an error.
+        """End the current stream after an error, and return its last decompressed bytes.
 
         Args:
-            data: The input of the step that failed.
-            output: The last bytes of the stream, which are returned.
+            data: The compressed bytes in which the error is.
+            output: The last bytes that were decompressed before the error.
         """
         self._stream_output += len(output)
         self._count_damage()
@@ -131,7 +136,6 @@ class Inflated:
             self._meter.note("damaged")
 
     def _find_stream(self) -> None:
-        """Skip all bytes before the next magic number, and begin a stream at that magic number."""
         magic = self._codec.magic
         data = self._pending
         while True:

@@ -1,7 +1,6 @@
-"""Readers of the compressed values in dumps of databases: Redis (`dump.rdb`) and PostgreSQL (`pg_dump -Fc`).
+"""Readers of the compressed values in database dumps: Redis (`dump.rdb`) and PostgreSQL (`pg_dump -Fc`).
 
-Both formats store short values uncompressed, and a search of the dump's own bytes finds tokens in these values. So the
-readers look for compressed values only, and do not parse the types of rows.
+Uncompressed values need no reader, because the bytes of the dump itself are searched as well.
 """
 
 from __future__ import annotations
@@ -24,11 +23,10 @@ _FIRST_CHUNK = re.compile(rb"\0(.{4})(?=x[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd|\x0
 
 
 def redis_members(container: Container) -> Iterator[Member]:
-    """Yield the decompressed LZF strings of a Redis dump.
+    """Yield the strings of a Redis dump that are compressed with LZF.
 
-    An LZF string begins with the byte 0xC3, its compressed length and its plain length:
-    https://rdb.fnordig.de/file_format.html. Bytes after 0xC3 that do not decode to exactly the plain length are
-    skipped, because they are not an LZF string.
+    Such a string begins with the byte 0xC3, its compressed length and its decompressed length:
+    https://rdb.fnordig.de/file_format.html. Other bytes after 0xC3 are skipped.
     """
     content = whole(container)
     at = content.find(_LZF)
@@ -53,9 +51,9 @@ def redis_members(container: Container) -> Iterator[Member]:
 
 
 def _length(content: bytes, at: int) -> tuple[int, int]:
-    """Return two numbers: the length that is encoded at an offset of a Redis dump, and the offset after it.
+    """Return the length that is encoded at offset `at` of a Redis dump, and the offset after it.
 
-    The length is 0 if no length is encoded there.
+    The returned length is 0 if no length is encoded there.
     """
     first = content[at : at + 1]
     if not first or first[0] >= 0xC0:
@@ -70,7 +68,7 @@ def _length(content: bytes, at: int) -> tuple[int, int]:
 
 
 def postgresql_members(container: Container) -> Iterator[Member]:
-    """Yield the compressed data of each table as one member, joined from its chunks."""
+    """Yield the data of each table of a PostgreSQL dump, decompressed, as one member."""
     content = whole(container)
     match = _FIRST_CHUNK.search(content)
     while match:
@@ -82,7 +80,9 @@ def postgresql_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the data of the chunks from offset `at` to the chunk of length zero, and the offset after these chunks."""
+    """Return the data of the chunks from offset `at` on, and the offset after them. A chunk of length zero is the
+    last.
+    """
     chunks: list[bytes] = []
     while at + 5 <= len(content) and content[at] == 0:
         size = int.from_bytes(content[at + 1 : at + 5], "little")

@@ -1,4 +1,4 @@
-"""Decompressors with one interface. Their memory, and the output of one step, are limited. They read no files."""
+"""Decompressors of many formats with the same interface. They limit their memory, and the output of each call."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Decompressor(Protocol):
 
 
 class Codec(NamedTuple):
-    """The rules by which one kind of stream is decompressed.
+    """A compression method.
 
     Attributes:
         name: The name of the compression.
-        make: Returns a decompressor for one stream.
-        magic: The first bytes of each stream; empty if a file holds only one stream.
+        make: Returns a new decompressor for one stream.
+        magic: The first bytes of each stream; empty if a file can contain only one stream.
         errors: The exceptions that `make` and the decompressor raise for bad input.
         closed: Whether a stream marks its own end. If so, a stream without that mark is truncated.
     """
@@ -50,7 +50,9 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """A decompressor of zlib's formats. It copies its state before each step, to recover the output before an error."""
+    """A decompressor of zlib, gzip and deflate. It copies its state before each call, to recover the output before an
+    error.
+    """
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -101,7 +103,7 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
 
 
 class BrokenStreamError(Exception):
-    """A stream is damaged. `output` is what the decompressor produced in the failed step before the error."""
+    """A stream is damaged. `output` is what the failed call of the decompressor produced before the error."""
 
     def __init__(self, output: bytes) -> None:
         super().__init__("broken stream")
@@ -111,7 +113,7 @@ class BrokenStreamError(Exception):
 class _Stepped:
     """The base of decompressors whose library cannot limit its output.
 
-    They pass the input to the library in small pieces, and stop when the output reaches the caller's limit.
+    They pass the input to the library in small pieces, until the output reaches the caller's limit.
     """
 
     def __init__(self) -> None:
@@ -165,7 +167,7 @@ class _Zstd(_Stepped):
 
 
 class _Deflate64(_Stepped):
-    """A decompressor of Deflate64: deflate with a window of 64 kB, which Windows uses in large zip files."""
+    """A decompressor of Deflate64, a variant of deflate that Windows uses in large zip files."""
 
     def __init__(self) -> None:
         import inflate64
@@ -194,7 +196,7 @@ class _Deflate64(_Stepped):
 
 
 class _Brotli:
-    """A decompressor of one Brotli stream. The library can limit its own output."""
+    """A decompressor of one Brotli stream."""
 
     def __init__(self) -> None:
         import brotli
@@ -222,7 +224,7 @@ class _Brotli:
 
 
 class _Lzip:
-    """A decompressor of one lzip member: a header of 6 bytes, raw LZMA with an end marker, a trailer of 20 bytes."""
+    """A decompressor of one member of an lzip file: a header of 6 bytes, LZMA data, and a trailer of 20 bytes."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -328,11 +330,11 @@ def magicless_zstd_codec() -> Codec:
 
 
 def raw_lzma(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Codec:
-    """Return the codec of LZMA without a header, which 7z, zip and lzip files use.
+    """Return the codec of LZMA data without a header, as in 7z, zip and lzip files.
 
     Args:
         properties: One byte for LZMA's parameters lc, lp and pb, then four bytes for the size of the dictionary.
-        before: Filters of liblzma that the archiver applied before LZMA. They are undone after LZMA.
+        before: The liblzma filters that were applied to the data before it was compressed.
 
     Raises:
         UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
@@ -352,11 +354,11 @@ def raw_lzma(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Code
 
 
 def raw_lzma2(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Codec:
-    """Return the codec of LZMA2 without a header, which 7z files use.
+    """Return the codec of LZMA2 data without a header, as in 7z files.
 
     Args:
         properties: One byte for the size of the dictionary.
-        before: Filters of liblzma that the archiver applied before LZMA2. They are undone after LZMA2.
+        before: The liblzma filters that were applied to the data before it was compressed.
 
     Raises:
         UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
@@ -377,14 +379,13 @@ def _check_dictionary(size: int) -> None:
 
 
 def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
-    """Return the output of a broken stream before its error, without the first `delivered` bytes.
+    """Return the output of a damaged stream before the error, without the first `delivered` bytes.
 
-    The libraries discard the output of the step in which they fail. Therefore this function passes the input byte by
-    byte to a new decompressor.
+    The libraries discard the output of the call that fails. So the input is decompressed again, byte by byte.
 
     Args:
-        codec: The codec of the stream.
-        data: The input from the beginning of the stream.
+        codec: The compression method of the stream.
+        data: The compressed bytes from the beginning of the stream.
         delivered: The number of output bytes that the caller already has.
     """
     decompressor = codec.make()

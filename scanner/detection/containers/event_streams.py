@@ -1,7 +1,6 @@
-"""Reader of saved event streams: `text/event-stream`, and one JSON object on each line.
+"""Reader of saved event streams, such as the answers of chat models: `text/event-stream`, or one JSON object per line.
 
-Chat models send a text as many events. An event contains only a few letters of the text, so a token is divided among
-several events.
+One event contains only a few letters of the answer, so a token is divided among several events.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _MAX_PATH = 200
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:
-    """Yield one member for each JSON field that occurs in several events: the joined strings of that field.
+    """Yield one member for each JSON field that occurs in several events: the strings of that field, joined.
 
     Raises:
         LimitReachedError: the document has used up a limit.

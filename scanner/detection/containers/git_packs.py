@@ -1,8 +1,4 @@
-"""Reader of git packs and bundles that were found as files. It needs no repository, network or cache.
-
-The module `packs` reads the pack. This module charges the work to the document's meter and yields the objects as
-members.
-"""
+"""Reader of git packs and git bundles that are files in a repository or archive."""
 
 from __future__ import annotations
 
@@ -28,10 +24,10 @@ _DAMAGE = ("pack_damaged", "pack_truncated")
 
 
 class _DocumentBudget(WorkBudget):
-    """The budget for the work on a pack that was found in a document. It also charges the work to the document's meter.
+    """The limit on the work for a git pack inside a document. The work also counts against the document's own limit.
 
-    The first pass over the pack finds its entries and may use half of the document's remaining budget. The other half
-    is for the second pass, which builds the content of each object and may have to inflate it again.
+    The first pass over the pack finds the objects, and may use half of what is left of the document's limit. The second
+    pass decompresses the objects.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -49,10 +45,7 @@ class _DocumentBudget(WorkBudget):
 
 
 def bundle_members(container: Container) -> Iterator[Member]:
-    """Yield the pack in a git bundle.
-
-    The list of refs before the pack is not a member, because it is searched as part of the bundle's own bytes.
-    """
+    """Yield the pack in a git bundle. The list of refs before the pack is left out."""
     content = whole(container)
     begin = content.find(b"\n\nPACK")
     if begin < 0:
@@ -61,10 +54,10 @@ def bundle_members(container: Container) -> Iterator[Member]:
 
 
 def pack_members(container: Container) -> Iterator[Member]:
-    """Yield every object of a pack except trees, named by type and id, with its deltas applied.
+    """Yield every object of a git pack except trees. The type and id of the object are the member's name.
 
     Raises:
-        UnreadableError: the rest of the pack is damaged. Objects before the damage were yielded.
+        UnreadableError: the rest of the pack is damaged. The objects before the damage were yielded.
         LimitReachedError: the document has used up a limit.
     """
     content, meter = whole(container), container.meter
@@ -87,6 +80,6 @@ def pack_members(container: Container) -> Iterator[Member]:
 
 
 def _hash_of(content: bytes) -> str:
-    """Return the hash algorithm of a pack's object ids: the algorithm of the checksum at the end of the pack."""
+    """Return the name of the hash algorithm with which the checksum at the end of the pack is correct."""
     is_sha256 = hashlib.sha256(memoryview(content)[:-32]).digest() == content[-32:]
     return "sha256" if is_sha256 else "sha1"

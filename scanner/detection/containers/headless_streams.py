@@ -1,7 +1,4 @@
-"""Recognition of files that are one compressed stream without a magic number.
-
-The streams are unusual `.lzma` files, and Zstandard frames without their magic number.
-"""
+"""Recognition of compressed files without a magic number: unusual `.lzma` files, and headless Zstandard frames."""
 
 from __future__ import annotations
 
@@ -18,8 +15,7 @@ _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
 def is_rare_lzma(content: bytes) -> bool:
     """Return whether the content is a `.lzma` file of text with unusual properties or an unusual dictionary size.
 
-    The header has 13 bytes: properties, the size of the dictionary, the size of the content. The first byte of the
-    stream is zero: https://github.com/tukaani-project/xz/blob/master/doc/lzma-file-format.txt
+    The format: https://github.com/tukaani-project/xz/blob/master/doc/lzma-file-format.txt
     """
     size = content[5:13]
     if len(content) < 18 or content[0] >= 225 or content[13] or not (size == b"\xff" * 8 or size[5:] == bytes(3)):

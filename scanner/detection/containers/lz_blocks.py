@@ -1,4 +1,4 @@
-"""Decoders of LZ4, LZF, LZO, Snappy and BloscLZ blocks. Their output is limited and charged to the meter."""
+"""Decoders of blocks compressed with LZ4, LZF, LZO, Snappy or BloscLZ. They limit the size of their output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BLOSCLZ_NEAR = 8191
 
 
 class _Output:
-    """The decoded bytes of one block. This class limits their number and charges the meter for them."""
+    """The decoded bytes of one compressed block, with a limit on their number."""
 
     def __init__(self, meter: Meter, before: bytes = b"") -> None:
         self.content = bytearray(before)
@@ -60,7 +60,7 @@ class _Output:
             self.settle()
 
     def settle(self) -> None:
-        """Charge the meter for the output since the last charge. Each append and each copy costs two decoding steps."""
+        """Count the work for the output since the last call. Each append and each copy costs two decoding steps."""
         self._meter.take(self._unpaid)
         self._meter.step(2 * self._steps)
         self._unpaid = self._steps = 0
@@ -73,7 +73,7 @@ def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
 
     Args:
         block: The compressed bytes.
-        meter: The meter to charge for the output.
+        meter: Counts the work done for the document.
         before: The last 64 kB of output before this block, to which the block may refer.
 
     Raises:
@@ -111,9 +111,9 @@ def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
 
 
 def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
-    """Return the content of the LZF block `block[at:end]`. Redis stores long strings in such blocks.
+    """Return the decompressed content of the LZF block `block[at:end]`.
 
-    The format is that of liblzf's `lzf_d.c`.
+    The format is defined by `lzf_d.c` of liblzf.
 
     Raises:
         UnreadableError: the block is damaged or its content is larger than a member may be.
@@ -139,10 +139,9 @@ def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
 
 
 def lzo_block(block: bytes, meter: Meter) -> bytes:
-    """Return the content of an LZO1X block.
+    """Return the decompressed content of an LZO1X block.
 
-    The format: https://docs.kernel.org/staging/lzo.html. The meaning of a code below 16 depends on the number of
-    literals after the previous code. The variable `literals` has this number; 4 means four or more.
+    The format: https://docs.kernel.org/staging/lzo.html.
 
     Raises:
         UnreadableError: the block is damaged or its content is larger than a member may be.
@@ -184,14 +183,15 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
 
 
 def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int]:
-    """Return a length and the offset after it.
+    """Return the length of a copy or of literals in an LZO block, and the offset after the bytes that encode this
+    length.
 
     Args:
-        block: The block.
-        at: The offset after the code.
-        length: The length that the code contains. If it is zero, the length is `most`, plus 255 for each zero byte from
-            `at` on, plus the byte after these.
-        most: The largest length that a code can contain.
+        block: The compressed bytes.
+        at: The offset after the byte that contains `length`.
+        length: The beginning of the encoded length. If it is not zero, it is the whole length. If it is zero, the
+            length is `most`, plus 255 for each zero byte from `at` on, plus the byte after these.
+        most: The largest length that fits into one byte with the rest of the code.
     """
     if length:
         return length, at
@@ -202,14 +202,16 @@ def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int
 
 
 def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
-    """Return three values of a code of two bytes: the length minus two, the distance, and a number.
-
-    The last two bits of that number are the number of literals that follow.
+    """Return the meaning of an LZO code of two bytes: a copy of bytes that were decoded before.
 
     Args:
         code: The first byte.
         following: The second byte.
         literals: The number of literals after the previous code; 4 means four or more.
+
+    Returns:
+        The length of the copy minus two, its distance, and a number whose last two bits are the number of literals that
+        follow.
     """
     if code >= 64:
         return (code >> 5) - 1, (following << 3) + ((code >> 2) & 7) + 1, code
@@ -219,7 +221,7 @@ def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
 
 
 def snappy_block(block: bytes, meter: Meter) -> bytes:
-    """Return the content of a Snappy block.
+    """Return the decompressed content of a Snappy block.
 
     The format: https://github.com/google/snappy/blob/main/format_description.txt
 
@@ -259,9 +261,9 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
 
 
 def blosclz_block(block: bytes, meter: Meter) -> bytes:
-    """Return the content of a BloscLZ block.
+    """Return the decompressed content of a BloscLZ block.
 
-    The format is that of c-blosc's `blosclz.c`. Its codes are like those of FastLZ, but a distance may have two sizes.
+    The format is defined by `blosclz.c` of c-blosc.
 
     Raises:
         UnreadableError: the block is damaged or its content is larger than a member may be.

@@ -1,4 +1,4 @@
-"""Readers of files in the formats LZ4, LZO (`lzop`), Snappy and `.Z` (`compress`). They read block by block."""
+"""Readers of files compressed with LZ4, LZO (`lzop`), Snappy or `compress` (`.Z`). They read block by block."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MAX_LZW_TABLE_BYTES = 32 << 20
 
 
 class _Pieces:
-    """A stream that joins the pieces of a generator. If the generator finds damage, the stream counts it and ends."""
+    """A stream of the bytes that a generator yields. If the generator finds damage, the stream counts it and ends."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -60,12 +60,12 @@ def _stream_member(container: Container, name: str, pieces: Callable[[Readable, 
 
 
 def lz4_members(container: Container) -> Iterator[Member]:
-    """Yield the content of LZ4 frames."""
+    """Yield the decompressed content of an LZ4 file."""
     yield _stream_member(container, "lz4", _lz4_pieces)
 
 
 def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the decompressed blocks of each frame: https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md."""
+    """Yield the decompressed blocks of an LZ4 file: https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md."""
     while magic := read_up_to(stream, 4):
         kind = int.from_bytes(magic, "little")
         meter.enter()
@@ -112,14 +112,14 @@ def _skip(stream: Readable, size: int) -> None:
 
 
 def lzop_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a file that the program `lzop` wrote."""
+    """Yield the decompressed content of a file that the program `lzop` wrote."""
     yield _stream_member(container, "lzo", _lzop_pieces)
 
 
 def _lzop_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
     """Yield the decompressed blocks of a file that `lzop` wrote.
 
-    The format is that of `lzop.c` in the source of https://www.lzop.org.
+    The format is defined by `lzop.c` in the source of https://www.lzop.org.
     """
     read_up_to(stream, 9)
     is_newer = _number(stream, 2) >= _LZO_NEWER
@@ -159,10 +159,7 @@ def _number(stream: Readable, size: int) -> int:
 
 
 def mozilla_lz4_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a file that Firefox compressed.
-
-    The file has a magic number of eight bytes, a size of four bytes, and one LZ4 block.
-    """
+    """Yield the content of a file that Firefox compressed with LZ4 (`.jsonlz4`, `.mozlz4`)."""
     content = whole(container)
     container.meter.enter()
     body = lz4_block(content[_MOZILLA_HEADER:], container.meter)
@@ -170,12 +167,14 @@ def mozilla_lz4_members(container: Container) -> Iterator[Member]:
 
 
 def snappy_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a Snappy stream."""
+    """Yield the decompressed content of a Snappy stream."""
     yield _stream_member(container, "snappy", _snappy_pieces)
 
 
 def _snappy_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the decompressed chunks: https://github.com/google/snappy/blob/main/framing_format.txt."""
+    """Yield the decompressed chunks of a Snappy stream:
+    https://github.com/google/snappy/blob/main/framing_format.txt.
+    """
     while head := read_up_to(stream, 4):
         kind, size = head[0], int.from_bytes(head[1:], "little")
         if len(head) < 4:
@@ -194,14 +193,14 @@ def _snappy_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def compress_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a `.Z` file, written by the program `compress`."""
+    """Yield the decompressed content of a `.Z` file, written by the program `compress`."""
     yield _stream_member(container, "compress", _lzw_pieces)
 
 
 def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the decompressed bytes of a file of LZW codes.
+    """Yield the decompressed bytes of a `.Z` file.
 
-    The codes have 9 to 16 bits, least significant bit first, and are stored in groups of eight codes.
+    The file consists of LZW codes of 9 to 16 bits, least significant bit first, in groups of eight codes.
     """
     head = read_up_to(stream, 3)
     if len(head) < 3:

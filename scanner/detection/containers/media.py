@@ -1,4 +1,4 @@
-"""Recognition of media (pictures, fonts, sounds, films) and of compressed content among decoded base64 and hex."""
+"""Recognition of media (pictures, fonts, sounds, films) in bytes decoded from base64 or hex."""
 
 from __future__ import annotations
 
@@ -13,19 +13,15 @@ _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 
 
 def is_media(content: bytes) -> bool:
-    """Return whether the content is a picture, a font, a sound or a film.
-
-    The engine accepts only plain tokens in media, because needles of other encodings occur there by chance.
-    """
+    """Return whether the content is a picture, a font, a sound or a film."""
     if content.startswith(_MEDIA):
         return not content.startswith(b"BM") or content[6:10] == bytes(4)
     return (content[:4] == b"RIFF" and content[8:12] in (b"WEBP", b"WAVE", b"AVI ")) or content[4:8] == b"ftyp"
 
 
 def needs_opening(content: bytes) -> bool:
-    """Return whether the content is a container, a compressed stream, or media such as a picture.
-
-    The test decompresses at most the beginning of a stream.
+    """Return whether the content is a container (such as an archive), a compressed stream, or media such as a
+    picture.
     """
     if content.startswith(_ZLIB) or content.startswith(b"H4sI") or is_media(content):
         return True

@@ -1,4 +1,4 @@
-"""Containers and their members: the types and helpers that the readers of all formats share."""
+"""The types that all readers of containers (archives and compressed files) share."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Member(NamedTuple):
 
     Attributes:
         source: The bytes, or a stream of them. A stream may be read only until the next member is requested.
-        encoding: The name of the compression or encoding that the reader has undone. It is empty for other
-            parts, such as a file of an archive.
+        encoding: The compression or encoding that the reader has undone, such as `gzip`; empty for a file of an
+            archive.
         text_of_markup: Whether the part may be XML, whose text is scanned a second time without its tags.
     """
 
@@ -36,7 +36,9 @@ class Member(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A container's name, its bytes, and the meter that its reader charges."""
+    """A file that contains other files or compressed data: its name, its bytes, and the counter of the work done for
+    it.
+    """
 
     name: str
     source: Source
@@ -47,7 +49,7 @@ Reader = Callable[[Container], Iterator[Member]]
 
 
 class UnreadableError(Exception):
-    """The rest of a container cannot be read. `reason` is the key under which `ScanResult.unread` counts it."""
+    """The rest of a container cannot be read. `reason` is the key under which `ScanResult.unread` counts this."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -55,7 +57,7 @@ class UnreadableError(Exception):
 
 
 class Chained:
-    """A stream that returns bytes that were read already, and then the rest of the stream from which they were read."""
+    """A stream that returns bytes that were already read from another stream, and then the rest of that stream."""
 
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head = io.BytesIO(head)
@@ -85,7 +87,7 @@ class Bounded:
 
 
 class Paid:
-    """A stream that charges the meter for each byte read."""
+    """A stream that counts each byte read as work done for the document."""
 
     def __init__(self, meter: Meter, stream: Readable) -> None:
         self._meter = meter
@@ -118,7 +120,7 @@ def whole(container: Container) -> bytes:
 
 
 def read_up_to(stream: Readable, size: int) -> bytes:
-    """Read and return `size` bytes. Return fewer bytes only at the end of the stream."""
+    """Read and return `size` bytes of the stream. Return fewer bytes only at the end of the stream."""
     pieces: list[bytes] = []
     missing = size
     while missing:

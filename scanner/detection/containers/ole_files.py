@@ -19,7 +19,7 @@ _STREAM, _ROOT = 2, 5
 
 
 class _Header(NamedTuple):
-    """The fields of the file's header ([MS-CFB] 2.2) that this module uses.
+    """The fields of an OLE file's header ([MS-CFB] 2.2) that this module uses.
 
     `sector_bytes`, `mini_sector_bytes` and `mini_cutoff` are sizes in bytes. The other fields are sector numbers.
     """
@@ -41,9 +41,9 @@ class _Entry(NamedTuple):
 
 
 def ole_members(container: Container) -> Iterator[Member]:
-    """Yield each stream of the file.
+    """Yield each stream (inner file) of an OLE compound file.
 
-    If the chain of a stream's sectors is broken, yield the part of the stream before the break and count damage.
+    If a part of a stream is missing, yield the part before it, and count the damage.
 
     Raises:
         UnreadableError: the header is damaged.
@@ -63,10 +63,7 @@ def ole_members(container: Container) -> Iterator[Member]:
 
 
 class _CompoundFile:
-    """A compound file. Its streams are chains of sectors.
-
-    A chain is followed only as far as the size of its stream requires.
-    """
+    """An OLE compound file: a small file system whose streams (files) are chains of sectors."""
 
     def __init__(self, content: bytes, meter: Meter) -> None:
         self._content, self._meter = content, meter
@@ -77,7 +74,7 @@ class _CompoundFile:
         self._mini = b""
 
     def entries(self) -> list[_Entry]:
-        """Return the directory's entries. Also load the root's stream, which contains the data of all small streams."""
+        """Return the entries of the directory. Also load the data of all small streams, which one stream contains."""
         sector = self._header.sector_bytes
         directory = self._sectors(self._chain(self._header.first_directory, self._fat, len(self._content), sector))
         entries = []
@@ -94,7 +91,7 @@ class _CompoundFile:
         return entries
 
     def stream(self, entry: _Entry) -> bytes:
-        """Return the bytes of a stream. They are fewer than `entry.size` if the stream's chain of sectors is broken."""
+        """Return the bytes of a stream (inner file), or fewer than `entry.size` if its chain of sectors is broken."""
         # A chain may lead in a circle, and a stream may claim any size, but no stream is larger than the file.
         most = min(entry.size, len(self._content))
         if entry.size >= self._header.mini_cutoff:
@@ -125,7 +122,12 @@ class _CompoundFile:
     def _chain(self, start: int, table: array[int], size: int, sector_bytes: int) -> list[int]:
         """Return the sector numbers of the chain that begins at `start`.
 
-        Return at most as many numbers as a stream of `size` bytes can need, because a chain may be a cycle.
+        Args:
+            start: The number of the first sector.
+            table: For each sector number, the number of the next sector.
+            size: The size of the stream in bytes. At most as many numbers are returned as it needs, because a chain may
+                be a cycle.
+            sector_bytes: The size of a sector in bytes.
         """
         most = min(len(table), size // sector_bytes + 1)
         chain: list[int] = []

@@ -1,4 +1,4 @@
-"""Reader of PDF files: their streams, and the text that their pages show. PDFs that need a password are not read."""
+"""Reader of PDF files: their streams, and the text on their pages. PDFs that need a password are not read."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MAX_TEXT_BYTES = 4 << 20
 
 
 def pdf_members(container: Container) -> Iterator[Member]:
-    """Yield the members of a PDF: its streams without their filters, and the texts of the streams.
+    """Yield the members of a PDF: each stream with its filters undone, and the text that it shows.
 
-    Texts in fonts that number their glyphs in their own way come last, because they need all streams to be read first.
+    Texts in fonts with their own numbering of glyphs come last, because they need all streams to be read first.
     """
     content = whole(container)
     decryption = _decryption(content)
@@ -65,7 +65,7 @@ def pdf_members(container: Container) -> Iterator[Member]:
 
 
 def _decryption(content: bytes) -> Decryption | None:
-    """Return the decryption of the document's streams, or None if they are not encrypted.
+    """Return the key and method to decrypt the document's streams, or None if they are not encrypted.
 
     Raises:
         UnreadableError: the document needs a password.
@@ -78,7 +78,7 @@ def _decryption(content: bytes) -> Decryption | None:
 
 
 def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield, for each stream that is not empty, the bytes before it (with its dictionary), its start and its end."""
+    """Yield, for each stream that is not empty: the bytes before it (with its dictionary), its start and its end."""
     at = last = 0
     while match := _STREAM.search(content, at):
         begin = match.end()

@@ -1,6 +1,6 @@
 """Decryption of PDFs that open without a password: the standard security handler with an empty user password.
 
-The algorithms are in ISO 32000-1, 7.6, and for revision 6 in ISO 32000-2. r8scan tries no other password.
+The algorithms are in ISO 32000-1, 7.6, and for revision 6 in ISO 32000-2.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _RC4_KEY_SIZES = (5, 7, 8, 10, 16)
 
 
 class Decryption(NamedTuple):
-    """The key of a document, and the way in which its streams are encrypted.
+    """The key of a PDF, and the method with which its streams are encrypted.
 
     Attributes:
-        key: The key.
+        key: The encryption key.
         method: `V2` (RC4), `AESV2`, `AESV3`, or `Identity` for streams that are not encrypted.
         metadata: Whether streams of metadata are encrypted as well.
     """
@@ -43,11 +43,11 @@ class Decryption(NamedTuple):
     metadata: bool
 
     def opened(self, stream: Readable, dictionary: bytes) -> Readable:
-        """Return a stream of the decrypted bytes.
+        """Return a stream that decrypts `stream` while it is read.
 
         Args:
             stream: The encrypted bytes.
-            dictionary: The bytes between the previous object and the stream, with the object number.
+            dictionary: The bytes between the previous object and the stream, which contain the object number.
 
         Raises:
             UnreadableError: the object has no number, or the library does not accept its key.
@@ -73,10 +73,7 @@ class Decryption(NamedTuple):
 
 
 class _Decrypted:
-    """A stream that decrypts another stream as it is read.
-
-    It returns the padding of the last block as well, because readers of the content ignore the padding.
-    """
+    """A stream that decrypts another stream while it is read. It also returns the padding of the last block."""
 
     def __init__(self, stream: Readable, decryptor: CipherContext) -> None:
         self._stream = stream
@@ -97,7 +94,7 @@ def decryption_of(content: bytes) -> Decryption:
     """Return the key and the method of an encrypted PDF.
 
     Raises:
-        UnreadableError: the document needs a password, or a handler that is not supported.
+        UnreadableError: the document needs a password, or is encrypted by an unsupported method.
     """
     dictionary = _dictionary(content)
     version, revision = _number(dictionary, b"V", 0), _number(dictionary, b"R", 0)
@@ -125,7 +122,14 @@ def decryption_of(content: bytes) -> Decryption:
 
 
 def _is_key(key: bytes, user: bytes, identifier: bytes, revision: int) -> bool:
-    """Return whether `key`, made from the empty password, is the document's key (ISO 32000-1, algorithms 4 and 5)."""
+    """Return whether `key` is the document's key (ISO 32000-1, algorithms 4 and 5).
+
+    Args:
+        key: The key that was computed from the empty password.
+        user: The value `U` of the encryption dictionary, to compare with.
+        identifier: The first part of the document's `ID`.
+        revision: The revision of the security handler.
+    """
     if revision < 3:
         return _rc4(key).update(_PADDING) == user[:32]
     value = _md5(_PADDING + identifier)
@@ -145,7 +149,7 @@ def _key_of_version_5(dictionary: bytes, user: bytes, revision: int) -> bytes:
 
 
 def _hash_of_revision_6(salt: bytes) -> bytes:
-    """Return the hash of the empty password (ISO 32000-2, algorithm 2.B)."""
+    """Return the hash of the empty password and `salt` (ISO 32000-2, algorithm 2.B)."""
     value = hashlib.sha256(salt).digest()
     turn = 0
     while True:

@@ -1,7 +1,4 @@
-"""Decoders of the filters of PDF streams (ISO 32000-1, 7.4).
-
-Each filter is decoded piece by piece, and its output is charged to the meter.
-"""
+"""Decoders of the filters (encodings and compressions) of PDF streams (ISO 32000-1, 7.4)."""
 
 from __future__ import annotations
 
@@ -27,14 +24,12 @@ OPAQUE = frozenset((b"DCTDecode", b"DCT", b"JPXDecode", b"CCITTFaxDecode", b"CCF
 
 
 def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | None:
-    """Return a stream without its filters, or None if a filter is unknown or there are too many filters.
-
-    The returned stream decodes its input, and charges the meter, as it is read.
+    """Return a stream that undoes the filters of `stream`, or None if a filter is unknown or there are too many.
 
     Args:
         stream: The encoded bytes.
         filters: The names of the filters, in the order in which they are undone.
-        meter: The meter to charge.
+        meter: Counts the work while the returned stream is read.
     """
     if len(filters) > _MAX_FILTERS:
         return None
@@ -49,7 +44,7 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
 
 
 class _Decoded:
-    """A stream of the pieces that a decoder yields. It charges the meter for each piece."""
+    """A stream of the bytes that a decoder yields, which counts them as work done for the document."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -68,7 +63,9 @@ class _Decoded:
 
 
 def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes of ASCII85. Five letters encode four bytes, `z` encodes four zeros, and `~` ends the data."""
+    """Yield the decoded bytes of ASCII85. Five letters encode four bytes, `z` encodes four zeros, and `~` ends the
+    data.
+    """
     held = b""
     ended = False
     while not ended and (chunk := stream.read(_CHUNK)):
@@ -84,16 +81,16 @@ def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _whole_groups(letters: bytes) -> tuple[bytes, bytes]:
-    """Return the letters up to the end of the last complete group, and the letters after that."""
+    """Split ASCII85 letters after the last complete group of five. Return both parts."""
     last = letters.rfind(b"z") + 1
     end = len(letters) - (len(letters) - last) % 5
     return letters[:end], letters[end:]
 
 
 def _groups(letters: bytes, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes that groups of five letters encode. The last group may be shorter.
+    """Yield the bytes that groups of five ASCII85 letters encode. The last group may be shorter.
 
-    Stop at a group whose number does not fit into 32 bits.
+    Stop at a group that encodes a number of more than 32 bits.
     """
     pieces: list[bytes] = []
     for part in _ZEROS.split(letters):
@@ -151,11 +148,7 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _lzw(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes that LZW codes of 9 to 12 bits encode (ISO 32000-1, 7.4.4).
-
-    Code 256 clears the table, and code 257 ends the data. The width of the codes grows one code earlier than in other
-    formats.
-    """
+    """Yield the decoded bytes of LZW codes of 9 to 12 bits (ISO 32000-1, 7.4.4)."""
     table: list[bytes] = []
     pieces: list[bytes] = []
     previous = b""
@@ -190,7 +183,13 @@ def _lzw(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _entry(code: int, table: list[bytes], previous: bytes) -> bytes | None:
-    """Return the string of a code, or None for the end code and for an invalid code."""
+    """Return the string that an LZW code stands for, or None if the code is invalid or marks the end of the data.
+
+    Args:
+        code: The code.
+        table: The strings of the codes from 258 on.
+        previous: The string of the code before.
+    """
     if code < 256:
         return bytes((code,))
     if 0 <= code - 258 < len(table):

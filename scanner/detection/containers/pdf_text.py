@@ -1,4 +1,4 @@
-"""Reader of the text that a PDF's content streams show, including text in fonts with their own numbering of glyphs."""
+"""Reader of the text on a PDF's pages, including text in fonts with their own numbering of glyphs."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _MAX_GLYPH_BYTES = 8 << 20
 
 
 class _CMap(NamedTuple):
-    """A map from the codes of a font to characters. `width` is the number of bytes in a code."""
+    """A map from the character codes of a font in a PDF to characters. `width` is the number of bytes in a code."""
 
     width: int
     letters: dict[int, str]
 
 
 class TextOfDocument:
-    """The texts that a document shows, and the maps of its fonts from codes to characters.
+    """The texts of a PDF, and the maps of its fonts from codes to characters.
 
-    The objects that assign a map to a font are often compressed. Therefore this class tries each map on each string. A
-    wrong map only produces wrong letters.
+    Which font uses which map is often unknown, so every map is tried on every string. A wrong map only produces wrong
+    letters.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -57,7 +57,7 @@ class TextOfDocument:
         self._codes = 0
 
     def read(self, name: str, content: bytes) -> Iterator[bytes]:
-        """Add one decoded stream of the document. Yield the texts in it that need no map of a font."""
+        """Add one decoded stream of the PDF. Yield the texts in it that can be read without the map of a font."""
         if b"beginbfchar" in content or b"beginbfrange" in content:
             self._add_cmap(content)
             return
@@ -75,7 +75,7 @@ class TextOfDocument:
                 self._shown.append((name, strings))
 
     def texts_by_maps(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the name and text of each stream, once for each map. Call this after all streams were added."""
+        """Yield the name and text of each stream, once for each font's map. Call this after all streams were added."""
         for name, strings in self._shown:
             for cmap in self._cmaps.values():
                 self._meter.step(len(strings))
@@ -105,7 +105,7 @@ class TextOfDocument:
 
 
 def _strings(content: bytes, meter: Meter) -> list[bytes]:
-    """Return the strings of a stream in order. After each text object, the list has an item that is a line feed."""
+    """Return the strings of a PDF stream in order, with a line feed after each text object."""
     strings: list[bytes] = []
     escapes = paid = 0
     for token in _TOKEN.finditer(content):
@@ -151,10 +151,12 @@ def _by_map(strings: list[bytes], cmap: _CMap) -> str:
 
 
 def _whole_codes(codes: bytes) -> bytes:
-    """Return the bytes `codes` with their last byte replaced by the two bytes of U+FFFD in UTF-16.
+    """Return the bytes with half a code at the end replaced by U+FFFD in UTF-16.
 
-    Call this for an odd number of bytes, whose last byte is half a code. A single line feed is returned unchanged: it
-    marks the end of a text object.
+    A single line feed, which marks the end of a text object, is returned unchanged.
+
+    Args:
+        codes: An odd number of bytes.
     """
     return codes if codes == b"\n" else codes[:-1] + b"\xff\xfd"
 

@@ -16,7 +16,7 @@ _MAX_NAME_BYTES = 4096
 
 
 def phar_members(container: Container) -> Iterator[Member]:
-    """Yield the files of an archive.
+    """Yield the files of a PHP archive.
 
     Raises:
         UnreadableError: the list of files is damaged.

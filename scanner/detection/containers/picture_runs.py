@@ -1,4 +1,4 @@
-"""Reader of PNG pictures in base64. It decodes the text chunks and skips the pixels, which are most of the letters."""
+"""Reader of PNG pictures in base64. It decodes the text chunks and skips the pixels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _CHECKSUM_BYTES = 4
 
 
 class Picture(NamedTuple):
-    """A PNG picture in base64.
+    """The texts in a PNG picture that is written in base64.
 
     Attributes:
         end: The offset in the content after the picture.
-        texts: The decoded picture, reduced to its text chunks.
+        texts: The decoded picture without its pixels.
         chunks: The number of chunks in the whole picture.
     """
 
@@ -36,16 +36,13 @@ class Picture(NamedTuple):
 def picture_at(
     content: bytes, begin: int, *, chunks: int = MAX_CHUNKS, text_bytes: int | None = None
 ) -> Picture | None:
-    """Return the PNG picture whose base64 begins at `begin`.
-
-    The offset of each chunk is computed from the length of the first line. If other lines have another length, there is
-    no valid chunk header at a computed offset.
+    """Return the PNG picture whose base64 begins at offset `begin`, or None.
 
     Args:
-        content: The content.
+        content: The text that contains the base64.
         begin: The offset of the first base64 letter.
         chunks: The maximum number of chunks.
-        text_bytes: The maximum size of all text chunks together, or None for no limit.
+        text_bytes: The maximum size in bytes of all text chunks together, or None for no limit.
 
     Returns:
         The picture, or None if no picture begins there, if its lines differ in length, or if it exceeds a limit.
@@ -77,7 +74,7 @@ def picture_at(
 
 
 class _Letters:
-    """Base64 in lines of one length with line breaks of one kind. Any part of it can be decoded separately."""
+    """A base64 text in lines of equal length. Any part of it can be decoded separately."""
 
     def __init__(self, content: bytes, begin: int) -> None:
         self._content, self._begin = content, begin
@@ -94,7 +91,9 @@ class _Letters:
         return self._begin + letter + letter // self._line * self._break
 
     def bytes_at(self, start: int, size: int) -> bytes:
-        """Return `size` decoded bytes from `start` on, or fewer if the letters end, or none if they are invalid."""
+        """Return `size` decoded bytes from the decoded offset `start` on. Return fewer at the end, none if the base64
+        is invalid.
+        """
         first = start // 3 * 4
         last = -(-(start + size) // 3) * 4
         part = self._content[self._place(first) : self._place(last)]
@@ -108,5 +107,5 @@ class _Letters:
         return decoded[skipped : skipped + size]
 
     def end_of(self, size: int) -> int:
-        """Return the offset in the content after the letters that encode the first `size` bytes."""
+        """Return the offset in the content after the base64 letters that encode the first `size` bytes."""
         return min(self._place(-(-size // 3) * 4), len(self._content))

@@ -1,4 +1,4 @@
-"""Reader of the text chunks of PNG pictures (tEXt, zTXt, iTXt, eXIf). It skips the pixels."""
+"""Reader of the text chunks of PNG pictures (tEXt, zTXt, iTXt, eXIf)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ from scanner.detection.containers.picture_runs import PNG, TEXTS
 
 
 def png_members(container: Container) -> Iterator[Member]:
-    """Yield one member for each text chunk. The type and keyword of the chunk are the member's name.
-
-    The meter is charged for compressed text when the caller reads the member.
-    """
+    """Yield one member for each text chunk. The chunk's type and keyword are the member's name."""
     stream = readable(container.source)
     if read_up_to(stream, 8) != PNG:
         raise UnreadableError("damaged")

@@ -1,4 +1,4 @@
-"""Reader of 7z archives. It decompresses each solid block as a stream, so only the dictionary needs much memory."""
+"""Reader of 7z archives. It decompresses each block of files as a stream, so only the dictionary needs much memory."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def seven_zip_members(container: Container) -> Iterator[Member]:
 
 
 def _header_of(content: bytes, meter: Meter) -> HeaderReader:
-    """Return the archive's header. Decompress it if it is compressed."""
+    """Return a reader of the 7z archive's header, after decompressing the header if necessary."""
     if len(content) < _SIGNATURE_HEADER_SIZE:
         raise UnreadableError("damaged")
     offset, size = int.from_bytes(content[12:20], "little"), int.from_bytes(content[20:28], "little")
@@ -125,7 +125,7 @@ def _header_of(content: bytes, meter: Meter) -> HeaderReader:
 
 
 class _Block:
-    """A solid block: compressed bytes that contain one or more files."""
+    """A solid block of a 7z archive: compressed bytes that contain one or more files."""
 
     def __init__(self, content: bytes, at: int, size: int, meter: Meter) -> None:
         self._content, self._at, self._size, self._meter = content, at, size, meter
@@ -134,7 +134,7 @@ class _Block:
         """Return a stream of the block's decompressed bytes.
 
         Raises:
-            UnreadableError: the block is encrypted or damaged, or a coder is not supported.
+            UnreadableError: the block is encrypted or damaged, or a compression method is not supported.
         """
         if self._at > len(self._content):
             raise UnreadableError("damaged")
@@ -190,7 +190,7 @@ def _delta(coder: Coder) -> tuple[dict[str, int], ...]:
 
 
 class _Branches:
-    """A stream of program code without its branch filter: the targets of jumps are made relative again."""
+    """A stream of program code with its branch filter (BCJ) undone."""
 
     def __init__(self, stream: Readable, decoder: str, size: int) -> None:
         import bcj

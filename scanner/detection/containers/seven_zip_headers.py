@@ -48,12 +48,12 @@ class Coder(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """The description of a solid block (compressed bytes that contain one or more files).
+    """The description of a solid block of a 7z archive (compressed bytes that contain one or more files).
 
     Attributes:
-        coders: The block's coders (compressions and filters), in the order in which they are undone.
+        coders: The block's compressions and filters, in the order in which they are undone.
         sizes: The size in bytes of each coder's output.
-        packed_streams: The number of packed streams that the block consists of.
+        packed_streams: The number of byte ranges in the archive that the block consists of.
     """
 
     coders: tuple[Coder, ...]
@@ -62,11 +62,11 @@ class Folder(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """The solid blocks of an archive.
+    """The solid blocks of a 7z archive.
 
     Attributes:
         position: The offset of the first block, counted from the end of the signature header.
-        packed_sizes: The sizes in bytes of the packed streams of all blocks, in order.
+        packed_sizes: The sizes in bytes of the compressed byte ranges of all blocks, in order.
         folders: The descriptions of the blocks.
         files: For each block, the sizes in bytes of its files.
     """
@@ -78,7 +78,7 @@ class Streams(NamedTuple):
 
 
 class HeaderReader:
-    """A read position in a header. Its methods raise UnreadableError if the header ends too early."""
+    """A reader of the fields of a 7z header. Its methods raise UnreadableError if the header ends too early."""
 
     def __init__(self, content: bytes, meter: Meter) -> None:
         self._content = content
@@ -115,7 +115,7 @@ class HeaderReader:
         return value
 
     def count(self, most: int) -> int:
-        """Read and return a count, and charge it. A few bytes may declare 50,000 files, again and again.
+        """Read and return a number of items. They count as work, because a few bytes may declare 50,000 files.
 
         Raises:
             UnreadableError: the count exceeds `most`.
@@ -144,7 +144,7 @@ class HeaderReader:
 
 
 def parsed(header: HeaderReader, meter: Meter) -> tuple[Streams, list[str], list[bool]]:
-    """Parse the header.
+    """Parse the header of a 7z archive.
 
     Returns:
         The blocks; the names of all files; for each file, whether it is empty.
@@ -218,10 +218,11 @@ def _folders(header: HeaderReader, most: int) -> tuple[tuple[Folder, ...], list[
 
 
 def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
-    """Read the description of a block.
+    """Read the description of a solid block.
 
     Returns:
-        The coders; their indexes, in the order in which the coders are undone; the number of packed streams.
+        The coders (compressions and filters); their indexes, in the order in which they are undone; the number of
+        compressed byte ranges of the block.
     """
     count = header.number()
     if not 0 < count <= _MAX_CODERS:
@@ -264,7 +265,14 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
 def _substreams(
     header: HeaderReader, folders: tuple[Folder, ...], with_checksum: list[bool], most: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Return, for each block, the sizes of its files in bytes."""
+    """Return, for each solid block, the sizes of its files in bytes.
+
+    Args:
+        header: The header, read up to the sizes of the files.
+        folders: The blocks.
+        with_checksum: For each block, whether its checksum is already known.
+        most: The largest allowed number of files.
+    """
     counts = [1] * len(folders)
     kind = header.byte()
     if kind == _SUBSTREAM_COUNT:

@@ -1,7 +1,6 @@
-"""The signatures of containers: their first bytes, and the checks that prove the format.
+"""The signatures by which container formats are recognized: their first bytes, and tests of their headers.
 
-A magic number of a few letters also occurs at the beginning of ordinary text. Such a text must not be counted as a
-damaged container, so each short magic number requires a valid header.
+Short magic numbers also occur at the beginning of ordinary text. So a short one counts only before a valid header.
 """
 
 from __future__ import annotations
@@ -65,13 +64,13 @@ PHAR_END = b"__HALT_COMPILER();"
 
 
 class Signature(NamedTuple):
-    """The signature of a kind of container.
+    """The signature of a container format.
 
     Attributes:
         magic: The first bytes.
-        kind: The kind of container.
+        kind: The container format.
         proof: Returns whether the rest of a content fits the format. None if the first bytes are enough.
-        name: The name of the format, if the format cannot be read.
+        name: The name of the format, if r8scan cannot read it.
     """
 
     magic: bytes
@@ -81,7 +80,7 @@ class Signature(NamedTuple):
 
 
 def _is_zlib(content: bytes) -> bool:
-    """Return whether the content begins with a zlib stream. Text with the same first bytes does not decompress."""
+    """Return whether the content begins with a zlib stream."""
     inflater = zlib.decompressobj()
     try:
         return bool(inflater.decompress(content[:512], 1 << 16)) or inflater.eof
@@ -91,9 +90,10 @@ def _is_zlib(content: bytes) -> bool:
 
 
 def _is_lzma(content: bytes) -> bool:
-    """Return whether the header of a `.lzma` file is valid.
+    """Return whether the content begins with a valid header of a `.lzma` file.
 
-    The dictionary has a usual size, the content's size is unknown or below 2^40, and the stream begins with a zero.
+    The dictionary must have a usual size, the content's size must be unknown or below 2^40, and the stream must begin
+    with a zero.
     """
     dictionary, size = int.from_bytes(content[1:5], "little"), content[5:13]
     usual = dictionary >= 4096 and (dictionary & (dictionary - 1) == 0 or dictionary.bit_count() == 2)
@@ -108,7 +108,7 @@ _CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}")
 
 
 def _is_cpio(content: bytes) -> bool:
-    """Return whether the content begins with a cpio header of digits, and a name that ends with a zero byte."""
+    """Return whether the content begins with a valid cpio header: digits, and a name that ends with a zero byte."""
     if _CPIO.match(content) is None:
         return False
     octal = content[5:6] == b"7"
@@ -138,7 +138,7 @@ def _is_squashfs(content: bytes) -> bool:
 
 
 def _holds_streams(content: bytes) -> bool:
-    """Return whether a squashfs consists of zlib, xz or Zstandard streams, whose magic numbers can be searched for."""
+    """Return whether a squashfs image is compressed with zlib, xz or Zstandard, which can be found inside it."""
     return _is_squashfs(content) and content[20:22] in _SQUASHFS_STREAMS
 
 
@@ -268,14 +268,16 @@ PROGRAM_STARTS = frozenset((b"MZ", b"\x7fE", b"#!", b"\xcf\xfa", b"\xce\xfa", b"
 
 
 def encrypted_members(container: Container) -> Iterator[Member]:
-    """Raise UnreadableError, because an encrypted container cannot be read."""
+    """Raise UnreadableError with the reason that the container is encrypted."""
     del container
     yield from ()
     raise UnreadableError("encrypted")
 
 
 def unsupported_members(container: Container) -> Iterator[Member]:
-    """Raise UnreadableError for a container that cannot be read. The reason contains the name of its format."""
+    """Raise UnreadableError with a reason that contains the name of the container's format, which r8scan cannot
+    read.
+    """
     head = read_up_to(readable(container.source), 4096)
     for signature in SIGNATURES.get(head[:2], ()):
         if signature.kind == "unsupported" and head.startswith(signature.magic):

@@ -1,4 +1,4 @@
-"""Reader of SQLite databases. It parses the pages itself and runs no SQL.
+"""Reader of SQLite databases. It parses the file's pages itself and runs no SQL.
 
 The format: https://www.sqlite.org/fileformat2.html
 """
@@ -28,19 +28,19 @@ _ENCODINGS = {2: "utf-16-le", 3: "utf-16-be"}
 
 
 class _Value(NamedTuple):
-    """A text or blob of a record. The content of a text is converted to UTF-8."""
+    """A text or blob in a row of a database. A text is converted to UTF-8."""
 
     is_text: bool
     content: bytes
 
 
 class _Page(NamedTuple):
-    """A b-tree page.
+    """A b-tree page of a SQLite database file.
 
     Attributes:
         kind: The type of the page.
         start: The offset of the page in the file.
-        cells: The offsets of its cells in the file.
+        cells: The offsets in the file of its cells (records or references to child pages).
         right_child: The number of its last child page.
     """
 
@@ -51,10 +51,9 @@ class _Page(NamedTuple):
 
 
 def sqlite_members(container: Container) -> Iterator[Member]:
-    """Yield the texts of every table, about 1 MB per member and one value per line.
+    """Yield the texts in the tables of a database, about 1 MB per member and one value per line.
 
-    A long or binary value is yielded as a separate member. Every b-tree page is read once, even if it belongs to no
-    table any more, because such pages contain deleted rows.
+    A long or binary value is yielded as a separate member. Pages with deleted rows are read as well.
     """
     database = _Database(whole(container), container.meter)
     owners = database.owners()
@@ -92,7 +91,7 @@ def _members_of(name: str, values: Iterator[_Value], meter: Meter) -> Iterator[M
 
 
 class _Database:
-    """The pages of a database file.
+    """The pages of a SQLite database file.
 
     Attributes:
         damaged: Whether a part of the file was found to be damaged.
@@ -121,9 +120,10 @@ class _Database:
         self._reads = bytearray(self.page_count + 1)
 
     def owners(self) -> dict[int, str | None]:
-        """Return, by page number, the name of the table that each page belongs to. Pages of a tree are in tree order.
+        """Return, by page number, the name of the table that each page belongs to.
 
-        The name is None for pages of ordinary indexes (which repeat content of the tables) and for pointer maps.
+        The name is None for pages of indexes (which repeat content of the tables) and for pointer maps. The pages of a
+        table are in the order of its tree.
         """
         schema = self._tree(1, ())
         owners: dict[int, str | None] = dict.fromkeys(schema, "sqlite_schema")
@@ -146,7 +146,12 @@ class _Database:
         return owners
 
     def _tree(self, root: int, others: Collection[int]) -> list[int]:
-        """Return the page numbers of a tree, level by level. Leave out `others`, the pages of other trees."""
+        """Return the page numbers of a b-tree, level by level.
+
+        Args:
+            root: The number of the tree's root page.
+            others: The pages of other trees. They are left out.
+        """
         numbers: dict[int, None] = {}
         level = [root]
         while level:
@@ -168,9 +173,10 @@ class _Database:
         return list(numbers)
 
     def _schema_row(self, kind: int, cell: int) -> tuple[int, str | None] | None:
-        """Return the root page number and the name of the table that one row of sqlite_schema describes.
+        """Return the root page number and the table name in one row of sqlite_schema, or None if the row has no root
+        page.
 
-        Return None if the row has no root page. The name is None for an index.
+        The name is None for an index.
         """
         columns = self._columns(self._payload(kind, cell)[0])
         if len(columns) < 4:
@@ -204,7 +210,7 @@ class _Database:
         return _Page(kind, start, cells, int.from_bytes(content[header + 8 : header + 12], "big"))
 
     def values(self, numbers: list[int]) -> Iterator[_Value]:
-        """Yield the texts and blobs in the records of the given pages, page by page."""
+        """Yield the texts and blobs on the given pages, page by page."""
         for number in numbers:
             page = self.page(number)
             self._meter.take(0)
@@ -232,7 +238,7 @@ class _Database:
         return content.decode(self.encoding, "replace").encode("utf-8", "replace")
 
     def _payload(self, kind: int, cell: int) -> tuple[bytes, int]:
-        """Return a cell's whole record, and the number of bytes of it that are not on overflow pages."""
+        """Return a cell's whole record, and how many bytes of the record are on the cell's own page."""
         content, usable = self._content, self.usable
         size, at = self._varint(cell + 4 if kind == _INTERIOR_INDEX else cell)
         if kind == _LEAF_TABLE:
@@ -278,7 +284,7 @@ class _Database:
 
 
 def _has_long_value(record: bytes) -> bool:
-    """Return whether a record may have a value as long as a token. Only the header of the record is read."""
+    """Return whether a record may have a value as long as a token, judged by the record's header."""
     if len(record) < min_token_length():
         return False
     size, at = _varint(record, 0)
@@ -286,7 +292,7 @@ def _has_long_value(record: bytes) -> bool:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the variable-length integer at an offset, and the offset after it.
+    """Return the variable-length integer at offset `at`, and the offset after it.
 
     If the integer is truncated, the returned offset is the end of the data.
     """

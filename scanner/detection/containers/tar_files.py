@@ -1,7 +1,7 @@
-"""Reader of tar archives: ustar, the older form without a magic number, GNU and PAX extensions. It reads forwards only.
+"""Reader of tar archives: ustar, the older form without a magic number, GNU and PAX extensions.
 
-It does not use `tarfile`, because the PAX parser of `tarfile` takes quadratic time in some supported versions of
-Python. The format: https://www.gnu.org/software/tar/manual/html_node/Standard.html and POSIX `pax`.
+`tarfile` is not used, because its PAX parser takes quadratic time in some supported versions of Python. The format:
+https://www.gnu.org/software/tar/manual/html_node/Standard.html and POSIX `pax`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _NAMES = (b"path", b"GNU.sparse.name")
 
 
 def tar_members(container: Container) -> Iterator[Member]:
-    """Yield every file and link target in order. Sparse files are yielded without their holes.
+    """Yield every file and the target of every link in a tar archive, in order. Sparse files are yielded without their
+    holes.
 
     After a damaged header, and after the end of an archive, the reader continues with the next block that is a header.
     Skipped bytes are counted as damaged, except after the end of an archive.
@@ -35,7 +36,7 @@ def tar_members(container: Container) -> Iterator[Member]:
 
 
 class _Archive:
-    """The stream of a tar archive, and the values of extended headers for the next file."""
+    """The stream of a tar archive, and what extended headers have said about the next file."""
 
     def __init__(self, container: Container) -> None:
         self._stream: Readable = readable(container.source)
@@ -67,7 +68,9 @@ class _Archive:
             yield from self._entry(header, size)
 
     def _size(self, header: bytes) -> int | None:
-        """Return the declared size of an entry's data in bytes, or None if the field is not a number."""
+        """Return the size in bytes of an entry's data, as its header declares it, or None if the field is not a
+        number.
+        """
         declared = self._extended.get(b"size")
         if declared is not None and header[156:157] not in (_PAX, _PAX_OF_ALL, _GNU_NAME, _GNU_LINK):
             return int(declared) if declared.isdigit() and len(declared) < 20 else None
@@ -94,7 +97,7 @@ class _Archive:
         self._skip(data, size)
 
     def _skip(self, data: Bounded, size: int) -> None:
-        """Skip the rest of an entry's data and its padding. Count truncated data as damaged."""
+        """Skip the rest of an entry's data and its padding. Count the data as damaged if it is truncated."""
         data.skip()
         padding = -size % BLOCK
         # Missing padding does not count as damage, because many programs omit the padding after the last file.
@@ -131,7 +134,7 @@ class _Archive:
 
 
 def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
-    """Return the paths and the size that a PAX header sets, and the number of bytes before the first invalid record.
+    """Return the paths and the size in a PAX header, and the number of bytes before the first invalid record.
 
     A record is `LENGTH KEY=VALUE\\n`, where LENGTH is the size of the whole record in bytes.
     """
@@ -153,7 +156,7 @@ def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
 
 
 def is_tar_header(header: bytes) -> bool:
-    """Return whether a block of 512 bytes is the header of an entry, judged by its checksum."""
+    """Return whether 512 bytes are the header of an entry in a tar archive, judged by the checksum."""
     field = header[148:156]
     if len(header) < BLOCK or not _OCTAL.issuperset(field):
         return False
@@ -167,17 +170,18 @@ def is_tar_header(header: bytes) -> bool:
 
 
 def _is_almost_header(block: bytes) -> bool:
-    """Return whether a block looks like a header, although its checksum is wrong.
+    """Return whether a block looks like a tar header with a wrong checksum.
 
-    A block looks like a header if it has tar's magic number, a name, and a size in octal digits.
+    It has tar's magic number, a name, and a size in octal digits.
     """
     return block[257:262] == b"ustar" and block[0] != 0 and block[124] != 0x80 and _number(block[124:136]) is not None
 
 
 def _number(field: bytes) -> int | None:
-    """Return the number in a field. It is written in octal digits or, if the first bit is set, in base 256.
+    """Return the number in a field of a tar header. It is written in octal digits or, if the first bit is set, in base
+    256.
 
-    Return None if the field is invalid or the number is negative.
+    Return None if the field is invalid or negative.
     """
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")

@@ -1,6 +1,6 @@
-"""Search for the central directory of a zip, from the end of the content.
+"""Search for the central directory of a zip archive, from the end of the content.
 
-The search allows for a program before the zip and a signature after it. This module reads no files of the archive.
+There may be a program before the archive and a signature after it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,9 @@ program."""
 
 
 def is_local_header(content: bytes, at: int) -> bool:
-    """Return whether the local header of a file begins at `at`.
+    """Return whether the local header of a file in a zip archive begins at `at`.
 
-    The magic number alone proves nothing, because programs contain it as a constant. Therefore this function also
-    checks that the version and the method are known, that the date is possible, that no unassigned flag is set, and
-    that the name has a moderate length and no control characters.
+    The magic number also occurs in programs. So the fields of the header are tested as well.
     """
     head = content[at : at + _LOCAL_SIZE + 1]
     if len(head) <= _LOCAL_SIZE or not head.startswith(_LOCAL_MAGIC):
@@ -50,7 +48,7 @@ def is_local_header(content: bytes, at: int) -> bool:
 
 
 def has_directory(content: bytes) -> bool:
-    """Return whether a content ends with the central directory of a zip, directly followed by its end record."""
+    """Return whether a content ends with the central directory of a zip archive and its end record."""
     end = content.rfind(_END_MAGIC, max(0, len(content) - MAX_END_DISTANCE))
     if end < 0 or len(content) < end + _END.size:
         return False
@@ -63,7 +61,7 @@ def has_directory(content: bytes) -> bool:
 
 
 def directory(content: bytes) -> tuple[int, int, int] | None:
-    """Return the offsets of the central directory's start and end, and the number of bytes before the archive.
+    """Return the offsets of a zip's central directory (start and end), and the number of bytes before the archive.
 
     Return None if there is no directory.
     """

@@ -1,6 +1,6 @@
 """Reader of zip archives.
 
-It finds the files by the central directory or, if that is damaged, by the local headers before the files. The format:
+It finds the files by the central directory or, if that is damaged, by the local header before each file. The format:
 https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
 
@@ -36,7 +36,7 @@ _UNKNOWN_32 = 0xFFFFFFFF
 
 
 class _Entry(NamedTuple):
-    """A file in the archive.
+    """A file in a zip archive.
 
     Attributes:
         data: The offset of the file's compressed bytes.
@@ -52,14 +52,13 @@ class _Entry(NamedTuple):
 
 
 def zip_members(container: Container, *, is_part: bool = False) -> Iterator[Member]:
-    """Yield every file of a zip.
+    """Yield every file of a zip archive.
 
-    A damaged file is counted. Its readable text and the files after it are still yielded.
+    A damaged file is counted. The readable part of it, and the files after it, are still yielded.
 
     Args:
-        container: The zip.
-        is_part: Whether the content is the rest of a file of another format, which may contain files of a zip but no
-            central directory. If so, a missing directory does not count as damage.
+        container: The zip archive.
+        is_part: Whether the content is a part of another file, so that a missing central directory is not damage.
     """
     content = whole(container)
     archive = _Archive(container, content)
@@ -86,7 +85,10 @@ class _Archive:
     def members_by_directory(self, begin: int, end: int, in_front: int) -> Iterator[Member]:
         """Yield the files that the central directory in `content[begin:end]` lists.
 
-        `in_front` is the number of bytes before the archive. The offsets in the directory do not count these bytes.
+        Args:
+            begin: The offset of the directory's start.
+            end: The offset of the directory's end.
+            in_front: The number of bytes before the archive. The directory's offsets do not include these bytes.
         """
         content, at = self._content, begin
         while at < end:
@@ -120,10 +122,7 @@ class _Archive:
         return int(local + _LOCAL.size + name_size + extra_size)
 
     def members_by_local_headers(self) -> Iterator[Member]:
-        """Yield the files of a zip whose central directory is truncated or damaged.
-
-        Leave out the files that were already yielded.
-        """
+        """Yield the files that have a local header but were not found in the central directory."""
         content = self._content
         at = content.find(_LOCAL_MAGIC)
         while 0 <= at <= len(content) - _LOCAL.size:
@@ -167,10 +166,10 @@ class _Archive:
         yield Member(shown_name(name), _Checked(stream, entry.checksum, self._container), text_of_markup=True)
 
     def _opened(self, entry: _Entry) -> Readable:
-        """Return the file's decompressed bytes.
+        """Return a stream of a file's decompressed bytes.
 
         Raises:
-            UnreadableError: the method is unknown.
+            UnreadableError: the compression method is unknown.
         """
         stream = io.BytesIO(self._content)
         stream.seek(entry.data)
@@ -212,7 +211,7 @@ _CODECS = {
 
 
 class _Checked:
-    """A stream of a file's bytes. At the end, it compares the checksum. A wrong checksum is counted as damage."""
+    """A stream of a file's bytes. At the end, it counts the file as damaged if the checksum is wrong."""
 
     def __init__(self, stream: Readable, checksum: int | None, container: Container) -> None:
         self._stream = stream
@@ -233,7 +232,7 @@ class _Checked:
 
 
 def _wide_sizes(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, int]:
-    """Return the compressed size and the offset of a zip64 entry.
+    """Return the compressed size of a file in a zip64 archive, and the offset of its local header.
 
     The extra field contains only the values that do not fit into the entry's 32-bit fields.
 

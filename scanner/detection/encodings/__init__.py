@@ -1,1 +1,1 @@
-"""Decoders of tokens that are encoded in text: base64, hex, escapes, dumps of bytes."""
+"""Decoders of encoded tokens in text: base64, hex, escape sequences, dumps of bytes."""

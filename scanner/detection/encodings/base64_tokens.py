@@ -1,13 +1,8 @@
 """Search for tokens that are encoded once in base64.
 
 In base64, a group of four letters encodes three bytes. A token may begin at the first, second or third byte of a group,
-so there is one pattern for each of these three alignments. The pattern allows joints (such as line breaks and quotes)
-between any two letters.
-
-Only a few base64 letters can encode alphanumeric bytes. A match is therefore nearly always a token. If no token follows
-the encoded prefix, the pattern fails within eight letters.
-
-The module `runs` decodes long base64 texts, and base64 that was encoded again.
+so there is one pattern for each of these three alignments. The patterns allow line breaks and quotes between any two
+letters. The module `runs` decodes long base64 texts, and base64 that was encoded again.
 """
 
 from __future__ import annotations
@@ -57,12 +52,12 @@ def _letter(indexes: set[int]) -> bytes:
 
 
 class _Body:
-    """A builder of patterns of the base64 letters that can encode a token's body.
+    """A builder of patterns that match the base64 of a token's characters after the prefix.
 
-    Four base64 letters (a group) encode three bytes, so there is a pattern for each position in the group.
+    Four base64 letters (a group) encode three bytes.
 
     Args:
-        alphabet: The characters that the body may contain.
+        alphabet: The characters that may follow the prefix.
     """
 
     def __init__(self, alphabet: bytes) -> None:
@@ -72,21 +67,20 @@ class _Body:
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
-        """Return the pattern of the first base64 letter of a group."""
+        """Return the pattern that matches the first base64 letter of a group."""
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
-        """Return the pattern of the second base64 letter of a group whose first byte is the token's last byte.
-
-        The last four bits of that letter do not belong to the token.
+        """Return the pattern that matches the second base64 letter of a group in which the token has only the first
+        byte.
         """
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:
-        """Return the pattern of the second and third base64 letter of a group.
+        """Return the pattern that matches the second and third base64 letter of a group.
 
         Args:
-            tops: The possible values of the top two bits of the group's third byte. The third letter encodes them.
+            tops: The possible values of the top two bits of the group's third byte, which the third letter encodes.
         """
         lower: dict[frozenset[int], list[int]] = {}
         for upper in sorted({byte >> 4 for byte in self._bytes}):
@@ -99,20 +93,20 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def fourth(self, top: int) -> bytes:
-        """Return the pattern of the fourth base64 letter of a group.
+        """Return the pattern that matches the fourth base64 letter of a group.
 
         Args:
-            top: The top two bits of the group's third byte. The third letter encodes them.
+            top: The top two bits of the group's third byte, which the third letter encodes.
         """
         return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
 
     def tail(self) -> bytes:
-        """Return the pattern of the last three base64 letters of a group."""
+        """Return the pattern that matches the last three base64 letters of a group."""
         ways = [self.second_and_third((top,)) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def last_tail(self, before: int) -> bytes:
-        """Return the pattern of the last two base64 letters of a group.
+        """Return the pattern that matches the last two base64 letters of a group.
 
         Args:
             before: The second byte of the group, which is the last byte of the token's prefix.
@@ -128,14 +122,13 @@ def _encoded(letters: bytes) -> bytes:
 def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     """Return a quick pattern that matches every place where an encoded token may begin, and few other places.
 
-    The pattern compares letters as long as nothing, or only a line break, is between them. A line break is the most
-    frequent joint. At the first other byte that is not a base64 letter, the pattern accepts the place, because that
-    byte may begin a joint. It looks for such a byte in the needle and in the three lines after it.
+    The pattern compares letters until a byte other than a base64 letter or line break follows, and then accepts the
+    place, because a token may be divided by quotes, for example.
 
     Args:
         needle: The base64 letters that depend only on the token's prefix.
         next_letters: The possible letters after the needle.
-        following: The pattern of the next letters, with joints.
+        following: The pattern of the letters after these.
     """
     letters = following.replace(CALLED_JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")
     another = rb"(?!%b)%b" % (_PLAIN_BREAK, _NO_LETTER)
@@ -152,16 +145,16 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Base64Form:
-    """The base64 of a token of one format at one alignment (the token's position in a base64 group).
+    """The patterns for the base64 of a token of one format, at one alignment (position in a group of three bytes).
 
     Attributes:
         needle: The base64 letters that depend only on the token's prefix.
         token: The pattern of the decoded token.
-        pattern: The pattern of the whole encoded token, with joints. It captures each letter as `unit`.
-        lead: Letters that are put before the needle when it is decoded, to complete the first group. The content itself
-            has other letters there, which also encode the bytes before the token.
-        likely: A quick pattern that is tried before `pattern`, because in pictures the needle often occurs by chance.
-            It is compiled by `re`, which is three times as fast here as `regex`.
+        pattern: The pattern of the whole encoded token. It captures each letter as `unit`.
+        lead: Letters to put before the needle when it is decoded, to complete the first group. In the content, the
+            letters there also encode the bytes before the token.
+        likely: A quick pattern that is tried before `pattern`, because the needle often occurs by chance. It is
+            compiled by `re`, which is three times as fast here as `regex`.
     """
 
     needle: bytes
@@ -172,7 +165,10 @@ class Base64Form:
 
 
 def _letters_after(needle: bytes, patterns: TokenPatterns, alignment: int) -> bytes:
-    """Return the base64 letters that can follow the needle. They depend only on the first byte of the body."""
+    """Return the base64 letters that can follow the needle (the letters that depend only on the token's prefix).
+
+    They depend on the first character after the prefix.
+    """
     at = -(-8 * alignment // 6) + len(needle)
     lead = bytes(alignment) + patterns.form.prefix.encode()
     return bytes({base64.b64encode(lead + bytes((first, 0, 0)))[at] for first in patterns.form.alphabet.encode()})
@@ -200,15 +196,17 @@ def _forms_of(patterns: TokenPatterns) -> tuple[Base64Form, ...]:
 
 @derived_from_formats
 def base64_forms() -> tuple[Base64Form, ...]:
-    """Return a `Base64Form` for each active token format at each alignment."""
+    """Return the base64 patterns for each active token format at each of the three alignments."""
     return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
 
 
 def base64_findings_at(content: bytes, start: int, meter: Meter | None = None) -> Iterator[Finding]:
-    """Yield the tokens whose base64 needle (the encoded prefix) begins at `start`.
+    """Yield the tokens whose encoded prefix begins at offset `start`.
 
     Args:
-        meter: Charged if a form fails after a likely beginning. Every hit is charged by the caller.
+        content: The bytes to search.
+        start: The offset of the first base64 letter of the prefix.
+        meter: Counts the work of long comparisons that find no token. The caller counts a fixed cost per call.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.
@@ -224,7 +222,7 @@ def base64_findings_at(content: bytes, start: int, meter: Meter | None = None) -
 
 
 def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens whose base64 needle (the encoded prefix) begins in `content[begin:end]`.
+    """Yield the tokens whose encoded prefix begins in `content[begin:end]`.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.

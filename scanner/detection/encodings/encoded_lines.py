@@ -1,4 +1,4 @@
-"""Decoder of blocks of encoded lines: uuencode, and git's binary patches."""
+"""Decoder of uuencoded blocks and of git's binary patches."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PATCH_LINES = regex.compile(rb"(?:[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,
 
 
 class EncodedLines(NamedTuple):
-    """A decoded block of encoded lines, or a decoded dump.
+    """The decoded bytes of a uuencoded block, a binary patch or a dump of bytes.
 
     Attributes:
-        end: The offset in the content after the last letter of the block.
-        is_cut: Whether the block was too long, so that only its beginning was decoded.
+        end: The offset in the content after the encoded text.
+        is_cut: Whether the encoded text was too long, so that only its beginning was decoded.
     """
 
     decoded: bytes
@@ -36,9 +36,8 @@ class EncodedLines(NamedTuple):
 
 
 def lines_at(content: bytes, begin: int) -> EncodedLines | None:
-    """Return the decoded block whose header line begins at `begin`, or None if there is none.
-
-    The work is linear in the size of the block.
+    """Return the decoded uuencoded block or binary patch whose header line begins at `begin`, or None if there is
+    none.
     """
     for header, lines, decode, name in (
         (_UU_HEADER, _UU_LINES, _uudecoded, "uuencode"),
@@ -56,7 +55,7 @@ def lines_at(content: bytes, begin: int) -> EncodedLines | None:
 
 
 def _uudecoded(line: bytes) -> bytes:
-    """Return the bytes that one line encodes. The line's first letter encodes the number of bytes."""
+    """Return the bytes that one uuencoded line stands for. The line's first letter encodes their number."""
     try:
         return binascii.a2b_uu(line)
     except binascii.Error:
@@ -74,9 +73,9 @@ def _padded(line: bytes, size: int) -> bytes:
 
 
 def _patch_decoded(line: bytes) -> bytes:
-    """Return the bytes that one line of a git patch encodes.
+    """Return the bytes that one line of a git binary patch stands for. The encoding is that of git's `base85.c`.
 
-    The line's first letter encodes the number of bytes. Groups of five letters follow, as in git's `base85.c`.
+    The line's first letter encodes the number of bytes.
     """
     size = line[0] - 64 if line[0] < 97 else line[0] - 70
     try:

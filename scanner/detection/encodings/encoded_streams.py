@@ -38,15 +38,16 @@ _NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdef
 
 
 def encoded_stream_at(content: bytes, begin: int, *, inflate: bool, meter: Meter | None = None) -> EncodedLines | None:
-    """Return the decoded bytes of the compressed stream whose hexadecimal digits begin at `begin`, or None.
+    """Return the bytes of the compressed stream that is written in hexadecimal digits at `begin`, or None if there is
+    none.
 
-    The work is linear in the size of the stream. The result is not decompressed.
+    The bytes are not decompressed.
 
     Args:
         content: The bytes to search.
         begin: The offset of the first digit.
-        inflate: Whether to decompress the first bytes to prove that a stream begins. If not, only the length is tested.
-        meter: Charged for the search, but not for the decoded stream.
+        inflate: Whether to decompress the beginning, to prove that it is a stream. If not, only the length is tested.
+        meter: Counts the work done for the document.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.
@@ -71,7 +72,7 @@ def _spend(meter: Meter | None, steps: int) -> None:
 
 
 def _decoded(content: bytes, begin: int, letters: int) -> bytes:
-    """Return the bytes that the digits in the next `letters` letters stand for."""
+    """Return the bytes that the hexadecimal digits in the next `letters` letters stand for."""
     head = _HEX.match(content, begin, begin + letters)
     return bytes.fromhex(_digits(head[0]).decode()) if head is not None else b""
 
@@ -82,7 +83,11 @@ def _digits(letters: bytes) -> bytes:
 
 
 def _begins_stream(head: bytes) -> bool | None:
-    """Return whether `head` begins a stream, or None if it cannot be the beginning of any stream."""
+    """Return whether a compressed stream begins with `head`.
+
+    Returns:
+        True if it does, False if `head` is too short to tell, None if no stream begins with these bytes.
+    """
     inflater = zlib.decompressobj(47)
     try:
         output = inflater.decompress(head, _PROOF_BYTES)

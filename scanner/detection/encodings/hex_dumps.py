@@ -1,6 +1,6 @@
 """Search for tokens in hex dumps.
 
-A token usually continues on the next line of a dump, after the text column and the offset of that line.
+A token in a dump usually continues on the next line, after a column of text and the next line's offset.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ _WORDS = tuple(
 
 @derived_from_formats
 def max_lines() -> int:
-    """Return how many lines of a dump are read after a needle (the beginning of a token in hexadecimal digits).
+    """Return how many lines of a hex dump to read to find the rest of a token.
 
-    They contain the rest of the token if each line of the dump shows at least eight bytes.
+    The number is large enough if each line of the dump shows at least eight bytes.
     """
     return max_token_length() // 8 + 7
 
 
 class _Block:
-    """Consecutive lines of one dump: the bytes that they show, and the offsets of the bytes in the content."""
+    """Consecutive lines of one hex dump: the bytes that they show, and the offset in the content of each byte."""
 
     def __init__(self) -> None:
         self._digits: list[bytes] = []
@@ -68,7 +68,7 @@ class _Block:
         self._places: list[int] = []
 
     def add(self, line: Match, size: int) -> None:
-        """Add at most `size` bytes of a line."""
+        """Add the bytes that one line of the dump shows, but only the first `size` of them."""
         first = line.start("bytes")
         pairs = [(pair[0], first + pair.start()) for pair in _PAIR.finditer(line["bytes"])][:size]
         here = [pair for pair, _ in pairs]
@@ -81,7 +81,7 @@ class _Block:
             self._words += reversed(here[at : at + size])
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the tokens in the bytes.
+        """Yield the tokens in the dumped bytes.
 
         Search a second time with the bytes of each word reversed, because `od -x`, `xxd -e` and debuggers print words
         in little-endian order.
@@ -104,7 +104,7 @@ def line_start(content: bytes, start: int) -> int:
 
 
 def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the tokens in the dump around a needle (the beginning of a token in hexadecimal digits) at `start`.
+    """Yield the tokens in the hex dump around offset `start`, at which the digits of a token's prefix begin.
 
     At most `max_lines()` lines are read.
     """
@@ -125,7 +125,9 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the token in an array of little-endian words in C, in whose first word a needle ends at `start + 6`."""
+    """Yield the token in an array of hexadecimal words (little-endian, as in C) whose first word ends at `start +
+    6`.
+    """
     for digits in (8, 16):
         begin = start + _NEEDLE_DIGITS - digits - 2
         words = _WORD_ARRAY.match(content, begin) if begin >= 0 else None
@@ -153,12 +155,12 @@ def _paid(lines: Iterator[Match | None], meter: Meter) -> Iterator[Match | None]
 
 
 def _lines(content: bytes, begin: int, end: int, count: int | None, pattern: Pattern = _LINE) -> Iterator[Match | None]:
-    """Yield a match for each line from `begin` on, or None for a line that is not part of a dump.
+    """Yield a match for each line, or None for a line that is not part of a hex dump.
 
     Args:
         content: The bytes to read.
         begin: The offset of the first line.
-        end: Where reading ends.
+        end: The offset at which to stop.
         count: The maximum number of lines, or None for no limit.
         pattern: The pattern of a line.
     """
@@ -200,11 +202,14 @@ def _found(lines: Iterator[Match | None]) -> Iterator[Finding]:
 
 
 def _size(line: Match, following: Match | None) -> int:
-    """Return the maximum number of bytes that a line shows.
+    """Return the maximum number of bytes that a line of a hex dump shows.
 
-    Some formats write the number in the line. In other formats, it is the difference between the offset of the line and
-    the offset of the next line. Counting the line's digits would be wrong, because a text column may look like further
-    bytes.
+    Some formats write this number in the line. Otherwise, it is the difference between the line's offset and the next
+    line's offset. Digits are not counted, because a text column may look like digits.
+
+    Args:
+        line: The line.
+        following: The next line, or None if there is none.
     """
     if line["record"] is not None:
         return int(line["record"], 16)

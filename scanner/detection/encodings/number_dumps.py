@@ -1,8 +1,7 @@
 """Decoder of dumps that show each byte as a character or as an octal, decimal or binary number: `od` and `xxd -b`.
 
-`od` can also print each line in several formats, one below the other (`od -t x1c`). Only the first has an offset.
-
-The needle for a dump is the offset at the beginning of its second line. So a dump is found whatever bytes it shows.
+A dump is recognized by the offset at the beginning of its second line. `od` can also print the same bytes in several
+formats, one line below the other (`od -t x1c`).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _Parser = Callable[[bytes], bytes]
 
 
 class _Numbers(NamedTuple):
-    """The way in which one kind of dump writes its numbers.
+    """How one kind of dump writes its numbers.
 
     Attributes:
         field: The pattern of one number.
@@ -43,7 +42,9 @@ class _Numbers(NamedTuple):
     size: int = 1
 
     def bytes_of(self, line: bytes) -> bytes:
-        """Return the bytes of a line whose offset was removed. Stop at the first field that does not match."""
+        """Return the bytes that a line shows. The offset was removed from the line. Stop at the first field that does
+        not match.
+        """
         found = b""
         for field in line.split():
             value = int(field, self.base) if self.field.fullmatch(field) else -1
@@ -54,7 +55,7 @@ class _Numbers(NamedTuple):
 
 
 def _characters(line: bytes) -> bytes:
-    """Return the characters of a line of `od -c` or `od -a` whose offset was removed."""
+    """Return the characters that a line of `od -c` or `od -a` shows. The offset was removed from the line."""
     fields = (line[at : at + _FIELD].strip() for at in range(0, len(line.rstrip(b"\r")), _FIELD))
     # A field of several letters, such as `\n` or `nul`, is not a character of a token. Return a zero byte for it.
     return bytes(field[0] if len(field) == 1 else 0 if field else 0x20 for field in fields)
@@ -76,9 +77,13 @@ _PARSERS: tuple[_Parser, ...] = (
 
 
 def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
-    """Yield the decoded dump whose second offset is at `second`, once for each way in which its numbers can be read.
+    """Yield the decoded bytes of a dump, once for each way in which its numbers can be read.
 
-    For example, the same digits may be octal or decimal. The work is linear in the dump's size.
+    For example, the same digits may be octal or decimal.
+
+    Args:
+        content: The bytes that contain the dump.
+        second: The offset in the content at which the dump's second line begins.
     """
     first = _first_line(content, second)
     if first is None:
@@ -90,13 +95,13 @@ def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
 
 
 def begins_dump(content: bytes, second: int) -> bool:
-    """Return whether the second offset of a dump is at `second`."""
+    """Return whether the second line of a dump begins at offset `second`."""
     first = _first_line(content, second)
     return first is not None and any(len(parse(first.line)) in (6, 16) for parse in first.parsers)
 
 
 class _First(NamedTuple):
-    """The first line of a dump: where it begins, the line without its offset, and the parsers that may read it."""
+    """The first line of a dump: its offset in the content, its text, and the parsers that may read it."""
 
     begin: int
     line: bytes
@@ -104,9 +109,8 @@ class _First(NamedTuple):
 
 
 def _first_line(content: bytes, second: int) -> _First | None:
-    """Return the first line of the dump whose second offset is at `second`, or None.
-
-    Lines of other formats may be in between. They have no offset.
+    """Return the first line of the dump whose second numbered line begins at offset `second`, or None if there is
+    none.
     """
     end, parsers = second - 1, _PARSERS
     for _ in range(_MAX_FORMATS):

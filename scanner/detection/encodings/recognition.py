@@ -1,8 +1,7 @@
-"""Recognition of encoded tokens in text.
+"""Decides whether a token begins at an offset, and in which encoding it is written.
 
-The matcher finds needles: short byte strings with which an encoded token may begin. For each needle found (a hit), this
-module decides whether a token begins there, and in which encoding. It does not open containers or decode long runs of
-base64 and hex; the modules `engine` and `runs` do.
+The offsets come from the matcher, which searches for needles: the first bytes of a token in each encoding. Containers
+are not opened and long base64 texts are not decoded here; the modules `engine` and `runs` do this.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ are escaped and on separate lines. The limit keeps the work per hit constant."""
 
 @derived_from_formats
 def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
-    """Return, for each plain needle (the first bytes of a prefix), the patterns of the tokens that begin with it."""
+    """Return, for each needle of unencoded tokens (the first bytes of a prefix), the patterns of the tokens."""
     found: dict[bytes, tuple[Pattern, ...]] = {}
     for patterns in token_patterns():
         needle = plain_needle(patterns.form.prefix.encode())
@@ -73,7 +72,7 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
 
 
 def ends_word(content: bytes, start: int) -> bool:
-    """Return whether the markup after the letter at `start` shows that no token begins with that letter."""
+    """Return whether the markup after the letter at `start` shows that no token begins with this letter."""
     return all(match(content, start + 1) for match in _ends_of_words())
 
 
@@ -83,10 +82,10 @@ def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
 
 
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
-    """Yield every token that begins at one of the window's hits (places where a needle occurs).
+    """Yield every token that begins at one of the offsets that the matcher found in a window (a part of the content).
 
-    Plain tokens come first. The search for them is not charged to the meter. Hits of the needle kinds `run` and
-    `stream` are ignored, because the module `runs` handles them.
+    Tokens in plain text come first. The search for them does not count as work. Needles of the kinds `run` and `stream`
+    are ignored.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.
@@ -112,9 +111,9 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
 
 
 def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the plain tokens that start in `content[begin:end]`, in linear time for any content.
+    """Yield the tokens in plain text that start in `content[begin:end]`, in linear time for any content.
 
-    If the document has reached its limit of tokens, only count the tokens, which is several times faster.
+    If the document has reached its limit of tokens, only count them, which is several times faster.
     """
     for patterns in token_patterns():
         if meter.full:
@@ -154,19 +153,22 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
 
 
 def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token whose last letter has its high bit set, as in ASCII strings that the serializer Kryo writes."""
+    """Yield the token whose last letter has its high bit set. The serializer Kryo writes strings in this way."""
     match = patterns.marked_end.match(content, start)
     if match is not None:
         yield from _checked(match[0][:-1] + bytes((match[0][-1] & 0x7F,)), match, patterns, "kryo")
 
 
 def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = None) -> Iterator[Finding]:
-    """Yield every token that begins at a hit, a place where a needle of this kind occurs.
+    """Yield every token that begins at offset `start`, where the matcher found a needle of the given kind.
 
-    The kinds `run` and `stream` are not allowed. At most MAX_ENCODED_BYTES are read for each token.
+    A needle is the first bytes of a token in one encoding. At most MAX_ENCODED_BYTES are read for each token.
 
     Args:
-        meter: Charged for looks that take longer than `LOOK_STEPS`, which the caller charges.
+        content: The bytes to search.
+        start: The offset of the needle.
+        kind: The kind of the needle; not `run` or `stream`.
+        meter: Counts the work beyond `LOOK_STEPS`. The caller counts `LOOK_STEPS` for each call.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.
@@ -217,9 +219,9 @@ def _hex_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
 
 
 def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str) -> Iterator[Finding]:
-    """Yield the match as a finding if the decoded bytes `token` are a token.
+    """Yield a finding if the decoded bytes `token` are a token of the format.
 
-    This check is needed because the patterns of encoded tokens accept every letter and digit.
+    The patterns of encoded tokens accept every letter and digit, so the decoded bytes must be tested.
     """
     if patterns.plain.fullmatch(token):
         yield Finding(token, match.start(), match.end(), (encoding,))
@@ -278,7 +280,7 @@ def _wide_hex_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _is_after_address(content: bytes, start: int) -> bool:
-    """Return whether the line that contains offset `start` begins with an address, as in GDB's output of `x/8xb`."""
+    """Return whether the line around offset `start` begins with an address, as in GDB's output of `x/8xb`."""
     line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
     return _ADDRESS.match(content, line, start) is not None
 
@@ -304,7 +306,7 @@ def _wide_at(content: bytes, start: int) -> Iterator[Finding]:
 def _wide_patterns() -> tuple[tuple[Pattern, int, str], ...]:
     """Return the patterns of tokens in UTF-16 and UTF-32.
 
-    Each item has the pattern, the number of bytes per character and the name of the encoding.
+    Each item has the pattern, the number of bytes per character, and the name of the encoding.
     """
     return tuple(
         wide for patterns in token_patterns() for wide in ((patterns.utf16, 2, "utf-16"), (patterns.utf32, 4, "utf-32"))
@@ -326,9 +328,10 @@ _LOOKS: dict[Kind, Callable[[bytes, int], Iterator[Finding]]] = {
 
 
 def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens of one needle kind in `content[begin:end]`, a window in which such needles occur very often.
+    """Yield the tokens in `content[begin:end]` whose encoding belongs to one kind of needle (first bytes of a token).
 
-    Patterns search the whole window in C, which is faster than examining each place where a needle occurs.
+    Use this where such needles occur very often: a pattern that searches the whole range is faster than many
+    comparisons.
     """
     steps = _LIST_SEARCH_STEPS if kind == "list" else _SEARCH_STEPS
     meter.spend(steps * (end - begin) * len(token_patterns()))

@@ -1,4 +1,4 @@
-"""Decoding of runs (long texts) of base64, and a test whether a compressed stream begins in one."""
+"""Decoding of long base64 texts, and a test whether a compressed stream begins in one."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _NO_LETTERS = bytes(byte for byte in range(256) if byte not in BASE64_LETTERS)
 
 
 def decoded_base64(raw: bytes) -> bytes:
-    """Return the bytes that base64 of either alphabet encodes.
+    """Return the bytes that a text in base64 (of either alphabet) encodes.
 
-    Ignore joints (such as line breaks and quotes), and a single letter after the last complete group.
+    Ignore line breaks, quotes and other separators, and a single letter after the last complete group.
     """
     if b"\\" in raw:
         # If the backslash of `\n` or `\r` is doubled, one backslash remains here. The translation below drops it.
@@ -43,12 +43,12 @@ def decoded_base64(raw: bytes) -> bytes:
 
 
 def begins_stream(head: bytes, *, inflate: bool, proof: int = PROOF_BYTES) -> bool | None:
-    """Return whether a compressed stream or archive begins in `head`, or None if `head` is too short to decide.
+    """Return whether a compressed stream or archive begins in `head`, or None if `head` is too short to tell.
 
     Args:
-        head: Decoded bytes.
-        inflate: Whether to inflate the beginning of a zlib or gzip stream. If not, only its header is tested.
-        proof: The number of inflated bytes that prove a zlib or gzip stream, unless the stream ends earlier.
+        head: The first decoded bytes.
+        inflate: Whether to decompress the beginning of a zlib or gzip stream. If not, only its header is tested.
+        proof: How many bytes a zlib or gzip stream must decompress to, unless it ends earlier.
     """
     if head[:4] == b"H4sI":
         letters = RUN_PIECE.match(head)

@@ -1,7 +1,6 @@
-"""Search for runs: long texts of base64 or hex letters. The engine scans the decoded bytes of each run.
+"""Search for runs: long texts in base64 or hex. The engine scans the decoded bytes of each run.
 
-A needle finds each run that begins with base64 inside base64, or with a compressed stream. Other runs are found by
-their length. A single token in base64 is found without decoding a run (`base64_tokens`).
+A single token in base64 is found by the module `base64_tokens`, without decoding a run.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def min_run_length() -> int:
 
 
 def _nested_letters(length: int) -> int:
-    """Return how many base64 letters a token of `length` bytes has at most if it is encoded twice."""
+    """Return how many letters a token of `length` bytes has at most after encoding it twice in base64."""
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length
@@ -95,19 +94,19 @@ def _short_run() -> re.Pattern[bytes]:
 
 @derived_from_formats
 def _nested_likely() -> regex.Pattern[bytes]:
-    """Return a pattern that matches decoded bytes that are base64 again, or that begin with a token in UTF-16."""
+    """Return a pattern that matches decoded bytes if they are base64 again, or begin with a token in UTF-16."""
     wide = b"|".join(b"".join(_WIDE % byte for byte in prefix[:3]) for prefix in plain_prefixes())
     return regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|" + wide + rb")")
 
 
 class Run(NamedTuple):
-    """A decoded run of base64, hex or another encoding of bytes in text.
+    """A long text in base64, hex or another encoding, and the bytes that it encodes.
 
     Attributes:
         decoded: The decoded bytes.
         encoding: The name of the encoding.
-        start: The offset of the run in the content.
-        raw: The encoded bytes in the content.
+        start: The offset of the encoded text in the content.
+        raw: The encoded text.
     """
 
     decoded: bytes
@@ -116,9 +115,10 @@ class Run(NamedTuple):
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield the findings in the decoded bytes with their start and end in the content.
+        """Yield findings in the decoded bytes as findings in the content.
 
-        The encoding of the run is added to the encodings of each finding.
+        Args:
+            inner: Findings in the decoded bytes. Start, end and encodings are converted to those in the content.
         """
         segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
         for finding in inner:
@@ -148,7 +148,8 @@ class Run(NamedTuple):
 
 
 def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield the decoded runs of base64, hex and other encodings that begin at a window's `run` and `stream` needles.
+    """Yield the decoded base64, hex and similar texts whose beginnings the matcher found in a window (part) of the
+    content.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
