@@ -1,8 +1,7 @@
-"""The engine: finds all raw tokens in a content.
+"""Finds all raw tokens in a content.
 
-The engine searches the text of the content, decodes runs of base64 and hex, and opens containers. It does the same with
-each content that it has decoded or read from a container. It computes no digests and does not know the place of the
-content.
+It searches the text, decodes long texts in base64 and hex, opens archives and compressed files, and does the same with
+everything that it decoded or opened.
 """
 
 from __future__ import annotations
@@ -53,12 +52,12 @@ class Glance(NamedTuple):
     """The parts of a content that may contain a token.
 
     Attributes:
-        windows: The windows (parts of the content) with a needle, or with a possible long run of base64 or hex. The
-            iterator can be used only once.
-        short_runs: If the content was decoded from a run: the offsets of all runs in it, even of short ones. Otherwise
-            empty.
+        windows: The parts of the content with the beginning of a token, or with a possible long text in base64 or hex.
+            The iterator can be used only once.
+        short_runs: If the content itself was decoded from base64 or hex: the offsets of all base64 texts in it, even of
+            short ones. Otherwise empty.
         codec: The codec if the content is UTF-16 or UTF-32.
-        kind: The kind of container if the content is a container.
+        kind: The container format if the content is a container (an archive or a compressed file).
     """
 
     windows: Iterator[Window]
@@ -68,13 +67,13 @@ class Glance(NamedTuple):
 
 
 def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
-    """Return the parts of `content` that need a closer look, or None if the content contains no token.
+    """Return the parts of a content that may contain a token, or None if the content certainly contains none.
 
     A part of the search happens later, while the caller iterates over `Glance.windows`.
 
     Args:
-        content: The content.
-        inside_run: Whether the content was decoded from a run of base64 or hex.
+        content: The bytes to search.
+        inside_run: Whether the content was decoded from base64 or hex.
     """
     found = windows(content, with_run_spots=not inside_run)
     first = next(found, None)
@@ -89,9 +88,16 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
 
 
 def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
-    """Return every token in `content`, and in its members if it is a container. Return each occurrence once.
+    """Return every token in a content and, if it is an archive or compressed file, in its members.
 
-    Tokens outside a member have no line and column yet; `located` adds them.
+    Tokens that are not in a member have no line and column yet. `located` adds them.
+
+    Args:
+        content: The bytes to search.
+        name: The name of the content, for the paths of its members.
+        meter: Counts the work done for the document.
+        depth: The number of containers and encodings around the content.
+        inside_run: Whether the content was decoded from base64 or hex.
     """
     seen = glance(content, inside_run=inside_run)
     return [] if seen is None else findings_after(seen, content, name, meter, depth, inside_run=inside_run)
@@ -100,9 +106,17 @@ def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, ins
 def findings_after(
     seen: Glance, content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False
 ) -> list[Finding]:
-    """Return every token in a content for which `glance` has returned `seen`.
+    """Return every token in a content that `glance` has examined, and in its members if it is a container.
 
-    The result is like that of `all_findings`.
+    Tokens that are not in a member have no line and column yet. `located` adds them.
+
+    Args:
+        seen: The result of `glance` for the content.
+        content: The bytes to search.
+        name: The name of the content, for the paths of its members.
+        meter: Counts the work done for the document.
+        depth: The number of containers and encodings around the content.
+        inside_run: Whether the content was decoded from base64 or hex.
     """
     found = _text_findings_after(seen, content, meter, depth)
     if seen.kind is not None:
@@ -115,10 +129,7 @@ def findings_after(
 
 
 def text_findings(content: bytes, meter: Meter, depth: int = 0) -> list[Finding]:
-    """Return every token in the text of `content`, and in the runs of base64 and hex that it contains.
-
-    The content itself is not opened as a container.
-    """
+    """Return every token in a text, also in long base64 and hex texts inside it. Archives are not opened."""
     seen = glance(content)
     return [] if seen is None else _text_findings_after(seen, content, meter, depth)
 
@@ -148,14 +159,14 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
 
 
 def _admitted(findings: Iterable[Finding], meter: Meter) -> Iterator[Finding]:
-    """Yield the findings that are within the document's limits on tokens. Count the others as unread."""
+    """Yield the tokens that are within the document's limits. Count the others as unread."""
     return (finding for finding in findings if meter.admits(finding.token))
 
 
 def _in_runs(runs: Iterator[Run], meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in decoded runs of base64 and hex.
+    """Return the tokens in decoded base64 and hex texts.
 
-    If a limit is reached, count it as unread and return the tokens that were found until then.
+    If a limit of the document is reached, count that as unread and return the tokens found until then.
     """
     found: list[Finding] = []
     try:
@@ -171,9 +182,10 @@ def _in_runs(runs: Iterator[Run], meter: Meter, depth: int) -> list[Finding]:
 
 
 def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a decoded run of base64 or hex.
+    """Return the tokens in a decoded base64 or hex text.
 
-    In a picture or font, search for plain tokens only, because needles of other encodings occur there by chance.
+    A picture or font is searched for tokens in plain text only, because the beginnings of encoded tokens occur there by
+    chance.
     """
     decoded = run.decoded
     if not meter.limits.opens and needs_opening(decoded):
@@ -192,7 +204,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
 
 
 def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run: bool) -> list[Finding]:
-    """Return the tokens in the members of a container. Count unreadable content and raise no exception for it."""
+    """Return the tokens in the members of a container. Count what cannot be read, and raise no exception for it."""
     meter = container.meter
     found: list[Finding] = []
     damaged, expanded = meter.unread["damaged"], meter.expanded
@@ -232,7 +244,7 @@ def _in_member(kind: ContainerKind, member: Member, meter: Meter, depth: int, *,
 def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) -> list[Finding]:
     """Return the tokens in a member of a container.
 
-    The tokens have their line and column in the member, except if the member was decoded from a run of base64 or hex.
+    They have a line and a column in the member, unless the container was decoded from base64 or hex.
     """
     source: Source = member.source
     if not isinstance(source, bytes):
@@ -249,10 +261,9 @@ def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) ->
 
 
 def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedError | None]:
-    """Read the next piece of a stream.
+    """Return the next piece of a stream, and the error if a limit of the document was reached while reading, or None.
 
-    Return the piece, and the limit that was reached while it was read, or None. A piece that a limit has cut off must
-    be scanned as well.
+    The piece must be scanned even if there is an error.
     """
     pieces: list[bytes] = []
     missing = meter.limits.piece_bytes
@@ -270,14 +281,14 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
 
 
 def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a member that is larger than one piece.
+    """Return the tokens in a member of a container that is larger than one piece.
 
     Args:
         member: The member.
         head: The first piece of the member.
         rest: The stream of the bytes after the first piece.
-        meter: The meter to charge.
-        depth: The number of layers (containers, and runs of base64 or hex) around the member.
+        meter: Counts the work done for the document.
+        depth: The number of containers and encodings around the member.
     """
     kind = container_kind(head)
     if kind is not None:
@@ -293,7 +304,9 @@ def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: 
 
 
 def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a long text that is read piece by piece. Their lines and columns count in the whole text."""
+    """Return the tokens in a long text that is read piece by piece. Lines and columns count from the start of the
+    text.
+    """
     found: list[Finding] = []
     carried = lines = columns = 0
     stop: LimitReachedError | None = None
@@ -315,9 +328,9 @@ def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[F
 
 
 def _in_markup(source: bytes, found: list[Finding], meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens that are interrupted by markup tags and are not among the tokens already `found`.
+    """Return the tokens that are interrupted by markup tags, except those in `found`.
 
-    Word processors write tags inside a word if parts of the word are formatted differently.
+    Word processors write tags inside a word if parts of it are formatted differently.
     """
     pieces = []
     at = 0

@@ -1,4 +1,4 @@
-"""Findings: raw tokens with their positions. Only `scanner.detection` and `scanner.isolation` handle findings."""
+"""Raw tokens with their positions in a content. Only `scanner.detection` and `scanner.isolation` use this type."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ PLAIN = ("plain",)
 
 
 class Finding(NamedTuple):
-    """One raw token and its position.
+    """A raw token that was found, and its position.
 
     Attributes:
         token: The raw token.
-        start: Offset of the first byte of the encoded token in the content that contains it.
-        end: Offset after the last byte of the encoded token.
-        encoding: The encodings, outermost first.
-        members: The names of the container members that lead to the token, outermost first.
-        line: The line number, from 1, in the innermost member or the content; 0 until `located()` sets it.
+        start: The offset of the encoded token's first byte in the content.
+        end: The offset after the encoded token's last byte.
+        encoding: The encodings of the token, outermost first.
+        members: The names of the archive members that lead to the token, outermost first.
+        line: The line number in the innermost member, from 1; 0 until `located()` sets it.
         column: The column in bytes, from 1; 0 until `located()` sets it.
     """
 
@@ -32,10 +32,10 @@ class Finding(NamedTuple):
 
 
 class Segments:
-    """A map from offsets in a text that was joined from pieces of an original text to offsets in that original text."""
+    """Converts an offset in a text that was joined from pieces of an original text into the offset in the original."""
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        """Build the map.
+        """Prepare the conversion.
 
         Args:
             pieces: The start and end of each piece in the original text, in ascending order.
@@ -49,7 +49,7 @@ class Segments:
             total += end - start
 
     def origin(self, offset: int) -> int:
-        """Return the offset in the original text of the byte at `offset` in the joined text."""
+        """Return the original text's offset of the byte at `offset` in the joined text."""
         if not self._starts:
             return offset
         at = max(0, bisect_right(self._sums, offset) - 1)
@@ -57,16 +57,21 @@ class Segments:
 
 
 def wrapped(encoding: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the outer and the inner encodings as one chain, outermost first. Leave out an inner `plain`."""
+    """Return the encodings of a token, outermost first: those of its container, and then its own.
+
+    Args:
+        encoding: The encodings of the text that contains the token.
+        inner: The encodings of the token in that text. A `plain` is left out.
+    """
     return encoding if inner == PLAIN else encoding + inner
 
 
 def located(
     findings: Sequence[Finding], content: bytes, lines_before: int = 0, column_before: int = 0
 ) -> Iterator[Finding]:
-    """Yield the findings with line and column, in the order of their starts.
+    """Yield the findings with their lines and columns set, in the order of their offsets.
 
-    Lines and columns count from 1, columns in bytes. The work is linear in the size of `content`.
+    Lines and columns count from 1, columns in bytes.
 
     Args:
         findings: Findings in `content`, in any order.
@@ -88,9 +93,9 @@ def located(
 
 
 def distinct(findings: list[Finding]) -> list[Finding]:
-    """Return one finding for each token and position.
+    """Return the findings without repetitions.
 
-    If two findings of the same token overlap, keep the finding with the simpler encoding.
+    If two findings of the same token overlap, keep the one with the simpler encoding.
     """
     if len(findings) < 2:
         return findings

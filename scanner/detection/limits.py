@@ -1,4 +1,4 @@
-"""Limits on the cost of one document, and the meter that counts the cost. This module reads no documents."""
+"""Limits on the cost of scanning one document, and the meter that counts the cost."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from scanner.detection.patterns.token_formats import has_right_checksum
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on the cost of one document.
+    """Limits on the cost of scanning one document.
 
     If a limit is reached, the rest is not read and is counted in `ScanResult.unread`. The name in brackets is the
     reason under which it is counted.
 
     Attributes:
-        depth: Nested layers of containers and decoded runs of base64 or hex (`container_depth`).
+        depth: Nested layers of archives, compression and long base64 or hex texts (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
         ratio: A second limit on bytes that are decompressed and decoded, as a multiple of the document's size. It
             applies above `ratio_floor` bytes (`expansion_ratio`).
-        entries: Members, streams and objects (`entries`).
-        seconds: Seconds for reading containers and decoded runs (`seconds`). The document's own bytes are always
-            searched to the end.
+        entries: Files in archives, compressed streams, and git objects (`entries`).
+        seconds: Seconds for opening and decoding (`seconds`). The document's own bytes are always searched to the end.
         member_bytes: The largest part held in memory (`member_size`).
         piece_bytes: Longer text is read in pieces of this many bytes.
         decoding_steps: Codes and records decoded one by one in Python, up to 0.8 µs each (`decoding_steps`).
@@ -32,8 +31,8 @@ class Limits:
             document: `work_floor` steps, plus `work_per_byte` steps for each of its bytes.
         findings: Different tokens (`findings_over_limit`).
         repeats: Further occurrences of tokens that were found before (`repeats_over_limit`).
-        opens: Whether containers in decoded runs are opened. It is False for text that will be logged or stored. The
-            engine then returns a finding of the token `UNOPENED` instead of opening the container.
+        opens: Whether to open archives and compressed data that are written in base64 or hex. If not, the token
+            `UNOPENED` is returned in their place. It is False for text that will be logged or stored.
     """
 
     depth: int = 10
@@ -74,9 +73,9 @@ class LimitReachedError(Exception):
 
 
 class Meter:
-    """The counter of one document's cost. A charge beyond a limit raises LimitReachedError.
+    """The counter of the cost of scanning one document. It raises LimitReachedError if a limit would be exceeded.
 
-    Not safe to share between threads.
+    Threads must not share a meter.
     """
 
     __slots__ = (
@@ -101,16 +100,16 @@ class Meter:
         self._repeats = 0
 
     def note(self, reason: str, count: int = 1) -> None:
-        """Count parts of the document that were not read, under a reason."""
+        """Count `count` parts of the document as unread, under `reason`."""
         self.unread[reason] += count
 
     def note_limit(self, stop: LimitReachedError) -> None:
-        """Count a reached limit once. The same limit may end several nested containers, one after the other."""
+        """Count a reached limit as unread, but only once if several nested archives end because of it."""
         if not self.unread[stop.reason]:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
-        """Charge `size` bytes that were read from a container.
+        """Count `size` bytes that were read from an archive or a compressed stream.
 
         Each of these bytes also raises the document's limit on work by `work_per_byte` steps.
 
@@ -121,7 +120,7 @@ class Meter:
         self._expand(size)
 
     def decode(self, size: int) -> None:
-        """Charge a run of base64 or hex that decodes to `size` bytes. Unlike `take`, do not raise the limit on work.
+        """Count a base64 or hex text that decodes to `size` bytes. Unlike `take`, do not raise the limit on work.
 
         Raises:
             LimitReachedError: a limit of the document is reached.
@@ -141,7 +140,7 @@ class Meter:
             raise LimitReachedError(self._spent)
 
     def spend(self, steps: int) -> None:
-        """Charge steps of patterns and decoding, of about ten nanoseconds each.
+        """Count steps of work (matching and decoding), of about ten nanoseconds each.
 
         Raises:
             LimitReachedError: the document has used up its limit on work.
@@ -151,7 +150,7 @@ class Meter:
             raise LimitReachedError("work")
 
     def admits(self, token: bytes) -> bool:
-        """Record one more occurrence of `token`, and return whether the caller may keep it.
+        """Count one more occurrence of `token`, and return whether the caller may keep it.
 
         An occurrence beyond a limit is counted as unread. A string with a wrong checksum is not a token: it is neither
         kept nor counted.
@@ -183,7 +182,7 @@ class Meter:
                 self.note(reason, count)
 
     def enter(self) -> None:
-        """Charge one more member, stream or object.
+        """Count one more file of an archive, compressed stream or git object.
 
         Raises:
             LimitReachedError: a limit of the document is reached.
@@ -194,7 +193,7 @@ class Meter:
         self.take(0)
 
     def step(self, steps: int) -> None:
-        """Charge `steps` codes or records that are decoded one by one in Python.
+        """Count `steps` codes or records that are decoded one by one in Python.
 
         Raises:
             LimitReachedError: a limit of the document is reached.
@@ -206,7 +205,7 @@ class Meter:
 
     @property
     def late(self) -> bool:
-        """Whether the document has used up its seconds."""
+        """Whether the document has used up its limit of seconds."""
         return self._clock() > self._deadline
 
     @property

@@ -1,7 +1,4 @@
-"""Loading of everything that decoders import at their first use.
-
-Confined processes need it, because they cannot open files later.
-"""
+"""Loads all decoders at once, because a confined process cannot open files later."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii",
 
 
 def load_decoders() -> None:
-    """Load every decoder with its libraries and codecs, and build the automata for the active token formats."""
+    """Import every decoder with its libraries and codecs, and prepare the search for the active token formats."""
     for package in (detection, containers, encodings, git, patterns):
         for found in pkgutil.iter_modules(package.__path__):
             import_module(f"{package.__name__}.{found.name}")

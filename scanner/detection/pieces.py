@@ -1,4 +1,4 @@
-"""Scan of a content that does not fit in memory, in overlapping pieces. Line numbers count in the whole content."""
+"""Scan of a content that does not fit in memory, in overlapping pieces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEAD = 64 << 10
 
 @dataclass(slots=True)
 class Pieces:
-    """The result of a scan in pieces. The candidates have no public place yet."""
+    """The result of scanning a content in pieces. The candidates (possible tokens) have no public place yet."""
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -33,14 +33,14 @@ class Pieces:
 
 
 def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) -> Pieces:
-    """Scan a content that is read in pieces.
+    """Scan a content that is read in pieces, and return the possible tokens. Lines count from the start of the content.
 
-    If a token occurs several times in one line, only one candidate is returned.
+    If a token occurs several times in one line, it is returned once.
 
     Args:
         detector: Scans each piece.
         start: The beginning of the content.
-        read: Takes a number of bytes, and returns at most that many further bytes of the content, or none at its end.
+        read: Returns at most the given number of further bytes of the content, or none at its end.
     """
     pieces = Pieces()
     head = start[:_HEAD]

@@ -1,8 +1,7 @@
-"""The quick look: the part of detection that runs in the process that received a content.
+"""A quick search for tokens in the process that received a content. It takes linear time and opens no archives.
 
-It takes linear time, opens no containers, and decodes only small parts. For most contents this is enough, because they
-have no tokens or only plain tokens. For any other content, `plain_only` returns a verdict that a reader has to scan the
-content. The service's readers are confined processes.
+For most contents this is enough, because they have no tokens or only plain ones. Any other content must be read by a
+confined process.
 """
 
 from __future__ import annotations
@@ -56,10 +55,11 @@ Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits
 
 
 class PlainVerdict(NamedTuple):
-    """The result of `plain_only` for a content.
+    """The result of searching a content quickly.
 
-    If `reason` is empty, `findings` has every token of the content, without line and column. Otherwise a reader has to
-    scan the content: `reason` says why, and `findings` is empty.
+    Attributes:
+        reason: Why the content must also be read in depth; empty if this is not necessary.
+        findings: Every token of the content, without line and column; empty if `reason` is set.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -67,7 +67,7 @@ class PlainVerdict(NamedTuple):
 
     @property
     def needs_reader(self) -> bool:
-        """Whether a reader has to scan the content."""
+        """Whether the content must be read in depth, by a confined process."""
         return bool(self.reason)
 
 
@@ -77,10 +77,9 @@ NOT_EXAMINED = PlainVerdict(reason="not_examined")
 
 
 def plain_only(content: bytes) -> PlainVerdict:
-    """Scan `content` as far as that is safe in the process that received it. This function never raises.
+    """Search a content for tokens as far as that is safe in the process that received it. Never raises.
 
-    The work is linear in the size: the matcher searches every byte for needles, and a limited number of the needles
-    found are examined. The scan ends as soon as it is clear that a reader has to scan the content.
+    The work is linear in the size. The search ends as soon as it is clear that the content must be read in depth.
     """
     if wide_codec(content) is not None:
         return PlainVerdict(reason="wide_text")
@@ -124,9 +123,9 @@ def plain_only(content: bytes) -> PlainVerdict:
 
 
 def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
-    """Examine one hit (a place where a needle occurs) in constant time. Return the tokens that begin there.
+    """Return the tokens that begin at a place where the matcher found a needle (the first bytes of a token).
 
-    Return None if a reader has to scan the content, because the hit may be more than a plain or escaped token.
+    Return None if the place may be more than a plain or escaped token, so that the content must be read in depth.
     """
     start, needle = hit
     kind = needle.kind
@@ -141,14 +140,14 @@ def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
 
 
 def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture | None:
-    """Return the PNG picture in base64 around the offset `spot` if its text chunks have no token, else None.
+    """Return the base64 PNG picture around offset `spot` if its texts have no token, otherwise None.
 
-    Notebooks contain many such pictures, and no reader is needed for them.
+    Notebooks contain many such pictures. Nothing else in them must be decoded.
 
     Args:
-        content: The content.
+        content: The bytes that contain the base64.
         first: The picture begins at this offset or later.
-        spot: An offset inside a run of base64.
+        spot: An offset inside a long base64 text.
         looks: The maximum number of chunks of the picture.
     """
     begin = run_start(content, first, spot)
@@ -159,7 +158,7 @@ def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture
 
 
 def _has_dull_texts(picture: bytes) -> bool:
-    """Return whether all text chunks of a picture are uncompressed (`tEXt`) and have no sign of a token."""
+    """Return whether all text chunks of a picture are uncompressed (`tEXt`) and certainly have no token."""
     at = len(PNG)
     while at < len(picture):
         size, kind = int.from_bytes(picture[at : at + 4]), picture[at + 4 : at + 8]
@@ -171,9 +170,9 @@ def _has_dull_texts(picture: bytes) -> bool:
 
 
 def fallback_tokens(content: bytes) -> list[Finding]:
-    """Return the first MAX_FALLBACK_TOKENS distinct plain tokens in `content`.
+    """Return the first MAX_FALLBACK_TOKENS different tokens in plain text.
 
-    Call this for a content that could not be read in depth, so that its plain tokens are found at least.
+    Call this for a content that could not be read in depth, so that at least these tokens are found.
     """
     found: dict[bytes, Finding] = {}
     for match in plain_matches(content):

@@ -1,7 +1,6 @@
-"""Scan of pushed packs: small packs are scanned in this process, other packs in a reader.
+"""Scan of packs that were pushed to GitHub: small ones in this process, others in a confined process.
 
-Ordinary pushes are small, and scanning them in this process is cheapest. A pack that costs more than a fraction of a
-second is passed to a reader. In the service, a reader is a process that can be killed.
+A confined process can be killed, but it would be too slow to use it for every push.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ Known = Callable[[Collection[str]], Collection[str] | None]
 
 
 class _TooCostly(Exception):
-    """The pack costs more than this process may spend on it, so a reader has to scan it."""
+    """The pack costs more than this process may spend on it, so a confined process has to scan it."""
 
 
 def scan_pack(
@@ -86,20 +85,20 @@ def scan_pack(
     wants: Collection[str] = (),
     known: Known | None = None,
 ) -> PackScan[Candidate]:
-    """Scan a pack, and return the candidates in its objects. The candidates have no public place yet.
+    """Scan a git pack, and return the possible tokens in its objects. They have no public place yet.
 
     Args:
-        detector: Scans objects in this process, and passes costly packs to `detector.reader`.
+        detector: Scans objects. Its `reader` scans costly packs.
         content: The pack, or its beginning if it is larger than the limit.
-        limits: What the pack may cost in a reader.
+        limits: What the pack may cost in a confined process.
         budget: What the push may cost. When it is spent, only tokens in plain text are found.
         hash_name: `sha1` or `sha256`.
-        wants: Object ids. `PackScan.reached` will contain the ids that are found in the pack.
-        known: Asks the token store about tokens that are beyond the limits on candidates. If None, these tokens are
+        wants: Object ids. Those that the pack contains are returned in `PackScan.reached`.
+        known: Asks the token store about the tokens that exceed the limits on candidates. If None, these tokens are
             only counted.
 
     Raises:
-        ReadersUnavailable: no reader can be started.
+        ReadersUnavailable: no confined process can be started.
     """
     try:
         return _in_process(detector, content, limits, budget, hash_name, frozenset(wants))
@@ -111,10 +110,10 @@ def scan_pack(
 def _in_process(
     detector: Detector, content: bytes, limits: PackLimits, budget: ScanBudget, hash_name: str, wants: Collection[str]
 ) -> PackScan[Candidate]:
-    """Scan the pack in this process and return the candidates.
+    """Scan the pack in this process, and return the possible tokens.
 
     Raises:
-        _TooCostly: a reader has to scan the pack. The work until then is limited.
+        _TooCostly: a confined process has to scan the pack. The work until then is limited.
     """
     count = int.from_bytes(content[8:12], "big") if content[:4] == b"PACK" else 0
     if len(content) > IN_PROCESS.pack_bytes or count > IN_PROCESS.objects:
@@ -130,7 +129,7 @@ def _in_process(
 
 
 class _Looks:
-    """The scan of a pack's objects in this process. It raises `_TooCostly` if they exceed a limit."""
+    """Scans a pack's objects in this process. Raises `_TooCostly` if they exceed a limit."""
 
     def __init__(self, detector: Detector, budget: ScanBudget) -> None:
         self._detector, self._budget = detector, budget
@@ -202,11 +201,12 @@ def _in_reader(
 
 
 def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> list[PackHit[Candidate]]:
-    """Ask the token store about the tokens beyond the limit of one push (`scan.beyond`).
+    """Ask the token store about the tokens in `scan.beyond`, which exceed the limits of one push.
 
-    Return the objects with tokens that the store knows.
+    Count those that it does not know in `scan.unknown`. Count those that could not be looked up in time as unread.
 
-    Count the other tokens in `scan.unknown`. Count tokens that could not be looked up in time as unread.
+    Returns:
+        The objects with tokens that the store knows.
     """
     hits: list[PackHit[Candidate]] = []
     deadline = time.monotonic() + LOOK_UP_SECONDS
@@ -232,7 +232,7 @@ def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> lis
 
 
 def _batches(beyond: list[TokensBeyond]) -> Iterator[list[tuple[TokensBeyond, list[Finding]]]]:
-    """Yield the tokens in batches of LOOKED_UP_AT_ONCE. Empty the list meanwhile, to free memory."""
+    """Yield the tokens in batches of LOOKED_UP_AT_ONCE. Empty the given list meanwhile, to free memory."""
     beyond.reverse()
     batch: list[tuple[TokensBeyond, list[Finding]]] = []
     room = LOOKED_UP_AT_ONCE
@@ -280,9 +280,9 @@ def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject
 
 
 def _taken(result: ScanResult, limits: CandidateLimits) -> list[Candidate]:
-    """Return the candidates of an object to keep.
+    """Return the possible tokens of an object that are within the limits.
 
-    Apply the limits only to objects with many candidates. Keep all candidates of any other object, even if a flood of
-    tokens in other objects has reached the limits.
+    The limits apply only to objects with many of them, so that a flood of invented tokens does not hide one in another
+    object.
     """
     return list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)

@@ -1,6 +1,6 @@
-"""Redaction: removes tokens from strings before they are stored, logged or mailed.
+"""Removal of tokens from strings before they are stored, logged or mailed.
 
-This module opens no containers and decompresses nothing.
+Archives and compressed data are not opened.
 """
 
 from __future__ import annotations
@@ -51,27 +51,28 @@ _WITHHELD_RUN = b"[withheld]"
 
 
 def redact(text: str) -> str:
-    """Return `text` with every token replaced by its hint, in every encoding that the detector finds in text.
+    """Return `text` with every token, plain or encoded, replaced by its hint (first and last characters).
 
-    A run of base64 that would have to be decompressed or opened is replaced by `[withheld]`. If the text is beyond the
-    limits, the rest of it is also replaced by `[withheld]`. All other text stays as it is, including lone surrogates.
-    The function never raises. Redacting its result again changes nothing.
+    A base64 text that would have to be decompressed or opened is replaced by `[withheld]`, and so is the rest of the
+    text after a limit is reached. All other text stays as it is, including lone surrogates. The function never raises.
+    Redacting its result again changes nothing.
     """
     raw = text.encode("utf-8", "surrogatepass")
     return text if _is_clean(raw) else _redacted(text, raw, None)
 
 
 class SharedRedaction:
-    """Redacts many texts that may cost together about as much as one: 0.1 s.
+    """Redacts many texts with a common limit of 0.1 s of work.
 
-    Texts that show no sign of a token cost little, and are always returned. Beyond the limit, other texts are withheld.
+    Texts without any sign of a token are always returned. After the limit is reached, other texts are replaced by
+    `[withheld]`.
     """
 
     def __init__(self) -> None:
         self._meter = Meter(_LIMITS, 0)
 
     def redact(self, text: str) -> str:
-        """Return the text redacted; see `redact`."""
+        """Return the text with every token replaced by its hint; see the function `redact`."""
         raw = text.encode("utf-8", "surrogatepass")
         if _is_clean(raw):
             return text
@@ -82,7 +83,7 @@ class SharedRedaction:
         return _WITHHELD if self._meter.unread else _redacted(text, raw, self._meter)
 
     def redact_all(self, texts: Sequence[str]) -> list[str]:
-        """Return each text redacted. Texts without a sign of a token are searched together, which takes less time."""
+        """Return each text with every token replaced by its hint. Searching them together takes less time."""
         redacted: list[str] = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[start : start + _TEXTS_AT_ONCE]
@@ -96,7 +97,13 @@ def _is_clean(raw: bytes) -> bool:
 
 
 def _redacted(text: str, raw: bytes, meter: Meter | None) -> str:
-    """Return the text redacted. Without a meter, each round of masking gets one of its own."""
+    """Return the text with every token replaced by its hint.
+
+    Args:
+        text: The text.
+        raw: The same text as bytes.
+        meter: Counts the work. If None, each pass over the text gets a limit of its own.
+    """
     for round_number in range(_MAX_ROUNDS):
         masked = _masked(raw, meter or Meter(_LIMITS, 0))
         if masked == raw:
@@ -118,7 +125,9 @@ def _masked(raw: bytes, meter: Meter) -> bytes:
 
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the start, end and replacement of each span to replace, in ascending order. Spans may overlap."""
+    """Yield the start, end and replacement of each part of the text to replace, in ascending order. Parts may
+    overlap.
+    """
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:
@@ -139,7 +148,7 @@ def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _whole_characters(raw: bytes, start: int, end: int) -> tuple[int, int]:
-    """Return the start and end of the span, widened so that it does not split a UTF-8 sequence."""
+    """Return the start and end of a range, widened so that it does not split a UTF-8 sequence."""
     while start and raw[start] & 0xC0 == 0x80:
         start -= 1
     while end < len(raw) and raw[end] & 0xC0 == 0x80:

@@ -27,7 +27,11 @@ class WidePiece(NamedTuple):
     start: int
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield the findings in the text with their start and end in the document."""
+        """Yield findings in the text as findings in the document.
+
+        Args:
+            inner: Findings in the text. Their starts and ends are converted to offsets in the document.
+        """
         at = raw = 0
         for finding in sorted(inner, key=lambda found: found.start):
             raw += len(_wide(self.text[at : finding.start], self.codec))
@@ -42,7 +46,7 @@ def _wide(text: bytes, codec: str) -> bytes:
 
 
 def wide_codec(content: bytes) -> str | None:
-    """Return the codec of a content in UTF-16 or UTF-32, or None if the content is neither.
+    """Return the name of the codec if a content is in UTF-16 or UTF-32, otherwise None.
 
     The codec is recognised by the byte order mark, or by the positions of the zero bytes.
     """
@@ -64,7 +68,7 @@ def wide_codec(content: bytes) -> str | None:
 
 
 def wide_pieces(content: bytes, codec: str) -> Iterator[WidePiece]:
-    """Yield the document in overlapping pieces.
+    """Yield a document in UTF-16 or UTF-32 as overlapping pieces in UTF-8.
 
     Each piece begins 1 MB after the previous one, and contains the first 16 kB of the next one as well.
     """

@@ -1,4 +1,4 @@
-"""Confined processes that open hostile content: readers, the fork server that starts them, and the pool of readers."""
+"""Confined processes that open hostile contents, the fork server that starts them, and the pool that shares them."""
 
 from scanner.isolation.reader_pool import ReaderPool, ReadersUnavailable, shared_pool
 

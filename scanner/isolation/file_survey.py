@@ -1,9 +1,8 @@
-"""Confined processes that read small files and tell which of them need no closer look.
+"""Confined processes that read many small files, and tell which of them certainly have no token.
 
-A folder may hold 100,000 files, such as the refs of a repository. Opening each of them costs more than the quick scan
-of its content, so a scan of many files does both in separate processes. Such a process can read files, but it cannot
-write files, use a network or look into other processes. It answers with one byte for each file. The scanning process
-reads each file again that is not clean.
+For a folder of 100,000 files, opening each file costs more than searching it, so both are done in several processes.
+They can read files, but not write files, use a network or look into other processes. The calling process reads every
+other file again.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ _Child = subprocess.Popen[bytes]
 
 
 class Survey:
-    """The processes of one scan. They are started when they are first needed.
+    """The processes that read the small files of one scan. They are started when they are first needed.
 
-    Use `running` to create a survey.
+    Use `running` to create a `Survey`.
     """
 
     def __init__(self, size: int, pool: ThreadPoolExecutor) -> None:
@@ -60,9 +59,12 @@ class Survey:
             self._children.put(None)
 
     def clean(self, paths: Sequence[str]) -> tuple[list[bool], int]:
-        """Return whether each file is clean: small, read whole, and without any sign of a token or container.
+        """Tell which files are clean: small, read whole, and without any sign of a token or container.
 
-        Also return how many bytes the clean files have. If a process fails, its files count as not clean.
+        If a process fails, its files count as not clean.
+
+        Returns:
+            For each path, whether the file is clean; the total size of the clean files in bytes.
         """
         parts = [paths[start : start + FILES_A_REQUEST] for start in range(0, len(paths), FILES_A_REQUEST)]
         answers = list(self._pool.map(self._ask, parts))
@@ -103,7 +105,7 @@ class Survey:
 
 @contextmanager
 def running(size: int, pool: ThreadPoolExecutor) -> Iterator[Survey]:
-    """Return a survey with at most `size` processes, and end its processes when the block ends.
+    """Return a `Survey` with at most `size` processes. They are ended when the `with` block ends.
 
     The threads of the pool must outlive the block, because a process ends with the thread that started it.
     """
@@ -115,7 +117,7 @@ def running(size: int, pool: ThreadPoolExecutor) -> Iterator[Survey]:
 
 
 def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
-    """Ask a process about files.
+    """Ask a process which files are clean. The result is that of `Survey.clean`.
 
     Raises:
         OSError: The process has ended, or its answer has another form.
@@ -133,7 +135,7 @@ def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
 
 
 def main(formats: str) -> None:
-    """Answer requests on standard input until it is closed.
+    """Read paths of files from standard input, and write whether each file is clean, until the input is closed.
 
     Args:
         formats: The token formats, as `parse_formats` reads them.
@@ -161,7 +163,12 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _clean_bytes(path: bytes, buffer: bytearray) -> int | None:
-    """Return the number of bytes of a clean file, or None if the scanning process has to look at the file."""
+    """Return the number of bytes in the file if it certainly has no token, otherwise None.
+
+    Args:
+        path: The path of the file.
+        buffer: Memory for the content, which is used for every file.
+    """
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return None

@@ -1,10 +1,8 @@
-"""The fork server: a single-threaded process that has loaded every decoder and forks a confined reader on request.
+"""The fork server: a process that has loaded every decoder and forks confined processes on request.
 
-A fork takes only milliseconds, so a killed reader is quickly replaced. The fork server itself reads no hostile content.
-When the service process closes the control socket, the fork server kills every reader and ends.
-
-`reader_pool` starts the fork server as `python -c "…main(descriptor, formats)"` with a minimal environment without
-secrets.
+A fork takes only milliseconds, so a killed process is quickly replaced. The fork server itself reads no hostile content
+and has no secrets in its environment. When the service process closes the control socket, the fork server kills all
+confined processes and ends.
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ REAP_SECONDS = 2.0
 
 
 def main(descriptor: int, formats: str) -> None:
-    """Serve the control socket until its other end is closed.
+    """Execute commands from the socket `descriptor` until its other end is closed.
 
     Args:
         descriptor: The file descriptor of the control socket.
-        formats: The token formats that readers look for, in the form that `parse_formats` reads.
+        formats: The token formats to look for, in the form that `parse_formats` reads.
     """
     use_formats(parse_formats(formats))
     for number in (signal.SIGINT, signal.SIGHUP):

@@ -1,7 +1,7 @@
-"""The protocol between a service process and its reader. Each request gets one answer, over a Unix stream socket.
+"""The messages between the service and a reader, a confined process that opens documents. Each request has one answer.
 
-The service process does not trust a reader: the size of an answer is limited, and each field is checked.
-`pack_messages` has the protocol for packs, whose answer has several parts.
+A hostile document may take over a reader, so the size of an answer is limited and each field is checked. Messages about
+git packs are in `pack_messages`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _SIZE = struct.Struct("<I")
 
 
 class Request(NamedTuple):
-    """A request to read a document.
+    """A request to find the tokens in a document.
 
     Attributes:
         name: The name of the document. The container path of each finding begins with it.
-        seconds: The limit on processor time.
+        seconds: The limit on processor seconds.
         expanded_bytes: The limit on bytes that are decompressed and decoded.
     """
 
@@ -46,14 +46,21 @@ class Request(NamedTuple):
 
 
 class BadAnswer(Exception):
-    """The reader's answer is invalid. The reader has failed, or hostile content controls it."""
+    """The answer of a confined process is invalid. The process has failed, or a hostile document has taken it over."""
 
 
 def send_request(connection: socket.socket, content: bytes, name: str, seconds: float, expanded_bytes: int) -> None:
-    """Send a request to read a document.
+    """Send a document to a confined process, which will find the tokens in it.
+
+    Args:
+        connection: The socket to the process.
+        content: The document.
+        name: The name of the document. The container path of each finding begins with it.
+        seconds: The limit on processor seconds.
+        expanded_bytes: The limit on bytes that are decompressed and decoded.
 
     Raises:
-        OSError: the reader has ended.
+        OSError: the process has ended.
         ValueError: the content is too large.
     """
     if len(content) > MAX_CONTENT_BYTES:
@@ -64,7 +71,7 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
 
 
 def receive_request(connection: socket.socket) -> Request | None:
-    """Receive the rest of a request whose first byte was read.
+    """Receive the rest of a request to read a document, after its first byte.
 
     Return None if the service process has closed the socket.
     """
@@ -78,9 +85,12 @@ def receive_request(connection: socket.socket) -> Request | None:
 
 
 def send_answer(connection: socket.socket, reading: DeepReading, *, retires: bool) -> None:
-    """Send the result to the service process.
+    """Send the result of reading a document to the service process.
 
-    `retires` says that this reader ends after this answer.
+    Args:
+        connection: The socket to the service process.
+        reading: The result.
+        retires: Whether this process ends after this answer.
     """
     value = {
         "findings": [finding_to_json(found) for found in reading.findings],
@@ -94,7 +104,7 @@ def send_answer(connection: socket.socket, reading: DeepReading, *, retires: boo
 
 
 def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
-    """Receive the result, and whether the reader ends after this answer.
+    """Receive the result of reading a document, and whether the process that read it ends now.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or malformed.
@@ -114,7 +124,7 @@ def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Receive exactly `size` bytes, or fewer if the other end has closed the socket."""
+    """Receive `size` bytes, or fewer if the other end has closed the socket."""
     if not size:
         return b""
     data = connection.recv(size, socket.MSG_WAITALL)
@@ -139,7 +149,7 @@ def _parsed(value: Any) -> tuple[DeepReading, bool]:
 
 
 def reasons_from_json(value: Any) -> Counter[str]:
-    """Return the counts by reason that a reader sent.
+    """Return the counts by reason that a confined process sent.
 
     Raises:
         ValueError, TypeError, AttributeError: the value has another form.
@@ -151,12 +161,12 @@ def reasons_from_json(value: Any) -> Counter[str]:
 
 
 def finding_to_json(found: Finding) -> list[Any]:
-    """Return the JSON list for a finding. `finding_from_json` turns it into a finding again."""
+    """Return a finding as a JSON list, which `finding_from_json` can read."""
     return [found.token.decode("ascii"), found.line, found.column, list(found.encoding), list(found.members)]
 
 
 def finding_from_json(value: Any) -> Finding:
-    """Return the finding that a reader has sent as the list that `finding_to_json` returns.
+    """Return the finding that `finding_to_json` has written as a JSON list.
 
     Raises:
         ValueError, TypeError: The value is not a finding.

@@ -1,7 +1,7 @@
-"""The protocol between a service process and a reader that scans a git pack.
+"""The messages between the service and a confined process that scans a git pack.
 
-For one request, the reader sends deferred objects, then the tokens beyond the limits on candidates, and at last the
-result of the scan. It sends each deferred object immediately, so that it does not have to keep the object in memory.
+For one request, the process first sends the objects that it could not finish (each at once, to free memory), then the
+tokens that exceed the limits on candidates, and at last the result of the scan.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ _TYPES = frozenset(get_args(ObjectType))
 
 
 class PackToScan(NamedTuple):
-    """A pack, and the request that says how to scan it."""
+    """A git pack, and the request that says how to scan it."""
 
     content: bytes
     request: PackRequest
 
 
 def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -> None:
-    """Send a git pack to be scanned.
+    """Send a git pack to a confined process to be scanned.
 
     Raises:
-        OSError: the reader has ended.
+        OSError: the process has ended.
     """
     options = json.dumps({**asdict(request), "limits": asdict(request.limits)}).encode("ascii")
     connection.sendall(PACK + _SIZES.pack(len(content), len(options)) + options)
@@ -74,7 +74,7 @@ def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -
 
 
 def receive_pack(connection: socket.socket) -> PackToScan | None:
-    """Receive the rest of a request whose first byte was read.
+    """Receive the rest of a request to scan a pack, after its first byte.
 
     Return None if the service process has closed the socket.
     """
@@ -92,20 +92,20 @@ def receive_pack(connection: socket.socket) -> PackToScan | None:
 
 
 def send_deferred(connection: socket.socket, item: DeferredObject) -> None:
-    """Send an object to the service process, which will let a separate reader open it."""
+    """Send an object to the service process, because another process has to open it."""
     head = json.dumps([item.oid, item.type]).encode("ascii")
     connection.sendall(_FRAME.pack(_DEFERRED, len(item.content), len(head)) + head)
     connection.sendall(item.content)
 
 
 def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float, *, retires: bool) -> None:
-    """Send the result to the service process.
+    """Send the result of scanning a pack to the service process.
 
     Args:
-        connection: The socket.
+        connection: The socket to the service process.
         scan: The result.
-        seconds: Processor seconds that the scan took.
-        retires: Whether this reader ends after this answer.
+        seconds: The processor seconds that the scan took.
+        retires: Whether this process ends after this answer.
     """
     value = {
         "hits": [[hit.oid, hit.type, [finding_to_json(found) for found in hit.found]] for hit in scan.hits],
@@ -129,11 +129,11 @@ def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float
 
 
 def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> tuple[PackAnswer, bool]:
-    """Receive the result of scanning a pack, and whether the reader ends after this answer.
+    """Receive the result of scanning a pack, and whether the process that scanned it ends now.
 
     Args:
-        connection: The socket to the reader.
-        wait: Returns when something can be received. It raises an exception if the reader is late.
+        connection: The socket to the process.
+        wait: Returns when something can be received. It raises an exception if the process is late.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or malformed.
@@ -205,7 +205,7 @@ def _hit(value: Any) -> PackHit[Finding]:
 
 
 def _location(value: Any) -> tuple[str, Location]:
-    """Return an object id and the object's location from the JSON list that a reader has sent."""
+    """Return an object id and the object's location from the JSON list that a confined process has sent."""
     oid, path, commit, seconds = value
     at = None if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
     # Allow two characters more than MAX_PATH, because a path whose beginning was cut off has a mark there.

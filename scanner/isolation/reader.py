@@ -1,7 +1,4 @@
-"""A reader: a confined process that opens hostile documents and packs, and returns the findings.
-
-The fork server starts it.
-"""
+"""A reader: a confined process that opens hostile documents and git packs, and sends back the tokens found."""
 
 from __future__ import annotations
 
@@ -28,9 +25,8 @@ milliseconds."""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:
-    """Confine this process, then serve requests until this reader retires or the service process closes the socket.
-
-    A reader retires (ends) when it has used much time or memory. The pool starts a new reader when one is needed.
+    """Confine this process, then answer requests until the socket is closed or this process has used much time or
+    memory.
     """
     confine(MEMORY_BYTES)
     while kind := messages.receive(connection, 1):
@@ -40,7 +36,7 @@ def serve(connection: socket.socket, limits: Limits) -> None:
 
 
 def _read_one(connection: socket.socket, limits: Limits) -> bool:
-    """Read a document and send the answer. Return False if this reader must end."""
+    """Read a document and send the answer. Return False if this process must end."""
     request = messages.receive_request(connection)
     if request is None:
         return False
@@ -52,7 +48,7 @@ def _read_one(connection: socket.socket, limits: Limits) -> bool:
 
 
 def _scan_pack(connection: socket.socket, limits: Limits) -> bool:
-    """Scan a pack and send the answer. Return False if this reader must end."""
+    """Scan a git pack and send the answer. Return False if this process must end."""
     asked = pack_messages.receive_pack(connection)
     if asked is None:
         return False
@@ -89,10 +85,7 @@ def _has_to_retire(seconds: float, unread: Mapping[str, int]) -> bool:
 
 
 def run(connection: socket.socket, limits: Limits) -> int:
-    """Serve requests, and return the exit status of the process.
-
-    This function raises no exception, because no caller could handle it.
-    """
+    """Answer requests, and return the exit status of the process. Never raises."""
     with contextlib.suppress(OSError, MemoryError):
         serve(connection, limits)
     return 0

@@ -1,7 +1,7 @@
-"""The pool of a process's confined readers.
+"""The pool of confined processes (readers) that open documents for one service process.
 
-The pool sends documents and packs to readers, receives the findings, and kills readers that hang. A document that
-exceeds its deadline is counted as unread, and the next document gets a new reader.
+The pool sends documents to readers, receives the tokens found, and kills readers that take too long. A document that
+exceeds its deadline is counted as unread.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _log = logging.getLogger(__name__)
 
 
 class ReadersUnavailable(Exception):
-    """No reader can be started. Documents that need a reader cannot be read now, and must be tried again later."""
+    """No confined process can be started. Try the document again later."""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,14 +77,14 @@ class _Reader:
 
 
 class _Failure(NamedTuple):
-    """The reason why a reader gave no answer, and the processor seconds that are charged to the document."""
+    """Why a confined process gave no answer, and the processor seconds that count as spent on the document."""
 
     reason: str
     seconds: float
 
 
 class ReaderPool:
-    """Confined readers that the threads of one process share. Readers are started when they are first needed.
+    """Confined processes (readers) that the threads of one process share. They are started when they are first needed.
 
     A child process that is forked from this process gets an empty pool.
 
@@ -118,14 +118,15 @@ class ReaderPool:
         """Return every token in the document and in the files inside it, read by a confined process.
 
         Args:
-            content: The document, which is hostile.
+            content: The document. It may be hostile.
             name: The name of the document, which begins the container path of each finding.
-            seconds: Processor time that may be spent, at most what the limits allow.
-            expanded_bytes: Bytes that may be decompressed and decoded, at most what the limits allow.
-            patience: Seconds to wait for a free reader before the document counts as unread (`reader_busy`).
+            seconds: The processor seconds that may be spent. None, or more than `limits.seconds`, means
+                `limits.seconds`.
+            expanded_bytes: The bytes that may be decompressed and decoded, with the same rule.
+            patience: Seconds to wait for a free process before the document counts as unread (`reader_busy`).
 
         Raises:
-            ReadersUnavailable: No reader can be started.
+            ReadersUnavailable: No confined process can be started.
         """
         if len(content) > messages.MAX_CONTENT_BYTES:
             return DeepReading((), {"reader_size": 1})
@@ -148,10 +149,10 @@ class ReaderPool:
         return reading
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return the findings in the objects of a git pack, scanned by a confined process.
+        """Return the tokens in the objects of a git pack, scanned by a confined process.
 
         Raises:
-            ReadersUnavailable: No reader can be started.
+            ReadersUnavailable: No confined process can be started.
         """
         seconds = min(request.seconds, self._limits.seconds)
         request = replace(request, seconds=seconds)
@@ -171,7 +172,7 @@ class ReaderPool:
         return PackAnswer(PackScan(), (), done.seconds, done.reason)
 
     def prepare(self) -> None:
-        """Start a reader in the background, so that the first document does not wait for it."""
+        """Start a confined process in the background, so that the first document does not wait for it."""
 
         def start() -> None:
             with contextlib.suppress(ReadersUnavailable):  # the first content reports it
@@ -180,7 +181,9 @@ class ReaderPool:
         threading.Thread(target=start, name="reader-start", daemon=True).start()
 
     def start_anew(self) -> None:
-        """Empty the pool in a child process that was just forked. Close the sockets to the parent's readers."""
+        """Empty the pool in a child process that was just forked. Close the sockets to the parent's confined
+        processes.
+        """
         idle, server = self._idle, self._server
         self._reset()
         for reader in idle:
@@ -212,13 +215,13 @@ class ReaderPool:
     def _converse(
         self, converse: Callable[[_Reader, Callable[[], None]], tuple[T, bool]], seconds: float
     ) -> T | _Failure:
-        """Let a reader handle one request, and kill the reader if it is late.
+        """Let a reader (a confined process) handle one request, and kill it if it is late.
 
         Args:
             converse: Sends a request, and returns the answer and whether the reader ends after it. Its second argument
                 is a function that waits until the reader answers or ends. `converse` must call that function before it
                 receives anything.
-            seconds: Processor time that the work may take.
+            seconds: Processor seconds that the work may take.
 
         Returns:
             The answer, or the reason why there is none.
@@ -242,7 +245,7 @@ class ReaderPool:
             self._give_back(reader, keeps=keeps)
 
     def _taken(self) -> _Reader:
-        """Return an idle reader, or start a new one.
+        """Return an idle reader (confined process), or start a new one.
 
         Raises:
             ReadersUnavailable: no reader can be started.
@@ -278,7 +281,7 @@ class ReaderPool:
 
 
 class _ForkServer:
-    """The process of the fork server, and the socket for its commands."""
+    """The fork server, which starts confined processes, and the socket for its commands."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -309,7 +312,7 @@ class _ForkServer:
             raise ReadersUnavailable("the process that starts readers ended, or does not answer")
 
     def fork(self) -> _Reader:
-        """Start a reader and return it.
+        """Start a confined process and return it.
 
         Raises:
             OSError: the fork server has ended.
@@ -329,7 +332,7 @@ class _ForkServer:
         return _Reader(fork_server.PROCESS.unpack(answer)[0], ours, self)
 
     def kill(self, process: int) -> None:
-        """End a reader, unless it has already ended."""
+        """End the confined process with this process id, unless it has already ended."""
         self._tell(fork_server.KILL, process)
 
     def slow(self, process: int) -> None:
@@ -340,12 +343,12 @@ class _ForkServer:
             self._control.send(fork_server.COMMAND.pack(command, process))
 
     def abandon(self) -> None:
-        """Close the socket to a fork server that belongs to the parent process. Do not wait until that server ends."""
+        """Close the socket to a fork server that belongs to the parent process, without ending the server."""
         self._control.close()
         self._process.returncode = 0
 
     def close(self) -> None:
-        """End the fork server and every reader."""
+        """End the fork server and every process that it started."""
         self._control.close()
         try:
             self._process.wait(GRACE_SECONDS)
@@ -355,16 +358,16 @@ class _ForkServer:
 
 
 def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: float) -> None:
-    """Wait until the reader answers or ends.
+    """Wait until a confined process answers or ends.
 
     Args:
-        reader: The reader, which has received a request.
-        begun: When the reader began to work, by the monotonic clock.
-        spent_before: Processor seconds that the reader had used before this request.
+        reader: The process, which has received a request.
+        begun: When it began to work, by the monotonic clock.
+        spent_before: Processor seconds that it had used before this request.
         seconds: Processor seconds that the work may take. The elapsed time may be up to MAX_STRETCH times as long.
 
     Raises:
-        TimeoutError: The reader has exceeded a limit.
+        TimeoutError: The process has exceeded a limit.
     """
     is_slow = False
     while not select.select([reader.connection], [], [], LOOK_SECONDS)[0]:

@@ -208,12 +208,9 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
 
 
 def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLines]:
-    """Yield the block of encoded lines at `begin`.
+    """Yield the decoded bytes of the uuencoded block, git patch or dump of bytes at `begin`.
 
-    If the second line of a dump begins at `begin`, yield the dump's bytes instead, once for each way to
-    read its columns.
-
-    For a dump, charge the meter for its letters.
+    For a dump, `begin` is the start of its second line. A dump is yielded once for each way to read its numbers.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -235,7 +232,10 @@ def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> 
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every run of base64 in a window with many `run` needles, decoded once for each alignment of its groups."""
+    """Yield every base64 text in a part of the content that has very many `run` needles (beginnings of base64 texts).
+
+    Each text is decoded once for each alignment of its groups of four letters.
+    """
     begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
     meter.spend(_RUN_STEPS * (end - begin))
     for match in _RUN.finditer(content, begin, end):
@@ -262,9 +262,13 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Return whether the base64 letters around the `run` needle at `start` may contain a token.
+    """Return whether the base64 letters around `start` decode to base64 again, or to the first bytes of a token in
+    UTF-16.
 
-    They may contain one if they decode to base64 again, or to the prefix of a token in UTF-16.
+    Args:
+        content: The bytes to search.
+        start: The offset at which the matcher found the letters.
+        lead: How many letters before `start` the base64 group begins.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
@@ -272,10 +276,10 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
 
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
-    """Return whether a text that must be decoded begins at `begin`.
+    """Return whether a text that must be decoded to find tokens begins at offset `begin`.
 
-    It may be a compressed stream in base64 or hex, an archive in base64, uuencoded lines, a git patch, or a dump of
-    numbers. For a dump, `begin` is the beginning of its second line.
+    It may be a compressed stream in base64 or hex, an archive in base64, a uuencoded block, a git patch, or a dump of
+    bytes. For a dump, `begin` is the start of its second line.
     """
     if content[begin : begin + 2] in LINE_STARTS:
         return lines_at(content, begin) is not None
@@ -289,13 +293,15 @@ def stream_begins_at(content: bytes, begin: int) -> bool:
 
 
 def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
-    """Return whether the first `letters` letters of a base64 run begin a stream, or None if they are too few."""
+    """Return whether a compressed stream begins in the first `letters` letters of a base64 text, or None if they are
+    too few.
+    """
     head = _RUN.match(content, begin, begin + letters)
     return head is not None and begins_stream(decoded_base64(head[0]), inflate=inflate)
 
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
-    """Return whether a run of base64 began long before `begin`, on the same line or on the line before it."""
+    """Return whether a long base64 text began well before `begin`, on the same line or on the line before it."""
     before = content[max(0, begin - _MAX_GLUE) : begin]
     if len(before) == _MAX_GLUE and not before.translate(None, _ALL_LETTERS):
         return True
@@ -305,7 +311,7 @@ def _is_inside_run(content: bytes, begin: int) -> bool:
 
 
 def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
-    """Return the decoded run that begins at `begin` if it is a compressed stream in base64, else None."""
+    """Return the decoded base64 text that begins at `begin`, or None if it is not a compressed stream."""
     begins: bool | None = None
     for letters in _HEAD_LETTERS:
         head = _RUN.match(content, begin, begin + letters)
@@ -331,7 +337,8 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
-    """Yield the decoded runs of base64 or hex at the offsets `spots`, if they have at least `min_run_length()` letters.
+    """Yield the decoded base64 or hex text around each of the offsets `spots`, if it has at least `min_run_length()`
+    letters.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -358,18 +365,18 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
 
 
 def run_spots(content: bytes) -> list[int]:
-    """Return the offsets of base64 runs of at least `min_run_length()` letters. The matcher finds long runs faster."""
+    """Return the offsets of all base64 texts of at least `min_run_length()` letters."""
     return [match.start() for match in _short_run().finditer(content)]
 
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
-    """Return whether a base64 run has more than 44 letters per line on average. A list of words has fewer."""
+    """Return whether a base64 text has more than 44 letters per line on average. A list of words has fewer."""
     breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
     return breaks * _MIN_LINE_LENGTH < end - begin
 
 
 def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
-    """Decode a run of base64 or hex in overlapping pieces that fit into memory, and yield each piece as a `Run`."""
+    """Yield the decoded bytes of a base64 or hex text in overlapping pieces that fit into memory."""
     most = meter.limits.member_bytes // 4 * 4
     for at in range(begin, end, most):
         raw = content[at : min(end, at + most + 4 * LONG_RUN)]
@@ -391,7 +398,9 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return how many letters (0 to 3) may precede the encoded data in a base64 run. They shift its groups of four."""
+    """Return how many letters (0 to 3) may precede the encoded data in a base64 text, and so shift its groups of
+    four.
+    """
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

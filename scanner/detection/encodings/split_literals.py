@@ -1,4 +1,4 @@
-"""Search for tokens whose prefix and rest are separate string literals or values of a configuration."""
+"""Search for tokens whose prefix and rest are separate string literals or separate values of a configuration file."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def split_literals_at(
 
 
 def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: int, *, quoted: bool) -> int | None:
-    """Return the offset of a word that may be the rest of a token, or None.
+    """Return the offset of a word that may be the rest of a token, or None if there is none.
 
-    Search the lines after the token's beginning first, then the lines before the beginning.
+    Search the lines after the token's beginning first, then the lines before it.
 
     Args:
         content: The content to search.
@@ -91,7 +91,7 @@ def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: 
 def _in_literals(content: bytes, start: int, end: int, form: TokenFormat, part: bytes) -> Iterator[Finding]:
     """Yield the token whose beginning is the literal `content[start:end]` and whose rest is in the next literals.
 
-    Leave out literals that are names of a JSON object.
+    Literals that are keys of a JSON object are left out.
     """
     body, last = part, end
     for literal in _literal(form).finditer(content, end, min(len(content), end + _SPAN)):
@@ -106,7 +106,7 @@ def _in_literals(content: bytes, start: int, end: int, form: TokenFormat, part: 
 
 
 def _in_values(content: bytes, start: int, patterns: TokenPatterns, meter: Meter | None) -> Iterator[Finding]:
-    """Yield the token whose beginning is a value at the end of a line and whose rest is in the next lines' values.
+    """Yield the token that begins in the value at the end of a line, and continues in the values of the next lines.
 
     Files of environment variables and YAML have such lines.
     """
@@ -123,7 +123,7 @@ def _in_values(content: bytes, start: int, patterns: TokenPatterns, meter: Meter
 
 
 def _joined(body: bytes, start: int, end: int, form: TokenFormat) -> Iterator[Finding]:
-    """Yield the token with this body, unless the body consists of words of the program."""
+    """Yield the token with these characters after its prefix, unless they are ordinary words of a program."""
     if form.may_be_body(body):
         yield Finding(form.prefix.encode() + body, start, end, ("split-literal",))
 

@@ -1,1 +1,1 @@
-"""The format of git packs, and the scan of the objects of one pack."""
+"""Readers of git packs (the files in which git stores and sends objects), and the scan of the objects in one pack."""

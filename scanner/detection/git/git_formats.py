@@ -17,9 +17,9 @@ _FANOUT = re.compile(r"[0-9a-f]{2}")
 
 
 def configured(config: bytes) -> int:
-    """Return the size of an object id, in bytes, according to a repository's configuration.
+    """Return the size of an object id, in bytes, that a repository's configuration sets (`extensions.objectFormat`).
 
-    The setting is `extensions.objectFormat`. If several lines set it, the last line counts, as in git.
+    If several lines set it, the last line counts, as in git.
     """
     section = value = b""
     for line in config.removeprefix(b"\xef\xbb\xbf").replace(b"\\\n", b"").splitlines():
@@ -33,25 +33,25 @@ def configured(config: bytes) -> int:
 
 
 def is_fanout(name: str) -> bool:
-    """Return whether a folder in `objects` is a fan-out folder, which contains loose objects.
-
-    The name of a fan-out folder is two hexadecimal digits.
+    """Return whether a folder name in `objects` is two hexadecimal digits, so that the folder contains loose
+    objects.
     """
     return _FANOUT.fullmatch(name) is not None
 
 
 def of_loose_object(name: str) -> int | None:
-    """Return the size of an object id, in bytes, computed from the name of a loose object's file.
+    """Return the size of an object id in bytes, or None if the file is not a loose object.
 
-    Return None if the file is not an object.
+    Args:
+        name: The name of the file, which is the rest of the object id in hex.
     """
     return _LOOSE.get(len(name)) if re.fullmatch(r"[0-9a-f]+", name) else None
 
 
 def of_index(path: Path) -> int | None:
-    """Return the size of an object id, in bytes, computed from the size of a pack's index file.
+    """Return the size of an object id in bytes, which follows from the size of a pack's index file.
 
-    Return None if the index is empty or git would refuse it.
+    Return None if the index is empty or invalid.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:

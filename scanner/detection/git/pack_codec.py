@@ -1,7 +1,6 @@
-"""The codec of git packs: entry headers, zlib streams, deltas and object ids (`gitformat-pack(5)`).
+"""Reader of the parts of a git pack: entry headers, zlib streams, deltas and object ids (`gitformat-pack(5)`).
 
-These functions read pushed packs, packs inside documents, and the packs of a history. They check each declared size
-before they allocate memory for it.
+Each declared size is checked before memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ Buffer = bytes | memoryview
 
 
 class DamagedPack(Exception):
-    """A delta, or the rest of a pack, cannot be read. The message is the reason under which the damage is counted."""
+    """A delta, or the rest of a git pack, cannot be read. The message is the reason under which this is counted."""
 
 
 class EntryHead(NamedTuple):
-    """The header of an entry of a pack.
+    """The header of an entry (a whole object or a delta) of a git pack.
 
     Attributes:
         kind: A key of OBJECT_TYPES for a whole object, or OFFSET_DELTA or NAMED_DELTA.
-        size: The inflated size of the entry's data in bytes, as declared.
-        base: For an offset delta, the distance to the base in bytes; for a named delta, the base's id; else None.
+        size: The decompressed size of the entry's data in bytes, as declared.
+        base: For an offset delta, the distance to the base in bytes; for a named delta, the base's id; otherwise None.
         data_at: The offset of the entry's zlib stream.
     """
 
@@ -51,7 +50,7 @@ class EntryHead(NamedTuple):
 
 
 def entry_head(pack: Buffer, position: int, hash_size: int) -> EntryHead:
-    """Return the header of the entry at `position`.
+    """Return the header of the pack entry at offset `position`.
 
     Raises:
         DamagedPack: the header is invalid or cut off.
@@ -93,11 +92,12 @@ def _distance(pack: Buffer, position: int) -> tuple[int, int]:
 
 
 def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
-    """Return the inflated bytes of the zlib stream at the start of `data`, and the number of bytes after the stream.
+    """Return the decompressed bytes of the zlib stream at the start of `data`, and the number of bytes after the
+    stream.
 
     Args:
         data: The stream, and possibly bytes after it.
-        size: The inflated size. The caller has checked it against a limit.
+        size: The declared size of the decompressed data. The caller has checked it against a limit.
 
     Raises:
         DamagedPack: the stream is invalid, cut off, or of another size.
@@ -117,15 +117,13 @@ def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
 
 
 def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) -> tuple[bytes, int]:
-    """Return the inflated bytes of the zlib stream at `position`, and the position after the stream.
-
-    The input is passed to zlib in small slices, because zlib copies the part of its input that it does not use.
+    """Return the decompressed bytes of the zlib stream at offset `position`, and the offset after the stream.
 
     Args:
-        pack: The pack.
+        pack: The git pack that contains the stream.
         position: The offset of the stream.
-        size: The inflated size.
-        keep: Whether to return the inflated bytes. If not, they are counted and discarded, and the result is empty.
+        size: The declared size of the decompressed data.
+        keep: Whether to return the decompressed bytes. If not, they are only counted, and empty bytes are returned.
 
     Raises:
         DamagedPack: the stream is invalid, cut off, or of another size.
@@ -157,13 +155,13 @@ def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) ->
 
 
 def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], None] | None = None) -> bytes:
-    """Apply a delta to its base, and return the result. Check and charge the declared sizes before copying anything.
+    """Return the object that a git delta makes from its base object.
 
     Args:
         base: The object that the delta copies from.
         delta: The delta: the sizes of the base and of the result, then commands.
         limit: The largest allowed result in bytes.
-        spend: Called with the cost in bytes. It raises an exception to refuse the work.
+        spend: Called with the cost in bytes before anything is copied. It raises an exception to refuse the work.
 
     Raises:
         DamagedPack: the delta is invalid or does not belong to the base, or its result is larger than the limit.
@@ -186,10 +184,7 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
 
 @cache
 def _library() -> tuple[Callable[[bytes, bytes], list[bytes]], type[Exception]]:
-    """Return Dulwich's function that applies a delta, and the exception that the function raises.
-
-    Dulwich is imported here, at the first delta.
-    """
+    """Return the function of Dulwich that applies a git delta, and the exception that the function raises."""
     from dulwich.errors import ApplyDeltaError
     from dulwich.pack import apply_delta as apply
 

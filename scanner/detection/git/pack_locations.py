@@ -1,7 +1,4 @@
-"""Search for the locations of a pack's objects in the repository: the path, and the commit that introduced the object.
-
-Locations are searched only for objects with findings.
-"""
+"""Search for the path of an object in a git pack, and for the commit that introduced the object."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The location of an object: its path, the commit that introduced it, and the time that the commit states.
+    """Where an object is in a repository: its path, the commit that introduced it, and the time that the commit states.
 
     Surrogates in the path stand for bytes that are not UTF-8.
     """
@@ -43,7 +40,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The fields of a commit object that are needed to find locations. `tree` and `parents` are object ids."""
+    """The parts of a git commit that are needed to find the paths of objects. `tree` and `parents` are object ids."""
 
     oid: str
     tree: str
@@ -52,7 +49,7 @@ class Commit:
 
 
 class _Folder(NamedTuple):
-    """A folder on the path to an object, and its parent folder. The path is joined only if a wanted object is found."""
+    """A folder on the path to a git object, and its parent folder."""
 
     name: str
     parent: _Folder | None
@@ -60,10 +57,13 @@ class _Folder(NamedTuple):
 
 
 def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, Location]:
-    """Return the first location of each wanted blob or tree that is reachable from a commit of the pack.
+    """Return the path and commit of each wanted object, by object id.
 
-    Each commit is visited after its parents, and each tree of the pack once. An entry of a tree was introduced by the
-    first commit that contains the tree.
+    The commit is the first one that contains the object. Objects that no commit of the pack contains are left out.
+
+    Args:
+        objects: All trees and commits of the pack.
+        wanted: The ids of blobs and trees.
     """
     trees = {item.oid: item.content for item in objects if item.type == "tree"}
     missing, found = set(wanted), dict[str, Location]()
@@ -94,7 +94,7 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
 
 
 def _path(name: str, folder: _Folder | None) -> str:
-    """Return the whole path of a file or folder, or the end of the path if the path is too long."""
+    """Return the whole path of a file, or only the end of the path if it is too long."""
     names = [name[-MAX_PATH:]]
     length = len(names[0])
     while folder is not None and folder.parent is not None:
@@ -108,9 +108,9 @@ def _path(name: str, folder: _Folder | None) -> str:
 
 
 def tree_entries(content: bytes, hash_size: int = 20) -> Iterator[tuple[bytes, str, str]]:
-    """Yield mode, name and object id of each entry of a tree, up to the first damaged entry.
+    """Yield mode, name and object id of each entry of a git tree, up to the first damaged entry.
 
-    Leave out submodules, because the commits that they refer to are in other repositories.
+    Submodules are left out.
     """
     position, end = 0, len(content)
     while position < end:
@@ -143,7 +143,7 @@ def commits_oldest_first(objects: Sequence[PackObject]) -> list[Commit]:
 
 
 def parse_commit(item: PackObject) -> Commit | None:
-    """Return the fields of a commit, or None if the commit names no tree."""
+    """Return the parts of a commit, or None if the commit names no tree."""
     head = item.content.partition(b"\n\n")[0]
     lines = head.split(b"\n", 200)
     tree = next((line[5:].decode("ascii", "replace") for line in lines if line.startswith(b"tree ")), None)

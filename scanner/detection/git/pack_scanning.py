@@ -1,8 +1,6 @@
-"""Scan of the objects of one pack: finds tokens, and the paths and commits of the objects that contain them.
+"""Scan of the objects in one git pack: finds tokens, and the paths and commits of the objects that contain them.
 
-A pack is scanned in the process that received it (the results are then candidates) or in a confined process (the
-results are then raw findings). The caller passes the function that scans one object. This module starts no process and
-uses no network.
+The caller passes the function that scans one object. It returns candidates (tokens as digests) or raw tokens.
 """
 
 from __future__ import annotations
@@ -45,12 +43,11 @@ class Look(Generic[T]):
     """The result of scanning one object.
 
     Attributes:
-        found: The findings or candidates.
-        unread: Counts of what was not read, by reason.
-        content_digest: The content's SHA-256 in hex if a part of the object was not read, else empty.
-        is_deferred: Whether a separate reader will read the object later. If so, the place of the object will be
-            needed.
-        is_postponed: Whether the object must be opened. That happens after all other objects were scanned.
+        found: The tokens found: candidates or raw findings.
+        unread: How often parts of the object were not read, by reason.
+        content_digest: The SHA-256 of the content in hex if a part of it was not read, otherwise empty.
+        is_deferred: Whether another process will read the object later. If so, its path and commit will be needed.
+        is_postponed: Whether the object must still be opened, which happens after all other objects were scanned.
     """
 
     found: Sequence[T] = ()
@@ -62,10 +59,10 @@ class Look(Generic[T]):
 
 @dataclass(slots=True)
 class PackHit(Generic[T]):
-    """An object with findings.
+    """An object of a git pack in which tokens were found.
 
-    `is_confirmed` means that the token store knows each of its tokens, so the limits on candidates do not apply to
-    them.
+    Attributes:
+        is_confirmed: Whether the token store knows each of the tokens. If so, the limits on candidates do not apply.
     """
 
     oid: str
@@ -76,7 +73,7 @@ class PackHit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TokensBeyond:
-    """The tokens of one object that are beyond the limits on candidates. Line feeds separate them."""
+    """The tokens of one object that exceed the limits on candidates, separated by line feeds."""
 
     oid: str
     type: ObjectType
@@ -85,13 +82,13 @@ class TokensBeyond:
 
 @dataclass(frozen=True, slots=True)
 class UnreadPackObject:
-    """An object that was not read completely.
+    """An object of a git pack that was not read completely.
 
     Attributes:
         oid: The object's id, or empty for the pack itself.
-        reasons: Why parts of it were not read.
-        digest: The content's SHA-256 in hex.
-        size: The content's size in bytes.
+        reasons: Why parts of the object were not read.
+        digest: The SHA-256 of the object's content in hex.
+        size: The size of the content in bytes.
     """
 
     oid: str
@@ -103,23 +100,23 @@ class UnreadPackObject:
 
 @dataclass(slots=True)
 class PackScan(Generic[T]):
-    """The result of scanning the objects of one pack.
+    """The result of scanning the objects of one git pack.
 
     Attributes:
-        hits: The objects with findings. Objects with few findings come first.
-        locations: Path and commit of objects, by object id.
-        unread: Counts of what was not read, by reason.
-        not_read: The first MAX_NOT_READ objects that were not read completely.
-        beyond: Tokens that are beyond the limits on candidates. The token store may know some of them.
-        reached: The ids of the wanted objects that the pack contains.
+        hits: The objects in which tokens were found. Objects with few tokens come first.
+        locations: The path and commit of objects, by object id.
+        unread: How often something was not read, by reason.
+        not_read: The objects that were not read completely, at most MAX_NOT_READ.
+        beyond: The tokens that exceed the limits on candidates.
+        reached: The ids from `wants` (see `scan_objects`) that the pack contains.
         objects: The number of objects that were scanned.
-        bytes: The inflated bytes that were scanned.
+        bytes: The decompressed bytes that were scanned.
         is_all_located: Whether all trees were searched for paths. If so, an object without a location is in no tree.
-        is_over_limit: Whether a limit was reached. If so, several requests to the server for fewer objects each would
-            return more objects.
+        is_over_limit: Whether a limit was reached. If so, several requests to the git server for fewer objects each
+            would return more objects.
         is_cut_off: Whether the pack is truncated.
-        is_damaged: Whether the pack is corrupt. The transfer may have damaged it.
-        unknown: The number of tokens that were in `beyond` and that the token store did not know.
+        is_damaged: Whether the pack is corrupt, perhaps by the transfer.
+        unknown: The number of tokens in `beyond` that the token store did not know.
     """
 
     hits: list[PackHit[T]] = field(default_factory=list)
@@ -146,18 +143,18 @@ def scan_objects(
     *,
     token_of: Callable[[T], bytes] | None = None,
 ) -> PackScan[T]:
-    """Scan every object of a pack, then find the paths and commits of the objects with findings.
+    """Scan every object of a git pack, then find the paths and commits of the objects in which tokens were found.
 
     Args:
-        pack: The pack. Its iteration must not have begun.
-        look: Scans one object, and returns None if nothing was found and everything was read. Its second argument is
-            the object's content or, for a tree, the joined names of the entries.
+        pack: The pack, not iterated yet.
+        look: Scans one object, and returns None if it has no token and everything was read. Its second argument is the
+            object's content or, for a tree, the joined names of the entries.
         key: Returns the same value for all findings of one token.
-        wants: Object ids. `PackScan.reached` will contain the ids that are found in the pack.
-        open_object: Scans an object that `look` marked as postponed. These objects are scanned last, so that a costly
-            object does not hide a plain token in another object.
-        token_of: Returns the token of a finding. If this function is given, tokens beyond the limits on candidates are
-            returned in `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
+        wants: Object ids. Those that the pack contains are returned in `PackScan.reached`.
+        open_object: Scans an object for which `look` returned `is_postponed`. These objects are scanned last, because
+            they may take long.
+        token_of: Returns the token of a finding. If given, the tokens that exceed the limits on candidates are returned
+            in `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
     """
     scanner = _Scanner[T](key, wants, token_of)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -183,7 +180,7 @@ def scan_objects(
 
 
 class _Scanner(Generic[T]):
-    """The collector of the results for the objects of one pack. It applies the limits on candidates."""
+    """Collects the results for the objects of one git pack, up to the limits on candidates."""
 
     def __init__(
         self, key: Callable[[T], Hashable], wants: Collection[str], token_of: Callable[[T], bytes] | None
@@ -199,7 +196,7 @@ class _Scanner(Generic[T]):
         self._kept_bytes = 0
 
     def begin(self, item: PackObject, content: bytes) -> None:
-        """Count an object. Keep a tree or commit in memory, to find paths and commits at the end."""
+        """Count an object. Keep a tree or commit in memory, to find the paths of objects at the end."""
         scan = self._scan
         scan.objects += 1
         scan.bytes += len(content)
@@ -215,7 +212,7 @@ class _Scanner(Generic[T]):
     def add(self, item: PackObject, seen: Look[T], size: int) -> None:
         """Add the result of scanning one object of `size` bytes.
 
-        An object with many findings waits until `close`, so that the limits are first used for the other objects.
+        The tokens of an object with many of them are added last, in `close`, so that they do not use up the limits.
         """
         scan = self._scan
         self._wanted.add(item.oid)
@@ -233,7 +230,7 @@ class _Scanner(Generic[T]):
             scan.hits.append(PackHit(item.oid, item.type, taken))
 
     def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
-        """Return the findings that are within the limits on candidates, and set the findings of other tokens aside."""
+        """Return the findings that are within the limits on candidates. Keep or count the tokens of the others."""
         taken: list[T] = []
         beyond: list[T] = []
         for one in found:
@@ -246,7 +243,9 @@ class _Scanner(Generic[T]):
         return taken
 
     def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
-        """Keep tokens for a later request to the token store. If there is no room for a token, count it as unread."""
+        """Keep tokens that exceed the limits, to ask the token store about them later. Count those for which there is
+        no room.
+        """
         kept = found[: self._room_beyond]
         if kept and self._token_of is not None:
             self._room_beyond -= len(kept)
@@ -254,7 +253,7 @@ class _Scanner(Generic[T]):
         self._scan.unread[OVER_LIMIT] += len(found) - len(kept)
 
     def close(self, pack: PackReading) -> PackScan[T]:
-        """Find the paths and commits of the objects with findings, and return the result of the scan."""
+        """Find the paths and commits of the objects with tokens, and return the result of the whole scan."""
         scan = self._scan
         for hit in self._crowded:
             hit.found = self._admitted(hit.oid, hit.type, hit.found)
@@ -277,16 +276,16 @@ def _names(tree: PackObject) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class PackRequest:
-    """A request to a reader to scan a pack.
+    """A request to another process to scan a git pack.
 
     Attributes:
         limits: What the pack may cost.
         hash_name: `sha1` or `sha256`.
-        wants: Object ids. `PackScan.reached` will contain the ids that are found in the pack.
-        seconds: Processor seconds that the reader may spend on the pack.
-        opens: Whether the reader may open objects. If not, it finds plain tokens only and defers every object that must
-            be opened.
-        keeps_beyond: Whether to return the tokens that are beyond the limits on candidates.
+        wants: Object ids. Those that the pack contains are returned in `PackScan.reached`.
+        seconds: The processor seconds that may be spent on the pack.
+        opens: Whether archives and encoded texts may be opened. If not, such objects are returned in
+            `PackAnswer.deferred`.
+        keeps_beyond: Whether to return the tokens that exceed the limits on candidates.
     """
 
     limits: PackLimits
@@ -299,7 +298,7 @@ class PackRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeferredObject:
-    """An object of a pack that the pack's reader could not finish. A separate reader has to read it."""
+    """An object of a git pack that took too long to read. Another process has to read it."""
 
     oid: str
     type: ObjectType
@@ -308,12 +307,12 @@ class DeferredObject:
 
 @dataclass(frozen=True, slots=True)
 class PackAnswer:
-    """A reader's answer to a `PackRequest`.
+    """The answer of a process to a `PackRequest`.
 
     Attributes:
         scan: The result of the scan.
-        deferred: The objects that separate readers have to read.
-        seconds: Processor seconds that the reader spent.
+        deferred: The objects that other processes have to read.
+        seconds: The processor seconds that were spent.
         failure: Why the pack could not be scanned; empty on success.
     """
 

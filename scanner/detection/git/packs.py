@@ -1,8 +1,6 @@
-"""Reader of packs that a git server sends.
+"""Reader of git packs: yields each object, within limits on size, number, work and memory.
 
-The reader returns every object that is within the limits on size, number, work and memory. It counts the other objects
-by reason. It checks sizes before it inflates anything, and limits deltas before it applies them. The module `git_packs`
-uses this reader for packs that were found as files.
+Objects beyond the limits are counted by reason.
 
 The format: https://git-scm.com/docs/gitformat-pack
 """
@@ -27,19 +25,19 @@ from scanner.detection.git.pack_codec import (
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """Limits on one pack.
+    """Limits on reading one git pack.
 
     The memory for a pack is at most the sum of `pack_bytes`, `held_bytes`, `kept_bytes`, the bytes of two objects, and
     about 400 bytes for each object.
 
     Attributes:
         pack_bytes: Bytes of the pack.
-        inflated_bytes: Bytes of work: every byte that is inflated, every byte that a delta produces, and some bytes for
-            each object and each delta command. Bytes that are inflated a second time count again.
+        inflated_bytes: Bytes of work: every byte that is decompressed or that a delta produces, and some bytes for each
+            object and each delta command. Bytes that are decompressed twice count twice.
         object_bytes: Bytes of one object.
-        held_bytes: Bytes of the base objects that are held in memory for deltas.
+        held_bytes: Bytes of the base objects that are in memory because deltas need them.
         objects: The number of objects.
-        kept_bytes: Bytes of inflated data that are kept in memory, so that small packs are inflated only once.
+        kept_bytes: Bytes of decompressed data that are kept in memory, so that small packs are decompressed only once.
     """
 
     pack_bytes: int = 32 * 1024 * 1024
@@ -52,7 +50,7 @@ class PackLimits:
 
 @dataclass(frozen=True, slots=True)
 class PackObject:
-    """One object of a pack. `oid` is its id in hex. This module computes the id and never takes it from the pack."""
+    """One object of a git pack. `oid` is its id in hex, computed from the content."""
 
     type: ObjectType
     oid: str
@@ -68,7 +66,7 @@ LATE = "seconds"
 
 
 class WorkBudget:
-    """The amount of work that is left for one pack. A step that would exceed it is refused before the step begins.
+    """The work that is left for one git pack. A step that would exceed it is refused before the step begins.
 
     Args:
         room: Bytes of work.
@@ -80,10 +78,10 @@ class WorkBudget:
         self._is_late = is_late
 
     def spend(self, size: int) -> None:
-        """Charge a step of `size` bytes of work.
+        """Subtract a step of `size` bytes of work.
 
         Raises:
-            DamagedPack: the budget is spent, or the time is over.
+            DamagedPack: no work is left, or the time is over.
         """
         if size > self.room:
             raise DamagedPack("inflated_over_limit")
@@ -94,13 +92,13 @@ class WorkBudget:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An entry of a pack.
+    """An entry (a whole object or a delta) of a git pack.
 
     Attributes:
-        base: The offset or the id of a delta's base, or None for a whole object.
-        data_at: Where the compressed data begins in the pack.
-        size: The size of the inflated data in bytes.
-        data: The inflated data, or None if it is not kept in memory.
+        base: The offset or the id of a delta's base object, or None for a whole object.
+        data_at: The offset of the compressed data in the pack.
+        size: The size of the decompressed data in bytes.
+        data: The decompressed data, or None if it is not kept in memory.
     """
 
     offset: int
@@ -113,7 +111,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Base:
-    """A base object that is held in memory. `waiting` is the number of deltas that still need it."""
+    """An object that is kept in memory because `waiting` deltas still need it as their base."""
 
     type: ObjectType
     content: bytes
@@ -122,7 +120,7 @@ class _Base:
 
 @dataclass(slots=True)
 class PackReading:
-    """A pack whose objects are built during one iteration, so that they need not all fit into memory.
+    """An iterator over the objects of a git pack. Only a part of the objects is in memory at a time.
 
     `unread` counts the objects that could not be read, by reason. The counts are complete when the iteration has ended.
     """
@@ -145,13 +143,15 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether a limit was reached. If so, several requests for fewer objects each would return more objects."""
+        """Whether a limit was reached. If so, several requests to the git server for fewer objects each would return
+        more objects.
+        """
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 
     @property
     def is_damaged(self) -> bool:
-        """Whether the pack is corrupt. The transfer may have damaged it."""
+        """Whether the pack is corrupt, perhaps by the transfer."""
         return any(self.unread[reason] for reason in ("pack_damaged", "pack_checksum", "delta_damaged"))
 
     def __iter__(self) -> Iterator[PackObject]:
@@ -166,7 +166,7 @@ def read_pack(
     is_late: Callable[[], bool] | None = None,
     budget: WorkBudget | None = None,
 ) -> PackReading:
-    """Read a pack up to the limits. This function raises no exception, even if the pack is invalid.
+    """Prepare to read a git pack, up to the limits. No exception is raised, even if the pack is invalid.
 
     Args:
         content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
@@ -216,10 +216,7 @@ def _entries(pack: memoryview, limits: PackLimits, reading: PackReading, hash_si
 
 
 def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -> tuple[_Entry, int]:
-    """Return the entry at `start` and the position after it.
-
-    The entry's data is inflated, because only that shows where the entry ends.
-    """
+    """Return the pack entry that begins at `start`, and the offset after it."""
     kind, size, base, data_at = entry_head(pack, start, hash_size)
     if isinstance(base, int):
         base = start - base
@@ -232,10 +229,7 @@ def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
-    """Yield each object once, a base before its deltas, depth first.
-
-    This function is not recursive, because chains of deltas may be long.
-    """
+    """Yield each object of the pack once, and the object that a delta needs before the object that the delta makes."""
     limits, unread, budget = reading.limits, reading.unread, reading.budget
     made: set[bytes] = set()
     waiting: dict[int | bytes, list[_Entry]] = defaultdict(list)

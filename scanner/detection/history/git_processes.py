@@ -1,4 +1,4 @@
-"""Git commands that read an untrusted repository.
+"""Runs git commands that read an untrusted repository.
 
 They use no network, write nothing, and have limits on memory and time.
 """
@@ -20,7 +20,7 @@ DEFAULT_SECONDS = 6 * 3600.0
 
 
 class GitError(Exception):
-    """A git command failed. `detail` is its error output, which is hostile until it is redacted."""
+    """A git command failed. `detail` is git's error output, which the repository may control."""
 
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
@@ -28,9 +28,9 @@ class GitError(Exception):
 
 
 class Deadline:
-    """The deadline for reading a history. It is reached after some seconds, or when the caller sets `stop`.
+    """The time at which reading a repository must end. The caller can also end it earlier, by setting `stop`.
 
-    Safe to share between threads.
+    Threads may share a deadline.
     """
 
     def __init__(self, seconds: float = DEFAULT_SECONDS, stop: threading.Event | None = None) -> None:
@@ -39,7 +39,9 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def cancel(self) -> None:
-        """End the reading now, without setting the caller's `stop`. Call this when a thread that reads has failed."""
+        """End the reading now, without setting the caller's `stop`. A thread that reads calls this when it has
+        failed.
+        """
         self._cancelled.set()
 
     @property
@@ -62,7 +64,7 @@ class Deadline:
 def started(
     git_dir: Path, arguments: Sequence[str], settings: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start git with pipes for its input and output, and end it when the block ends.
+    """Start a git process with pipes for its input and output. It is ended when the `with` block ends.
 
     Raises:
         GitError: git is not installed.
@@ -81,10 +83,14 @@ def started(
 def lines(
     git_dir: Path, arguments: Sequence[str], deadline: Deadline, *, separator: bytes = b"\n", stdin: bytes = b""
 ) -> Iterator[bytes]:
-    """Run git and yield the parts of its output that `separator` separates, as they arrive.
+    """Run git and yield the parts of its output as they arrive.
 
-    One thread writes `stdin` and another thread kills git at the deadline, so neither git nor this process waits
-    forever.
+    Args:
+        git_dir: The git directory.
+        arguments: The git command and its arguments.
+        deadline: When git is killed.
+        separator: The byte that separates the parts of the output.
+        stdin: The input of git.
 
     Raises:
         GitError: git failed, or the deadline passed.
@@ -111,7 +117,7 @@ def lines(
 
 @contextmanager
 def killed_at(deadline: Deadline, child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Kill the child process at the deadline, so that a blocked read from its pipe ends."""
+    """Kill the child process at the deadline, unless the `with` block ends before."""
     done = threading.Event()
 
     def watch() -> None:

@@ -1,8 +1,7 @@
-"""Access to an untrusted repository: git sees the repository's objects, but not its configuration.
+"""Access to an untrusted git repository: git sees its objects, but not its configuration.
 
-Git runs programs that a repository's configuration names, so git must never read that configuration. r8scan makes a
-separate folder for git, with a safe configuration and links to the folders of the objects. This module itself reads the
-refs.
+Git runs programs that a repository's configuration names. So r8scan makes another folder for git, with a safe
+configuration and links to the objects.
 """
 
 from __future__ import annotations
@@ -55,12 +54,12 @@ _OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 @dataclass(slots=True)
 class Repository:
-    """An untrusted repository in a form that git may read.
+    """An untrusted repository, prepared so that git can read it safely.
 
     Attributes:
         git_dir: The folder that r8scan made for git.
         refs: The name and object id of each ref. The id of a symbolic ref is empty.
-        unread: Counts of what cannot be read, by reason.
+        unread: How often something cannot be read, by reason.
         stored: The number of loose objects and packs, by the size of their object ids in bytes.
         stores: The packs and folders of loose objects that git can read.
     """
@@ -89,7 +88,7 @@ def is_bare(path: Path) -> bool:
 
 
 def common_dir(git_dir: Path) -> Path:
-    """Return the git directory that has the objects and refs. It differs from `git_dir` in a linked work tree."""
+    """Return the git directory that has the objects and refs. In a linked work tree, it is not `git_dir` itself."""
     named = _small(git_dir / "commondir")
     return git_dir / os.fsdecode(named) if named else git_dir
 
@@ -103,16 +102,16 @@ def _gitdir_in(file: Path) -> Path | None:
 
 
 def _small(path: Path) -> bytes:
-    """Return the first line of a small file, or empty bytes if the file cannot be read."""
+    """Return the first line of a small file, or b"" if the file cannot be read."""
     return file_start(path, MAX_SMALL_FILE).partition(b"\n")[0].strip().replace(b"\0", b"")
 
 
 @contextmanager
 def opened(git_dir: Path) -> Iterator[Repository]:
-    """Make a folder through which git can read the repository, and remove the folder when the block ends.
+    """Make a folder through which git can read the repository safely. It is removed when the `with` block ends.
 
     Raises:
-        GitError: the folder is not a git repository.
+        GitError: `git_dir` is not a git repository.
     """
     common = common_dir(git_dir)
     objects = common / "objects"
@@ -129,10 +128,10 @@ def opened(git_dir: Path) -> Iterator[Repository]:
 
 @contextmanager
 def unbundled(bundle: Path) -> Iterator[Path]:
-    """Unpack a bundle into a temporary repository, and remove the repository when the block ends.
+    """Unpack a git bundle into a temporary repository. It is removed when the `with` block ends.
 
     Raises:
-        GitError: the bundle is damaged, or it is thin: it needs objects that it does not contain.
+        GitError: the bundle is damaged, or needs objects that it does not contain.
     """
     head = file_start(bundle, MAX_BUNDLE_HEAD).partition(b"\n\n")[0]
     form = "sha256" if b"\n@object-format=sha256" in head else "sha1"
@@ -184,11 +183,11 @@ def _lay_out(repository: Repository, common: Path) -> None:
 def _object_format(repository: Repository, config: bytes) -> int:
     """Return the size of the repository's object ids in bytes.
 
-    It is the configured size, unless all objects have ids of the other size. Git ignores objects whose ids do not have
-    the configured size, so count these objects as unread.
+    It is the configured size, unless all objects have ids of the other size. Objects with ids of another size are
+    counted as unread, because git ignores them.
 
     Args:
-        repository: The repository. Its `stored` and `unread` are used.
+        repository: The repository. Its `stored` is read, and its `unread` is changed.
         config: The content of the repository's configuration file.
     """
     chosen = git_formats.configured(config)
@@ -200,9 +199,9 @@ def _object_format(repository: Repository, config: bytes) -> int:
 
 
 def _link(objects: Path, folder: Path, repository: Repository) -> None:
-    """Make a folder with links to the packs and loose objects in `objects`, but not to its list of alternates.
+    """Make a folder with links to the packs and loose objects in `objects`.
 
-    Link only regular files. Git would wait forever for the other end of a named pipe.
+    Only regular files are linked. Git would wait forever for the other end of a named pipe.
     """
     folder.mkdir()
     try:
@@ -248,10 +247,10 @@ def _link_files(source: Path, target: Path, repository: Repository) -> None:
 
 
 def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
-    """Return the alternates of an object folder (other object folders that it refers to), and their alternates.
+    """Return the other folders of objects that an object folder refers to (git alternates), and those that they refer
+    to.
 
-    Return each folder once. Leave out folders of another owner, because a repository must not choose which folders of
-    other users are read.
+    Folders of another owner are left out, because a repository must not choose which folders of other users are read.
     """
     owner = objects.stat().st_uid
     seen = {os.path.realpath(objects)}
@@ -278,10 +277,7 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
 
 
 def file_start(path: Path, size: int) -> bytes:
-    """Return the first `size` bytes of a regular file, or empty bytes if the file cannot be read.
-
-    Refuse a named pipe, because reading it would block forever.
-    """
+    """Return the first `size` bytes of a regular file, or b"" if the file cannot be read or is not regular."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return file.read(size) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
@@ -290,7 +286,10 @@ def file_start(path: Path, size: int) -> bytes:
 
 
 def _refs(common: Path, unread: Counter[str]) -> list[tuple[bytes, bytes]]:
-    """Return the name and object id of each ref, loose refs first. Ignore symbolic links, which may form cycles."""
+    """Return the name and object id of each ref (branch or tag), those in files of their own first.
+
+    Symbolic links are ignored, because they may form cycles.
+    """
     unread["refs_unreadable"] += (common / "reftable").is_dir()
     root = os.fsencode(common)
     names = _loose_names(root, unread)
@@ -318,7 +317,7 @@ def _refs(common: Path, unread: Counter[str]) -> list[tuple[bytes, bytes]]:
 
 
 def _loose_id(path: bytes) -> bytes:
-    """Return the object id in the file of a loose ref, or an empty value for a symbolic or unreadable ref."""
+    """Return the object id in the file of a ref, or b"" if the ref is symbolic or cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -333,7 +332,7 @@ def _loose_id(path: bytes) -> bytes:
 
 
 def _loose_names(root: bytes, unread: Counter[str]) -> list[bytes]:
-    """Return the names of the loose refs below a git directory. A few more than MAX_REFS tell that there are more."""
+    """Return the names of the refs that have files of their own, at most a few more than MAX_REFS."""
     names: list[bytes] = []
     folders = [b"refs"]
     entered = 0

@@ -1,7 +1,7 @@
-"""The budget for the objects that are built from deltas when a git history is read.
+"""The limit on the bytes of objects that are built from deltas when a git repository is read.
 
-A delta of 20 bytes can make an object of megabytes, so a repository of a few megabytes could keep its reader busy for
-hours. Objects that are stored without a delta need no budget, because zlib makes at most 1,032 bytes from one byte.
+A delta of 20 bytes can make an object of megabytes, so a small repository could keep its reader busy for hours. Other
+objects need no such limit.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ BUDGET_PER_BYTE = 1000
 
 
 class HistoryBudget:
-    """A budget, in bytes of built objects, for all units (the groups of objects that a process reads at a time).
+    """A limit on the bytes of objects that are built, divided among the units (groups of objects) of a repository.
 
-    Each unit has a reserve: its estimated work, or its fair share if the estimates exceed the budget. So no unit can
-    use up the budget of another unit. Bytes that are not reserved are free. Because an estimate may be too low, a unit
-    also gets half of the free bytes when it begins.
-
-    Safe to share between threads.
+    Each unit has a reserve: its estimated work, or a fair share if the estimates exceed the limit. So no unit can use
+    up the bytes of another one. A unit also gets half of the bytes that are not reserved when it begins, because its
+    estimate may be too low. Threads may share a budget.
 
     Args:
-        packed: Bytes of the repository's packs.
+        packed: The size of the repository's packs in bytes.
     """
 
     def __init__(self, packed: int) -> None:
@@ -39,21 +37,24 @@ class HistoryBudget:
 
     @property
     def left(self) -> int:
-        """The free bytes: they are neither reserved for a unit nor granted to a unit."""
+        """The number of bytes that are neither reserved for a group of objects nor granted to one."""
         return self._free
 
     def reserve(self, weights: Sequence[int]) -> None:
-        """Set the reserve of each unit.
+        """Set the reserve of each unit (group of objects).
 
         Args:
-            weights: The estimated work of each unit in bytes. A unit's position in the sequence is its number.
+            weights: The estimated work on each unit in bytes, in the order of their numbers.
         """
         share = _fair_share(weights, self._free)
         self._reserves = [min(weight, share) for weight in weights]
         self._free -= sum(self._reserves)
 
     def grant(self, unit: int) -> int:
-        """Grant a unit, whose work begins now, its reserve and half of the free bytes. Return the number of bytes."""
+        """Return how many bytes unit number `unit` may spend: its reserve, and half of the bytes that are not reserved.
+
+        Call this when the work on the unit begins.
+        """
         with self._lock:
             extra = self._free // 2
             self._free -= extra
@@ -62,26 +63,23 @@ class HistoryBudget:
             return self._granted[unit]
 
     def settle(self, unit: int, left: int) -> None:
-        """End a unit. Make the unused part of its grant, `left` bytes, free again."""
+        """End a unit. Make `left`, the bytes that it was granted but did not spend, free again."""
         with self._lock:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """End a unit whose process has died. Make half of its grant free again.
-
-        The other half counts as used. Git reads the unit's objects again.
-        """
+        """End a unit whose process has died. Half of the bytes that it was granted become free again."""
         with self._lock:
             self._free += self._granted.pop(unit, 0) // 2
 
     def take(self, size: int) -> None:
-        """Charge work that belongs to no unit: subtract it from the free bytes, but not below zero."""
+        """Subtract work that belongs to no unit from the free bytes. They do not fall below zero."""
         with self._lock:
             self._free = max(self._free - size, 0)
 
 
 def _fair_share(weights: Sequence[int], budget: int) -> int:
-    """Return the largest share for which the sum over all units of `min(weight, share)` is within the budget."""
+    """Return the largest share for which the sum of `min(weight, share)` over all weights is within the budget."""
     left, share = budget, 0
     for number, weight in enumerate(sorted(weights)):
         share = left // (len(weights) - number)

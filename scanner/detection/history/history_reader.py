@@ -1,8 +1,7 @@
-"""A reader of a whole git object database. It reads each object once, in pack order, and passes it to the detector.
+"""Reads all objects of a git object database and passes them to the detector.
 
-The objects are divided among several `git cat-file --batch` processes, because inflating takes the most time. The
-output of git is parsed and searched in blocks of some megabytes. Only objects in which the matcher finds something, and
-blobs that may be containers or UTF-16, are scanned one by one.
+The objects are divided among several `git cat-file --batch` processes. Git's output is searched in blocks of some
+megabytes. Only objects in which a token may begin, and blobs that may be archives or UTF-16, are scanned one by one.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ _TYPES: tuple[ObjectType, ...] = ("blob", "tree", "commit", "tag")
 
 @dataclass(slots=True)
 class ObjectList:
-    """A list of objects in pack order.
+    """A list of git objects, in the order in which they are stored in the packs.
 
     Attributes:
-        oids: The ids, concatenated.
+        oids: The object ids, concatenated.
         types: One byte per object: 0 for a blob, 1 for a tree, 2 for a commit, 3 for a tag.
         sizes: The objects' sizes in bytes.
-        hash_bytes: Bytes of an object id.
+        hash_bytes: The size of an object id in bytes.
         unreadable: The number of objects that are not in the list, because git could not describe them or because they
             are not of the wanted type.
     """
@@ -90,9 +89,8 @@ class ObjectList:
             self.unreadable += 1
 
     def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
-        """Drop the largest objects, so that the remaining ones together have at most `most` bytes.
-
-        Return the ids and types of the dropped objects.
+        """Drop the largest objects, so that the rest has at most `most` bytes. Return the ids and types of the dropped
+        ones.
         """
         if sum(self.sizes) <= most:
             return []
@@ -109,7 +107,7 @@ class ObjectList:
 def list_objects(
     git_dir: Path, deadline: Deadline, *, oids: Sequence[str] | None = None, only: int | None = None
 ) -> ObjectList:
-    """Return the objects of the database, including objects that no ref reaches.
+    """Return the objects of a git directory, including those that no branch or tag reaches.
 
     Args:
         git_dir: The git directory.
@@ -128,7 +126,8 @@ def list_objects(
 
 
 def list_damaged_objects(git_dir: Path, deadline: Deadline, oids: Sequence[str]) -> ObjectList:
-    """Return these objects of the database. If git ends at one of them, count it as unreadable and go on after it.
+    """Return the objects with these ids. An object at which git fails is counted as unreadable, and does not hide
+    others.
 
     Raises:
         GitError: git is not installed, or the deadline has passed.
@@ -167,9 +166,15 @@ def read_objects(
     on_progress: Callable[[int, int], None],
     deadline: Deadline,
 ) -> HistoryShard:
-    """Read and scan all listed objects with `readers` git processes at the same time.
+    """Read and scan all listed objects with several git processes, and return the results.
 
-    At the deadline, count the remaining objects as unread, under the reason `deadline.reason`.
+    Args:
+        git_dir: The git directory.
+        listed: The objects to read.
+        detector: Scans one object.
+        readers: The number of git processes.
+        on_progress: Called with the number of objects read so far and the number of listed objects.
+        deadline: When to stop. The remaining objects are then counted as unread, under `deadline.reason`.
     """
     parts = [_ShardReader(git_dir, listed, first, last, detector, deadline) for first, last in _bounds(listed, readers)]
     failures: list[BaseException] = []
@@ -197,9 +202,10 @@ def read_objects(
 
 
 def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
-    """Return the first index and the end index of each reader's part of the objects.
+    """Divide the objects among several readers. Return the first index and the end index of each reader's objects.
 
-    The parts have about the same number of bytes. Neighbours in a pack stay together, because they share delta bases.
+    The parts have about the same number of bytes. Each part is a range, because neighbours in a pack often share
+    deltas.
     """
     bounds: list[tuple[int, int]] = []
     total, first, seen = sum(listed.sizes), 0, 0
@@ -212,7 +218,7 @@ def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
 
 
 class _ShardReader:
-    """The reader of the objects from index `first` up to, but not including, `last`. It fills `shard` as it reads."""
+    """Reads the objects from index `first` up to, but not including, `last`, and adds the results to `shard`."""
 
     def __init__(
         self, git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, deadline: Deadline
@@ -271,14 +277,16 @@ def _feed(stdin: IO[bytes], listed: ObjectList, first: int, last: int) -> None:
 
 
 class _Blocks:
-    """A reader of git's output pipe. It reads in large blocks."""
+    """A reader of large blocks from git's output."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._buffer = bytearray(BLOCK)
 
     def read(self, size: int = 0) -> bytes:
-        """Return `size` bytes, or BLOCK bytes if `size` is 0. Return fewer bytes only at the end of the output."""
+        """Return the next `size` bytes of git's output, or BLOCK bytes if `size` is 0. Return fewer bytes only at the
+        end of the output.
+        """
         size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)
@@ -292,7 +300,7 @@ class _Blocks:
 
 
 class _Parser:
-    """The parser of git's output. It scans the objects. `index` is the position of the next object in `listed`."""
+    """Splits git's output into objects, and scans them. `index` is the position of the next object in `listed`."""
 
     def __init__(
         self, listed: ObjectList, first: int, last: int, detector: Detector, shard: HistoryShard, blocks: _Blocks
@@ -302,7 +310,7 @@ class _Parser:
         self._data = b""
 
     def step(self) -> bool:
-        """Read and scan one more block. Return False at the end of git's output."""
+        """Read and scan one more block of git's output. Return False at the end of the output."""
         block = self._blocks.read()
         if not block:
             return False
@@ -342,9 +350,9 @@ class _Parser:
         return True
 
     def _is_special(self, data: bytes, start: int, end: int) -> bool:
-        """Return whether a blob must be scanned even if the matcher finds nothing: it may be a container or UTF-16.
+        """Return whether a blob may be an archive, compressed or UTF-16, so that it must be scanned in any case.
 
-        If the blob is an LFS pointer, count it as unread.
+        A blob that is only a Git LFS pointer is counted as unread.
         """
         if end - start <= 600:
             probe = data[start:end]
@@ -370,7 +378,7 @@ class _Parser:
         """Scan an object that is larger than PIECE. Return False if git's output ended inside it.
 
         Args:
-            head: The part of the object that was read already.
+            head: The first bytes of the object, which were already read.
             size: The size of the object in bytes.
         """
         left = size - len(head)

@@ -1,4 +1,4 @@
-"""The results of reading a history: objects with candidates, objects that were not read completely, and counts."""
+"""The results of reading a git repository: possible tokens, and objects that were not read completely."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHA1_DIGITS = 40
 
 @dataclass(slots=True)
 class ObjectHit:
-    """An object with candidates. The path and commit of the object are not known yet."""
+    """A git object in which possible tokens were found. Its path and commit are not known yet."""
 
     oid: str
     type: str
@@ -27,7 +27,7 @@ class ObjectHit:
 
 @dataclass(frozen=True, slots=True)
 class UnreadHistoryObject:
-    """An object that was not read completely. `count` parts of it were not read, for the reason `reason`."""
+    """A git object of which `count` parts were not read, for the reason `reason`."""
 
     oid: str
     type: str
@@ -37,14 +37,14 @@ class UnreadHistoryObject:
 
 @dataclass(slots=True)
 class HistoryShard:
-    """The result of reading a history or a part of it.
+    """The results of reading all or some objects of a repository.
 
     Attributes:
-        hits: The objects with candidates.
-        unread: Counts of what was not read, by reason.
+        hits: The objects in which possible tokens were found.
+        unread: How often something was not read, by reason.
         named: The objects that were not read completely, at most MAX_NAMED.
         objects: The number of objects that were read.
-        bytes: Inflated bytes of the objects that were read.
+        bytes: The decompressed bytes of these objects.
     """
 
     hits: list[ObjectHit] = field(default_factory=list)
@@ -60,16 +60,15 @@ class HistoryShard:
             self.named.append(UnreadHistoryObject(oid, object_type, reason, count))
 
     def take(self, oid: str, object_type: str, result: ScanResult) -> None:
-        """Add the result of scanning an object: its candidates, and what was not read."""
+        """Add the result of scanning an object: its possible tokens, and what was not read."""
         self.take_unread(oid, object_type, result.unread)
         if result.candidates:
             self.hits.append(ObjectHit(oid, object_type, result))
 
     def take_content(self, oid: str, object_type: ObjectType, content: builtins.bytes, result: ScanResult) -> None:
-        """Add the result of scanning an object, and check the object's id.
+        """Add the result of scanning an object, after a check of the object's id if it has possible tokens.
 
-        The places of the candidates will be looked up by this id. If there are candidates, but the content does not
-        have this id, count the object as damaged.
+        If the content does not have this id, count the object as damaged, because its path could not be found.
         """
         self.take(oid, object_type, result)
         name = "sha1" if len(oid) == SHA1_DIGITS else "sha256"
@@ -82,7 +81,7 @@ class HistoryShard:
             self.note(oid, object_type, reason, count)
 
     def add(self, other: HistoryShard) -> None:
-        """Add the results of `other`."""
+        """Add the results in `other` to these results."""
         self.hits += other.hits
         self.unread.update(other.unread)
         self.named += other.named[: max(MAX_NAMED - len(self.named), 0)]
@@ -90,7 +89,7 @@ class HistoryShard:
         self.bytes += other.bytes
 
     def drop_copies(self) -> None:
-        """Drop repeated results for one object. An object is read several times if it is stored in several packs."""
+        """Drop repeated results of objects that were read several times because several packs contain them."""
         self.hits = list({(hit.oid, hit.result.candidates): hit for hit in reversed(self.hits)}.values())[::-1]
         named = list(dict.fromkeys(self.named))
         if len(named) < len(self.named):

@@ -1,7 +1,7 @@
-"""The scan of all stores of a repository. A store is a pack or a folder of loose objects.
+"""Reads all packs and folders of loose objects (stores) of a git repository, and scans their objects.
 
-The pack reader reads large packs, and git reads everything else. Each store is read separately, so an object that is in
-two stores is read twice. Equal results for one object are reported once.
+Large packs are read by the package `pack_history`, everything else by git. An object in two stores is read twice, but
+equal results are reported once.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ MIN_LOOSE_INFLATED = 128 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The part of a store that git has to read.
+    """The part of a pack or folder of loose objects that git has to read.
 
-    `oids` are the concatenated ids of the objects to read, or empty for all objects.
+    Attributes:
+        oids: The ids of the objects to read, concatenated; empty for all objects.
     """
 
     store: Store
@@ -42,7 +43,7 @@ class _Part:
 
     @property
     def count(self) -> int:
-        """The number of objects, or 1 if the number is not known."""
+        """The number of objects to read, or 1 if it is not known."""
         return max(len(self.oids) // self.store.hash_bytes, 1)
 
 
@@ -54,17 +55,17 @@ def read_stores(
     on_progress: Callable[[int, int], None],
     deadline: Deadline,
 ) -> HistoryShard:
-    """Read and scan every object of every store.
+    """Read and scan every object of a repository, and return the results.
 
     Args:
         repository: The repository.
-        detector: Scans the objects that need a closer look.
+        detector: Scans one object.
         readers: The number of processes that read at the same time.
         on_progress: Called with the number of objects that were read and the number of objects known so far.
         deadline: When reading ends. The remaining objects are then counted as unread, under `deadline.reason`.
 
     Raises:
-        GitError: git cannot list the objects of a store, and no object of any store was read.
+        GitError: git cannot list the objects of a pack or folder, and no object of any other was read.
     """
     packs = [store for store in repository.stores if store.is_pack]
     budget = HistoryBudget(sum(pack.size for pack in packs))
@@ -97,9 +98,12 @@ def _shifted(on_progress: Callable[[int, int], None], done: int, known: int) -> 
 
 
 def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> Iterator[_Part]:
-    """Yield what git has to read: unread parts of packs, and all folders of loose objects.
+    """Yield what git has to read: all folders of loose objects, and what was not read of the packs.
 
-    `read` is the result of the pack reader, or None if the pack reader read nothing.
+    Args:
+        stores: All packs and folders of loose objects.
+        packs: The packs that were read without git.
+        read: What the reading without git returned, or None if it did not work.
     """
     for number, pack in enumerate(packs):
         if read is None:
@@ -138,7 +142,7 @@ def _read_part(
 
 
 def _listed(git_dir: Path, part: _Part, deadline: Deadline) -> ObjectList:
-    """Return the objects of a part. One damaged loose object hides no other.
+    """Return the objects that git has to read in a pack or folder. A damaged loose object does not hide the others.
 
     Raises:
         GitError: git cannot list the objects of a pack, or the deadline has passed.
@@ -152,9 +156,9 @@ def _listed(git_dir: Path, part: _Part, deadline: Deadline) -> ObjectList:
 
 
 def _most_inflated(store: Store, listed: ObjectList) -> int:
-    """Return how many bytes the objects of a store may inflate to.
+    """Return how many bytes to decompress at most from a pack or a folder of loose objects.
 
-    Loose objects are no deltas, so real ones inflate to a few times their size. A bomb inflates to 1,000 times as much.
+    A compressed bomb decompresses to 1,000 times its size, but ordinary loose objects only to a few times their size.
     """
     total = sum(listed.sizes)
     if store.is_pack or total <= MIN_LOOSE_INFLATED:

@@ -1,8 +1,6 @@
-"""The places of objects in a history. The place of an object is the oldest commit that contains it, and its path there.
+"""Search a git repository for the paths of objects, and for the oldest commit that contains each object.
 
-Commits are visited oldest first, and each tree is read at most once. So the work is linear in the number of distinct
-trees, even if many paths lead to one tree. An entry of a tree was introduced by the first commit that contains the
-tree.
+The work is linear in the number of distinct trees, because each tree is read at most once.
 """
 
 from __future__ import annotations
@@ -54,7 +52,7 @@ _TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 
 @dataclass(frozen=True, slots=True)
 class ObjectPlace:
-    """An object's path, and the commit that introduced the object. Each of them is None if it is not known.
+    """An object's path, and the oldest commit that contains it. Each of them is None if it is not known.
 
     Surrogates in the path stand for bytes that are not UTF-8.
     """
@@ -65,7 +63,7 @@ class ObjectPlace:
 
 @dataclass(slots=True)
 class ObjectPlaces:
-    """The places of objects, by object id. `is_complete` says whether the whole history was searched."""
+    """Paths and commits of objects, by object id. `is_complete` says whether all commits were searched."""
 
     found: dict[str, ObjectPlace] = field(default_factory=dict)
     is_complete: bool = True
@@ -78,7 +76,7 @@ _NO_ENTRIES: Sequence[_Entry] = ()
 
 
 class _Folder(NamedTuple):
-    """A folder on the path to an object, and its parent folder. The path is joined only if a wanted object is found."""
+    """A folder on the path to a git object, and its parent folder."""
 
     name: bytes
     parent: _Folder | None
@@ -90,15 +88,15 @@ def locate(
     deadline: Deadline,
     on_found: Callable[[str, ObjectPlace], None] = lambda *_: None,
 ) -> ObjectPlaces:
-    """Return the places of the wanted blobs and trees.
+    """Return the paths and commits of the wanted blobs and trees.
 
-    Search the commits that refs reach first, then the other commits.
+    Search the commits that branches and tags reach first, then the other commits.
 
     Args:
         repository: The repository.
         wanted: Object ids.
         deadline: When the search ends.
-        on_found: Called with an object's id and place, as soon as the place is known.
+        on_found: Called with an object's id, path and commit as soon as they are known.
     """
     walk = _Walk(wanted, len(next(iter(wanted), "")) // 2, on_found)
     git_dir = repository.git_dir
@@ -113,11 +111,11 @@ def locate(
 
 
 class _GaveUp(Exception):
-    """A limit or the deadline is reached, so the search for places must end."""
+    """A limit or the deadline is reached, so the search for paths must end."""
 
 
 def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Yield (commit id, tree id) of each commit that refs reach: parents before children, otherwise oldest first."""
+    """Yield (commit id, tree id) of each commit that a branch or tag reaches, parents before children, oldest first."""
     tips = {oid for _, oid in repository.refs if oid}
     if not tips:
         return
@@ -136,9 +134,9 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
 
 
 def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Yield (commit id, tree id) of every commit of the database.
+    """Yield (commit id, tree id) of every commit in the repository, roughly oldest first.
 
-    Begin at the end of the packs, which has the oldest commits, because git stores the newest commits first.
+    Begin at the end of the packs, because git stores the newest commits first.
 
     Raises:
         GitError: git cannot list the commits.
@@ -152,11 +150,10 @@ def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tu
 
 
 class _Walk:
-    """A search of the trees of commits, in rounds of some hundred commits.
+    """Searches the trees of commits for wanted objects, in rounds of some hundred commits.
 
-    In each round, the trees that no earlier round has read are read, each once, one level of folders after the other. A
-    new tree may belong to several commits of the round, at several depths. Only if a round contains a wanted object,
-    the commit that introduced each tree is determined afterwards, in memory.
+    Each round reads the trees that no earlier round has read, each of them once. If they contain a wanted object, the
+    commit that introduced it is determined afterwards, in memory.
     """
 
     def __init__(self, wanted: Iterable[str], hash_bytes: int, on_found: Callable[[str, ObjectPlace], None]) -> None:
@@ -176,14 +173,14 @@ class _Walk:
         return not self._missing
 
     def visit(self, commits: Sequence[tuple[str, str]], objects: _Objects) -> None:
-        """Search the trees of some commits for wanted objects, and record the places of the objects found.
+        """Search the trees of some commits, and record the path and commit of each wanted object found.
 
         Args:
             commits: Commit id and tree id of each commit, oldest first.
             objects: Reads the trees.
 
         Raises:
-            _GaveUp: a limit is reached. Places in the trees that were read before are recorded.
+            _GaveUp: a limit is reached. What was found before is recorded.
         """
         roots: dict[bytes, str] = {}
         for commit, tree in commits:
@@ -200,10 +197,11 @@ class _Walk:
     def _new_trees(
         self, roots: Iterable[bytes], objects: _Objects
     ) -> tuple[dict[bytes, Sequence[_Entry]], Exception | None]:
-        """Read the trees in `roots` and all new trees below them.
+        """Read the trees in `roots` and all trees below them that were not read before.
 
         Returns:
-            The relevant entries of each of these trees; the error that ended the reading early, or None.
+            The entries of each of these trees that are wanted objects or unread folders; the error that ended the
+            reading early, or None.
         """
         fresh = dict.fromkeys(roots, _NO_ENTRIES)
         level, kept = list(fresh), 0
@@ -232,7 +230,7 @@ class _Walk:
         return fresh, None
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
-        """Return the entries of a tree that are wanted objects, or folders that no earlier round has read."""
+        """Return the entries of a tree that are wanted objects, or folders that were not read before."""
         if content is None:
             self.places.is_complete = False
             return []
@@ -258,11 +256,11 @@ class _Walk:
         ]
 
     def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, Sequence[_Entry]]) -> None:
-        """Go through the new trees in memory, commit by commit, and record the places of the wanted objects.
+        """Go through the trees that were read, commit by commit, and record the paths of the wanted objects.
 
         Args:
             roots: The commit of each root tree, oldest first.
-            fresh: The relevant entries of each new tree.
+            fresh: For each tree, its entries that are wanted objects or folders.
         """
         missing = self._missing
         if not self._is_useful and missing.isdisjoint(fresh):
@@ -291,7 +289,7 @@ class _Walk:
 
 
 def _path(folder: _Folder | None) -> str:
-    """Return the whole path of a file or folder, or the end of the path if the path is too long."""
+    """Return the whole path of a file or folder, or only the end of the path if it is too long."""
     names: list[str] = []
     length = 0
     while folder is not None:
@@ -306,7 +304,7 @@ def _path(folder: _Folder | None) -> str:
 
 
 class _Objects:
-    """A reader of objects by id. It uses one `git cat-file --batch` process, and restarts the process if it exits."""
+    """Reads objects by their ids from a `git cat-file --batch` process, which is restarted if it exits."""
 
     def __init__(self, git_dir: Path, deadline: Deadline) -> None:
         self._git_dir, self._deadline = git_dir, deadline
@@ -325,7 +323,7 @@ class _Objects:
     def read(self, oids: Sequence[str]) -> Iterator[bytes | None]:
         """Yield the content of each object, or None for an object that cannot be read, in the order of the ids.
 
-        The caller must exhaust the generator before it calls this method again.
+        Exhaust the generator before you call this method again.
         """
         for start in range(0, len(oids), _IDS_A_REQUEST):
             asked = oids[start : start + _IDS_A_REQUEST]
@@ -354,7 +352,9 @@ class _Objects:
         self._stack.callback(self._output.close)
 
     def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield the contents that git returns, in the order of the ids, until git exits."""
+        """Yield the contents that git returns, in the order of the ids, until git exits. None is an object that cannot
+        be read.
+        """
         assert self._input is not None  # noqa: S101 - it was started
         assert self._output is not None  # noqa: S101 - it was started
         try:
@@ -378,7 +378,7 @@ class _Objects:
             yield content
 
     def _content(self, size: int) -> bytes | None:
-        """Read and return a content of `size` bytes, without the newline after it.
+        """Read and return an object's content of `size` bytes.
 
         Return None if the content is too large, and `_CUT_OFF` if git exited before the end of the content.
         """

@@ -1,8 +1,7 @@
-"""The stores of a repository. A store is a pack, or a folder of loose objects.
+"""The packs and folders of loose objects (stores) of a git repository.
 
-Git looks up an object by its id, in the first store that lists the id. The index of a hostile repository may list a
-wrong object under an id, and git would then not find the right object in another store. So each store is read
-separately.
+Each of them is read separately. Git takes an object from the first one that lists its id, and a hostile index may list
+a wrong object under an id.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ _PACK_HEAD = 12
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A pack, or a folder of loose objects.
+    """A pack, or a folder of loose objects, of a git repository.
 
     Attributes:
         path: The `.pack` file, whose index is beside it; or the folder whose subfolders (such as `ab`) hold loose
             objects.
-        hash_bytes: Bytes of an object id.
-        size: Bytes of the pack; 0 for a folder.
+        hash_bytes: The size of an object id in bytes.
+        size: The size of the pack in bytes; 0 for a folder.
     """
 
     path: Path
@@ -54,15 +53,15 @@ class Store:
 
 @contextmanager
 def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
-    """Create a git directory that holds one store and nothing else, and remove it when the block ends.
+    """Make a git directory that has only this pack or folder of loose objects. It is removed when the `with` block
+    ends.
 
-    If the store is a pack, the directory has only its `.pack` and `.idx` files. A forged `.rev` file (reverse index)
-    would make git list some objects twice and leave out others.
+    Other files beside a pack are left out: a forged `.rev` file (reverse index) would make git skip objects.
 
     Args:
         git_dir: A git directory that r8scan has made. The new directory is created inside it, with a copy of its
             configuration.
-        store: The store.
+        store: The pack or folder.
     """
     with tempfile.TemporaryDirectory(prefix="store-", dir=git_dir) as folder:
         shown = Path(folder)
@@ -82,19 +81,19 @@ def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
 
 
 def stored_objects(store: Store) -> int:
-    """Return the number of loose objects in a store that is a folder, or 1 if the store is a pack."""
+    """Return the number of loose objects in a folder, or 1 if the store is a pack."""
     return 1 if store.is_pack else len(loose_objects(store))
 
 
 def loose_objects(store: Store) -> list[str]:
-    """Return the ids of the loose objects in a store that is a folder."""
+    """Return the ids of the loose objects in a folder."""
     folders = [name for name in os.listdir(store.path) if git_formats.is_fanout(name)]
     names = [(folder, name) for folder in folders for name in os.listdir(store.path / folder)]
     return sorted(folder + name for folder, name in names if git_formats.of_loose_object(name) == store.hash_bytes)
 
 
 def loose_bytes(store: Store) -> int:
-    """Return the bytes of the files of loose objects in a store that is a folder. Files that are gone count nothing."""
+    """Return the total size in bytes of the files of loose objects in a folder. Files that are gone count as 0."""
     size = 0
     for oid in loose_objects(store):
         with contextlib.suppress(OSError):
@@ -105,7 +104,7 @@ def loose_bytes(store: Store) -> int:
 def has_plain_index(store: Store) -> bool:
     """Return whether the index of a pack lists each id and each offset once, in the format that git writes.
 
-    If it does, git finds each entry of the pack by its id. Otherwise only the pack reader can find every entry.
+    If it does, git can find each object of the pack by its id.
     """
     try:
         content = _small_file(store.index)
@@ -128,7 +127,7 @@ def has_plain_index(store: Store) -> bool:
 
 
 def _small_file(path: Path) -> bytes:
-    """Return the content of a regular file, or empty bytes if the file is too large or not regular.
+    """Return the content of a regular file, or b"" if the file is too large or not regular.
 
     Raises:
         OSError: the file cannot be read.

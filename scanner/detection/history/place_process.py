@@ -1,8 +1,7 @@
-"""The search for the places of objects in a confined process, because a repository's trees and commits are hostile.
+"""Searches for the paths and commits of objects in a confined process, because commits and trees may be hostile.
 
-The process starts git to read trees and commits. It can read files and start programs, but it cannot write files or use
-a network. It sends each place as soon as the place is known, so no place is lost when the process is killed at the
-deadline.
+The process can start git and read files, but it cannot write files or use a network. It sends each result at once, so
+that none is lost when the process is killed at the deadline.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) -> ObjectPlaces:
-    """Return the places of the wanted blobs and trees. A confined process runs `object_places.locate` to find them."""
+    """Return the paths and commits of the wanted blobs and trees. They are searched for in a confined process."""
     places = ObjectPlaces(is_complete=False)
     try:
         running = _process()
@@ -71,7 +70,7 @@ def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) 
 
 @contextmanager
 def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """End the process and its git processes when the block ends."""
+    """End the process, and the git processes that it started, when the `with` block ends."""
     try:
         yield child
     finally:
@@ -85,7 +84,7 @@ def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]
 
 
 def _process() -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """Start the confined process. Return a context manager that ends the process.
+    """Start the confined process. Return a context manager that ends it.
 
     Raises:
         OSError: the system cannot start a process.
@@ -110,11 +109,11 @@ def _feed(child: subprocess.Popen[bytes], request: bytes) -> None:
 
 
 def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
-    """Parse a line that the process sent.
+    """Parse a line that the confined process sent.
 
     Returns:
-        An object id with its place; or whether the whole history was searched (the last line); or None if the line is
-        invalid.
+        An object id with the object's path and commit; or, from the last line, whether all commits were searched; or
+        None if the line is invalid.
     """
     try:
         value = json.loads(line)
@@ -131,9 +130,9 @@ def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
 
 
 def main() -> None:
-    """Search for places in the confined process. Read the request from standard input.
+    """Search for the paths and commits of the objects that a request on standard input names.
 
-    Write a line for each place that was found, and then a line that says whether the whole history was searched.
+    Write a line for each object found, and then a line that says whether all commits were searched.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

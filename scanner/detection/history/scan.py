@@ -1,6 +1,6 @@
-"""Scan of all objects in a git repository, including objects that no ref reaches.
+"""Scan of all objects in a git repository, including objects that no branch or tag reaches.
 
-After the scan, this module looks up the commits and paths of the objects that have findings or were not read.
+After the scan, the commits and paths of the objects with tokens, and of those not read, are looked up.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 @dataclass(frozen=True, slots=True)
 class UnreadPart:
-    """An object that was not read completely.
+    """A git object that was not read completely.
 
     Attributes:
         reason: Why a part of the object was not read.
         count: The number of parts that were not read for this reason.
         git_object: The object's id.
-        kind: The kind of place that the object would have as a finding.
-        path: The redacted path of the file, if known.
+        kind: The kind of `Place` that a token in this object would have.
+        path: The path of the file without any token in it, if known.
         commit: The id of a commit that contains the object, if known.
     """
 
@@ -47,14 +47,15 @@ class UnreadPart:
 
 @dataclass(slots=True)
 class HistoryScan:
-    """The result of scanning a history.
+    """The result of scanning a git repository.
 
     Attributes:
-        candidates: The candidates. Their places have path, commit and object id; the caller adds URL and repository.
-        unread: Counts of what was not read, by reason.
+        candidates: The possible tokens. Their places have path, commit and object id; the caller adds URL and
+            repository.
+        unread: How often something was not read, by reason.
         parts: The objects that were not read completely and whose ids are known.
         objects: The number of objects that were read.
-        bytes: Inflated bytes of the objects that were read.
+        bytes: The decompressed bytes of these objects.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -76,14 +77,13 @@ def scan_history(
     stop: threading.Event | None = None,
     seconds: float = DEFAULT_SECONDS,
 ) -> HistoryScan:
-    """Scan every object of a repository, and the names of its refs. Return the findings and what was not read.
+    """Scan every object of a git repository, and the names of its branches and tags.
 
-    The objects are blobs (contents of files), trees (names of files), commits (messages and authors) and tags. When
-    `seconds` have passed or `stop` is set, the remaining objects are counted as unread.
+    When `seconds` have passed or `stop` is set, the remaining objects are counted as unread.
 
     Args:
         git_dir: The git directory of the repository.
-        detector: Scans the objects.
+        detector: Scans one object.
         readers: The number of processes that read objects at the same time.
         on_progress: Called with the number of objects that were read and the number of objects known so far.
         stop: Ends the scan when it is set.

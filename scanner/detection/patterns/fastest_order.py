@@ -1,6 +1,7 @@
-"""The order of the cores of the default token format in which the search for them is fastest.
+"""The order in which the search for the first bytes of encoded tokens is fastest, for the default token format.
 
-`python -m tests.benchmarks.bench_detection --tune` wrote the order. Run it again when the needles have changed.
+`python -m tests.benchmarks.bench_detection --tune` wrote the list. Run it again when the strings to search for have
+changed.
 """
 
 from __future__ import annotations

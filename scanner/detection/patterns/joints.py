@@ -1,4 +1,4 @@
-"""Patterns of tokens whose characters are escaped, or separated by joints (characters such as line breaks and quotes).
+"""Patterns of tokens whose characters are escaped, or separated by joints (line breaks, quotes and the like).
 
 The module `encodings.recognition` decides whether a match is a token.
 """
@@ -91,11 +91,10 @@ string literal up to the beginning of the next.
 
 
 def end_of_word_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of markup after the first letter of a prefix. If it matches, no token begins with that letter.
+    """Return a pattern of markup that may follow a letter. If it matches, no token begins with that letter.
 
-    The pattern matches a tag that cannot be inside a word. It also matches tags before a letter that is not the
-    prefix's second letter. In HTML, such markup follows nearly every word that ends before a closing tag.
-    `units_expression` would take ten times as long to reject these words.
+    It matches a tag that cannot be inside a word, and tags before a letter that is not the second of the prefix. In
+    HTML, it quickly excludes the last letters of most words.
     """
     if len(form.prefix) < 2:
         return rb"(?!)"
@@ -105,13 +104,13 @@ def end_of_word_expression(form: TokenFormat) -> bytes:
 
 
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:
-    """Return the pattern of all escapes of one letter.
+    """Return a pattern that matches every escape sequence for one letter.
 
     Args:
         hexadecimal: The pattern of the letter's code in hexadecimal digits.
         decimal: The pattern of the code in decimal digits.
         octal: The pattern of the code in octal digits.
-        tag: The pattern of the last two bytes, in UTF-8, of the letter's tag character (U+E0000 to U+E007F).
+        tag: The pattern of the last two UTF-8 bytes of the letter's tag character (U+E0000 to U+E007F).
     """
     return rb"""(?:
         %%(?:25)*+ (?:u00)?+ %(hex)s | = %(hex)s
@@ -158,10 +157,10 @@ _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
 
 
 def units_expression(form: TokenFormat) -> bytes:
-    """Return a pattern, for `regex.VERBOSE`, of a token whose letters may be escaped and separated by joints.
+    """Return a pattern of a token whose characters may be escaped, and separated by joints (such as line breaks).
 
-    The pattern accepts every letter and digit in the body. The group `unit` captures each letter. The caller has to
-    check the letters against the token format.
+    It is written for `regex.VERBOSE`. The group `unit` captures each character. After the prefix, the pattern accepts
+    every letter and digit, so the caller has to check the token.
     """
     joints = _JOINTS_WITHOUT_HYPHEN if "-" in form.prefix + form.alphabet else JOINTS
     prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)
@@ -177,9 +176,9 @@ def units_expression(form: TokenFormat) -> bytes:
 
 
 def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
-    """Return three patterns of the code of a character in a token's body: in hexadecimal, decimal and octal digits.
+    """Return three patterns for the code of a character after the prefix: in hexadecimal, decimal and octal digits.
 
-    The patterns accept the code of every letter and digit, even if the format's alphabet is smaller.
+    They accept the code of every letter and digit, even if the format's alphabet is smaller.
     """
     others = _other_letters(form)
     return (
@@ -195,7 +194,7 @@ def _other_letters(form: TokenFormat) -> str:
 
 
 def hex_code(letter: str) -> bytes:
-    """Return a pattern of a character's code in hexadecimal digits, in upper or lower case."""
+    """Return a pattern that matches a character's code in hexadecimal digits, in upper or lower case."""
     return b"".join(
         b"[%c%c]" % (digit, digit - 32) if digit > 0x60 else b"%c" % digit for digit in b"%02x" % ord(letter)
     )
@@ -212,12 +211,12 @@ def _octal_code(letter: str) -> bytes:
 
 
 def _tag_code(letter: str) -> bytes:
-    """Return a pattern of the last two bytes, in UTF-8, of the tag character (U+E0000 to U+E007F) of a letter."""
+    """Return a pattern that matches the last two UTF-8 bytes of a letter's tag character (U+E0000 to U+E007F)."""
     return rb"\x%02x\x%02x" % (0x80 | ord(letter) >> 6, 0x80 | ord(letter) & 0x3F)
 
 
 def decimal_units_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of a token with decimal escapes, as in Lua. Most other languages read these digits as octal."""
+    """Return a pattern that matches a token with decimal escapes, as in Lua."""
     prefix = b"".join(
         rb"(?P<unit>%c|\\++(?:%03d|%d(?![0-9])))" % (ord(letter), ord(letter), ord(letter)) for letter in form.prefix
     )
@@ -226,7 +225,7 @@ def decimal_units_expression(form: TokenFormat) -> bytes:
 
 
 def _written(letter: str) -> bytes:
-    """Return a pattern of one character of a prefix, plain or escaped."""
+    """Return a pattern that matches one character of a prefix, plain or escaped."""
     written = (
         letter.encode()
         + rb"|"
@@ -244,7 +243,7 @@ _OCTAL_DIGITS = regex.compile(rb"[0-7]{1,3}")
 
 
 def unit_value(unit: bytes) -> int:
-    """Return the ASCII code of one unit: a letter that is plain or escaped."""
+    """Return the ASCII code of a letter that is written plainly or as an escape sequence."""
     if len(unit) == 1:
         return unit[0]
     if unit[0] == 0xF3:  # tag characters: the code point's last seven bits
@@ -280,9 +279,10 @@ UnitKind = Literal[
 
 
 def unit_kind(unit: bytes) -> UnitKind:
-    """Return the name of the escape in which `unit`, an escaped letter, is written.
+    """Return the name of the escape sequence in which a letter is written.
 
-    A unit of one byte is not escaped and must not be passed.
+    Args:
+        unit: The escape sequence, of at least two bytes.
     """
     if unit[0] == ord("%"):
         return "percent"
@@ -326,10 +326,7 @@ JointKind = Literal[
 
 
 def joint_kind(joint: bytes) -> JointKind:
-    """Return the kind of a joint, the bytes between two letters of a token.
-
-    The order of the tests matters, because a joint may pass several of them.
-    """
+    """Return the kind of a joint (the bytes between two letters of a token), such as a line break."""
     if joint.lstrip(b"\\")[:5] in (b"x00", b"u0000"):
         return "utf-16"
     if joint[0] == ord("="):

@@ -1,9 +1,8 @@
-"""The needles: byte strings that show where a token may begin in each encoding.
+"""Needles: the byte strings with which a token can begin in each encoding.
 
-The needles are derived from the prefix of each token format, such as `r8_`. Base64 encodes groups of three bytes, so an
-encoded prefix has one of three forms, depending on its position in a group. If it is encoded a second time, each form
-has three forms again, which makes nine. The other needles are the prefix in lists of hexadecimal or decimal numbers,
-escapes of its first letter, and its first letters followed by a joint or an escape.
+They are derived from the prefix of each token format, such as `r8_`. In base64, an encoded prefix has one of three
+forms, because base64 encodes groups of three bytes. If it is encoded twice, it has one of nine forms. Other needles are
+the prefix in hexadecimal or decimal numbers, and its first letters escaped or before a separator.
 """
 
 from __future__ import annotations
@@ -64,13 +63,13 @@ _DECIMAL_LISTS += ("{0}-{1}", "{0};{1}", "{0} 0{1}", "{0} {1} 0{2}", "{0})", "{0
 
 
 class Needle(NamedTuple):
-    """A byte string that shows where a token may begin.
+    """A byte string with which a token can begin in some encoding.
 
     Attributes:
-        text: The bytes of the needle.
-        kind: Decides how a hit (a place where the needle occurs) is examined.
-        lead: For the kinds `run` and `stream`: where decoding begins, as an offset from the start of the hit. It is the
-            beginning of a base64 group or of a header.
+        text: The byte string.
+        kind: Decides how to examine a place where the needle occurs.
+        lead: For the kinds `run` and `stream`: where decoding begins, as an offset from the start of the needle. A
+            base64 group or a header begins there.
         before: If it is not empty, one of these bytes must precede the needle.
     """
 
@@ -81,14 +80,14 @@ class Needle(NamedTuple):
 
 
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
-    """Return the base64 letters that are the same in every encoded text that contains one of the strings.
+    """Return the base64 letters that occur whenever a text with one of the given strings is encoded.
 
     Args:
         cores: Byte strings, all of the same length.
 
     Returns:
         One pair for each of the three positions that a string may have in a base64 group: the letters, and the position
-            (0 to 3) of the first letter in its group.
+        (0 to 3) of the first letter in its group.
     """
     found = []
     for alignment in range(3):
@@ -103,15 +102,14 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 
 
 def plain_needle(prefix: bytes) -> bytes:
-    """Return the needle of a plain prefix. Joints and escapes would interrupt a longer needle more often."""
+    """Return the first bytes of a prefix for which to search. A longer string would more often be divided by a line
+    break.
+    """
     return prefix[:_PLAIN_BYTES]
 
 
 def _token_needles(prefix: bytes) -> list[Needle]:
-    """Return the needles of kind `token`.
-
-    They are the plain prefix, escapes of its first letter, and its first letters before a joint or an escape.
-    """
+    """Return the byte strings with which a plain or escaped token can begin (the needles of kind `token`)."""
     first, second, plain = prefix[:1], prefix[1:2], plain_needle(prefix)
     texts = [plain]
     texts += [plain[:cut] + start for cut in range(2, len(plain)) for start in _AFTER_LETTERS]
@@ -142,7 +140,9 @@ def _token_needles(prefix: bytes) -> list[Needle]:
 
 
 def _rarer_needles(prefix: bytes) -> list[Needle]:
-    """Return the needles of rarer escapes (Perl, PowerShell, Python), of underscores, and of bytes printed by Node."""
+    """Return byte strings with which a token can begin in rarer notations, such as escapes of Perl, PowerShell or
+    Python.
+    """
     before, underscore, _ = prefix.partition(b"_")
     texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
     texts += [b"\\N{U+", before + b"{\\", before + b"$", before + b"+AF8"] if underscore else [b"\\N{U+"]
@@ -201,12 +201,15 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 
 
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield groups of strings of four base64 letters. Every token in base64 begins with one of these strings, if
-    `alignment` bytes come before the token in its first group of three bytes.
+    """Yield groups of strings of four base64 letters with which a token in base64 can begin.
 
-    There is only one group with one string if the prefix determines four letters. A shorter prefix determines three
-    letters, and the fourth depends on the first letter of the body. The strings of one group differ only in the lower
-    four bits of their last byte, so they still have most letters in common when they are encoded a second time.
+    A prefix of less than three bytes does not determine all four letters, so there are several strings. The strings of
+    one group differ only in the lower four bits of their last byte.
+
+    Args:
+        prefix: The prefix of the token format.
+        alphabet: The characters that may follow the prefix.
+        alignment: The number of bytes before the token in its first base64 group.
     """
     known = encoded_needles(prefix[:4])[alignment][0]
     if len(known) >= 4:
@@ -222,13 +225,11 @@ def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tu
 
 
 def _stream_needles() -> list[Needle]:
-    """Return the needles of kind `stream`.
+    """Return the byte strings with which encoded data other than a token begins (the needles of kind `stream`).
 
-    They are for compressed streams in base64 and in hexadecimal digits, for gzip that is encoded twice, for uuencode,
-    for git's patches, and for the second line of dumps.
-
-    In base64, the headers of zlib's rarer compression levels are also parts of ordinary words. Their needles therefore
-    begin with, or must follow, a character that often precedes a value, such as a quote.
+    They are for compressed streams in base64 or hexadecimal digits, gzip that is encoded twice, uuencode, git's
+    patches, and the second line of dumps. Some that also occur in ordinary words must follow a quote or a similar
+    character.
     """
     magics = (
         b"\x1f\x8b\x08",
@@ -255,7 +256,7 @@ def _stream_needles() -> list[Needle]:
 
 @derived_from_formats
 def needles() -> tuple[Needle, ...]:
-    """Return the needles of the active token formats."""
+    """Return the byte strings with which a token of an active format can begin, in all encodings."""
     found = _stream_needles()
     for form in active_formats():
         prefix = form.prefix.encode()

@@ -1,8 +1,7 @@
-"""Token formats: the forms that a vendor's tokens have. No other module knows them.
+"""The forms of the vendor's tokens. No other module knows them.
 
-Everything that depends on the form of a token is derived from `active_formats()`: needles, patterns, hints, queries of
-code search and the checks of reported tokens. A process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it
-scans.
+Everything that depends on them is derived from `active_formats()`: searches, hints and the checks of reported tokens. A
+process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it scans.
 """
 
 from __future__ import annotations
@@ -51,12 +50,14 @@ _Value = TypeVar("_Value")
 
 
 class FormatError(ValueError):
-    """A token format cannot be used. The message is one line that is shown after the name of the setting."""
+    """A token format in the settings cannot be used. The message is one line, to be shown after the name of the
+    setting.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFormat:
-    """A form of token: a constant prefix, and then a body of `body_length` characters of an alphabet.
+    """A form of token: a constant prefix, and then a body of `body_length` characters from `alphabet`.
 
     Attributes:
         prefix: Letters, digits, `_` and `-`; begins with a letter or digit.
@@ -108,10 +109,9 @@ class TokenFormat:
         return body[-CHECKSUM_LENGTH:] == _base62(zlib.crc32(body[:-CHECKSUM_LENGTH].encode()))
 
     def may_contain(self, part: bytes) -> bool:
-        """Return whether `part` may be a part of a random body.
+        """Return whether `part` may be a part of a random token body.
 
-        All its letters must belong to the alphabet. If the alphabet has upper and lower case, `part` must have both as
-        well.
+        Its characters must belong to the alphabet. If the alphabet has upper and lower case, `part` must have both.
         """
         if part.translate(None, self.alphabet.encode()):
             return False
@@ -122,7 +122,10 @@ class TokenFormat:
         )
 
     def may_be_body(self, text: bytes) -> bool:
-        """Return whether `text` may be a whole random body. Words of the right length have no digits, or one case."""
+        """Return whether `text` may be a whole random token body.
+
+        Ordinary words of the same length have no digits, or letters of only one case.
+        """
         return (
             len(text) == self.body_length
             and self.may_contain(text)
@@ -206,10 +209,7 @@ def _parse_class(prefix: str, text: str) -> str:
 
 
 def _as_ranges(letters: list[str]) -> Iterator[str]:
-    """Yield the parts of a character class for sorted letters.
-
-    Three or more consecutive letters become a range, such as `a-z`.
-    """
+    """Yield the parts of a character class, such as `a-z`, that match the given sorted letters."""
     run: list[str] = []
     for letter in [*letters, ""]:
         if run and letter and ord(letter) == ord(run[-1]) + 1:
@@ -238,7 +238,7 @@ def active_formats() -> tuple[TokenFormat, ...]:
 
 
 def use_formats(formats: Iterable[TokenFormat]) -> None:
-    """Set the token formats of this process. Call this at the start of the process, before other threads scan."""
+    """Set the token formats of this process. Call this at the start of the process, before threads scan."""
     # Use a global variable, because every call of `redact()` would otherwise need a further parameter.
     global _active
     wanted = tuple(formats)
@@ -250,7 +250,7 @@ def use_formats(formats: Iterable[TokenFormat]) -> None:
 
 
 def derived_from_formats(function: Callable[[], _Value]) -> Callable[[], _Value]:
-    """Cache the value of a function that depends on the active formats. Compute it again if the formats change."""
+    """Return the function with a cache: it computes its value again only when the active token formats have changed."""
     cached = functools.cache(function)
     _derived.append(cached.cache_clear)
     return cached
@@ -279,7 +279,9 @@ def _have_checksum() -> bool:
 
 
 def has_right_checksum(token: bytes) -> bool:
-    """Return whether a string that matches a token format has the right checksum, if its format has one."""
+    """Return whether a string that matches a token format has the right checksum. True if the format has no
+    checksum.
+    """
     return not _have_checksum() or is_token(token.decode("ascii"))
 
 
@@ -289,7 +291,7 @@ def is_token(text: str) -> bool:
 
 
 def hint_if_token(text: str) -> str | None:
-    """Return the hint of the text if it is one token, else None."""
+    """Return the hint (the first and last characters) if the text is one token, otherwise None."""
     for form, pattern in _expressions():
         if pattern.fullmatch(text) and form.has_checksum(text):
             return _hint(text, len(form.prefix))
@@ -297,16 +299,16 @@ def hint_if_token(text: str) -> str | None:
 
 
 def mask_plain_tokens(text: str) -> str:
-    """Return the text with every plain token replaced by its hint. (`redact` also replaces encoded tokens.)"""
+    """Return the text with every token in plain text replaced by its hint. (`redact` also replaces encoded tokens.)"""
     for _, pattern in _expressions():
         text = pattern.sub(lambda match: hint_of(match[0].encode()), text)
     return text
 
 
 def hint_of(token: bytes) -> str:
-    """Return the hint of a token, such as `r8_Ab1…xyz9`.
+    """Return the first and last characters of a token, such as `r8_Ab1…xyz9`.
 
-    The owner can recognise the token by its hint, but nobody can use the hint or guess the token from it.
+    The owner can recognise the token by them, but nobody can use them or guess the token.
     """
     text = token.decode("ascii")
     prefix = max((len(form.prefix) for form in active_formats() if text.startswith(form.prefix)), default=HINT_BODY)
@@ -318,7 +320,7 @@ def _hint(text: str, prefix: int) -> str:
 
 
 def is_hint(text: str) -> bool:
-    """Return whether the text has the form of a hint of a token of an active format."""
+    """Return whether the text looks like the hint (`r8_Ab1…xyz9`) of a token of an active format."""
     for form in active_formats():
         head = min(len(form.prefix) + HINT_BODY, MAX_HINT_HEAD)
         prefix = form.prefix[:head]

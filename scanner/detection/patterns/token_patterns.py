@@ -50,7 +50,7 @@ Match: TypeAlias = regex.Match[bytes]
 
 
 class TokenPatterns(NamedTuple):
-    """The patterns of one token format.
+    """The patterns that match a token of one format in each encoding.
 
     Attributes:
         form: The token format.
@@ -161,7 +161,7 @@ def _escape(text: str) -> bytes:
 
 @derived_from_formats
 def token_patterns() -> tuple[TokenPatterns, ...]:
-    """Return the patterns of each active format. They are compiled at the first call."""
+    """Return the patterns of each active token format. They are compiled at the first call."""
     return tuple(map(_patterns_of, active_formats()))
 
 
@@ -172,6 +172,6 @@ def plain_prefixes() -> tuple[bytes, ...]:
 
 
 def plain_matches(content: bytes) -> Iterator[Match]:
-    """Yield every plain token in the content, format by format. Tokens of one format do not overlap."""
+    """Yield every token in plain text, format by format. Tokens of one format do not overlap."""
     for patterns in token_patterns():
         yield from patterns.plain.finditer(content)

@@ -1,1 +1,1 @@
-"""The pack reader: reads a repository's packs without git, in separate processes. It rebuilds each object once."""
+"""Reads the packs of a git repository without git, in separate processes. Each object is built from its deltas once."""

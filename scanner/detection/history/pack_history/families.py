@@ -1,7 +1,7 @@
-"""The division of a repository's packs into delta families and units.
+"""Divides the objects of a repository's packs into units, which worker processes read one after the other.
 
-A delta family is a whole object (the root) and all objects of the same pack that can be built from it by deltas.
-Families are combined into units of similar work. Each worker process reads one unit at a time.
+A unit consists of delta families. A delta family is a whole object (the root) and all objects of the same pack that are
+built from it by deltas.
 """
 
 from __future__ import annotations
@@ -38,17 +38,19 @@ Each round goes twice as far as the one before. A chain of more than 8,192 delta
 
 @dataclass(slots=True)
 class PackPlan:
-    """The plan for reading one pack. The number of an entry is its position in `entries`.
+    """The order in which to read the entries (whole objects and deltas) of one pack.
+
+    The number of an entry is its position in `entries`.
 
     Attributes:
-        file: The mapped pack.
+        file: The pack, mapped into memory.
         entries: The entries of the pack.
-        children: The numbers of all deltas, ordered by their base. Among the deltas of one base, a delta that is itself
-            a base of other deltas comes before the others.
+        children: The numbers of all deltas, ordered by their base. Among the deltas of one base, those that are
+            themselves a base come first.
         starts: For each entry, the position in `children` of the first delta whose base is that entry. The last item is
             the length of `children`.
         rest: The numbers of the entries that git has to read.
-        number: The position of the pack in the list of packs that the scanning process has sent.
+        number: The position of the pack in the list of packs of the repository.
     """
 
     file: PackFile
@@ -59,21 +61,21 @@ class PackPlan:
     number: int = 0
 
     def oid(self, number: int) -> bytes:
-        """Return the id of an entry's object."""
+        """Return the id of the object that entry number `number` contains."""
         return bytes(self.file.ids[self.entries.id_rows[number]].data)
 
     def oids(self, numbers: npt.NDArray[np.integer]) -> bytes:
-        """Return the concatenated ids of the objects of many entries."""
+        """Return the concatenated ids of the objects that these entries contain."""
         return bytes(self.file.ids[self.entries.id_rows[numbers]].data)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Delta families of one pack. A worker reads one unit at a time.
+    """A group of objects of one pack, which one worker process reads in one go.
 
     Attributes:
-        plan: The plan of the pack.
-        roots: The entry numbers of the families' roots (their whole objects).
+        plan: The plan for the pack.
+        roots: The entry numbers of the whole objects. The unit also has all objects that deltas build from them.
         weight: The estimated work in bytes.
     """
 
@@ -86,7 +88,9 @@ class Unit:
 class HistoryPlan:
     """The plan for reading all packs of a repository.
 
-    `units` are sorted by weight, heaviest first. `objects` is the number of objects in the units.
+    Attributes:
+        units: The groups of objects that one process reads in one go, those with the most work first.
+        objects: The number of objects in all units.
     """
 
     packs: list[PackPlan] = field(default_factory=list)
@@ -95,10 +99,10 @@ class HistoryPlan:
 
 
 def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
-    """Return the plan for reading every entry of every pack.
+    """Return the plan for reading every object of every pack.
 
-    If an id is in several packs, the object is read from each of them, because a forged index may list another object
-    under the id.
+    An object id in several packs is read from each of them, because a forged index may list another object under the
+    id.
     """
     history = HistoryPlan()
     families: list[tuple[PackPlan, npt.NDArray[np.uint32], Weights]] = []
@@ -121,12 +125,11 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
 def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32], Weights]:
     """Divide the entries into delta families.
 
-    The weight of a family is its estimated work in bytes. The estimate assumes that the object of each delta is as
-    large as the family's root.
+    A family is a whole object (its root) and all objects that deltas build from it. Its weight is the estimated work in
+    bytes.
 
     Returns:
-        For each entry, whether its object can be built; the entry numbers of the roots of all families; the families'
-        weights.
+        For each entry, whether its object can be built; the entry numbers of all roots; the weights of the families.
     """
     roots = _roots(entries.bases)
     is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
@@ -146,9 +149,12 @@ def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.u
 
 
 def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
-    """Return, for each entry, the number of the entry at which the entry's chain of bases ends.
+    """Return, for each entry, the whole object from which a chain of deltas builds it, as an entry number.
 
-    If the chain is too long or has no end, the returned number is that of a delta.
+    If the chain is too long or never ends, the returned number is that of a delta.
+
+    Args:
+        bases: For each entry, the number of the entry that it is a delta of.
     """
     roots = np.arange(len(bases), dtype=np.uint32)
     np.copyto(roots, bases.view(np.uint32), where=bases >= 0)
@@ -163,8 +169,8 @@ def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
 def _children(bases: Signed) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
     """Return the values of `PackPlan.children` and `PackPlan.starts`.
 
-    A worker takes the deltas of a base from the end of their list. The end of the list has the deltas that are not
-    bases themselves. So the base can be freed before a long chain of deltas is followed.
+    Args:
+        bases: For each entry, the number of the entry that it is a delta of.
     """
     count = len(bases)
     starts = np.zeros(count + 1, np.uint32)
@@ -187,7 +193,7 @@ def _slices(count: int) -> list[slice]:
 
 
 def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
-    """Return `values[numbers]`. Compute it in slices, because numpy would convert all numbers to 64 bits at once."""
+    """Return `values[numbers]`, computed in slices to save memory."""
     taken = np.empty(len(numbers), values.dtype)
     for part in _slices(len(numbers)):
         taken[part] = values[numbers[part]]
@@ -195,9 +201,9 @@ def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDA
 
 
 def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Weights, target: int) -> list[Unit]:
-    """Combine delta families into units of about the target weight. Neighbours in the pack stay together.
+    """Combine delta families into units of about `target` bytes of work. Neighbours in the pack stay together.
 
-    A family above the target weight becomes a separate unit.
+    A family above the target becomes a unit of its own.
     """
     is_large = weights >= target
     units = [Unit(plan, roots[row : row + 1], int(weights[row])) for row in np.flatnonzero(is_large).tolist()]

@@ -1,7 +1,7 @@
-"""The packs of a repository, mapped into memory, and arrays of their entries.
+"""Maps the packs of a repository into memory, and lists their entries (whole objects and deltas) in arrays.
 
-The index of a pack lists the ids and offsets of the objects. This module parses everything else from the pack, for many
-entries at a time: https://git-scm.com/docs/gitformat-pack
+A pack's index has only the ids and offsets of the objects. Everything else is parsed from the pack:
+https://git-scm.com/docs/gitformat-pack
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _IS_KNOWN = np.array([kind in (*OBJECT_TYPES, OFFSET_DELTA, NAMED_DELTA) for kin
 
 
 class UnusualPack(Exception):
-    """The pack reader cannot read this pack or its index, so git has to read the pack."""
+    """A pack or its index has an unusual form, so git has to read the pack."""
 
 
 @dataclass(slots=True)
 class PackFile:
-    """A mapped pack, and the ids in its index.
+    """A pack that is mapped into memory, and the object ids in its index.
 
     Attributes:
         pack: The bytes of the pack.
         ids: The ids of the objects, one row of bytes for each, in the order of the index.
-        hash_bytes: Bytes of an id.
-        has_sorted_ids: Whether the ids are sorted and each occurs once, so that git finds each entry by its id.
+        hash_bytes: The size of an id in bytes.
+        has_sorted_ids: Whether the ids are sorted and each occurs once, so that git finds each object by its id.
     """
 
     pack: memoryview
@@ -60,15 +60,15 @@ class PackFile:
 
 @dataclass(slots=True)
 class Entries:
-    """The entries of one pack, in the order of their offsets.
+    """The entries (whole objects and deltas) of one pack, in the order of their offsets.
 
     Attributes:
         offsets: The offset of each entry, and then the end of the last entry; uint32 if the pack is smaller than 4 GB.
         id_rows: For each entry, the row of its id in `PackFile.ids`.
         kinds: The kind of each entry; see `EntryHead`.
         heads: The size of each entry's header in bytes.
-        sizes: The declared inflated size of each entry in bytes. Sizes of 4 GB and more are stored as 4 GB - 1.
-        bases: For each entry, the number of the entry that is its base, or NO_BASE or MISSING_BASE.
+        sizes: The declared decompressed size of each entry in bytes. Sizes of 4 GB and more are stored as 4 GB - 1.
+        bases: For each entry, the number of the entry that it is a delta of, or NO_BASE or MISSING_BASE.
     """
 
     offsets: Array
@@ -127,7 +127,9 @@ def _opened(index: memoryview, pack: memoryview) -> tuple[PackFile, Entries]:
 
 
 def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
-    """Return two numbers that follow from the size of an index: the bytes of an id, and the number of 64-bit offsets.
+    """Return the number of bytes in an object id, and the number of 64-bit offsets in a pack's index.
+
+    Both follow from the size of the index.
 
     Args:
         size: The size of the index in bytes.
@@ -146,7 +148,9 @@ def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
 
 
 def _is_increasing(ids: npt.NDArray[np.uint8]) -> bool:
-    """Return whether each id is larger than the id before it. If so, the ids are sorted and no id occurs twice."""
+    """Return whether each object id is larger than the id before it. If so, the ids are sorted and no id occurs
+    twice.
+    """
     values = sortable(ids)
     for first in range(0, len(values) - 1, _SLICE):
         part = values[first : first + _SLICE + 1]
@@ -156,11 +160,11 @@ def _is_increasing(ids: npt.NDArray[np.uint8]) -> bool:
 
 
 def _offsets(index: memoryview, at: int, count: int, large: int) -> Array:
-    """Return the offset of each object in the pack, in the order of the ids.
+    """Return the offset of each object in the pack, in the order of the ids in the index.
 
     Args:
-        index: The index.
-        at: Where its table of 32-bit offsets begins. The table of 64-bit offsets follows.
+        index: The pack's index.
+        at: Where the index's table of 32-bit offsets begins. The table of 64-bit offsets follows it.
         count: The number of objects.
         large: The number of 64-bit offsets.
     """
@@ -178,9 +182,10 @@ def _offsets(index: memoryview, at: int, count: int, large: int) -> Array:
 
 
 def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
-    """Return two arrays: the sorted offsets, and the row of each entry's id.
+    """Sort the offsets of the entries of a pack.
 
-    The first array also has the end of the last entry, `end`, as its last item.
+    Returns:
+        The sorted offsets, with `end` as the last item; for each of them, its position in `offsets`.
     """
     count = len(offsets)
     if count and not FIRST <= int(offsets.min()) <= int(offsets.max()) < end:
@@ -193,10 +198,9 @@ def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
 
 
 def argsort(values: npt.NDArray[np.integer]) -> Array:
-    """Return the stable sort order of the values as uint32. numpy's own argsort would need at least twice the memory.
+    """Return the indexes that sort the values (a stable sort), as uint32.
 
-    The values are sorted in several ranges of equal width. Offsets are spread evenly, so each range has about the same
-    number of values.
+    `numpy.argsort` would need at least twice the memory.
     """
     count = len(values)
     order = np.empty(count, np.uint32)
@@ -248,10 +252,10 @@ def _parsed(file: PackFile, offsets: Array, id_rows: Array) -> Entries:
 def _sizes(
     raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the kind and size in the entry headers that begin at `starts`.
+    """Parse the type and the size in the pack's entry headers that begin at the offsets `starts`.
 
     Returns:
-        For each header: the kind; the size in bytes; the offset after the size; whether the size is complete.
+        For each header: the type; the size in bytes; the offset after the size; whether the size is complete.
     """
     last = len(raw) - 1
     byte = raw[starts]
@@ -273,7 +277,7 @@ def _sizes(
 def _distances(
     raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the distances of offset deltas to their bases. The distances begin at `starts`.
+    """Parse the distances of deltas to their base objects. The distances begin at the offsets `starts`.
 
     Returns:
         For each delta: the distance in bytes; the offset after the distance; whether the distance is complete.
@@ -296,7 +300,7 @@ def _distances(
 
 
 def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
-    """Return the number of the entry that begins at each wanted offset, or MISSING_BASE if no entry begins there."""
+    """Return, for each offset in `wanted`, the number of the pack entry that begins there, or MISSING_BASE."""
     starts = offsets[:-1]
     wanted = np.maximum(wanted, 0)
     numbers = np.searchsorted(starts, wanted.astype(offsets.dtype))
@@ -305,9 +309,13 @@ def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
 
 
 def _resolve_names(file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
-    """Set `entries.bases` for the named deltas in `rows`: the number of the base, or MISSING_BASE.
+    """Set `entries.bases` for the deltas that name their base by its id.
 
-    MISSING_BASE means that the base is not in the same pack.
+    Args:
+        file: The pack.
+        entries: Its entries. A base that is not in the same pack becomes MISSING_BASE.
+        raw: The bytes of the pack.
+        rows: The numbers of these deltas.
     """
     entries.bases[rows] = MISSING_BASE
     rows = rows[entries.kinds[rows] == NAMED_DELTA]
@@ -326,9 +334,6 @@ def _resolve_names(file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8],
 
 
 def sortable(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bytes_]:
-    """Return each row of bytes as one string of a numpy array, because numpy can sort and search strings.
-
-    numpy ignores zeros at the end of a string. The order is still right, because all rows have the same length.
-    """
+    """Return each object id as one string of a numpy array, because numpy can sort and search strings."""
     rows = np.ascontiguousarray(ids)
     return rows.view(f"S{rows.shape[1]}").reshape(len(rows))

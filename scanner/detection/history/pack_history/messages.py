@@ -1,8 +1,7 @@
-"""The protocol between the process that scans a history and the processes that read its packs.
+"""Messages between the process that scans a repository and the processes that read its packs.
 
-A server process plans the reading and forks the workers, which read the packs. The scanning process does not trust the
-server and the workers, because a hostile pack may have taken over one of them. So the size of each message is limited,
-and each field is checked.
+A server process plans the reading and forks the workers that read. A hostile pack may take over one of these processes,
+so each message is limited in size and each field is checked.
 """
 
 from __future__ import annotations
@@ -44,18 +43,18 @@ _MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, D
 
 
 class BadMessage(Exception):
-    """A message is invalid. Its sender has failed, or a hostile pack has taken over the sender."""
+    """A message is invalid. Its sender has failed, or a hostile pack has taken it over."""
 
 
 class Plan(NamedTuple):
-    """The server's plan: the units that its workers will read, and the objects that git has to read.
+    """The first message of the server process: what its workers will read, and what git has to read.
 
     Attributes:
         is_usable: Whether the server can read the packs at all.
-        hash_bytes: Bytes of an object id.
-        weights: The estimated work on each unit in bytes.
-        objects: The number of objects in the units.
-        rest: The records of the objects that git has to read; see `record`.
+        hash_bytes: The size of an object id in bytes.
+        weights: The estimated work in bytes on each unit (group of objects that one worker reads in one go).
+        objects: The number of objects in all units.
+        rest: The objects that git has to read, as `record` encodes them.
         damaged_packs: The number of packs with bytes that their index does not list.
         damaged_objects: The number of objects that neither the workers nor git can read.
     """
@@ -70,17 +69,17 @@ class Plan(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A message of a worker.
+    """A message of a worker, which reads units (groups of objects).
 
     Attributes:
-        operation: SUSPECT sends an object that needs a closer look. POINTER, DAMAGED and OVER name an object that was
+        operation: SUSPECT sends an object that may contain a token. POINTER, DAMAGED and OVER name an object that was
             not read, because it is a Git LFS pointer, it is damaged, or the budget is spent. GIT lists objects that git
             has to read. COUNTS says how much was read since the last COUNTS. DONE ends a unit.
-        kind: The kind of the object.
+        kind: The type of the object.
         oid: The id of the object.
-        payload: The content of the object (SUSPECT); records (GIT); objects and bytes (COUNTS); the bytes left of the
-            unit's budget and the number of gaps, which are places in the pack with bytes that the index does not list
-            (DONE).
+        payload: SUSPECT: the content of the object. GIT: records of objects. COUNTS: the numbers of objects and bytes.
+            DONE: the unspent bytes of the unit's budget, and the number of places in the pack that the index does not
+            list.
     """
 
     operation: bytes
@@ -90,28 +89,32 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Return the two numbers of a message: objects and bytes for COUNTS, bytes of budget left and gaps for DONE."""
+        """The two numbers of a COUNTS message (objects, bytes) or of a DONE message (unspent bytes, places not in the
+        index).
+        """
         one, other = _COUNTS.unpack(self.payload)
         return one, other
 
 
 def record(pack: int, oid: bytes) -> bytes:
-    """Return a record of an object that git has to read: the number of its pack, and its id.
+    """Return the encoded reference to an object that git has to read: the number of its pack, and its id.
 
-    The id WHOLE_PACK stands for all objects of the pack.
+    Args:
+        pack: The number of the pack.
+        oid: The id of the object, or WHOLE_PACK for all objects of the pack.
     """
     return _PACK.pack(pack) + oid
 
 
 def records(payload: bytes | bytearray, hash_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the number of the pack and the object id of each record."""
+    """Decode references to objects (see `record`). Yield the number of the pack and the object id of each."""
     for at in range(0, len(payload), record_bytes(hash_bytes)):
         (pack,) = _PACK.unpack_from(payload, at)
         yield pack, bytes(payload[at + _PACK.size : at + record_bytes(hash_bytes)])
 
 
 def record_bytes(hash_bytes: int) -> int:
-    """Return the size of a record in bytes."""
+    """Return the size in bytes of an encoded reference to an object (see `record`)."""
     return _PACK.size + hash_bytes
 
 
@@ -121,12 +124,17 @@ def counts_frame(objects: int, size: int) -> Frame:
 
 
 def done_frame(left: int, gaps: int) -> Frame:
-    """Return a DONE message: the bytes left of the unit's budget, and the number of gaps in the pack (see `Frame`)."""
+    """Return a DONE message.
+
+    Args:
+        left: The unspent bytes of the unit's budget.
+        gaps: The number of places in the pack with bytes that the index does not list.
+    """
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
 
 
 def send_plan(connection: socket.socket, plan: Plan) -> None:
-    """Send the server's plan.
+    """Send the first message of the server process.
 
     Raises:
         OSError: the other end of the socket is closed.
@@ -137,11 +145,11 @@ def send_plan(connection: socket.socket, plan: Plan) -> None:
 
 
 def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
-    """Receive the server's plan.
+    """Receive the first message of the server process.
 
     Args:
-        connection: The control socket.
-        wait: See `receive_frame`.
+        connection: The socket to the server process.
+        wait: Called repeatedly until something can be received. It may raise an exception to give up.
 
     Raises:
         BadMessage: the server process has ended, or sent something that is not a plan.
@@ -164,7 +172,7 @@ def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
 
 
 def send_frame(connection: socket.socket, frame: Frame) -> None:
-    """Send a message of a worker.
+    """Send a message from a worker to the scanning process.
 
     Raises:
         OSError: the other end of the socket is closed.
@@ -182,7 +190,7 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
 
     Args:
         connection: The socket to the worker.
-        hash_bytes: Bytes of an object id.
+        hash_bytes: The size of an object id in bytes.
         wait: Called repeatedly until something can be received. It may raise an exception to give up.
 
     Raises:
@@ -209,9 +217,9 @@ def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> b
     """Receive and return `size` bytes, or fewer if the other end of the socket was closed.
 
     Args:
-        connection: The socket. If it has a time-out, `wait` is called after each time-out.
+        connection: The socket.
         size: The number of bytes.
-        wait: See `receive_frame`.
+        wait: Called after each time-out. It may raise an exception to give up.
     """
     buffer = bytearray(min(size, 1 << 20))
     filled = 0

@@ -1,7 +1,7 @@
-"""The scan of a repository's packs with the pack reader.
+"""Reads the packs of a git repository in several worker processes, and scans their objects.
 
-This module starts the server process, whose workers read the packs, and scans the objects that the workers send. The
-result names the objects that the workers cannot read, so that git can read them.
+The processes are started by a server process (see `server`). The result names the objects that they could not read, so
+that git can read them.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class _Ended(Exception):
 
 @dataclass(slots=True)
 class PacksRead:
-    """The result of reading packs.
+    """The result of reading the packs of a repository.
 
     Attributes:
-        shard: The findings in the objects, and counts.
+        shard: The tokens found, and counts of what was read and not read.
         rest: The concatenated ids of the objects that git has to read, by the position of their pack in the list of
             packs. Empty bytes mean all objects of the pack.
         total: The number of objects in the packs that were read.
@@ -76,10 +76,10 @@ class PacksRead:
 
 
 def needs_pack_reader(packs: Sequence[Store]) -> bool:
-    """Return whether the pack reader, and not git, has to read the packs.
+    """Return whether to read the packs with this package and not with git.
 
-    The pack reader is faster if the packs are large or many. Git cannot read all entries of a pack whose index is not
-    plain; see `has_plain_index`.
+    This package is faster if the packs are large or many. Git cannot read all objects of a pack whose index is unusual;
+    see `has_plain_index`.
     """
     return bool(packs) and (
         sum(pack.size for pack in packs) >= MIN_PACK_BYTES
@@ -97,12 +97,12 @@ def read_packs(
     on_progress: Callable[[int, int], None],
     deadline: Deadline,
 ) -> PacksRead | None:
-    """Read and scan every entry of the packs, each once. Return None if git has to read all of them.
+    """Read and scan every object of the packs. Return None if git has to read all of them.
 
     Args:
         packs: Packs whose object ids have the same length.
-        detector: Scans the objects that need a closer look.
-        budget: The budget for deltas of the whole history.
+        detector: Scans the objects in which a token may begin.
+        budget: The limit on the work for deltas in the whole repository.
         readers: The number of worker processes.
         on_progress: Called with the number of objects that were read and the number of all objects.
         deadline: When reading ends. The remaining objects are then counted as unread, under `deadline.reason`.
@@ -136,14 +136,14 @@ def read_packs(
 
 
 class _Server:
-    """The connection to the server process through its control socket. Safe to share between threads."""
+    """The connection to the server process, which plans the reading and forks workers. Threads may share it."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self._process, self._control = process, control
         self._lock = threading.Lock()
 
     def plan(self, deadline: Deadline) -> Plan:
-        """Return the server's plan.
+        """Return the server's plan: which groups of objects the workers read.
 
         Raises:
             BadMessage: the server has ended.
@@ -152,7 +152,7 @@ class _Server:
         return messages.receive_plan(self._control, lambda: _go_on(deadline))
 
     def fork(self) -> socket.socket:
-        """Start a worker, and return the connection to it.
+        """Start a worker process, and return the connection to it.
 
         Raises:
             OSError: the server has died.
@@ -168,7 +168,7 @@ class _Server:
         return ours
 
     def objects_of(self, unit: int, deadline: Deadline) -> Plan:
-        """Return a plan that lists only the objects of one unit, as `rest` or `damaged_objects`.
+        """Return the objects of one unit (group of objects), in `rest` or `damaged_objects` of the returned plan.
 
         Raises:
             OSError, BadMessage: the server has died.
@@ -181,7 +181,7 @@ class _Server:
 
 @contextmanager
 def _server(packs: Sequence[Store]) -> Iterator[_Server]:
-    """Start the server process, and end it and its workers when the block ends."""
+    """Start the server process. It and its workers are ended when the `with` block ends."""
     ours, theirs = socket.socketpair()
     ours.settimeout(LOOK_SECONDS)
     with ours, tempfile.NamedTemporaryFile("w", prefix="r8scan-packs-") as listed:
@@ -214,12 +214,12 @@ def _go_on(deadline: Deadline) -> None:
 
 
 class _UnitRead(NamedTuple):
-    """The results of reading one unit.
+    """The results of reading one unit (group of objects).
 
     Attributes:
-        shard: The findings in the objects, and counts.
-        for_git: The joined records of the objects that git has to read.
-        left: Bytes that are left of the unit's budget, or None if the deadline has ended the reading.
+        shard: The tokens found, and counts of what was read and not read.
+        for_git: The objects that git has to read, as `record` encodes them, joined.
+        left: The unspent bytes of the unit's budget, or None if the deadline has ended the reading.
     """
 
     shard: HistoryShard
@@ -228,7 +228,7 @@ class _UnitRead(NamedTuple):
 
 
 class _Reading:
-    """The state of reading the packs, which several threads share: the units that are left, and the results."""
+    """The groups of objects that are still to be read, and the results so far. Several threads share them."""
 
     def __init__(
         self, server: _Server, plan: Plan, detector: Detector, budget: HistoryBudget, deadline: Deadline
@@ -263,7 +263,10 @@ class _Reading:
         return PacksRead(self._shard, {pack: bytes(oids) for pack, oids in rest.items()}, total)
 
     def work(self) -> None:
-        """Read units until none is left. If the worker dies, start another one. Each thread runs this method."""
+        """Let workers read groups of objects until none is left. Each thread runs this method.
+
+        If the worker dies, start another one.
+        """
         try:
             while not self._deadline.is_over and self._work_until_death():
                 continue
@@ -276,7 +279,9 @@ class _Reading:
             self._deadline.cancel()
 
     def _work_until_death(self) -> bool:
-        """Start a worker and let it read units. Return False if no unit is left, and True if the worker has died."""
+        """Start a worker and let it read groups of objects. Return False if none is left, and True if the worker has
+        died.
+        """
         with self._server.fork() as connection:
             while (unit := self._next()) is not None:
                 try:
@@ -297,7 +302,7 @@ class _Reading:
             return next(self._units, None)
 
     def _read_unit(self, connection: socket.socket) -> _UnitRead:
-        """Receive a worker's messages about one unit, and scan the suspect contents.
+        """Receive a worker's messages about one group of objects, and scan the objects that it sends.
 
         Raises:
             BadMessage: the worker has died.
@@ -338,7 +343,8 @@ class _Reading:
             self._for_git += for_git
 
     def _leave_to_git(self, unit: int) -> None:
-        """Let git read a unit whose worker has died. After too many deaths, let git read all remaining units too.
+        """Let git read the group of objects whose worker has died. After too many deaths, let git read all remaining
+        groups.
 
         Raises:
             OSError, BadMessage: the server has died as well.

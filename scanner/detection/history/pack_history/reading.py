@@ -1,7 +1,7 @@
-"""Reader of one unit (some delta families of a pack): inflates or rebuilds each object.
+"""Builds the objects of one unit (group of objects of a pack) from the pack's whole objects and deltas.
 
-A delta family is a whole object and all deltas that depend on it. A family is rebuilt depth first, so each object is
-rebuilt once, and a base is kept only as long as deltas need it.
+A whole object and all objects that deltas build from it are a delta family. Each object is built once. It is kept in
+memory only as long as deltas need it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ that a gap of gigabytes is not copied."""
 
 
 class MadeObject(NamedTuple):
-    """A rebuilt object. `number` is the number of its entry in the pack."""
+    """An object that was read from a pack. `number` is the number of its pack entry."""
 
     number: int
     kind: int
@@ -34,9 +34,9 @@ class MadeObject(NamedTuple):
 
 
 class _Base:
-    """A base object. `waiting` is the number of deltas that still need it.
+    """An object that `waiting` deltas still need as their base.
 
-    Its content may be dropped to save memory, and rebuilt later.
+    Its content may be dropped to save memory, and then built again when a delta needs it.
     """
 
     __slots__ = ("content", "number", "parent", "waiting")
@@ -47,7 +47,7 @@ class _Base:
 
 
 class GivenUp:
-    """A list of entries that were not rebuilt. An item is the entry's number and the kind of its object."""
+    """A list of pack entries that were not read. An item is the entry's number and the type of its object."""
 
     def __init__(self) -> None:
         self._numbers, self._kinds = array("I"), array("B")
@@ -64,20 +64,20 @@ class GivenUp:
 
 
 class FamilyReader:
-    """The reader of one unit (some delta families of one pack).
+    """The reader of one unit (a group of objects of one pack).
 
-    An object that is stored whole is always inflated, because zlib makes at most 1,032 bytes from one byte. A delta of
-    20 bytes can make megabytes, so there is a budget for deltas.
+    A delta of 20 bytes can make an object of megabytes, so there is a limit on the work for deltas. An object that is
+    stored whole needs no such limit.
 
     Args:
-        unit: The unit.
-        budget: Bytes of work on deltas, as `apply_delta` charges them. If a base is rebuilt, it is charged again.
+        unit: The unit to read.
+        budget: Bytes of work on deltas. Work that is done twice counts twice.
 
     Attributes:
         for_git: The entries that git has to read.
-        over_budget: The entries that were not rebuilt because the budget was spent.
+        over_budget: The entries that were not read because the budget was spent.
         gaps: The number of places in the pack with bytes that the index does not list.
-        left: Bytes that are left of the budget. The value may be below zero by the cost of one object.
+        left: The unspent bytes of the budget. The value may be below zero by the cost of one object.
     """
 
     def __init__(self, unit: Unit, budget: int) -> None:
@@ -97,7 +97,7 @@ class FamilyReader:
         self.gaps = 0
 
     def objects(self) -> Iterator[MadeObject]:
-        """Yield every object of the unit's families that can be rebuilt."""
+        """Yield every object of the unit that can be read."""
         starts = self._starts
         for root in self._roots:
             kind = self._kinds[root]
@@ -137,7 +137,14 @@ class FamilyReader:
         self.left -= cost
 
     def _deltas_of(self, number: int, parent: _Base | None, content: bytes) -> list[tuple[int, _Base]]:
-        """Keep an object as a base. Return the numbers of the deltas that depend on it, each with the base."""
+        """Return the deltas that make other objects from this one: the entry number of each, and the object as their
+        base.
+
+        Args:
+            number: The entry number of the object.
+            parent: The base from which the object itself was built, or None if it is stored whole.
+            content: The content of the object.
+        """
         deltas = self._children[self._starts[number] : self._starts[number + 1]].tolist()
         base = _Base(number, parent, content, len(deltas))
         self._hold(base)
@@ -158,10 +165,10 @@ class FamilyReader:
             base.content = None
 
     def _content_of(self, base: _Base) -> bytes:
-        """Return the content of a base. Rebuild the content if it was dropped.
+        """Return the content of an object that deltas need. Build it again if it was dropped.
 
         Raises:
-            DamagedPack: the content cannot be rebuilt.
+            DamagedPack: the content cannot be built.
         """
         if base.content is not None:
             return base.content
@@ -179,7 +186,7 @@ class FamilyReader:
         return content
 
     def _data(self, number: int) -> bytes:
-        """Return the inflated data of an entry, which is an object or a delta."""
+        """Return the decompressed data of a pack entry, which is an object or a delta."""
         size = self._sizes[number]
         if size > MAX_OBJECT_BYTES:
             raise DamagedPack("object_over_limit")
@@ -192,7 +199,13 @@ class FamilyReader:
         return content
 
     def _give_up(self, number: int, kind: int, entries: GivenUp) -> None:
-        """Add an entry and all deltas that depend on it to `entries`."""
+        """Add an entry, and all entries that need it as their base, to a list of entries that were not read.
+
+        Args:
+            number: The number of the entry.
+            kind: The type of its object.
+            entries: The list.
+        """
         stack = [number]
         while stack:
             number = stack.pop()

@@ -1,4 +1,4 @@
-"""The search for objects that need a closer look, among the rebuilt objects. Small objects are searched in batches."""
+"""Searches the objects of a pack for those that may contain a token. Small objects are searched many at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Suspect = Callable[[int, int, bytes], None]
 
 
 class Search:
-    """The search of the objects of one unit (some delta families of a pack).
+    """Searches the objects of one pack for those that may contain a token.
 
     Args:
         on_suspect: Called with an object that may contain a token, or that must be opened.
@@ -41,12 +41,12 @@ class Search:
         self.objects = self.bytes = 0
 
     def take(self, number: int, kind: int, content: bytes) -> None:
-        """Search an object now, or add it to a batch that is searched later.
+        """Search an object now, or add it to a batch that is searched together.
 
         Args:
             number: The entry number of the object.
-            kind: The object's kind, as a key of `OBJECT_TYPES`.
-            content: The content.
+            kind: The object's type, as a key of `OBJECT_TYPES`.
+            content: The content of the object.
         """
         size = len(content)
         self.objects += 1
@@ -63,7 +63,7 @@ class Search:
             self.flush()
 
     def flush(self) -> None:
-        """Search the batch, and begin a new one."""
+        """Search the objects that were collected for a common search."""
         contents, kinds = self._contents, self._kinds
         offsets = hit_offsets(_BETWEEN.join(contents))
         suspects: set[int] = set()

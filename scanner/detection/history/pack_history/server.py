@@ -1,7 +1,7 @@
-"""The server process: plans the reading of a repository's packs, and forks the workers that read them.
+"""The server process: plans how to read a repository's packs, and forks the worker processes that read them.
 
-The server can fork quickly and safely, because it has no threads and little memory. It opens the packs and no other
-files. If a pack is truncated while it is mapped, the kernel kills only the worker that reads the missing part.
+A separate process can fork quickly and safely, because it has no threads and little memory. It opens the packs and no
+other files.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ COUNT_EVERY = 4096
 
 
 def main(descriptor: int, formats: str, listed: str) -> None:
-    """Serve the control socket until its other end is closed.
+    """Execute commands from the socket `descriptor` until its other end is closed.
 
     Args:
-        descriptor: The file descriptor of the control socket.
+        descriptor: The file descriptor of the socket to the scanning process.
         formats: The token formats to look for, in the form that `parse_formats` reads.
         listed: The path of a JSON file with the paths of the packs.
     """
@@ -104,7 +104,9 @@ def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
 
 
 def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
-    """Return the concatenated records of some entries of a pack, for the objects that git has to read."""
+    """Return references to the objects of some pack entries, encoded by `record`, so that git can read these
+    objects.
+    """
     return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
 
 
@@ -126,7 +128,7 @@ def _serve(control: socket.socket, history: HistoryPlan, workers: list[int]) -> 
 
 
 def _entries_of(unit: Unit) -> array[int]:
-    """Return the numbers of all entries of a unit."""
+    """Return the entry numbers of all objects in a unit (a group of objects of one pack)."""
     plan = unit.plan
     stack: list[int] = unit.roots.tolist()
     numbers = array("I")
@@ -138,7 +140,13 @@ def _entries_of(unit: Unit) -> array[int]:
 
 
 def _fork(control: socket.socket, connection: socket.socket, history: HistoryPlan) -> int:
-    """Start a worker, and return its process id."""
+    """Start a worker, and return its process id.
+
+    Args:
+        control: The socket to the scanning process, which the worker must close.
+        connection: The socket on which the worker gets its requests.
+        history: The plan for reading the packs.
+    """
     server = os.getpid()
     if process := os.fork():
         connection.close()
@@ -156,7 +164,7 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
-    """Read each unit (a group of pack entries) that the scanning process asks for, until it closes the connection."""
+    """Read the groups of objects that the scanning process asks for, until it closes the connection."""
     gc.disable()  # the objects of a unit form no reference cycles, and looking for cycles takes a tenth of the time
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         number, budget = UNIT.unpack(raw)
