@@ -1,1 +1,1 @@
-"""Access to GitHub: clients, protocols and addresses. The package uses neither the database nor the detector."""
+"""Clients for GitHub's APIs and for git servers, and parsers of GitHub's addresses and answers."""

@@ -1,4 +1,4 @@
-"""Parsing of GitHub addresses that an operator pastes from a browser or a terminal. It sends no requests.
+"""Parsing of GitHub addresses that an operator pastes from a browser or a terminal.
 
 An address names a repository, a commit, a comparison, a gist, or an owner: https://docs.github.com/repositories
 """
@@ -33,7 +33,11 @@ _NOT_OWNERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A rescan target. `name` is `owner/name`, an owner or a gist's id. `before` and `head` are full ids of commits."""
+    """What an operator wants to have scanned again: a repository, a push, a commit, a gist or all repositories of an
+    owner.
+
+    `name` is `owner/name`, an owner or a gist's id. `before` and `head` are full ids of commits.
+    """
 
     kind: TargetKind
     name: str
@@ -57,11 +61,10 @@ def is_object_id(value: str) -> bool:
 
 
 def parse_address(text: str, web_url: str, api_url: str) -> Target:
-    """Return the target of an address.
+    """Return what a GitHub address names, so that it can be scanned again.
 
     Raises:
-        ValueError: The text is not an address of a rescan target. The message is one line that says which addresses can
-            be given.
+        ValueError: The text is not such an address. The message is one line that says which addresses can be given.
     """
     web_host, api_host = urlsplit(web_url).netloc, urlsplit(api_url).netloc
     text = text.strip(_QUOTES).removeprefix("git+")

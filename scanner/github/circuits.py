@@ -1,7 +1,4 @@
-"""The threshold of the circuit breakers of hosts.
-
-It has its own module, so that code that needs only the threshold does not import the HTTP client.
-"""
+"""The number of failures after which r8scan stops sending requests to a host."""
 
 from __future__ import annotations
 

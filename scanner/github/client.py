@@ -1,9 +1,7 @@
-"""The HTTP client for GitHub. It is synchronous and sends requests only to known hosts.
+"""The HTTP client for GitHub. It sends requests only to known hosts, and the credential only to GitHub's own hosts.
 
-It sends a credential only to GitHub's own hosts.
-
-A call returns a value or raises a `GitHubError` with a reason. The caller decides what to do about an error. Every
-request passes the gate, which refuses requests to exhausted quotas and to failing hosts.
+Every call returns a value or raises a `GitHubError` with a reason. A request to an exhausted quota or a failing host is
+refused without sending it.
 """
 
 from __future__ import annotations
@@ -57,7 +55,11 @@ _BLOCKED = re.compile(rb"access blocked|dmca|repository (?:is|was|has been) (?:b
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """An open client and GitHub's addresses. It leaves the share `reserve` (0 to 1) of each quota to other work."""
+    """A client for GitHub, and the addresses of the API and the website.
+
+    Attributes:
+        reserve: The share (0 to 1) of each quota that this client must leave to other work.
+    """
 
     http: httpx.Client
     api_url: str
@@ -68,11 +70,11 @@ class GitHub:
 
     @property
     def credential_label(self) -> str:
-        """Return the name of the credential for logs. It does not contain the secret."""
+        """The name of the credential for logs. It does not contain the secret."""
         return self.credential.label
 
     def reserving(self, share: float) -> GitHub:
-        """Return a copy for work that can wait. The copy leaves `share` (0 to 1) of each quota to other work."""
+        """Return a copy of this client that leaves `share` (0 to 1) of each quota to other work."""
         return replace(self, reserve=share)
 
     def close(self) -> None:
@@ -99,16 +101,16 @@ def connect(
     git_rate: RateBounds | None = None,
     label: str = "",
 ) -> GitHub:
-    """Return a client for the GitHub at these addresses. The client connects at its first request.
+    """Return a client for GitHub at these addresses. It connects at its first request.
 
     Args:
         api_url: The address of the REST API, without a slash at the end.
         web_url: The address of the website and of git, without a slash at the end.
         credential: A personal token, an App, or None.
         hosts: Further origins (https://host) that the client may fetch from. It sends no credential to them.
-        ledger: Storage that shares quotas and circuit breakers with other workers.
+        ledger: Storage through which all workers share what they know about quotas and failing hosts.
         connections: The maximum number of open connections.
-        git_rate: Bounds of the rate of git requests. None: the rate is not limited.
+        git_rate: The first and the highest rate of git requests. None: the rate is not limited.
         label: The name of the setting that contains the personal token. Empty: R8SCAN_GITHUB_TOKEN.
     """
     allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
@@ -155,20 +157,20 @@ def get_json(
     clock: Callable[[], float] = time.monotonic,
     attempts: int = TRIES,
 ) -> tuple[httpx.Response, Any]:
-    """Get an address of the REST API. Retry transient failures.
+    """Request an address of the REST API, and return the response and its JSON value. Retry transient failures.
 
     Args:
         github: The client.
         url: The address.
         params: Query parameters.
-        etag: The ETag of an earlier answer.
+        etag: The ETag of an earlier answer. If nothing has changed since, GitHub answers with status 304.
         accept: The media type to ask for.
-        expected: The type that the body must have.
+        expected: The type that the JSON value must have.
         clock: Returns seconds; it measures the deadline for the whole answer.
         attempts: The maximum number of attempts.
 
     Returns:
-        The response and its decoded body. The body is None for status 304.
+        The response and its JSON value. The value is None for status 304.
 
     Raises:
         GitHubError: GitHub gave no usable answer; see `scanner.github.errors`.
@@ -200,7 +202,7 @@ def get_bytes(
     accept: str = "*/*",
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
-    """Get a file. Retry transient failures.
+    """Download a file of at most `limit` bytes. Retry transient failures.
 
     Raises:
         Malformed: The file is larger than `limit` bytes ("too_large").
@@ -219,7 +221,7 @@ def get_bytes(
 
 
 def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    """Return the JSON value of the body.
+    """Return the JSON value of a response's body.
 
     Raises:
         Malformed: The body is not JSON, or its value is not of the `expected` type.
@@ -234,16 +236,15 @@ def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, A
 
 
 def next_page(github: GitHub, response: httpx.Response) -> str | None:
-    """Return the next page's address from the Link header, or None if it is missing or outside this API."""
+    """Return the next page's address from the Link header, or None if there is none or it is outside this API."""
     url = response.links.get("next", {}).get("url", "")
     return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None
 
 
 def check_status(response: httpx.Response, body: bytes, credential_label: str) -> None:
-    """Raise the GitHubError for an answer's status, unless the answer is a success.
+    """Raise a GitHubError if the response's status means a failure.
 
-    A rate limit has status 403 or 429:
-    https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
+    A rate limit has status 403 or 429: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
     """
     status, host = response.status_code, response.request.url.host
     if status < 300:
@@ -267,14 +268,17 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
 
 
 def is_blocked(words: bytes) -> bool:
-    """Return whether a refusal's text says that GitHub blocks the repository for all users, not only for r8scan."""
+    """Return whether GitHub's error message says that the repository is blocked for everybody."""
     return _BLOCKED.search(words[:4096].lower()) is not None
 
 
 def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T:
-    """Return the result of `once`. Retry a transient failure if the quota has room for it.
+    """Call `once`, and again after a transient failure if the quota allows it. Return its result.
 
-    `once` gets the number of the attempt, from 1.
+    Args:
+        github: The client whose quota is used.
+        once: The request. It gets the number of the attempt, from 1.
+        attempts: The maximum number of attempts.
     """
     failed: list[Exception] = []
 
@@ -300,9 +304,14 @@ def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T
 def _exchanged(
     github: GitHub, url: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str], number: int
 ) -> Iterator[httpx.Response]:
-    """Send the request and yield the response. `number` is the number of the attempt, from 1.
+    """Send a request and yield the response.
 
-    Only the failure of a first attempt counts for the host's circuit breaker.
+    Args:
+        github: The client.
+        url: The address.
+        params: Query parameters.
+        headers: Request headers.
+        number: The number of the attempt, from 1. Only the failure of a first attempt counts as a failure of the host.
     """
     extensions = {"reserve": github.reserve, "is_retry": number > 1}
     try:
@@ -317,7 +326,7 @@ def _exchanged(
 
 
 def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) -> tuple[str, datetime]:
-    """Exchange an App's signed JWT for an installation token; return the token and its expiry date.
+    """Exchange a JWT that a GitHub App has signed for an installation token. Return the token and its expiry date.
 
     https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
     """
@@ -350,7 +359,7 @@ def _as_it_is(request: httpx.Request) -> httpx.Request:
 
 
 def read_body(response: httpx.Response, limit: int, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """Return the whole body.
+    """Return the whole body of a response.
 
     Raises:
         Malformed: The body is longer than `limit` bytes.

@@ -1,9 +1,7 @@
-"""Reading of the content that a push added, by the REST API. r8scan uses it if the git server answers with an error.
+"""Reads the content that a push added through the REST API. r8scan does so if the git server answers with an error.
 
-Content that the API does not show is counted as unread.
-
-The first page of a comparison shows at most 250 commits and 300 files. GitHub shows no patch for large and binary
-files: https://docs.github.com/rest/commits/commits#compare-two-commits
+Content that the API does not show is counted as unread: a comparison shows at most 250 commits and 300 files, and no
+large or binary files: https://docs.github.com/rest/commits/commits#compare-two-commits
 """
 
 from __future__ import annotations
@@ -27,9 +25,11 @@ _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
 @dataclass(frozen=True, slots=True)
 class ChangedText:
-    """The added and unchanged lines of a changed file.
+    """The added and unchanged lines of a file that a push changed.
 
-    `lines[i]` is the line number (from 1) in the file of line `i` of `text`.
+    Attributes:
+        text: The lines.
+        lines: For each line of `text`, its line number in the file, from 1.
     """
 
     path: str
@@ -40,12 +40,12 @@ class ChangedText:
 
 @dataclass(slots=True)
 class Comparison:
-    """The result of a comparison.
+    """What GitHub shows of the changes between two commits.
 
     Attributes:
-        files: the added and unchanged text of each changed file.
-        messages: the id and the message of each commit.
-        unread: counts of content that GitHub did not show, by reason.
+        files: The added and unchanged text of each changed file.
+        messages: The id and the message of each commit.
+        unread: How often content was not shown, by reason.
     """
 
     files: list[ChangedText] = field(default_factory=list)
@@ -59,7 +59,12 @@ class Comparison:
             self.messages.append((sha, message))
 
     def add_files(self, value: dict[str, Any], commit: str) -> None:
-        """Add the changed files of GitHub's answer. `commit` is the id of the commit that contains them."""
+        """Add the changed files in GitHub's JSON answer.
+
+        Args:
+            value: The JSON of a commit or a comparison.
+            commit: The id of the commit that contains the files.
+        """
         files = _list(value.get("files"))
         for item in files:
             path, patch = item.get("filename"), item.get("patch")
@@ -80,7 +85,7 @@ class Comparison:
 
 
 def compare(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the changes in `head` since `before`. Without `before`, return the changes of `head` alone.
+    """Return the changes from commit `before` to commit `head`. Without `before`, return the changes of `head` alone.
 
     Raises:
         GitHubError: GitHub gave no usable answer.
@@ -104,10 +109,13 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
 
 
 def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the changes in `head` since `before`, by reading one commit after the other. Raises GitHubError.
+    """Return the changes from commit `before` to commit `head`, by reading one commit after the other.
 
-    Use this if GitHub cannot compare the two commits. Follow only first parents: GitHub shows a merge against its first
-    parent, so the merge contains the changes that came from its other parents.
+    Use this if GitHub cannot compare the two commits. Only the first parent of each commit is followed, because GitHub
+    shows all changes of a merge compared with its first parent.
+
+    Raises:
+        GitHubError: GitHub gave no usable answer.
     """
     found = Comparison()
     sha: str | None = head

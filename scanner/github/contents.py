@@ -1,4 +1,6 @@
-"""Writing of a file into a repository or gist by the REST API. r8scan writes only canaries in this way."""
+"""Writes a file into a repository or gist through the REST API. r8scan does this only for its own test tokens
+(canaries).
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,7 @@ MESSAGE = "A canary of r8scan"
 
 
 def write_file(github: GitHub, repository: str, name: str, content: bytes) -> str:
-    """Write a file on the repository's default branch, as one commit.
-
-    Return the address of the file's page, or an empty string.
+    """Write a file into the repository's default branch, as one commit. Return the address of the file's page, or "".
 
     https://docs.github.com/rest/repos/contents#create-or-update-file-contents
 
@@ -46,7 +46,7 @@ def write_file(github: GitHub, repository: str, name: str, content: bytes) -> st
 
 
 def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str:
-    """Write a file of the gist. Return the address of the gist's page, or an empty string.
+    """Write a file into a gist. Return the address of the gist's page, or "".
 
     https://docs.github.com/rest/gists/gists#update-a-gist
 
@@ -58,7 +58,9 @@ def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str
 
 
 def _sent(github: GitHub, method: str, url: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Send the request once. A repeated request could publish the token twice."""
+    """Send a request without retrying it, because a repetition could publish the token twice. Return GitHub's JSON
+    answer.
+    """
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION}
     host = urlsplit(url).hostname or ""
     try:

@@ -22,17 +22,17 @@ BAD_KEY_SECONDS = 600.0
 
 
 class Credential(Protocol):
-    """A credential for GitHub. `label` names it in logs and in the status, without the secret."""
+    """A credential for GitHub. `label` is its name in logs, without the secret."""
 
     @property
     def label(self) -> str:
-        """Return the name of the setting that contains the credential, or another name for display."""
+        """The name of the setting that contains the credential, or another name for display."""
 
     def token(self) -> str | None:
         """Return the token to send, or None to send none. Raises GitHubError if no token can be obtained."""
 
     def renew(self) -> bool:
-        """Forget a rejected token. Return whether the next `token()` would return a different token."""
+        """Forget a token that GitHub has rejected. Return whether the next `token()` would return a different one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,11 @@ class PersonalToken:
 class AppInstallation:
     """An installation of a GitHub App. Threads can share it.
 
-    `exchange` sends a signed JWT and the installation's id to GitHub, and returns a token and its expiry date.
+    Args:
+        app_id: The App's id.
+        installation_id: The id of the installation.
+        private_key: The App's private key in PEM form.
+        exchange: Sends a signed JWT and the installation's id to GitHub, and returns a token and its expiry date.
     """
 
     def __init__(

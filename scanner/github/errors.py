@@ -1,14 +1,11 @@
 """The errors of requests to GitHub. Callers decide what to do by the class and by `reason`.
 
-GitHubError
-├── Unavailable      transient: time-outs, 5xx, broken connections
-├── RateLimited      a rate limit was reached: wait `retry_after` seconds
-├── BadCredential    401: GitHub rejects the credential
-├── Forbidden        403 that is not a rate limit
-├── NotFound         404, 410, 451, 409: gone, private, blocked or empty
-└── Malformed        an answer that violates its protocol or exceeds r8scan's limits
+GitHubError ├── Unavailable transient: time-outs, 5xx, broken connections ├── RateLimited a rate limit was reached: wait
+`retry_after` seconds ├── BadCredential 401: GitHub rejects the credential ├── Forbidden 403 that is not a rate limit
+├── NotFound 404, 410, 451, 409: gone, private, blocked or empty └── Malformed an answer that violates its protocol or
+exceeds r8scan's limits
 
-Messages contain only fixed words, hosts and numbers. Only `detail` contains text from a server. That text is hostile,
+Messages contain only fixed words, hosts and numbers. Only `detail` contains text from a server, which may be hostile
 and must be redacted before it is shown.
 """
 
@@ -21,10 +18,10 @@ class GitHubError(Exception):
     Attributes:
         reason: The reason as one word, for counters and metrics.
         retry_after: Seconds to wait before the next attempt, or None.
-        detail: The server's own words; hostile.
-        asked: Whether the request was sent. If not, the gate refused it.
+        detail: The server's error message. It may be hostile.
+        asked: Whether the request was sent. If not, r8scan itself refused it, because of a quota or a failing host.
         is_final: Whether the same request would get the same answer again.
-        resource: The quota for which the gate refused the request. Empty if the request was sent.
+        resource: The quota because of which r8scan refused the request. Empty if the request was sent.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Hourly files of public events in GH Archive's format, read as a stream, so that no whole file is held in memory.
+"""Reads the hourly files of public events from GH Archive, as a stream, so that no whole file is held in memory.
 
 https://www.gharchive.org: each hour has a file `YYYY-MM-DD-H.json.gz` with one event per line. It is published some
 minutes after the hour ends.
@@ -36,7 +36,7 @@ def file_name(hour: datetime) -> str:
 def opened(
     archive_url: str, hour: datetime, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Iterator[bytes | None]]:
-    """Open an hour's file and yield an iterator of its lines. The iterator yields None for a line that is too long.
+    """Open the file of one hour, and yield an iterator of its lines. A line that is too long becomes None.
 
     The request goes to the address that the operator has set. It follows no redirects and sends no credential.
 
@@ -58,7 +58,13 @@ def opened(
 
 
 def _inflated(chunks: Iterator[bytes], deadline: float, clock: Callable[[], float]) -> Iterator[bytes]:
-    """Yield the inflated content in slices. The file may consist of several gzip members."""
+    """Yield the decompressed content of a gzip file in slices.
+
+    Args:
+        chunks: The compressed content, which may consist of several gzip members.
+        deadline: When to give up, by `clock`.
+        clock: Returns the time in seconds.
+    """
     inflater = zlib.decompressobj(31)
     size = 0
     for chunk in chunks:

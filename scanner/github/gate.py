@@ -1,8 +1,7 @@
-"""The gate that every request to GitHub passes. It refuses requests to exhausted quotas and to failing hosts.
+"""The gate: the part of the client that checks each request and refuses it if a quota is exhausted or the host fails.
 
-The client asks the gate before each request and reports each answer to it. A `Ledger` stores what each gate has
-learned, so that the gates of all workers know it. Without a ledger, or while the ledger cannot be reached, each process
-uses only its own observations.
+The client also reports each answer to the gate. A `Ledger` shares what the gate has learned with all workers. Without a
+ledger, or while it cannot be reached, each process uses only its own observations.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RateBudget:
-    """The rate limit of one credential for one resource, as the gate last saw it.
+    """A rate limit of GitHub for one credential, as it was last seen.
 
     Attributes:
         credential: The credential's label.
-        resource: GitHub's name of the resource, or "credential" for a block of the credential itself.
+        resource: GitHub's name of the limit, such as "core", or "credential" for a block of the credential itself.
         limit: Requests that GitHub allows in one period. 0: unknown.
         remaining: Requests that are left in the current period.
         resets_at: End of the current period, in seconds since the epoch. 0: unknown.
         blocked_until: Time until which no request is sent, in seconds since the epoch. 0: not blocked.
-        reason: Why the budget is blocked: "rate_limited", "unavailable" or "rejected". Empty if it is not blocked.
+        reason: Why no request is sent: "rate_limited", "unavailable" or "rejected". Empty if requests are sent.
     """
 
     credential: str
@@ -67,7 +66,11 @@ class RateBudget:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """The circuit breaker of one host. `open_until` is in seconds since the epoch; 0 if the circuit is closed."""
+    """The circuit breaker of one host, which stops requests after repeated failures.
+
+    Attributes:
+        open_until: Time until which no request is sent, in seconds since the epoch. 0: requests are sent.
+    """
 
     host: str
     failures: int = 0
@@ -75,36 +78,35 @@ class Circuit:
 
 
 class Ledger(RateLedger, Protocol):
-    """The storage that the gates of all workers share.
+    """Storage through which all workers share rate limits and failing hosts.
 
-    Each method may raise any exception of its storage. The gate then logs the exception and continues without the
-    ledger.
+    Each method may raise any exception of the storage. The caller then logs it and continues without the storage.
     """
 
     def read(self) -> tuple[list[RateBudget], list[Circuit]]:
-        """Return all stored budgets and circuits."""
+        """Return all stored rate limits and circuit breakers."""
 
     def write_budget(self, budget: RateBudget) -> None:
-        """Store the budget for the other workers."""
+        """Store a rate limit for the other workers."""
 
     def write_circuit(self, circuit: Circuit) -> None:
-        """Store the circuit for the other workers."""
+        """Store a circuit breaker for the other workers."""
 
     def take_probe(self, circuit: Circuit, now: float) -> bool:
-        """Store the circuit unless the stored circuit is open at `now`. Return whether this call stored it.
+        """Store the circuit breaker, unless the stored one is open at `now`. Return whether it was stored.
 
-        Only the caller that stored the circuit may send a request to the host.
+        If so, the caller is the only one that may send a request to test the host.
         """
 
 
 class RequestGate:
-    """The gate of one credential: it admits or refuses requests. Threads can share it.
+    """Allows or refuses the requests with one credential. Threads can share it.
 
     Args:
         credential: The credential's label; "none" for anonymous requests.
-        ledger: The storage that this gate shares with other workers.
+        ledger: Storage that is shared with other workers.
         clock: Returns seconds since the epoch.
-        git_rate: Bounds of the rate of git requests. None: the rate is not limited.
+        git_rate: The first and the highest rate of git requests. None: the rate is not limited.
     """
 
     def __init__(
@@ -127,17 +129,18 @@ class RequestGate:
         self._limiters = {"git": RateLimiter(credential, "git", git_rate, ledger)} if git_rate else {}
 
     def admit(self, host: str, resource: str, reserve: float = 0.0) -> None:
-        """Check that the request may be sent. Wait for a slot if the resource has a rate limiter.
+        """Return if a request may be sent. First wait until the request rate allows it, if there is a limit on the
+        rate.
 
         Args:
             host: The request's host, with a port that is not the default one.
-            resource: The quota that the request counts against.
+            resource: The quota that the request counts against, such as "core".
             reserve: The share of the quota (0 to 1) that this request must leave to other work.
 
         Raises:
             RateLimited: The quota is exhausted or blocked, or its rest is reserved for other work.
             BadCredential: GitHub has just rejected the credential.
-            Unavailable: The host's circuit is open.
+            Unavailable: The host has failed repeatedly.
 
         Each of these exceptions has `retry_after` (seconds) set, and `asked` is False.
         """
@@ -178,14 +181,14 @@ class RequestGate:
         is_whole: bool = True,
         is_retry: bool = False,
     ) -> None:
-        """Record what an answer says about the host and the quota.
+        """Record what a response says about the host and the quota.
 
         Args:
             host: The request's host.
             resource: The quota that the request counts against.
-            response: GitHub's answer.
-            body: The beginning of the body of a refusal, if it was read.
-            is_whole: Whether the body was read to its end. If not, the answer does not count as a success yet.
+            response: GitHub's response.
+            body: The beginning of the body, if the request was refused and the body was read.
+            is_whole: Whether the body was read to its end. If not, the response does not count as a success yet.
             is_retry: Whether the request repeats a failed one. The failure of a repeated request does not count again.
         """
         now = self._clock()
@@ -211,7 +214,13 @@ class RequestGate:
             self._block(resource, now + seconds, "unavailable")
 
     def note_result(self, host: str, resource: str, err: GitHubError | None) -> None:
-        """Record the result of a git child process that sent a request. `err` is None if the request succeeded."""
+        """Record the result of a request that a git child process sent.
+
+        Args:
+            host: The request's host.
+            resource: The quota that the request counts against.
+            err: The error, or None if the request succeeded.
+        """
         if isinstance(err, RateLimited):
             self._block(resource, self._clock() + (err.retry_after or SECONDARY_LIMIT_SECONDS), "rate_limited")
         elif err is None or isinstance(err, NotFound):
@@ -220,12 +229,14 @@ class RequestGate:
             self.note_failure(host)
 
     def note_broken(self, resource: str) -> None:
-        """Record an answer that broke off. GitHub sheds load in this way, so many such answers lower the rate."""
+        """Record a response that broke off. GitHub does this when it is overloaded, so many of them lower the request
+        rate.
+        """
         if (limiter := self._limiters.get(resource)) is not None:
             limiter.note_broken()
 
     def note_failure(self, host: str) -> None:
-        """Record a failure of the host: no answer, an answer that broke off, or a status of 5xx."""
+        """Record a failure of the host: no response, a response that broke off, or a status of 5xx."""
         now = self._clock()
         with self._lock:
             circuit = self._circuits.get(host, Circuit(host))
@@ -243,7 +254,9 @@ class RequestGate:
         self._block("credential", self._clock() + REJECTED_SECONDS, "rejected")
 
     def forgive(self) -> None:
-        """Lift the block of the credential, because its token was renewed: GitHub rejected only the old token."""
+        """Allow requests with the credential again, because its token was renewed and GitHub rejected only the old
+        one.
+        """
         self._keep(RateBudget(self._credential, "credential", reason="renewed"), urgent=True)
 
     def is_rejected(self) -> bool:
@@ -253,7 +266,9 @@ class RequestGate:
         return budget is not None and budget.blocked_until > self._clock()
 
     def seconds_a_request(self, resource: str) -> float:
-        """Return the seconds between requests at which the quota lasts until its reset. 0: the quota is not known."""
+        """Return the seconds between requests at which the quota lasts until its reset, or 0 if the quota is not
+        known.
+        """
         now = self._clock()
         with self._lock:
             budget = self._budgets.get(resource)
@@ -262,7 +277,7 @@ class RequestGate:
         return (budget.resets_at - now) / max(budget.remaining, 1)
 
     def _probe(self, circuit: Circuit, now: float) -> None:
-        """Let one request through to a host with an open circuit, once in OPEN_SECONDS.
+        """Allow one request to a host that has failed repeatedly, once in OPEN_SECONDS.
 
         Raises:
             Unavailable: OPEN_SECONDS have not passed, or another thread or worker sends this one request.
@@ -294,7 +309,7 @@ class RequestGate:
                 raise RateLimited("budget_reserved", message, retry_after=until_reset)
 
     def note_success(self, host: str) -> None:
-        """Record that the host sent a complete answer. This closes the host's circuit."""
+        """Record that the host sent a complete response, so that requests to it are allowed again."""
         with self._lock:
             circuit = self._circuits.get(host)
             if circuit is None or not circuit.failures:
@@ -354,7 +369,7 @@ class RequestGate:
                     self._circuits[circuit.host] = circuit
 
     def _share(self, action: Callable[[Ledger], T]) -> T | None:
-        """Return the action's result, or None if there is no ledger or the ledger raises an error."""
+        """Call `action` with the shared storage. Return its result, or None if there is no storage or it fails."""
         if self._ledger is None:
             return None
         try:

@@ -1,7 +1,7 @@
-"""A client for git's smart HTTP protocol v2. It lists refs and fetches packs. It cannot push.
+"""A client for git's smart HTTP protocol v2, which lists branches and tags and fetches packs. It cannot push.
 
-https://git-scm.com/docs/gitprotocol-v2. The server's answers are hostile: the client checks lengths, limits counts, and
-never puts the server's text into a message.
+https://git-scm.com/docs/gitprotocol-v2. The server may be hostile: lengths and counts are limited, and the server's
+text never becomes part of a message.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Refs:
-    """Ref names and the object ids they point to. `head` is the default branch's full name, or None."""
+    """The branches and tags of a repository and the object ids that they point to. `head` is the default branch, or
+    None.
+    """
 
     oids: dict[str, str]
     head: str | None
@@ -59,7 +61,7 @@ class Refs:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedPack:
-    """A pack as it was received, not parsed yet. `hash_name` is sha1 or sha256.
+    """A git pack as it was received. `hash_name` is sha1 or sha256.
 
     If the server sent more than `max_bytes`, the content is cut off a little after `max_bytes`.
     """
@@ -69,19 +71,19 @@ class ReceivedPack:
 
 
 class _Flush:
-    """A pkt-line without content. It marks the end of a section or of the answer."""
+    """A line of git's protocol without content. It marks the end of a section or of the answer."""
 
 
 FLUSH, DELIMITER = _Flush(), _Flush()
 
 
 def pkt_line(content: bytes) -> bytes:
-    """Return the content as a pkt-line: with its length in front."""
+    """Return the content as a line of git's protocol (pkt-line), which begins with its length."""
     return f"{len(content) + 4:04x}".encode() + content
 
 
 def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
-    """Split a stream into pkt-lines.
+    """Split a stream into the lines of git's protocol (pkt-lines).
 
     Raises:
         Malformed: The length of a line is not valid.
@@ -107,9 +109,9 @@ def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
 
 
 def _length(digits: bytearray) -> int:
-    """Return the length that four hex digits give.
+    """Return the length that four hex digits stand for.
 
-    Check the digits first, because int() also accepts signs and blanks.
+    The digits are tested first, because int() also accepts signs and blanks.
     """
     if not _LENGTH.fullmatch(digits) or digits == b"0003":
         raise Malformed("git_protocol", "the git server does not speak the git protocol")
@@ -117,9 +119,13 @@ def _length(digits: bytearray) -> int:
 
 
 def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1", prefix: str = "") -> Refs:
-    """Return the branches and tags of a repository, up to MAX_REFS, and the ref that HEAD points to.
+    """Return the branches and tags of a repository, up to MAX_REFS, and the default branch.
 
-    If `prefix` is not empty, return only HEAD and the refs whose full names begin with `prefix`.
+    Args:
+        github: The client.
+        repository: Owner and name.
+        hash_name: `sha1` or `sha256`.
+        prefix: If it is not empty, return only HEAD, and the branches and tags whose full names begin with it.
 
     Raises:
         GitHubError: GitHub gave no usable answer.
@@ -159,9 +165,9 @@ def fetch(
     blob_limit: int | None = None,
     commits_within: int | None = None,
 ) -> ReceivedPack:
-    """Fetch the objects that are reachable from `wants` but not from `haves`, by one request. Do not parse them.
+    """Fetch a pack of the objects that `wants` reach but `haves` do not, by one request.
 
-    Do not ask for a thin pack, because its deltas could refer to objects that r8scan does not have.
+    The pack contains all objects that its deltas need.
 
     Args:
         github: The client.
@@ -199,7 +205,7 @@ def fetch(
 
 
 def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
-    """Return the chunks joined. Stop after the chunk with which the result exceeds `max_bytes`."""
+    """Return the joined chunks, up to and including the chunk with which they exceed `max_bytes`."""
     received = io.BytesIO()  # getvalue() shares the buffer instead of copying it
     for chunk in chunks:
         received.write(chunk)
@@ -209,7 +215,7 @@ def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
 
 
 def can_filter(github: GitHub, repository: str) -> bool:
-    """Return whether the server offers object filters, such as a filter for large blobs. Raises GitHubError."""
+    """Return whether the git server can leave out objects, such as large blobs. Raises GitHubError."""
     url = f"{git_url(github.web_url, repository)}/info/refs"
     headers = {"Git-Protocol": "version=2", "Accept-Encoding": "identity"}
     with _answer(github, "GET", url, {"service": "git-upload-pack"}, headers, None) as chunks:
@@ -227,7 +233,7 @@ def is_limit(words: str) -> bool:
 
 
 def _sideband(lines: Iterable[bytes | _Flush]) -> Iterator[bytes]:
-    """Yield the pack's bytes from the side-band. If the answer breaks off, stop: the parser of the pack notices it."""
+    """Yield the bytes of a pack in a git server's answer. If the answer breaks off, stop without an error."""
     try:
         for line in lines:
             if isinstance(line, _Flush):
@@ -257,7 +263,7 @@ def _answer(
     headers: dict[str, str],
     content: bytes | None,
 ) -> Iterator[Iterator[bytes]]:
-    """Send the request, and yield an iterator of the answer's chunks. Raises GitHubError.
+    """Send a request to a git server, and yield an iterator of the answer's chunks. Raises GitHubError.
 
     The deadline applies to the request and the whole answer.
     """
@@ -305,7 +311,7 @@ def _check(response: httpx.Response, github: GitHub) -> None:
 
 @contextmanager
 def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
-    """Turn a rate limit with status 200 into RateLimited, and report it to the gate."""
+    """Raise RateLimited if a git server reports a rate limit with status 200, and remember the limit."""
     try:
         yield
     except Malformed as err:
@@ -315,7 +321,7 @@ def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
 
 
 def _limit(response: httpx.Response, github: GitHub) -> RateLimited:
-    """Return the error for a rate limit of git, and report the limit to the gate, which cannot recognize it."""
+    """Return the error for a rate limit that a git server reports, and remember the limit."""
     host = response.request.url.netloc.decode()
     seconds = retry_after(response) or PAUSE_SECONDS
     limit = RateLimited("rate_limited", f"{host} limits git requests", retry_after=seconds)

@@ -1,6 +1,5 @@
-"""A client for GitHub's GraphQL API: it sends one query, and returns its data and counts of the errors of its parts.
+"""A client for GitHub's GraphQL API: sends one query, and returns its data and the number of errors.
 
-A rate limit comes with status 200 or 403. A query that is too heavy returns partial data and an error:
 https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
 """
 
@@ -33,15 +32,14 @@ _TYPE = re.compile(r"[A-Z_]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of a query.
+    """The result of a GraphQL query.
 
     Attributes:
-        data: The value of `data`; hostile. Parts of it may be null.
+        data: The value of `data`. It may be hostile, and parts of it may be null.
         errors: The number of errors that GitHub reported for parts of the query, by type. A type is a word in capitals.
         is_partial: Whether GitHub stopped before the query was done, because it cost too much.
         cost: The cost in points, from the field `rateLimit { cost }`. 0 if the query does not ask for this field.
-        seconds: Seconds from the request to the end of the answer. GitHub also limits its own CPU time, which it does
-            not report; this time approximates it.
+        seconds: Seconds from the request to the end of the answer.
     """
 
     data: Mapping[str, Any]
@@ -58,10 +56,10 @@ def query(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Answer:
-    """Send one query and return its data.
+    """Send one GraphQL query and return its data.
 
     Raises:
-        RateLimited: The points are exhausted, or a secondary limit was reached. The gate refuses further queries.
+        RateLimited: The points are exhausted, or a secondary limit was reached.
         Unavailable: GitHub did not answer, or gave up on the query as a whole.
         GitHubError: The answer has no data for another reason.
     """
@@ -98,7 +96,7 @@ def query(
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """Return the value if it is a JSON object, else an empty mapping. Any part of an answer may be null."""
+    """Return `value` if it is a JSON object, otherwise an empty mapping."""
     return value if isinstance(value, dict) else {}
 
 
@@ -110,7 +108,7 @@ def _errors(listed: Any) -> Counter[str]:
 
 
 def _type_of(error: Any) -> str:
-    """Return the error's type, or UNNAMED if it is no word in capitals. The type becomes the name of a counter."""
+    """Return the type of a GraphQL error, or UNNAMED if it is no word in capitals."""
     given = mapping(error).get("type")
     return given if isinstance(given, str) and _TYPE.fullmatch(given) else "UNNAMED"
 
@@ -125,10 +123,11 @@ def _is_limit(errors: Counter[str], listed: Any) -> bool:
 
 
 def _without_data(host: str, errors: Counter[str]) -> GitHubError:
-    """Return the error of an answer without data.
+    """Return the exception for an answer that has errors but no data.
 
-    After 10 seconds, GitHub abandons a query with an error that has no type. For a query that costs too much, the error
-    has one of HEAVY_TYPES.
+    Args:
+        host: The host that answered.
+        errors: The number of errors by type. An error without a type means that GitHub gave up after 10 seconds.
     """
     if any(errors[name] for name in HEAVY_TYPES):
         return Unavailable("query_too_heavy", f"{host} finds a query too heavy")

@@ -1,7 +1,4 @@
-"""A JSON parser for hostile input. Values that Python's parser refuses become null; all other values are kept.
-
-One refused value in a list of 100 events must not hide the other 99.
-"""
+"""A JSON parser for untrusted input. Values that Python's parser refuses become null, and all others are kept."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)
 
 
 def parse_json(body: bytes) -> Any:
-    """Return the value of a JSON text. If it is too deep for the parser, replace values below MAX_LEVELS by null.
+    """Return the value of a JSON text. Values nested deeper than MAX_LEVELS become null if the parser cannot read them.
 
     Raises:
         ValueError: The body is not JSON, or it is too deep and has more than MAX_BRACKETS.
@@ -47,7 +44,7 @@ def _parsed(text: str) -> Any:
 
 
 def _without_deepest(text: str) -> str:
-    """Return the text with null in place of each list or mapping that is nested in more than MAX_LEVELS others."""
+    """Return the JSON text with null in place of each list or mapping that is nested in more than MAX_LEVELS others."""
     kept: list[str] = []
     level, begin = 0, 0
     for count, found in enumerate(_TO_BRACKET.finditer(text)):

@@ -1,4 +1,4 @@
-"""Mirrors of whole repositories: git clones every ref into a bare repository in r8scan's folder, within limits."""
+"""Copies whole repositories into r8scan's folder with `git clone --mirror`, within limits."""
 
 from __future__ import annotations
 
@@ -63,19 +63,16 @@ _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
 
 class MirrorTooLarge(GitHubError):
-    """The repository is larger than the limit.
-
-    The caller removes the folder, which contains a part of the repository.
-    """
+    """The repository is larger than the limit. The caller removes the folder with a part of it."""
 
 
 class MirrorStopped(Exception):
-    """The caller set `stop`, because its job was cancelled or taken over by another worker."""
+    """The copying of a repository was stopped, because its job was cancelled or taken over by another worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Counts of commits: fetched, missing on the server, and not read for another reason."""
+    """Numbers of commits: fetched, missing on the server, and not read for another reason."""
 
     got: int
     gone: int
@@ -92,24 +89,24 @@ def clone(
     on_progress: Callable[[int, int], None] = lambda *_: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Mirror `url` into `folder`.
+    """Copy the repository at `url`, with all its branches and tags, into `folder`.
 
-    git gets the credential through its environment, so that no process list shows it. git follows no redirects, because
+    git gets the credential through its environment, so that no process list shows it. It follows no redirects, because
     it would send the credential to the new address.
 
     Args:
-        github: The client whose credential and gate are used.
+        github: The client whose credential and quotas are used.
         url: The repository's current address.
-        folder: The mirror's folder. It must not exist.
+        folder: The folder for the copy. It must not exist.
         limit_bytes: Maximum size of the folder.
-        stop: Set by another thread to stop the clone.
+        stop: Set by another thread to stop the copying.
         on_progress: Called with the number of objects received and their total.
         clock: Returns seconds; it measures MAX_SECONDS.
 
     Raises:
         MirrorTooLarge: The folder is larger than `limit_bytes`.
         MirrorStopped: `stop` was set.
-        GitHubError: git could not clone the repository.
+        GitHubError: git could not copy the repository.
     """
     command = ["git", "clone", "--mirror", "--progress", "--template=", "--", url, str(folder)]
     _run(github, command, url, folder, limit_bytes, stop, on_progress, clock)
@@ -118,7 +115,7 @@ def clone(
 
 
 def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
-    """Return the ids that the mirror does not contain. If git fails, return all ids."""
+    """Return the commit ids that the copied repository does not contain. If git fails, return all ids."""
     if not oids:
         return []
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answers:
@@ -139,9 +136,8 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
 
 
 def branches_and_tags(folder: Path) -> list[str]:
-    """Return the ids of the objects that branches and tags point to, HEAD's first.
-
-    Return an empty list if git fails.
+    """Return the ids of the objects that branches and tags point to, the default branch's first. Return [] if git
+    fails.
     """
     with tempfile.TemporaryFile() as answers:
         form = "--format=%(if)%(HEAD)%(then)HEAD%(else)ref%(end) %(objectname)"
@@ -170,11 +166,11 @@ def fetch_commits(
     on_progress: Callable[[int, int], None] = lambda *_: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Fetched:
-    """Fetch commits by their ids into the mirror, under `refs/r8scan/`. See `clone` for the arguments and errors.
+    """Fetch commits by their ids into the copied repository, under `refs/r8scan/`. For the arguments and errors, see
+    `clone`.
 
-    The server refuses a whole request if one of its commits is gone, so a refused request is split in two. The function
-    waits until a rate limit has passed, because the mirror would be lost if the job were requeued. Commits for which no
-    time is left are counted as unread.
+    The server refuses a whole request if one of its commits is gone, so a refused request is split in two. After a rate
+    limit, the function waits and goes on. Commits for which no time is left are counted as unread.
     """
     waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
     got = gone = 0
@@ -204,7 +200,7 @@ def fetch_commits(
 
 
 def _is_limit(err: GitHubError) -> bool:
-    """Return whether the error is a rate limit or an open circuit. Both end soon without any action."""
+    """Return whether the error is a rate limit or a host that failed repeatedly. Both end without any action."""
     return isinstance(err, RateLimited) or err.reason == "circuit_open"
 
 
@@ -214,7 +210,7 @@ def _is_refusal(err: GitHubError) -> bool:
 
 
 def _waited(err: GitHubError, stop: threading.Event, patience: float) -> float:
-    """Wait until a rate limit has passed. Do not wait if this would take longer than `patience` (seconds).
+    """Wait until a rate limit has passed, unless this would take longer than `patience` (seconds).
 
     Returns:
         The seconds until the rate limit has passed, even if they are more than `patience`.
@@ -238,7 +234,7 @@ def _run(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Ask the gate for permission, run git, and report the result to the gate."""
+    """Run git if a request may be sent now, and record the result for the quotas."""
     host = httpx.URL(url).netloc.decode()
     credential = github.credential.token()
     github.gate.admit(host, "git", github.reserve)
@@ -288,9 +284,12 @@ def _no_report(done: int, total: int) -> None:
 
 
 def git_environment(credential: str | None, url: str) -> dict[str, str]:
-    """Return an environment in which git reads only our configuration, never prompts, and speaks only HTTP.
+    """Return environment variables with which git reads only r8scan's configuration, never prompts, and speaks only
+    HTTP.
 
-    git sends the credential only to the host of `url`.
+    Args:
+        credential: The token to send, or None.
+        url: The repository's address. git sends the token only to its host.
     """
     config = {
         "protocol.http.allow": "always",
@@ -322,7 +321,7 @@ def _progress(text: bytes) -> tuple[int, int]:
 
 
 def _size(folder: Path) -> int:
-    """Return the folder's size in bytes. This is cheap, because git stores received objects in a few large files."""
+    """Return the folder's size in bytes."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:
@@ -334,9 +333,12 @@ def _size(folder: Path) -> int:
 
 
 def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
-    """Return the error that corresponds to git's messages.
+    """Return the error that corresponds to git's error messages. It repeats none of their text, which may be hostile.
 
-    The messages are hostile, so the error repeats none of their text.
+    Args:
+        text: The error output of git.
+        status: The exit status of git.
+        has_credential: Whether git had a credential to send.
     """
     lower = text.lower()
     is_forbidden = b"returned error: 403" in lower

@@ -1,4 +1,4 @@
-"""Parsing of GitHub's rate limit headers: the remaining quota, and how long to wait. The module sends no requests.
+"""Parsing of GitHub's rate limit headers: the remaining quota, and how long to wait.
 
 https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
 """
@@ -49,7 +49,7 @@ def is_limit(response: httpx.Response, body: bytes) -> bool:
 
 
 def seconds_to_wait(response: httpx.Response) -> float:
-    """Return the seconds to wait after a rate limit: as many as GitHub says, or else SECONDARY_LIMIT_SECONDS."""
+    """Return the seconds to wait after a rate limit: as many as GitHub says, otherwise SECONDARY_LIMIT_SECONDS."""
     seconds = retry_after(response)
     if seconds is not None:
         return seconds
@@ -60,10 +60,7 @@ def seconds_to_wait(response: httpx.Response) -> float:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds that the Retry-After header asks for, as a number or by a date.
-
-    Return None if the header is unusable.
-    """
+    """Return the seconds to wait according to the Retry-After header, or None if it is missing or unusable."""
     value = response.headers.get("retry-after", "")
     if _is_number(value):
         return _bounded(int(value))
@@ -72,7 +69,9 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def server_time(response: httpx.Response) -> float:
-    """Return the time of the server's clock in seconds since the epoch. Limits follow this clock. Ours may differ."""
+    """Return the server's time in seconds since the epoch. Rate limits follow this clock, which may differ from
+    ours.
+    """
     at = _date(response.headers.get("date", ""))
     return time.time() if at is None else at
 

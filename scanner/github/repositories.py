@@ -1,7 +1,6 @@
 """Listings of public repositories: the search by push time, the list by id, and lookups by node id.
 
-Each function returns a page of `ListedRepository` values. GitHub also lists null and incomplete entries, which are
-counted as unusable: https://docs.github.com/rest/repos/repos#list-public-repositories
+Null and incomplete entries are counted as unusable: https://docs.github.com/rest/repos/repos#list-public-repositories
 """
 
 from __future__ import annotations
@@ -50,7 +49,9 @@ query($ids: [ID!]!) {{
 
 @dataclass(frozen=True, slots=True)
 class ListedRepository:
-    """A repository in a listing. `is_empty` and the fields after it are None if the listing does not show them."""
+    """A repository in a list that GitHub returned. Fields from `is_empty` on are None if the list does not show
+    them.
+    """
 
     id: int
     node_id: str
@@ -68,11 +69,11 @@ class ListedRepository:
 
 @dataclass(slots=True)
 class Page:
-    """One page of a listing.
+    """One page of a list of repositories.
 
     Attributes:
         repositories: The entries that can be used.
-        total: The number of results that GitHub reports. 0 if the listing has no count.
+        total: The number of results that GitHub reports. 0 if it reports none.
         after: The cursor, page number or address of the next page. None on the last page.
         is_whole: False if GitHub reported that it left results out.
         unusable: The number of entries that are null, incomplete or malformed.
@@ -104,7 +105,7 @@ def search(
 ) -> Page:
     """Return a page of at most `size` results of a repository search by GraphQL. Raises GitHubError.
 
-    The search is always sorted, because unsorted pages repeat some results and omit others.
+    The results are always sorted, because unsorted pages repeat some results and omit others.
     """
     order = "sort:updated-desc" if newest_first else "sort:updated-asc"
     answer = graphql.query(github, SEARCH_QUERY, {"search": f"{words} {order}", "after": after, "first": size})
@@ -139,7 +140,7 @@ def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_
 def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
     """Return a page of the public repositories with ids above `since`, or the page at `url`. Raises GitHubError.
 
-    The page's `after` is the address of the next page. GitHub decides how many repositories a page has.
+    The page's `after` is the address of the next page.
     """
     address = url or f"{github.api_url}/repositories"
     response, listed = get_json(github, address, params=None if url else {"since": since}, expected=list)
@@ -149,7 +150,7 @@ def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
 
 
 def look_at(github: GitHub, node_ids: Sequence[str]) -> Page:
-    """Return the public repositories among those with these node ids (at most 100). Raises GitHubError."""
+    """Return those repositories with these node ids (at most 100) that are public. Raises GitHubError."""
     answer = graphql.query(github, NODES_QUERY, {"ids": list(node_ids)[:PAGE_SIZE]})
     page = Page(points=answer.cost, seconds=answer.seconds, errors=answer.errors, is_whole=not answer.is_partial)
     _add(page, answer.data.get("nodes"), _by_graphql)

@@ -1,9 +1,8 @@
-"""The rate limiter for a resource for which GitHub publishes no limit, such as git.
+"""A limiter of the request rate for services whose limit GitHub does not publish, such as git.
 
-The limiter uses additive increase and multiplicative decrease. Time is divided into windows of WINDOW_SECONDS. The rate
-rises a little after a window in which the workers used it up and GitHub refused nothing. The rate is halved when GitHub
-refuses a request. All workers share one rate: each reserves slots, which are points in time at which it may send one
-request. Only `RateLimiter` waits; the other functions are pure.
+The rate rises slowly while GitHub refuses nothing, and is halved when it refuses a request (additive increase,
+multiplicative decrease). All workers share one rate: each reserves slots, which are points in time at which it may send
+one request.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RateBounds:
-    """The rate at the very first start, and the highest permitted rate, both in requests a second."""
+    """The request rate at the very first start, and the highest permitted rate, both in requests a second."""
 
     start: float
     maximum: float
@@ -51,13 +50,14 @@ class RateBounds:
 
 @dataclass(frozen=True, slots=True)
 class RequestRate:
-    """The rate of one credential and resource.
+    """The request rate of one credential for one service, which all workers share.
 
-    Times are seconds since the epoch by the clock of the ledger's storage. 0 means never.
+    Times are seconds since the epoch by the clock of the shared storage. 0 means never. A window is a period of
+    WINDOW_SECONDS in which requests are counted.
 
     Attributes:
         per_second: Requests a second that all workers together may send.
-        next_slot_at: The time of the first slot that is not reserved.
+        next_slot_at: The next point in time at which a request may be sent and that no worker has reserved.
         asked: Requests sent since `window_began_at`.
         window_began_at: The start of the current window.
         measured_per_second: Requests a second that were sent in the latest complete window.
@@ -77,24 +77,27 @@ class RequestRate:
 
 
 class RateLedger(Protocol):
-    """The storage through which workers share a rate."""
+    """The storage through which workers share a request rate."""
 
     def update_rate(
         self, first: RequestRate, change: Callable[[RequestRate, float], RequestRate]
     ) -> tuple[RequestRate, RequestRate, float]:
-        """Change the stored rate in one transaction. May raise any exception of its storage.
+        """Change the stored request rate in one transaction.
 
         Args:
             first: The rate to use if none is stored yet.
-            change: Called with the stored rate and the time by the ledger's clock. Returns the new rate.
+            change: Called with the stored rate and the time of the storage's clock. Returns the new rate.
 
         Returns:
-            The rate before the change, the rate after it, and the time by the ledger's clock.
+            The rate before the change, the rate after it, and the time of the storage's clock.
+
+        Raises:
+            Exception: Any exception of the storage.
         """
 
 
 def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: RateBounds) -> RequestRate:
-    """Return the rate after a process has reserved `count` slots.
+    """Return the rate after a process has reserved `count` points in time (slots) for its requests.
 
     The first slot is the later of `rate.next_slot_at` and `now`. Each further slot is `1 / per_second` after the one
     before it.
@@ -112,14 +115,21 @@ def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: Ra
 
 
 def first_slot(rate: RequestRate, now: float) -> float:
-    """Return the first free slot. Ignore a slot in the far future: it was written before a clock jumped back."""
+    """Return the time at which the next request may be sent. Ignore a time in the far future, from before a clock
+    change.
+    """
     return rate.next_slot_at if now <= rate.next_slot_at < now + 10 * MAX_WAIT_SECONDS else now
 
 
 def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
-    """Return the rate after a refusal: half of the rate at which requests were sent in this window.
+    """Return the rate after GitHub has refused a request: half of the requests a second that were sent in this window.
 
     A second refusal within HALVE_PAUSE_SECONDS does not lower the rate again.
+
+    Args:
+        rate: The rate before the refusal.
+        now: Seconds since the epoch.
+        sent: Requests that the process has sent since its last reservation.
     """
     rate = replace(rate, asked=rate.asked + sent, refusals=rate.refusals + 1)
     if 0 <= now - rate.refused_at < HALVE_PAUSE_SECONDS:
@@ -131,7 +141,7 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate within its bounds. If the window has ended, raise the rate if the workers used it up."""
+    """Return the rate within its bounds. At the end of a window, raise it if the workers have used it up."""
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at
     if 0 <= seconds < WINDOW_SECONDS:
@@ -144,10 +154,10 @@ def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
 
 
 class RateLimiter:
-    """The rate limiter of one process. Threads can share it.
+    """Limits the request rate of one process. Threads can share it.
 
-    Each thread waits for one of the slots that all workers share. While the ledger cannot be reached, the process keeps
-    the rate that it last read.
+    Each thread waits for a point in time at which it may send one request. All workers share the rate through a
+    storage. While this cannot be reached, the process keeps the rate that it last read.
     """
 
     def __init__(
@@ -171,17 +181,17 @@ class RateLimiter:
 
     @property
     def per_second(self) -> float:
-        """Return the rate at the latest reservation, in requests a second."""
+        """The request rate that was last read, in requests a second."""
         return self._rate.per_second
 
     def wait(self) -> bool:
-        """Wait for a slot.
+        """Wait until a request may be sent.
 
         Returns:
-            Whether the call slept.
+            Whether it was necessary to wait.
 
         Raises:
-            RateLimited: No slot is free within MAX_WAIT_SECONDS.
+            RateLimited: No request may be sent within MAX_WAIT_SECONDS.
         """
         with self._lock:
             now = self._clock()
@@ -202,7 +212,7 @@ class RateLimiter:
         return True
 
     def refuse(self) -> None:
-        """Halve the rate, because GitHub has refused a request."""
+        """Halve the request rate, because GitHub has refused a request."""
         with self._lock:
             sent, self._sent = self._sent, 0
             before, after, _ = self._update(lambda rate, now: refused(rate, now, sent=sent))
@@ -216,7 +226,7 @@ class RateLimiter:
             )
 
     def note_broken(self) -> None:
-        """Record an answer that broke off. Many such answers count as a refusal."""
+        """Record a response that broke off. Many of them count as a refusal."""
         with self._lock:
             now = self._clock()
             if not 0 <= now - self._broken_since < WINDOW_SECONDS:

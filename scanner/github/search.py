@@ -1,7 +1,6 @@
-"""Code search: our client sends the request, and PyGithub's classes give the results their types.
+"""GitHub's code search. Our own client sends the request, and PyGithub's classes parse the results.
 
-PyGithub never sends a request here. Its own connections do not observe r8scan's quotas, allow-list of hosts and
-redirect rule. `create_from_raw_data` is its method for data that another client received.
+PyGithub sends no request here, because it does not observe r8scan's quotas and list of allowed hosts.
 https://docs.github.com/rest/search/search#search-code
 """
 
@@ -31,7 +30,9 @@ _API = pygithub.Github()
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A file that matches the query. All text is hostile. A field is None if GitHub omits it or sends another type."""
+    """A file that matches a code search. Its text may be hostile. A field is None if GitHub's answer has no valid
+    value.
+    """
 
     repository: str | None
     repository_id: int | None
@@ -43,7 +44,9 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page of results. `total` is GitHub's number of all results. It may differ between the pages of a search."""
+    """One page of results of a code search. `total` is GitHub's number of all results. It may differ between the pages
+    of a search.
+    """
 
     results: tuple[SearchResult, ...]
     total: int

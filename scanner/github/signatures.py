@@ -1,4 +1,4 @@
-"""Verification of GitHub's signature of a secret scanning alert: ECDSA P-256 with SHA-256 over the unchanged body.
+"""Verification of GitHub's signature of a secret scanning alert (ECDSA P-256 with SHA-256).
 
 https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program
 """
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class Forged(Exception):
-    """The body is not signed with GitHub's key. The message contains nothing that the client sent."""
+    """The request's body is not signed with GitHub's key. The message contains nothing that the client sent."""
 
 
 class KeysUnavailable(Exception):
@@ -53,7 +53,7 @@ def parse_keys(value: Mapping[str, object]) -> dict[str, str]:
 
 
 def verify(pem: str, signature: str, body: bytes) -> None:
-    """Check that `signature` is a valid signature of the body by the key.
+    """Raise an error unless `signature` is a valid signature of the body.
 
     Args:
         pem: The public key in PEM form.
@@ -85,9 +85,8 @@ def _in_background(work: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """GitHub's keys, in PEM form, by identifier.
-
-    `is_current` is True if the latest fetch has ended and returned these keys.
+    """GitHub's public keys in PEM form, by identifier. `is_current` is True if the latest attempt to fetch them
+    succeeded.
     """
 
     keys: Mapping[str, str]
@@ -96,9 +95,9 @@ class _Known:
 
 
 class PublicKeys:
-    """A cache of GitHub's keys. It fetches the keys if they are old or if a key is unknown. Threads can share it.
+    """A cache of GitHub's public keys. It fetches them if they are old or a key is unknown. Threads can share it.
 
-    `start` runs the fetch in a background thread, so that an alert with a known key never waits for a fetch.
+    The keys are fetched in the background, so that an alert with a known key never waits.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class PublicKeys:
         self._ended: threading.Event | None = None
 
     def check(self, key_id: str, signature: str, body: bytes) -> None:
-        """Check that GitHub signed the body. If the key is unknown, wait until the keys have been fetched.
+        """Raise an error unless GitHub signed the body. If the key is unknown, wait until the keys have been fetched.
 
         Raises:
             Forged: GitHub did not sign the body.
@@ -129,7 +128,7 @@ class PublicKeys:
         self.check_prepared(key_id, signature, body)
 
     def prepare(self, key_id: str, signature: str) -> threading.Event | None:
-        """Check a request's signature headers before its body is read. Never wait.
+        """Check the signature headers of a request before its body is read. Never wait.
 
         Returns:
             None if the key is known. Otherwise an event that is set when the fetch of the keys has ended. Call
@@ -148,7 +147,7 @@ class PublicKeys:
         return None
 
     def check_key(self, key_id: str) -> str:
-        """Return the key in PEM form.
+        """Return GitHub's public key with this identifier, in PEM form.
 
         Raises:
             Forged: GitHub has no such key.
@@ -163,7 +162,7 @@ class PublicKeys:
         raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
-        """Check by the keys that are known now that GitHub signed the body. Never wait.
+        """Raise an error unless GitHub signed the body, judged by the keys that are known now. Never wait.
 
         Raises:
             Forged: GitHub did not sign the body.
@@ -172,7 +171,7 @@ class PublicKeys:
         verify(self.check_key(key_id), signature, body)
 
     def _ask(self) -> threading.Event:
-        """Start a fetch of the keys unless one is recent. Return the event that is set when the fetch has ended."""
+        """Start a fetch of the keys unless one is recent. Return an event that is set when the fetch has ended."""
         with self._lock:
             now = self._clock()
             last = self._ended

@@ -1,6 +1,6 @@
-"""The transports between the httpx client and the network: the allow-list of hosts, the gate, and authorization.
+"""The layers between the httpx client and the network: the list of allowed hosts, quotas, and authorization.
 
-They inflate bodies, and they raise an error for a body that breaks off before its end.
+They decompress bodies, and raise an error for a body that breaks off before its end.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ _SLICE = 1 << 16
 
 
 def origin_of(url: httpx.URL) -> Origin:
-    """Return the scheme, host and port of the URL. The port is None if it is the scheme's default."""
+    """Return the scheme, host and port of a URL. The port is None if it is the scheme's default."""
     return url.scheme, url.host, url.port
 
 
 class KnownHosts(httpx.BaseTransport):
-    """The allow-list of origins. A request or redirect to any other origin raises Malformed."""
+    """The list of allowed origins (scheme, host and port). A request or redirect to any other origin raises
+    Malformed.
+    """
 
     def __init__(self, inner: httpx.BaseTransport, allowed: Collection[Origin]) -> None:
         self._inner = inner
@@ -47,7 +49,7 @@ class KnownHosts(httpx.BaseTransport):
 
 
 class GatedTransport(httpx.BaseTransport):
-    """A transport that asks the gate before each request and reports each answer to the gate."""
+    """Checks before each request whether a quota or a failing host forbids it, and records each response."""
 
     def __init__(self, inner: httpx.BaseTransport, api_url: str, web_url: str) -> None:
         self._inner = inner
@@ -78,7 +80,7 @@ class GatedTransport(httpx.BaseTransport):
         return response
 
     def _follow(self, response: httpx.Response, host: str, is_retry: bool) -> None:
-        """Inflate the body, and report to the gate how it ends. Only the end shows whether the answer is complete."""
+        """Decompress the response's body while it is read, and record at its end whether it was complete."""
         chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding in ("gzip", "x-gzip"):
@@ -100,7 +102,8 @@ class GatedTransport(httpx.BaseTransport):
         self._inner.close()
 
     def _resource_of(self, url: httpx.URL) -> str:
-        """Return the name of the quota that a request counts against, as in GitHub's header `x-ratelimit-resource`.
+        """Return the name of the quota that a request to `url` counts against, as in GitHub's header
+        `x-ratelimit-resource`.
 
         `git` and `files` are r8scan's own names, for requests outside the API.
         """
@@ -115,7 +118,7 @@ class GatedTransport(httpx.BaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """A response body that reports once whether it ended or failed. Closing the body early counts as its end."""
+    """A response body that calls a function once, when it ends or fails. Closing it early counts as its end."""
 
     def __init__(
         self,
@@ -150,13 +153,15 @@ class _Body(httpx.SyncByteStream):
 
 
 def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
-    """Yield the inflated content of a gzip stream in slices.
+    """Yield the decompressed content of a gzip stream in slices.
 
-    httpx treats a stream that breaks off as complete, so this function checks that the stream has an end.
+    Args:
+        chunks: The compressed content.
+        host: The host that sent it, for error messages.
+        clock: Returns the time in seconds.
 
     Raises:
-        Unavailable: The stream is damaged, has no end, or yields no content for SILENT_SECONDS. A gzip header with an
-            endless file name yields no content.
+        Unavailable: The stream is damaged, breaks off, or yields no content for SILENT_SECONDS.
     """
     inflater = zlib.decompressobj(31)
     is_empty = True
@@ -184,16 +189,14 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
 
 
 def _refused(host: str) -> bytes:
-    """Refuse an encoding that was not asked for. httpx would inflate some of them without a limit.
-
-    Raises:
-        Unavailable: Always.
-    """
+    """Raise Unavailable, because the server used an encoding that r8scan did not ask for."""
     raise Unavailable("damaged", f"{host} sent an encoding that was not asked for")
 
 
 def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """Return the beginning of a refusal's body: REFUSAL_BYTES, or less if less arrives within REFUSAL_SECONDS."""
+    """Return the first bytes of an error response's body: REFUSAL_BYTES, or fewer if fewer arrive within
+    REFUSAL_SECONDS.
+    """
     deadline = clock() + REFUSAL_SECONDS
     start = bytearray()
     for chunk in response.iter_bytes():
@@ -204,7 +207,9 @@ def beginning(response: httpx.Response, clock: Callable[[], float] = time.monoto
 
 
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
-    """Return the refusal with the beginning of its body read. Only the text shows whether 403 is a rate limit."""
+    """Return an error response with the first bytes of its body. Only its text shows whether status 403 is a rate
+    limit.
+    """
     try:
         start = beginning(response)
     except (httpx.HTTPError, Unavailable):

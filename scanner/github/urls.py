@@ -1,4 +1,4 @@
-"""URLs of GitHub: checks of repository names, and permalinks. The module sends no requests."""
+"""Builds addresses of pages and files on GitHub, and checks repository names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_-])?/[A-Z
 
 
 def is_repository_name(name: str) -> bool:
-    """Return whether `name` is a valid `owner/name`. An invalid name must never become part of a URL."""
+    """Return whether `name` is a valid `owner/name`, so that it may become part of a URL."""
     return bool(_REPOSITORY.fullmatch(name)) and name.partition("/")[2] not in (".", "..")
 
 
 def git_url(web_url: str, repository: str) -> str:
-    """Return the address that git fetches from. Raises ValueError if the repository's name is not valid."""
+    """Return the address from which git fetches a repository. Raises ValueError if the repository's name is not
+    valid.
+    """
     return f"{web_url}/{_checked(repository)}.git"
 
 
@@ -26,7 +28,7 @@ def blob_url(web_url: str, repository: str, commit: str, path: str, line: int = 
 
 
 def at_line(url: str, line: int) -> str:
-    """Return the permalink of a line of the file at `url`. For line 0, return `url` unchanged."""
+    """Return the link to a line of the file at `url`. For line 0, return `url` unchanged."""
     return f"{url}#L{line}" if line > 0 else url
 
 
@@ -36,7 +38,7 @@ def commit_url(web_url: str, repository: str, commit: str) -> str:
 
 
 def tag_url(web_url: str, repository: str, tag: str) -> str:
-    """Return the address of a tag's page."""
+    """Return the address of a tag's page on GitHub."""
     return f"{web_url}/{_checked(repository)}/releases/tag/{_quoted(tag)}"
 
 

@@ -1,1 +1,1 @@
-"""Token stores: look up which digests are tokens and who owns them, and disable tokens."""
+"""Token stores, which know all tokens of the vendor: who owns a token, and how to disable it."""

@@ -1,4 +1,4 @@
-"""Checks that a vendor's token store follows the HTTP token store contract. The vendor runs them against its store."""
+"""Checks that a vendor's token store follows r8scan's HTTP interface. The vendor runs them against its own store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ TIMEOUT = httpx.Timeout(10.0)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The result of checking one rule of the contract. If the rule is broken, `advice` describes the failure."""
+    """The result of checking one rule of the token store's interface. `advice` describes the failure if the rule is
+    broken.
+    """
 
     name: str
     is_kept: bool
@@ -30,7 +32,7 @@ class Rule:
 
 
 class _Broken(Exception):
-    """The store broke a rule. The message says what was observed."""
+    """The token store does not follow a rule of the interface. The message says what was observed."""
 
 
 _NamedRule = tuple[str, Callable[[], None]]
@@ -45,7 +47,7 @@ def check(
     tls: ssl.SSLContext | None = None,
     stranger_tls: ssl.SSLContext | None = None,
 ) -> Iterator[Rule]:
-    """Check the rules one after another, and yield the result of each.
+    """Check whether a token store follows the rules of the interface, and yield the result of each rule.
 
     Args:
         url: The address of the store.
@@ -89,7 +91,16 @@ def check(
 
 
 def _rules(checked: _Check, strangers: _NamedRule, *, has_known: bool, may_disable: bool) -> list[_NamedRule]:
-    """Return the rules to check, in order. A rule raises an exception if the store breaks it."""
+    """Return the rules of the interface that can be checked, in order.
+
+    A rule is a name and a function that raises an exception if the store does not follow the rule.
+
+    Args:
+        checked: Has a function for each rule.
+        strangers: The rule that clients without r8scan's secret or certificate are refused.
+        has_known: Whether a token of the store is known.
+        may_disable: Whether this token may be disabled.
+    """
     rules: list[_NamedRule] = [
         ("the store answers and accepts the secret", checked.takes_the_secret),
         strangers,
@@ -124,7 +135,7 @@ class _Check:
         self._key = f"conformance-{time.time_ns()}"
 
     def can_be_reached(self) -> None:
-        """Send a request. Accept any answer, and raise TransportError if there is none."""
+        """Send a request. Raise TransportError if the store gives no answer at all."""
         self._http.post(LOOKUP, json={"digests": []}, headers=self._headers)
 
     def takes_the_secret(self) -> None:
@@ -137,9 +148,9 @@ class _Check:
                 _expect(answer, 401)
 
     def refuses_without_certificate(self, stranger: httpx.Client) -> None:
-        """Check that the store refuses a client without a certificate.
+        """Raise an error if the store accepts a client without a certificate.
 
-        The store may refuse by a failed TLS handshake or by a status (nginx sends 400).
+        It may refuse by a failed TLS handshake or by a status (nginx sends 400).
         """
         self.takes_the_secret()  # otherwise a store that is down would seem to refuse
         headers = {"Idempotency-Key": f"{self._key}-stranger"}

@@ -1,6 +1,6 @@
-"""The HTTP token store: tokens behind a vendor's internal API. The contract is docs/token-store-openapi.yaml.
+"""Client of a token store that the vendor offers over HTTP. The interface is docs/token-store-openapi.yaml.
 
-Every answer that breaks the contract raises StoreUnavailable. Such an answer is never treated as "unknown".
+An answer that does not follow the interface raises StoreUnavailable. It never counts as "unknown token".
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class HttpStore:
         self._http.close()
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Call `POST /v1/tokens/lookup`, in several requests if there are many digests. Raises StoreUnavailable."""
+        """Ask the store about tokens (`POST /v1/tokens/lookup`), in several requests if necessary. Raises
+        StoreUnavailable.
+        """
         records: dict[str, TokenRecord] = {}
         not_checked: set[str] = set()
         warning = ""
@@ -84,12 +86,12 @@ class HttpStore:
         return LookUp(records, frozenset(not_checked), warning)
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
-        """Call `POST /v1/tokens/disable` with an idempotency key. Raises StoreUnavailable."""
+        """Disable a token (`POST /v1/tokens/disable`) with the idempotency key `key`. Raises StoreUnavailable."""
         body = {"digest": digest, "reason": reason, "cause": cause}
         return _disabled(self._post("/v1/tokens/disable", body, {"Idempotency-Key": key}))
 
     def register_canary(self, digest: str, *, hint: str) -> None:
-        """Call `POST /v1/tokens/canary`. Raises StoreUnavailable."""
+        """Add a test token (`POST /v1/tokens/canary`). Raises StoreUnavailable."""
         self._post("/v1/tokens/canary", {"digest": digest, "hint": hint}, {})
 
     def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
@@ -122,7 +124,7 @@ class HttpStore:
 
 
 def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | None) -> ssl.SSLContext | None:
-    """Return a TLS context with a client certificate or a private authority, or None if neither is given.
+    """Return a TLS context with a client certificate, a private authority or both. Return None if no file is given.
 
     Raises:
         OSError: A file cannot be read.
@@ -152,9 +154,13 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
-    """Return the result of a look-up.
+    """Return the result of a look-up from the store's JSON answer.
 
-    Put the digest of a malformed record into `not_checked`. Use all other records.
+    The digests of malformed records are returned in `not_checked`.
+
+    Args:
+        value: The JSON answer.
+        asked: The digests that the store was asked about.
     """
     listed, unasked = value.get("tokens"), value.get("not_checked", [])
     if not isinstance(listed, list) or not isinstance(unasked, list):

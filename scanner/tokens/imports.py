@@ -1,6 +1,6 @@
-"""The reader of the vendor's list of tokens, in CSV or JSON lines. It reports invalid rows by number and skips them.
+"""Reader of a vendor's list of tokens, in CSV or JSON lines. It reports invalid rows by their numbers and skips them.
 
-Raw tokens enter r8scan here. Each token is hashed as its row is read, and no message repeats a row's content.
+Each token is hashed as its row is read, and no message repeats a row's content.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ImportedToken:
-    """One valid row. `account` is the vendor's name of the account. `hint` is empty if the row has only a digest."""
+    """A token in one row of the list. `account` is the vendor's name of the account. `hint` is empty if the row has no
+    token.
+    """
 
     digest: str
     hint: str
@@ -44,9 +46,11 @@ class ImportedToken:
 
 
 def read_rows(file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedToken | BadRow]]:
-    """Yield the line number (from 1) of each row, and its token or the error. Never hold the whole file in memory.
+    """Yield the line number (from 1) of each row, and its token or the error.
 
-    Open the file with errors="surrogateescape", so that bytes that are not UTF-8 make only their own row invalid.
+    Args:
+        file: The list, opened with errors="surrogateescape", so that bytes that are not UTF-8 spoil only their own row.
+        digester: Computes the digest of a token.
     """
     first = file.readline(MAX_LINE_LENGTH)
     if first.lstrip("\ufeff \t").startswith("{"):
@@ -56,9 +60,15 @@ def read_rows(file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedT
 
 
 def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
-    """Return the token in a row with `token` or `sha256`, and optionally `email`, `account`, `name` and `hint`.
+    """Return the token in a row of the list.
 
-    `email` may contain several addresses, separated by semicolons. Raises BadRow if the row is invalid.
+    Args:
+        fields: `token` or `sha256`, and optionally `email` (addresses separated by semicolons), `account`, `name` and
+            `hint`.
+        digester: Computes the digest of a token.
+
+    Raises:
+        BadRow: The row is invalid.
     """
     texts = {key: _text(fields.get(key), key) for key in ("email", "account", "name", "token", "sha256", "hint")}
     emails = _emails(texts["email"])
@@ -163,7 +173,7 @@ def _csv_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[in
 
 
 def _bounded_lines(file: TextIO) -> Iterator[str]:
-    """Yield lines for the CSV reader. Replace a line that is too long by one empty field, which is an invalid row."""
+    """Yield the lines of a CSV file. A line that is too long becomes one empty field, which is an invalid row."""
     while line := file.readline(MAX_LINE_LENGTH):
         if line.endswith("\n") or len(line) < MAX_LINE_LENGTH:
             yield line

@@ -1,4 +1,6 @@
-"""The interface of a token store. `scanner.tokens.sql` implements it by SQL tables, `scanner.tokens.http` by HTTP."""
+"""The interface of token stores: `scanner.tokens.sql` uses a database, `scanner.tokens.http` a vendor's HTTP
+service.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,14 @@ from scanner.records.states import Decision
 
 
 class StoreUnavailable(Exception):
-    """The token store did not answer, or its answer cannot be used. Never treat this as the answer "unknown"."""
+    """The token store did not answer, or its answer cannot be used. This never means that a token is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """A token as its store describes it. Times have a time zone; `recipients` are mail addresses and may be empty."""
+    """What a token store knows about a token. Times have a time zone; `recipients` are mail addresses and may be
+    empty.
+    """
 
     id: str
     digest: str
@@ -34,9 +38,9 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """The answer to a look-up. A digest that is neither in `records` nor in `not_checked` is unknown to the store.
+    """The token store's answer about some digests. A digest in neither `records` nor `not_checked` is no known token.
 
-    `warning` says which part of the answer was unusable. It is empty if the whole answer was usable.
+    `warning` says which part of the answer was unusable, or is empty.
     """
 
     records: Mapping[str, TokenRecord] = field(default_factory=dict)
@@ -46,10 +50,12 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    """The result of a disable. `key` is the idempotency key of the call that disabled the token.
+    """The result of disabling a token.
 
-    A store answers `disabled`, `already_disabled` or `unknown`. `observed` and `protected` mean that r8scan did not
-    call the store, because of the operator's policy.
+    Attributes:
+        key: The idempotency key of the call that disabled the token.
+        result: The store's answer (`disabled`, `already_disabled` or `unknown`). `observed` and `protected` mean that
+            the store was not called, because of the operator's policy.
     """
 
     result: Decision
@@ -58,10 +64,12 @@ class Disabled:
 
 
 class TokenStore(Protocol):
-    """The interface that both token stores share. `scanner.response.store_access` disables tokens in either store."""
+    """The interface that both token stores share. It has no method to disable tokens; see
+    `scanner.response.store_access`.
+    """
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Look up the digests.
+        """Return what the store knows about the tokens with these digests.
 
         Raises:
             StoreUnavailable: The store did not answer, or its answer cannot be used. The SQL store raises the
@@ -75,23 +83,22 @@ class TokenStore(Protocol):
 class RemoteStore(Protocol):
     """A token store outside r8scan's database.
 
-    It cannot join a transaction, so r8scan records each disable before it calls the store.
+    It cannot take part in a transaction, so r8scan records each decision to disable a token before it calls the store.
     """
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Look up the digests, as `TokenStore.look_up` does."""
+        """Return what the store knows about the tokens with these digests. See `TokenStore.look_up`."""
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
-        """Disable the token. A repeated call with the same key changes nothing and returns the same answer.
+        """Disable the token with this digest. A repeated call with the same key changes nothing and returns the same
+        answer.
 
         Raises:
             StoreUnavailable: The store did not answer, or its answer cannot be used.
         """
 
     def register_canary(self, digest: str, *, hint: str) -> None:
-        """Add a live token without an owner or rights, to test whether it is found and disabled.
-
-        A repeated call changes nothing.
+        """Add a test token without an owner or rights. A repeated call changes nothing.
 
         Raises:
             StoreUnavailable: The store refused the token, or did not answer.

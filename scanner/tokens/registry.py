@@ -16,7 +16,9 @@ from scanner.tokens.imports import ImportedToken
 
 @dataclass(slots=True)
 class ImportRun:
-    """One import. It replaces the mail addresses of each account that it names. Other accounts stay unchanged."""
+    """One import of tokens. It replaces the mail addresses of each account that it names. Other accounts stay
+    unchanged.
+    """
 
     accounts_seen: set[int]
 
@@ -25,7 +27,7 @@ class ImportRun:
         return cls(set())
 
     def write(self, session: Session, tokens: Sequence[ImportedToken]) -> None:
-        """Insert or update one batch, in the caller's transaction. A disabled token stays disabled."""
+        """Insert or update some tokens, in the caller's transaction. A disabled token stays disabled."""
         accounts = _accounts(session, {token.account for token in tokens if token.account})
         self._write_recipients(session, tokens, accounts)
         rows = {

@@ -1,7 +1,7 @@
-"""The SQL token store: the table `api_tokens` in r8scan's database. The vendor's API checks tokens against it.
+"""The token store in r8scan's own database: the table `api_tokens`, which the vendor's API also uses to check tokens.
 
-The functions run inside the caller's transaction, so that a disable commits together with its incident. `SqlStore` is
-for callers that only look tokens up.
+The functions run inside the caller's transaction, so that a token is disabled together with writing its incident.
+`SqlStore` is for callers that only look tokens up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DISABLES_A_STATEMENT = 200
 
 
 class SqlStore:
-    """The SQL store as a `TokenStore`. It does not own the database, so the caller must close the database."""
+    """The token store in r8scan's database, as a `TokenStore`. The caller must close the database itself."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -38,11 +38,11 @@ class SqlStore:
 
 
 def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -> dict[str, TokenRecord]:
-    """Return the records of the known digests.
+    """Return the records of the tokens with these digests, by digest. Unknown digests are left out.
 
     Args:
         session: The caller's transaction.
-        digests: The digests.
+        digests: The digests of the tokens.
         lock: Whether to lock the rows on PostgreSQL. Rows are locked in the order of digests, so that two transactions
             with common tokens do not deadlock. On SQLite, no lock is needed, because there is only one writer.
     """
@@ -61,7 +61,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
 
 
 def known(session: Session, digests: Collection[str]) -> set[str]:
-    """Return the digests that the table contains. Read no accounts and lock no rows."""
+    """Return the digests that the table contains. Lock no rows."""
     ordered = sorted(digests)
     chunks = (ordered[start : start + DIGESTS_A_QUERY] for start in range(0, len(ordered), DIGESTS_A_QUERY))
     return {
