@@ -74,19 +74,19 @@ def known(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def disable(session: Session, digest: str, reason: str) -> datetime | None:
-    """Disable the token. Return the time of the disable, or None if this call did not disable it."""
+    """Disable the token. Return when it was disabled, or None if this call did not disable it."""
     return disable_all(session, {digest: reason}).get(digest)
 
 
 def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datetime]:
-    """Disable the tokens that are live.
+    """Disable the tokens that are not disabled yet.
 
     Args:
         session: The caller's writing transaction.
-        reasons: The reason for each digest.
+        reasons: For each digest, why its token is disabled.
 
     Returns:
-        The time of the disable for each token that this call disabled.
+        When each token was disabled, by digest. Tokens that this call did not disable are left out.
     """
     disabled: dict[str, datetime] = {}
     ordered = sorted(reasons)
@@ -109,7 +109,7 @@ def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datet
 def listed(session: Session, *conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[TokenRecord]:
     """Yield the tokens that meet all conditions, newest first.
 
-    The rows are read in batches of `batch` rows, so that a million rows need little memory.
+    Only `batch` rows are in memory at a time.
     """
     statement = _tokens().where(*conditions).order_by(ApiToken.id.desc()).limit(batch)
     last: int | None = None
@@ -124,10 +124,7 @@ def listed(session: Session, *conditions: ColumnElement[bool], batch: int = 1000
 
 
 def add_unowned(session: Session, digest: str, *, name: str, hint: str) -> None:
-    """Add a live token without an account.
-
-    The token must have no rights in the vendor's API: see docs/token-store.md.
-    """
+    """Add a token that works, but has no account. The vendor's API must give it no rights: see docs/token-store.md."""
     session.add(ApiToken(digest=digest, name=name, hint=hint, created_at=db_now()))
 
 
@@ -141,10 +138,9 @@ def delete_unowned(session: Session, digests: Collection[str]) -> None:
 
 
 def protect(session: Session, digest: str, *, protected: bool) -> bool:
-    """Set or remove a token's protection. If a protected token leaks, r8scan only notifies the operator.
+    """Protect a token, or end its protection. Return False if the token is unknown.
 
-    Returns:
-        False if the token is unknown.
+    If a protected token leaks, r8scan does not disable it, and only notifies the operator.
     """
     result = session.execute(
         update(ApiToken)
@@ -156,9 +152,11 @@ def protect(session: Session, digest: str, *, protected: bool) -> bool:
 
 
 def is_live(digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the SQL condition that the digest belongs to a live token.
+    """Return the SQL condition that a token with this digest exists and is not disabled.
 
-    A protected token meets the condition only if `even_protected` is true.
+    Args:
+        digest: The SQL expression of the digest.
+        even_protected: The SQL condition under which a protected token counts as well.
     """
     unprotected = or_(ApiToken.protected_at.is_(None), even_protected)
     return select(ApiToken.id).where(ApiToken.digest == digest, ApiToken.disabled_at.is_(None), unprotected).exists()

@@ -1,7 +1,7 @@
-"""`make fuzz`: runs the fuzz targets for minutes, each in a process with limits on CPU time and memory.
+"""Runs fuzz tests for minutes (`make fuzz`), each in a process with limits on CPU time and memory.
 
-If a target fails, hangs or needs too much memory, the program prints its error and the path of a file with its last
-example. Exit status 1: a target failed.
+If a test fails, hangs or needs too much memory, the program prints its error and the path of a file with its last
+input, and exits with status 1.
 
 With `--mutations N`, the program checks N damaged files of each format instead.
 
@@ -35,10 +35,9 @@ EXAMPLES_A_ROUND = 500
 
 
 def fuzz(target: Target, seconds: float, current: Path) -> None:
-    """Run the target on new examples for this many seconds.
+    """Run one fuzz test on new inputs for this many seconds.
 
-    Write each example to the file `current` before running it. If the process is killed, the file shows the last
-    example.
+    Each input is first written to the file `current`, so that it can be found if the process is killed.
     """
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     deadline = time.monotonic() + seconds
@@ -59,7 +58,7 @@ def fuzz(target: Target, seconds: float, current: Path) -> None:
 
 
 def begin(example: Any, current: Path) -> None:
-    """Write an example to the file `current`, and limit the CPU time of its check."""
+    """Write an input to the file `current`, and limit the CPU time of its check."""
     current.write_bytes(pickle.dumps(example))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     most = int(usage.ru_utime + usage.ru_stime) + MAX_EXAMPLE_CPU_SECONDS
@@ -74,7 +73,7 @@ def mutate(name: str, number: int, current: Path) -> None:
 
 
 def main() -> int:
-    """Run the chosen targets. Return 1 if a target failed."""
+    """Run the fuzz tests that the command line selects, or all. Return 1 if one failed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--mutations", type=int, default=0, metavar="N")

@@ -1,8 +1,7 @@
 """Damages one sample file of each format at random, and checks each damaged copy: `python -m tests.fuzz --mutations
 10000`.
 
-This module is several times faster than a fuzz target of Hypothesis, because it neither remembers nor shrinks its
-examples.
+This is several times faster than a test with Hypothesis, which remembers and shrinks its inputs.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ def check_format(name: str, number: int, check: Callable[[bytes], None], before:
     Args:
         name: The name of the format.
         number: How many damaged copies to check.
-        check: A function that raises an exception if a file is not read as it should be.
-        before: A function that is called with each file before the check.
+        check: Raises an exception if a file is not read as it should be.
+        before: Called with each file before the check.
     """
     sample = CONTAINERS[name](CONTENT)
     slowest = 0.0

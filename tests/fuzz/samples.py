@@ -1,4 +1,4 @@
-"""Small valid samples of every format that r8scan parses. The fuzz targets begin with these samples and damage them."""
+"""Small valid samples of every format that r8scan parses. The fuzz tests damage them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ of the texts.
 
 @functools.cache
 def containers(family: str) -> tuple[bytes, ...]:
-    """Return one container of each kind in a family. `family` is a key of FAMILIES."""
+    """Return one container of each kind in a group of formats.
+
+    Args:
+        family: A key of FAMILIES.
+    """
     beginnings = FAMILIES[family]
     return tuple(build(CONTENT) for name, build in CONTAINERS.items() if name.startswith(beginnings))
 
@@ -58,10 +62,9 @@ def encoded() -> tuple[bytes, ...]:
 
 @functools.cache
 def needles() -> tuple[bytes, ...]:
-    """Return the texts from which a target builds its examples.
+    """Return byte strings from which a fuzz test builds its inputs.
 
-    These are all needles (byte strings that show where a token may begin), separators that may be between two letters
-    of a token, and parts and encodings of the sample token.
+    They are the first bytes of a token in each encoding, separators between letters, and parts of the sample token.
     """
     from scanner.detection.patterns.needles import needles as all_needles
 
@@ -72,7 +75,7 @@ def needles() -> tuple[bytes, ...]:
 
 @functools.cache
 def packs() -> tuple[bytes, ...]:
-    """Return a pack of a push, a pack with a delta, and a pack whose delta has no base."""
+    """Return three git packs: one from a push, one with a delta, and one whose delta has no base."""
     objects = Objects()
     blob = objects.add("blob", CONTENT)
     tree = objects.add("tree", b"100644 a.py\0" + bytes.fromhex(blob))
@@ -86,7 +89,7 @@ def packs() -> tuple[bytes, ...]:
 
 @functools.cache
 def indexes() -> tuple[bytes, ...]:
-    """Return the indexes that git makes for the first two packs of `packs`."""
+    """Return the indexes that git makes for the first two packs in `packs()`."""
     from workers.sandbox.git_backend import git
 
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +100,7 @@ def indexes() -> tuple[bytes, ...]:
 
 
 def deltas() -> tuple[bytes, ...]:
-    """Return deltas that apply to the base `CONTENT * 4`."""
+    """Return git deltas that apply to the base `CONTENT * 4`."""
     size = len(CONTENT) * 4
     copy = length(size) + length(size) + b"\x90" + bytes([size])
     return copy, length(size) + length(3) + b"\3abc", length(size) + length(size * 2) + (b"\x90" + bytes([size])) * 2
@@ -119,7 +122,7 @@ def answers() -> tuple[bytes, ...]:
 
 
 def mails() -> tuple[bytes, ...]:
-    """Return delivery status notifications with and without their machine-readable part."""
+    """Return mails about failed deliveries, with and without their machine-readable part."""
     parts = (
         b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; a@b\r\n"
         b"Action: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 no\r\n\r\n",
@@ -131,14 +134,16 @@ def mails() -> tuple[bytes, ...]:
 
 
 def usage() -> tuple[bytes, ...]:
-    """Return two usage records as JSON: one with the token and all fields, one with only a digest and a time."""
+    """Return two records of how a token was used, as JSON: one with the token and all fields, one with only a digest
+    and a time.
+    """
     full = {"token": TOKEN.decode(), "time": "2026-01-01T00:00:00+00:00", "ip": "203.0.113.7", "country": "de"}
     return json.dumps({**full, "user_agent": "x"}).encode(), b'{"digest": "%s", "time": 1767225600}' % (b"0" * 64)
 
 
 def json_bodies() -> tuple[bytes, ...]:
-    """Return JSON bodies. Python's parser accepts some of them. It refuses the others, which are nested too deeply or
-    have numbers with too many digits.
+    """Return JSON bodies that Python's parser accepts, and others that it refuses: too deep, or numbers with too many
+    digits.
     """
     deep = b'{"a":[' * 2_000 + b'"x"' + b"]}" * 2_000
     digits = b"1" * 5_000
@@ -146,7 +151,7 @@ def json_bodies() -> tuple[bytes, ...]:
 
 
 def reader_answers() -> tuple[bytes, ...]:
-    """Return what a reader sends about a pack: a message about an object that needs more time, then the findings."""
+    """Return what a confined process sends about a pack: an object that needs more time, then the tokens found."""
     oid = "ab" * 20
     scan = {
         "hits": [[oid, "blob", [[TOKEN.decode(), 1, 2, ["plain"], []]]]],

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for hostile input: damaged samples, and JSON of any shape."""
+"""Hypothesis strategies for untrusted input: damaged samples, and JSON of any shape."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def any_text() -> st.SearchStrategy[str]:
 
 
 def any_json() -> st.SearchStrategy[Any]:
-    """Return a strategy for decoded JSON values of any shape."""
+    """Return a strategy for JSON values of any shape, as Python values."""
     leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), any_text())
     return st.recursive(
         leaves,
@@ -70,8 +70,6 @@ def any_json() -> st.SearchStrategy[Any]:
 
 
 def record(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for JSON objects with some of these fields. The value of a field may also be any other JSON
-    value.
-    """
+    """Return a strategy for JSON objects that have some of these fields, with a suitable or any other JSON value."""
     loose = {name: st.one_of(strategy, any_json()) for name, strategy in fields.items()}
     return st.one_of(st.fixed_dictionaries(fields), st.fixed_dictionaries({}, optional=loose))

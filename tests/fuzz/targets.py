@@ -1,8 +1,7 @@
-"""The fuzz targets, one for each parser of hostile bytes. Each says how its input is made and which conditions must
-hold.
+"""The fuzz tests: for each parser of untrusted bytes, how to make inputs and what must hold for them.
 
-A target may raise only AssertionError and the exceptions that its parser documents. `tests/fuzz/test_targets.py` runs
-each target briefly, and `python -m tests.fuzz` runs it for minutes.
+A parser may raise only AssertionError and the exceptions that it documents. `tests/fuzz/test_targets.py` runs each test
+briefly, and `python -m tests.fuzz` for minutes.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ LIMITS = Limits(expanded_bytes=MAX_EXPANDED, entries=MAX_ENTRIES, member_bytes=1
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One parser to test: its name, a strategy for its input, and the check to run on each input."""
+    """A fuzz test of one parser: its name, a strategy for the input, and the check to run on each input."""
 
     name: str
     examples: st.SearchStrategy[Any]
@@ -60,8 +59,8 @@ def read(content: bytes) -> None:
 
 
 def scan(content: bytes) -> None:
-    """Check that the fast search in small contents finds something in every content in which the detector finds a plain
-    token.
+    """Check that the quick search finds a token in every small content in which the detector finds one in plain
+    text.
     """
     result = Detector().scan_bytes(content)
     offsets = hit_offsets(content)
@@ -91,7 +90,7 @@ def pack(content: bytes) -> None:
 
 
 def pack_in_reader(content: bytes) -> None:
-    """Check that the process that asks a reader about the pack receives the reader's findings unchanged."""
+    """Check that the result of scanning a pack in a confined process arrives unchanged."""
     import socket
 
     from scanner.detection.deep_reading import InProcessReader
@@ -112,8 +111,10 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that each entry of a pack's index is read once, left to git or given up. `files` are the contents of the
-    pack and of its index.
+    """Check that each object of a git pack is read once, left to git or counted as unread.
+
+    Args:
+        files: The contents of the pack and of its index.
     """
     from scanner.detection.history.pack_history.families import MAX_OBJECT_BYTES, plan_history
     from scanner.detection.history.pack_history.index import UnusualPack, open_pack
@@ -139,7 +140,7 @@ def pack_of_history(files: tuple[bytes, bytes]) -> None:
 
 
 def reader_answer(content: bytes) -> None:
-    """Check that any bytes from a reader are either accepted as an answer or refused with BadAnswer."""
+    """Check that any bytes from a confined process are accepted as an answer or refused with BadAnswer."""
     import socket
 
     from scanner.isolation import messages, pack_messages
@@ -161,7 +162,7 @@ def hostile_json(body: bytes) -> None:
 
 
 def delta(content: bytes) -> None:
-    """Check that applying a delta yields an object below the size limit, or reports the delta as damaged."""
+    """Check that applying a git delta yields an object below the size limit, or raises DamagedPack."""
     from scanner.detection.git.pack_codec import DamagedPack, apply_delta
 
     try:
@@ -172,7 +173,7 @@ def delta(content: bytes) -> None:
 
 
 def answer(content: bytes) -> None:
-    """Check that a git server's answer is split into the same lines, however it is cut into pieces."""
+    """Check that a git server's answer is divided into the same lines, in whatever pieces it arrives."""
     from scanner.github.errors import GitHubError
     from scanner.github.git_protocol import pkt_lines
 
@@ -188,9 +189,7 @@ def answer(content: bytes) -> None:
 
 
 def event(value: Any) -> None:
-    """Check that a value of any shape is parsed as an event or refused, and that the event's documents can be
-    scanned.
-    """
+    """Check that a value of any shape is parsed as an event of GitHub or refused, and that its texts can be scanned."""
     from scanner.sources.timeline.events import parse_event, read_events
 
     parsed = parse_event(value)
@@ -199,7 +198,7 @@ def event(value: Any) -> None:
 
 
 def alerts(body: bytes) -> None:
-    """Check that a body is parsed as a list of alerts without raw tokens, or is refused."""
+    """Check that a body is refused, or is parsed as a list of alerts without raw tokens."""
     from scanner.sources.alerts import NotAlerts, TooManyAlerts, parse_alerts
 
     try:
@@ -211,7 +210,7 @@ def alerts(body: bytes) -> None:
 
 
 def signature(parts: tuple[Any, str, str, bytes]) -> None:
-    """Check that no invented signature verifies, whatever the shape of the keys and of the signature."""
+    """Check that no invented signature is accepted, whatever the shape of the keys and of the signature."""
     from scanner.github.signatures import Forged, parse_keys, verify
 
     answered, pem, given, body = parts
@@ -234,7 +233,7 @@ def gist(value: Any) -> None:
 
 @functools.cache
 def _github() -> GitHub:
-    """Return a GitHub client for parsers that need its addresses. The parsers send no request."""
+    """Return a GitHub client for parsers that need GitHub's addresses. No request is sent."""
     return connect(f"{WEB_URL}/api", WEB_URL, None)
 
 
@@ -248,9 +247,7 @@ def search_result(value: Any) -> None:
 
 
 def comparison(patch: str) -> None:
-    """Check that a patch of any shape is read, and that the number of added lines equals the number of their line
-    numbers.
-    """
+    """Check that a patch of any shape is read, with a line number for each added line."""
     from scanner.github.compare import new_side
 
     text, numbers = new_side(patch)
@@ -258,7 +255,7 @@ def comparison(patch: str) -> None:
 
 
 def bounce(content: bytes) -> None:
-    """Check that a mail is read as a bounce with a reason of limited length, or is refused."""
+    """Check that a mail is refused, or is read as a failed delivery with a reason of limited length."""
     from notifications.email.bounces import NotABounce, read_bounce
 
     try:
@@ -269,7 +266,7 @@ def bounce(content: bytes) -> None:
 
 
 def usage(content: bytes) -> None:
-    """Check that a line is read as a usage record without IP address and raw token, or is refused."""
+    """Check that a line is refused, or is read as a record of a token's use without IP address and raw token."""
     from datetime import UTC, datetime
 
     from scanner.compromise.networks import NetworkList
@@ -285,9 +282,7 @@ def usage(content: bytes) -> None:
 
 
 def report(value: Any) -> None:
-    """Check that each part of a report is refused, or is accepted as a value without a raw token. The parts may have
-    any shape.
-    """
+    """Check that each part of a token report is refused, or is accepted without a raw token in it."""
     from scanner.compromise.possession import public_url
     from scanner.compromise.reports import BadReport, Subject, new_report, subject_of
 
@@ -304,7 +299,7 @@ def report(value: Any) -> None:
 
 
 def archive_hour(content: bytes) -> None:
-    """Check that a file of the event archive yields lines of limited length, or fails with a GitHubError."""
+    """Check that an hourly file of events yields lines of limited length, or fails with a GitHubError."""
     from scanner.github import event_files
     from scanner.github.errors import GitHubError
 
@@ -378,7 +373,7 @@ def _pack_and_index(number: int) -> st.SearchStrategy[tuple[bytes, bytes]]:
 
 
 def targets() -> list[Target]:
-    """Return the fuzz targets of all parsers."""
+    """Return the fuzz tests of all parsers."""
     import gzip
 
     hour = gzip.compress(b'{"id": "1"}\n{"id": "2"}\n' * 20)

@@ -1,6 +1,6 @@
-"""The corpus of hostile inputs. Importing this module registers all of them.
+"""All hostile inputs. They are registered when this module is imported.
 
-Run: python -m tests.hostile.corpus FOLDER. It writes each input that is a file into the folder, under the input's name.
+Run: python -m tests.hostile.corpus FOLDER. It writes each input that is a file into the folder.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ FAMILIES = (archives, streams, documents, counts, git, texts, edges)
 
 
 def inputs_for(*deliveries: Delivery, with_large: bool = False) -> list[HostileInput]:
-    """Return the inputs that are delivered in one of these ways. Leave out the large inputs unless `with_large` is
-    true.
+    """Return the hostile inputs that reach r8scan in one of these ways.
+
+    Args:
+        deliveries: The ways in which an input reaches r8scan, such as `file`.
+        with_large: Whether to return also the large ones.
     """
     found = (one for one in INPUTS.values() if one.delivery in deliveries)
     return [one for one in found if with_large or not one.is_large]
 
 
 def main() -> None:
-    """Write the inputs that are files into the folder that the command line names."""
+    """Write the hostile inputs that are files into the folder that the command line names."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for one in inputs_for("file", with_large=True):

@@ -1,7 +1,4 @@
-"""A GitHub with prepared answers. While the service polls it, a test adds hostile events, packs and gists.
-
-It is the GitHub of `tests.benchmarks.firehose`, with gists and with the keys that sign alerts. It runs in a thread.
-"""
+"""A server that imitates GitHub. While r8scan polls it, a test can add hostile events, packs and gists."""
 
 from __future__ import annotations
 
@@ -24,9 +21,7 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 
 class HostileGitHub(Firehose):
-    """A GitHub with prepared pushes that appear at a given rate. A test can add events and gists, which the next answer
-    shows.
-    """
+    """A server that imitates GitHub, with prepared pushes that appear at a given rate."""
 
     def __init__(self, pushes: list[Prepared] | None = None, rate: float = 1.0) -> None:
         super().__init__(pushes or [], rate, 0.0)
@@ -39,14 +34,14 @@ class HostileGitHub(Firehose):
         self._raw: list[bytes] = []
 
     def show(self, *pushes: Prepared) -> None:
-        """Add these events to the timeline. The next answer of the timeline shows them."""
+        """Add these events to the public timeline, to be returned by its next answer."""
         self._waiting.extend(pushes)
 
     def show_raw(self, content: bytes) -> None:
-        """Add an event with hostile JSON to the timeline.
+        """Add an event with hostile JSON to the public timeline.
 
-        `content` is a JSON object. It stays unchanged, except that an id, a time and a repository are inserted at its
-        beginning.
+        Args:
+            content: A JSON object. An id, a time and a repository are inserted at its beginning.
         """
         number = next(_numbers)
         repo = f'{{"id": {9_000_000 + number}, "name": "hostile/project{number}"}}'
@@ -55,7 +50,11 @@ class HostileGitHub(Firehose):
         self._raw.append(head.encode() + content[1:])
 
     def show_gist(self, files: dict[str, bytes]) -> None:
-        """Add a public gist with these files to the list of gists."""
+        """Add a public gist with these files.
+
+        Args:
+            files: The content of each file, by its name.
+        """
         gist_id = f"{next(self._numbers):032x}"
         listed: dict[str, Any] = {}
         for name, content in files.items():
@@ -99,7 +98,12 @@ class HostileGitHub(Firehose):
 
 
 def _unless_known(answer: tuple[bytes, bytes, bytes], headers: bytes) -> tuple[bytes, bytes, bytes]:
-    """Replace the answer by 304 if the client already has this body, as GitHub does. Otherwise add an ETag."""
+    """Return the answer with an ETag, or status 304 if the client already has the same body.
+
+    Args:
+        answer: The status line, further header lines and the body.
+        headers: The header lines of the request.
+    """
     status, more, body = answer
     tag = b'"%s"' % hashlib.sha256(body).hexdigest().encode()
     if b"if-none-match: " + tag in headers.lower():
@@ -111,9 +115,7 @@ _numbers = itertools.count(1)
 
 
 def event(kind: str, payload: object, token: str | None = None) -> Prepared:
-    """Return an event of the type `kind` in a new repository, without a pack. `token` is the token that the payload
-    leaks.
-    """
+    """Return an event of the type `kind` in a new repository. `token` is the token that the payload leaks."""
     number = next(_numbers)
     name = f"hostile/project{number}"
     shown = {
@@ -128,12 +130,16 @@ def event(kind: str, payload: object, token: str | None = None) -> Prepared:
 
 
 def comment(body: str, token: str | None = None) -> Prepared:
-    """Return the event of a comment on an issue, with this text."""
+    """Return the event of a comment on an issue. `token` is the token that its text leaks."""
     return event("IssueCommentEvent", {"action": "created", "issue": {"title": "x"}, "comment": {"body": body}}, token)
 
 
 def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
-    """Return a push of one commit. `files` has the content of each file by the file's name."""
+    """Return a push of one commit. `token` is the token that it leaks.
+
+    Args:
+        files: The content of each file, by its name.
+    """
     objects = Objects()
     tree = b"".join(
         b"100644 " + name + b"\0" + bytes.fromhex(objects.add("blob", content)) for name, content in files.items()
@@ -146,9 +152,7 @@ def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
 
 
 def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: str | None = None) -> Prepared:
-    """Return a push from the commit `before` to the commit `head`. The git server answers a fetch of this push with
-    `pack`.
-    """
+    """Return a push from the commit `before` to the commit `head`, for which the git server sends `pack`."""
     payload = {"push_id": next(_numbers), "ref": "refs/heads/main", "head": head, "before": before}
     shown = event("PushEvent", payload, token)
     payload["repository_id"] = shown.event["repo"]["id"]
@@ -159,7 +163,7 @@ def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: st
 
 @contextmanager
 def running(github: HostileGitHub) -> Iterator[HostileGitHub]:
-    """Serve `github` in a thread on a port of loopback while the block runs. Set its `url`."""
+    """Serve `github` in a thread, on a local port, until the `with` block ends. Set its `url`."""
     loop = asyncio.new_event_loop()
     ready = threading.Event()
 

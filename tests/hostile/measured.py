@@ -1,8 +1,7 @@
-"""Measures one piece of work in its own process: processor time, peak memory, and how the work ended.
+"""Runs one piece of work in a process of its own, and measures its processor time and peak memory.
 
-`Measurer` starts a small process that imports all modules. For each piece of work, the small process forks a child that
-works under resource limits. So the figures include neither the imports nor the memory of the tests. The messages
-between `Measurer` and the small process are lines of JSON.
+`Measurer` starts a process that imports all modules. For each piece of work, this process forks a child with resource
+limits. So the figures do not include the imports and the memory of the tests.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ It is above the allowed memory, so that an excess can be measured, and low enoug
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The cost and the outcome of one piece of work. `cpu` is in seconds, and `memory_mb` is the peak in MiB.
+    """The cost and the result of one piece of work. `cpu` is in seconds, and `memory_mb` is the peak in MiB.
 
     `ended` is "well", or the name of the exception or signal that ended the work.
     """
@@ -55,7 +54,7 @@ class Measured:
 
 
 class Measurer:
-    """A context manager that starts the small process and sends it work, one piece at a time."""
+    """A context manager that runs pieces of work in child processes, one at a time, and measures them."""
 
     def __enter__(self) -> Measurer:
         parent = os.getpid()
@@ -75,7 +74,13 @@ class Measurer:
         self._child.stdout.close()
 
     def run(self, work: str, path: Path, *, cpu_seconds: int = MAX_CPU_SECONDS) -> Measured:
-        """Do one piece of work on the content of a file, and return its cost. `work` is a key of WORK."""
+        """Do one piece of work on the content of a file, and return its cost.
+
+        Args:
+            work: What to do; a key of WORK.
+            path: The file.
+            cpu_seconds: The limit on CPU seconds.
+        """
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         request = {"work": work, "path": str(path), "cpu_seconds": cpu_seconds}
@@ -85,8 +90,10 @@ class Measurer:
 
 
 def _read(content: bytes) -> dict[str, Any]:
-    """Find the tokens in the content, as a reader does. Return their number, the digests of the first 1,000, and the
-    number of unread parts by reason.
+    """Find the tokens in a content.
+
+    Returns:
+        Their number, the digests of the first 1,000, and how often something was not read, by reason.
     """
     from scanner.detection.digests import sha256_digest
     from scanner.detection.engine import all_findings
@@ -177,7 +184,7 @@ WORK: dict[str, Callable[[bytes], dict[str, Any]]] = {
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Do one piece of work in a fork. Return the fields of a `Measured`."""
+    """Do one piece of work in a forked child process. Return the fields of a `Measured`."""
     receive, send = os.pipe()
     pid = os.fork()
     if not pid:
@@ -198,7 +205,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work(request: dict[str, Any], send: int) -> None:
-    """Do the work in the fork, write the outcome as JSON to the file descriptor `send`, and end the process."""
+    """Do one piece of work, write the result as JSON to the file descriptor `send`, and end this process."""
     told: dict[str, Any]
     try:
         content = Path(request["path"]).read_bytes()
@@ -214,7 +221,7 @@ def _work(request: dict[str, Any], send: int) -> None:
 
 
 def main() -> None:
-    """Do the work that each line of the standard input asks for, until the input ends."""
+    """Do the pieces of work that the lines of standard input name, until the input ends."""
     import tests.hostile.preloaded  # noqa: F401 - so that no fork pays for the imports
 
     for line in sys.stdin.buffer:

@@ -1,6 +1,4 @@
-"""Imports all modules that a measured piece of work needs, and builds the tables that these modules make at their first
-use.
-"""
+"""Imports all modules that a measured piece of work needs, and fills their caches."""
 
 import bz2
 import lzma

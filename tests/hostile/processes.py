@@ -1,4 +1,4 @@
-"""Measures the cost of each process of a service, separately for readers and for other processes. Linux only."""
+"""Measures the cost of each process of a running service, separately for confined and other processes. Linux only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ _CLEAR_PEAK = "5"
 
 @dataclass(slots=True)
 class Cost:
-    """The cost of one process: seconds of CPU since the measurement began, and its peak memory in MiB."""
+    """The cost of one process.
+
+    Attributes:
+        cpu: CPU seconds since the measurement began.
+        memory_mb: The peak memory in MiB.
+    """
 
     name: str
     is_reader: bool
@@ -33,16 +38,16 @@ class Cost:
 
 @dataclass(slots=True)
 class Costs:
-    """The costs of the watched processes by process id."""
+    """The costs of the watched processes, by process id."""
 
     by_pid: dict[int, Cost] = field(default_factory=dict)
 
     def most_of_a_reader(self) -> float:
-        """Return the CPU seconds of the reader that used the most CPU time."""
+        """Return the CPU seconds of the confined process that used the most."""
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
-        """Return the cost of the process that used the most CPU time, among all processes that are not readers."""
+        """Return the cost of the process that used the most CPU time, confined processes left out."""
         others = [cost for cost in self.by_pid.values() if not cost.is_reader]
         return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
 
@@ -52,9 +57,9 @@ class Costs:
 
 
 class Watch:
-    """Samples the costs of the root processes and all their descendants while the block runs.
+    """Measures the costs of processes and of all their descendants until the `with` block ends.
 
-    For a process that has ended, the last sample counts.
+    For a process that has ended, the last measurement counts.
     """
 
     def __init__(self, *roots: int) -> None:
@@ -114,8 +119,10 @@ def _peak_kb(pid: int) -> int:
 
 
 def _name(command: bytes) -> str:
-    """Return a short name for a process with this command line: the worker's name for a Celery worker, and the file
-    name of the program for any other process.
+    """Return a short name for a process: the worker's name for a Celery worker, otherwise the program's file name.
+
+    Args:
+        command: The command line of the process.
     """
     words = command.split(b"\0")
     worker = next((word for word in words if word.endswith(b"@r8scan")), b"")
@@ -123,7 +130,7 @@ def _name(command: bytes) -> str:
 
 
 def alive(pids: Callable[[], list[int]]) -> list[int]:
-    """Return the process ids whose process still runs. Zombies do not count."""
+    """Return the ids of the processes that still run. Zombies do not count."""
     found = []
     for pid in pids():
         with suppress(OSError, IndexError):

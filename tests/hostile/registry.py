@@ -1,4 +1,4 @@
-"""The registry of hostile inputs. Decorators of this module register a function as the builder of an input."""
+"""The list of hostile inputs. Decorators add a function to it that builds an input."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ class HostileInput:
     """One hostile input.
 
     Attributes:
-        name: The name of the input's builder function, with hyphens.
+        name: The name of the function that builds it, with hyphens.
         attack: What the input does, in one line.
-        family: The container, decoder or HTTP route that the input attacks.
+        family: The container format, decoder or HTTP route that the input attacks.
         delivery: The way in which the input reaches r8scan.
-        holds_leak: Whether a token is inside the input. Another token is always in a document beside the input.
+        holds_leak: Whether a token is inside the input, which a scan must find. Another token is always in a document
+            beside the input.
         is_large: Whether the input takes seconds to build or to read. Only `make attack-table` uses large inputs.
-        cannot_be_read: Whether the input exceeds the limits of a reader. The result must then count something as
+        cannot_be_read: Whether the input exceeds the limits of a confined process, so that something must be counted as
             unread.
     """
 
@@ -47,22 +48,22 @@ class HostileInput:
     cannot_be_read: bool = False
 
     def content(self) -> bytes:
-        """Return the input's bytes. They are the same in each run."""
+        """Return the bytes of the input. They are the same in each run."""
         return self.build(b"key = '" + self.leak + b"'\n")
 
     @property
     def leak(self) -> bytes:
-        """The token that the builder puts into the input, if `holds_leak` is true."""
+        """The token inside the input, if `holds_leak` is true."""
         return token_of(f"inside {self.name}")
 
     @property
     def neighbour(self) -> bytes:
-        """The token in another document beside the input. r8scan must find this token in spite of the input."""
+        """The token in a document beside the input. r8scan must find it in spite of the input."""
         return token_of(f"beside {self.name}")
 
 
 def token_of(name: str) -> bytes:
-    """Return an invented token of the default format. The same name gives the same token."""
+    """Return an invented token of the default format, which is always the same for the same name."""
     chance = random.Random(name)
     return ("r8" + "_" + "".join(chance.choices(string.ascii_letters + string.digits, k=37))).encode()
 
@@ -74,9 +75,14 @@ INPUTS: dict[str, HostileInput] = {}
 def hostile(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
-    """Return a decorator that registers a builder of an input without a leak.
+    """Return a decorator for a function that builds a hostile input without a token in it.
 
-    `large` sets `is_large` of the input, and `unread` sets `cannot_be_read`.
+    Args:
+        family: The container format, decoder or HTTP route that the input attacks.
+        attack: What the input does, in one line.
+        delivery: The way in which the input reaches r8scan.
+        large: Whether the input takes seconds to build or to read.
+        unread: Whether r8scan must count something in the input as unread.
     """
 
     def register(build: Callable[[], bytes]) -> Callable[[], bytes]:
@@ -92,10 +98,16 @@ def hostile(
 def hostile_with_leak(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[bytes], bytes]], Callable[[bytes], bytes]]:
-    """Return a decorator that registers a builder of an input with a leak. The builder is called with a line of text
-    that contains the token.
+    """Return a decorator for a function that builds a hostile input with a token in it.
 
-    `large` sets `is_large` of the input, and `unread` sets `cannot_be_read`.
+    The function is called with a line of text that contains the token.
+
+    Args:
+        family: The container format, decoder or HTTP route that the input attacks.
+        attack: What the input does, in one line.
+        delivery: The way in which the input reaches r8scan.
+        large: Whether the input takes seconds to build or to read.
+        unread: Whether r8scan must count something in the input as unread.
     """
 
     def register(build: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:

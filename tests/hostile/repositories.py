@@ -1,4 +1,4 @@
-"""Makes a git repository from an input that is delivered as `history`."""
+"""Makes a git repository from a hostile input with the delivery `history`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from tests.hostile.inputs.git import COMMIT, TREE, pack_of, plain_entry
 
 
 def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
-    """Create a bare repository from the input. Add a commit with the token `neighbour`, which a scan must still
-    find.
+    """Create a bare repository from a hostile input, with a commit that contains the token `neighbour`.
+
+    A scan must still find this token.
     """
     _git(folder, "init", "--quiet", "--bare", "--template=", str(folder))
     if content.startswith(b"bomb "):
@@ -32,7 +33,7 @@ def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
 
 
 def _trees(folder: Path, width: int, depth: int, neighbour: bytes, innermost: bytes = b"") -> str:
-    """Write nested trees and a commit. Return the commit's id.
+    """Write nested git trees and a commit. Return the commit's id.
 
     Args:
         folder: The repository.

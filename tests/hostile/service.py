@@ -1,4 +1,4 @@
-"""Runs the real service and its web server against a GitHub to which tests add hostile content."""
+"""Runs r8scan and its web server against an imitation of GitHub to which a test adds hostile content."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ UNSET = ("mails_go_nowhere", "sender_not_set", "operator_not_set")
 
 @dataclass
 class Service:
-    """A running service. `process` is `r8scan run`, `web` is `r8scan serve`, and `url` is the address of `web`."""
+    """A running r8scan. `process` is `r8scan run`, `web` is `r8scan serve`, and `url` is the address of `web`."""
 
     folder: Path
     github: HostileGitHub
@@ -62,9 +62,7 @@ class Service:
         return self.process.pid, self.web.pid
 
     def register(self, token: str, email: str = "ana@example.com") -> str:
-        """Register the token in the vendor's token store, with an owner who has this mail address. Return its
-        digest.
-        """
+        """Add the token to the vendor's token store, with an owner who has this mail address. Return its digest."""
         digest = sha256_digest(token.encode())
         row = ImportedToken(digest, hint_of(token.encode()), "ci", email, (email,))
         with self.database.write() as session:
@@ -72,7 +70,7 @@ class Service:
         return digest
 
     def disabled_at(self) -> dict[str, float]:
-        """Return the Unix time at which each token was disabled, by digest. Leave out tokens that still work."""
+        """Return the Unix time at which each token was disabled, by digest. Tokens that still work are left out."""
         statement = select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.disabled_at.is_not(None))
         with self.database.read() as session:
             return {digest: at.timestamp() for digest, at in session.execute(statement) if at}
@@ -85,7 +83,9 @@ class Service:
             return not session.execute(statement).scalar_one()
 
     def counts(self) -> dict[str, int]:
-        """Return the sums of all sources' counters, by the counter's name."""
+        """Return the counters of all sources (the lists and endpoints of GitHub that r8scan reads), added up by
+        name.
+        """
         with self.database.read() as session:
             by_source = tallies.since(session, 48)
             states = list(session.execute(select(SourceState.counts)).scalars())
@@ -97,25 +97,21 @@ class Service:
         return found
 
     def status(self) -> list[str]:
-        """Return the problems that `r8scan status` shows. Leave out problems about settings that this service does not
-        need.
-        """
+        """Return the problems that `r8scan status` shows, without those about settings that a test does not need."""
         command = [sys.executable, "-m", "workers", "status", "--json"]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         found = json.loads(done.stdout)["problems"]
         return [f"{one['sentence']}: {one['todo']}" for one in found if one["kind"] not in UNSET]
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        """Send one request to the web server from a network that has sent none before, because the server limits the
-        rate of each network.
-        """
+        """Send a request to the web server from a new client address, because requests per address are limited."""
         network = next(_networks)
         transport = httpx.HTTPTransport(local_address=f"127.{network >> 8 & 127}.{network & 255}.1", trust_env=False)
         with httpx.Client(transport=transport, timeout=60) as client:
             return client.post(f"{self.url}{path}", content=body, headers=dict(headers))
 
     def alert(self, body: bytes) -> httpx.Response:
-        """Send an alert with this body, signed by the test's GitHub."""
+        """Send a secret scanning alert with this body, signed like GitHub's alerts."""
         return self.post("/github/secret-scanning", body, self.github.signer.headers(body))
 
 
@@ -123,11 +119,11 @@ class Service:
 def running(
     folder: Path, pushes: list[Prepared] | None = None, rate: float = 1.0, *, processes: int = 2
 ) -> Iterator[Service]:
-    """Run `r8scan run` and `r8scan serve` in an empty folder. Yield the service after its first poll.
+    """Run `r8scan run` and `r8scan serve` in an empty folder. Yield them after the first poll of GitHub.
 
     Args:
         folder: The folder for the service's state and its logs.
-        pushes: Pushes that appear on the timeline.
+        pushes: Pushes that appear on the public timeline.
         rate: How many of these pushes appear per second.
         processes: The number of scanning processes.
     """
@@ -201,7 +197,7 @@ def _has_polled(database: Database) -> bool:
 def wait_for_tokens(service: Service, digests: set[str], timeout: float) -> dict[str, float]:
     """Wait until all tokens with these digests are disabled, or until `timeout` seconds have passed.
 
-    Return the Unix time at which each token was disabled, by digest. Leave out tokens that still work.
+    Return the Unix time at which each token was disabled, by digest. Tokens that still work are left out.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -1,4 +1,4 @@
-"""The table of attacks and the blinding run name each exceeded limit, and count the CPU time of readers separately."""
+"""Tests for the table of attacks and the blinded run: exceeded limits are named, and CPU time is counted correctly."""
 
 from __future__ import annotations
 

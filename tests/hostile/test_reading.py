@@ -1,6 +1,4 @@
-"""The reading of each hostile input ends by itself within the limits of a reader. Unread content is counted, and a
-token inside the input is found.
-"""
+"""Tests for reading each hostile input. It ends within the limits, and a token inside the input is found."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`r8scan scan` reads hostile files and hostile histories to their end.
-
-The command reports unread content, and finds the tokens inside the inputs and beside them.
-"""
+"""Tests for `r8scan scan` with hostile files and repositories. It ends, and finds the tokens in and beside them."""
 
 from __future__ import annotations
 
@@ -26,9 +23,7 @@ FAMILIES = sorted({one.family for one in inputs_for("file")})
 
 
 def scan(target: Path, *options: str) -> tuple[set[str], str]:
-    """Run the command. Return the digests of the tokens that it prints, and its standard error, which names unread
-    content.
-    """
+    """Run `r8scan scan`. Return the digests of the tokens that it prints, and its error output."""
     environment = {**os.environ, "R8SCAN_STATE_DIR": str(target.parent / "state")}
     done = commands.forked(
         ["scan", str(target), "--format", "json", *options], environment, target.parent, "", seconds=MAX_SECONDS

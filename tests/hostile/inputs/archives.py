@@ -1,4 +1,4 @@
-"""Builders of hostile zip, tar, 7z, ar, cpio and rpm archives."""
+"""Functions that build hostile zip, tar, 7z, ar, cpio and rpm archives."""
 
 from __future__ import annotations
 
@@ -15,24 +15,43 @@ MIB = 1 << 20
 
 
 def local_header(name: bytes, body: bytes, *, size: int, crc: int, method: int = 8, extra: bytes = b"") -> bytes:
-    """Return a member of a zip: its local header and its compressed data. The header declares the size `size` and the
-    checksum `crc`.
+    """Return a file of a zip archive: its local header and its compressed data.
+
+    Args:
+        name: The name of the file.
+        body: The compressed data.
+        size: The size that the header declares.
+        crc: The checksum that the header declares.
+        method: The number of the compression method.
+        extra: The extra field of the header.
     """
     fixed = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, method, 0, 0, crc, len(body), size, len(name), len(extra))
     return fixed + name + extra + body
 
 
 def directory_entry(name: bytes, *, packed: int, size: int, crc: int, offset: int, method: int = 8) -> bytes:
-    """Return the entry of a zip's central directory about one member.
+    """Return a zip archive's directory entry for one file.
 
-    `packed` and `size` are the declared sizes in bytes, and `offset` is the position of the local header.
+    Args:
+        name: The name of the file.
+        packed: The declared size of the compressed data in bytes.
+        size: The declared size of the file in bytes.
+        crc: The declared checksum.
+        offset: The offset of the file's local header.
+        method: The number of the compression method.
     """
     head = struct.pack("<4sHHHHHHIII", b"PK\1\2", 20, 20, 0, method, 0, 0, crc, packed, size)
     return head + struct.pack("<HHHHHII", len(name), 0, 0, 0, 0, 0, offset) + name
 
 
 def directory_end(count: int, size: int, offset: int) -> bytes:
-    """Return the record at the end of a zip: the directory's count of entries, its size and its offset in bytes."""
+    """Return the record at the end of a zip archive.
+
+    Args:
+        count: The number of entries in the directory.
+        size: The size of the directory in bytes.
+        offset: The offset of the directory.
+    """
     return struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, min(count, 65535), min(count, 65535), size, offset, 0)
 
 
@@ -142,14 +161,14 @@ def _entry(name: str, method: int) -> zipfile.ZipInfo:
 
 
 def pax_block(payload: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """Return a PAX header block of a tar with this payload."""
+    """Return a PAX header of a tar archive with this payload."""
     info = tarfile.TarInfo("x")
     info.type, info.size = kind, len(payload)
     return info.tobuf(tarfile.USTAR_FORMAT) + payload + bytes(-len(payload) % 512)
 
 
 def tar_member(name: str, content: bytes) -> bytes:
-    """Return the header and the content of one regular file in a tar."""
+    """Return the header and the content of one regular file in a tar archive."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
@@ -228,20 +247,23 @@ def tar_long_names() -> bytes:
 
 
 def seven_zip(header: bytes, packed: bytes = b"") -> bytes:
-    """Return a 7z file that consists of a start header, the packed bytes and this header."""
+    """Return a 7z file that consists of a start header, the compressed bytes `packed`, and `header`."""
     start = struct.pack("<QQL", len(packed), len(header), zlib.crc32(header))
     return b"7z\xbc\xaf\x27\x1c\0\4" + struct.pack("<L", zlib.crc32(start)) + start + packed + header
 
 
 def number(value: int) -> bytes:
-    """Return the number in 7z's encoding of nine bytes."""
+    """Return the number as a 7z header encodes it in nine bytes."""
     return b"\xff" + struct.pack("<Q", value)
 
 
 def encoded_header(header: bytes, *, declared: int | None = None, dictionary: bytes = b"\x18") -> bytes:
     """Return a 7z file whose header is itself compressed.
 
-    `declared` is the uncompressed size that the file claims, by default the true one.
+    Args:
+        header: The header.
+        declared: The decompressed size that the file states. None: the true size.
+        dictionary: The code for the size of the dictionary.
     """
     packed = lzma.compress(header, format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 24}])
     size = len(header) if declared is None else declared
@@ -296,7 +318,7 @@ def ar_size(leak: bytes) -> bytes:
 
 
 def cpio_entry(name: bytes, body: bytes, *, size: int | None = None, name_size: int | None = None) -> bytes:
-    """Return one entry of a cpio archive. `size` and `name_size` replace its true sizes."""
+    """Return one file of a cpio archive. `size` and `name_size` replace its true sizes."""
     numbers = [1, 0o100644, 0, 0, 1, 0, len(body) if size is None else size, 0, 0, 0, 0, len(name) + 1, 0]
     numbers[11] = numbers[11] if name_size is None else name_size
     header = b"070701" + b"".join(b"%08X" % value for value in numbers)

@@ -1,4 +1,4 @@
-"""Builders of files whose counts, chains and maps cost far more than their size: 7z, PDF, OLE, SQLite, LZ4, Snappy."""
+"""Functions that build small files with huge counts, chains or maps, which cost much to read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIFTY_THOUSAND = b"\xc0\x50\xc3"
 
 
 def number(value: int) -> bytes:
-    """Return a number of a 7z header in its longest form."""
+    """Return a number as a 7z header encodes it in nine bytes."""
     return b"\xff" + struct.pack("<Q", value)
 
 
@@ -48,7 +48,12 @@ def seven_zip_properties() -> bytes:
 
 
 def map_of_font(ranges: bytes, width: bytes = b"<0000> <FFFF>") -> bytes:
-    """Return a PDF stream with a map from the codes of a font to letters."""
+    """Return a PDF stream with a map from the codes of a font to letters.
+
+    Args:
+        ranges: The lines of the map.
+        width: The range of all codes, which determines their number of bytes.
+    """
     text = b"begincodespacerange " + width + b" endcodespacerange beginbfrange " + ranges + b" endbfrange"
     return pdf_stream(zlib.compress(text, 9), b"/FlateDecode")
 

@@ -1,4 +1,4 @@
-"""Builders of hostile PDF, SQLite and PNG files."""
+"""Functions that build hostile PDF, SQLite and PNG files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 def pdf_stream(body: bytes, filters: bytes) -> bytes:
-    """Return a PDF with one stream that declares these filters."""
+    """Return a PDF with one stream. `filters` are the filters that it declares."""
     head = b"%%PDF-1.4\n1 0 obj\n<</Length %d/Filter%s>>\nstream\n" % (len(body), filters)
     return head + body + b"\nendstream\nendobj\n"
 
@@ -87,9 +87,11 @@ def pdf_leak_before_bomb(leak: bytes) -> bytes:
 
 
 def database_of(columns: list[str], rows: int = 1) -> bytes:
-    """Return a SQLite database with a table that has a stored column `a`, `rows` rows, and these further columns.
+    """Return a SQLite database with a table that has a stored column `a`, `rows` rows, and further columns.
 
-    Add the columns to the schema after writing the rows, so that SQLite does not compute generated columns here.
+    Args:
+        columns: The definitions of the further columns, which are added after the rows are written.
+        rows: The number of rows.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
@@ -136,7 +138,7 @@ def sqlite_views() -> bytes:
 
 
 def _database_with_overflow(rows: int) -> bytearray:
-    """Return a SQLite database of 512-byte pages. Its rows of 200 kB are stored in chains of overflow pages."""
+    """Return a SQLite database of 512-byte pages, with rows of 200 kB that continue on overflow pages."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.execute("PRAGMA page_size=512")
@@ -158,10 +160,7 @@ def sqlite_overflow_loop() -> bytes:
 
 @hostile("SQLite", "3,200 rows that all claim one chain of 40 MB", large=True)
 def sqlite_shared_chain() -> bytes:
-    """Return a SQLite database in which all cells refer to one chain of overflow pages.
-
-    It has one interior page and 400 leaf pages of eight cells each.
-    """
+    """Return a SQLite database in which thousands of rows share one chain of overflow pages."""
     size, leaves, links, local = 4096, 400, 10_000, 489
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
@@ -184,9 +183,13 @@ def sqlite_shared_chain() -> bytes:
 
 
 def _page(size: int, kind: bytes, cells: list[bytes], rightmost: bytes = b"") -> bytes:
-    """Return a page of a table's b-tree with these cells.
+    """Return a page of a SQLite table with these cells.
 
-    `kind` is the page's type byte, and `rightmost` the pointer to the last child of an interior page.
+    Args:
+        size: The size of the page in bytes.
+        kind: The page's type byte.
+        cells: The cells.
+        rightmost: The pointer to the last child of an interior page.
     """
     page = bytearray(size)
     at, pointers = size, b""

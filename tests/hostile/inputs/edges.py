@@ -1,4 +1,4 @@
-"""Builders of hostile events, alerts, reports, usage records and mails."""
+"""Functions that build hostile events, alerts, reports, usage records and mails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SURROGATE = "\ud800"
 
 
 def event(payload: object, kind: str = "IssuesEvent") -> bytes:
-    """Return the JSON of an event with this payload. The server that shows the event adds its id and its time."""
+    """Return the JSON of a GitHub event with this payload, without an id and a time."""
     return json.dumps({"type": kind, "payload": payload}).encode()
 
 
@@ -75,7 +75,7 @@ def event_databases() -> bytes:
 
 
 def alert(record: dict[str, object]) -> bytes:
-    """Return the body of an alert with this one record."""
+    """Return the body of a secret scanning alert with this one record."""
     return json.dumps([record]).encode()
 
 

@@ -1,8 +1,7 @@
-"""Builders of hostile packs, bundles, trees and refs of git.
+"""Functions that build hostile git packs, bundles, trees and refs.
 
-An input that is delivered as `pack` is an answer of a git server. An input that is delivered as `history` is a stream
-for `git fast-import`, or the size of trees to write. `tests.hostile.repositories` makes a repository from such an
-input.
+An input with the delivery `pack` is an answer of a git server. An input with the delivery `history` is a stream for
+`git fast-import`, or the size of trees to write; `tests.hostile.repositories` makes a repository from it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ COMMIT, TREE, BLOB, OFFSET_DELTA, NAMED_DELTA = 1, 2, 3, 6, 7
 
 
 def entry_head(kind: int, size: int) -> bytes:
-    """Return the header of a pack's entry: its type, and the size of its content in bytes."""
+    """Return the header of a pack entry: its type, and the size of its content in bytes."""
     digits = [(kind << 4) | (size & 15)]
     size >>= 4
     while size:
@@ -37,7 +36,7 @@ def distance(value: int) -> bytes:
 
 
 def length(value: int) -> bytes:
-    """Return a delta's encoding of a size in bytes."""
+    """Return a size in bytes as a git delta encodes it."""
     digits = []
     while value > 0x7F:
         digits.append(value & 0x7F | 0x80)
@@ -46,7 +45,7 @@ def length(value: int) -> bytes:
 
 
 def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
-    """Return a pack of these entries with its checksum. `count` replaces the true number of entries in its header."""
+    """Return a git pack of these entries. `count` replaces the number of entries in its header."""
     total = len(entries) if count is None else count
     body = b"PACK" + (2).to_bytes(4, "big") + total.to_bytes(4, "big") + b"".join(entries)
     return body + hashlib.sha1(body).digest()
@@ -58,8 +57,11 @@ def plain_entry(content: bytes, kind: int = BLOB) -> bytes:
 
 
 def copies(base: int, size: int) -> bytes:
-    """Return a delta that makes `size` bytes by repeating the beginning of its base. `base` is the base's size in
-    bytes.
+    """Return a git delta that makes `size` bytes by repeating the beginning of its base.
+
+    Args:
+        base: The size of the base in bytes.
+        size: The size of the result in bytes.
     """
     part = min(base, 0xFFFFFF)
     command = b"\xf0" + part.to_bytes(3, "little")
@@ -77,7 +79,7 @@ def delta_entry(delta: bytes, back: int) -> bytes:
 
 
 def deltas_of(base: bytes, deltas: list[bytes]) -> bytes:
-    """Return a pack of one object, and deltas that all have this object as their base."""
+    """Return a git pack of one object, and of deltas that all have this object as their base."""
     entries = [plain_entry(base)]
     at = len(entries[0])
     for delta in deltas:
@@ -95,7 +97,7 @@ def pack_deltas_of_bomb() -> bytes:
 
 
 def _tail(size: int, number: int) -> bytes:
-    """Return the end of a delta that copies all but three bytes of its base, and then inserts the number."""
+    """Return the end of a git delta that copies all but three bytes of its base, and then inserts `number`."""
     return b"\xf0" + (size - 3).to_bytes(3, "little") + b"\3" + b"%03d" % number
 
 

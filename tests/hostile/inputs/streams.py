@@ -1,4 +1,4 @@
-"""Builders of hostile gzip, zlib, bzip2, xz and Zstandard streams."""
+"""Functions that build hostile gzip, zlib, bzip2, xz and Zstandard streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def repeated(packer: Any, block: bytes, count: int) -> bytes:
-    """Return the compressed form of `count` equal blocks, without holding all blocks in memory."""
+    """Return `count` equal blocks, compressed, without holding all blocks in memory."""
     return b"".join([*(packer.compress(block) for _ in range(count)), packer.flush()])
 
 

@@ -33,7 +33,7 @@ def lzip(content: bytes) -> bytes:
 
 
 def lz4_block(content: bytes) -> bytes:
-    """Return an LZ4 block that stores the content as one literal, without references to earlier bytes."""
+    """Return an LZ4 block that contains the content unchanged, as one literal."""
     length = len(content)
     head = bytes((min(length, 15) << 4,))
     if length >= 15:
@@ -51,7 +51,7 @@ def mozilla_lz4(content: bytes) -> bytes:
 
 
 def snappy_stream(content: bytes) -> bytes:
-    """Return a Snappy stream. Each of its chunks stores up to 60 bytes as one literal."""
+    """Return a Snappy stream that contains the content unchanged, in chunks of up to 60 bytes."""
     parts = [b"\xff\x06\0\0sNaPpY"]
     for at in range(0, len(content), 60):
         piece = content[at : at + 60]
@@ -61,9 +61,7 @@ def snappy_stream(content: bytes) -> bytes:
 
 
 def unix_compressed(content: bytes) -> bytes:
-    """Return the content as the program `compress` writes it: in groups of eight codes of equal width, from 9 to 16
-    bits.
-    """
+    """Return the content as the program `compress` writes it: codes of 9 to 16 bits, in groups of eight."""
     table = {bytes((byte,)): byte for byte in range(256)}
     group: list[int] = []
     width, output, prefix = 9, bytearray(b"\x1f\x9d\x90"), b""
@@ -98,9 +96,7 @@ def unix_compressed(content: bytes) -> bytes:
 
 
 def lzf(content: bytes) -> bytes:
-    """Return a run of zeros and the content, compressed with LZF. The zeros make the compressed form shorter than the
-    plain form.
-    """
+    """Return zeros and the content, compressed with LZF. The zeros make the result shorter than the original."""
     parts = [b"\0\0", bytes((0xE0, 91, 0))]
     parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
     return b"".join(parts)

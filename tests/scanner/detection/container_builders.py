@@ -1,5 +1,6 @@
-"""Builders of the containers that the detector must open. The tests and the tables in docs/detection.md use these
-builders.
+"""Functions that build the archives and compressed files that the detector must open.
+
+The tests and the tables in docs/detection.md use them.
 """
 
 from __future__ import annotations

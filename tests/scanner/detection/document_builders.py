@@ -1,4 +1,4 @@
-"""Builders of documents, pictures, databases and dumps with a given content."""
+"""Functions that build documents, pictures, databases and dumps with a given content."""
 
 from __future__ import annotations
 
@@ -49,10 +49,9 @@ def pdf_with_kerning(content: bytes) -> bytes:
 
 
 def pdf_with_glyph_numbers(content: bytes) -> bytes:
-    """Return a PDF page whose text is written in glyph numbers, which count the letters in the order of their first
-    use.
+    """Return a PDF page in a font whose letters are numbered in the order of their first use.
 
-    The table of the letters that belong to the glyph numbers follows after the page.
+    The table that maps the numbers to letters follows after the page.
     """
     letters = list(dict.fromkeys(content.decode("latin-1")))
     codes = "".join(f"{letters.index(letter) + 1:04X}" for letter in content.decode("latin-1"))
@@ -68,9 +67,7 @@ def pdf_with_glyph_numbers(content: bytes) -> bytes:
 
 
 def pdf_form(content: bytes) -> bytes:
-    """Return a PDF with a form field in an object stream. The field's value is a string in UTF-16 with octal
-    escapes.
-    """
+    """Return a PDF with a filled-in form field. Its value is a string in UTF-16 with octal escapes."""
     wide = (b"\xfe\xff" + content.decode("latin-1").encode("utf-16-be")).replace(b"\0", b"\\000")
     packed = zlib.compress(b"5 0 <</FT/Tx/V(" + wide.replace(b"\xfe\xff", b"\\376\\377", 1) + b")>>")
     return b"%PDF-1.7\n1 0 obj<</Type/ObjStm/Filter/FlateDecode>>stream\n" + packed + b"\nendstream\n"
@@ -98,9 +95,7 @@ def sqlite_with_gzip(content: bytes) -> bytes:
 
 
 def sqlite_in_utf16(content: bytes) -> bytes:
-    """Return a SQLite database in UTF-16 with a table WITHOUT ROWID, which SQLite stores as an index. The value with
-    the content spans several pages.
-    """
+    """Return a SQLite database in UTF-16 with a table WITHOUT ROWID. The value with the content spans several pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA encoding = 'UTF-16le'")
         connection.execute("PRAGMA page_size = 1024")
@@ -149,7 +144,7 @@ def _zigzag(number: int) -> bytes:
 
 
 def compound_file(content: bytes) -> bytes:
-    """Return an OLE file with one stream. The stream's 512-byte sectors are stored in reverse order."""
+    """Return an OLE file with one stream (inner file), whose sectors are stored in reverse order."""
     data = content.ljust(4096 + 512, b" ")
     sectors = [data[at : at + 512].ljust(512, b" ") for at in range(0, len(data), 512)]
     count = len(sectors)
@@ -172,7 +167,9 @@ def _directory_entry(name: str, kind: int, start: int, size: int) -> bytes:
 
 
 def json_stream(content: bytes) -> bytes:
-    """Return the answer of a chat model as Ollama streams it, one JSON object of three letters on each line."""
+    """Return the answer of a chat model as Ollama sends it: one JSON object per line, each with three letters of the
+    content.
+    """
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"model": "m", "message": {"content": piece}, "done": False} for piece in pieces]
@@ -180,7 +177,7 @@ def json_stream(content: bytes) -> bytes:
 
 
 def event_stream(content: bytes) -> bytes:
-    """Return a chat model's answer as the model's API streams it, in events of three letters each."""
+    """Return the answer of a chat model as `text/event-stream`: events with three letters of the content each."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]

@@ -1,4 +1,4 @@
-"""The output of tools that dump bytes as characters and as octal, decimal and binary numbers."""
+"""Imitations of tools that print bytes as characters or as octal, decimal or binary numbers (`od`, `xxd -b`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _NAMES = {0: "\\0", 7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f
 
 
 def rows(data: bytes, size: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and the bytes of each line. A line has `size` bytes."""
+    """Split data into lines of `size` bytes. Yield the offset and the bytes of each."""
     for at in range(0, len(data), size):
         yield at, data[at : at + size]
 

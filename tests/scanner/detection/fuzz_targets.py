@@ -1,4 +1,4 @@
-"""One function for each reader of hostile bytes. Fuzzers call these functions with any bytes.
+"""Functions that pass any bytes to each reader of untrusted files, for fuzzing.
 
 A reader may refuse its input with UnreadableError or LimitReachedError. Every other exception is a defect, and so is
 output beyond the limits.
@@ -32,9 +32,7 @@ _READ = 16 << 10
 
 
 def read_all(kind: ContainerKind, data: bytes, limits: Limits = LIMITS) -> Meter:
-    """Read every member of a container to its end, as the detector does. Return the meter, which has counted the
-    work.
-    """
+    """Read all members of a container, as the detector does. Return the counter of the work that this took."""
     meter = Meter(limits, len(data))
     try:
         for member in members_of(kind, Container("fuzzed", data, meter)):
@@ -99,7 +97,7 @@ fuzz_unsupported = _target("unsupported")
 
 
 def fuzz_container_kind(data: bytes) -> None:
-    """Determine the container kind of any bytes. An exception is a defect."""
+    """Determine the container format of any bytes. An exception is a defect."""
     container_kind(data)
 
 

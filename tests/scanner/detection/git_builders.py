@@ -1,4 +1,4 @@
-"""Builders of git repositories, packs, bundles and loose objects with a given content."""
+"""Functions that build git repositories, packs, bundles and loose objects with a given content."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 
 
 def git_repository(folder: Path, content: bytes) -> None:
-    """Write a repository with two versions of a file, and pack it. Git then stores one version as a delta of the
-    other.
-    """
+    """Create a git repository with two versions of a file. Git stores one version as a delta of the other."""
 
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")

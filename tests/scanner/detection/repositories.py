@@ -1,4 +1,4 @@
-"""Helpers for tests of git repositories: a function that scans a whole repository."""
+"""A function that scans a whole git repository, for tests."""
 
 from __future__ import annotations
 

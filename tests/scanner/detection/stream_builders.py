@@ -1,4 +1,4 @@
-"""Builders of files with compressed streams that have no magic number or begin far into the file."""
+"""Functions that build files with compressed streams that have no magic number or begin far into the file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def firefox_cache(body: bytes) -> bytes:
 
 
 def woff2(content: bytes) -> bytes:
-    """Return a WOFF2 font with two tables. One of them has a non-standard name and is marked as transformed."""
+    """Return a WOFF2 font with two tables."""
     body = brotli_compressed(content)
     directory = bytes((63 | 1 << 6,)) + b"Meta" + b"\x84\x00" + b"\x20" + bytes((5,)) + b"\x81\x00"
     head = b"wOF2\0\1\0\0" + bytes(4) + struct.pack(">HHII", 2, 0, 0, len(body))
@@ -73,8 +73,11 @@ def php_archive(content: bytes) -> bytes:
 
 
 def blosc_chunk(content: bytes, element: int = 4) -> bytes:
-    """Return a Blosc chunk of one shuffled block. LZ4 stores the block as one literal. `element` is the size of an item
-    in bytes.
+    """Return a Blosc chunk of one shuffled block.
+
+    Args:
+        content: The content of the chunk.
+        element: The size of an item in bytes.
     """
     plain = content.ljust(-(-len(content) // 512) * 512, b" ")
     shuffled = b"".join(plain[byte::element] for byte in range(element))
@@ -85,8 +88,12 @@ def blosc_chunk(content: bytes, element: int = 4) -> bytes:
 
 
 def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
-    """Return the parts of an HDF5 file that the detector reads: the message of the shuffle filter, and a shuffled
-    chunk. `element` is the size of an item in bytes.
+    """Return the parts of an HDF5 file that matter to the detector: the name of the shuffle filter, and a shuffled
+    chunk.
+
+    Args:
+        content: The content of the chunk.
+        element: The size of an item in bytes.
     """
     plain = content.ljust(-(-len(content) // element) * element, b" ") * element
     shuffled = b"".join(plain[byte::element] for byte in range(element))
@@ -95,7 +102,7 @@ def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
 
 
 def installer(content: bytes) -> bytes:
-    """Return a shell script with a gzip stream after it, as makeself writes installers."""
+    """Return a shell script that is followed by a gzip stream, as the tool makeself writes installers."""
     return (
         b"#!/bin/sh\n" + b"# a line of the script that unpacks the rest\n" * 300 + b"exit 0\n" + gzip.compress(content)
     )
@@ -122,10 +129,9 @@ def magicless_zstandard(content: bytes) -> bytes:
 
 
 def _matches(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield a text that ends with the content, in the pieces of an LZ compressor: literal bytes, and the distance and
-    the length of the match after them.
+    """Yield how an LZ compressor divides a text: literal bytes, then distance and length of the copy after them.
 
-    The text has the content twice, the first time with gaps. So nearly all of the second copy consists of matches.
+    The text has the content twice, the first time with gaps, so that nearly all of the second time consists of copies.
     """
     text = b" ".join(content[at : at + 10] for at in range(0, len(content), 10)) + b"\n" + content
     seen: dict[bytes, int] = {}
@@ -162,7 +168,7 @@ def _lz4_literals(literals: bytes, match: int) -> bytes:
 
 
 def embedded_snappy(content: bytes) -> bytes:
-    """Return a Snappy stream of one chunk after a header."""
+    """Return an unknown header, and then a Snappy stream of one chunk."""
     block, size = b"", 0
     for literals, distance, length in _matches(content):
         block += b"\xf4" + (len(literals) - 1).to_bytes(2, "little") + literals if literals else b""

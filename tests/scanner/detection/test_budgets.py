@@ -1,4 +1,4 @@
-"""Documents of one group share a budget for decoding. When the budget is spent, plain tokens are still found."""
+"""Tests for budgets of several documents. When a budget is spent, tokens in plain text are still found."""
 
 from __future__ import annotations
 

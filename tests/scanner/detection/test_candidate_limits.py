@@ -1,6 +1,4 @@
-"""The number of candidates of a push or a page (the part of a job that is done at a time) is limited, and the
-candidates beyond a limit are counted by reason.
-"""
+"""Tests for the limits on the number of possible tokens in one push or one step of a job."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A scan finds each token at its exact position, and no string of a candidate contains a token. The fast method for
-small contents finds the same tokens.
-"""
+"""Tests for the detector: it reports each token at its exact position, and never the token itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No reader fails on changed or random bytes, and none returns more than the limits allow."""
+"""Tests that every reader of files survives changed and random bytes, and returns no more than the limits allow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""If an input is twice as long, a reader does at most about twice the work.
+"""Tests that twice the input takes a reader at most about twice the work.
 
-The tests count the lines of the readers that Python executes, and the work that the meter has counted. So the machine's
-speed does not matter.
+The work is measured by the executed lines of Python and by the steps that the readers count.
 """
 
 from __future__ import annotations
@@ -35,9 +34,7 @@ ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
 
 def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
-    """Read a container. Return how many lines of `scanner.detection` Python executed, and the meter, which has counted
-    the work.
-    """
+    """Read a container. Return how many lines of `scanner.detection` Python executed, and the counter of the work."""
     lines = 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:
@@ -56,7 +53,7 @@ def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
 
 
 def _many_cells_to_one_chain(size: int) -> bytes:
-    """Return a SQLite database in which the cells of all rows refer to the overflow pages of the first row."""
+    """Return a SQLite database in which all rows share the overflow pages of the first row."""
     connection = sqlite3.connect(":memory:")
     connection.execute("PRAGMA page_size = 512")
     connection.execute("CREATE TABLE t (a BLOB)")
@@ -82,9 +79,7 @@ def _many_cells_to_one_chain(size: int) -> bytes:
 
 
 def _overlapping_cells(size: int) -> bytes:
-    """Return a SQLite database whose pages have overlapping cells: each cell begins one byte after the previous
-    cell.
-    """
+    """Return a SQLite database with overlapping rows: each begins one byte after the previous one."""
     content = bytearray(sqlite_database(b"x" * 40))
     page = bytearray(512)
     count = 200
@@ -153,7 +148,7 @@ def _tiny_brotli_blocks(size: int) -> bytes:
 
 
 def _blosc_blocks_of_one_part(size: int) -> bytes:
-    """Return a Blosc chunk whose blocks all refer to the same compressed part, which is far longer than a block."""
+    """Return a Blosc chunk whose blocks all refer to one compressed part, which is far longer than a block."""
     table = struct.pack("<I", 16 + 4 * size) * size
     part = zlib.compress(random.Random(1).randbytes(50 * size), 0)
     packed = table + struct.pack("<I", len(part)) + part

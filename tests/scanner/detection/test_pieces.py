@@ -1,4 +1,4 @@
-"""Contents that do not fit into one piece: archives inside programs are read whole, and cut streams are no damage."""
+"""Tests for contents that are larger than one piece: archives in them are read whole, and cut streams are no damage."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The fast scan in the worker's own process finds the same tokens as the whole detector, or says that a confined reader
-must read the content.
+"""Tests for the quick search in the worker's own process.
 
-For ordinary source code, no confined reader is needed.
+It finds the same tokens as the whole detector, or says that a confined process must read the content. For ordinary
+source code, this is not needed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A small pack is scanned in the process that received it. Any other pack is scanned in a confined reader.
-
-Both ways find the same tokens, and a flood of invented tokens hides no leak.
-"""
+"""Tests for pushed git packs. A small pack is scanned in the worker's own process, any other in a confined process."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ DIGEST = sha256_digest(TOKEN)
 
 
 class Reader(InProcessReader):
-    """A reader that keeps the requests that it gets. It fails at the first `failures` requests."""
+    """A reader that keeps the requests that it gets in a list. The first `failures` requests fail."""
 
     def __init__(self, failures: int = 0, clock: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(Limits(), clock)
@@ -49,7 +46,7 @@ class Reader(InProcessReader):
 
 
 def pushed(*contents: bytes) -> bytes:
-    """Return a pack of one commit that adds these files."""
+    """Return a git pack with one commit that adds files with these contents."""
     blobs = [object_id("blob", content) for content in contents]
     tree = b"".join(b"100644 file_%d.txt\0" % number + bytes.fromhex(oid) for number, oid in enumerate(blobs))
     head = f"tree {object_id('tree', tree)}\nauthor a <a> 1 +0000\ncommitter a <a> 1000 +0000\n\nx\n".encode()
@@ -130,7 +127,7 @@ def test_a_pack_that_kills_its_reader_is_scanned_again_for_plain_tokens_only() -
 
 
 class SlowReader(Reader):
-    """A reader that can open an object only if it is given more time than the scan of a whole pack gives it."""
+    """A reader that needs more time for one object than a scan of a whole pack allows."""
 
     def read(
         self,
@@ -201,7 +198,7 @@ def test_the_scan_of_a_pack_says_which_wanted_objects_the_pack_contains() -> Non
 
 
 def flooded(files: int = 90, tokens: int = 64) -> bytes:
-    """Return a pack of small files, which together have more invented tokens than the limit of candidates."""
+    """Return a git pack of small files with more invented tokens than the limit."""
     chance = random.Random(3)
     letters = string.ascii_letters + string.digits
     invented = ["r8_" + "".join(chance.choices(letters, k=37)) for _ in range(files * tokens)]

@@ -1,4 +1,4 @@
-"""Redacted text contains no token, and other text is unchanged."""
+"""Tests for redaction: it leaves no token in a text, and changes nothing else."""
 
 from __future__ import annotations
 

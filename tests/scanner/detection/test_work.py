@@ -1,6 +1,4 @@
-"""The work on a content is counted, grows at most in proportion to its size, and ends at a limit. The number of
-findings is limited.
-"""
+"""Tests that the work on a content is counted, grows at most in proportion to its size, and ends at a limit."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ MAX_STEP_BYTES = 1 << 20
 
 
 def rows(needle: Needle) -> list[bytes]:
-    """Return contents that repeat a needle: alone, with text between two needles, and before a token that is cut
-    off.
+    """Return contents that repeat a needle (the first bytes of a token) without gaps, with gaps, and before a cut-off
+    token.
     """
     token = random_token(random.Random(needle.text))
     encoded = base64.b64encode(token)

@@ -1,4 +1,7 @@
-"""Functions that write a token in every encoding. The tests and the tables in docs/detection.md use these functions."""
+"""Functions that encode a token in every way that the detector knows.
+
+The tests and the tables in docs/detection.md use them.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +55,7 @@ def _cut(joint: bytes, first: int = 1, pieces: int = 2) -> Encoder:
 
 
 def _underscore(written: str) -> Encoder:
-    """Return an encoder that replaces the first underscore or hyphen of a token by its escape. `written` is the form of
-    the escape.
-    """
+    """Return a function that replaces the first underscore or hyphen of a token by the escape `written`."""
 
     def encode(token: bytes, chance: random.Random) -> bytes:
         at = next((at for at, byte in enumerate(token) if byte in b"_-"), 1)
@@ -82,7 +83,11 @@ def _body(token: bytes) -> bytes:
 
 
 def _in_parts(line: bytes) -> Encoder:
-    """Return an encoder that writes a token in three numbered parts, each on a line. The first part has the prefix."""
+    """Return a function that writes a token as three numbered parts, each in a line of its own.
+
+    Args:
+        line: The pattern of a line.
+    """
     return lambda token, chance: b"".join(
         line % item for item in enumerate((_prefix(token) + _body(token)[:6], _body(token)[6:-9], token[-9:]))
     )
@@ -110,9 +115,11 @@ def _long_nested(token: bytes, chance: random.Random) -> bytes:
 
 
 def _compressed_base64(compress: Callable[[bytes], bytes], *, prose: bool = False) -> Encoder:
-    """Return an encoder that compresses a text with the token, and encodes the result in base64.
+    """Return a function that compresses a text with the token and encodes the result in base64.
 
-    If `prose` is true, the text is so long that the compressed bytes do not contain the plain token.
+    Args:
+        compress: The compression.
+        prose: Whether the text is so long that its compressed bytes do not contain the plain token.
     """
 
     def encode(token: bytes, chance: random.Random) -> bytes:

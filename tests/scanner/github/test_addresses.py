@@ -1,6 +1,4 @@
-"""r8scan recognises the owner, repository, commit, push or gist of an address that a user pastes. It refuses any other
-text with one line that says what to enter instead.
-"""
+"""Tests for addresses of GitHub that a user pastes. Other text is refused with one line that says what to enter."""
 
 from __future__ import annotations
 

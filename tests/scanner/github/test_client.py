@@ -1,4 +1,4 @@
-"""Every answer of GitHub has a defined result. A credential is sent only to its own host, in the form for that host."""
+"""Tests for the GitHub client: every answer has a defined result, and a credential is sent only to its own host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broken answers and short failures count for the host's circuit breaker, and are retried if the retry budget
+"""Tests for failures in the GitHub client: they stop requests to a failing host, and are retried if the quota
 allows.
 """
 
@@ -183,7 +183,7 @@ def test_a_call_that_opens_the_circuit_has_failed_itself_and_says_why(client: Gi
 
 
 class Endless(httpx.SyncByteStream):
-    """A body without an end. It counts how often it was read."""
+    """An endless response body, which counts how often it was read."""
 
     def __init__(self) -> None:
         self.pieces = 0

@@ -1,6 +1,4 @@
-"""The token of a GitHub App is requested, kept, and renewed before it expires. An invalid private key is reported in
-one line.
-"""
+"""Tests for GitHub Apps: their tokens are renewed before they expire, and an invalid private key is reported."""
 
 from __future__ import annotations
 

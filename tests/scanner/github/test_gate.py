@@ -1,6 +1,4 @@
-"""Requests obey the limits that GitHub's answers have stated. r8scan sends only one request a minute to a failing
-host.
-"""
+"""Tests for quotas and failing hosts: requests obey the limits that GitHub's answers have stated."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ class Clock:
 
 
 class Memory:
-    """The store of quotas and circuit breakers that two gates share. The service uses a database table instead."""
+    """Shared storage of quotas and failing hosts, as a simple replacement for the database."""
 
     def __init__(self) -> None:
         self.budgets: dict[tuple[str, str], RateBudget] = {}

@@ -1,4 +1,4 @@
-"""The client of git's protocol reads packs and refs, and survives hostile servers."""
+"""Tests for the client of git's protocol: it reads packs, branches and tags, and survives hostile servers."""
 
 from __future__ import annotations
 

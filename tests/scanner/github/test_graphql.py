@@ -1,6 +1,4 @@
-"""The GraphQL queries are valid by GitHub's published schema, GitHub's answers are understood, and an answer that
-states a limit is recognised whatever its HTTP status is.
-"""
+"""Tests for GraphQL queries: they are valid by GitHub's published schema, and rate limits in answers are recognised."""
 
 from __future__ import annotations
 

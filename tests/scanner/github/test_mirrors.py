@@ -1,4 +1,4 @@
-"""A clone that is stopped or too slow leaves no process behind, however its server behaves."""
+"""Tests for copying repositories: a git process that is stopped or too slow leaves no process behind."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def github(silent: str) -> Iterator[GitHub]:
 
 
 def helpers() -> list[psutil.Process]:
-    """Return the git processes that descend from this process, including the helper process that `git clone` starts for
-    HTTP.
-    """
+    """Return the git processes that this process or its children have started."""
     return [child for child in psutil.Process().children(recursive=True) if "git" in child.name()]
 
 

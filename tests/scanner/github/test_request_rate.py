@@ -1,4 +1,4 @@
-"""All workers share one rate of requests. The rate rises while it is fully used, and a refusal halves it."""
+"""Tests for the request rate that all workers share: it rises while it is used up, and a refusal halves it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ class Clock:
 
 
 class Memory:
-    """The store of the rate of requests that all workers share. Its clock may be ahead of the process's clock, as the
-    clock of a database on another machine may be.
-    """
+    """Shared storage of a request rate. Its clock may be ahead of the process's clock, like a database's clock."""
 
     def __init__(self, clock: Clock, ahead: float = 0.0) -> None:
         self.clock, self.ahead, self.away = clock, ahead, False

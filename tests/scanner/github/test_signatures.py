@@ -1,6 +1,4 @@
-"""GitHub's documented example of a signature verifies, and a changed signature does not. Keys are cached, renewed, and
-requested only rarely.
-"""
+"""Tests for GitHub's signatures: the documented example is accepted, and a changed one is not. Keys are cached."""
 
 from __future__ import annotations
 

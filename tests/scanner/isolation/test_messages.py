@@ -1,6 +1,4 @@
-"""A reader's answer is checked. A reader that an attacker controls can lie about the content that it read, and do no
-other harm.
-"""
+"""Tests for the answers of confined processes. Even a process that an attacker controls can do nothing but lie."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A reader's answer about a pack arrives whole and is checked.
-
-A reader that an attacker controls can lie about the content that it read, and do no other harm.
-"""
+"""Tests for the answers of confined processes about git packs. They arrive whole and are checked."""
 
 from __future__ import annotations
 

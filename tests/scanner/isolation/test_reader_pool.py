@@ -1,6 +1,6 @@
-"""Readers in confined processes find the same tokens as a reader in the worker's own process.
+"""Tests for the pool of confined processes that read documents.
 
-A reader that hangs is killed and recorded, and does not delay others.
+They find the same tokens as the worker's own process, and one that hangs is killed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def pool() -> Iterator[ReaderPool]:
 
 @pytest.fixture
 def own_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderPool]:
-    """Yield a pool of readers for one test. Its deadline is short, so that the test can let a reader hang."""
+    """Yield a pool of confined processes for one test. Its deadline is short, so that a test can let a process hang."""
     monkeypatch.setattr(reader_pool, "GRACE_SECONDS", 0.3)
     pool = ReaderPool(2, HANGING)
     yield pool
@@ -56,7 +56,7 @@ def server_of(pool: ReaderPool) -> psutil.Process:
 
 
 def readers(pool: ReaderPool) -> list[psutil.Process]:
-    """Return the processes of the pool's readers."""
+    """Return the pool's confined processes."""
     return children(server_of(pool).pid)
 
 

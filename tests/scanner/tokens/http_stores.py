@@ -1,4 +1,4 @@
-"""The address of a store behind HTTP, digests, and a valid record, for tests of its client."""
+"""Data for tests of the HTTP token store's client: its address, digests of tokens, and a valid record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conformance check accepts a store that keeps the contract, names each broken rule, and works with mutual TLS."""
+"""Tests for the check of a vendor's token store: a correct store is accepted, and each broken rule is named."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.sandbox.token_store import ReferenceStore
 
 @contextmanager
 def reference(**changes: Callable[..., Any]) -> Iterator[ReferenceStore]:
-    """Run the reference store with one known token. `changes` replace methods of the store."""
+    """Run a correct token store with one known token. `changes` replace methods of the store."""
     reference_store = ReferenceStore("the-secret")
     reference_store.add(DIGEST)
     for name, method in changes.items():
@@ -47,7 +47,11 @@ def later(count: Iterator[int]) -> dict[str, str]:
 
 
 def broken(name: str) -> dict[str, Callable[..., Any]]:
-    """Return methods for the reference store that break one rule of the contract. `name` says how they break it."""
+    """Return methods that make the correct token store break one rule of the interface.
+
+    Args:
+        name: Says how the rule is broken.
+    """
     record = {**GOOD, "digest": DIGEST}
     done = {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": "mine"}
     count = iter(range(100))
@@ -97,9 +101,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @contextmanager
 def behind_tls(authority: Authority) -> Iterator[tuple[ReferenceStore, ssl.SSLContext, ssl.SSLContext]]:
-    """Run a store that authenticates clients by their certificate.
+    """Run a token store that identifies clients by their certificate.
 
-    Yield the store, TLS settings with r8scan's certificate, and TLS settings without a certificate.
+    Yield the store, a TLS context with r8scan's certificate, and a TLS context without a certificate.
     """
     server, client = authority.issue("server"), authority.issue("client")
     reference_store = ReferenceStore("")

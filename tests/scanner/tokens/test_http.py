@@ -1,8 +1,4 @@
-"""The client of a store behind HTTP uses only answers that keep the contract. After any other answer, the store counts
-as unavailable.
-
-A failure never becomes "unknown token".
-"""
+"""Tests for the client of an HTTP token store. An invalid answer or a failure never counts as "unknown token"."""
 
 from __future__ import annotations
 

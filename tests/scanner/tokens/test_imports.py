@@ -1,6 +1,4 @@
-"""An import of the vendor's list of tokens: valid rows are stored, invalid rows are reported, and disabled tokens stay
-disabled.
-"""
+"""Tests for the import of a vendor's list of tokens. Invalid rows are reported, and disabled tokens stay disabled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both token stores answer a look-up in the same way, so callers need not know which store they use."""
+"""Tests for look-ups: both token stores answer in the same way."""
 
 from __future__ import annotations
 

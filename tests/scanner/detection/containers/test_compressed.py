@@ -1,4 +1,4 @@
-"""Compressed streams after padding and after other bytes are read. Damaged streams are read up to the damaged byte."""
+"""Tests for compressed streams: all streams in a file are read, and a damaged stream is read up to the damage."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Streams inside files of an unknown format are accepted only if they decompress well. Bytes that only look like a
-stream are not counted as damage.
+"""Tests for compressed streams inside files of unknown formats.
+
+Such a stream is read if it decompresses well. Bytes that only look like a stream do not count as damage.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ def test_machine_code_that_compares_with_a_magic_number_is_not_counted(code: byt
 
 
 def test_a_stream_that_inflates_to_numbers_by_chance_is_no_damage() -> None:
-    """The input is a stored deflate block of zeros, as a font's table may have it, and bytes after it that are no
-    deflate block.
+    """The content is a stored deflate block of zeros, as in a font's table, followed by bytes that are no deflate
+    block.
     """
     table = b"x\x01\0\0\x40\xff\xbf" + bytes(0x4000) + b"\xff" * 100
     assert scanned(b"\0\1\0\0" + bytes(50) + table).unread == {}

@@ -1,4 +1,4 @@
-"""Packs inside documents are read with work proportional to their size, whatever the order and number of deltas."""
+"""Tests that reading a git pack inside a document takes work in proportion to its size, whatever its deltas are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def named_delta(base: bytes, result: bytes) -> bytes:
 
 
 def steps(count: int) -> int:
-    """Return how many steps the pack reader counts for a chain of `count` objects whose deltas precede their bases."""
+    """Return the steps of work for a pack with a chain of `count` objects, in which each delta precedes its base."""
     contents = [b"%08d" % number for number in range(count)]
     entries = [named_delta(before, after) for before, after in itertools.pairwise(contents)]
     content = pack_of([*reversed(entries), plain("blob", contents[0])])

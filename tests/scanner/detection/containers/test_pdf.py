@@ -1,4 +1,4 @@
-"""PDFs: text is put together from strings, fonts and forms, and files that open without a password are decrypted."""
+"""Tests for PDFs: text in strings, fonts and forms is read, and files that open without a password are decrypted."""
 
 from __future__ import annotations
 

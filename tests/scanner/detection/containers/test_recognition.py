@@ -1,5 +1,6 @@
-"""Every container is recognised by its content, unread parts are counted, and a decompression bomb uses no more time
-and memory than the limits allow.
+"""Tests for archives and compressed files of all formats.
+
+Each is recognised by its content, what is not read is counted, and a decompression bomb stays within the limits.
 """
 
 from __future__ import annotations

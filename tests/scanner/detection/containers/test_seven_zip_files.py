@@ -1,4 +1,4 @@
-"""7z archives: declared counts and sizes are checked before memory is allocated, and blocks are read as streams."""
+"""Tests for 7z archives: declared sizes are checked before memory is allocated, and damaged blocks hide no others."""
 
 from __future__ import annotations
 

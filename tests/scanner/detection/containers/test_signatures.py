@@ -1,5 +1,5 @@
-"""Containers are recognised by their first bytes, ordinary text is never mistaken for a container, and formats that
-cannot be read are named.
+"""Tests for container signatures: containers are recognised by their first bytes, and ordinary text is not mistaken for
+one.
 """
 
 from __future__ import annotations

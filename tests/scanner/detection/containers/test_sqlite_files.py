@@ -1,4 +1,4 @@
-"""Databases are read without running their SQL, and every page with rows is read."""
+"""Tests for SQLite databases: every page with rows is read, and no SQL of the database is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tar archives of every dialect are read from front to back, and files after a damaged part are found."""
+"""Tests for tar archives of every dialect. Files after a damaged part are found as well."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Zip archives are read by their central directory, wherever in the file it is. If the directory is damaged, the
-members are read one after another.
-"""
+"""Tests for zip archives: the central directory is found anywhere in a file, and a damaged one hides no files."""
 
 from __future__ import annotations
 
@@ -43,9 +41,12 @@ def read(content: bytes) -> tuple[dict[str, bytes], dict[str, int]]:
 
 
 def one_of(method: int, packed: bytes, plain: bytes) -> bytes:
-    """Return a zip of one file with a compression method that Python's zipfile does not support.
+    """Return a zip archive of one file with a compression method that Python's zipfile does not support.
 
-    `packed` is the compressed form of `plain`.
+    Args:
+        method: The number of the compression method.
+        packed: The compressed content of the file.
+        plain: The content of the file.
     """
     content = bytearray(zipped(packed, "a", zipfile.ZIP_STORED))
     directory = content.rindex(b"PK\x01\x02")

@@ -1,5 +1,6 @@
-"""Compressed streams written in hexadecimal digits are read only if they decompress well. Redaction replaces such
-streams without decompressing them.
+"""Tests for compressed streams that are written in hexadecimal digits.
+
+They are read if they decompress well. Redaction replaces them without decompressing them.
 """
 
 from __future__ import annotations

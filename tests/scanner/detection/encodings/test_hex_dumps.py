@@ -1,4 +1,4 @@
-"""Hex dumps in the layout of every common tool are read, wherever in a line a token begins."""
+"""Tests for hex dumps in the format of every common tool. A token may begin anywhere in a line."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_dump_is_read_wherever_the_token_begins_in_its_lines(tool: Callable[[b
 
 
 def test_text_beside_the_bytes_is_not_taken_for_bytes() -> None:
-    """The text column of a hex dump may look like its bytes, because text can consist of hex digits."""
+    """The text column of a hex dump may consist of hexadecimal digits, which look like bytes."""
     token = b"r8_" + b"deadbeef" * 4 + b"abcde"
     data = b"abcdefabcdef0123" * 2 + b"4567" + token + b" " * 9
     for tool in (xxd, hexdump, tcpdump, wireshark, curl_trace, format_hex):

@@ -1,6 +1,4 @@
-"""Dumps that show bytes as characters or as octal, decimal or binary numbers are decoded, wherever in a line a token
-begins.
-"""
+"""Tests for dumps that show bytes as characters or as octal, decimal or binary numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens are found in every encoding and in any surroundings, and strings that are no tokens are not reported."""
+"""Tests for encoded tokens: they are found in every encoding, and strings that are no tokens are not reported."""
 
 from __future__ import annotations
 

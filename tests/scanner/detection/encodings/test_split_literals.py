@@ -1,4 +1,4 @@
-"""A token in several literals or values close together is found, and words of a program are not joined to a token."""
+"""Tests for tokens that are split into several string literals or values. Ordinary words are not joined to a token."""
 
 from __future__ import annotations
 

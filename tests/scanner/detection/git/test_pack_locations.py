@@ -1,4 +1,4 @@
-"""The paths and commits of objects in a pack are found by reading each tree once, however trees refer to each other."""
+"""Tests for the search for paths and commits of the objects in a git pack. Each tree is read once."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return a list to which the content of each parsed tree is appended. A tree that is parsed twice is in the list
-    twice.
-    """
+    """Return a list that receives the content of each git tree when it is parsed."""
     seen: list[bytes] = []
     real = pack_locations.tree_entries
 

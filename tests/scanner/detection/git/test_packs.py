@@ -1,4 +1,4 @@
-"""An untrusted pack is read as far as possible at a limited cost, and missing objects are counted."""
+"""Tests for reading untrusted git packs: the cost is limited, and objects that cannot be read are counted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def varint(value: int) -> bytes:
 
 
 def delta(base: bytes, result: bytes) -> bytes:
-    """Return a delta that copies the common beginning of `base` and `result`, and inserts the rest of `result`."""
+    """Return a git delta that copies the common beginning of `base` and `result`, and inserts the rest of `result`."""
     common = 0
     while common < min(len(base), len(result), 0xFFFF) and base[common] == result[common]:
         common += 1
@@ -71,7 +71,7 @@ def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
 
 
 class Read:
-    """The outcome of reading a pack: its objects, and whether any are missing."""
+    """The result of reading a pack: its objects, and whether any are missing."""
 
     def __init__(self, reading: PackReading) -> None:
         self.objects = list(reading)
@@ -84,8 +84,9 @@ def read(pack: bytes, limits: PackLimits = LIMITS) -> Read:
 
 @st.composite
 def packs(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
-    """Draw a pack with deltas that name their base by its id or by its offset, and the contents of its objects by id. A
-    delta may precede its base.
+    """Draw a pack with deltas in any order, and the contents of its objects by id.
+
+    A delta names its base object by its id or by its offset.
     """
     contents = draw(st.lists(st.binary(max_size=400), min_size=1, max_size=8, unique=True))
     entries: list[bytes] = []

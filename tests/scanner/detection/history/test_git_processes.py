@@ -1,4 +1,4 @@
-"""Git processes that read a hostile repository are ended at the deadline, and unread objects are counted and named."""
+"""Tests for git processes that read a hostile repository: they end at the deadline, and unread objects are counted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A hostile repository cannot start programs, redirect reads or hang the scanner, and its unreadable parts are
-counted.
-"""
+"""Tests for hostile repositories: they cannot start programs, make git read other folders, or stop the scan."""
 
 from __future__ import annotations
 

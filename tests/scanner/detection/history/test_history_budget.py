@@ -1,6 +1,4 @@
-"""A hostile repository cannot keep the reader busy for hours with its deltas. Objects that depend on one base cannot
-use up the budget of other objects.
-"""
+"""Tests for the limit on work with git deltas. A hostile repository cannot keep the reader busy for hours."""
 
 from __future__ import annotations
 
@@ -24,9 +22,9 @@ SIZE, DELTAS = 1 << 20, 60
 
 @pytest.fixture
 def bomb(tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
-    """Return a repository of a few kilobytes whose deltas make 60 MB, and the digest of a token in it.
+    """Return a small repository whose deltas make 60 MB, and the digest of a token in it.
 
-    Set the budget of a history to about 20 MB.
+    The limit on the work with deltas is set to about 20 MB.
     """
     monkeypatch.setattr(history_budget, "MIN_BUDGET", 20 << 20)
     monkeypatch.setattr(history_budget, "BUDGET_PER_BYTE", 1)

@@ -1,4 +1,4 @@
-"""The search for the places of findings reads each distinct tree of a history once. Reached limits are counted."""
+"""Tests for the search for paths and commits of objects. Each tree is read once, and reached limits are counted."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for f
 
 @pytest.fixture(autouse=True)
 def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for places in the test's own process instead of a separate process, so that tests can change limits and
-    count reads.
-    """
+    """Search for paths in the test's own process, so that a test can change limits and count reads."""
     monkeypatch.setattr(history, "locate", object_places.locate)
 
 
@@ -37,7 +35,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list of the ids of the objects that are read to find places. Each read appends the object's id."""
+    """Return a list that receives the id of each object that is read in the search for paths."""
     ids: list[str] = []
     real = _Objects.read
 

@@ -1,7 +1,4 @@
-"""A separate process finds the places of objects.
-
-The process can only read files, it is killed at the deadline, and its answer is checked.
-"""
+"""Tests for the confined process that searches for the paths and commits of objects."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def use_git(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Put a program `git` on the PATH that runs this shell script."""
+    """Put a program `git` with this shell script on the PATH."""
     program = folder / "bin" / "git"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n{script}\n")

@@ -1,4 +1,4 @@
-"""Every object in a repository's database is read, whether a ref reaches it or not, and every finding has a place."""
+"""Tests for the scan of a whole repository: every object is read, and the path and commit of every token are found."""
 
 from __future__ import annotations
 

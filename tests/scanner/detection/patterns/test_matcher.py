@@ -1,4 +1,4 @@
-"""The matcher hides no token, and its cost for hostile input is proportional to the input's size."""
+"""Tests for the matcher: it misses no token, and its work is proportional to the size of the content."""
 
 from __future__ import annotations
 

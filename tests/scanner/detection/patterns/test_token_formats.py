@@ -1,4 +1,4 @@
-"""An operator names the token formats in one setting, and every part of the program uses these formats."""
+"""Tests for token formats: an operator sets them in one setting, and every part of r8scan uses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small repositories with packs of every kind, and the objects that git and the pack reader find in them."""
+"""Builds small git repositories with packs of every kind, and lists the objects in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = 6
 
 
 def history_of(path: Path, *, commits: int = 40, hash_name: str = "sha1", secret: str = "") -> Path:
-    """Create a bare repository whose files grow and change, so that git stores most versions as deltas.
+    """Create a bare repository whose files change often, so that git stores most versions as deltas.
 
     Args:
         path: The git directory to create.
@@ -63,9 +63,7 @@ def bushy(path: Path) -> Path:
 
 
 def objects_by_git(git_dir: Path) -> dict[str, str]:
-    """Return the objects that git lists, by id. The values are "TYPE HASH", where HASH is the SHA-256 of the
-    content.
-    """
+    """Return the objects that git lists, by id. A value is the object's type and the SHA-256 of its content."""
     answer = git("cat-file", "--batch-all-objects", "--batch", cwd=git_dir)
     found: dict[str, str] = {}
     at = 0
@@ -79,27 +77,25 @@ def objects_by_git(git_dir: Path) -> dict[str, str]:
 
 
 def packs_of(*folders: Path) -> list[Path]:
-    """Return the paths of the packs in these object folders."""
+    """Return the paths of the git packs in these `objects` folders."""
     return [pack for folder in folders for pack in sorted((folder / "pack").glob("*.pack"))]
 
 
 def plan_of(*folders: Path) -> HistoryPlan:
-    """Return the pack reader's plan for reading the packs in these object folders."""
+    """Return the plan for reading the git packs in these `objects` folders."""
     return plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs_of(*folders)])
 
 
 def objects_read(*folders: Path, budget: int = 1 << 40, gaps: int = 0) -> tuple[dict[str, str], set[str]]:
-    """Read the packs in these object folders with the pack reader.
-
-    Check that each entry is read once, and that the copies of an object are equal.
+    """Read the git packs in these folders without git, and check that each object is read once.
 
     Args:
-        folders: Object folders of a repository.
-        budget: How many bytes the reader may inflate.
-        gaps: How many parts of a pack the reader must report as not listed in the index.
+        folders: `objects` folders of a repository.
+        budget: How many bytes may be built from deltas.
+        gaps: How many places in a pack must be reported as not listed in the index.
 
     Returns:
-        The objects in the form of `objects_by_git`, and the ids of the objects that the reader leaves to git.
+        The objects in the form of `objects_by_git`, and the ids of the objects that only git can read.
     """
     plan = plan_of(*folders)
     found: dict[str, str] = {}
@@ -130,7 +126,7 @@ def one_pack(git_dir: Path) -> Path:
 
 
 def patched(path: Path, at: int, content: bytes) -> None:
-    """Overwrite the bytes at an offset of a read-only file."""
+    """Overwrite the bytes at offset `at` of a read-only file."""
     path.chmod(0o600)
     with path.open("r+b") as file:
         file.seek(at)

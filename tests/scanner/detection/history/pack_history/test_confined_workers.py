@@ -1,6 +1,4 @@
-"""The process that reads packs can only answer on its connection, and the process that plans the reading can only read
-files.
-"""
+"""Tests that the processes for git packs are confined: one can only read files, the others can only send answers."""
 
 from __future__ import annotations
 
@@ -79,7 +77,7 @@ print(connection.makefile("rb", buffering=0).readline().decode(), end="", flush=
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Return two lists of operations: those that the system refused to the planning process, and those refused to a
+    """Return the operations that the system refused: those of the process that plans the reading, and those of a
     worker.
     """
     folder = tmp_path_factory.mktemp("confined")

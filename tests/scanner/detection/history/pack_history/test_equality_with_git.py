@@ -1,4 +1,4 @@
-"""The pack reader returns every object that git lists, each once and with the same bytes."""
+"""Tests that r8scan's own reader of git packs returns the same objects as git, each once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If the index files of a hostile repository contain wrong values, no object of the repository is hidden."""
+"""Tests for git packs with wrong values in their index files. No object may be hidden by them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HARMLESS = b"nothing to see\n"
 
 @pytest.fixture(params=["git", "pack reader"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test twice: in one run, git reads the small packs, as usual. In the other, the pack reader reads them."""
+    """Run each test twice: once git reads the small packs, as usual, and once r8scan's own reader of packs."""
     if request.param != "git":
         monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)
     return str(request.param)

@@ -1,4 +1,4 @@
-"""Separate processes read and scan large packs. Git reads the objects that these processes cannot read."""
+"""Tests for reading large git packs in separate processes, and for what these processes leave to git."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ BEFORE: set[psutil.Process] = set()
 
 @pytest.fixture(autouse=True)
 def processes_before() -> None:
-    """Remember the child processes that run before the test, such as the servers of the whole test session. `children`
-    leaves these out.
-    """
+    """Remember the child processes that run before the test, so that `children` leaves them out."""
     BEFORE.clear()
     BEFORE.update(psutil.Process().children(recursive=True))
 

@@ -1,4 +1,4 @@
-"""Writes repositories whose packs have the given entries, and whose indexes may contain wrong values."""
+"""Writes git packs with given entries, and indexes that may contain wrong values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MAX_COPY = 0xFFFFFF
 
 
 class Entry(NamedTuple):
-    """An entry of a pack: its encoded bytes, and the id that the index gives for it, which may be wrong."""
+    """An entry of a git pack: its encoded bytes, and its id in the index, which may be wrong."""
 
     oid: bytes
     raw: bytes
 
 
 def blob(content: bytes, *, oid: bytes | None = None) -> Entry:
-    """Return the entry of a blob. Its id is `oid`, by default the true id."""
+    """Return the pack entry of a blob. Its id in the index is `oid`, or the true id if this is None."""
     return Entry(oid_of(content) if oid is None else oid, plain("blob", content))
 
 
@@ -42,14 +42,14 @@ def empty_repository(path: Path) -> Path:
 def write_pack(
     repository: Path, name: str, entries: Sequence[Entry], *, offsets: Sequence[int] = (), count: int | None = None
 ) -> Path:
-    """Write a pack and its index, and return the path of the pack.
+    """Write a git pack and its index, and return the path of the pack.
 
     Args:
         repository: The git directory.
         name: Hexadecimal digits for the pack's file name.
         entries: The entries of the pack.
-        offsets: If given, the offsets of the first entries. The index then lists no other entries. By default, the
-            index lists all entries with their true offsets.
+        offsets: If given, the index lists only the first entries, at these offsets. By default, it lists all entries at
+            their true offsets.
         count: The number of objects that the pack's header states. By default, the number of entries in the index.
     """
     true = list(accumulate((len(entry.raw) for entry in entries), initial=FIRST))
@@ -63,10 +63,7 @@ def write_pack(
 
 
 def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
-    """Return a pack index of version 2 with these pairs of id and offset, in this order.
-
-    Offsets of 2 GB and more are written into the table of 64-bit offsets.
-    """
+    """Return a pack index (version 2) that lists these pairs of object id and offset, in this order."""
     large = [at for _, at in rows if at >= 1 << 31]
     listed = [at if at < 1 << 31 else (1 << 31) + large.index(at) for _, at in rows]
     index = b"\xfftOc\0\0\0\2"
@@ -77,9 +74,7 @@ def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
 
 
 def deltas_of(size: int, count: int) -> Iterator[Entry]:
-    """Yield the entry of a blob of zeros, and then entries of small deltas. Each delta makes another blob of the same
-    size.
-    """
+    """Yield pack entries: a blob of `size` zeros, and then small deltas that each make another blob of this size."""
     base = blob(bytes(size))
     yield base
     at = len(base.raw)
