@@ -60,7 +60,7 @@ class AnnouncementChannel(Protocol):
 
 
 class StreamChannel:
-    """A channel that appends announcements to a Redis stream. Each batch is one transaction."""
+    """Appends announcements to a Redis stream, each batch in one transaction."""
 
     def __init__(self, url: str, stream: str) -> None:
         self._stream = stream
@@ -91,7 +91,10 @@ class StreamChannel:
 
 
 class WebhookChannel:
-    """A channel that posts batches as JSON, signed by HMAC-SHA-256. The receiver accepts a batch by a status of 2xx."""
+    """Posts announcements in batches as JSON to a webhook, with an HMAC-SHA-256 signature.
+
+    The receiver accepts a batch by a status of 2xx.
+    """
 
     def __init__(self, url: str, secret: str) -> None:
         self._url = url

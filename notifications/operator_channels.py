@@ -131,7 +131,7 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
 
 
 class WebhookOperatorChannel:
-    """Posts messages for the operator as JSON to a webhook, signed in the same way as announcements."""
+    """Posts messages for the operator as JSON to a webhook, with an HMAC-SHA-256 signature."""
 
     name = "webhook"
 

@@ -128,7 +128,8 @@ def git_child(
     At the end of the block, kill the whole group even if git itself has ended, because programs that git started may
     still run. Linux also kills git when the thread that started it ends.
 
-    Raises: FileNotFoundError: The git program is not installed.
+    Raises:
+        FileNotFoundError: The git program is not installed.
     """
     child = subprocess.Popen(
         list(command),

@@ -1,4 +1,4 @@
-"""The TLS settings of all HTTP clients of a process, in one TLS context, because each one takes megabytes of memory.
+"""The TLS settings of all HTTP clients of a process. They share one TLS context, which takes megabytes of memory.
 
 Forked processes share the context of their parent.
 """

@@ -103,7 +103,7 @@ class TokenFacts:
 
     @property
     def exposed_seconds(self) -> float | None:
-        """Return the number of seconds from publication until the token was disabled.
+        """Return the number of seconds from the token's publication until it was disabled.
 
         If no time of publication is known, count from the time when r8scan first saw the token. Return None if the
         token was not disabled or was never public.

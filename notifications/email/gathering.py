@@ -121,8 +121,8 @@ class Gathering:
     def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
         """Return how the token of an incident was compromised, as a mail says it.
 
-        `stored` is the value in the database. For a token that a person submitted to GitHub and that was not found in
-        public, this is COMPROMISE_SIGNS.
+        `stored` is the value in the database. Return COMPROMISE_SIGNS for a token that a person submitted to GitHub and
+        that was not found in public.
         """
         return Cause.COMPROMISE_SIGNS if self._kinds[incident_id] == {_NOT_PUBLIC} else stored
 

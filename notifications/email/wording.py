@@ -94,7 +94,7 @@ def shorten(value: str, longest: int) -> str:
 
 
 def safe_link(url: str, web_url: str, kind: str) -> str | None:
-    """Return the percent-encoded URL of a place where a token was found if a mail may link to it, otherwise None.
+    """Return the percent-encoded URL of a place where a token was found, or None if a mail must not link to it.
 
     A mail may link to pages of the watched GitHub whose content cannot be changed: a file at a commit, a commit, or a
     gist. If r8scan itself has found the token on GitHub, a mail may also link to other pages, such as an issue.

@@ -1,4 +1,4 @@
-"""The brake: a quota on how many tokens reports and usage rules may disable. Above it, an operator must approve.
+"""The brake: a quota on how many tokens reports and usage rules may disable. Beyond it, an operator must approve.
 
 Without the brake, one mistaken report of ten thousand tokens would cause an outage for the vendor's customers. Tokens
 that r8scan found in public, and tokens whose reporter proved possession, are never held back.
@@ -30,11 +30,11 @@ MAX_HELD_GROUPS = 20
 
 @dataclass(frozen=True, slots=True)
 class BrakeStatus:
-    """The state of the brake (the quota on disables by reports and usage rules).
+    """The state of the quota on how many tokens reports and usage rules may disable.
 
     Attributes:
-        closed_at: when the brake closed, so that reports are held; None while it is open.
-        reason: why the brake closed.
+        closed_at: since when further disables wait for an operator; None if they do not.
+        reason: why further disables wait.
         held: the number of reports that wait for an operator.
         disabled_last_minute: the number of disables in the last minute that count towards the quota.
     """
@@ -63,7 +63,7 @@ class DisableQuota:
         self.has_closed_now = False
 
     def try_take(self) -> bool:
-        """Count one disable and return True, or return False if the brake is closed or the quota is used up."""
+        """Count one disable and return True. If the quota is used up or disables wait for an operator, return False."""
         if self._row is None:
             self._row = _locked(self._session)
             self._room = self._per_minute - _disabled_last_minute(self._session)
@@ -83,7 +83,7 @@ class DisableQuota:
 
 
 def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
-    """Queue a mail that tells the operator that the disable quota was exceeded and reports are now held.
+    """Queue a mail that tells the operator that the disable quota was exceeded and further reports now wait.
 
     The mail names the first incident of `incident_ids`.
     """
@@ -98,7 +98,7 @@ def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: P
 
 
 def status(session: Session) -> BrakeStatus:
-    """Return the state of the brake (the quota on disables by reports and usage rules)."""
+    """Return the state of the quota on how many tokens reports and usage rules may disable."""
     row = session.get(Brake, _ROW)
     held = session.execute(
         select(func.count()).select_from(Report).where(Report.state == ReportState.HELD)
@@ -140,9 +140,9 @@ def held_reports(session: Session) -> list[HeldReports]:
 
 
 def release(session: Session, *, who: str, reason: str = "") -> list[int]:
-    """Open the brake and release the reports that it held back. They do not count towards the disable quota.
+    """Approve the reports that wait for an operator. They do not count towards the disable quota.
 
-    `reason` is recorded in the audit.
+    New reports no longer wait, until the quota is exceeded again. `reason` is recorded in the audit.
 
     Returns:
         The ids of the released reports, ordered by the digests of their tokens. The caller must pass them to
@@ -161,9 +161,9 @@ def release(session: Session, *, who: str, reason: str = "") -> list[int]:
 
 
 def reject(session: Session, *, who: str, reason: str = "") -> int:
-    """Open the brake, reject the reports that it held back, and close their incidents. No token is disabled.
+    """Reject the reports that wait for an operator, and close their incidents. No token is disabled.
 
-    `reason` is recorded in the audit.
+    New reports no longer wait, until the disable quota is exceeded again. `reason` is recorded in the audit.
 
     Returns:
         The number of rejected reports.

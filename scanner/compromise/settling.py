@@ -68,7 +68,7 @@ class SettledDue:
 def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute: int) -> Settled:
     """Decide on the given reports, except those that are decided already. A repeated call changes nothing.
 
-    If the database is unavailable, raise its error. The sweeper then decides on the reports later.
+    If the database is unavailable, raise its error. A periodic task then decides on the reports later.
 
     Args:
         database: The database.

@@ -95,7 +95,7 @@ def purge_expired(database: Database, *, keep_days: int) -> None:
 
 
 def _locked_cursor(session: Session, batch: str) -> str:
-    """Lock the row of the batch, and return how far the batch has been stored: the prefix of its last stored digest.
+    """Lock the row of a batch of usage records, and return the prefix of the last digest that the batch has stored.
 
     Digests are stored in ascending order, so all digests up to this prefix are stored.
     """
@@ -182,8 +182,8 @@ def _merged(row: UsageHour | None, added: HourSum) -> HourSum:
 def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *, is_new: bool) -> None:
     """Update the token's usage history with an hour of usage.
 
-    The history has the newest hour apart from the summary of all earlier hours. If `hour` is newer, the newest hour
-    moves to the summary and `hour` takes its place. An older hour is added to the summary directly.
+    The history keeps the newest hour separately from the summary of all earlier hours. If `hour` is newer, the previous
+    newest hour is added to the summary. If `hour` is older, it is added to the summary directly.
     """
     if baseline.hour is None or hour > baseline.hour:
         if baseline.hour is not None:

@@ -1,8 +1,7 @@
 """The audit: an append-only hash chain of entries that say who did what, and on which evidence.
 
-`record` keeps new entries in memory. The entries are written just before the transaction commits, after it has locked
-the newest end of the chain as its last lock. Concurrent transactions therefore cannot fork the chain and do not
-deadlock.
+New entries are kept in memory until just before the transaction commits. Only then are they written and the end of the
+chain is locked. Concurrent transactions therefore cannot fork the chain and do not deadlock.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ class Notification(Base):
 class NotificationSubject(Base):
     """An incident that a notification reports.
 
-    A unique key prevents that the same recipient is told twice for one reason.
+    A unique key ensures that a recipient is told of an incident only once for the same reason.
     """
 
     __tablename__ = "notification_subjects"

@@ -240,10 +240,11 @@ def _link(session: Session, channel: Channel, subjects: Sequence[_Subject]) -> N
 def _pending(
     session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str
 ) -> dict[str, uuid.UUID]:
-    """Find or create the pending notification of each merge key, and lock it until the caller's transaction ends.
+    """Find or create the notification for each merge key, and lock it until the caller's transaction ends.
 
-    Nobody can send a locked notification. A new one is due in `window` seconds. An existing one keeps its due time if
-    that is earlier. Rows are written in the order of their keys, so that two transactions do not deadlock.
+    Messages with the same merge key become one mail. A new notification is due in `window` seconds. An existing one
+    keeps its due time if that is earlier. Nobody can send a locked notification. Rows are written in the order of their
+    keys, so that two transactions do not deadlock.
 
     Returns:
         The notification ids by merge key.

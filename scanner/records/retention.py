@@ -76,7 +76,7 @@ class _Purged:
 def purge_expired(database: Database, *, keep_days: int, transactions: int = 100) -> int:
     """Delete incidents, mails and audit entries older than `keep_days`, in small transactions.
 
-    The age of an incident is the time since its newest exposure.
+    The age of an incident is the time since its token was last found in a new public place.
 
     Args:
         database: The database.

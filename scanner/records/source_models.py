@@ -1,4 +1,4 @@
-"""The tables of sources: read positions, what was read, gaps, counters, and the quotas of GitHub credentials."""
+"""The tables of sources: read positions, what was read and missed, counters, and the quotas of GitHub credentials."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from sqlalchemy import Enum as EnumColumn
 
 
 class IncidentState(StrEnum):
-    """The state of an incident. An open incident collects new exposures of its token; a closed one does not.
+    """The state of an incident. An open incident collects new public places of its token; a closed one does not.
 
     A token has at most one open incident.
     """

@@ -220,7 +220,7 @@ def _defer(database: Database, results: Sequence[_CallResult]) -> None:
 def _disable_all(
     store: RemoteStore, policy: Policy, claimed: Sequence[_ClaimedIncident], found: LookUp, deadline: float
 ) -> list[_CallResult]:
-    """Disable the incidents' tokens in the store, in several threads.
+    """Disable the incidents' tokens in the store, in several threads. Return the store's answer for each incident.
 
     Raises:
         StoreUnavailable: No call succeeded.
@@ -253,7 +253,7 @@ def _disable_all(
 def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: LookUp) -> Disabled | None:
     """Disable the incident's token, unless the policy now says only to observe or the token is now protected.
 
-    Return None if the token could not be looked up.
+    Return the result, or None if the token could not be looked up.
     """
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:

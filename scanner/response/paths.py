@@ -22,7 +22,7 @@ class ResponsePath(Protocol):
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
     ) -> Response:
-        """Look the candidates up in the token store, and disable those that are tokens, with all that this requires."""
+        """Look the candidates up in the token store, disable those that are tokens, and record what was done."""
 
     def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
         """Look up at most `limit` candidates again that the store did not know, and disable those that it knows now."""

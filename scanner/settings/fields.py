@@ -404,7 +404,7 @@ class Settings(BaseSettings):
         object.__setattr__(self, name, value)
 
     def git_rates(self) -> tuple[float, float]:
-        """Return the first and the highest rate of git requests, per second.
+        """Return the rate at which git requests begin, and the highest rate that they may reach, per second.
 
         The default rates are low only for github.com.
         """

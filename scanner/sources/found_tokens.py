@@ -47,7 +47,7 @@ class FoundTokens:
         return {"known": sorted(self.known), "unknown": sorted(self.unknown), "is_full": self.is_full}
 
     def add(self, response: Response) -> None:
-        """Add the tokens to which `response` was the response."""
+        """Add the tokens that `response` has looked up."""
         self._add(self.known, response.known_digests)
         self._add(self.unknown, response.unknown_digests)
         self.unknown -= self.known
@@ -59,7 +59,7 @@ class FoundTokens:
         self.is_full = self.is_full or len(new) > room
 
     def counts(self, session: Session, job_id: int) -> Counter[str]:
-        """Return how many tokens are unknown, and how many known ones were disabled, protected and so on.
+        """Return the number of unknown tokens, and of known tokens by what was done about them.
 
         Each key begins with PREFIX. Tokens that were disabled after the job was queued count as disabled by this job.
         """

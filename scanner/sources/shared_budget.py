@@ -1,4 +1,4 @@
-"""Stores what all workers share for their requests in the database: quotas, request rates and circuit breakers."""
+"""Keeps quotas, request rates and circuit breakers in the database, because all workers share them."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def row(database: Database, notification_id: uuid.UUID) -> Notification:
 
 
 def facts_of(database: Database, notification_id: uuid.UUID) -> MailFacts:
-    """Gather the facts for this outbox row again, and return them."""
+    """Read the data that this mail would report now from the database, and return them."""
     with database.read() as session:
         found = session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
         return gather(session, found)

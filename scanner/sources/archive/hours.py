@@ -101,7 +101,7 @@ def hours_between(start: datetime, end: datetime) -> list[datetime]:
 
 
 def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
-    """Return the hours whose file was read to its end."""
+    """Return those of the hours whose file in the event archive was read to its end."""
     found: set[str] = set()
     keys = [hour.isoformat() for hour in hours]
     for start in range(0, len(keys), IDS_A_QUERY):
@@ -111,9 +111,10 @@ def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
 
 
 def reopen(session: Session, hours: Collection[str]) -> None:
-    """Mark these hours as not read, and their gaps as not filled, because jobs of these hours were dropped.
+    """Mark these hours of the event archive as not read, because some of their jobs were dropped.
 
-    `hours` are in ISO 8601 format, as in the targets of jobs.
+    Spans of missed events in these hours count as not filled again. `hours` are in ISO 8601 format, as in the targets
+    of jobs.
     """
     for key in sorted(hours):
         session.execute(

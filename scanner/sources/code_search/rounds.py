@@ -45,7 +45,7 @@ class SearchShard:
         return query if self.is_whole else f"{query} size:{self.low}..{self.high}"
 
     def halves(self) -> tuple[SearchShard, SearchShard]:
-        """Return two shards, each with one part of this shard's range of file sizes.
+        """Return this query twice: with the lower and with the upper part of its range of file sizes.
 
         The range is split at its geometric mean. Most files are small, so this gives both parts about the same number
         of results.
@@ -114,19 +114,21 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class RoundUpdate:
-    """The search after an answer of GitHub, and the counters of this answer."""
+    """The state of the search after an answer of GitHub, and the counters of this answer."""
 
     round: Round
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool) -> RoundUpdate:
-    """Return the state of the search after GitHub has answered the request for its first waiting shard.
+    """Return the state of the search after GitHub has answered a request.
+
+    The request was for the first of the waiting shards. A shard is a query and a range of file sizes.
 
     Args:
         current: The state before the answer.
         found: The number of results in the answer.
-        total: GitHub's total of results for the shard (a query and a range of file sizes).
+        total: GitHub's total of results for the shard.
         is_incomplete: Whether GitHub says that the answer is incomplete.
     """
     shard, *rest = current.waiting
@@ -156,5 +158,5 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
 
 
 def after_refusal(current: Round) -> Round:
-    """Return the search without its first waiting query, which GitHub refused (status 422)."""
+    """Return the state of the search without its first waiting query, which GitHub refused (status 422)."""
     return replace(current, waiting=current.waiting[1:], requests=current.requests + 1)

@@ -312,7 +312,7 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
 def _fetch_what_must_not_be_stored(
     github: GitHub, detector: Detector, files: Sequence[RemoteFile], budget: ScanBudget
 ) -> GistRead:
-    """Fetch the files whose URL contains a token now, because no job may store the token.
+    """Fetch the files whose URL contains a token. Do not leave them to a job, because no job may store the token.
 
     Return the candidates in these files, and all other files.
     """

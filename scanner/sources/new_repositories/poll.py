@@ -123,7 +123,7 @@ def _error_of(action: Callable[[], None]) -> GitHubError | None:
 
 
 def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
-    """Return the span of time of repositories that will not be listed. `span` is the range of their ids.
+    """Return the span of time in which repositories were missed, because the ids in `span` will not be listed.
 
     The span begins at the time of the newest repository that earlier polls saw.
     """

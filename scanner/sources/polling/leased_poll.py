@@ -276,7 +276,7 @@ def release(database: Database, leased: LeasedPoll) -> None:
 def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
     """Record a span of time in which a source has missed events.
 
-    The event archive or an operator may fill the gap later.
+    The event archive or an operator may get the missed events later.
     """
     session.add(
         Gap(

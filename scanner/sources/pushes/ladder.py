@@ -147,7 +147,7 @@ def _changed(refs: Refs, known: RememberedTips) -> Plan:
 
 
 def _listed(refs: Refs) -> tuple[list[str], dict[str, int]]:
-    """Return at most MAX_WANTS commits to which refs point, and counts of refs that are left out, by reason."""
+    """Return at most MAX_WANTS commits to which branches and tags point, and counts of what is left out, by reason."""
     distinct = list(dict.fromkeys(_tips(refs)))
     is_over_limit = refs.is_truncated or len(distinct) > MAX_WANTS
     return distinct[:MAX_WANTS], {"refs_over_limit": 1} if is_over_limit else {}

@@ -114,7 +114,7 @@ class _Placer:
 def _published(push: Push, location: Location | None) -> datetime | None:
     """Return when the object became public: the time of the push.
 
-    If the push created a ref, and the commit is newer than that, return the time of the commit.
+    If the push created a branch or tag, and the commit is newer than that, return the time of the commit.
     """
     committed = location.committed_at if location else None
     if push.kind == "create" and push.published_at and committed and committed <= datetime.now(UTC):

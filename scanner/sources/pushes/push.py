@@ -178,7 +178,7 @@ class PushReading:
 
     @property
     def tips(self) -> TipsRead | None:
-        """Return which commits to remember as read, or None because a retry will read the push again."""
+        """Return which commits to remember as read, or None if a retry will read the push again."""
         plan = self.plan
         if plan is None or self.is_slow or self.is_cut_off or self.is_damaged or self.refusal is not None:
             return None

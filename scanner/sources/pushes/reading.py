@@ -152,8 +152,8 @@ class _PushReader:
         as partial.
 
         Claim no other branch for a commit named by an operator or for an "earlier" push: a branch already contains
-        their commits, so the server would send nothing. Another branch may contain the commits of any other push as
-        well. If the answer does not contain the wanted commits, ask again and claim only `haves`.
+        their commits, so the server would send nothing. For any other push this is possible too, so if the answer does
+        not contain the wanted commits, ask again and claim only `haves`.
         """
         github, push = self._github, self._push
         claims_refs = push.kind not in ("commit", "earlier")

@@ -209,7 +209,7 @@ def _queue_earlier(
 
 
 def _outcome(push: Push, reading: PushReading) -> ItemOutcome[Push]:
-    """Return the outcome of reading a push, without what was done about its candidates."""
+    """Return the outcome of reading a push. It does not yet say what was done about the candidates."""
     # If the gate refused a further request, the push is queued again, like a push that was not read at all.
     outcome = ItemOutcome(push, error=reading.refusal, is_slow=reading.is_slow)
     outcome.counts["candidates"] += len(reading.candidates)

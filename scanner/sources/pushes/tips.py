@@ -1,4 +1,4 @@
-"""Which commits of a repository r8scan remembers as read, in the form of tips (newest commits of branches and tags).
+"""Remembers which commits of a repository were read, as tips (the newest commits of branches and tags).
 
 Each commit that is reachable from a remembered tip was read, is queued, is counted as unread, or is older than the
 first push that r8scan saw. So r8scan may tell a git server that it has (git's "have") every remembered tip, and no
@@ -127,9 +127,9 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 
 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
-    """Return the tips that fit into the limit. Drop superseded tips first, then the oldest.
+    """Return the tips that fit into the limit.
 
-    Keep the default branch's tip.
+    Drop superseded tips first, then the oldest, but never the default branch's.
     """
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:

@@ -184,5 +184,5 @@ def newest(github: GitHub, now: float) -> tuple[datetime | None, Page]:
 
 
 def words(span: Span) -> str:
-    """Return the search terms for repositories whose latest push is in the span."""
+    """Return the search terms for repositories whose latest push is in `span`, a range of push times."""
     return repositories.pushed_between(datetime.fromtimestamp(span[0], UTC), datetime.fromtimestamp(span[1], UTC))

@@ -201,8 +201,8 @@ class SearchRun:
     def _looked_again(self, look: Look, total: int, seen: frozenset[int]) -> None:
         """Store the result of a later search of a window (range of push times).
 
-        If it is the last search and repositories are still missing, record a gap. Repositories are missing if GitHub
-        counts more than it shows, or if the window has far fewer repositories than usual.
+        If it is the last search and repositories are still missing, record that they were missed. Repositories are
+        missing if GitHub counts more than it shows, or if the window has far fewer repositories than usual.
         """
         self.again.append((look, total, seen))
         if look.look + 1 < len(LOOKS_AFTER) or total > MAX_RESULTS:
@@ -284,7 +284,7 @@ class SearchRun:
         return Forbidden("graphql_shows_a_part", message)
 
     def _is_over_budget(self) -> bool:
-        """Return whether this window (range of push times) must be searched by REST instead of GraphQL.
+        """Return whether the next window (range of push times) must be searched by REST instead of GraphQL.
 
         This is the case for some of the windows if the GraphQL points until the quota's reset are not enough for all.
         It is the case for all windows while GraphQL shows only a part of the repositories.

@@ -118,7 +118,7 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """The candidates in a git history, and the commits at its end.
+    """The candidates in a git history, and its newest commits.
 
     `tips` has the ids to which branches and tags point, HEAD's first. It is empty unless the whole history was read.
     """

@@ -1,7 +1,8 @@
 """Polls the pages of GitHub's public events. A set of known ids shows which events are new.
 
 Since May 2025, GitHub has served pushes on page 1 only, and issues, comments and reviews on pages 2 and 3. This module
-treats them as two lists, each with its own interval and its own gaps. https://docs.github.com/rest/activity/events
+treats them as two lists, each with its own interval and its own spans of missed events.
+https://docs.github.com/rest/activity/events
 """
 
 from __future__ import annotations

@@ -278,8 +278,8 @@ def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
 def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[datetime]) -> bool:
     """Return whether GitHub serves an outdated list, whose newest event is older than STALE_AFTER.
 
-    `known` is the time of the newest event ever seen, used if GitHub only answers that the list has not changed.
-    `usual` are the times of the list's events without outliers.
+    `usual` are the times of the list's events without outliers. `known` is the time of the newest event ever seen. It
+    is used if GitHub only answers that the list has not changed.
     """
     newest = usual[-1] if usual else known
     return newest is not None and polled.at - newest > STALE_AFTER
@@ -319,7 +319,7 @@ def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
 
 
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
-    """Poll GitHub's public events, several times if polls may follow each other quickly.
+    """Poll GitHub's public events, several times if GitHub allows short intervals.
 
     Stop when the scheduler starts the next poll.
     """

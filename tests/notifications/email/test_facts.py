@@ -1,4 +1,4 @@
-"""Tests that the data that a mail reports are read correctly from the rows of its incidents."""
+"""Tests that what a mail reports is read correctly from the rows of its incidents."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def count(database: Database, model: type) -> int:
 
 
 def age(database: Database, *ids: uuid.UUID) -> None:
-    """Set the times of these incidents, their places and their mails to 800 days ago."""
+    """Set the times of these incidents, of their public places and of their mails to 800 days ago."""
     with database.write() as session:
         session.execute(update(Incident).where(Incident.id.in_(ids)).values(detected_at=db_now(OLD)))
         session.execute(update(Exposure).where(Exposure.incident_id.in_(ids)).values(seen_at=db_now(OLD)))

@@ -154,8 +154,8 @@ def recover_report(database: Database, policy: Policy) -> None:
 def assert_all_is_well(database: Database, reference: ReferenceStore | None, *, with_places: bool = True) -> None:
     """Assert that each token is disabled, and that its incident was mailed and announced once.
 
-    If `with_places` is true, each token must have two public places, and the unknown token must be stored twice as a
-    sighting. Otherwise there must be none of both.
+    If `with_places` is true, each token must have two public places, and the unknown token must have been stored from
+    two places. Otherwise nothing of the kind may be stored.
     """
     with database.read() as session:
         incidents = session.execute(select(Incident)).scalars().all()

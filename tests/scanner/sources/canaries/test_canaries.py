@@ -49,7 +49,7 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 @dataclass
 class Bench:
-    """Polls, scans, responds and plants canaries in the test's own thread, as the service's processes do."""
+    """Does in the test's own thread what the service's processes do: poll, scan, respond and plant canaries."""
 
     database: Database
     settings: Settings

@@ -44,14 +44,14 @@ class Listing:
         return new_repositories.poll(self.database, self.client, Detector(), vendor="Replicate", wait=lambda _: None)
 
     def look(self) -> None:
-        """Make the next check of each repository for a push due, and poll the source."""
+        """Make every repository due to be checked for a first push, and poll the source."""
         with self.database.write() as session:
             session.execute(update(NewRepository).values(next_look_at=db_now(-1)))
         self.poll()
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Return how often each repository without a push was checked for one, by the repository's id."""
+        """Return, by the id of each repository without a push, how often it was checked for one."""
         with self.database.read() as session:
             rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
             return {row.repository_id: row.looks for row in rows}

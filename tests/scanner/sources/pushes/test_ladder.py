@@ -1,4 +1,4 @@
-"""Tests that every plan for fetching a push finds the tokens that it promises to find, with git's own server.
+"""Tests of the plans for fetching a push: each finds the tokens that it promises to find. They use git's own server.
 
 The pushes are of every kind: ordinary work, offline work, wrong dates, branches from old commits, force pushes,
 imported histories, merges, tags, several branches, and a deletion. Every file, new or older, has a different token.

@@ -105,7 +105,7 @@ def test_unusual_names_do_no_harm(client: GitHub, workplace: Make, fresh_token: 
 def test_a_first_push_of_two_branches_hides_neither(client: GitHub, workplace: Make, fresh_token: Token) -> None:
     """The branch `dev` contains the commit of `main`.
 
-    If r8scan told the server that it has `dev`, it would get nothing.
+    If r8scan told the server that it has the commits of `dev`, the server would send nothing for `main`.
     """
     work, on_main, on_dev = workplace(), fresh_token(), fresh_token()
     work.write("main.txt", on_main)

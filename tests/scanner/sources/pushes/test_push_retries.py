@@ -124,7 +124,10 @@ def test_a_page_refused_by_the_gate_stays_whole_and_counts_no_attempt(
 
 
 def without_git(sandbox: SandboxGitHub, answer: Callable[[], Response] | None = None) -> None:
-    """Let the git server fail at the next request or give this answer, so that the push is read by the REST API."""
+    """Let the git server refuse the next request, so that the push is read by the REST API.
+
+    If `answer` is given, the git server sends it instead of an error.
+    """
     refusal = lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git")  # noqa: E731
     sandbox.faults["git"].append(answer or refusal)
 

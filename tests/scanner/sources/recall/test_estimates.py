@@ -41,7 +41,10 @@ def test_a_push_that_was_seen_late_is_no_mark() -> None:
 
 
 def test_an_earlier_push_that_a_listing_no_longer_shows_counts_as_unseen_in_the_total() -> None:
-    """Each repository has three pushes. The timeline shows all of them, and search shows only the last one."""
+    """Each repository has three pushes.
+
+    The event timeline shows all of them, and the search shows only the last one.
+    """
     first = [Mark(number, 100.0 * push, 100.0 * push) for number in range(300) for push in range(3)]
     second = [Mark(number, 201.0, 260.0) for number in range(300)]
     found = total(first, second)
@@ -106,7 +109,9 @@ class Biased:
 
     @property
     def covariation(self) -> float:
-        """Return the covariance of the two probabilities, divided by the product of their means."""
+        """Return the covariance of the probabilities that the two sources show a push, divided by the product of their
+        means.
+        """
         return self.common[0] * self.common[1]
 
     def holds(self, chance: random.Random) -> bool:
@@ -232,10 +237,7 @@ def test_a_common_preference_beyond_the_allowance_puts_the_total_outside_the_int
 
 
 def test_sources_that_favour_the_same_pushes_make_the_total_too_low() -> None:
-    """This is a known weakness, which the docs describe.
-
-    The confidence interval does not show that the total is too low.
-    """
+    """A known weakness, which the docs describe: the confidence interval does not show that the total is too low."""
     chance = random.Random(3)
     favoured = [chance.random() < 0.5 for _ in range(8000)]
     first = [Mark(number, number, number) for number, good in enumerate(favoured) if good and chance.random() < 0.1]

@@ -162,9 +162,9 @@ def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
 
 
 def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
-    """Search windows of 100 s that were left out before, the newest first.
+    """Search ranges of push times of 100 s that were left out before, the newest first.
 
-    Each finds the next of `rates` pushes a second. Return for each window whether it has too few results.
+    Each search finds the next of `rates` pushes a second. Return for each range whether it has too few results.
     """
     thin = []
     for rate in rates:

@@ -1,4 +1,7 @@
-"""Tests that the pages of public events are requested as GitHub allows, and that each answer is understood."""
+"""Tests that the pages of public events are requested as GitHub allows.
+
+Each answer leads to events, a gap or an error.
+"""
 
 from __future__ import annotations
 
