@@ -84,9 +84,9 @@ def is_open() -> tuple[ColumnElement[bool], ...]:
 def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
     """Return the ids of due mails, at most `limit`, in groups. The caller claims the mails of a group together.
 
-    The first new mail is alone in its group. If the mail server turns out to be unavailable, the content of the others
-    is not fixed yet, so that they can still get more incidents. Each mail that was tried before is also alone in its
-    group: if it makes the worker crash again, it blocks no other mail.
+    The first new mail is alone in its group: if the mail server is unavailable, the content of the others is not fixed
+    yet. Each mail that was tried before is also alone in its group: if it makes the worker crash again, it blocks no
+    other mail.
     """
     if limit <= 0:
         return []
@@ -156,8 +156,7 @@ def claim(
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
     """Release mails that were claimed but not tried, so that they are due at once.
 
-    Discard the data that this claim stored. Otherwise the time after which a mail fails would already run, although
-    there was no attempt to send it.
+    Also discard the data that this claim stored, so that the time after which a mail is given up does not begin yet.
     """
     if not untried:
         return

@@ -1,8 +1,7 @@
 """Sends mails: claims due rows of the outbox, renders and sends each mail, and records the outcome.
 
-Claiming and recording are two transactions; the mail is sent between them. So each mail is sent once, with one
-exception: if the worker crashes after the server has accepted the mail and before the second transaction commits,
-another worker sends the mail again with the same Message-ID.
+Each mail is sent once, with one exception: if the worker crashes after the server has accepted the mail and before the
+outcome is recorded, another worker sends the mail again with the same Message-ID.
 """
 
 from __future__ import annotations

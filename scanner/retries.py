@@ -1,7 +1,7 @@
 """Retries of operations after temporary failures, by means of the library stamina.
 
-Retries are logged at debug level only, because an outage would flood the log with them. The caller logs the result.
-stamina's own logging is replaced, because it prints to standard output, without r8scan's redaction.
+Retries are logged at debug level only, because an outage would flood the log with them. stamina's own logging is
+replaced, because it prints to standard output, without r8scan's redaction.
 """
 
 from __future__ import annotations

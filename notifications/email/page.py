@@ -1,7 +1,7 @@
 """The content of one mail: all its texts, in the order in which they appear.
 
-The templates of the text body and of the HTML body print these texts, so that the two bodies say the same. The texts
-are plain text without hidden characters, and of limited length. The HTML template must escape them.
+The templates of the text body and of the HTML body print the same texts. The texts are plain text without hidden
+characters, and of limited length. The HTML template must escape them.
 """
 
 from __future__ import annotations

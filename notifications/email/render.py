@@ -54,8 +54,8 @@ _log = logging.getLogger(__name__)
 class _Policy(EmailPolicy):
     """The standard library's policy for writing mails, with two corrections.
 
-    It refuses a header that folding would split into several headers. And it writes at least a part of the value into
-    the first line of a header, because mail programs show a space or no value at all if that line has only the name.
+    It refuses a header that would be split into several headers. And it never leaves the first line of a header empty
+    after the name, because some mail programs then show a space or no value at all.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:

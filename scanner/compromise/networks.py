@@ -52,9 +52,8 @@ def _masked(address: Address, bits: int) -> str:
 def rate_keys(client: str) -> tuple[str, ...]:
     """Return the networks under which this client's requests are counted for rate limits, the narrowest first.
 
-    An IPv4 client is counted by its /24 network. An IPv6 client is counted by its /64 and its /48 network, because one
-    customer may have a network of any size between these. All clients whose text is not an address are counted
-    together.
+    An IPv4 client is counted by its /24 network, an IPv6 client by its /64 and its /48 network. All clients whose text
+    is not an IP address are counted together.
     """
     address = parse_address(client)
     if address is None:

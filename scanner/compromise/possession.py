@@ -1,8 +1,8 @@
 """Accepts reports from anyone who has found a token. Sending the token itself proves that the reporter has it.
 
-Raw tokens enter r8scan here, and each is hashed immediately. The reporter must not learn whether the vendor issued the
-token. So the same SQL statements run for every token, and r8scan decides on the report after it has answered the
-reporter. Only plain tokens are accepted: r8scan does not decode or unpack a reporter's input.
+Raw tokens enter r8scan here, and each is hashed immediately. The same SQL statements run for every token, and r8scan
+decides on the report later, so that the reporter cannot learn whether the vendor issued the token. Reports are not
+decoded or unpacked.
 """
 
 from __future__ import annotations

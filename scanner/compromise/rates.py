@@ -23,8 +23,7 @@ def admit(session: Session, client: str, *, per_client: int, overall: int) -> bo
     """Count one request and return True, or return False if a rate limit of this minute is exceeded.
 
     After `overall` requests in one minute, up to `overall` more are admitted, but only the first one of each network. A
-    few networks therefore cannot use up the limit that all share. No row is inserted for a refused request, so that a
-    flood from many networks cannot fill the table.
+    few networks therefore cannot use up the limit that all share. A refused request writes nothing to the database.
 
     Args:
         session: The writing transaction.

@@ -112,7 +112,7 @@ def settle_due(
 def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
     """Decide again on reports whose token was not disabled because of the mode `observe` or because of a protection.
 
-    The operator may have changed the mode or removed the protection since, and nobody may ever report the token again.
+    The operator may have changed the mode or removed the protection since then.
     """
     total, last = Settled(), 0
     for _ in range(0 if policy.enforce == EnforceMode.OBSERVE else MAX_PAGES):

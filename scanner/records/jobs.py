@@ -200,9 +200,8 @@ def _deadline() -> ColumnElement[Any]:
 def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
     """Take a job back from a worker that exceeded the time limit.
 
-    Count the time-out as a failure in addition to the claim, so that a job that always hangs is split or given up
-    sooner. But keep the count below `MAX_FAILURES`, at which the job is given up: the next attempt must first have the
-    chance to skip an optional step.
+    The time-out counts as one more failure, so that a job that always hangs is split or given up sooner. But the count
+    stays below `MAX_FAILURES`, so that the next attempt can skip an optional step before the job is given up.
 
     Args:
         database: The job's database.

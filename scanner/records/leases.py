@@ -1,7 +1,7 @@
 """Leases on database rows: a worker claims a row, renews its lease while it works, and cannot write once it is lost.
 
-The claim is one UPDATE with a condition, by the database's clock. The row's `attempts` is the fencing token: each claim
-adds 1, and every later write requires that it is unchanged. This module does not know what the rows mean.
+A claim is one UPDATE with a condition, by the database's clock. The row's `attempts` is the fencing token: each claim
+adds 1, and every later write requires that it is unchanged.
 """
 
 from __future__ import annotations
@@ -79,8 +79,7 @@ def _time_of(model: Leased) -> Any:
 def is_due(model: Leased, within_seconds: float = 0.0) -> ColumnElement[bool]:
     """Return the SQL condition that no worker holds the row and that the row is due now, or within `within_seconds`.
 
-    The condition ignores a lease or due time that is further in the future than r8scan ever sets it, because it comes
-    from a wrong clock.
+    The condition ignores times that are too far in the future, because a wrong clock wrote them.
     """
     at = _time_of(model)
     free = or_(

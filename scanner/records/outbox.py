@@ -188,11 +188,10 @@ def _add(session: Session, channel: Channel, messages: Sequence[_Message], windo
 def _add_to_digest(
     session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, window: float, domain: str
 ) -> None:
-    """Add incidents to the operator's daily digest mail, which contains each incident at most once.
+    """Add incidents to the operator's daily digest mail, unless it contains them already.
 
-    A new digest is due in `window` seconds, but not within a day after the previous digest was queued.
-
-    Another recipient of the same incident may bounce days later, so the incident can appear in more than one digest.
+    A new digest is due in `window` seconds, but not within a day after the previous digest was queued. An incident can
+    also appear in a later digest, because a mail to another recipient may come back days later.
     """
     message = _Message(f"digest:{operator_email}", operator_email, None, Occasion.UNDELIVERABLE, incident_ids)
     before = select(func.max(Notification.created_at), db_now()).where(
@@ -243,8 +242,8 @@ def _pending(
     """Find or create the notification for each merge key, and lock it until the caller's transaction ends.
 
     Messages with the same merge key become one mail. A new notification is due in `window` seconds. An existing one
-    keeps its due time if that is earlier. Nobody can send a locked notification. Rows are written in the order of their
-    keys, so that two transactions do not deadlock.
+    keeps its due time if that is earlier. Rows are written in the order of their keys, so that two transactions do not
+    deadlock.
 
     Returns:
         The notification ids by merge key.

@@ -1,8 +1,7 @@
 """The spool: files in the state folder that keep candidates and events while the database is unavailable.
 
-Without them the candidates could be lost: GitHub may not return the same events again. The files contain digests and
-public addresses, never a raw token. The file `REFUSED` grows by one byte for each entry that could not be written, so
-that `r8scan status` can show the number of these entries.
+The files contain digests and public addresses, never a raw token. The file `REFUSED` grows by one byte for each entry
+that could not be written, so that `r8scan status` can show how many there were.
 """
 
 from __future__ import annotations

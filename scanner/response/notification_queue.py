@@ -20,8 +20,8 @@ from scanner.response.policy import Policy
 def queue_notifications(session: Session, decided: Sequence[TokenIncident], policy: Policy) -> None:
     """Queue the notifications about the incidents, in the transaction that decided on them.
 
-    Every transaction queues mails in the order of accounts, so that two transactions do not deadlock. Canaries (test
-    tokens of r8scan) cause no notification: they are not leaks and have no owner.
+    Canaries (test tokens of r8scan) cause no notification. Mails are queued in the order of accounts, so that two
+    transactions do not deadlock.
     """
     decided = [one for one in decided if one.incident.cause != Cause.CANARY]
     disabled = [_disabled_token(one.incident) for one in decided if one.incident.action == Decision.DISABLED]

@@ -56,8 +56,7 @@ def respond_to(
 def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
     """Look up the stored candidates again that are due, and respond to those that are tokens by now.
 
-    If one candidate causes an unexpected error, the error is logged, the candidate is due again after an hour, and the
-    other candidates are looked up all the same.
+    If one candidate causes an unexpected error, log it, make this candidate due after an hour, and continue.
     """
     try:
         return _look_up_due(database, policy, MAX_CANDIDATES_PER_TRANSACTION)
@@ -95,7 +94,7 @@ def _defer_next(database: Database) -> int:
 def decide_again(database: Database, *, policy: Policy) -> Response:
     """Decide again on tokens found in public that were not disabled because of the mode `observe` or a protection.
 
-    The operator may have changed the mode or removed the protection since, and a source may never find the token again.
+    The operator may have changed the mode or removed the protection since then.
     """
     is_observing = policy.enforce == EnforceMode.OBSERVE
     actions = (Decision.PROTECTED,) if is_observing else (Decision.PROTECTED, Decision.OBSERVED)

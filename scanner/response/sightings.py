@@ -120,11 +120,10 @@ def purge_expired(session: Session) -> int:
 
 
 def shed(session: Session, *, max_rows: int) -> dict[str, int]:
-    """Delete sightings if there are more than `max_rows`, at most `MAX_SHED_ROWS` in one call.
+    """Delete sightings (unconfirmed candidates) if there are more than `max_rows`, at most `MAX_SHED_ROWS` in one call.
 
-    A flood of invented tokens creates many unknown sightings in one repository or at one URL. So the oldest of the
-    repository or URL with the most unknown sightings are deleted first, and sightings in state `unchecked` only when no
-    unknown ones are left.
+    First delete the oldest of the repository or URL with the most sightings in state `unknown`, because a flood of
+    invented tokens looks like this. Delete sightings in state `unchecked` only when no unknown ones are left.
 
     Returns:
         The number of deleted sightings by source.

@@ -1,9 +1,8 @@
 """Access to the token store. The two kinds of store differ only here.
 
-With the SQL store, tokens are looked up and disabled inside the transaction that records the incidents. Calls to a
-remote store cannot be part of a transaction. So r8scan looks the tokens up before the transaction. The transaction
-records each incident as `disabling`. The call that disables the token follows after the commit
-(`scanner.response.finishing`).
+With the SQL store, tokens are looked up and disabled inside the transaction that records the incidents. With a remote
+store, r8scan looks the tokens up before the transaction, which records each incident as `disabling`, and disables the
+tokens after the commit (`scanner.response.finishing`).
 """
 
 from __future__ import annotations

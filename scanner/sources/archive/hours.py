@@ -1,7 +1,6 @@
-"""Reads one hour of the event archive, without the events that were read before.
+"""Reads one hour of the event archive (files of GitHub's public events), without the events that were read before.
 
-The reading waits while the queues are full. The archive is published late and is also incomplete, but it contains
-events that the polls of GitHub's public events have missed.
+The reading waits while the queues are full.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Runs a job that reads several items. Threads read the items in parallel and respond to the tokens in each.
 
-When all items are read, the job is closed, and jobs are queued for the items that must be retried. This module does not
-know what an item is or how it is read.
+When all items are read, the job is closed, and jobs are queued for the items that must be retried.
 """
 
 from __future__ import annotations

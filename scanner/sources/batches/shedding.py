@@ -1,8 +1,7 @@
 """Load shedding: if more jobs wait than can be read in time, r8scan drops those least likely to have a token.
 
-Otherwise a backlog would only grow, and every leak in it would be found too late. Of equally likely jobs, the oldest
-are dropped first. Dropped items are counted by reason. Their events count as not seen, so that the source `archive` can
-queue them again.
+Of equally likely jobs, the oldest are dropped first. Dropped items are counted by reason. Their events count as not
+seen, so that the source `archive` can queue them again.
 """
 
 from __future__ import annotations

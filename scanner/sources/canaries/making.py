@@ -1,7 +1,7 @@
-"""Creates canary tokens and registers their digests in the token store.
+"""Creates canaries (test tokens) and registers their digests in the token store.
 
-A token is created when it is published or, for a canary that is not published, when a worker reads it. The raw token
-exists only in the returned content. A second call for the same canary creates a new token and forgets the first one.
+The raw token exists only in the returned content. A second call for the same canary creates a new token and forgets the
+first one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The ways in which canaries (test tokens) are planted, such as in a public gist, and the settings of each way.
 
-The settings say whether a way is switched on, how often a canary is planted, and when it counts as late or lost. The
-module uses neither the database nor the network.
+The settings say whether a way is switched on, how often a canary is planted, and when it counts as late or lost.
 """
 
 from __future__ import annotations

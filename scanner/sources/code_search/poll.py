@@ -1,8 +1,8 @@
 """The source that polls GitHub's code search.
 
-Each poll sends one search request, about ten times a minute. It scans the fragments (the text that GitHub shows around
-each match), because they usually contain the token. If a fragment contains a candidate, the poll fetches the file at
-once. Jobs fetch the other files. Content that was read before is not fetched again.
+Each poll sends one search request and scans the fragments (the text that GitHub shows around each match). If a fragment
+contains a candidate, the poll fetches the file at once. Jobs fetch the other files. Content that was read before is not
+fetched again.
 """
 
 from __future__ import annotations

@@ -297,8 +297,7 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
     """Return the key that identifies a file's content, or None if the file's URL contains no id.
 
     When a gist is updated, GitHub lists all its files again, and the keys show which are unchanged. The id in a raw URL
-    is the id of the blob (the content). If GitHub used the id of the commit instead, the name in the key would still
-    tell the files apart.
+    is the id of the blob (the content). The key also has the name, in case GitHub uses the id of the commit instead.
     """
     try:
         found = _RAW.search(urlsplit(raw_url).path)

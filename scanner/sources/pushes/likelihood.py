@@ -1,8 +1,8 @@
 """Estimates how likely a push contains a leaked token, from what is known before the push is read.
 
-Reading capacity is limited, because GitHub throttles git. So likely pushes are read first and dropped last. Each piece
-of evidence has a weight and a reason in WEIGHTS. The score is the sum of the weights, and ranges of scores are levels
-of likelihood. r8scan counts pushes read and tokens found at each level, so that the weights can be checked.
+Likely pushes are read first and dropped last. Each piece of evidence has a weight and a reason in WEIGHTS. The score is
+the sum of the weights, and ranges of scores are levels of likelihood. r8scan counts pushes read and tokens found at
+each level, so that the weights can be checked.
 """
 
 from __future__ import annotations

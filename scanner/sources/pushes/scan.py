@@ -180,8 +180,7 @@ def _queue_earlier(
 ) -> None:
     """Queue a job for older commits that the server left out and that no job has read.
 
-    Each such commit is remembered, so it is queued only once. The job also lists the refs of new repositories of which
-    only the default branch was read.
+    The job also lists the refs (branches and tags) of new repositories of which only the default branch was read.
     """
     read_here = {(push.repository_id, push.head) for push in page}
     waiting = [

@@ -66,9 +66,10 @@ class RememberedTips:
         return any(tip.oid == oid and tip.is_read for tip in self.tips)
 
     def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
-        """Return whether the push at `pushed_at` was read. `oid` is the default branch's tip after the push.
+        """Return whether the push at `pushed_at` was read.
 
-        The tip alone does not show this: if a push has the same tip but a later time, it went to another branch.
+        `oid` is the newest commit of the default branch after the push. If `oid` is known but the push is later, the
+        push went to another branch and was not read.
         """
         if pushed_at is None or not self.has_read(oid):
             return False

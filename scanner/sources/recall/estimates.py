@@ -1,10 +1,9 @@
 """Estimates of a source's recall (the share of pushes that it sees) and of the total number of pushes.
 
-The estimates use marks: pushes in a sample of repositories that a source has seen. The total is estimated by
-capture-recapture. Both estimates assume that the marks are a fair sample of the pushes that the source should see. If
-two sources prefer the same pushes, the recall is too high and the total is too low. If they prefer different pushes,
-the recall is too low and the total is too high, which does no harm. The confidence interval of the total allows for a
-common preference up to COMMON_BIAS, because the marks cannot show how large this preference is.
+The estimates use marks: pushes in a sample of repositories, each seen by a source. The total is estimated by
+capture-recapture. If two sources prefer the same pushes, the recall is too high and the total is too low. If they
+prefer different pushes, the recall is too low and the total is too high. The confidence interval of the total allows
+for a common preference up to COMMON_BIAS.
 """
 
 from __future__ import annotations
@@ -112,10 +111,10 @@ def total_of(first: int, second: int, both: int) -> Total | None:
 
 
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:
-    """Return for each push the seconds until the source showed it, or None if the source never did.
+    """Return for each push of `marks` the seconds until the source showed it, or None if the source never did.
 
-    A source has shown a push if it showed the repository with this push time or a later one. `marks` are the pushes,
-    and `catches` are the pushes that the source has shown.
+    `catches` are the pushes that the source has shown. A source has also shown a push if it showed a later push of the
+    same repository.
     """
     by_repository: dict[int, list[Mark]] = {}
     for catch in catches:
@@ -154,8 +153,7 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
     """Estimate the number of all pushes from the pushes that two sources have seen. Return None if that is impossible.
 
-    Unlike in `delays`, a later push of the same repository counts as a different push. A listing shows only a
-    repository's latest push, so it has not seen the earlier pushes.
+    Unlike in `delays`, a source has not seen a push if it only saw a later push of the same repository.
     """
     pushes, listed = _distinct(first), _distinct(second)
     both = sum(_has_near(listed.get(number, ()), at) for number, times in pushes.items() for at in times)

@@ -1,7 +1,7 @@
 """The source that polls repository search. Each search is limited to a window (a range of push times).
 
-It searches a window when GitHub's index should contain its pushes, and again later for pushes that were indexed late.
-After a pause of the service, it also searches the time of the pause.
+Each window is searched when GitHub's index should contain its pushes, and again later for pushes that were indexed
+late.
 https://docs.github.com/search-github/searching-on-github/searching-for-repositories#search-by-when-a-repository-was-created-or-last-updated
 """
 

@@ -1,8 +1,7 @@
 """The plan of which push times to search next, computed from the results so far.
 
 A window is a range of push times that one search covers, in whole seconds since the epoch, with both ends included.
-Each window is searched several times, and the names of the code call a search of a window a look. The module uses
-neither the network nor the database.
+Each window is searched several times. In names, a look is such a search.
 """
 
 from __future__ import annotations

@@ -78,8 +78,7 @@ def _read(work: Work, name: str, listing: ConversationList) -> Response:
 def _read_reviews(work: Work) -> Response:
     """Read the reviews of each pull request, because GitHub has no list of all reviews of a repository.
 
-    Each pull request costs a request, and the quota may be exhausted within a page of pull requests. So the position is
-    saved after each pull request.
+    Each pull request costs a request, so the position is saved after each one.
     """
     base, address = _base(work, "reviews")
     page, total = int(work.at.get("page", 1)), Response()

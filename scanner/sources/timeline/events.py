@@ -1,7 +1,7 @@
 """Parses public events of GitHub into pushes to read, repositories to read whole, and texts to scan.
 
-GitHub adds fields, removes fields and sets fields to null without notice. So every field is checked, and unusable
-events are counted by reason. Event types: https://docs.github.com/rest/using-the-rest-api/github-event-types
+GitHub changes fields without notice, so every field is checked, and unusable events are counted by reason. Event types:
+https://docs.github.com/rest/using-the-rest-api/github-event-types
 """
 
 from __future__ import annotations

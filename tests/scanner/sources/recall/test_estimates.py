@@ -96,9 +96,9 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
 class Biased:
     """Simulates a day on which each source shows some pushes more often than others.
 
-    `events` and `search` are the mean probabilities with which the event timeline and the search show a push. For each
-    single push, three random factors change these probabilities: one only that of the timeline (by the share `own` of
-    its mean), one only that of the search (by `own / 9`), and one both (by the shares `common`).
+    `events` and `search` are the mean probabilities with which two sources, the event timeline and the search, show a
+    push. They differ from push to push: at random by the share `own` of the mean for the timeline and `own / 9` for the
+    search, and for both sources together by the shares `common`.
     """
 
     pushes: int
@@ -109,9 +109,7 @@ class Biased:
 
     @property
     def covariation(self) -> float:
-        """Return the covariance of the probabilities that the two sources show a push, divided by the product of their
-        means.
-        """
+        """Return the covariance of the two sources' probabilities, divided by the product of their means."""
         return self.common[0] * self.common[1]
 
     def holds(self, chance: random.Random) -> bool:
