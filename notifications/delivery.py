@@ -67,7 +67,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """The result of one run: the number of mails by their result.
+    """How many mails one run has sent, deferred and so on.
 
     `held_back` is the number of mails that were not tried, because the mail server was unavailable.
     """

@@ -218,7 +218,6 @@ def _landlock(library: ctypes.CDLL, kept: int) -> bool:
     Return whether Landlock is in force.
 
     Args:
-        library: The C library.
         kept: Bit mask of the file rights that the process keeps.
     """
     version = library.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)

@@ -53,7 +53,6 @@ def record(
     """Record reports of found tokens in one transaction.
 
     Args:
-        database: The database.
         digester: Computes the digests of tokens.
         found: At least one token. Malformed tokens are left out. If all are malformed, `BadReport` is raised.
         client: The client's IP address.

@@ -71,7 +71,6 @@ def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute
     If the database is unavailable, raise its error. A periodic task then decides on the reports later.
 
     Args:
-        database: The database.
         ids: The ids of the reports.
         policy: The operator's policy.
         per_minute: The disable quota: how many tokens reports and rules may disable in one minute.

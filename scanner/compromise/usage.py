@@ -62,7 +62,6 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
     Each transaction stores at most about `TOKENS_PER_TRANSACTION` tokens.
 
     Args:
-        database: The database.
         sums: The sums by token and hour.
         rules: The usage rules.
         batch: An idempotency key of 64 hex digits, or empty. If an earlier call with the same key was interrupted, this

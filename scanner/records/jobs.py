@@ -250,7 +250,6 @@ def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | No
 
     Args:
         database: The job's database.
-        job: The claimed job.
         max_seconds: The maximum duration of the block. None: the block may run without end while the job makes
             progress.
     """

@@ -79,7 +79,6 @@ def purge_expired(database: Database, *, keep_days: int, transactions: int = 100
     The age of an incident is the time since its token was last found in a new public place.
 
     Args:
-        database: The database.
         keep_days: How many days to keep rows.
         transactions: The maximum number of transactions. The next call deletes the remaining rows.
 
@@ -112,8 +111,6 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
     """Erase all data of the account, and record one audit entry with the counts.
 
     Args:
-        database: The database.
-        selector: The account.
         who: The operator, for the audit.
 
     Returns:

@@ -219,7 +219,6 @@ def column_of(enum: type[StrEnum], length: int) -> EnumColumn:
     """Return a VARCHAR column type for one of these enums. The database does not restrict the values.
 
     Args:
-        enum: The enum.
         length: The width of the column in characters. It is larger than the longest value, so that a new value needs no
             migration.
     """

@@ -99,7 +99,7 @@ def respond(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up and respond to those that are tokens. Repeating the call changes nothing.
+    """Look the candidates up, and disable, record and report those that are tokens. Repeating the call changes nothing.
 
     Use several transactions if there are many candidates. If the database is unavailable, raise its error; the caller
     must repeat the call.

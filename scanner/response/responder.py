@@ -1,6 +1,6 @@
-"""The entry points of the response to found candidates, for every kind of token store.
+"""The functions that respond to found candidates, for every kind of token store. All sources call `respond_to`.
 
-All sources call `respond_to`.
+To respond means to look the candidates up, disable those that are tokens, record incidents and queue mails.
 """
 
 from __future__ import annotations
@@ -38,13 +38,12 @@ def respond_to(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up and respond to those that are tokens. Repeating the call changes nothing.
+    """Look the candidates up, and disable, record and report those that are tokens. Repeating the call changes nothing.
 
     If the database is unavailable, raise its error; the caller must repeat the call. If a remote token store is
     unavailable, store the candidates, to be looked up later, and raise no error.
 
     Args:
-        database: The database.
         candidates: The candidates to look up.
         source: The source that found the candidates.
         policy: The operator's policy.
@@ -54,7 +53,7 @@ def respond_to(
 
 
 def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
-    """Look up the stored candidates again that are due, and respond to those that are tokens by now.
+    """Look up the stored candidates again that are due, and disable, record and report those that are tokens by now.
 
     If one candidate causes an unexpected error, log it, make this candidate due after an hour, and continue.
     """

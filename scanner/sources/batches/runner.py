@@ -103,8 +103,6 @@ def work(
     """Read the items of a claimed job and close the job. If the job has failed twice, split it into jobs of one item.
 
     Args:
-        database: The database.
-        job: The claimed job.
         items: The items of the job.
         read: Reads one item. Several threads call it.
         threads: The number of items that are read in parallel.

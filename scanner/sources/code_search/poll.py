@@ -144,8 +144,7 @@ def poll(
     """If the poll is due, send the next search request and store what it found.
 
     Args:
-        database: The database.
-        github: The client.
+        github: The GitHub client.
         detector: Scans the results.
         queries: The search queries. They are searched one after another, page by page.
         wait: The function that sleeps.

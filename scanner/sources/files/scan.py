@@ -164,8 +164,7 @@ def scan_next(
     A file that takes a long time is queued as a `slow_files` job, so that no other file waits for it.
 
     Args:
-        database: The database.
-        github: The client. The job leaves the share RESERVE of the request quota to other work.
+        github: The GitHub client. The job leaves the share RESERVE of the request quota to other work.
         detector: Scans the files.
         policy: The operator's policy.
         threads: The number of files that are read in parallel.

@@ -199,7 +199,7 @@ def list_new(
     If a page after the first fails, put its error into the result.
 
     Args:
-        github: The client.
+        github: The GitHub client.
         known: The versions (id and time of change) that earlier polls have read.
         newest_seen_at: The time of the newest change that earlier polls have read.
         owed: The part of the list that an earlier poll could not read. If given, read to the end of the list and do not

@@ -38,8 +38,7 @@ def read_comparison(github: GitHub, push: Push, before: str, head: str, context:
     """Scan what the REST API shows between two commits.
 
     Args:
-        github: The client.
-        push: The push.
+        github: The GitHub client.
         before: The id of the old commit. Empty: read `head` alone.
         head: The id of the new commit.
         context: The detector, and the limits that all documents of the push share.

@@ -49,7 +49,7 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     """Decide what to fetch for the push. This may ask the server for its refs or commits.
 
     Args:
-        github: The client.
+        github: The GitHub client.
         push: The push to read.
         known: The commits of the repository that are remembered as read, or None.
 

@@ -41,8 +41,7 @@ def read_push(
     """Read the push by the git protocol, or by the REST API if the git server answers with an error.
 
     Args:
-        github: The client.
-        push: The push.
+        github: The GitHub client.
         detector: Scans the content.
         limits: Limits of the size and the memory of a git pack.
         known: The commits of the repository that are remembered as read, or None.
@@ -72,7 +71,7 @@ class _PushReader:
     """Reads one push. `reading` collects what is found in all answers.
 
     Args:
-        github: The client.
+        github: The GitHub client.
         push: The push, with the name of its repository.
         context: The detector, and the limits that all documents of the push share.
         limits: Limits of each git pack's size and memory.

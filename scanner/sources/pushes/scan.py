@@ -51,8 +51,7 @@ def scan_next(
     A push that takes a long time is queued as a `slow_pushes` job, so that no other push waits for it.
 
     Args:
-        database: The database.
-        github: The client.
+        github: The GitHub client.
         detector: Scans the content.
         policy: The operator's policy.
         limits: Limits of each git pack's size and memory.

@@ -50,8 +50,7 @@ def poll(
     """If the poll is due, search for repositories with new pushes, and queue jobs that read the pushes.
 
     Args:
-        database: The database.
-        github: The client.
+        github: The GitHub client.
         detector: Scans names and descriptions.
         vendor: The vendor's name. Repositories that mention it are read first.
         wait: The function that sleeps.

@@ -120,7 +120,7 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
     """Read all results of a span (range of push times) by GraphQL.
 
     Args:
-        github: The client.
+        github: The GitHub client.
         span: The range of push times.
         begun: The result of `count`, if the first page was already read.
 

@@ -71,7 +71,7 @@ class SearchRun:
     """A run of repository search and its results. A window is a range of push times that one search covers.
 
     Attributes:
-        github: The client.
+        github: The GitHub client.
         plan: Which push times to search next. The run updates it.
         clock: Returns seconds since the epoch.
         due: Windows that are due to be searched again.

@@ -56,7 +56,10 @@ def reader(name: str) -> Callable[[Work], Response]:
 
 
 def _read(work: Work, name: str, listing: ConversationList) -> Response:
-    """Read every page of the list, beginning where an earlier attempt stopped. Respond to each page before the next."""
+    """Read every page of the list, beginning where an earlier attempt stopped.
+
+    Respond to the tokens on each page before requesting the next page.
+    """
     base, address = _base(work, name)
     page, total = int(work.at.get("page", 1)), Response()
     while page <= MAX_PAGES:

@@ -80,11 +80,9 @@ def rescan_next(
     """Run one step of the most urgent job that is due, and return what was done. Return None if no job is due.
 
     Args:
-        database: The database.
-        github: The client. The steps leave the share RESERVE of the request quota to polling.
+        github: The GitHub client. The steps leave the share RESERVE of the request quota to polling.
         detector: Scans the content.
         policy: The operator's policy.
-        settings: The settings.
     """
     remove_abandoned(settings.state_dir)
     job = jobs.claim_next(database, *KINDS)

@@ -1,4 +1,4 @@
-"""Stores GitHub's public events: jobs that read their pushes, and the ids of events that were read."""
+"""Stores what GitHub's public events contain: jobs that read their pushes, and the ids of events that were read."""
 
 from __future__ import annotations
 

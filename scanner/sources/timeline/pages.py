@@ -152,7 +152,7 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
     If a page after the first fails, put its error into the result, and let the next poll read the page.
 
     Args:
-        github: The client.
+        github: The GitHub client.
         cursor: The data that the previous poll stored.
         now: The current time in seconds since the epoch. None: the system's time.
 

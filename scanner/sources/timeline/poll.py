@@ -81,8 +81,7 @@ def poll(
     If the database becomes unavailable during the poll, save the results in files.
 
     Args:
-        database: The database.
-        github: The client.
+        github: The GitHub client.
         detector: Scans the texts.
         state_dir: The folder in which the results are saved if the database is unavailable.
         seconds: The seconds between two polls of page 1, if GitHub has agreed to a shorter interval. None: the interval

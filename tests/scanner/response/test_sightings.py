@@ -1,4 +1,7 @@
-"""Tests that few unconfirmed candidates (sightings) are kept, and the least likely to be tokens deleted first."""
+"""Tests that the number of stored unconfirmed candidates (sightings) is limited.
+
+The candidates that are least likely to be tokens are deleted first.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def push_of(repository: str, before: str = "a" * 40, head: str = "b" * 40, repos
 
 @pytest.fixture
 def scan(database: Database, client: GitHub, tmp_path: Path) -> Callable[[], bool]:
-    """Return a function that runs the next job of pushes. The function returns False if there is no such job."""
+    """Return a function that runs the next job that reads pushes. It returns False if there is no such job."""
 
     def once() -> bool:
         response = push_scan.scan_next(
