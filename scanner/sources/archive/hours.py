@@ -112,7 +112,7 @@ def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
 def reopen(session: Session, hours: Collection[str]) -> None:
     """Mark these hours of the event archive as not read, because some of their jobs were dropped.
 
-    Spans of missed events in these hours count as not filled again. `hours` are in ISO 8601 format, as in the targets
+    Spans of missed events in these hours no longer count as filled. `hours` are in ISO 8601 format, as in the targets
     of jobs.
     """
     for key in sorted(hours):

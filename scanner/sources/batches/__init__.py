@@ -1,1 +1,4 @@
-"""Runs jobs that read several items, drops jobs above a limit, and stores what was kept while the database was down."""
+"""Runs jobs that read several items, and drops jobs if too many wait.
+
+Also stores candidates in the database that were kept in files while it was unavailable.
+"""

@@ -50,7 +50,7 @@ class PlantingContext(Protocol):
     def detector(self) -> Detector: ...
     @property
     def github_of_canaries(self) -> GitHub:
-        """Return the GitHub client that may write to the repository and the gist of canaries."""
+        """Return the GitHub client that may write to the repository and the gist in which canaries are planted."""
 
 
 def settle(database: Database, policy: Policy) -> int:

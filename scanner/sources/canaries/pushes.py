@@ -1,6 +1,6 @@
 """Plants canaries (test tokens) in the queue of pushes.
 
-A job names the canary; the worker that reads it makes its token.
+The job has the canary's id. The token is made when a worker reads the job.
 """
 
 from __future__ import annotations

@@ -22,9 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 def events(database: Database, policy: Policy, digester: Digester) -> Sequence[Event]:
-    """Return an event for each canary that is due in this way. The event has a comment with the canary's token.
+    """Return an event for each canary (test token) that is to be planted in a public event now.
 
-    If the database or the token store becomes unavailable, return the events made so far.
+    The event has a comment with the canary's token. If the database or the token store becomes unavailable, return the
+    events made so far.
     """
     found: list[Event] = []
     try:

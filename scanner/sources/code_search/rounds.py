@@ -86,7 +86,7 @@ class Round:
 
     @classmethod
     def begin(cls, query_count: int, at: str) -> Round:
-        """Return a new round that begins at this time."""
+        """Return a new round that begins at the time `at`."""
         return cls(tuple(SearchShard(number) for number in range(query_count)), started_at=at)
 
     @classmethod

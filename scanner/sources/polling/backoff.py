@@ -8,7 +8,7 @@ MAX_SHARE = 0.25
 
 
 def spread(seconds: float) -> float:
-    """Return the delay plus a random part of at most MAX_SHARE of the delay.
+    """Return `seconds` plus a random part of it, at most the share MAX_SHARE.
 
     The result is never shorter than `seconds`, because GitHub may have asked for this delay.
     """

@@ -1,4 +1,4 @@
-"""Queues pushes of which it is not known which commit came before them.
+"""Queues pushes whose previous commit is not known.
 
 They come from listings of repositories, which show the time of the latest push, and at best the newest commit of the
 default branch. This module decides in which order the pushes are read.
@@ -80,7 +80,10 @@ def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, sour
 
 
 def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
-    """Return the push in the form in which jobs contain it. If it names no commit, the job will list the refs."""
+    """Return the push in the form in which jobs contain it.
+
+    If it names no commit, the job lists all branches and tags.
+    """
     ref = f"refs/heads/{found.default_branch}" if found.default_branch and found.tip else ""
     owner = found.owner.lower()
     likelihood = likelihood_of(

@@ -46,7 +46,7 @@ _FILTERING_HOSTS: dict[str, bool] = {}
 
 
 def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
-    """Decide what to fetch for the push. This may ask the server for its refs or commits.
+    """Decide what to fetch for the push. This may request a list of branches, tags or commits from the server.
 
     Args:
         github: The GitHub client.
@@ -136,7 +136,7 @@ def _whole(refs: Refs) -> Plan:
 
 
 def _changed(refs: Refs, known: RememberedTips) -> Plan:
-    """Return the plan for a repository that was read before: fetch the new commits of all refs.
+    """Return the plan for a repository that was read before: fetch the new commits of all branches and tags.
 
     All commits that are remembered as read are named to the server, which then leaves out what is reachable from them.
     """

@@ -58,8 +58,8 @@ class Evidence:
         actor: The account that pushed, or the repository's owner if the account is unknown.
         is_created: Whether the push created a branch, tag or repository.
         is_new: Whether the repository was created within the last day.
-        newest_repository_id: The highest repository id that was seen recently. 0: unknown. GitHub assigns ids in order,
-            so a repository with a similar id is new.
+        newest_repository_id: The highest repository id that was seen recently, or 0 if unknown. GitHub assigns ids in
+            order, so a repository with a similar id is new.
         owner_has_leaked: Whether a token of the vendor was found in a repository of this owner.
         owner_has_account: Whether an account in the token store has the same name as the owner.
     """

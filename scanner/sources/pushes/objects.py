@@ -73,7 +73,7 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 
 class _Placer:
-    """Sets the place in the repository of the candidates of one object. It redacts the names in the place once."""
+    """Adds to each candidate of one object where in the repository it is. The names are redacted only once."""
 
     def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
         commit = hit.oid if hit.type == "commit" else (location.commit if location else None)

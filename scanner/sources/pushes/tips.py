@@ -130,7 +130,7 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
     """Return the tips that fit into the limit.
 
-    Drop superseded tips first, then the oldest, but never the default branch's.
+    First drop tips that a later push has replaced, then the oldest. Keep the tip of the default branch.
     """
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:

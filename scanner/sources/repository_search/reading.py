@@ -107,7 +107,7 @@ def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
     """Read the first page of results of a span (range of push times).
 
     Returns:
-        The reading, which has GitHub's count and the first results, and the cursor of the next page.
+        What was read, with GitHub's count of results, and the cursor of the next page.
 
     Raises:
         GitHubError: The page could not be read.

@@ -148,9 +148,9 @@ class Plan:
         }
 
     def leave_behind(self, now: float) -> list[Span]:
-        """Move windows (ranges of push times) that are too late to `behind`.
+        """Move windows (ranges of push times) that are too late to the list `behind`, to be searched later.
 
-        Remove push times that are too old from `behind`, and return them.
+        Remove push times that are too old from this list, and return them.
         """
         newest = int(now - self.settle)
         if newest - self.until > MAX_LAG_SECONDS:
@@ -190,11 +190,11 @@ class Plan:
         return (self.until, end) if end + 1 + self.settle <= now else None
 
     def due_in(self, now: float) -> float:
-        """Return the seconds until the next first search of a window (range of push times) is due."""
+        """Return the seconds until a window (range of push times) is due to be searched for the first time."""
         return max(self.until + self.width + self.settle - now, 0.0)
 
     def skip(self, window: Span) -> None:
-        """Move a window (range of push times) to `behind`, because there are not enough GraphQL points for it.
+        """Move a window (range of push times) to the list `behind`, because there are not enough GraphQL points for it.
 
         The REST search reads it later.
         """
@@ -211,16 +211,21 @@ class Plan:
         self.checked = window[1] + 1
 
     def next_behind(self) -> Span | None:
-        """Return the newest window (range of push times) in `behind`. It stays there until `caught_up` is called."""
+        """Return the newest window (range of push times) of the list `behind`, which has the push times to search
+        later.
+
+        The window stays in the list until `caught_up` is called.
+        """
         if not self.behind:
             return None
         start, end = self.behind[-1]
         return max(start, end - self.behind_width + 1), end
 
     def caught_up(self, window: Span, total: int, now: float) -> None:
-        """Remove a window (range of push times) from `behind` after it was read.
+        """Remove a window (range of push times) from the list `behind` of push times to search later, because it was
+        read.
 
-        The window must be at the end of the newest range in `behind`.
+        The window must be at the end of the newest range in the list.
         """
         seconds = window[1] - window[0] + 1
         self.behind_width = int(min(max(WANTED_RESULTS * seconds / max(total, 1), MIN_WIDTH), MAX_BEHIND_WIDTH))
@@ -269,7 +274,7 @@ class Plan:
         return self.rate * (window[1] - window[0] + 1)
 
     def expected_behind(self, window: Span, now: float) -> float:
-        """Return how many repositories a search of a window (range of push times) from `behind` should find.
+        """Return how many repositories a search should find for a window (range of push times) that was left for later.
 
         For a window long ago, use `behind_rate`, because the present rate may differ from the rate at that time.
         """

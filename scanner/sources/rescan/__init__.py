@@ -1,1 +1,1 @@
-"""Rescans, which an operator requests, of repositories, owners, gists and hours of the event archive, in steps."""
+"""Rescans of repositories, owners, gists and hours of the event archive. Operators request them."""

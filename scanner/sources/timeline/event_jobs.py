@@ -88,7 +88,10 @@ def enqueue_found(
 
 
 def _archive_fields(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
-    """Return which events a job comes from, so that the archive can queue them again if the job is dropped."""
+    """Return which events a job comes from, as fields of the job's target.
+
+    If the job is dropped, the archive can queue these events again.
+    """
     ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
     hour = {"hour": archive_hour.isoformat()} if archive_hour else {}
     return {**({"events": sorted(ids)} if ids else {}), **hour}
