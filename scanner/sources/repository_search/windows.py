@@ -211,8 +211,7 @@ class Plan:
         self.checked = window[1] + 1
 
     def next_behind(self) -> Span | None:
-        """Return the newest window (range of push times) of the list `behind`, which has the push times to search
-        later.
+        """Return the newest window (range of push times) of the list `behind`, which is searched later.
 
         The window stays in the list until `caught_up` is called.
         """
@@ -222,8 +221,7 @@ class Plan:
         return max(start, end - self.behind_width + 1), end
 
     def caught_up(self, window: Span, total: int, now: float) -> None:
-        """Remove a window (range of push times) from the list `behind` of push times to search later, because it was
-        read.
+        """Remove a window (range of push times) from the list `behind`, because it has now been searched.
 
         The window must be at the end of the newest range in the list.
         """
