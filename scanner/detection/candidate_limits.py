@@ -1,6 +1,4 @@
-"""Limits on the possible tokens of one push, or of one step of a job, so that a flood of invented tokens costs
-little.
-"""
+"""Limits on the possible tokens of one push or one step of a job, so that invented tokens cost little."""
 
 from __future__ import annotations
 
@@ -37,8 +35,7 @@ class CandidateLimits:
             return [candidate for candidate in candidates if self._admits(candidate.digest)]
 
     def admits(self, key: Hashable) -> bool:
-        """Count one more place where a token was found. Return False, and count the place in `over`, if a limit is
-        reached.
+        """Count one more place where a token was found. Return False, and count it in `over`, if a limit is reached.
 
         Args:
             key: The token's digest, or another value that is the same for all places of one token.

@@ -65,7 +65,7 @@ class DeepReader(Protocol):
     """The interface of readers that open archives and decode texts. Threads may share one reader."""
 
     def prepare(self) -> None:
-        """Start the reader's process in the background, if it has one, so that the first `read` need not wait for
+        """Start the reader's process in the background, if it has one, so that the first `read` does not wait for
         it.
         """
 

@@ -304,8 +304,9 @@ def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: 
 
 
 def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a long text that is read piece by piece. Lines and columns count from the start of the
-    text.
+    """Return the tokens in a long text that is read piece by piece.
+
+    Lines and columns count from the start of the text.
     """
     found: list[Finding] = []
     carried = lines = columns = 0

@@ -33,8 +33,7 @@ _NOT_OWNERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an operator wants to have scanned again: a repository, a push, a commit, a gist or all repositories of an
-    owner.
+    """What an operator wants to have scanned again: a repository, push, commit or gist, or all of an owner.
 
     `name` is `owner/name`, an owner or a gist's id. `before` and `head` are full ids of commits.
     """

@@ -1,6 +1,4 @@
-"""Writes a file into a repository or gist through the REST API. r8scan does this only for its own test tokens
-(canaries).
-"""
+"""Writes a file into a repository or gist through the REST API. r8scan does this only for its own test tokens."""
 
 from __future__ import annotations
 
@@ -58,8 +56,9 @@ def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str
 
 
 def _sent(github: GitHub, method: str, url: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Send a request without retrying it, because a repetition could publish the token twice. Return GitHub's JSON
-    answer.
+    """Send a request without retrying it, because a repetition could publish the token twice.
+
+    Return GitHub's JSON answer.
     """
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION}
     host = urlsplit(url).hostname or ""

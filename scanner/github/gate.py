@@ -129,8 +129,7 @@ class RequestGate:
         self._limiters = {"git": RateLimiter(credential, "git", git_rate, ledger)} if git_rate else {}
 
     def admit(self, host: str, resource: str, reserve: float = 0.0) -> None:
-        """Return if a request may be sent. First wait until the request rate allows it, if there is a limit on the
-        rate.
+        """Return if the request may be sent. Wait for a free slot if the request rate is limited.
 
         Args:
             host: The request's host, with a port that is not the default one.
@@ -229,9 +228,7 @@ class RequestGate:
             self.note_failure(host)
 
     def note_broken(self, resource: str) -> None:
-        """Record a response that broke off. GitHub does this when it is overloaded, so many of them lower the request
-        rate.
-        """
+        """Record a response that broke off. GitHub does this when it is overloaded, so many of them lower the rate."""
         if (limiter := self._limiters.get(resource)) is not None:
             limiter.note_broken()
 
@@ -254,7 +251,7 @@ class RequestGate:
         self._block("credential", self._clock() + REJECTED_SECONDS, "rejected")
 
     def forgive(self) -> None:
-        """Allow requests with the credential again, because its token was renewed and GitHub rejected only the old
+        """Allow requests with the credential again. Call this when its token was renewed after GitHub rejected the old
         one.
         """
         self._keep(RateBudget(self._credential, "credential", reason="renewed"), urgent=True)
@@ -266,9 +263,7 @@ class RequestGate:
         return budget is not None and budget.blocked_until > self._clock()
 
     def seconds_a_request(self, resource: str) -> float:
-        """Return the seconds between requests at which the quota lasts until its reset, or 0 if the quota is not
-        known.
-        """
+        """Return the seconds between requests at which the quota lasts until its reset, or 0 if it is not known."""
         now = self._clock()
         with self._lock:
             budget = self._budgets.get(resource)

@@ -50,8 +50,9 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Refs:
-    """The branches and tags of a repository and the object ids that they point to. `head` is the default branch, or
-    None.
+    """The branches and tags of a repository and the object ids that they point to.
+
+    `head` is the default branch, or None.
     """
 
     oids: dict[str, str]

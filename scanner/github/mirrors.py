@@ -136,7 +136,7 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
 
 
 def branches_and_tags(folder: Path) -> list[str]:
-    """Return the ids of the objects that branches and tags point to, the default branch's first. Return [] if git
+    """Return the ids of the objects that branches and tags point to, the default branch first. Return [] if git
     fails.
     """
     with tempfile.TemporaryFile() as answers:
@@ -166,11 +166,11 @@ def fetch_commits(
     on_progress: Callable[[int, int], None] = lambda *_: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Fetched:
-    """Fetch commits by their ids into the copied repository, under `refs/r8scan/`. For the arguments and errors, see
-    `clone`.
+    """Fetch commits by their ids into the copied repository, under `refs/r8scan/`.
 
-    The server refuses a whole request if one of its commits is gone, so a refused request is split in two. After a rate
-    limit, the function waits and goes on. Commits for which no time is left are counted as unread.
+    For the arguments and errors, see `clone`. The server refuses a whole request if one of its commits is gone, so a
+    refused request is split in two. After a rate limit, the function waits and goes on. Commits for which no time is
+    left are counted as unread.
     """
     waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
     got = gone = 0
@@ -284,8 +284,7 @@ def _no_report(done: int, total: int) -> None:
 
 
 def git_environment(credential: str | None, url: str) -> dict[str, str]:
-    """Return environment variables with which git reads only r8scan's configuration, never prompts, and speaks only
-    HTTP.
+    """Return environment variables for git: it reads only r8scan's configuration, never prompts, and uses only HTTP.
 
     Args:
         credential: The token to send, or None.

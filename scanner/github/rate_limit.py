@@ -69,9 +69,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def server_time(response: httpx.Response) -> float:
-    """Return the server's time in seconds since the epoch. Rate limits follow this clock, which may differ from
-    ours.
-    """
+    """Return the server's time in seconds since the epoch. Rate limits follow its clock, which may differ from ours."""
     at = _date(response.headers.get("date", ""))
     return time.time() if at is None else at
 

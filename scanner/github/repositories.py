@@ -49,8 +49,9 @@ query($ids: [ID!]!) {{
 
 @dataclass(frozen=True, slots=True)
 class ListedRepository:
-    """A repository in a list that GitHub returned. Fields from `is_empty` on are None if the list does not show
-    them.
+    """A repository in a list that GitHub returned.
+
+    Fields from `is_empty` on are None if the list does not show them.
     """
 
     id: int

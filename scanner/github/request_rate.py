@@ -115,8 +115,9 @@ def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: Ra
 
 
 def first_slot(rate: RequestRate, now: float) -> float:
-    """Return the time at which the next request may be sent. Ignore a time in the far future, from before a clock
-    change.
+    """Return the time at which the next request may be sent.
+
+    Ignore a time in the far future, from before a clock change.
     """
     return rate.next_slot_at if now <= rate.next_slot_at < now + 10 * MAX_WAIT_SECONDS else now
 

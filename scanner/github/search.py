@@ -30,8 +30,9 @@ _API = pygithub.Github()
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A file that matches a code search. Its text may be hostile. A field is None if GitHub's answer has no valid
-    value.
+    """A file that matches a code search.
+
+    Its text may be hostile. A field is None if GitHub's answer has no valid value.
     """
 
     repository: str | None
@@ -44,8 +45,9 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page of results of a code search. `total` is GitHub's number of all results. It may differ between the pages
-    of a search.
+    """One page of results of a code search.
+
+    `total` is GitHub's number of all results. It may differ between the pages of a search.
     """
 
     results: tuple[SearchResult, ...]

@@ -85,8 +85,9 @@ def _in_background(work: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """GitHub's public keys in PEM form, by identifier. `is_current` is True if the latest attempt to fetch them
-    succeeded.
+    """GitHub's public keys in PEM form, by identifier.
+
+    `is_current` is True if the latest attempt to fetch them succeeded.
     """
 
     keys: Mapping[str, str]

@@ -30,9 +30,7 @@ def origin_of(url: httpx.URL) -> Origin:
 
 
 class KnownHosts(httpx.BaseTransport):
-    """The list of allowed origins (scheme, host and port). A request or redirect to any other origin raises
-    Malformed.
-    """
+    """The list of allowed origins (scheme, host and port). Requests and redirects elsewhere raise Malformed."""
 
     def __init__(self, inner: httpx.BaseTransport, allowed: Collection[Origin]) -> None:
         self._inner = inner
@@ -102,8 +100,7 @@ class GatedTransport(httpx.BaseTransport):
         self._inner.close()
 
     def _resource_of(self, url: httpx.URL) -> str:
-        """Return the name of the quota that a request to `url` counts against, as in GitHub's header
-        `x-ratelimit-resource`.
+        """Return the name of the quota that a request to `url` counts against, as in `x-ratelimit-resource`.
 
         `git` and `files` are r8scan's own names, for requests outside the API.
         """
@@ -194,9 +191,7 @@ def _refused(host: str) -> bytes:
 
 
 def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """Return the first bytes of an error response's body: REFUSAL_BYTES, or fewer if fewer arrive within
-    REFUSAL_SECONDS.
-    """
+    """Return the first REFUSAL_BYTES of an error response's body, or fewer if they take more than REFUSAL_SECONDS."""
     deadline = clock() + REFUSAL_SECONDS
     start = bytearray()
     for chunk in response.iter_bytes():
@@ -207,9 +202,7 @@ def beginning(response: httpx.Response, clock: Callable[[], float] = time.monoto
 
 
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
-    """Return an error response with the first bytes of its body. Only its text shows whether status 403 is a rate
-    limit.
-    """
+    """Return an error response with the first bytes of its body, which show whether status 403 is a rate limit."""
     try:
         start = beginning(response)
     except (httpx.HTTPError, Unavailable):

@@ -16,8 +16,10 @@ def is_repository_name(name: str) -> bool:
 
 
 def git_url(web_url: str, repository: str) -> str:
-    """Return the address from which git fetches a repository. Raises ValueError if the repository's name is not
-    valid.
+    """Return the address from which git fetches a repository.
+
+    Raises:
+        ValueError: The repository's name is not valid.
     """
     return f"{web_url}/{_checked(repository)}.git"
 

@@ -25,9 +25,7 @@ milliseconds."""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:
-    """Confine this process, then answer requests until the socket is closed or this process has used much time or
-    memory.
-    """
+    """Confine this process, then answer requests until the socket is closed or a limit on time or memory is reached."""
     confine(MEMORY_BYTES)
     while kind := messages.receive(connection, 1):
         goes_on = _scan_pack(connection, limits) if kind == pack_messages.PACK else _read_one(connection, limits)

@@ -181,9 +181,7 @@ class ReaderPool:
         threading.Thread(target=start, name="reader-start", daemon=True).start()
 
     def start_anew(self) -> None:
-        """Empty the pool in a child process that was just forked. Close the sockets to the parent's confined
-        processes.
-        """
+        """Empty the pool in a child process that was just forked, without ending the parent's confined processes."""
         idle, server = self._idle, self._server
         self._reset()
         for reader in idle:

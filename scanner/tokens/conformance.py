@@ -22,8 +22,9 @@ TIMEOUT = httpx.Timeout(10.0)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The result of checking one rule of the token store's interface. `advice` describes the failure if the rule is
-    broken.
+    """The result of checking one rule of the token store's interface.
+
+    `advice` describes the failure if the rule is broken.
     """
 
     name: str

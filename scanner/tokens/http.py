@@ -67,8 +67,10 @@ class HttpStore:
         self._http.close()
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Ask the store about tokens (`POST /v1/tokens/lookup`), in several requests if necessary. Raises
-        StoreUnavailable.
+        """Ask the store about tokens (`POST /v1/tokens/lookup`), in several requests if necessary.
+
+        Raises:
+            StoreUnavailable: The store did not answer, or its answer cannot be used.
         """
         records: dict[str, TokenRecord] = {}
         not_checked: set[str] = set()

@@ -34,8 +34,9 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ImportedToken:
-    """A token in one row of the list. `account` is the vendor's name of the account. `hint` is empty if the row has no
-    token.
+    """A token in one row of the list.
+
+    `account` is the vendor's name of the account. `hint` is empty if the row has no token.
     """
 
     digest: str

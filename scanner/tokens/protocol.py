@@ -18,8 +18,9 @@ class StoreUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """What a token store knows about a token. Times have a time zone; `recipients` are mail addresses and may be
-    empty.
+    """What a token store knows about a token.
+
+    Times have a time zone; `recipients` are mail addresses and may be empty.
     """
 
     id: str
@@ -64,8 +65,9 @@ class Disabled:
 
 
 class TokenStore(Protocol):
-    """The interface that both token stores share. It has no method to disable tokens; see
-    `scanner.response.store_access`.
+    """The interface that both token stores share.
+
+    It has no method to disable tokens; see `scanner.response.store_access`.
     """
 
     def look_up(self, digests: Collection[str]) -> LookUp:
@@ -90,8 +92,9 @@ class RemoteStore(Protocol):
         """Return what the store knows about the tokens with these digests. See `TokenStore.look_up`."""
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
-        """Disable the token with this digest. A repeated call with the same key changes nothing and returns the same
-        answer.
+        """Disable the token with this digest.
+
+        A repeated call with the same key changes nothing and returns the same answer.
 
         Raises:
             StoreUnavailable: The store did not answer, or its answer cannot be used.

@@ -16,8 +16,9 @@ from scanner.tokens.imports import ImportedToken
 
 @dataclass(slots=True)
 class ImportRun:
-    """One import of tokens. It replaces the mail addresses of each account that it names. Other accounts stay
-    unchanged.
+    """One import of tokens.
+
+    It replaces the mail addresses of each account that it names. Other accounts stay unchanged.
     """
 
     accounts_seen: set[int]

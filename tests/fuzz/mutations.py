@@ -1,5 +1,4 @@
-"""Damages one sample file of each format at random, and checks each damaged copy: `python -m tests.fuzz --mutations
-10000`.
+"""Damages sample files of every format at random, and checks how they are read (`python -m tests.fuzz --mutations N`).
 
 This is several times faster than a test with Hypothesis, which remembers and shrinks its inputs.
 """

@@ -134,17 +134,13 @@ def mails() -> tuple[bytes, ...]:
 
 
 def usage() -> tuple[bytes, ...]:
-    """Return two records of how a token was used, as JSON: one with the token and all fields, one with only a digest
-    and a time.
-    """
+    """Return two records of a token's use, as JSON: one with all fields, one with only a digest and a time."""
     full = {"token": TOKEN.decode(), "time": "2026-01-01T00:00:00+00:00", "ip": "203.0.113.7", "country": "de"}
     return json.dumps({**full, "user_agent": "x"}).encode(), b'{"digest": "%s", "time": 1767225600}' % (b"0" * 64)
 
 
 def json_bodies() -> tuple[bytes, ...]:
-    """Return JSON bodies that Python's parser accepts, and others that it refuses: too deep, or numbers with too many
-    digits.
-    """
+    """Return JSON bodies that Python's parser accepts, and others that it refuses: too deep, or too many digits."""
     deep = b'{"a":[' * 2_000 + b'"x"' + b"]}" * 2_000
     digits = b"1" * 5_000
     return (b'[{"id": "1", "n": [1, 2.5e3, null, "\\u0041"]}]', b"[" + deep + b", 1]", b'{"n": ' + digits + b"}", deep)

@@ -83,9 +83,7 @@ class Service:
             return not session.execute(statement).scalar_one()
 
     def counts(self) -> dict[str, int]:
-        """Return the counters of all sources (the lists and endpoints of GitHub that r8scan reads), added up by
-        name.
-        """
+        """Return the counters of all sources (lists and endpoints of GitHub that r8scan reads), added up by name."""
         with self.database.read() as session:
             by_source = tallies.since(session, 48)
             states = list(session.execute(select(SourceState.counts)).scalars())

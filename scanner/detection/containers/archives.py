@@ -1,6 +1,4 @@
-"""Readers of package archives: ar (deb), cpio and rpm. They read forwards only, without keeping a whole file in
-memory.
-"""
+"""Readers of package archives: ar (deb), cpio and rpm. They do not keep a whole file in memory."""
 
 from __future__ import annotations
 

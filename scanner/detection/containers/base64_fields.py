@@ -22,9 +22,7 @@ _BODY = regex.compile(rb'"(?:text|body|content|data|response)": ?"([0-9A-Za-z+/]
 
 
 def has_diagram(content: bytes) -> bool:
-    """Return whether the content is a draw.io file, or a picture with the draw.io diagram from which it was
-    exported.
-    """
+    """Return whether the content is a draw.io file, or a picture that contains the draw.io diagram it was made from."""
     return b"diagram" in content[:_HEAD_BYTES] and b"mxfile" in content[:_HEAD_BYTES]
 
 

@@ -80,8 +80,9 @@ def postgresql_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the data of the chunks from offset `at` on, and the offset after them. A chunk of length zero is the
-    last.
+    """Return the data of the chunks from offset `at` on, and the offset after them.
+
+    A chunk of length zero is the last.
     """
     chunks: list[bytes] = []
     while at + 5 <= len(content) and content[at] == 0:

@@ -50,7 +50,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """A decompressor of zlib, gzip and deflate. It copies its state before each call, to recover the output before an
+    """A decompressor of zlib, gzip and deflate. Before each call, it copies its state to recover output before an
     error.
     """
 

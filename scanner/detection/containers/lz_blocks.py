@@ -183,8 +183,7 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
 
 
 def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int]:
-    """Return the length of a copy or of literals in an LZO block, and the offset after the bytes that encode this
-    length.
+    """Return the decoded length of a copy or of literals in an LZO block, and the offset after it.
 
     Args:
         block: The compressed bytes.

@@ -20,9 +20,7 @@ def is_media(content: bytes) -> bool:
 
 
 def needs_opening(content: bytes) -> bool:
-    """Return whether the content is a container (such as an archive), a compressed stream, or media such as a
-    picture.
-    """
+    """Return whether the content is an archive, a compressed stream, or media such as a picture."""
     if content.startswith(_ZLIB) or content.startswith(b"H4sI") or is_media(content):
         return True
     return wide_codec(content) is None and container_kind(content) is not None

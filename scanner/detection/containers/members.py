@@ -36,9 +36,7 @@ class Member(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A file that contains other files or compressed data: its name, its bytes, and the counter of the work done for
-    it.
-    """
+    """A file that contains other files or compressed data. `meter` counts the work done for it."""
 
     name: str
     source: Source

@@ -63,8 +63,9 @@ class _Decoded:
 
 
 def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the decoded bytes of ASCII85. Five letters encode four bytes, `z` encodes four zeros, and `~` ends the
-    data.
+    """Yield the decoded bytes of ASCII85.
+
+    Five letters encode four bytes, `z` encodes four zeros, and `~` ends the data.
     """
     held = b""
     ended = False

@@ -275,9 +275,7 @@ def encrypted_members(container: Container) -> Iterator[Member]:
 
 
 def unsupported_members(container: Container) -> Iterator[Member]:
-    """Raise UnreadableError with a reason that contains the name of the container's format, which r8scan cannot
-    read.
-    """
+    """Raise UnreadableError, because r8scan cannot read the format. The reason contains the format's name."""
     head = read_up_to(readable(container.source), 4096)
     for signature in SIGNATURES.get(head[:2], ()):
         if signature.kind == "unsupported" and head.startswith(signature.magic):

@@ -26,11 +26,11 @@ _NAMES = (b"path", b"GNU.sparse.name")
 
 
 def tar_members(container: Container) -> Iterator[Member]:
-    """Yield every file and the target of every link in a tar archive, in order. Sparse files are yielded without their
-    holes.
+    """Yield every file and the target of every link in a tar archive, in order.
 
-    After a damaged header, and after the end of an archive, the reader continues with the next block that is a header.
-    Skipped bytes are counted as damaged, except after the end of an archive.
+    Sparse files are yielded without their holes. After a damaged header, and after the end of an archive, the reader
+    continues with the next block that is a header. Skipped bytes are counted as damaged, except after the end of an
+    archive.
     """
     yield from _Archive(container).members()
 
@@ -68,9 +68,7 @@ class _Archive:
             yield from self._entry(header, size)
 
     def _size(self, header: bytes) -> int | None:
-        """Return the size in bytes of an entry's data, as its header declares it, or None if the field is not a
-        number.
-        """
+        """Return the size in bytes that the header of an entry declares, or None if the field is not a number."""
         declared = self._extended.get(b"size")
         if declared is not None and header[156:157] not in (_PAX, _PAX_OF_ALL, _GNU_NAME, _GNU_LINK):
             return int(declared) if declared.isdigit() and len(declared) < 20 else None
@@ -178,10 +176,10 @@ def _is_almost_header(block: bytes) -> bool:
 
 
 def _number(field: bytes) -> int | None:
-    """Return the number in a field of a tar header. It is written in octal digits or, if the first bit is set, in base
-    256.
+    """Return the number in a field of a tar header.
 
-    Return None if the field is invalid or negative.
+    It is written in octal digits or, if the first bit is set, in base 256. Return None if the field is invalid or
+    negative.
     """
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")

@@ -71,9 +71,7 @@ class _Body:
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
-        """Return the pattern that matches the second base64 letter of a group in which the token has only the first
-        byte.
-        """
+        """Return the pattern that matches the second base64 letter of a group with only one byte of the token."""
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:

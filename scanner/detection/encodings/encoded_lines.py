@@ -36,9 +36,7 @@ class EncodedLines(NamedTuple):
 
 
 def lines_at(content: bytes, begin: int) -> EncodedLines | None:
-    """Return the decoded uuencoded block or binary patch whose header line begins at `begin`, or None if there is
-    none.
-    """
+    """Return the decoded uuencoded block or git patch whose header line begins at `begin`, or None if there is none."""
     for header, lines, decode, name in (
         (_UU_HEADER, _UU_LINES, _uudecoded, "uuencode"),
         (_PATCH_HEADER, _PATCH_LINES, _patch_decoded, "git-patch"),

@@ -38,10 +38,9 @@ _NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdef
 
 
 def encoded_stream_at(content: bytes, begin: int, *, inflate: bool, meter: Meter | None = None) -> EncodedLines | None:
-    """Return the bytes of the compressed stream that is written in hexadecimal digits at `begin`, or None if there is
-    none.
+    """Return the compressed stream that is written in hexadecimal digits at `begin`, or None if there is none.
 
-    The bytes are not decompressed.
+    It is not decompressed.
 
     Args:
         content: The bytes to search.

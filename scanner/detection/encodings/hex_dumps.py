@@ -125,9 +125,7 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the token in an array of hexadecimal words (little-endian, as in C) whose first word ends at `start +
-    6`.
-    """
+    """Yield the token in a C array of little-endian hexadecimal words whose first word ends at `start + 6`."""
     for digits in (8, 16):
         begin = start + _NEEDLE_DIGITS - digits - 2
         words = _WORD_ARRAY.match(content, begin) if begin >= 0 else None

@@ -42,8 +42,9 @@ class _Numbers(NamedTuple):
     size: int = 1
 
     def bytes_of(self, line: bytes) -> bytes:
-        """Return the bytes that a line shows. The offset was removed from the line. Stop at the first field that does
-        not match.
+        """Return the bytes that a line shows.
+
+        The offset was removed from the line. Stop at the first field that does not match.
         """
         found = b""
         for field in line.split():
@@ -109,9 +110,7 @@ class _First(NamedTuple):
 
 
 def _first_line(content: bytes, second: int) -> _First | None:
-    """Return the first line of the dump whose second numbered line begins at offset `second`, or None if there is
-    none.
-    """
+    """Return the first line of the dump whose second line begins at offset `second`, or None if there is none."""
     end, parsers = second - 1, _PARSERS
     for _ in range(_MAX_FORMATS):
         begin = content.rfind(b"\n", max(0, end - _MAX_LINE), end) + 1

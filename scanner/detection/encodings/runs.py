@@ -148,8 +148,7 @@ class Run(NamedTuple):
 
 
 def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield the decoded base64, hex and similar texts whose beginnings the matcher found in a window (part) of the
-    content.
+    """Yield the decoded base64, hex and similar texts that begin in a window (part) of the content.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -262,12 +261,11 @@ def _group_start(content: bytes, start: int, letters: int) -> int:
 
 
 def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
-    """Return whether the base64 letters around `start` decode to base64 again, or to the first bytes of a token in
-    UTF-16.
+    """Return whether the base64 at `start` decodes to base64 again, or to the first bytes of a token in UTF-16.
 
     Args:
         content: The bytes to search.
-        start: The offset at which the matcher found the letters.
+        start: The offset at which the matcher found base64 letters.
         lead: How many letters before `start` the base64 group begins.
     """
     begin = _group_start(content, start, -lead)
@@ -293,9 +291,7 @@ def stream_begins_at(content: bytes, begin: int) -> bool:
 
 
 def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
-    """Return whether a compressed stream begins in the first `letters` letters of a base64 text, or None if they are
-    too few.
-    """
+    """Return whether a compressed stream begins in `letters` letters of a base64 text, or None if they are too few."""
     head = _RUN.match(content, begin, begin + letters)
     return head is not None and begins_stream(decoded_base64(head[0]), inflate=inflate)
 
@@ -337,8 +333,7 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
-    """Yield the decoded base64 or hex text around each of the offsets `spots`, if it has at least `min_run_length()`
-    letters.
+    """Yield the decoded base64 or hex texts around the offsets `spots`. Texts below `min_run_length()` are left out.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -398,9 +393,7 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return how many letters (0 to 3) may precede the encoded data in a base64 text, and so shift its groups of
-    four.
-    """
+    """Return how many letters (0 to 3) may precede the encoded data in a base64 text."""
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

@@ -33,9 +33,7 @@ def configured(config: bytes) -> int:
 
 
 def is_fanout(name: str) -> bool:
-    """Return whether a folder name in `objects` is two hexadecimal digits, so that the folder contains loose
-    objects.
-    """
+    """Return whether a folder in `objects` contains loose objects: its name is two hexadecimal digits."""
     return _FANOUT.fullmatch(name) is not None
 
 

@@ -92,8 +92,7 @@ def _distance(pack: Buffer, position: int) -> tuple[int, int]:
 
 
 def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
-    """Return the decompressed bytes of the zlib stream at the start of `data`, and the number of bytes after the
-    stream.
+    """Return the decompressed bytes of the zlib stream in `data`, and the number of bytes after the stream.
 
     Args:
         data: The stream, and possibly bytes after it.

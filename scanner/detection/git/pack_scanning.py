@@ -243,8 +243,9 @@ class _Scanner(Generic[T]):
         return taken
 
     def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
-        """Keep tokens that exceed the limits, to ask the token store about them later. Count those for which there is
-        no room.
+        """Keep tokens that exceed the limits, to ask the token store about them later.
+
+        Count those for which there is no room.
         """
         kept = found[: self._room_beyond]
         if kept and self._token_of is not None:

@@ -143,8 +143,8 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether a limit was reached. If so, several requests to the git server for fewer objects each would return
-        more objects.
+        """Whether a limit was reached. If so, requests to the git server for fewer objects each would return more
+        objects.
         """
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)

@@ -39,9 +39,7 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def cancel(self) -> None:
-        """End the reading now, without setting the caller's `stop`. A thread that reads calls this when it has
-        failed.
-        """
+        """End the reading now. A thread that reads calls this when it has failed."""
         self._cancelled.set()
 
     @property

@@ -247,8 +247,7 @@ def _link_files(source: Path, target: Path, repository: Repository) -> None:
 
 
 def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
-    """Return the other folders of objects that an object folder refers to (git alternates), and those that they refer
-    to.
+    """Return the other folders of objects to which an object folder refers (git alternates), directly or indirectly.
 
     Folders of another owner are left out, because a repository must not choose which folders of other users are read.
     """

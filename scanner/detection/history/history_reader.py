@@ -89,9 +89,7 @@ class ObjectList:
             self.unreadable += 1
 
     def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
-        """Drop the largest objects, so that the rest has at most `most` bytes. Return the ids and types of the dropped
-        ones.
-        """
+        """Drop the largest objects, to keep at most `most` bytes. Return the ids and types of the dropped objects."""
         if sum(self.sizes) <= most:
             return []
         order = sorted(range(len(self)), key=self.sizes.__getitem__)
@@ -126,8 +124,7 @@ def list_objects(
 
 
 def list_damaged_objects(git_dir: Path, deadline: Deadline, oids: Sequence[str]) -> ObjectList:
-    """Return the objects with these ids. An object at which git fails is counted as unreadable, and does not hide
-    others.
+    """Return the objects with these ids. Objects that git cannot read are counted as unreadable.
 
     Raises:
         GitError: git is not installed, or the deadline has passed.
@@ -284,9 +281,7 @@ class _Blocks:
         self._buffer = bytearray(BLOCK)
 
     def read(self, size: int = 0) -> bytes:
-        """Return the next `size` bytes of git's output, or BLOCK bytes if `size` is 0. Return fewer bytes only at the
-        end of the output.
-        """
+        """Return the next `size` bytes of git's output (0: BLOCK bytes), or fewer at the end of the output."""
         size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)

@@ -53,10 +53,10 @@ class Store:
 
 @contextmanager
 def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
-    """Make a git directory that has only this pack or folder of loose objects. It is removed when the `with` block
-    ends.
+    """Make a git directory that has only this pack or folder of loose objects.
 
-    Other files beside a pack are left out: a forged `.rev` file (reverse index) would make git skip objects.
+    It is removed when the `with` block ends. Other files beside a pack are left out: a forged `.rev` file (reverse
+    index) would make git skip objects.
 
     Args:
         git_dir: A git directory that r8scan has made. The new directory is created inside it, with a copy of its

@@ -102,9 +102,7 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 
 
 def plain_needle(prefix: bytes) -> bytes:
-    """Return the first bytes of a prefix for which to search. A longer string would more often be divided by a line
-    break.
-    """
+    """Return the first bytes of a prefix for which to search. Longer strings are more often divided by a line break."""
     return prefix[:_PLAIN_BYTES]
 
 
@@ -140,9 +138,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
 
 
 def _rarer_needles(prefix: bytes) -> list[Needle]:
-    """Return byte strings with which a token can begin in rarer notations, such as escapes of Perl, PowerShell or
-    Python.
-    """
+    """Return byte strings with which a token can begin in rarer notations, such as escapes in Perl or Python."""
     before, underscore, _ = prefix.partition(b"_")
     texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
     texts += [b"\\N{U+", before + b"{\\", before + b"$", before + b"+AF8"] if underscore else [b"\\N{U+"]

@@ -50,8 +50,9 @@ _Value = TypeVar("_Value")
 
 
 class FormatError(ValueError):
-    """A token format in the settings cannot be used. The message is one line, to be shown after the name of the
-    setting.
+    """A token format in the settings cannot be used.
+
+    The message is one line, to be shown after the name of the setting.
     """
 
 
@@ -279,9 +280,7 @@ def _have_checksum() -> bool:
 
 
 def has_right_checksum(token: bytes) -> bool:
-    """Return whether a string that matches a token format has the right checksum. True if the format has no
-    checksum.
-    """
+    """Return whether a string that matches a token format has the right checksum, or the format has no checksum."""
     return not _have_checksum() or is_token(token.decode("ascii"))
 
 

@@ -1,6 +1,4 @@
-"""Functions that build archives and packages with a given content: zip, tar, 7z, ar, deb, cpio, rpm and Word
-documents.
-"""
+"""Functions that build archives with a given content: zip, tar, 7z, ar, deb, cpio, rpm and Word documents."""
 
 from __future__ import annotations
 

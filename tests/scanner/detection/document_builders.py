@@ -167,9 +167,7 @@ def _directory_entry(name: str, kind: int, start: int, size: int) -> bytes:
 
 
 def json_stream(content: bytes) -> bytes:
-    """Return the answer of a chat model as Ollama sends it: one JSON object per line, each with three letters of the
-    content.
-    """
+    """Return a chat model's answer as Ollama sends it: lines of JSON, each with three letters of the content."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"model": "m", "message": {"content": piece}, "done": False} for piece in pieces]

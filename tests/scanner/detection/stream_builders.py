@@ -88,8 +88,7 @@ def blosc_chunk(content: bytes, element: int = 4) -> bytes:
 
 
 def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
-    """Return the parts of an HDF5 file that matter to the detector: the name of the shuffle filter, and a shuffled
-    chunk.
+    """Return the parts of an HDF5 file that the detector reads: the name of the shuffle filter, and a shuffled chunk.
 
     Args:
         content: The content of the chunk.

@@ -1,6 +1,4 @@
-"""Tests for failures in the GitHub client: they stop requests to a failing host, and are retried if the quota
-allows.
-"""
+"""Tests for failures in the GitHub client: they are retried, and requests to a failing host stop."""
 
 from __future__ import annotations
 

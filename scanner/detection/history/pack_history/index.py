@@ -148,9 +148,7 @@ def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
 
 
 def _is_increasing(ids: npt.NDArray[np.uint8]) -> bool:
-    """Return whether each object id is larger than the id before it. If so, the ids are sorted and no id occurs
-    twice.
-    """
+    """Return whether each object id is larger than the one before, so that the ids are sorted and different."""
     values = sortable(ids)
     for first in range(0, len(values) - 1, _SLICE):
         part = values[first : first + _SLICE + 1]

@@ -89,8 +89,8 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The two numbers of a COUNTS message (objects, bytes) or of a DONE message (unspent bytes, places not in the
-        index).
+        """The two numbers in a COUNTS message (objects, bytes) or a DONE message (unspent bytes, places not
+        indexed).
         """
         one, other = _COUNTS.unpack(self.payload)
         return one, other

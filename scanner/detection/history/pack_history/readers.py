@@ -279,8 +279,8 @@ class _Reading:
             self._deadline.cancel()
 
     def _work_until_death(self) -> bool:
-        """Start a worker and let it read groups of objects. Return False if none is left, and True if the worker has
-        died.
+        """Start a worker and let it read groups of objects. Return True if the worker has died, False if none is
+        left.
         """
         with self._server.fork() as connection:
             while (unit := self._next()) is not None:
@@ -343,8 +343,9 @@ class _Reading:
             self._for_git += for_git
 
     def _leave_to_git(self, unit: int) -> None:
-        """Let git read the group of objects whose worker has died. After too many deaths, let git read all remaining
-        groups.
+        """Let git read the group of objects whose worker has died.
+
+        After too many deaths, let git read all remaining groups.
 
         Raises:
             OSError, BadMessage: the server has died as well.

@@ -137,8 +137,7 @@ class FamilyReader:
         self.left -= cost
 
     def _deltas_of(self, number: int, parent: _Base | None, content: bytes) -> list[tuple[int, _Base]]:
-        """Return the deltas that make other objects from this one: the entry number of each, and the object as their
-        base.
+        """Return the entry numbers of the deltas that make other objects from this one, each with this object as base.
 
         Args:
             number: The entry number of the object.

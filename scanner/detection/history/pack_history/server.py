@@ -104,9 +104,7 @@ def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
 
 
 def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
-    """Return references to the objects of some pack entries, encoded by `record`, so that git can read these
-    objects.
-    """
+    """Return references to the objects of some pack entries, encoded by `record`, for git to read."""
     return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
 
 

@@ -1,6 +1,4 @@
-"""Tests for container signatures: containers are recognised by their first bytes, and ordinary text is not mistaken for
-one.
-"""
+"""Tests for container signatures: formats are recognised by their first bytes, and ordinary text is not a container."""
 
 from __future__ import annotations
 

@@ -77,9 +77,7 @@ print(connection.makefile("rb", buffering=0).readline().decode(), end="", flush=
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Return the operations that the system refused: those of the process that plans the reading, and those of a
-    worker.
-    """
+    """Return the operations that the system refused to the process that plans the reading, and to a worker."""
     folder = tmp_path_factory.mktemp("confined")
     repository = history_of(folder / "r.git", commits=3)
     (repository / "packs.json").write_text(json.dumps([str(one_pack(repository))]))
