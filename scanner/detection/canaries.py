@@ -1,4 +1,4 @@
-"""Test contents with a new token, to check that a leaked token is found and disabled.
+"""Builds texts and git packs that contain a new token, to check that r8scan finds the token and disables it.
 
 The raw token is only in the returned text or pack, and is never stored.
 """

@@ -65,9 +65,7 @@ class DeepReader(Protocol):
     """The interface of readers that open archives and decode texts. Threads may share one reader."""
 
     def prepare(self) -> None:
-        """Start the reader's process in the background, if it has one, so that the first `read` does not wait for
-        it.
-        """
+        """Start the reader's process in the background, if it has one, so that the first `read` is not delayed."""
 
     def read(
         self,
@@ -83,9 +81,8 @@ class DeepReader(Protocol):
         Args:
             content: The bytes to read.
             name: The name of the content, which begins the container path of each finding.
-            seconds: The processor seconds that may be spent. None, or more than the reader's limit, means the reader's
-                limit.
-            expanded_bytes: The bytes that may be decompressed and decoded, with the same rule.
+            seconds: The processor seconds that may be spent, at most the reader's limit, which is also the default.
+            expanded_bytes: The bytes that may be decompressed and decoded, with the same default.
             patience: Seconds to wait for a free process. If none becomes free, the content counts as unread
                 (`reader_busy`).
         """

@@ -206,7 +206,9 @@ class Detector:
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
-        """Return one candidate (with a digest, but without the raw token) for each finding. It has no public place yet.
+        """Return one candidate (with a digest, but without the raw token) for each finding.
+
+        Candidates have no public place yet.
 
         Args:
             findings: Findings with line and column.

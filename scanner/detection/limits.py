@@ -27,7 +27,7 @@ class Limits:
         member_bytes: The largest part held in memory (`member_size`).
         piece_bytes: Longer text is read in pieces of this many bytes.
         decoding_steps: Codes and records decoded one by one in Python, up to 0.8 µs each (`decoding_steps`).
-        work: Steps of patterns and decoding, about ten nanoseconds each (`work`). The limit is lower for a small
+        work: Steps of matching and decoding, about ten nanoseconds each (`work`). The limit is lower for a small
             document: `work_floor` steps, plus `work_per_byte` steps for each of its bytes.
         findings: Different tokens (`findings_over_limit`).
         repeats: Further occurrences of tokens that were found before (`repeats_over_limit`).

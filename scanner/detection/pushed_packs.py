@@ -56,9 +56,9 @@ MIN_SECONDS = 0.5
 """Processor seconds for a pack after its budget is spent: enough to find plain tokens."""
 LOOKED_UP_AT_ONCE = 1_000
 MAX_CONFIRMED = 10_000
-"""Real tokens of one pack beyond the limits on candidates. Each takes about 1 kB."""
+"""Real tokens of one pack beyond the limits on the number of tokens. Each takes about 1 kB."""
 LOOK_UP_SECONDS = 2.0
-"""Seconds for looking up the tokens of one pack beyond the limits on candidates.
+"""Seconds for looking up the tokens of one pack beyond the limits on the number of tokens.
 
 Tokens that were not looked up in this time are only counted. Leaks within the limits wait meanwhile.
 """
@@ -94,8 +94,8 @@ def scan_pack(
         budget: What the push may cost. When it is spent, only tokens in plain text are found.
         hash_name: `sha1` or `sha256`.
         wants: Object ids. Those that the pack contains are returned in `PackScan.reached`.
-        known: Asks the token store about the tokens that exceed the limits on candidates. If None, these tokens are
-            only counted.
+        known: Asks the token store about the tokens that exceed the limits on the number of tokens. If None, these
+            tokens are only counted.
 
     Raises:
         ReadersUnavailable: no confined process can be started.
@@ -282,7 +282,7 @@ def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject
 def _taken(result: ScanResult, limits: CandidateLimits) -> list[Candidate]:
     """Return the possible tokens of an object that are within the limits.
 
-    The limits apply only to objects with many of them, so that a flood of invented tokens does not hide one in another
-    object.
+    The limits apply only to objects with many of them, so that invented tokens in one object do not hide a token in
+    another.
     """
     return list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)

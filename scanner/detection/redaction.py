@@ -125,10 +125,7 @@ def _masked(raw: bytes, meter: Meter) -> bytes:
 
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the start, end and replacement of each part of the text to replace, in ascending order.
-
-    Parts may overlap.
-    """
+    """Yield the start, end and replacement of each part to replace, in ascending order. Parts may overlap."""
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:

@@ -1,7 +1,7 @@
 """The HTTP client for GitHub. It sends requests only to known hosts, and the credential only to GitHub's own hosts.
 
 Every call returns a value or raises a `GitHubError` with a reason. A request to an exhausted quota or a failing host is
-refused without sending it.
+refused without being sent.
 """
 
 from __future__ import annotations

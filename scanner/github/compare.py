@@ -1,4 +1,4 @@
-"""Reads the content that a push added through the REST API. r8scan does so if the git server answers with an error.
+"""Reads from the REST API the content that a push added. r8scan does so if the git server answers with an error.
 
 Content that the API does not show is counted as unread: a comparison shows at most 250 commits and 300 files, and no
 large or binary files: https://docs.github.com/rest/commits/commits#compare-two-commits

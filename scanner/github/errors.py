@@ -1,9 +1,12 @@
 """The errors of requests to GitHub. Callers decide what to do by the class and by `reason`.
 
-GitHubError ├── Unavailable transient: time-outs, 5xx, broken connections ├── RateLimited a rate limit was reached: wait
-`retry_after` seconds ├── BadCredential 401: GitHub rejects the credential ├── Forbidden 403 that is not a rate limit
-├── NotFound 404, 410, 451, 409: gone, private, blocked or empty └── Malformed an answer that violates its protocol or
-exceeds r8scan's limits
+GitHubError
+├── Unavailable      transient: time-outs, 5xx, broken connections
+├── RateLimited      a rate limit was reached: wait `retry_after` seconds
+├── BadCredential    401: GitHub rejects the credential
+├── Forbidden        403 that is not a rate limit
+├── NotFound         404, 410, 451, 409: gone, private, blocked or empty
+└── Malformed        an answer that violates its protocol or exceeds r8scan's limits
 
 Messages contain only fixed words, hosts and numbers. Only `detail` contains text from a server, which may be hostile
 and must be redacted before it is shown.

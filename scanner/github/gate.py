@@ -129,7 +129,7 @@ class RequestGate:
         self._limiters = {"git": RateLimiter(credential, "git", git_rate, ledger)} if git_rate else {}
 
     def admit(self, host: str, resource: str, reserve: float = 0.0) -> None:
-        """Return if the request may be sent. Wait for a free slot if the request rate is limited.
+        """Wait until the request rate allows another request. Raise an error if the request may not be sent at all.
 
         Args:
             host: The request's host, with a port that is not the default one.
@@ -228,7 +228,7 @@ class RequestGate:
             self.note_failure(host)
 
     def note_broken(self, resource: str) -> None:
-        """Record a response that broke off. GitHub does this when it is overloaded, so many of them lower the rate."""
+        """Record a response that broke off. GitHub does this when it is overloaded, so many of them reduce the rate."""
         if (limiter := self._limiters.get(resource)) is not None:
             limiter.note_broken()
 
@@ -251,9 +251,7 @@ class RequestGate:
         self._block("credential", self._clock() + REJECTED_SECONDS, "rejected")
 
     def forgive(self) -> None:
-        """Allow requests with the credential again. Call this when its token was renewed after GitHub rejected the old
-        one.
-        """
+        """Allow requests with the credential again, after its rejected token was renewed."""
         self._keep(RateBudget(self._credential, "credential", reason="renewed"), urgent=True)
 
     def is_rejected(self) -> bool:
@@ -263,7 +261,7 @@ class RequestGate:
         return budget is not None and budget.blocked_until > self._clock()
 
     def seconds_a_request(self, resource: str) -> float:
-        """Return the seconds between requests at which the quota lasts until its reset, or 0 if it is not known."""
+        """Return the seconds between requests with which the quota lasts until its reset, or 0 if it is unknown."""
         now = self._clock()
         with self._lock:
             budget = self._budgets.get(resource)

@@ -166,7 +166,7 @@ def fetch(
     blob_limit: int | None = None,
     commits_within: int | None = None,
 ) -> ReceivedPack:
-    """Fetch a pack of the objects that `wants` reach but `haves` do not, by one request.
+    """Fetch, in one request, a pack of all objects that are reachable from `wants` but not from `haves`.
 
     The pack contains all objects that its deltas need.
 

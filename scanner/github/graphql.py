@@ -108,7 +108,7 @@ def _errors(listed: Any) -> Counter[str]:
 
 
 def _type_of(error: Any) -> str:
-    """Return the type of a GraphQL error, or UNNAMED if it is no word in capitals."""
+    """Return the type of a GraphQL error, or UNNAMED if it is not a word in capitals."""
     given = mapping(error).get("type")
     return given if isinstance(given, str) and _TYPE.fullmatch(given) else "UNNAMED"
 

@@ -136,9 +136,7 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
 
 
 def branches_and_tags(folder: Path) -> list[str]:
-    """Return the ids of the objects that branches and tags point to, the default branch first. Return [] if git
-    fails.
-    """
+    """Return the ids of the objects that branches and tags point to, default branch first, or [] if git fails."""
     with tempfile.TemporaryFile() as answers:
         form = "--format=%(if)%(HEAD)%(then)HEAD%(else)ref%(end) %(objectname)"
         command = ["git", f"--git-dir={folder}", "for-each-ref", form, "refs/heads", "refs/tags"]
@@ -234,7 +232,7 @@ def _run(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Run git if a request may be sent now, and record the result for the quotas."""
+    """Run git if a request may be sent now, and record its result for the quotas."""
     host = httpx.URL(url).netloc.decode()
     credential = github.credential.token()
     github.gate.admit(host, "git", github.reserve)

@@ -117,7 +117,7 @@ def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: Ra
 def first_slot(rate: RequestRate, now: float) -> float:
     """Return the time at which the next request may be sent.
 
-    Ignore a time in the far future, from before a clock change.
+    A stored time in the far future is ignored, because the clock may have been set back since.
     """
     return rate.next_slot_at if now <= rate.next_slot_at < now + 10 * MAX_WAIT_SECONDS else now
 
@@ -142,7 +142,7 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate within its bounds. At the end of a window, raise it if the workers have used it up."""
+    """Return the rate within its bounds. At the end of a counting period, raise it if the workers have used it up."""
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at
     if 0 <= seconds < WINDOW_SECONDS:
@@ -158,7 +158,7 @@ class RateLimiter:
     """Limits the request rate of one process. Threads can share it.
 
     Each thread waits for a point in time at which it may send one request. All workers share the rate through a
-    storage. While this cannot be reached, the process keeps the rate that it last read.
+    storage. While the storage cannot be reached, the process keeps the rate that it last read.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Confined processes that read many small files, and tell which of them certainly have no token.
 
 For a folder of 100,000 files, opening each file costs more than searching it, so both are done in several processes.
-They can read files, but not write files, use a network or look into other processes. The calling process reads every
-other file again.
+They can read files, but not write files, use a network or look into other processes. The calling process reads the
+remaining files itself.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
 
 
 def main(formats: str) -> None:
-    """Read paths of files from standard input, and write whether each file is clean, until the input is closed.
+    """Read paths of files from standard input, and write whether each certainly has no token, until the input ends.
 
     Args:
         formats: The token formats, as `parse_formats` reads them.

@@ -1,7 +1,7 @@
 """The messages between the service and a confined process that scans a git pack.
 
 For one request, the process first sends the objects that it could not finish (each at once, to free memory), then the
-tokens that exceed the limits on candidates, and at last the result of the scan.
+tokens that exceed the limits on the number of tokens, and at last the result of the scan.
 """
 
 from __future__ import annotations

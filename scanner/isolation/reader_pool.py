@@ -120,9 +120,8 @@ class ReaderPool:
         Args:
             content: The document. It may be hostile.
             name: The name of the document, which begins the container path of each finding.
-            seconds: The processor seconds that may be spent. None, or more than `limits.seconds`, means
-                `limits.seconds`.
-            expanded_bytes: The bytes that may be decompressed and decoded, with the same rule.
+            seconds: The processor seconds that may be spent, at most `limits.seconds`, which is also the default.
+            expanded_bytes: The bytes that may be decompressed and decoded, at most `limits.expanded_bytes`.
             patience: Seconds to wait for a free process before the document counts as unread (`reader_busy`).
 
         Raises:

@@ -151,7 +151,7 @@ class _Check:
     def refuses_without_certificate(self, stranger: httpx.Client) -> None:
         """Raise an error if the store accepts a client without a certificate.
 
-        It may refuse by a failed TLS handshake or by a status (nginx sends 400).
+        The store may refuse the client by a failed TLS handshake or by a status (nginx sends 400).
         """
         self.takes_the_secret()  # otherwise a store that is down would seem to refuse
         headers = {"Idempotency-Key": f"{self._key}-stranger"}

@@ -1,6 +1,4 @@
-"""The interface of token stores: `scanner.tokens.sql` uses a database, `scanner.tokens.http` a vendor's HTTP
-service.
-"""
+"""The interface of token stores, which `scanner.tokens.sql` and `scanner.tokens.http` implement."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """The token store's answer about some digests. A digest in neither `records` nor `not_checked` is no known token.
+    """The token store's answer about some digests. The digests that it does not contain are unknown to the store.
 
     `warning` says which part of the answer was unusable, or is empty.
     """

@@ -1,6 +1,6 @@
 """The fuzz tests: for each parser of untrusted bytes, how to make inputs and what must hold for them.
 
-A parser may raise only AssertionError and the exceptions that it documents. `tests/fuzz/test_targets.py` runs each test
+A test fails if a parser raises an exception that it does not document. `tests/fuzz/test_targets.py` runs each test
 briefly, and `python -m tests.fuzz` for minutes.
 """
 
@@ -109,11 +109,7 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that each object of a git pack is read once, left to git or counted as unread.
-
-    Args:
-        files: The contents of the pack and of its index.
-    """
+    """Check that each object of a pack (`files` are the pack and its index) is read once, left to git or counted."""
     from scanner.detection.history.pack_history.families import MAX_OBJECT_BYTES, plan_history
     from scanner.detection.history.pack_history.index import UnusualPack, open_pack
     from scanner.detection.history.pack_history.reading import FamilyReader

@@ -1,4 +1,4 @@
-"""The list of hostile inputs. Decorators add a function to it that builds an input."""
+"""The list of hostile inputs. Decorators add functions that build an input to this list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the table of attacks and the blinded run: exceeded limits are named, and CPU time is counted correctly."""
+"""Tests for the benchmarks with hostile inputs: they name each exceeded limit, and count CPU time per process."""
 
 from __future__ import annotations
 

@@ -80,10 +80,7 @@ def postgresql_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the data of the chunks from offset `at` on, and the offset after them.
-
-    A chunk of length zero is the last.
-    """
+    """Return the data chunks of a table from offset `at` on, up to a chunk of length zero, and the offset after it."""
     chunks: list[bytes] = []
     while at + 5 <= len(content) and content[at] == 0:
         size = int.from_bytes(content[at + 1 : at + 5], "little")

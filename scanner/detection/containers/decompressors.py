@@ -50,9 +50,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """A decompressor of zlib, gzip and deflate. Before each call, it copies its state to recover output before an
-    error.
-    """
+    """A decompressor of zlib, gzip and deflate. It copies its state before each call, to keep output after errors."""
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -111,10 +109,7 @@ class BrokenStreamError(Exception):
 
 
 class _Stepped:
-    """The base of decompressors whose library cannot limit its output.
-
-    They pass the input to the library in small pieces, until the output reaches the caller's limit.
-    """
+    """The base class of decompressors whose library cannot limit its output. They pass the input in small pieces."""
 
     def __init__(self) -> None:
         self._input = b""
@@ -381,11 +376,9 @@ def _check_dictionary(size: int) -> None:
 def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
     """Return the output of a damaged stream before the error, without the first `delivered` bytes.
 
-    The libraries discard the output of the call that fails. So the input is decompressed again, byte by byte.
-
     Args:
         codec: The compression method of the stream.
-        data: The compressed bytes from the beginning of the stream.
+        data: The compressed bytes from the beginning of the stream. They are decompressed again, byte by byte.
         delivered: The number of output bytes that the caller already has.
     """
     decompressor = codec.make()

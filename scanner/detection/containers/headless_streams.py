@@ -1,4 +1,4 @@
-"""Recognition of compressed files without a magic number: unusual `.lzma` files, and headless Zstandard frames."""
+"""Recognition of compressed files without a magic number: unusual `.lzma` files, and some Zstandard files."""
 
 from __future__ import annotations
 

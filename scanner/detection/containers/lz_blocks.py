@@ -187,10 +187,10 @@ def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int
 
     Args:
         block: The compressed bytes.
-        at: The offset after the byte that contains `length`.
-        length: The beginning of the encoded length. If it is not zero, it is the whole length. If it is zero, the
-            length is `most`, plus 255 for each zero byte from `at` on, plus the byte after these.
-        most: The largest length that fits into one byte with the rest of the code.
+        at: The offset after the code.
+        length: The bits of the code that encode the length. If they are zero, the length is `most`, plus 255 for each
+            zero byte from `at` on, plus the byte after these.
+        most: The largest length that these bits can encode.
     """
     if length:
         return length, at
@@ -201,7 +201,7 @@ def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int
 
 
 def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
-    """Return the meaning of an LZO code of two bytes: a copy of bytes that were decoded before.
+    """Decode an LZO code of two bytes, which stands for a copy of bytes that were decoded before.
 
     Args:
         code: The first byte.

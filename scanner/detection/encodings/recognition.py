@@ -63,7 +63,7 @@ are escaped and on separate lines. The limit keeps the work per hit constant."""
 
 @derived_from_formats
 def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
-    """Return, for each needle of unencoded tokens (the first bytes of a prefix), the patterns of the tokens."""
+    """Return the patterns of tokens in plain text, by the first bytes of the tokens' prefixes."""
     found: dict[bytes, tuple[Pattern, ...]] = {}
     for patterns in token_patterns():
         needle = plain_needle(patterns.form.prefix.encode())
@@ -153,7 +153,7 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
 
 
 def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token whose last letter has its high bit set. The serializer Kryo writes strings in this way."""
+    """Yield the token at `start` whose last letter has its high bit set, as the serializer Kryo writes strings."""
     match = patterns.marked_end.match(content, start)
     if match is not None:
         yield from _checked(match[0][:-1] + bytes((match[0][-1] & 0x7F,)), match, patterns, "kryo")
@@ -328,10 +328,9 @@ _LOOKS: dict[Kind, Callable[[bytes, int], Iterator[Finding]]] = {
 
 
 def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens in `content[begin:end]` whose encoding belongs to one kind of needle (first bytes of a token).
+    """Search `content[begin:end]` for tokens that begin with a needle of one kind, and yield them.
 
-    Use this where such needles occur very often: a pattern that searches the whole range is faster than many
-    comparisons.
+    A needle is the first bytes of a token in one encoding. Use this function where such needles occur very often.
     """
     steps = _LIST_SEARCH_STEPS if kind == "list" else _SEARCH_STEPS
     meter.spend(steps * (end - begin) * len(token_patterns()))

@@ -115,11 +115,7 @@ class Run(NamedTuple):
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield findings in the decoded bytes as findings in the content.
-
-        Args:
-            inner: Findings in the decoded bytes. Start, end and encodings are converted to those in the content.
-        """
+        """Yield findings in the decoded bytes as findings in the content: convert their starts, ends and encodings."""
         segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
         for finding in inner:
             if segments is None or finding.members:
@@ -231,7 +227,7 @@ def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> 
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every base64 text in a part of the content that has very many `run` needles (beginnings of base64 texts).
+    """Yield every base64 text in a part of the content that has very many of them.
 
     Each text is decoded once for each alignment of its groups of four letters.
     """

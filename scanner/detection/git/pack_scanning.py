@@ -26,7 +26,7 @@ MAX_CROWD = 64
 another.
 """
 MAX_BEYOND = 40_000
-"""Tokens of one pack beyond the limits on candidates that are still looked up. Each takes 41 bytes."""
+"""Tokens of one pack beyond the limits on the number of tokens that are still looked up. Each takes 41 bytes."""
 MAX_NOT_READ = 100
 """Unread objects of one pack that are recorded one by one. Further ones are only counted."""
 POSTPONED_BYTES = 48 << 20
@@ -62,7 +62,8 @@ class PackHit(Generic[T]):
     """An object of a git pack in which tokens were found.
 
     Attributes:
-        is_confirmed: Whether the token store knows each of the tokens. If so, the limits on candidates do not apply.
+        is_confirmed: Whether the token store knows each of the tokens. If so, the limits on the number of tokens do not
+            apply.
     """
 
     oid: str
@@ -73,7 +74,7 @@ class PackHit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TokensBeyond:
-    """The tokens of one object that exceed the limits on candidates, separated by line feeds."""
+    """The tokens of one object that exceed the limits on the number of tokens, separated by line feeds."""
 
     oid: str
     type: ObjectType
@@ -107,7 +108,7 @@ class PackScan(Generic[T]):
         locations: The path and commit of objects, by object id.
         unread: How often something was not read, by reason.
         not_read: The objects that were not read completely, at most MAX_NOT_READ.
-        beyond: The tokens that exceed the limits on candidates.
+        beyond: The tokens that exceed the limits on the number of tokens.
         reached: The ids from `wants` (see `scan_objects`) that the pack contains.
         objects: The number of objects that were scanned.
         bytes: The decompressed bytes that were scanned.
@@ -153,8 +154,8 @@ def scan_objects(
         wants: Object ids. Those that the pack contains are returned in `PackScan.reached`.
         open_object: Scans an object for which `look` returned `is_postponed`. These objects are scanned last, because
             they may take long.
-        token_of: Returns the token of a finding. If given, the tokens that exceed the limits on candidates are returned
-            in `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
+        token_of: Returns the token of a finding. If given, the tokens that exceed the limits on the number of tokens
+            are returned in `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
     """
     scanner = _Scanner[T](key, wants, token_of)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -180,7 +181,7 @@ def scan_objects(
 
 
 class _Scanner(Generic[T]):
-    """Collects the results for the objects of one git pack, up to the limits on candidates."""
+    """Collects the results for the objects of one git pack, up to the limits on the number of tokens."""
 
     def __init__(
         self, key: Callable[[T], Hashable], wants: Collection[str], token_of: Callable[[T], bytes] | None
@@ -212,7 +213,7 @@ class _Scanner(Generic[T]):
     def add(self, item: PackObject, seen: Look[T], size: int) -> None:
         """Add the result of scanning one object of `size` bytes.
 
-        The tokens of an object with many of them are added last, in `close`, so that they do not use up the limits.
+        If the object has many tokens, they are added last, in `close`, so that they do not use up the limits.
         """
         scan = self._scan
         self._wanted.add(item.oid)
@@ -230,7 +231,7 @@ class _Scanner(Generic[T]):
             scan.hits.append(PackHit(item.oid, item.type, taken))
 
     def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
-        """Return the findings that are within the limits on candidates. Keep or count the tokens of the others."""
+        """Return the findings that are within the limits on the number of tokens. Keep or count the others."""
         taken: list[T] = []
         beyond: list[T] = []
         for one in found:
@@ -243,10 +244,7 @@ class _Scanner(Generic[T]):
         return taken
 
     def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
-        """Keep tokens that exceed the limits, to ask the token store about them later.
-
-        Count those for which there is no room.
-        """
+        """Keep tokens that exceed the limits, to ask the token store about them later. Count those that do not fit."""
         kept = found[: self._room_beyond]
         if kept and self._token_of is not None:
             self._room_beyond -= len(kept)
@@ -286,7 +284,7 @@ class PackRequest:
         seconds: The processor seconds that may be spent on the pack.
         opens: Whether archives and encoded texts may be opened. If not, such objects are returned in
             `PackAnswer.deferred`.
-        keeps_beyond: Whether to return the tokens that exceed the limits on candidates.
+        keeps_beyond: Whether to return the tokens that exceed the limits on the number of tokens.
     """
 
     limits: PackLimits

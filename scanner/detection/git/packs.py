@@ -143,9 +143,7 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether a limit was reached. If so, requests to the git server for fewer objects each would return more
-        objects.
-        """
+        """Whether a limit was reached. Requests to the server for fewer objects each would then return more objects."""
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 
@@ -229,7 +227,7 @@ def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
-    """Yield each object of the pack once, and the object that a delta needs before the object that the delta makes."""
+    """Yield each object of the pack once. An object comes before the objects that deltas make from it."""
     limits, unread, budget = reading.limits, reading.unread, reading.budget
     made: set[bytes] = set()
     waiting: dict[int | bytes, list[_Entry]] = defaultdict(list)

@@ -103,7 +103,7 @@ def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> I
     Args:
         stores: All packs and folders of loose objects.
         packs: The packs that were read without git.
-        read: What the reading without git returned, or None if it did not work.
+        read: What the reading without git returned, or None if it failed.
     """
     for number, pack in enumerate(packs):
         if read is None:

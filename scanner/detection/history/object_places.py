@@ -352,9 +352,7 @@ class _Objects:
         self._stack.callback(self._output.close)
 
     def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield the contents that git returns, in the order of the ids, until git exits. None: the object cannot be
-        read.
-        """
+        """Yield the contents that git returns, in the order of the ids, until git exits. Yield None if unreadable."""
         assert self._input is not None  # noqa: S101 - it was started
         assert self._output is not None  # noqa: S101 - it was started
         try:

@@ -33,7 +33,7 @@ class UnreadPart:
         count: The number of parts that were not read for this reason.
         git_object: The object's id.
         kind: The kind of `Place` that a token in this object would have.
-        path: The path of the file without any token in it, if known.
+        path: The path of the file, with tokens replaced by their hints, if known.
         commit: The id of a commit that contains the object, if known.
     """
 

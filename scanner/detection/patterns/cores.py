@@ -48,8 +48,8 @@ class View(NamedTuple):
     Attributes:
         ahead: How many bytes before `Core.text` the range begins.
         length: The length of the range in bytes.
-        needles: The content of the range if it has a needle -> this needle, and how many bytes before `Core.text` the
-            needle begins.
+        needles: For each content of the range that has a needle: the needle, and how many bytes before `Core.text` it
+            begins.
     """
 
     ahead: int

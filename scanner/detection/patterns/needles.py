@@ -171,7 +171,7 @@ def _texts(digits: tuple[bytes, ...]) -> tuple[str, ...]:
 
 
 def base64_texts(prefix: bytes) -> list[bytes]:
-    """Return, for each of the three alignments, the first three base64 letters that the prefix determines."""
+    """Return the first three base64 letters of an encoded prefix, for each of its three positions in a base64 group."""
     return [text[:3] for text, _ in encoded_needles(prefix[:3])]
 
 

@@ -50,10 +50,7 @@ _Value = TypeVar("_Value")
 
 
 class FormatError(ValueError):
-    """A token format in the settings cannot be used.
-
-    The message is one line, to be shown after the name of the setting.
-    """
+    """A token format in the settings cannot be used. The message is one line, without the name of the setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +248,7 @@ def use_formats(formats: Iterable[TokenFormat]) -> None:
 
 
 def derived_from_formats(function: Callable[[], _Value]) -> Callable[[], _Value]:
-    """Return the function with a cache: it computes its value again only when the active token formats have changed."""
+    """Return a cached form of the function, which is called again only after the active token formats have changed."""
     cached = functools.cache(function)
     _derived.append(cached.cache_clear)
     return cached

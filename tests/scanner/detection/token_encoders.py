@@ -1,7 +1,4 @@
-"""Functions that encode a token in every way that the detector knows.
-
-The tests and the tables in docs/detection.md use them.
-"""
+"""Functions that encode a token in every way that the detector knows, for the tests and for docs/detection.md."""
 
 from __future__ import annotations
 
@@ -83,11 +80,7 @@ def _body(token: bytes) -> bytes:
 
 
 def _in_parts(line: bytes) -> Encoder:
-    """Return a function that writes a token as three numbered parts, each in a line of its own.
-
-    Args:
-        line: The pattern of a line.
-    """
+    """Return a function that writes a token as three numbered parts. `line` is the pattern of a line with one part."""
     return lambda token, chance: b"".join(
         line % item for item in enumerate((_prefix(token) + _body(token)[:6], _body(token)[6:-9], token[-9:]))
     )
@@ -117,9 +110,7 @@ def _long_nested(token: bytes, chance: random.Random) -> bytes:
 def _compressed_base64(compress: Callable[[bytes], bytes], *, prose: bool = False) -> Encoder:
     """Return a function that compresses a text with the token and encodes the result in base64.
 
-    Args:
-        compress: The compression.
-        prose: Whether the text is so long that its compressed bytes do not contain the plain token.
+    If `prose` is true, the text is so long that its compressed bytes do not contain the plain token.
     """
 
     def encode(token: bytes, chance: random.Random) -> bytes:

@@ -1,4 +1,4 @@
-"""Tests for the answers of confined processes. Even a process that an attacker controls can do nothing but lie."""
+"""Tests for the answers of confined processes. They are checked, because an attacker may control the process."""
 
 from __future__ import annotations
 

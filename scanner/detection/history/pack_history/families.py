@@ -149,9 +149,9 @@ def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.u
 
 
 def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
-    """Return, for each entry, the whole object from which a chain of deltas builds it, as an entry number.
+    """Return, for each entry, the number of the whole object from which deltas build it.
 
-    If the chain is too long or never ends, the returned number is that of a delta.
+    If the chain of deltas is too long or never ends, the returned number is that of a delta.
 
     Args:
         bases: For each entry, the number of the entry that it is a delta of.

@@ -80,7 +80,7 @@ class Entries:
 
 
 def open_pack(pack: Path, index: Path) -> tuple[PackFile, Entries]:
-    """Return a mapped pack and its entries.
+    """Map a pack into memory. Return it, and its entries (whole objects and deltas).
 
     Raises:
         UnusualPack: the index or the pack is damaged, or of another format.

@@ -43,7 +43,7 @@ _MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, D
 
 
 class BadMessage(Exception):
-    """A message is invalid. Its sender has failed, or a hostile pack has taken it over."""
+    """A message is invalid, because its sender has failed or is controlled by a hostile pack."""
 
 
 class Plan(NamedTuple):
@@ -89,9 +89,7 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The two numbers in a COUNTS message (objects, bytes) or a DONE message (unspent bytes, places not
-        indexed).
-        """
+        """The two numbers of a COUNTS message (see `counts_frame`) or of a DONE message (see `done_frame`)."""
         one, other = _COUNTS.unpack(self.payload)
         return one, other
 

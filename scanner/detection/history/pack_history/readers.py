@@ -265,7 +265,7 @@ class _Reading:
     def work(self) -> None:
         """Let workers read groups of objects until none is left. Each thread runs this method.
 
-        If the worker dies, start another one.
+        If a worker dies, start another one.
         """
         try:
             while not self._deadline.is_over and self._work_until_death():
@@ -279,9 +279,7 @@ class _Reading:
             self._deadline.cancel()
 
     def _work_until_death(self) -> bool:
-        """Start a worker and let it read groups of objects. Return True if the worker has died, False if none is
-        left.
-        """
+        """Start a worker and let it read groups of objects. Return whether it died before all groups were read."""
         with self._server.fork() as connection:
             while (unit := self._next()) is not None:
                 try:
