@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from scanner.detection.containers.picture_runs import PNG, Picture, picture_at
-from scanner.detection.containers.recognition import container_kind
+from scanner.detection.containers.recognition import container_kind, is_ascii_text, signed_kind
 from scanner.detection.encodings.recognition import ends_word, findings_at
 from scanner.detection.encodings.runs import nested_is_likely_at, run_spots, stream_begins_at
 from scanner.detection.findings import Finding, distinct
@@ -81,9 +81,13 @@ def plain_only(content: bytes) -> PlainVerdict:
 
     The work is linear in the size. The search ends as soon as it is clear that the content must be read in depth.
     """
-    if wide_codec(content) is not None:
+    if is_ascii_text(content):
+        kind = signed_kind(content)
+    elif wide_codec(content) is not None:
         return PlainVerdict(reason="wide_text")
-    if container_kind(content) is not None:
+    else:
+        kind = container_kind(content)
+    if kind is not None:
         return PlainVerdict(reason="container")
     size = len(content)
     if size <= WINDOW and is_plainly_empty(content):

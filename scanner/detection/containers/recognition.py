@@ -76,17 +76,35 @@ _FORMATS: dict[ContainerKind, _Format] = {
 }
 
 
+_MAX_ASCII_TEST = 256 << 10
+
+
+def is_ascii_text(content: bytes) -> bool:
+    """Return whether a content of at most 256 kB is ASCII without zeros. In a larger content, the test would be slow.
+
+    Such a content is UTF-16 or a container only if `signed_kind` returns a kind: compressed streams have bytes that are
+    not ASCII, and the headers of zip and tar contain zeros.
+    """
+    return len(content) <= _MAX_ASCII_TEST and content.isascii() and b"\0" not in content
+
+
+def signed_kind(content: bytes) -> ContainerKind | None:
+    """Return the kind of container that a content begins with according to its first bytes, or None."""
+    for signature in SIGNATURES.get(content[:2], ()):
+        if content.startswith(signature.magic) and (signature.proof is None or signature.proof(content)):
+            return signature.kind
+    return None
+
+
 def container_kind(content: bytes) -> ContainerKind | None:
     """Return the format of the container that `content` is, or None if it is not a container.
 
     Args:
         content: The whole content, or at least its first 512 bytes.
     """
-    signatures = SIGNATURES.get(content[:2])
-    if signatures is not None:
-        for signature in signatures:
-            if content.startswith(signature.magic) and (signature.proof is None or signature.proof(content)):
-                return signature.kind
+    kind = signed_kind(content)
+    if kind is not None or is_ascii_text(content):
+        return kind
     binary = is_binary(content)
     # The header of a tar file contains zeros, so only a content that is not text is tested for one.
     if binary and len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):

@@ -47,6 +47,8 @@ In a window with many needles, the patterns fail quickly, in C.
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+-]")
 
+_MAX_TO_SECOND = 128
+"""Bytes from the first number of a decimal list to the end of the second. The pattern allows fewer than 100."""
 _DIRECTIVE = b"byte\t"
 """The end of an assembler's directive before a number."""
 _RECORD_START = re.compile(rb"[:S]")
@@ -239,6 +241,9 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
     number = _DECIMAL_START.match(content, start)
     if number is not None:
         for patterns in token_patterns():
+            # Most numbers are not followed by the code of the second letter. `find` sees this faster than a pattern.
+            if content.find(b"%d" % ord(patterns.form.prefix[1]), start, start + _MAX_TO_SECOND) < 0:
+                continue
             match = patterns.decimal_list.match(content, start, start + MAX_ENCODED_BYTES)
             if match is not None:
                 yield from _decimal_list_finding(match, patterns)

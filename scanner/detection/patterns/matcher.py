@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from scanner.detection.patterns.cores import Core, core_groups
+from scanner.detection.patterns.cores import Core, View, core_groups
 from scanner.detection.patterns.needles import Kind, Needle, needles
 from scanner.detection.patterns.token_formats import derived_from_formats, min_token_length
 
@@ -86,7 +86,7 @@ class Window(NamedTuple):
     end: int
     hits: list[Hit]
     crowded: frozenset[Kind]
-    run_spots: list[int]
+    run_spots: Sequence[int]
 
 
 @derived_from_formats
@@ -133,7 +133,7 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
         part = content if view is None else view[begin : end + longest_core() - 1]
         hits, crowded = _hits_in(content, part, begin, end)
         # Do this after the search for needles, which has brought the window into the processor's cache.
-        run_spots = list(sampled_runs_in(content, begin)) if with_run_spots else []
+        run_spots = sampled_runs_in(content, begin) if with_run_spots else ()
         if hits or crowded or run_spots:
             yield Window(max(0, begin - longest_needle()) if crowded else begin, end, hits, crowded, run_spots)
 
@@ -178,29 +178,34 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
         The offset in the content of each needle, and the needle.
     """
     cores, covered = automaton.cores, automaton.covered
-    limit = end - begin
+    limit, size = end - begin, len(content)
     hits: list[Hit] = []
-    for at, start, _ in found:
-        core = cores[at]
+    for at, start, stop in found:
         if start >= limit:
-            pass
-        elif core.needle is not None:
-            hits.append((begin + start, core.needle))
-        else:
-            hits += _needles_around(core, content, begin + start)
-        if covered[at]:
-            hits += _hidden(content, begin + start, at, automaton)
+            continue
+        _, needle, views, after, before = cores[at]
+        start += begin
+        stop += begin
+        if needle is not None:
+            hits.append((start, needle))
+        elif (stop < size and content[stop] in after) or not start or content[start - 1] in before:
+            hits += _needles_around(views, content, start)
+        for cut, texts in covered[at]:
+            if content.startswith(texts, start + cut):
+                hits += _hidden(content, start + cut, texts, automaton)
     return hits
 
 
-def _needles_around(core: Core, content: bytes, at: int) -> Sequence[Hit]:
-    """Return the offset in the content, and the needle, of each needle that contains the core at offset `at`."""
-    end = at + len(core.text)
-    may_be_one = (end < len(content) and content[end] in core.after) or (at and content[at - 1] in core.before)
-    if not may_be_one and at:
-        return ()
+def _needles_around(views: Sequence[View], content: bytes, at: int) -> Sequence[Hit]:
+    """Return the offset in the content, and the needle, of each needle that contains a core at offset `at`.
+
+    Args:
+        views: The `views` of the core.
+        content: The whole content.
+        at: The offset of the core in the content.
+    """
     hits: list[Hit] = []
-    for ahead, length, needles_of in core.views:
+    for ahead, length, needles_of in views:
         start = at - ahead
         if start >= 0 and (found := needles_of.get(content[start : start + length])) is not None:
             needle, needle_ahead = found
@@ -233,23 +238,17 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
     return frozenset(kind for kind, count in counts.items() if count > CROWDED and kind not in ALWAYS_LISTED)
 
 
-def _hidden(content: bytes, start: int, at: int, automaton: Automaton) -> Iterator[Hit]:
-    """Yield the needles whose core begins inside another core. The automaton does not find these.
+def _hidden(content: bytes, begin: int, texts: Sequence[bytes], automaton: Automaton) -> Sequence[Hit]:
+    """Return the needles whose core begins inside another core. The automaton does not find these.
 
     Args:
         content: The whole content.
-        start: The offset in the content of the core that the automaton found.
-        at: The index of this core in `automaton.cores`.
-        automaton: The automaton that found it.
+        begin: The offset in the content at which the core begins.
+        texts: The cores that may begin there. One of them does.
+        automaton: The automaton that found the other core.
     """
-    for cut, texts in automaton.covered[at]:
-        begin = start + cut
-        if content.startswith(texts, begin):
-            core = automaton.by_text[next(text for text in texts if content.startswith(text, begin))]
-            if core.needle is not None:
-                yield begin, core.needle
-            else:
-                yield from _needles_around(core, content, begin)
+    core = automaton.by_text[next(text for text in texts if content.startswith(text, begin))]
+    return _needles_around(core.views, content, begin) if core.needle is None else ((begin, core.needle),)
 
 
 @derived_from_formats
@@ -267,11 +266,23 @@ def longest_needle() -> int:
 def may_hold(content: bytes) -> bool:
     """Return False if no token can be in `content`, except inside a container or a long string of base64 letters."""
     if len(content) <= WINDOW:
-        return any(automaton.find(content) for automaton in automata())
+        return _is_core_in(content)
     view, size = memoryview(content), WINDOW + longest_core() - 1
     # Search window by window, and stop at the first core. In a text full of cores, only one window is searched.
-    parts = (view[begin : begin + size] for begin in range(0, len(content), WINDOW))
-    return any(automaton.find(part) for part in parts for automaton in automata())
+    return any(_is_core_in(view[begin : begin + size]) for begin in range(0, len(content), WINDOW))
+
+
+def _is_core_in(part: bytes | memoryview) -> bool:
+    # `any` with a generator would cost as much as the search of a small file.
+    for find in _searches():  # noqa: SIM110
+        if find(part):
+            return True
+    return False
+
+
+@derived_from_formats
+def _searches() -> tuple[_Find, ...]:
+    return tuple(automaton.find for automaton in automata())
 
 
 def is_plainly_empty(content: bytes) -> bool:
@@ -282,7 +293,8 @@ def is_plainly_empty(content: bytes) -> bool:
     Args:
         content: At most WINDOW bytes.
     """
-    return _RUN_MARK not in content[::RUN_STRIDE].translate(_OTHER_BYTES) and not may_hold(content)
+    may_be_run = len(content) >= LONG_RUN and _RUN_MARK in content[::RUN_STRIDE].translate(_OTHER_BYTES)
+    return not may_be_run and not _is_core_in(content)
 
 
 def hit_offsets(content: bytes) -> list[int]:
@@ -316,22 +328,28 @@ def long_runs_in(content: bytes, begin: int) -> list[int]:
     return [spot for spot in sampled_runs_in(content, begin) if is_run_at(content, spot)]
 
 
-def sampled_runs_in(content: bytes, begin: int) -> Iterator[int]:
-    """Yield offsets that may be inside long strings of base64 letters, in the WINDOW bytes from offset `begin` on.
+def sampled_runs_in(content: bytes, begin: int) -> Sequence[int]:
+    """Return offsets that may be inside long strings of base64 letters, in ascending order.
+
+    Only the WINDOW bytes from offset `begin` on are searched.
 
     Only every 128th byte is read first. Where all of these bytes are base64 letters, every 64th byte is read.
     `is_run_at` tells whether an offset really is inside such a string.
     """
     if len(content) - begin < LONG_RUN:
-        return
+        return ()
     coarse = content[begin : begin + WINDOW + LONG_RUN : _COARSE_STRIDE].translate(_OTHER_BYTES)
+    if _COARSE_MARK not in coarse:
+        return ()
+    spots: list[int] = []
     for at, stop in _samples_of_runs(coarse, _COARSE_MARK):
         first = begin + at * _COARSE_STRIDE
         fine = content[first : begin + stop * _COARSE_STRIDE : RUN_STRIDE].translate(_OTHER_BYTES)
         for fine_at, fine_stop in _samples_of_runs(fine, _RUN_MARK):
-            # All samples in this range are base64 letters, but other bytes may be between two samples. Yield several
+            # All samples in this range are base64 letters, but other bytes may be between two samples. Return several
             # offsets, so that every run of at least LONG_RUN letters contains one of them.
-            yield from range(first + fine_at * RUN_STRIDE, first + fine_stop * RUN_STRIDE, _BETWEEN_SPOTS)
+            spots += range(first + fine_at * RUN_STRIDE, first + fine_stop * RUN_STRIDE, _BETWEEN_SPOTS)
+    return spots
 
 
 def _samples_of_runs(samples: bytes, mark: bytes) -> Iterator[tuple[int, int]]:

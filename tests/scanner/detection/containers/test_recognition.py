@@ -21,11 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.detection import Candidate, Detector, Document, Place, ScanResult, sha256_digest
+from scanner.detection.containers.recognition import is_ascii_text, signed_kind
 from scanner.detection.limits import Limits
 from tests.scanner.detection.archive_builders import ar, seven_zipped, tarred, zipped
-from tests.scanner.detection.compression_builders import zstandard_compressed
+from tests.scanner.detection.compression_builders import raw_deflated, zstandard_compressed
 from tests.scanner.detection.container_builders import CONTAINERS
 from tests.scanner.detection.document_builders import png
+from tests.scanner.detection.stream_builders import brotli_compressed, magicless_zstandard, rare_lzma
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 TOKEN = random_token(random.Random(11))
@@ -44,6 +46,19 @@ def found(result: ScanResult, token: bytes = TOKEN) -> list[Candidate]:
 @pytest.fixture(scope="module")
 def built() -> dict[str, bytes]:
     return {name: build(TEXT) for name, build in CONTAINERS.items()}
+
+
+def test_a_container_without_a_signature_is_never_taken_for_ascii_text(built: dict[str, bytes]) -> None:
+    taken = {name for name, content in built.items() if is_ascii_text(content) and signed_kind(content) is None}
+
+    # The search for runs of base64 finds these two.
+    assert taken == {"zip in base64", "tar.gz in base64"}
+
+
+@pytest.mark.parametrize("compressed", [raw_deflated, brotli_compressed, magicless_zstandard, rare_lzma])
+@given(st.integers(0, 2**32))
+def test_a_compressed_token_is_never_taken_for_ascii_text(compressed: Callable[[bytes], bytes], seed: int) -> None:
+    assert not is_ascii_text(compressed(random_token(random.Random(seed))))
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
