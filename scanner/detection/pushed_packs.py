@@ -282,7 +282,7 @@ def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject
 def _taken(result: ScanResult, limits: CandidateLimits) -> list[Candidate]:
     """Return the possible tokens of an object that are within the limits.
 
-    The limits apply only to objects with many of them, so that invented tokens in one object do not hide a token in
+    The limits apply only to objects with many tokens, so that invented tokens in one object do not hide a token in
     another.
     """
     return list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)

@@ -228,7 +228,7 @@ class RequestGate:
             self.note_failure(host)
 
     def note_broken(self, resource: str) -> None:
-        """Record a response that broke off. GitHub does this when it is overloaded, so many of them reduce the rate."""
+        """Record a response that broke off. Many of these mean that GitHub is overloaded, so they reduce the rate."""
         if (limiter := self._limiters.get(resource)) is not None:
             limiter.note_broken()
 

@@ -63,7 +63,10 @@ _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
 
 class MirrorTooLarge(GitHubError):
-    """The repository is larger than the limit. The caller removes the folder with a part of it."""
+    """The repository is larger than the limit.
+
+    The caller removes the folder, which contains a part of the repository.
+    """
 
 
 class MirrorStopped(Exception):

@@ -227,7 +227,7 @@ class RateLimiter:
             )
 
     def note_broken(self) -> None:
-        """Record a response that broke off. Many of them count as a refusal."""
+        """Record a response that broke off. Many broken responses count as a refusal."""
         with self._lock:
             now = self._clock()
             if not 0 <= now - self._broken_since < WINDOW_SECONDS:

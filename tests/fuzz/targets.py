@@ -88,7 +88,7 @@ def pack(content: bytes) -> None:
 
 
 def pack_in_reader(content: bytes) -> None:
-    """Check that the result of scanning a pack in a confined process arrives unchanged."""
+    """Check that the result of scanning a pack is the same after it was sent as messages and received."""
     import socket
 
     from scanner.detection.deep_reading import InProcessReader

@@ -54,8 +54,8 @@ def brotli_members(container: Container) -> Iterator[Member]:
 def chrome_cache_members(container: Container) -> Iterator[Member]:
     """Yield the body of an entry of Chrome's cache.
 
-    The body may begin at several offsets, because the header before it may have padding. If a Brotli stream begins at
-    none of them, yield the bytes after each of these offsets as one member.
+    The body may begin at several offsets, because the header before it may have padding. If no Brotli stream begins at
+    these offsets, yield the bytes after each offset as one member.
 
     The format: https://chromium.googlesource.com/chromium/src/+/main/net/disk_cache/simple/simple_entry_format.h
     """

@@ -54,7 +54,7 @@ class _Entry(NamedTuple):
 def zip_members(container: Container, *, is_part: bool = False) -> Iterator[Member]:
     """Yield every file of a zip archive.
 
-    A damaged file is counted. The readable part of it, and the files after it, are still yielded.
+    A damaged file is counted. Its readable part and the files after it are still yielded.
 
     Args:
         container: The zip archive.

@@ -230,7 +230,7 @@ def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> 
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every base64 text in a part of the content that has very many of them.
+    """Yield every base64 text in a part of the content with very many base64 texts.
 
     Each text is decoded once for each alignment of its groups of four letters.
     """

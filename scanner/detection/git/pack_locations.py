@@ -62,7 +62,7 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
     The commit is the first one that contains the object. Objects that no commit of the pack contains are left out.
 
     Args:
-        objects: All trees and commits of the pack.
+        objects: The trees and commits of the pack.
         wanted: The ids of blobs and trees.
     """
     trees = {item.oid: item.content for item in objects if item.type == "tree"}

@@ -231,7 +231,7 @@ class _Scanner(Generic[T]):
             scan.hits.append(PackHit(item.oid, item.type, taken))
 
     def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
-        """Return the findings that are within the limits on the number of tokens. Keep or count the others."""
+        """Return the findings within the limits on the number of tokens. Keep the others for later, or count them."""
         taken: list[T] = []
         beyond: list[T] = []
         for one in found:

@@ -152,8 +152,8 @@ def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tu
 class _Walk:
     """Searches the trees of commits for wanted objects, in rounds of some hundred commits.
 
-    Each round reads the trees that no earlier round has read, each of them once. If they contain a wanted object, the
-    commit that introduced it is determined afterwards, in memory.
+    Each round reads the trees that no earlier round has read, each of them once. If these trees contain a wanted
+    object, the commit that introduced the object is determined afterwards, in memory.
     """
 
     def __init__(self, wanted: Iterable[str], hash_bytes: int, on_found: Callable[[str, ObjectPlace], None]) -> None:

@@ -1,6 +1,6 @@
 """The packs and folders of loose objects (stores) of a git repository.
 
-Each of them is read separately. Git takes an object from the first one that lists its id, and a hostile index may list
+Each store is read separately. Git takes an object from the first store that lists its id, and a hostile index may list
 a wrong object under an id.
 """
 

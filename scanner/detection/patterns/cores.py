@@ -118,7 +118,7 @@ def _core(text: bytes, needles: Sequence[Needle]) -> Core:
 class _Group:
     """The byte strings that one automaton searches for.
 
-    None of them begins with another one, because the automaton finds only one of them per offset.
+    No string begins with another string, because the automaton finds only one string per offset.
     """
 
     def __init__(self) -> None:

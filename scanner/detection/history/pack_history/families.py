@@ -101,8 +101,8 @@ class HistoryPlan:
 def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
     """Return the plan for reading every object of every pack.
 
-    An object id in several packs is read from each of them, because a forged index may list another object under the
-    id.
+    If several packs contain an object id, the object is read from each pack, because a forged index may list another
+    object under the id.
     """
     history = HistoryPlan()
     families: list[tuple[PackPlan, npt.NDArray[np.uint32], Weights]] = []
