@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-READER_SIGNS = (b"scanner.isolation", b"pack_history.server", b"place_process")
+READER_SIGNS = (b"scanner.isolation", b"pack_history.server", b"place_process", b"repository_refs")
 """Parts of the command lines of confined processes: the fork server and its readers, and those that read histories and
 surveys.
 

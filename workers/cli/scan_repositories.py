@@ -9,7 +9,8 @@ from pathlib import Path
 
 from scanner.detection import Candidate, Detector, redact
 from scanner.detection.history.git_processes import GitError
-from scanner.detection.history.git_repositories import common_dir, file_start, git_dir_of, unbundled
+from scanner.detection.history.git_repositories import common_dir, git_dir_of, unbundled
+from scanner.detection.history.repository_refs import file_start
 from scanner.detection.history.scan import scan_history
 from workers.cli.scan_run import NotRead, Progress, ScanRun
 

@@ -13,6 +13,7 @@ SHA1, SHA256 = 20, 32
 _SECTION = re.compile(rb"[ \t]*\[([\w.-]*)(?:[ \t]+(\"(?:[^\"\\]|\\.)*\"))?\]")
 _SETTING = re.compile(rb"[ \t]*objectformat[ \t]*=[ \t]*\"?(\w*)", re.IGNORECASE)
 _LOOSE = {38: SHA1, 62: SHA256}
+OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _FANOUT = re.compile(r"[0-9a-f]{2}")
 
 

@@ -6,11 +6,7 @@ configuration and links to the objects.
 
 from __future__ import annotations
 
-import io
-import itertools
 import os
-import re
-import stat
 import subprocess
 import tempfile
 from collections import Counter
@@ -23,33 +19,17 @@ from typing import IO
 from scanner.detection.git import git_formats
 from scanner.detection.history.git_processes import GitError
 from scanner.detection.history.object_stores import Store
-from scanner.detection.prefilter import CLEAN, plain_only
+from scanner.detection.history.repository_refs import MAX_PACKED_REFS, file_start, refs_of
 from scanner.git_children import RECEIVING, environment, git_child
 
 MAX_ALTERNATES = 50
 """Alternate object folders of one repository. Alternates may name further alternates; git itself stops at a depth of
 five."""
-MAX_LOOSE_REFS = 5_000
-"""Limit of the loose refs (refs that are stored in one file each) that are opened.
-
-Only the names of further loose refs are read. There are few loose refs, because git packs refs regularly.
-"""
-MAX_REFS = 1_000_000
-MAX_TIPS = 100_000
-"""Refs of `packed-refs` after which further refs are only parsed if one of their names may hold a token."""
-MAX_LOOSE_REF = 4096
-"""How many bytes of the file of a loose ref are read. An object id has at most 64 letters."""
-MAX_REF_FOLDERS = 200_000
 MAX_SMALL_FILE = 64 * 1024
 MAX_CONFIG = 1 << 20
-MAX_PACKED_REFS = 64 << 20
-"""Bytes of `packed-refs`, which are held in memory: about 700,000 refs."""
-
 MAX_BUNDLE_HEAD = 64 << 20
 """Bytes of the list of refs at the beginning of a bundle."""
 MAX_UNBUNDLE_SECONDS = 3600.0
-
-_OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 @dataclass(slots=True)
@@ -58,14 +38,16 @@ class Repository:
 
     Attributes:
         git_dir: The folder that r8scan made for git.
-        refs: The name and object id of each ref. The id of a symbolic ref is empty.
+        tips: The object ids of refs, in hex. There may be more refs.
+        ref_names: The names of refs that may hold a token.
         unread: How often something cannot be read, by reason.
         stored: The number of loose objects and packs, by the size of their object ids in bytes.
         stores: The packs and folders of loose objects that git can read.
     """
 
     git_dir: Path
-    refs: list[tuple[bytes, bytes]] = field(default_factory=list)
+    tips: list[str] = field(default_factory=list)
+    ref_names: list[bytes] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
     stored: Counter[int] = field(default_factory=Counter)
     stores: list[Store] = field(default_factory=list)
@@ -121,8 +103,11 @@ def opened(git_dir: Path) -> Iterator[Repository]:
         repository = Repository(Path(folder))
         _lay_out(repository, common)
         head = _small(git_dir / "HEAD")
-        repository.refs = [(b"HEAD", head)] if _OBJECT_ID.fullmatch(head) else []
-        repository.refs += _refs(common, repository.unread)
+        refs = refs_of(common)
+        is_detached = git_formats.OBJECT_ID.fullmatch(head) is not None
+        repository.tips = ([head.decode("ascii")] if is_detached else []) + refs.tips
+        repository.ref_names = refs.names
+        repository.unread.update(refs.unread)
         yield repository
 
 
@@ -273,82 +258,3 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
                 found.append(other)
                 waiting.append(other)
     return found
-
-
-def file_start(path: Path, size: int) -> bytes:
-    """Return the first `size` bytes of a regular file, or b"" if the file cannot be read or is not regular."""
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return file.read(size) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
-    except OSError:
-        return b""
-
-
-def _refs(common: Path, unread: Counter[str]) -> list[tuple[bytes, bytes]]:
-    """Return the name and object id of each ref (branch or tag), those in files of their own first.
-
-    Symbolic links are ignored, because they may form cycles.
-    """
-    unread["refs_unreadable"] += (common / "reftable").is_dir()
-    root = os.fsencode(common)
-    names = _loose_names(root, unread)
-    if len(names) > MAX_REFS:
-        unread["refs_over_limit"] = 1
-        names = names[:MAX_REFS]
-    refs = [(name, _loose_id(os.path.join(root, name))) for name in names[:MAX_LOOSE_REFS]]
-    if len(names) > MAX_LOOSE_REFS:
-        unread["refs_over_limit"] = 1
-        refs += [(name, b"") for name in names[MAX_LOOSE_REFS:]]
-    packed = file_start(common / "packed-refs", MAX_PACKED_REFS + 1)
-    unread["refs_over_limit"] += len(packed) > MAX_PACKED_REFS
-    unread["refs_unreadable"] += not packed and os.path.lexists(common / "packed-refs")
-    stream = io.BytesIO(packed)
-    for line in stream:
-        if len(refs) == MAX_TIPS and plain_only(packed[stream.tell() :]) is CLEAN:
-            break  # no name holds a token, and there are enough commits to begin with
-        oid, _, name = line.rstrip(b"\n").partition(b" ")
-        if len(refs) >= MAX_REFS:
-            unread["refs_over_limit"] += 1
-            break
-        if name and _OBJECT_ID.fullmatch(oid):
-            refs.append((name, oid))
-    return refs
-
-
-def _loose_id(path: bytes) -> bytes:
-    """Return the object id in the file of a ref, or b"" if the ref is symbolic or cannot be read."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        oid = os.read(descriptor, MAX_LOOSE_REF).partition(b"\n")[0].strip()
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
-    return oid if _OBJECT_ID.fullmatch(oid) else b""
-
-
-def _loose_names(root: bytes, unread: Counter[str]) -> list[bytes]:
-    """Return the names of the refs that have files of their own, at most a few more than MAX_REFS."""
-    names: list[bytes] = []
-    folders = [b"refs"]
-    entered = 0
-    while folders and len(names) <= MAX_REFS:
-        folder = folders.pop() + b"/"
-        entered += 1
-        if entered > MAX_REF_FOLDERS:
-            unread["refs_over_limit"] += 1
-            break
-        try:
-            with os.scandir(os.path.join(root, folder)) as entries:
-                listed = list(itertools.islice(entries, MAX_REFS + 1))
-        except OSError:
-            unread["refs_unreadable"] += 1
-            continue
-        files = [folder + entry.name for entry in listed if entry.is_file(follow_symlinks=False)]
-        names += files
-        if len(files) < len(listed):
-            folders += [folder + entry.name for entry in listed if entry.is_dir(follow_symlinks=False)]
-    return names

@@ -116,13 +116,14 @@ class _GaveUp(Exception):
 
 def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -> Iterator[tuple[str, str]]:
     """Yield (commit id, tree id) of each commit that a branch or tag reaches, parents before children, oldest first."""
-    tips = {oid for _, oid in repository.refs if oid}
+    tips = set(repository.tips)
     if not tips:
         return
     arguments = ["rev-list", "--reverse", "--date-order", "--ignore-missing", "--stdin", "--format=%T"]
+    asked = "".join(f"{oid}\n" for oid in sorted(tips)).encode("ascii")
     commit = ""
     try:
-        for line in lines(repository.git_dir, arguments, deadline, stdin=b"\n".join(sorted(tips)) + b"\n"):
+        for line in lines(repository.git_dir, arguments, deadline, stdin=asked):
             text = line.decode("ascii", "replace")
             if text.startswith("commit "):
                 commit = text[7:]

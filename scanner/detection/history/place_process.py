@@ -46,8 +46,7 @@ def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) 
         running = _process()
     except OSError:
         return places  # the system has no room for a process: the objects are counted as not located
-    tips = sorted({oid.decode("ascii") for _, oid in repository.refs if oid})
-    request = {"git_dir": str(repository.git_dir), "tips": tips, "wanted": sorted(wanted)}
+    request = {"git_dir": str(repository.git_dir), "tips": repository.tips, "wanted": sorted(wanted)}
     with running as child, killed_at(deadline, child):
         assert child.stdin is not None  # noqa: S101 - it was asked for
         assert child.stdout is not None  # noqa: S101 - it was asked for
@@ -138,7 +137,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     request = json.load(sys.stdin)
     confine_to_reading(MEMORY_BYTES)
-    repository = Repository(Path(request["git_dir"]), refs=[(b"", tip.encode("ascii")) for tip in request["tips"]])
+    repository = Repository(Path(request["git_dir"]), tips=request["tips"])
     try:
         places = locate_here(repository, request["wanted"], Deadline(), _send_place)
     except MemoryError:

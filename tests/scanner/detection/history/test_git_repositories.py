@@ -243,30 +243,6 @@ def test_refs_that_link_in_circles_hang_nothing_and_their_names_are_read(work: W
     assert digests(scanned(work.path / ".git")) == {digest(token)}
 
 
-@pytest.mark.parametrize("limit", ["MAX_REFS", "MAX_LOOSE_REFS"])
-def test_more_refs_than_the_limit_are_counted(work: Workplace, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    monkeypatch.setattr(git_repositories, limit, 5)
-    work.commit("x")
-    for number in range(10):
-        work.git("branch", f"b{number}")
-    assert scanned(work.path / ".git").unread == {"refs_over_limit": 1}
-
-
-def test_of_many_packed_refs_those_that_may_hold_a_token_are_read(
-    work: Workplace, monkeypatch: pytest.MonkeyPatch, fresh_token: Token
-) -> None:
-    monkeypatch.setattr(git_repositories, "MAX_TIPS", 2)
-    head = work.commit("x")
-    names = [f"refs/tags/t{number}" for number in range(5)]
-    packed = work.path / ".git" / "packed-refs"
-    packed.write_text("".join(f"{head} {name}\n" for name in names))
-    with opened(work.path / ".git") as repository:
-        assert [name.decode() for name, _ in repository.refs if b"tags" in name] == names[:1]
-    token = fresh_token()
-    packed.write_text("".join(f"{head} {name}\n" for name in [*names, f"refs/tags/{token}"]))
-    assert digests(scanned(work.path / ".git")) == {digest(token)}
-
-
 @pytest.mark.parametrize("size", ["-1", "99999999999", "18446744073709551616", "x"])
 def test_a_loose_object_that_ends_git_hides_no_other_object(work: Workplace, fresh_token: Token, size: str) -> None:
     token = fresh_token()

@@ -23,7 +23,7 @@ COMMIT = "cd" * 20
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    return Repository(tmp_path, refs=[(b"refs/heads/main", b"ef" * 20)])
+    return Repository(tmp_path, tips=["ef" * 20])
 
 
 def use_git(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -42,9 +42,7 @@ def test_a_process_finds_the_places_of_objects_in_a_repository(tmp_path: Path) -
     work.write(f"d/{name}", "leak")
     work.commit("first")
     oid, head = (git("rev-parse", spec, cwd=work.path).decode().strip() for spec in (f"HEAD:d/{name}", "HEAD"))
-    places = locate(
-        Repository(work.path / ".git", refs=[(b"refs/heads/main", head.encode())]), {oid, WANTED}, Deadline()
-    )
+    places = locate(Repository(work.path / ".git", tips=[head]), {oid, WANTED}, Deadline())
     assert places.found == {oid: ObjectPlace(f"d/{name}", head)}
     assert places.is_complete
 
