@@ -313,7 +313,7 @@ def _resolve_names(file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8],
         file: The pack.
         entries: Its entries. A base that is not in the same pack becomes MISSING_BASE.
         raw: The bytes of the pack.
-        rows: The numbers of the deltas whose base is not known yet. Those without an id get MISSING_BASE.
+        rows: The numbers of these deltas. The base of a damaged one becomes MISSING_BASE.
     """
     entries.bases[rows] = MISSING_BASE
     rows = rows[entries.kinds[rows] == NAMED_DELTA]
