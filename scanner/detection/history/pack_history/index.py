@@ -242,7 +242,8 @@ def _parsed(file: PackFile, offsets: Array, id_rows: Array) -> Entries:
         is_good &= _IS_KNOWN[kinds] & (ends < int(offsets[-1]))
         entries.kinds[part] = np.where(is_good, kinds, DAMAGED)
         entries.heads[part] = np.where(is_good, ends - starts, 0)
-    _resolve_names(file, entries, raw, np.concatenate(named) if named else np.empty(0, np.int64))
+    rows = np.concatenate(named) if named else np.empty(0, np.int64)
+    entries.bases[rows] = _named_bases(file, entries, raw, rows)
     entries.bases[entries.kinds == DAMAGED] = MISSING_BASE
     return entries
 
@@ -306,29 +307,35 @@ def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
     return np.where(starts[numbers] == wanted, numbers, MISSING_BASE).astype(np.int32)
 
 
-def _resolve_names(file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
-    """Set `entries.bases` for the deltas that name their base by its id.
+def _named_bases(
+    file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32]:
+    """Return the entry numbers of the bases of deltas that name their base by its object id.
 
     Args:
         file: The pack.
-        entries: Its entries. A base that is not in the same pack becomes MISSING_BASE.
+        entries: The entries of the pack.
         raw: The bytes of the pack.
-        rows: The numbers of these deltas. The base of a damaged one becomes MISSING_BASE.
+        rows: The entry numbers of the deltas. A damaged entry is allowed.
+
+    Returns:
+        One number for each of `rows`: MISSING_BASE if the delta is damaged or its base is not in this pack.
     """
-    entries.bases[rows] = MISSING_BASE
-    rows = rows[entries.kinds[rows] == NAMED_DELTA]
-    if not rows.size:
-        return
+    bases = np.full(len(rows), MISSING_BASE, np.int32)
+    places = np.flatnonzero(entries.kinds[rows] == NAMED_DELTA)
+    if not places.size:
+        return bases
     numbers = np.empty(len(entries.id_rows), np.uint32)
     numbers[entries.id_rows] = np.arange(len(numbers), dtype=np.uint32)
     known = sortable(file.ids)
-    for first in range(0, len(rows), _SLICE):
-        part = rows[first : first + _SLICE]
-        ends = entries.offsets[part].astype(np.int64) + entries.heads[part]
+    for first in range(0, len(places), _SLICE):
+        part = places[first : first + _SLICE]
+        ends = entries.offsets[rows[part]].astype(np.int64) + entries.heads[rows[part]]
         wanted = sortable(raw[ends[:, None] + np.arange(-file.hash_bytes, 0)])
-        places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        is_here = known[places] == wanted
-        entries.bases[part[is_here]] = numbers[places[is_here]].astype(np.int32)
+        found = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        is_here = known[found] == wanted
+        bases[part[is_here]] = numbers[found[is_here]].astype(np.int32)
+    return bases
 
 
 def sortable(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bytes_]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from scanner.detection.git.pack_codec import DamagedPack, apply_delta, inflate_entry
@@ -52,9 +52,10 @@ class GivenUp:
     def __init__(self) -> None:
         self._numbers, self._kinds = array("I"), array("B")
 
-    def add(self, number: int, kind: int) -> None:
-        self._numbers.append(number)
-        self._kinds.append(kind)
+    def add(self, numbers: Iterable[int], kind: int) -> None:
+        for number in numbers:
+            self._numbers.append(number)
+            self._kinds.append(kind)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self._numbers, self._kinds, strict=True)
@@ -104,7 +105,7 @@ class FamilyReader:
             try:
                 content = self._data(root)
             except (DamagedPack, MemoryError):
-                self._give_up(root, kind, self.for_git)
+                self.for_git.add(self._with_deltas(root), kind)
                 continue
             yield MadeObject(root, kind, content)
             if starts[root] != starts[root + 1]:
@@ -117,13 +118,13 @@ class FamilyReader:
             number, base = stack.pop()
             if self.left <= 0:
                 self._release(base)
-                self._give_up(number, kind, self.over_budget)
+                self.over_budget.add(self._with_deltas(number), kind)
                 continue
             try:
                 made = self._applied(self._content_of(base), number)
             except (DamagedPack, MemoryError):
                 self._release(base)
-                self._give_up(number, kind, self.for_git)
+                self.for_git.add(self._with_deltas(number), kind)
                 continue
             self._release(base)
             yield MadeObject(number, kind, made)
@@ -197,16 +198,10 @@ class FamilyReader:
             self.gaps += 1
         return content
 
-    def _give_up(self, number: int, kind: int, entries: GivenUp) -> None:
-        """Add an entry, and all entries that need it as their base, to a list of entries that were not read.
-
-        Args:
-            number: The number of the entry.
-            kind: The type of its object.
-            entries: The list.
-        """
+    def _with_deltas(self, number: int) -> Iterator[int]:
+        """Yield the number of an entry, and of every entry that is a delta against it, directly or indirectly."""
         stack = [number]
         while stack:
             number = stack.pop()
-            entries.add(number, kind)
+            yield number
             stack += self._children[self._starts[number] : self._starts[number + 1]].tolist()
