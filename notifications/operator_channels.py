@@ -40,10 +40,10 @@ class OperatorNotNotified(Exception):
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One item of a message to the operator, about a problem or a decision to make.
+    """One item of a message to the operator, such as a problem or a decision to make.
 
     Attributes:
-        kind: Whether the problem has begun, is over, and so on.
+        kind: Whether the item reports a problem, a decision to make, the end of a problem, a summary or a test.
         name: What the problem is, such as `disk_full`, or `test` for a test message.
         sentence: What happened.
         todo: What the operator can do.

@@ -19,7 +19,7 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotOurs(Exception):
-    """A file or folder belongs to another user, or other users may write to it.
+    """Raised if a file or folder belongs to another user, or other users may write to it.
 
     The message is one line with the reason.
     """

@@ -139,8 +139,8 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
     """Return the next reports, in the order of ids, on which r8scan decided without disabling the token.
 
     Return only the first report of each token and decision, and only ids greater than `after`. Leave out reports with
-    the decision `protected` whose token is still protected. With the SQL store, leave out tokens that are disabled by
-    now.
+    the decision `protected` whose token is still protected. With the SQL token store, leave out tokens that are
+    disabled by now.
     """
     changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (

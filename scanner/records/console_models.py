@@ -26,7 +26,7 @@ class ConsoleSession(Base):
     """A session of the console.
 
     `id` is the SHA-256 of the secret in the cookie, so nobody can sign in with a copy of the row. `credential` is a
-    hash of the user's password hash, so the session ends when the password changes.
+    hash of the user's password hash, or of the settings of the identity provider. The session ends when these change.
     """
 
     __tablename__ = "console_sessions"

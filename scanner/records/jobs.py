@@ -209,7 +209,7 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
         seconds: The time limit, for the error message.
 
     Returns:
-        True, or False if another worker had already claimed the job.
+        True, or False if the worker no longer held the job.
     """
     error = f"{time_limits.TIME_LIMIT}: the job made no progress for {seconds:.0f} s and was stopped"
     counted = case((ScanJob.failures + 1 < MAX_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)

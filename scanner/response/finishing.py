@@ -58,7 +58,7 @@ class _ClaimedIncident:
 
 @dataclass(frozen=True, slots=True)
 class _CallResult:
-    """A claimed incident and the external store's answers about its token.
+    """A claimed incident and the external token store's answers about its token.
 
     `record` is the token as the look-up returned it, or None if it returned none. `disabled` is the result of the
     disable, or None if there is no result.
@@ -151,7 +151,7 @@ def _finish_group(
 def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> LookUp:
     """Look the tokens up in the store by one call. If it fails, look them up one by one.
 
-    A single token may cause the failure of the common call.
+    The call for all tokens may fail because of a single token.
 
     Returns:
         The store's answer. `not_checked` includes tokens whose look-up failed or was not tried before the deadline.

@@ -44,7 +44,7 @@ def cleaned(reason: str) -> str:
 
 
 def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: str) -> bool:
-    """Disable a token of the SQL store and announce it to gateways. The owner receives no mail.
+    """Disable a token of the SQL token store and announce it to gateways. The owner receives no mail.
 
     Returns:
         False if the token was already disabled.
@@ -58,7 +58,7 @@ def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: 
 
 
 def enable_token(session: Session, digest: str, *, who: str, reason: str) -> bool:
-    """Enable a disabled token of the SQL store again.
+    """Enable a disabled token of the SQL token store again.
 
     r8scan disables the token again if it is reported, or found in a public place that is not recorded yet.
 
@@ -85,7 +85,7 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
 
 
 def protect_token(session: Session, digest: str, *, protected: bool, who: str) -> None:
-    """Protect a token of the SQL store, or remove its protection.
+    """Protect a token of the SQL token store, or remove its protection.
 
     If a protected token is found, only the operator is notified.
     """

@@ -1,4 +1,4 @@
-"""The two implementations of the response to found tokens: for the SQL store and for a remote store."""
+"""The two implementations of the response to found tokens: for the SQL token store and for a remote token store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ResponsePath(Protocol):
 
 
 class TransactionalPath:
-    """The response to found tokens with the SQL store.
+    """The response to found tokens with the SQL token store.
 
     Tokens are disabled in the transaction that records the incident.
     """
@@ -59,7 +59,10 @@ class TransactionalPath:
 
 @dataclass(frozen=True, slots=True)
 class RemotePath:
-    """The response to found tokens with a remote store, which is called before and after the database transaction."""
+    """The response to found tokens with a remote token store.
+
+    The store is called before and after the database transaction.
+    """
 
     access: RemoteAccess
 

@@ -43,7 +43,7 @@ def respond_remotely(
     access: RemoteAccess,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up in the remote store, record incidents, disable the tokens and record the results.
+    """Look the candidates up in the remote token store, record incidents, disable the tokens and record the results.
 
     Candidates that could not be looked up are stored and looked up later.
     """
@@ -98,8 +98,8 @@ def _commit(
 ) -> Response:
     """Record the response to the candidates, one transaction for each batch. `found` is the store's answer about them.
 
-    r8scan cannot lock the rows of a remote store, so two transactions may try to open an incident of the same token.
-    The second transaction then fails and is repeated, and finds the first one's incident.
+    r8scan cannot lock the rows of a remote token store, so two transactions may try to open an incident of the same
+    token. The second transaction then fails and is repeated, and finds the first one's incident.
     """
     total = Response()
     ordered = sorted(candidates, key=lambda candidate: candidate.digest)

@@ -1,4 +1,4 @@
-"""The response to found candidates with the SQL store.
+"""The response to found candidates with the SQL token store.
 
 One transaction looks the candidates up, disables the tokens, and writes incidents and notifications.
 """
@@ -52,7 +52,7 @@ class Response:
         exposures: the number of newly recorded public places.
         known: the number of candidates that are tokens.
         unknown: the number of candidates that the store does not know.
-        disabling: the ids of incidents for which the remote store must still be called.
+        disabling: the ids of incidents for which the remote token store must still be called.
         known_digests: the digests of the known candidates.
         unknown_digests: the digests of the unknown candidates. Digests that could not be looked up are in neither set.
     """

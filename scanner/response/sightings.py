@@ -98,7 +98,7 @@ def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make sightings due now if their token has been imported into the SQL store.
+    """Make sightings due now if their token has been imported into the SQL token store.
 
     Return the number of these sightings.
     """

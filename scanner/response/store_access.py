@@ -1,8 +1,8 @@
 """Access to the token store. The two kinds of store differ only here.
 
-With the SQL store, tokens are looked up and disabled inside the transaction that records the incidents. With a remote
-store, r8scan looks the tokens up before the transaction, which records each incident as `disabling`, and disables the
-tokens after the commit (`scanner.response.finishing`).
+With the SQL token store, tokens are looked up and disabled inside the transaction that records the incidents. With a
+remote token store, r8scan looks the tokens up before the transaction, which records each incident as `disabling`, and
+disables the tokens after the commit (`scanner.response.finishing`).
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ class StoreAccess(Protocol):
     """The steps of a response to found tokens that depend on the kind of store."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> LookUp | None:
-        """Look the tokens up in a remote store before the transaction begins.
+        """Look the tokens up in a remote token store before the transaction begins.
 
         Args:
-            digests: Returns the digests to look up. It is called only for a remote store.
+            digests: Returns the digests to look up. It is called only for a remote token store.
 
         Returns:
-            The answer to pass to `look_up`. None for the SQL store, which is read inside the transaction. If the remote
-            store is unavailable, the answer lists all digests as not checked.
+            The answer to pass to `look_up`. None for the SQL token store, which is read inside the transaction. If the
+            remote store is unavailable, the answer lists all digests as not checked.
         """
 
     def known(self, database: Database, digests: Collection[str]) -> Collection[str] | None:
         """Return those of the digests that the store knows. Use a separate transaction or request, and lock nothing.
 
-        Return None if a remote store is unavailable. If the database is unavailable, raise its error.
+        Return None if a remote token store is unavailable. If the database is unavailable, raise its error.
         """
 
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
@@ -83,7 +83,7 @@ class StoreAccess(Protocol):
         """
 
     def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, TakenAction]:
-        """Disable live tokens inside the transaction, or (for a remote store) plan the calls that disable them.
+        """Disable live tokens inside the transaction, or (for a remote token store) plan the calls that disable them.
 
         Args:
             session: The writing transaction.
@@ -98,7 +98,7 @@ class StoreAccess(Protocol):
     ) -> tuple[ColumnElement[bool], ...]:
         """Return SQL conditions that select tokens that still work.
 
-        For a remote store, return no conditions, because the database does not know which tokens still work.
+        For a remote token store, return no conditions, because the database does not know which tokens still work.
 
         Args:
             digest: The SQL expression for the token's digest.
@@ -115,18 +115,21 @@ class StoreAccess(Protocol):
         """Add a live token without an owner (a canary) to the store, in a separate transaction or request.
 
         Raises:
-            StoreUnavailable: A remote store refused the token, or did not answer.
+            StoreUnavailable: A remote token store refused the token, or did not answer.
         """
 
     def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
-        """Delete canaries (test tokens of r8scan) that have ended from the SQL store.
+        """Delete canaries (test tokens of r8scan) that have ended from the SQL token store.
 
-        For a remote store, do nothing.
+        For a remote token store, do nothing.
         """
 
 
 class TransactionalAccess:
-    """Access to the SQL store. Tokens are looked up and disabled inside the transaction that records the incidents."""
+    """Access to the SQL token store.
+
+    Tokens are looked up and disabled inside the transaction that records the incidents.
+    """
 
     def ask(self, digests: Callable[[], Collection[str]]) -> None:
         del digests
@@ -166,7 +169,7 @@ class TransactionalAccess:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
-    """Access to a remote store, which is called before and after the transaction that records the incidents."""
+    """Access to a remote token store, which is called before and after the transaction that records the incidents."""
 
     store: RemoteStore
 

@@ -33,7 +33,7 @@ _KEYS = ("REPORT_KEY", "METRICS_KEY", "GATEWAY_KEY", "ANNOUNCE_WEBHOOK_SECRET", 
 
 
 class SettingsError(Exception):
-    """A setting is wrong. The message is one line that names the variable and says what to write."""
+    """Raised if a setting is wrong. The message is one line that names the variable and says what to write."""
 
 
 def reason(err: Exception) -> str:

@@ -235,8 +235,8 @@ def defer(session: Session, leased: LeasedPoll, err: GitHubError) -> None:
 def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) -> bool:
     """End a poll that exceeded its time limit of `seconds`.
 
-    The next poll follows after a delay that grows with repetition. Return False if another worker has already claimed
-    the source.
+    The next poll follows after a delay that grows with each such poll. Return False if this poll no longer held the
+    source.
     """
     with database.write() as session:
         state = _state(session, leased.source)

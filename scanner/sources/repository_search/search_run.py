@@ -75,7 +75,7 @@ class SearchRun:
         plan: Which push times to search next. The run updates it.
         clock: Returns seconds since the epoch.
         due: Windows that are due to be searched again.
-        found: The repositories that were found for the first time.
+        found: The repositories that an earlier search of the same window has not found.
         first: The windows that were searched for the first time, each with its number and result.
         again: The windows that were searched again, each with GitHub's count and the ids of all repositories that its
             searches have found.

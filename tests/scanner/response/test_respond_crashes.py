@@ -109,9 +109,9 @@ def make_policy(
 
 
 def known(policy: Policy) -> tuple[str, ...]:
-    """Return the digests that the test finds: two with the SQL store, one with a remote store.
+    """Return the digests that the test finds: two with the SQL token store, one with a remote token store.
 
-    Each call of the remote store can crash twice, so a second token would make the test much longer.
+    Each call of the remote token store can crash twice, so a second token would make the test much longer.
     """
     return DIGESTS if policy.access is TRANSACTIONAL else DIGESTS[:1]
 
