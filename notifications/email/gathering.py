@@ -25,6 +25,7 @@ from notifications.email.facts import (
     UndeliveredMail,
 )
 from scanner.detection import redact
+from scanner.detection.digests import masked
 from scanner.records.audit_models import AuditEntry
 from scanner.records.models import ApiToken, Exposure, Incident, Notification, NotificationSubject, db_now
 from scanner.records.states import Cause, Channel, NotificationState, Occasion
@@ -143,7 +144,7 @@ class Gathering:
             incident_id=str(incident.id),
             occasion=subject.occasion,
             name=redact(incident.token_name),
-            hint=incident.hint,
+            hint=masked(incident.hint, incident.digest),
             cause=self._cause(incident.id, incident.cause),
             detected_at=incident.detected_at,
             account=redact(incident.account_name) if incident.account_name else None,
@@ -199,15 +200,16 @@ def _subjects(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[u
     statement = (
         select(
             NotificationSubject.notification_id,
-            *(NotificationSubject.occasion, Incident.id, Incident.token_name, Incident.hint, Incident.cause),
+            *(NotificationSubject.occasion, Incident.id, Incident.token_name),
+            *(Incident.hint, Incident.digest, Incident.cause),
         )
         .join(Incident, Incident.id == NotificationSubject.incident_id)
         .where(NotificationSubject.notification_id.in_(notification_ids))
         .order_by(NotificationSubject.id)
     )
     found: dict[uuid.UUID, list[_Subject]] = defaultdict(list)
-    for notification_id, occasion, incident_id, token_name, hint, cause in session.execute(statement):
-        found[notification_id].append(_Subject(occasion, incident_id, token_name, hint, cause))
+    for notification_id, occasion, incident_id, token_name, hint, digest, cause in session.execute(statement):
+        found[notification_id].append(_Subject(occasion, incident_id, token_name, masked(hint, digest), cause))
     return found
 
 

@@ -10,6 +10,14 @@ Digester = Callable[[bytes], str]
 """A function from the bytes of a token to 64 lower-case hex digits."""
 
 
+def masked(hint: str, digest: str) -> str:
+    """Return what pages, mails and commands show of a token: its hint, or the beginning of its digest.
+
+    A token that was imported by its digest has no hint.
+    """
+    return hint or f"digest {digest[:8]}…"
+
+
 def sha256_digest(token: bytes) -> str:
     """Return the SHA-256 of the token's ASCII bytes, in lower-case hex."""
     return hashlib.sha256(token).hexdigest()

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from scanner.detection.digests import masked
 from scanner.records.models import Exposure, Incident
 from scanner.settings import Settings
 from workers.cli import empty_lists, incident_records, output, words
@@ -103,7 +104,7 @@ def cells(row: Row, now: datetime) -> Sequence[Any]:
     where = words.place(row.first) if row.first is not None else "reported"
     return (
         str(incident.id)[:8],
-        incident.hint,
+        masked(incident.hint, incident.digest),
         incident.account_name,
         incident.action,
         output.ago(incident.detected_at, now),

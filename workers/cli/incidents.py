@@ -14,6 +14,7 @@ import typer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from scanner.detection.digests import masked
 from scanner.records.models import Incident, db_now
 from scanner.records.states import Cause, Decision, IncidentState
 from scanner.response import operator_actions
@@ -278,7 +279,7 @@ def _print(session: Session, incident: Incident) -> None:
     out.print(summary(row), markup=False, style="bold", soft_wrap=True)
     out.print(f"Incident {incident.id} ({incident.state})")
     facts = (
-        ("token", f"{incident.hint}  {incident.token_name}"),
+        ("token", f"{masked(incident.hint, incident.digest)}  {incident.token_name}"),
         ("digest", incident.digest),
         ("account", incident.account_name),
         ("cause", words.CAUSES[incident.cause]),

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -109,7 +110,7 @@ def play(*, keep: bool = False) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             _play(folder, console)
     except (NotReady, TimeoutError) as err:
-        console.print(f"[red]failed[/red]: {escape(str(err))}; the log is {folder}/service.log")
+        console.print(f"[red]failed[/red]: {escape(str(err))}; the logs are service.log and serve.log in {folder}")
         keep = True
         return 1
     else:
@@ -151,14 +152,19 @@ def _play(folder: Path, console: Console) -> None:
         page = stack.enter_context(served(leak_page.application(cause, journal.lines, surroundings.mailbox, url)))
         until(lambda: service.poll() is not None or _polls(surroundings), READY_SECONDS)
         until(lambda: web.poll() is not None or _answers(port), READY_SECONDS)
-        if service.poll() is not None or web.poll() is not None:
-            raise NotReady("the service ended at once")
+        _require_running(service, web)
         _explain(console, folder, page, url, password)
         with _typed(cause, console):
-            while service.poll() is None:
+            while True:
+                _require_running(service, web)
                 watched.look()
                 time.sleep(LOOK_SECONDS)
-        raise NotReady(f"the service has ended with status {service.returncode}")
+
+
+def _require_running(service: subprocess.Popen[bytes], web: subprocess.Popen[bytes]) -> None:
+    for name, log, process in (("service", "service.log", service), ("console", "serve.log", web)):
+        if process.poll() is not None:
+            raise NotReady(f"the {name} has ended with status {process.returncode}, see {log}")
 
 
 def _explain(console: Console, folder: Path, page: str, url: str, password: str) -> None:

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from notifications.email.wording import KIND_WORDS, clean
+from scanner.detection.digests import masked
 from scanner.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -34,6 +35,8 @@ PLAIN = {
 }
 """Texts for states and counters whose names a person would not understand."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d")
+_PLURAL = re.compile(r"ies$|(?<=ch|sh|ss)es$|(?<=x)es$|(?<=[^s])s$")
+"""The ending of a plural."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -58,6 +61,8 @@ def environment() -> Environment:
         "query": query,
         "evidence": evidence,
         "way": lambda value: {"texts": "texts of public events"}.get(value, words(value)),
+        "counted": counted,
+        "masked": lambda one: masked(one.hint, one.digest),
         "short_id": lambda value: str(value)[:8],
     }
     templates.globals |= {"static": static_address}
@@ -153,6 +158,15 @@ def number(value: float | None) -> str:
     # break lines.
     text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return Markup("{0}").format(text)
+
+
+def counted(value: float, name: str) -> str:
+    """Return a counter with its name as words, such as "2 search windows" or "1 search window"."""
+    parts = words(name).split(" ")
+    if value == 1:
+        place = next((at for at, part in enumerate(parts) if _PLURAL.search(part)), 0)
+        parts[place] = _PLURAL.sub(lambda ending: "y" if ending[0] == "ies" else "", parts[place])
+    return Markup("{0} {1}").format(number(value), " ".join(parts))
 
 
 def words(value: Any) -> str:

@@ -37,7 +37,7 @@ PARAMETERS = {
     "/console/tokens": ("q", "account", "state", "show", "before"),
     "/console/jobs": ("state", "kind", "source", "parent", "before", "said"),
     "/console/outbox": ("state", "channel", "recipient", "before", "said"),
-    "/console/audit": ("who", "what", "incident", "before", "people"),
+    "/console/audit": ("who", "what", "incident", "before", "people", "sign_ins"),
     "/console/decisions": ("said",),
     "/console/decisions/confirm": ("act",),
 }
@@ -172,11 +172,14 @@ def test_the_name_of_the_host_that_a_client_sends_leads_nowhere(client: httpx.Cl
     connection.close()
 
 
-def test_no_parameter_of_an_address_can_bring_markup(operator: httpx.Client) -> None:
+def test_no_parameter_of_an_address_can_bring_markup(operator: httpx.Client, context: Context) -> None:
     for what, answer in answers_to(operator, BREAKING_OUT):
         assert answer.status_code in (200, 400), what
         assert_no_markup(answer.text, what)
-    for path in (f"/console/{quote(BREAKING_OUT)}", f"/console/incidents/{quote(BREAKING_OUT)}"):
+    for path in (
+        *(f"/console/{quote(BREAKING_OUT)}", f"/console/incidents/{quote(BREAKING_OUT)}"),
+        f"/console/incidents/{newest_incident(context)}?after={quote(BREAKING_OUT)}",
+    ):
         assert_no_markup(operator.get(path).text, path)
 
 
@@ -184,6 +187,18 @@ def test_no_parameter_of_an_address_is_too_long_or_too_odd_for_an_answer(operato
     for value in ("x" * 5000, "\0\ud7ff%00%0d%0a' OR 1=1 --%' _\\"):
         for what, answer in answers_to(operator, value):
             assert answer.status_code in (200, 400), (what, value)
+
+
+def test_a_client_that_is_no_trusted_proxy_cannot_choose_the_network_whose_limit_it_uses(server: httpx.Client) -> None:
+    guesses = [
+        server.post(
+            "/console/sign-in",
+            data={"name": f"name-{number}", "password": "guess"},
+            headers={"Sec-Fetch-Site": "same-origin", "X-Forwarded-For": f"10.0.{number}.1"},
+        ).status_code
+        for number in range(16)
+    ]
+    assert (guesses[0], guesses[-1]) == (401, 429)
 
 
 def test_a_form_without_a_length_is_refused_at_its_limit(operator: httpx.Client, context: Context) -> None:

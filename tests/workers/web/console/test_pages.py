@@ -20,7 +20,7 @@ from tests.console_pictures import pages
 from tests.workers.web.console.conftest import newest_incident, signed_in
 from tests.workers.web.console.filled import HOSTILE
 from workers.context import Context
-from workers.web.console.rendering import words
+from workers.web.console.rendering import counted, words
 
 PAGES = (
     *("/console/", "/console/incidents", "/console/decisions", "/console/tokens", "/console/tokens?show=accounts"),
@@ -218,6 +218,22 @@ def test_the_audit_shows_no_empty_evidence_and_lists_as_their_items(
     assert "jobs 4, 7, reports disabled 3, dry yes" in shown
     assert "None" not in shown
     assert "closed at" not in shown
+
+
+def test_a_token_without_a_hint_is_shown_by_its_digest_and_its_incident_can_be_opened(
+    viewer: httpx.Client, context: Context
+) -> None:
+    one = newest_incident(context, hint="")
+    row = viewer.get("/console/incidents?action=held").text
+    shown = re.search(rf'href="/console/incidents/{one}"><code>(digest [0-9a-f]{{8}}…)</code>', row)
+    assert shown
+    assert f"<h1><code>{shown[1]}</code>" in viewer.get(f"/console/incidents/{one}").text
+
+
+def test_counters_are_singular_for_one() -> None:
+    counters = ((1, "node_queries"), (2, "node_queries"), (1, "first_pushes"), (1, "candidates_in_fragments"))
+    shown = [counted(number, name) for number, name in (*counters, (1, "too_large"))]
+    assert shown == ["1 node query", "2 node queries", "1 first push", "1 candidate in fragments", "1 too large"]
 
 
 def test_names_of_states_and_counters_are_shown_as_words_that_a_reader_knows() -> None:

@@ -64,7 +64,7 @@ WANTED: tuple[tuple[Filter, Callable[[Facts], bool]], ...] = (
     (Filter(q="ana@example.com"), lambda one: "ana@example.com" in one.addresses),
     (Filter(q="acme"), lambda one: (one.row.account_name or "").startswith("acme")),
     (Filter(q="note"), lambda one: one.row.token_name.startswith("note")),
-    (Filter(q="r8_"), lambda one: True),
+    (Filter(q="r8_"), lambda one: one.row.hint.startswith("r8_")),
     (Filter(source="gists", mail="sent"), lambda one: "gists" in one.sources and "sent" in one.mails),
     (
         Filter(repository="acme/infra", source="gists"),
