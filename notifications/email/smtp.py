@@ -192,7 +192,7 @@ class SmtpConnection:
             raise self._refusal("the message", code, reply)
 
     def _address(self, client: _Client, sender: str, recipient: str) -> None:
-        """Begin a mail: name its sender and, unless it is empty, its recipient."""
+        """Start the SMTP transaction of a mail: send the sender and, unless it is empty, the recipient."""
         client.ehlo_or_helo_if_needed()
         code, reply = client.mail(sender)
         if code != 250:

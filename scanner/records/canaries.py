@@ -119,10 +119,10 @@ def decided() -> Select[Canary, Incident]:
 
 
 def end(session: Session) -> list[str]:
-    """End the canaries for which r8scan has decided what to do, and delete their incidents.
+    """Close the canaries for which r8scan has decided what to do, and delete their incidents.
 
     The incidents are deleted so that no statistic counts them. The audit keeps a record of the actions. An incident
-    about a canary that ended earlier is deleted as well.
+    about a canary that was closed earlier is deleted as well.
 
     Returns:
         The digests of the canaries whose incidents were deleted.

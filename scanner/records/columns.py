@@ -202,9 +202,10 @@ def insert_or_nothing(session: Session, model: type[DeclarativeBase]) -> Insert:
 
 
 def is_among(session: Session, column: InstrumentedAttribute[Any], texts: Collection[str]) -> ColumnElement[bool]:
-    """Return the condition that the column contains one of the texts, which must need no escape.
+    """Return the SQL condition that the column is equal to one of the texts.
 
-    All texts are one parameter. With a parameter for each text, SQLAlchemy takes longer than the database.
+    The texts must not have characters that PostgreSQL rejects. All texts are passed as one parameter, because
+    SQLAlchemy is slow with one parameter for each text.
     """
     if session.get_bind().dialect.name == "postgresql":
         return column == any_(literal(list(texts), postgresql.ARRAY(types.Text())))

@@ -62,7 +62,7 @@ def respond_remotely(
 def look_up_again_remotely(
     database: Database, *, policy: Policy, access: RemoteAccess, limit: int = MAX_CANDIDATES_PER_TRANSACTION
 ) -> LookedUp:
-    """Look up the candidates again whose time has come, and disable those that are tokens.
+    """Look up at most `limit` stored candidates again that are due, and disable those that are tokens by now.
 
     If a candidate could not be looked up, it is due again after `ASK_AGAIN_SECONDS`.
     """
