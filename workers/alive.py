@@ -1,8 +1,6 @@
-"""The liveness check of a process.
+"""Tests whether a process of the service is alive, as a command for container and service managers.
 
-The process touches a file, and `python -m workers.alive` checks the file's age.
-
-Celery's own check, a ping through Redis, would require workers to obey commands from Redis, including "shut down".
+The process touches a file regularly. `python -m workers.alive` checks the file's age.
 """
 
 from __future__ import annotations
@@ -17,9 +15,9 @@ MAX_AGE_SECONDS = 60.0
 
 
 def problem(path: Path | None) -> str | None:
-    """Return one line that says why the process does not count as alive, or None if it does.
+    """Return one line that says why the process counts as dead, or None if it is alive.
 
-    `path` is the file that the process touches.
+    `path` is the file that the process touches regularly.
     """
     if path is None:
         return "R8SCAN_ALIVE_FILE is not set"

@@ -1,4 +1,4 @@
-"""The scheduler of Celery beat, driven by monotonic time.
+"""The scheduler of Celery beat, which measures its intervals with the monotonic clock.
 
 If the system's clock is changed, the scheduler neither pauses nor sends many messages at once.
 """
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no types
-    """A scheduler that sends each entry again after `schedule` seconds of monotonic time.
+    """Sends each entry of the Celery schedule repeatedly, at the entry's interval of monotonic time.
 
     It keeps no state in a file.
     """
@@ -34,7 +34,7 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         self._outage = Outage(_log, "Redis", "nothing is polled until it is back")
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Send the due entries. Return the seconds until the next one is due."""
+        """Send the messages that are due. Return the seconds until the next one is due."""
         now = time.monotonic()
         nearest = float(self.max_interval)
         for name, entry in list(self.schedule.items()):
@@ -50,15 +50,12 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         return max(nearest, 0.0)
 
     def close(self) -> None:
-        """Delete the heartbeat's row, because this process ends normally."""
+        """Delete this process's heartbeat row from the database, because the process ends normally."""
         super().close()
         heartbeats.stop()
 
     def _send(self, entry: Any) -> bool:
-        """Send the message of one entry, and return whether it was sent.
-
-        If the broker is unavailable, log one line instead of Celery's traceback.
-        """
+        """Send the message of one entry. Return False if the broker is unavailable."""
         pulse.current().try_to_connect()
         try:
             self.apply_async(entry, producer=self.producer, advance=False)

@@ -1,8 +1,7 @@
-"""The Redis broker, treated as untrusted: every message is checked and rebuilt before Celery sees it.
+"""Checks every message from the Redis broker before Celery sees it, because Redis is not trusted.
 
-A message contains the name of a task and, for a poll, the name of a source. Celery would also obey callbacks, chains,
-time limits, start and expiry times, compression and other serializers in a message. This module drops these parts. It
-refuses a message with another task or other arguments, and logs one line about the refusal.
+A message may contain only the name of a task and, for a poll, the name of a source. Celery would also obey callbacks,
+time limits and other options in a message, so this module drops them. It refuses all other tasks and arguments.
 """
 
 from __future__ import annotations
@@ -35,14 +34,11 @@ _log = logging.getLogger(__name__)
 
 
 class MessageRefused(Exception):
-    """Raised for a message that no r8scan process would send.
-
-    The text of the exception says what is wrong, without repeating the message.
-    """
+    """Raised for a message that no r8scan process would send. The text says why, without repeating the message."""
 
 
 def checked(raw: Any, queue: str) -> dict[str, Any]:
-    """Return a new message that contains only the task and the arguments of `raw`.
+    """Return a copy of the message `raw` with only its task and arguments.
 
     Raises:
         MessageRefused: No r8scan process would send this message to this queue.
@@ -119,21 +115,19 @@ def _message(name: str, args: list[str], queue: str) -> dict[str, Any]:
 
 
 class _Unacknowledged(virtual.QoS):
-    """The messages that are not acknowledged yet. They are kept in memory only, and never redelivered.
+    """The messages that the worker has received but not acknowledged, kept in memory only.
 
-    If a worker dies, its messages are lost. The sweeper then wakes their tasks again.
+    If a worker dies, its messages are lost. A periodic task then sends new ones.
 
-    Kombu's own class stores these messages in Redis. A full Redis would then end the worker, and data that another
-    client writes into Redis would be delivered as a message.
+    Kombu's own class stores these messages in Redis. A full Redis would then end the worker.
     """
 
     restore_at_shutdown = False
 
     def can_consume(self) -> bool:
-        """Return whether the worker may take one more message.
+        """Return whether the worker may take one more message. It may not while all its threads are busy.
 
-        A worker whose pool is full takes no messages. Record that it works nevertheless, so that it still counts as
-        alive.
+        Even if it may not, record that the worker is alive.
         """
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:
@@ -145,14 +139,11 @@ class _Unacknowledged(virtual.QoS):
         self.ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
-        """Do nothing, because no unacknowledged messages are stored in Redis."""
+        """Do nothing. Kombu would redeliver unacknowledged messages here, but Redis contains none."""
 
 
 class _Channel(redis.Channel):
-    """A channel that drops messages that are not JSON.
-
-    With Kombu's own channel, such a message would end a worker.
-    """
+    """A Redis channel that drops messages that are not JSON. Without it, such a message would end the worker."""
 
     QoS = _Unacknowledged  # type: ignore[assignment]  # it has all methods that the channel calls
 
@@ -190,17 +181,14 @@ class _Channel(redis.Channel):
                     _log.warning("a key in Redis was removed: %s is the name of a queue, but it was not a list", queue)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Send a message, and drop the queue's oldest messages above `MAX_WAITING`.
-
-        Without this limit, messages would pile up while no worker consumes the queue.
-        """
+        """Send a message. If the queue is longer than `MAX_WAITING`, drop the oldest messages."""
         super()._put(queue, message, **options)  # type: ignore[no-untyped-call]  # kombu has few types
         with self.conn_or_acquire() as client:
             client.ltrim(queue, 0, MAX_WAITING - 1)
 
 
 class CheckedTransport(redis.Transport):
-    """A Redis transport for kombu that delivers only checked messages."""
+    """A kombu transport for Redis that delivers only messages that passed `checked`."""
 
     Channel = _Channel
     has_begun_delivery = False

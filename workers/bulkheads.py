@@ -1,7 +1,6 @@
-"""Bulkheads: limits on the threads that each kind of task may use, so that a slow kind cannot starve the others.
+"""Limits the number of threads that each kind of task may use, so that a slow kind cannot block the others.
 
-The sweeper wakes the delivery of mails every two seconds. Without bulkheads, a slow mail server would therefore fill
-the whole pool with deliveries, and no thread would be left to look up candidates.
+Without the limits, a slow mail server could occupy all threads with mail delivery, and no token would be disabled.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items(
 
 @contextmanager
 def slot(kind: str) -> Iterator[bool]:
-    """Hold a slot for a task of this kind while the block runs, and yield True.
+    """Reserve one of the threads that tasks of this kind may use, until the `with` block ends, and yield True.
 
-    If all slots of the kind are taken, yield False. The task must then return without doing its work.
+    If all of them are in use, yield False. The task must then return without doing its work.
     """
     is_free = _free[kind].acquire(blocking=False)
     try:

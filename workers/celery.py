@@ -1,4 +1,4 @@
-"""The Celery app that `celery -A workers` finds. Its settings are in celeryconfig.py at the root."""
+"""Defines the Celery app for `celery -A workers`. The app's settings are in celeryconfig.py."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class _NewerDatabase:
-    """Finds out whether tasks fail because a newer version has upgraded the database.
+    """Finds out whether the database was upgraded by a newer version of r8scan, so that tasks of this version fail.
 
     It logs at most one line a minute.
     """
@@ -48,7 +48,7 @@ class _NewerDatabase:
         self._is_newer = False
 
     def is_cause(self) -> bool:
-        """Return whether the database is newer than this program. Ask the database at most once a minute."""
+        """Return whether the database is newer than this program. The answer may be up to a minute old."""
         now = time.monotonic()
         if now - self._checked_at >= VERSION_SECONDS:
             self._checked_at = now
@@ -65,14 +65,14 @@ _newer = _NewerDatabase()
 
 
 def fails_by_newer_database(err: BaseException) -> bool:
-    """Return whether a statement failed because a newer version has upgraded the database. If so, log this."""
+    """Return whether the error occurred because a newer version has upgraded the database. If so, log this."""
     return isinstance(err, DBAPIError) and _newer.is_cause()
 
 
 class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
     """The base class of all tasks. It logs temporary errors as one line without a traceback.
 
-    The work is not lost: a worker claims it again after its lease has expired.
+    The work of a failed task is not lost: a worker does it again later.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -93,10 +93,7 @@ class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
 
 
 class App(Celery):  # type: ignore[misc]  # celery has no types
-    """The Celery app with r8scan's own worker and beat, which print only through the log.
-
-    A process that only sends messages imports neither of the two.
-    """
+    """The Celery app. Its worker and its scheduler (beat) print only through r8scan's log."""
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
@@ -119,7 +116,7 @@ def _is_prefork(pool: Any) -> bool:
 
 
 class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-    """Starts a worker's heartbeat when its pool has started. Stops it when the worker stops taking messages."""
+    """A worker component that starts the heartbeat after the worker's pool, and stops it when the worker shuts down."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -152,7 +149,7 @@ def _beat_starts(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _shutting_down(**_: Any) -> None:
-    """End the heartbeat. The worker takes no more messages, but still finishes its current work."""
+    """End the heartbeat when the worker begins to shut down."""
     heartbeats.request_stop()
 
 
@@ -186,7 +183,7 @@ def _after_fork(**_: Any) -> None:
 def _ready(sender: Any = None, **_: Any) -> None:
     """Start the watchdog if tasks run in this process.
 
-    In a prefork pool they do not: each child of the pool starts its own watchdog (`_after_fork`).
+    In a prefork pool, tasks run in child processes, and each child starts its own watchdog.
     """
     if not _is_prefork(sender.pool):
         watchdog.current().start()

@@ -1,4 +1,4 @@
-"""The address of the broker, the only setting of r8scan that celeryconfig.py needs."""
+"""Computes the broker's address for celeryconfig.py."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from scanner.settings import Settings, SettingsError, load_settings
 
 
 def own_broker_url() -> str:
-    """Return the broker's address from the settings of this process.
+    """Return the broker's address from this process's settings.
 
     Raises:
-        SystemExit: A setting is wrong. The message is one line. For other errors, Celery would print a traceback.
+        SystemExit: A setting is wrong. The exception has a message of one line, because Celery would print a traceback
+            for any other exception.
     """
     try:
         return broker_url(load_settings())
@@ -20,9 +21,9 @@ def own_broker_url() -> str:
 
 
 def broker_url(settings: Settings) -> str:
-    """Return the broker's address.
+    """Return the address of the Redis broker.
 
-    The setting `embedded` means the Redis that `r8scan run` starts, on a socket in the state folder.
+    If the setting is `embedded`, this is the socket of the Redis server that `r8scan run` starts.
     """
     url = settings.redis_url.get_secret_value()
     if url != "embedded":

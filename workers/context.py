@@ -1,4 +1,4 @@
-"""The context of a process: its settings, database, GitHub client, detector and token store.
+"""The objects that a process of the service needs: settings, database, GitHub client, token detector, token store.
 
 Each object is created when it is first used, and only once.
 """
@@ -45,16 +45,13 @@ OTHER_CONNECTIONS = 1
 
 @dataclass
 class Context:
-    """The objects that the threads of one process share. A forked process needs a new one (see `workers.celery`)."""
+    """The objects that the threads of one process share. A forked process needs its own."""
 
     settings: Settings
     max_connections: int = MAX_CONNECTIONS
 
     def check(self) -> None:
-        """Read the files that settings name.
-
-        If a file cannot be used, the process then ends at its start. Without this check, each mail or scan would fail
-        later.
+        """Read the files that the settings name, so that a process with an unusable file ends at its start.
 
         Raises:
             SettingsError: A file cannot be used. The message is one line.
@@ -64,9 +61,7 @@ class Context:
         _ = self.logo
 
     def check_version(self) -> None:
-        """Raise an error if the database has the tables of another version, or none.
-
-        Use a separate connection and close it, so that no forked child inherits it.
+        """Raise an error if the database's tables are missing or belong to another version.
 
         Raises:
             WrongVersion: The database is newer or older than this program. The message is one line.
@@ -78,7 +73,7 @@ class Context:
             database.close()
 
     def close(self) -> None:
-        """Close the connections that were opened. Call this only when no other thread uses the context any more."""
+        """Close all open connections. Call this only when no other thread uses the context."""
         opened = self.__dict__  # it contains only the cached properties that were used
         if (background := opened.pop("background", None)) is not None:
             background.shutdown(cancel_futures=True)
@@ -96,7 +91,7 @@ class Context:
 
     @cached_property
     def background(self) -> ThreadPoolExecutor:
-        """Return an executor with one thread, in which the console refreshes the values of its pages."""
+        """Return an executor with one thread. The web console uses it to refresh the values of its pages."""
         return ThreadPoolExecutor(1, thread_name_prefix="refresh")
 
     @cached_property
@@ -107,16 +102,16 @@ class Context:
     def github_of_gists(self) -> GitHub:
         """Return the client that lists gists.
 
-        GitHub does not let an App list gists. So if an App and a personal token are both set, this client uses the
-        personal token. Otherwise it is the same client as `github`.
+        GitHub does not allow Apps to list gists. If both an App and a personal token are configured, this client uses
+        the personal token. Otherwise it is the same client as `github`.
         """
         return self._connected(self._token, 2) if self._app and self._token else self.github
 
     @cached_property
     def github_of_canaries(self) -> GitHub:
-        """Return the client that writes canaries.
+        """Return the client that publishes canaries (test tokens).
 
-        It uses another account, so it shares no rate limits with the other clients.
+        It uses another GitHub account than the other clients, so it shares no rate limits with them.
 
         Raises:
             SettingsError: R8SCAN_CANARY_GITHUB_TOKEN is not set.
@@ -140,14 +135,11 @@ class Context:
 
     @property
     def credentials(self) -> tuple[App | str, ...]:
-        """Return the credentials for GitHub that the settings contain."""
+        """Return the GitHub credentials from the settings."""
         return tuple(one for one in (self._app, self._token) if one)
 
     def lone_client(self, credential: App | str | None) -> GitHub:
-        """Return a client for a check.
-
-        It ignores the rate limits that all workers share. The caller must close it.
-        """
+        """Return a client that does not obey the rate limits that all workers share. The caller must close it."""
         settings = self.settings
         return connect(settings.github_api_url, settings.github_web_url, credential, hosts=settings.github_hosts)
 
@@ -165,7 +157,7 @@ class Context:
 
     @cached_property
     def store(self) -> SqlStore | HttpStore:
-        """Return the token store that the settings name: tables in this database, or the vendor's HTTP API.
+        """Return the configured token store: an SQL table in this database, or the vendor's HTTP API.
 
         Raises:
             SettingsError: The certificates for the HTTP API cannot be read.
@@ -194,7 +186,7 @@ class Context:
 
     @cached_property
     def gateways(self) -> dict[Channel, AnnouncementChannel]:
-        """Return the configured channels to API gateways, by kind of channel."""
+        """Return the configured channels that announce disabled tokens to API gateways, by kind of channel."""
         settings = self.settings
         found: dict[Channel, AnnouncementChannel] = {}
         if settings.announce_redis_url:
@@ -207,7 +199,7 @@ class Context:
 
     @cached_property
     def operator_channels(self) -> tuple[OperatorChannel, ...]:
-        """Return the configured channels to the operator, or an empty tuple."""
+        """Return the configured channels for messages to the operator. The tuple may be empty."""
         settings = self.settings
         found: list[OperatorChannel] = []
         if settings.operator_email:
@@ -237,7 +229,7 @@ class Context:
 
     @cached_property
     def logo(self) -> Logo | None:
-        """Return the logo for mails, or None if none is set. The file is read once.
+        """Return the logo for mails, or None if none is configured.
 
         Raises:
             SettingsError: The file cannot be read, or is not a picture that a mail can contain.
@@ -274,7 +266,7 @@ _max_connections = MAX_CONNECTIONS
 
 
 def current_context() -> Context:
-    """Return the context of this process. Create it at the first call.
+    """Return this process's context. Create it at the first call.
 
     Raises:
         SettingsError: The settings are wrong.
@@ -290,7 +282,7 @@ def forget_context(max_connections: int = MAX_CONNECTIONS) -> None:
     """Discard the context after a fork, because two processes must not share connections.
 
     Args:
-        max_connections: The maximum number of connections to the database of the next context.
+        max_connections: The maximum number of database connections of the new context.
     """
     global _current, _max_connections
     _current, _max_connections = None, max_connections

@@ -1,4 +1,7 @@
-"""The embedded broker of `r8scan run`: a Redis server on a private socket, as a child process that ends with r8scan."""
+"""Starts the Redis server of `r8scan run` as a child process that ends with r8scan.
+
+The server listens on a private socket only.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,11 @@ space. Real messages have about a kilobyte.
 
 
 class RedisUnavailable(Exception):
-    """Raised if no Redis server can be started. The message says what to install or set."""
+    """Raised if no Redis server can be started. The message says what to install or which setting to change."""
 
 
 def server_binary() -> str:
-    """Return the path of a Redis server: that of the system, or else the one from the installed Python packages.
-
-    The system's server is newer and gets security updates. It is preferred even if PATH begins with the folder of the
-    virtual environment.
+    """Return the path of a Redis server: the system's if there is one, otherwise that of an installed Python package.
 
     Raises:
         RedisUnavailable: No Redis server is installed.
@@ -59,10 +59,9 @@ def server_binary() -> str:
 
 
 def socket_path(state_dir: Path) -> Path:
-    """Return the path of the server's socket.
+    """Return the path of the Redis server's socket.
 
-    Linux limits socket paths to 107 bytes. If the state folder's path is too long, the socket is in the temporary
-    folder.
+    It is in the state folder. If that path is longer than Linux's limit of 107 bytes, it is in the temporary folder.
     """
     path = state_dir.absolute() / "redis" / "redis.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_LENGTH:
@@ -72,10 +71,7 @@ def socket_path(state_dir: Path) -> Path:
 
 
 def start(state_dir: Path) -> subprocess.Popen[bytes]:
-    """Start the server and wait until it answers.
-
-    The server writes nothing to disk. All messages in Redis may be lost at any time, because the database records the
-    work.
+    """Start the Redis server and wait until it answers. The server stores nothing on disk.
 
     Raises:
         RedisUnavailable: The server does not start. The message is one line.

@@ -1,7 +1,7 @@
-"""Starts services as forks of the supervisor. The forks share its memory instead of importing all code again.
+"""Starts services as forks of the supervisor process, so that they share the memory of the imported code.
 
-A fork runs the code that the supervisor has imported. If an upgrade has changed the files on disk after that import,
-their `fingerprint` differs. The supervisor then starts a fresh interpreter instead of a fork.
+If r8scan's files were upgraded since the supervisor imported them, the `fingerprint` of the code differs. The
+supervisor then starts a new interpreter instead of a fork.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ Child = ForkedChild | subprocess.Popen[bytes]
 
 
 def import_everything() -> int:
-    """Import all code that services need. Return the fingerprint of the code's files before the import."""
+    """Import all code that the services need. Return the fingerprint of the source files before the import."""
     before = fingerprint()
     gc.disable()  # a collection would leave holes, which each fork fills with objects of its own
     for name in (*SERVICES, *LIBRARIES):
@@ -117,7 +117,7 @@ def import_everything() -> int:
 
 
 def _finish_app() -> None:
-    """Make Celery read its settings and register all tasks now. Otherwise it would do so in each fork."""
+    """Make Celery read its settings and register all tasks, so that the forks need not do it."""
     from workers.celery import app
 
     app.loader.import_default_modules()
@@ -126,9 +126,9 @@ def _finish_app() -> None:
 
 
 def warm_up(database: Database, settings: Settings) -> None:
-    """Load trusted authorities, prepare queries and compile templates once, so that the services need not repeat this.
+    """Load certificate authorities, prepare database queries and compile templates, so that the forks need not do it.
 
-    Exclude all these objects from garbage collection. Leave no connection open that a fork would inherit.
+    No connection is left open, because a fork would inherit it.
     """
     tls.trusted()
     overview(database, settings)
@@ -139,17 +139,18 @@ def warm_up(database: Database, settings: Settings) -> None:
 
 
 def keep_memory_shared() -> None:
-    """Prepare the memory of this process for forks.
+    """Prepare this process's memory for forks.
 
     A memory page is shared with the forks until a process writes to it. Garbage collection writes to each object, so
-    exclude from it all objects that exist now. Also limit malloc's arenas, so that threads reuse freed memory.
+    exclude all existing objects from it. Also limit the number of malloc's memory areas, so that threads reuse freed
+    memory.
     """
     gc.freeze()
     memory.limit_kept_memory()
 
 
 def fingerprint() -> int:
-    """Return a number that changes when a source file of r8scan changes."""
+    """Return a number that changes when one of r8scan's source files changes."""
     found = []
     for package in PACKAGES:
         root = importlib.import_module(package).__path__[0]
@@ -158,19 +159,19 @@ def fingerprint() -> int:
 
 
 def can_fork() -> bool:
-    """Return whether this process may be forked: only on Linux, and only while it has a single thread.
+    """Return whether this process may be forked. It must be on Linux and have only one thread.
 
-    A fork would inherit the locks that other threads hold, and no thread of the fork would release them.
+    A fork inherits the locks that other threads hold, and would wait for them forever.
     """
     return threading.active_count() == 1 and sys.platform == "linux"
 
 
 def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedChild:
-    """Run `main` in a forked process, which has its own session and ends when this process ends.
+    """Run `main` in a forked process. It has its own session and ends when this process ends.
 
     Args:
-        main: The function of the process. The process ends when it returns or raises SystemExit.
-        environment: Environment variables that are added to those of this process.
+        main: The function to run. The forked process ends when it returns or raises SystemExit.
+        environment: Environment variables to add to those of this process.
     """
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):

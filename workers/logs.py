@@ -1,10 +1,9 @@
-"""Logs: one line per event, for people or as JSON, with every token redacted from every value.
+"""Writes the log: one line per event, for people or as JSON, with every token redacted.
 
-At the level `info` the log contains only security events, a summary each minute, and the start of the service.
-Libraries log only from the level `warning` on.
+At the level `info`, the log contains only security events, a summary each minute, and the start of the service.
+Libraries log only warnings and errors.
 
-A value is redacted first and cut afterwards. A token that was cut in half would no longer be recognized, and would stay
-readable.
+A value is redacted before it is cut to its maximum length: a token cut in half would not be recognized.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 
 def configure_logging(settings: Settings) -> None:
-    """Write the log records of all libraries, and uncaught exceptions, to standard error, with tokens redacted."""
+    """Configure logging: all log records and uncaught exceptions go to standard error, with tokens redacted."""
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
@@ -85,9 +84,9 @@ def configure_logging(settings: Settings) -> None:
 
 
 def last_line(message: str) -> str:
-    """Return the last line of a process that cannot start, in the format of the log.
+    """Return the last log line of a process that cannot start because of an error.
 
-    Read the format from the environment only, because the error may be in the settings.
+    Read the log format from the environment only, because the settings may be wrong.
     """
     text = redact(f"r8scan: {message}")
     if os.environ.get("R8SCAN_LOG_FORMAT", "").lower() != "json":
@@ -97,9 +96,9 @@ def last_line(message: str) -> str:
 
 
 def _is_no_broker_error(record: logging.LogRecord) -> bool:
-    """Return whether the record must be logged: False for Celery's lines about failed attempts to reach Redis.
+    """Return False for Celery's log records about failed attempts to reach Redis, otherwise True.
 
-    Count such an attempt in `outage.broker` instead, which logs fewer lines.
+    Report such an attempt to `outage.broker`, which logs fewer lines.
     """
     text = record.msg if isinstance(record.msg, str) else ""
     first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
@@ -139,7 +138,7 @@ def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
 
 
 def _tracebacks(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Turn exceptions and stacks into text that is redacted and limited in length."""
+    """Convert exceptions and stacks to text, with tokens redacted and the length limited."""
     found: ExcInfo | None = event.pop("exc_info", None)
     if found and found[1] is not None:
         event["exception"] = _text(structlog.processors.format_exc_info(_, __, {"exc_info": found})["exception"])
@@ -153,10 +152,7 @@ def _text(value: str) -> str:
 
 
 def _bounded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Redact every value and limit its length.
-
-    Leave exceptions and stacks to `_tracebacks`, because they may be longer.
-    """
+    """Redact every value and limit its length, except exceptions and stacks (see `_tracebacks`)."""
     later = ("exc_info", "stack_info")
     return {key: value if key in later else clean_value(value) for key, value in event.items()}
 
@@ -189,10 +185,9 @@ def _representation(value: object) -> str:
 
 
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
-    """Return the bytes as text, one character for each byte.
+    """Return the bytes as text without tokens, one character for each byte.
 
-    Redaction can then recognize a token in UTF-16, in which every second byte is zero. `repr` would write each zero
-    byte as an escape.
+    `repr` would write each zero byte as an escape. A token in UTF-16 would then not be recognized.
     """
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")
@@ -211,7 +206,7 @@ def clean_text(value: str, longest: int) -> str:
 
 
 class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """A formatter that redacts the whole line once more, because a token may be spread over several values."""
+    """A log formatter that redacts the whole line once more, because a token may be spread over several values."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)

@@ -1,4 +1,4 @@
-"""Limits on the freed memory that the C library keeps, and the settings of the garbage collector."""
+"""Reduces the memory of long-running processes, and the pauses of the garbage collector."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 
 
 def limit_kept_memory() -> None:
-    """Limit the freed memory that the C library keeps in this process.
+    """Limit the freed memory that the C library keeps in this process, by setting options of malloc.
 
-    Make all threads allocate from two arenas (areas of memory). By default, threads have many arenas, and cannot reuse
-    memory that was freed in another arena. Also return large allocations to the system as soon as they are freed.
-
-    Call this before threads are started. Forked processes inherit the limits.
+    Call this before threads are started. Forked processes inherit the options.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
@@ -33,10 +30,9 @@ def limit_kept_memory() -> None:
 
 
 def freeze_started_objects() -> None:
-    """Exclude the objects that exist now from all later garbage collections.
+    """Exclude all existing objects from garbage collection, so that later collections take less time.
 
-    A service calls this after its start. A full collection that includes all imported code would take 100 ms, during
-    which no request is answered.
+    A service calls this after its start.
     """
     gc.collect()
     gc.freeze()

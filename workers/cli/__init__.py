@@ -1,10 +1,10 @@
-"""The `r8scan` command."""
+"""The `r8scan` command line. `main` starts it."""
 
 from __future__ import annotations
 
 
 def main() -> None:
-    """Run the `r8scan` command. Import its modules late, so that `r8scan --help` answers at once."""
+    """Run the `r8scan` command."""
     import gc
     import os
 
@@ -18,9 +18,10 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open `/dev/null` in place of a standard stream that the caller has closed.
+    """Open `/dev/null` in place of each standard stream that is closed.
 
-    Otherwise, the next opened file, such as the database, would get its number, and output would be written into it.
+    Otherwise, the next opened file, such as the database, would get the stream's number, and output would be written
+    into it.
     """
     import os
     import sys

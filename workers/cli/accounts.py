@@ -22,7 +22,7 @@ app = Group("Erase all data about an account.")
 
 @app.callback()
 def _group() -> None:
-    """Make typer keep `accounts` as a group although it has only one command."""
+    """Do nothing. Because this function exists, typer keeps `accounts` as a group although it has only one command."""
 
 
 @app.command()

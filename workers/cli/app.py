@@ -1,4 +1,4 @@
-"""The root of the command line: its options, its commands, and the printing of errors.
+"""Builds and runs the `r8scan` command line with all its commands.
 
 A known error is printed as one line without a traceback.
 """
@@ -25,13 +25,13 @@ _LONG_WORD = re.compile(r"(\S{200})\S{100,}")
 
 
 class Entry(NamedTuple):
-    """A command of the root.
+    """A command of `r8scan`, as described in its help.
 
     Attributes:
-        module: The name of its module in `workers.cli`.
-        function: The name of the command's function. Empty for a group of commands, whose module has an `app`.
+        module: The name of the command's module in `workers.cli`.
+        function: The name of the command's function. Empty for a group of commands: its module contains an `app`.
         panel: The title under which the help lists the command.
-        summary: The line that the help shows for the command.
+        summary: The line about the command in the help.
     """
 
     module: str
@@ -73,7 +73,7 @@ COMMANDS = {
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name. A look-up imports only the command's module, because importing all takes seconds."""
+    """A mapping from names to commands. It imports a command's module only when the command is looked up."""
 
     def __getitem__(self, name: str) -> Any:
         command = _loaded(COMMANDS[name], name)
@@ -90,14 +90,14 @@ class _Commands(Mapping[str, Any]):
 
 
 class LazyGroup(TyperGroup):
-    """The root group of the command line. It imports only the module of the command that runs."""
+    """The group of all `r8scan` commands. It imports only the module of the command that is executed."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Commands()  # type: ignore[assignment]  # nothing adds commands to the root
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help from the summaries in COMMANDS, without importing a command's module."""
+        """Print the help without importing the commands' modules."""
         stubs: Any = [
             TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel) for name, entry in COMMANDS.items()
         ]
@@ -119,7 +119,7 @@ def _loaded(entry: Entry, name: str) -> Any:
 
 
 def build() -> typer.Typer:
-    """Return the typer application of `r8scan`."""
+    """Return the typer application of the `r8scan` command."""
     app = typer.Typer(
         name="r8scan",
         cls=LazyGroup,
@@ -137,7 +137,7 @@ def build() -> typer.Typer:
 def run() -> None:
     """Run the command line, and exit with its status.
 
-    Print a known error as one line on standard error. The status is then 1, or 2 for a wrong command line.
+    Print a known error as one line on standard error. The exit status is then 2 for a wrong command line, otherwise 1.
     """
     create_files_privately()
     if not os.environ.get("COLUMNS", "1").strip("0 "):
@@ -163,10 +163,7 @@ def run() -> None:
 
 
 def _traceback() -> str:
-    """Return the traceback of the current exception, without tokens and control characters.
-
-    Both may occur in it, because the error's message may contain text from outside, such as a file name.
-    """
+    """Return the traceback of the current exception as text, with tokens and control characters removed."""
     import traceback
 
     from scanner.detection import redact
@@ -176,9 +173,9 @@ def _traceback() -> str:
 
 
 def _last_line(line: str) -> str:
-    """Return the error message as the process prints it at its end.
+    """Return the error message to print before the process exits.
 
-    For `run` and `serve`, it has the format of the service's log. A long word, which the user typed, is cut.
+    For `run` and `serve`, it has the format of the service's log. Very long words are cut.
     """
     line = _LONG_WORD.sub(r"\1…", line)
     if sys.argv[1:2] not in (["run"], ["serve"]):
@@ -202,5 +199,5 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Declare the options of `r8scan` itself."""
+    """Declare the global options of the `r8scan` command."""
     del version

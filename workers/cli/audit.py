@@ -1,4 +1,4 @@
-"""`r8scan audit`: lists who did what, and checks that nobody has changed the audit."""
+"""The `r8scan audit` commands: list who did what, and check that nobody has changed the audit log."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def verify() -> None:
 
 
 def _newest(session: Session, values: dict[str, str], limit: int) -> Iterator[AuditEntry]:
-    """Yield the newest entries that match the conditions in `values` (see `lists.audit_list`), at most `limit`.
+    """Yield the newest audit entries that match the filter `values`, at most `limit`.
 
-    Read them from the database in pages, so that a large limit does not use much memory.
+    The entries are read from the database in pages, so that a large limit does not use much memory.
     """
     before = ""
     while True:

@@ -1,4 +1,4 @@
-"""`r8scan brake`: shows the state of the brake (the disable quota), and decides on the reports that the brake holds."""
+"""The `r8scan brake` commands, which show and decide the reports that wait because too many tokens were reported."""
 
 from __future__ import annotations
 

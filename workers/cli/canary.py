@@ -1,4 +1,4 @@
-"""`r8scan canary`: lists the canary tokens that were planted, and plants a canary token."""
+"""The `r8scan canary` commands, which plant and list canaries: test tokens that prove that leaks are found."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The context (settings, database, clients) of a command.
+"""The settings, database and clients that a command uses.
 
-When the command first uses the database, the context checks that it exists and has the tables of this version.
+When a command first uses the database, it is checked: it must exist and have the tables of this version.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from workers.context import Context
 
 
 class CommandContext(Context):
-    """The context of one command. Reading `database` raises UserError or WrongVersion if the command cannot use it.
+    """The settings, database and clients of one command.
+
+    Reading `database` raises UserError or WrongVersion if the command cannot use the database.
 
     Args:
-        settings: The settings of the command.
-        creates_tables: Create the default database if it is missing, as `opened_context` describes.
+        settings: The command's settings.
+        creates_tables: Create the default database if it is missing.
     """
 
     def __init__(self, settings: Settings, *, creates_tables: bool) -> None:

@@ -1,4 +1,4 @@
-"""`r8scan console`: manages the users and sessions of the console of `r8scan serve`."""
+"""The `r8scan console` commands, which manage the users and sessions of the web console."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def hash_() -> None:
 
 
 def _password() -> str:
-    """Read a password twice from the terminal, or once from standard input."""
+    """Return a password that the user types twice at the terminal, or that is read once from standard input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline(1000).rstrip("\r\n")
     given = getpass.getpass("Password (not shown): ")
@@ -142,7 +142,7 @@ def _password() -> str:
 
 @contextmanager
 def _known_errors() -> Iterator[None]:
-    """Raise UserError in place of BadUser, so that the command prints its message as one line."""
+    """Convert a BadUser exception from the `with` block into a UserError, so that the command prints it as one line."""
     from workers.web.console.users import BadUser
 
     try:

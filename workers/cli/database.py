@@ -1,4 +1,4 @@
-"""`r8scan db`: upgrades the database's tables, and shows their version."""
+"""The `r8scan db` commands, which upgrade the database's tables and show their version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reading of options that name a day (2026-11-01, today, yesterday, or 7d for seven days ago) or a time."""
+"""Parses options that contain a day (2026-11-01, today, yesterday, or 7d for seven days ago) or a time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _TIME = re.compile(r"[\d-]{8,10}[Tt ]")
 
 
 def day(text: str, option: str, *, now: datetime | None = None) -> str:
-    """Return the day that `text` names, as YYYY-MM-DD in UTC, or an empty text if `text` is empty.
+    """Return the day that `text` describes, as YYYY-MM-DD in UTC. Return "" if `text` is empty.
 
     Args:
         text: A date, `today`, `yesterday`, or a number of days ago such as `7d`.
-        option: The name of the option, for the error message.
+        option: The name of the command-line option, for the error message.
         now: The current time, for tests.
 
     Raises:
-        WrongUsage: the text does not name a day.
+        WrongUsage: `text` is not a day.
     """
     today = (now or datetime.now(UTC)).date()
     word = text.strip().lower()
@@ -37,16 +37,16 @@ def day(text: str, option: str, *, now: datetime | None = None) -> str:
 
 
 def point_in_time(text: str, option: str, *, is_end: bool = False, now: datetime | None = None) -> datetime | None:
-    """Return the time that `text` names: a day, as for `day`, or a time, in UTC unless it names a zone.
+    """Return the time that `text` describes, or None if `text` is empty.
 
     Args:
-        text: The day or time. Return None for an empty text.
-        option: The name of the option, for the error message.
-        is_end: The text ends a span, which includes a whole day but not a time.
+        text: A day, as for `day`, or a time in ISO 8601 format. A time without a time zone is in UTC.
+        option: The name of the command-line option, for the error message.
+        is_end: Return the end of the day instead of its beginning if `text` is a day.
         now: The current time.
 
     Raises:
-        UserError: The text is neither a day nor a time. The message names `option`.
+        UserError: The text is neither a day nor a time. The message contains `option`.
     """
     try:
         if _TIME.match(text.strip()):

@@ -1,4 +1,4 @@
-"""The check that the database of a command exists, and the creation of the default database with its tables."""
+"""Checks that a command's database exists, and creates the default database with its tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_EMPTY_BYTES = 64 << 10
 
 
 def require_database(settings: Settings) -> None:
-    """Raise UserError if the database is a file that does not exist. Opening the database would create the file."""
+    """Raise UserError if the database is a file that does not exist."""
     url = parse_url(settings.database_url.get_secret_value())
     file = Path(str(url.database))
     try:
@@ -37,8 +37,8 @@ def require_database(settings: Settings) -> None:
 def create_default_tables(settings: Settings) -> None:
     """Create the tables of the default database in the state folder, if it has no tables.
 
-    If R8SCAN_DATABASE_URL names a database, do nothing, because a typing error must not create a new database. Do not
-    upgrade tables of another version either. `r8scan db upgrade` and `r8scan run` do that.
+    Do nothing if R8SCAN_DATABASE_URL is set: a typing error must not create a new database. Also do nothing if there
+    are tables of another version: `r8scan db upgrade` upgrades them.
     """
     if not settings.is_default_database:
         return
@@ -52,7 +52,7 @@ def create_default_tables(settings: Settings) -> None:
 
 
 def _is_empty(file: Path) -> bool:
-    """Return whether the file is missing or is a database without tables, as after an interrupted first start."""
+    """Return whether the file is missing or is a database without tables."""
     import sqlite3
 
     try:

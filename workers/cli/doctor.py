@@ -1,4 +1,4 @@
-"""`r8scan doctor`: tries everything that the service needs, and says what is wrong and what to do."""
+"""The `r8scan doctor` command, which tests everything that the service needs, and says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def _results(*, send: bool) -> Iterator[Result]:
 
 
 def checks(context: Context, *, send: bool) -> list[Check]:
-    """Return all checks that apply to the settings of `context`, in the order in which the command shows them.
+    """Return all checks that apply to these settings, in the order in which the command shows them.
 
-    If `send` is set, the checks of the operator's channels send a test message.
+    If `send` is set, some of the checks send a test message to the operator.
     """
     from workers.health.checks import machine, outside, round_trip
     from workers.health.checks.canaries import check_canaries

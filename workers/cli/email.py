@@ -1,4 +1,4 @@
-"""`r8scan email`: writes previews of the mails, checks custom templates, records bounces, and sends a test mail."""
+"""The `r8scan email` commands: write previews of mails, check custom templates, record bounces, send a test mail."""
 
 from __future__ import annotations
 
@@ -159,9 +159,9 @@ def bounced(
 
 
 def _content(file: str) -> bytes:
-    """Return the content of the file, or of standard input for -. Read at most one byte more than MAX_BYTES.
+    """Return the content of the file, or of standard input if `file` is "-".
 
-    From the additional byte, the caller sees that the input is too long.
+    Return at most MAX_BYTES + 1 bytes. If that many are returned, the content is too long.
     """
     if file == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1)

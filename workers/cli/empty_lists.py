@@ -1,4 +1,4 @@
-"""The sentences that list commands print if they have no row to show."""
+"""Builds the sentences that list commands print if there is nothing to list."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ MAX_NAMED = 20
 
 
 def sentence(what: str, settings: Settings, *hints: str) -> str:
-    """Return that there is none of `what` (a plural, such as "jobs of this kind"), in which database, and hints.
+    """Return a sentence that says that the database contains none of `what`, followed by the hints.
 
-    An operator whose settings are not those of the service sees by the name that the command read another database.
+    The sentence includes the database's name, because the operator may have the wrong database in the settings.
+
+    Args:
+        what: A plural, such as "jobs of this kind".
+        settings: The command's settings.
+        hints: Sentences to append, such as the results of `hint`.
     """
     from workers.health import machine  # late: a list with rows does not need it
 
@@ -28,13 +33,13 @@ def sentence(what: str, settings: Settings, *hints: str) -> str:
 
 
 def hint(session: Session, option: str, value: str, column: InstrumentedAttribute[Any]) -> str:
-    """Return a sentence about a filter that fits no row, or an empty text if some row has the value.
+    """Return a sentence that suggests valid values for a filter, or "" if some row has the given value.
 
     Args:
         session: A reading transaction.
-        option: The option that sets the filter, such as "--what".
-        value: The value of the option. An empty value sets no filter.
-        column: The column with which the filter compares the value. It needs an index.
+        option: The command-line option that sets the filter, such as "--what".
+        value: The option's value. Return "" if it is empty.
+        column: The filtered column. It must have an index.
     """
     if not value:
         return ""
@@ -50,9 +55,9 @@ def hint(session: Session, option: str, value: str, column: InstrumentedAttribut
 
 
 def _values(session: Session, column: InstrumentedAttribute[Any]) -> list[str]:
-    """Return the different values of an indexed column, in order, at most MAX_VALUES + 1.
+    """Return the distinct values of an indexed column in ascending order, at most MAX_VALUES + 1.
 
-    Ask for one value after the other. SELECT DISTINCT would read every row of a large table.
+    The values are read one at a time, because SELECT DISTINCT would read every row of a large table.
     """
     found: list[str] = []
     last = session.execute(select(func.min(column))).scalar_one()

@@ -1,4 +1,4 @@
-"""The errors of commands, and the lines that the command line prints for errors that an operator can fix."""
+"""The exceptions of commands, and the error messages that the command line prints."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class UserError(Exception):
 
 
 class WrongUsage(UserError):
-    """Raised if an argument or option has a wrong value, or does not fit the others. The exit status is then 2."""
+    """Raised if an argument or option has a wrong value, or contradicts another option. The exit status is then 2."""
 
 
 def wrong_filter(err: ValueError) -> WrongUsage:
-    """Return the error for a filter that the console's list refuses. It names the option in place of the field."""
+    """Convert an error about a wrong filter value into a WrongUsage that contains the command-line option's name."""
     named = re.compile(r"(\w+) (?=is longer than|must be)").match(str(err))
     if named is None:
         return WrongUsage(str(err))
@@ -28,7 +28,7 @@ def wrong_filter(err: ValueError) -> WrongUsage:
 
 
 def explain(err: BaseException) -> str | None:
-    """Return one line that says what is wrong and what to do, or None for an error that r8scan does not expect."""
+    """Return one line that says what is wrong and what to do, or None if the error is unexpected."""
     if isinstance(err, UserError):
         return redact(" ".join(str(err).split()))
     # Import these modules only here, because every command imports this module, but few commands fail.
@@ -66,7 +66,7 @@ def explain(err: BaseException) -> str | None:
 
 
 def _database_setting() -> str:
-    """Return the name of the setting that decides where the database is: R8SCAN_STATE_DIR or R8SCAN_DATABASE_URL."""
+    """Return the name of the setting that determines the database: R8SCAN_STATE_DIR or R8SCAN_DATABASE_URL."""
     from scanner.settings import SettingsError, load_settings
 
     try:
@@ -77,10 +77,7 @@ def _database_setting() -> str:
 
 
 def _wrong_version() -> str | None:
-    """Return an error message if the database has the tables of another version of r8scan, otherwise None.
-
-    Such tables can make SQL statements fail.
-    """
+    """Return an error message if the database belongs to another version of r8scan, otherwise None."""
     from sqlalchemy.exc import DBAPIError
 
     from scanner.records import versions

@@ -1,4 +1,4 @@
-"""Typer commands and groups whose help text wraps at the terminal's width, not at the line breaks of the source."""
+"""Typer commands and groups whose help text is wrapped at the terminal's width, not at the source's line breaks."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Command(TyperCommand):
 
 
 class Group(typer.Typer):
-    """A group of commands. It shows its help if it is called without a command."""
+    """A typer group of commands. It prints its help if it is called without a command."""
 
     def __init__(self, summary: str) -> None:
         super().__init__(help=summary, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Return typer's decorator for a command, with the class `Command`."""
+        """Return typer's decorator for a command. The decorated command is a `Command`."""
         return super().command(name, **{"cls": Command, **options})
 
 

@@ -1,4 +1,4 @@
-"""The rows of `r8scan incidents list`. They come from the same queries as the console's list."""
+"""Reads and formats the rows that `r8scan incidents list` prints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ The action, the time, the place and the state of the owner's mail are always sho
 
 
 class MailState(StrEnum):
-    """The values of the option `--mail`: the states of the mail to the owner, and `none` if there is no mail."""
+    """The allowed values of the option `--mail`: a state of the mail to the owner, or `none` for incidents without a
+    mail.
+    """
 
     waiting = "waiting"
     sent = "sent"
@@ -41,13 +43,13 @@ class MailState(StrEnum):
 
 
 def filter_of(given: Mapping[str, str | None]) -> Filter:
-    """Return the filter for the given options of the command.
+    """Return the filter for the command's options.
 
     Args:
-        given: The values of the options, by the name of the field of `Filter`. None and empty values set no condition.
+        given: The options' values by the name of the `Filter` field. None and empty values are ignored.
 
     Raises:
-        WrongUsage: a value is not allowed.
+        WrongUsage: A value is not allowed.
     """
     try:
         return Filter.from_query({name: str(value) for name, value in given.items() if value})
@@ -59,8 +61,10 @@ def filter_of(given: Mapping[str, str | None]) -> Filter:
 class NewestIncidents:
     """The newest incidents that match a filter.
 
-    `total` is the number of all matching incidents as text, such as "1,200" or "more than 100,000". It is empty if
-    `rows` contains all of them.
+    Attributes:
+        rows: The incidents.
+        total: The number of all matching incidents as text, such as "1,200" or "more than 100,000". Empty if `rows`
+            contains all of them.
     """
 
     rows: list[Row]
@@ -72,7 +76,7 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> NewestInciden
 
     Args:
         session: A reading transaction.
-        wanted: The filter.
+        wanted: The filter that the incidents must match.
         limit: The maximum number of incidents, or None for all.
     """
     rows: list[Row] = []
@@ -89,7 +93,9 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> NewestInciden
 
 
 def none(session: Session, wanted: Filter, settings: Settings) -> str:
-    """Return the sentence for a list without incidents: in which database there is none, and which filter is wrong."""
+    """Return the sentence to print if no incident matches the filter. It names the database and the filter values that
+    no incident has.
+    """
     hints = (
         empty_lists.hint(session, "--account", wanted.account, Incident.account_name),
         empty_lists.hint(session, "--repository", wanted.repository, Exposure.repository_key),
@@ -99,7 +105,7 @@ def none(session: Session, wanted: Filter, settings: Settings) -> str:
 
 
 def cells(row: Row, now: datetime) -> Sequence[Any]:
-    """Return the cells of an incident's row in the table, in the order of COLUMNS."""
+    """Return the table cells for an incident, in the order of COLUMNS."""
     incident = row.incident
     where = words.place(row.first) if row.first is not None else "reported"
     return (
@@ -116,7 +122,7 @@ def cells(row: Row, now: datetime) -> Sequence[Any]:
 
 
 def as_json(session: Session, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """Yield each incident as a JSON object. It contains the states of the mails to its owner and to the operator."""
+    """Yield each incident as a JSON object, with the states of the mails to its owner and to the operator."""
     states = incident_records.mail_states(session, [row.incident for row in rows])
     for row in rows:
         incident = row.incident

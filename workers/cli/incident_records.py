@@ -1,4 +1,4 @@
-"""Queries for incidents, and their conversion to JSON objects, for the commands that print or export them."""
+"""Reads incidents from the database and converts them to JSON objects, for commands that print or export them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _OWN_COLUMNS = ("id", "incident_id", "place_key", "detected_at", "repository_key
 
 
 def find(session: Session, wanted: str) -> Incident:
-    """Return the incident that `wanted` names: its id, the beginning of its id, or the hint of its token.
+    """Return the incident with this id, the beginning of an id, or the hint of its token (first and last characters).
 
     Raises:
-        UserError: no incident matches, or several incidents match.
+        UserError: No incident matches, or several incidents match.
     """
     try:
         found = session.get(Incident, uuid.UUID(wanted))
@@ -52,10 +52,10 @@ def find(session: Session, wanted: str) -> Incident:
 
 
 def _of_hint(session: Session, hint: str) -> Incident:
-    """Return the newest incident of the token with this hint.
+    """Return the newest incident of the token with this hint (first and last characters of the token).
 
     Raises:
-        UserError: no token has this hint, or several tokens have it.
+        UserError: No token has this hint, or several tokens have it.
     """
     statement = select(Incident).where(Incident.hint == hint).order_by(Incident.detected_at.desc()).limit(MAX_OF_HINT)
     found = list(session.execute(statement).scalars())
@@ -66,13 +66,13 @@ def _of_hint(session: Session, hint: str) -> Incident:
 
 
 def between(session: Session, since: datetime | None, until: datetime | None, account: str) -> Iterator[Incident]:
-    """Yield the incidents (without canaries) that match the conditions, oldest first. Read them in pages.
+    """Yield incidents in the order of their detection, without those of test tokens.
 
     Args:
         session: A reading transaction.
-        since: Yield only incidents detected at or after this time. None sets no condition.
-        until: Yield only incidents detected before this time. None sets no condition.
-        account: The name or id of an account. Empty sets no condition.
+        since: Yield only incidents detected at or after this time. None for no limit.
+        until: Yield only incidents detected before this time. None for no limit.
+        account: Yield only incidents of the account with this name or id. Empty for all accounts.
     """
     after: tuple[datetime, uuid.UUID] | None = None
     while True:
@@ -104,14 +104,14 @@ def between(session: Session, since: datetime | None, until: datetime | None, ac
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A notification that reports an incident. `occasion` says why, such as "disabled"."""
+    """A message that was sent or queued about an incident. `occasion` says why, such as "disabled"."""
 
     row: Notification
     occasion: str
 
 
 def notifications(session: Session, incident: Incident) -> list[Reported]:
-    """Return the notifications that report the incident, oldest first."""
+    """Return the messages about the incident, oldest first."""
     statement = (
         select(Notification, NotificationSubject.occasion)
         .join(NotificationSubject)
@@ -122,7 +122,7 @@ def notifications(session: Session, incident: Incident) -> list[Reported]:
 
 
 def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid.UUID, set[str]]:
-    """Return the states of the mails (to owners and the operator) about each incident, by the incident's id."""
+    """Return, by incident id, the set of states of the mails about the incident."""
     states: dict[uuid.UUID, set[str]] = {incident.id: set() for incident in incidents}
     ids = list(states)
     for start in range(0, len(ids), PAGE):
@@ -142,7 +142,10 @@ def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid
 def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]:
     """Return an incident as a flat JSON object.
 
-    `states` are the states of its mails. `places` is the number of public places of its token.
+    Args:
+        incident: The incident.
+        states: The states of its mails.
+        places: The number of public places where its token was found.
     """
     return {
         "id": str(incident.id),
@@ -162,7 +165,7 @@ def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]
 
 
 def whole(session: Session, incident: Incident) -> dict[str, Any]:
-    """Return everything that is recorded about an incident, including its timeline, as a JSON object."""
+    """Return everything that is known about an incident as a JSON object."""
     messages = notifications(session, incident)
     mails = [one.row for one in messages if one.row.channel in (Channel.EMAIL, Channel.OPERATOR)]
     return {
@@ -189,6 +192,6 @@ def whole(session: Session, incident: Incident) -> dict[str, Any]:
 
 
 def place(exposure: Exposure) -> dict[str, Any]:
-    """Return a public place of a token as a flat JSON object."""
+    """Return a public place where a token was found as a flat JSON object."""
     columns = (column.name for column in Exposure.__table__.columns if column.name not in _OWN_COLUMNS)
     return {name: getattr(exposure, name) for name in columns}

@@ -1,4 +1,4 @@
-"""`r8scan incidents`: lists, shows and exports incidents, and runs an operator's actions on them."""
+"""The `r8scan incidents` commands: list, show and export incidents, and act on them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CAUSES = ", ".join(Cause)
 
 
 class GroupBy(StrEnum):
-    """The values of the argument of `top`: the property by which incidents are counted."""
+    """The properties by which `r8scan incidents top` can count incidents."""
 
     repository = "repository"
     account = "account"
@@ -254,10 +254,10 @@ def _token(store: TokenStore, digest: str) -> TokenRecord:
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO]:
-    """Yield standard output, or the file at `path`, which only this user may read.
+    """Open the file at `path` for writing, readable only by this user. Yield standard output if `path` is None.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: The file cannot be written.
     """
     if path is None:
         with nullcontext(sys.stdout) as out:

@@ -1,4 +1,4 @@
-"""`r8scan incidents export`: writes incidents as JSON or CSV for other programs."""
+"""Writes incidents as JSON or CSV, for `r8scan incidents export`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> 
 
 
 def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
-    """Write a header, and a row for each place of each incident. Return the number of incidents.
+    """Write a CSV header and one row for each place where an incident's token was found. Return the number of
+    incidents.
 
     An incident without places has one row.
     """

@@ -1,4 +1,4 @@
-"""`r8scan jobs`: lists jobs of every kind, and shows what each job found and what it could not read."""
+"""The `r8scan jobs` commands, which list jobs and show what a job found and what it could not read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The progress display of a job that a command waits for, and texts about jobs and their results."""
+"""Shows the progress of a job while a command waits for it, and describes jobs and their results as text."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A job that has ended, and the jobs that it queued."""
+    """A finished job, and the jobs that it queued."""
 
     job: ScanJob
     children: list[ScanJob]
 
 
 def watch(database: Database, job_id: int) -> Watched:
-    """Show the progress of a job and the jobs that it queued. Return them when all have ended.
+    """Show the progress of a job and of the jobs that it queued. Return them when all have ended.
 
-    Ctrl-C ends only the display. The job continues, and the command prints how to watch or cancel it.
+    Ctrl-C stops only the display: the job continues in the workers, and the command exits.
     """
     try:
         return _watched(database, job_id)
@@ -91,7 +91,7 @@ def phase_text(job: ScanJob) -> str:
 
 
 def target_text(job: ScanJob) -> str:
-    """Return a text that names what the job reads, such as a repository."""
+    """Return the name of what the job reads, such as a repository."""
     target: dict[str, Any] = job.target
     if job.kind == JobKind.PUSHES:
         pushes = target.get("pushes", [])
@@ -120,23 +120,25 @@ _DONE: Mapping[str, str] = {
 
 
 def result_text(job: ScanJob) -> str:
-    """Return one line with the job's state, its target and the amounts that it read."""
+    """Return one line with the job's state, what it read, and how much."""
     read = {key: value for key, value in job.counts.items() if not key.startswith(_NOT_SHOWN) and value}
     counts = ", ".join(words.amount(key, value) for key, value in read.items())
     return f"{job.state}: {target_text(job)}" + (f" ({counts})" if counts else "")
 
 
 def number_found(finished: Sequence[ScanJob]) -> int:
-    """Return the number of tokens that the jobs found. A token that two jobs found counts twice.
+    """Return the sum of the numbers of tokens that the jobs found. A token that two jobs found counts twice.
 
-    The jobs of a rescan count every token. Other jobs count only the tokens that the token store knows.
+    The jobs of a rescan count every token. Other jobs count only tokens that the token store knows.
     """
     counted_tokens = sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished for name in _DONE)
     return counted_tokens or sum(int(job.counts.get("known", 0)) for job in finished)
 
 
 def found_text(finished: Sequence[ScanJob]) -> str:
-    """Return a text about the found tokens, such as "2 tokens found: 1 live, disabled now; 1 disabled before"."""
+    """Return a text about the tokens that were found, such as "2 tokens found: 1 live, disabled now; 1 disabled
+    before".
+    """
     numbers = {name: sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished) for name in _DONE}
     total = number_found(finished)
     more = " or more" if any(job.counts.get(f"{PREFIX}{UNCOUNTED}") for job in finished) else ""
@@ -149,9 +151,9 @@ def found_text(finished: Sequence[ScanJob]) -> str:
 
 
 def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
-    """Yield one line for each job that could not read something.
+    """Yield one line for each job that could not read everything.
 
-    The line gives the number of unread contents by reason, and the command that lists them.
+    The line contains the number of unread items by reason, and the command that lists them.
     """
     for job in finished:
         reasons = {key: value for key, value in job.counts.items() if key.startswith("unread_") and value}

@@ -1,4 +1,4 @@
-"""The opening and closing of a command's context (settings, database, clients)."""
+"""Opens and closes the settings, database and clients of a command."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_context(*, read_dotenv: bool = True, creates_tables: bool = False) -> Iterator[Context]:
-    """Load the settings and yield a context, which opens database, token store and clients when they are first used.
+    """Yield a context: an object with the settings, the database, the token store and the clients.
+
+    The database, store and clients are opened when they are first used, and closed after the `with` block.
 
     Args:
-        read_dotenv: Also read `.env` in the working folder. Commands that scan foreign folders set it to False.
-        creates_tables: Create the default database and its tables if they are missing. Only commands that an operator
-            may run before the first start of the service set this. For other commands, a missing database means that
-            their settings are not those of the service. The first use of the database then raises UserError.
+        read_dotenv: Also read settings from `.env` in the working folder. False for commands that scan untrusted
+            folders.
+        creates_tables: Create the default database and its tables if they are missing. If False and the database is
+            missing, its first use raises UserError.
 
     Raises:
-        SettingsError: a setting is wrong.
+        SettingsError: A setting is wrong.
     """
     from workers.cli.command_context import CommandContext  # late: importing it takes longer than most commands
 
@@ -39,15 +41,15 @@ def opened_context(*, read_dotenv: bool = True, creates_tables: bool = False) ->
 
 @contextmanager
 def opened_database(settings: Settings, *, any_version: bool = False) -> Iterator[Database]:
-    """Yield the database, for commands that need no clients and create no tables.
+    """Yield the database, for commands that need nothing else.
 
     Args:
-        settings: The settings of the command.
-        any_version: Also open a database with the tables of another version. The command says so itself.
+        settings: The command's settings.
+        any_version: Allow a database of another version of r8scan.
 
     Raises:
-        UserError: the database is a file that does not exist.
-        WrongVersion: the database has the tables of another version, or none.
+        UserError: The database is a file that does not exist.
+        WrongVersion: The database has no tables, or those of another version.
     """
     require_database(settings)
     with closing(Database(settings.database_url.get_secret_value())) as database:

@@ -1,4 +1,4 @@
-"""The name that the audit records for the operator who runs a command."""
+"""Determines the name under which the audit log records who ran a command."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import getpass
 
 
 def operator_name() -> str:
-    """Return `operator:` and the user name of the operating system, or `operator` if there is no user name.
+    """Return `operator:` followed by the user name of the operating system, or `operator` if there is no user name.
 
-    In the name, `_` replaces each character that is not an ASCII letter or digit. The name is cut to 50 characters.
+    Characters other than ASCII letters and digits are replaced by `_`. The name is cut to 50 characters.
     """
     try:
         name = getpass.getuser()

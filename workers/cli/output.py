@@ -1,4 +1,4 @@
-"""The output of commands: tables and texts for people, and JSON lines for programs."""
+"""Prints tables and texts for people, and JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ It is so large that each row of a table is one line, which other programs can re
 
 
 def console() -> Console:
-    """Return a console on standard output. It is as wide as the terminal, or WIDTH_OF_PIPES without a terminal."""
+    """Return a rich console for standard output. Without a terminal, it is WIDTH_OF_PIPES characters wide."""
     from rich.console import Console  # late: a scan without findings prints no table
 
     is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
@@ -30,7 +30,7 @@ def console() -> Console:
 
 
 def errors() -> Console:
-    """Return a console on standard error, for progress and summaries."""
+    """Return a rich console for standard error, where commands print progress and summaries."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
@@ -44,7 +44,7 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON on one line, with escapes for all characters that are not printable."""
+    """Return a value as JSON on one line. Non-printable characters are escaped."""
     text = json.dumps(value, ensure_ascii=False, default=json_value)
     if text.isprintable():
         return text
@@ -54,14 +54,14 @@ def json_text(value: Any) -> str:
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, optional: Sequence[str] = ()
 ) -> None:
-    """Print a table, or the sentence `empty` if there are no rows. Print values as text, never as markup.
+    """Print a table, or the sentence `empty` if there are no rows.
 
     Args:
         title: The title above the table.
         columns: The names of the columns.
-        rows: The values of each row, of any type.
+        rows: The values of each row, of any type. They are printed as plain text, never as markup.
         empty: The sentence to print if there are no rows.
-        optional: The columns that a narrow terminal does not show, the least important first.
+        optional: The columns to omit on a narrow terminal, the first of them first.
     """
     shown = fitted(title, columns, rows, optional=optional)
     console().print(shown if shown.rows else empty, markup=False, crop=False)
@@ -70,9 +70,9 @@ def table(
 def fitted(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
 ) -> FittedTable:
-    """Return a table for a caller that prints it together with others. See `table` for the arguments.
+    """Return a table that the caller prints. The arguments are those of `table`.
 
-    The caller must print it with `crop=False`. Otherwise rich cuts off lines that are wider than the terminal.
+    The caller must print it with `crop=False`. Otherwise rich cuts lines that are wider than the terminal.
     """
     from workers.cli.tables import FittedTable
 
@@ -81,10 +81,7 @@ def fitted(
 
 
 def message_state(state: str) -> str:
-    """Return the state of a message in words.
-
-    The state "frozen" is shown as "in delivery": the service freezes a message when it first tries to send it.
-    """
+    """Return the state of an outgoing message in words, such as "in delivery" for "frozen"."""
     from scanner.records.states import NotificationState  # late: a scan needs no records
 
     return "in delivery" if state == NotificationState.FROZEN else str(state)
@@ -99,7 +96,7 @@ def ago(at: datetime | None, now: datetime) -> str | None:
 
 
 def short_span(seconds: float) -> str:
-    """Return a duration as text, in the largest unit of which there are at least two, such as "90 s" or "3 h"."""
+    """Return a duration as text, in the largest unit that gives at least 2, such as "90 s" or "3 h"."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if abs(seconds) >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -107,7 +104,7 @@ def short_span(seconds: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return any value as one line of text, with a replacement character for each character that is not printable."""
+    """Return a value as one line of text. Non-printable characters are replaced."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -116,5 +113,5 @@ def plain(value: Any) -> str:
 
 
 def json_value(value: Any) -> str:
-    """Return a value of a type that JSON does not have as text. A time is in ISO 8601 format."""
+    """Convert a value that JSON does not support to text. A time is in ISO 8601 format."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,4 +1,4 @@
-"""The reading of the input of `r8scan report`: a list of tokens and digests, or any file that contains tokens."""
+"""Reads the input of `r8scan report`: a list of tokens and token digests, or any file that contains tokens."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 @dataclass(slots=True)
 class ReportInput:
-    """What was found in the input.
+    """What `r8scan report` found in its input.
 
     Attributes:
-        kinds: The number of found tokens by their encoding, and the number of digests under DIGEST_LINE.
+        kinds: The number of tokens by encoding (such as `base64`), and the number of digests under DIGEST_LINE.
         bad: The lines of a list that contain neither a token nor a digest.
-        unread: The number of parts that the detector could not read, by reason.
+        unread: The number of parts that could not be read, by reason.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
@@ -45,17 +45,17 @@ class ReportInput:
 
 
 def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -> ReportInput:
-    """Read the file, or standard input for -, and pass the tokens and digests to `take` in batches.
+    """Read the file and pass the tokens and digests in it to `take`, in batches of about BATCH.
 
-    Read a list line by line, and call `take` while reading. Read any other file to its end, and call `take` then.
+    A list is read line by line, and `take` is called while reading. Any other file is read to its end first.
 
     Args:
-        file: The name of the file, or -.
+        file: The name of the file, or "-" for standard input.
         digester: Computes the digest of a token.
-        take: The function that gets each batch of about BATCH tokens and digests.
+        take: The function that receives each batch.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: The file cannot be read.
     """
     detector = Detector(digester, reader=shared_pool())
     try:
@@ -70,9 +70,9 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
 
 
 def is_list(head: bytes) -> bool:
-    """Return whether at least half of the lines in `head` consist of a token or a digest and nothing else.
+    """Return whether at least half of the non-empty lines in `head` consist of only a token or a digest.
 
-    `head` is the beginning of the input. Ignore empty lines.
+    `head` is the beginning of the input.
     """
     text = head.decode("utf-8", "replace")
     lines = [line.strip("\ufeff \t\r") for line in text.split("\n")[: 1 if "\n" not in text else None]]
@@ -131,10 +131,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _up_to(stream: BinaryIO, size: int) -> bytes:
-    """Return the first `size` bytes, or fewer if the stream is shorter.
-
-    Read repeatedly, because one read of a pipe may return fewer bytes than requested.
-    """
+    """Return the first `size` bytes of the stream, or all bytes if it is shorter."""
     parts = b""
     while len(parts) < size and (part := stream.read(size - len(parts))):
         parts += part
@@ -142,7 +139,7 @@ def _up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream that returns `head`, the bytes that were read already, and then the rest of the input."""
+    """A stream that returns the bytes `head`, which were read already, and then the rest of the input."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head, self._rest = memoryview(head), rest

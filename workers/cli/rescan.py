@@ -1,4 +1,4 @@
-"""`r8scan rescan`: queues, lists and cancels rescans, and shows their progress."""
+"""The `r8scan rescan` commands, which queue, list and cancel rescans of repositories, owners and gists."""
 
 from __future__ import annotations
 
@@ -162,20 +162,20 @@ def _row(job: ScanJob, now: datetime) -> tuple[Any, ...]:
 
 
 def _repository(text: str) -> str:
-    """Return OWNER/NAME of a repository. `text` is this name, or the address of any page of the repository."""
+    """Return OWNER/NAME for a repository that the user typed as this name or as the address of any of its pages."""
     return text if is_repository_name(text) else _named(text, ("repository", "commit", "push"), "write OWNER/NAME")
 
 
 def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
-    """Return the name of the repository, owner or gist at a GitHub address.
+    """Return the name of the repository, owner or gist that a GitHub address belongs to.
 
     Args:
         text: The address.
-        kinds: The kinds of targets that the command can use.
-        todo: What the user should write, for the error message.
+        kinds: The kinds of addresses that the command accepts.
+        todo: The error message's advice on what to type.
 
     Raises:
-        WrongUsage: `text` is no GitHub address, or shows a target of another kind.
+        WrongUsage: `text` is not a GitHub address, or is of another kind.
     """
     settings = load_settings()
     try:
@@ -200,9 +200,9 @@ def _rescan(target: Target, wait: bool, as_json: bool) -> None:
 
 
 def _queue_and_watch(database: Database, settings: Settings, target: Target, *, wait: bool, as_json: bool) -> int:
-    """Queue a job for the rescan, and return the exit status of the command.
+    """Queue a rescan, and return the command's exit status.
 
-    If `wait` is set and a worker can start the job now, show its progress until it has ended.
+    If `wait` is set and a worker can start now, show the progress until the rescan has ended.
     """
     with database.write() as session:
         job = queue(session, target)

@@ -1,4 +1,4 @@
-"""`r8scan run`: runs the service on one machine. `r8scan demo` and `r8scan sandbox`: run it with a simulated GitHub."""
+"""The `r8scan run` command, which runs the service on one machine, and `demo` and `sandbox`, which simulate GitHub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`r8scan scan`: searches files, folders, standard input and git histories for tokens, without a network."""
+"""The `r8scan scan` command, which searches files, folders, standard input and git histories for tokens, offline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 class Format(StrEnum):
-    """The values of the option `--format`."""
+    """The allowed values of the option `--format`."""
 
     table = "table"
     json = "json"
@@ -46,10 +46,9 @@ def scan(
 
 
 def _states(digests: list[str]) -> dict[str, str]:
-    """Return the state of each token in the token store by its digest: live, disabled, unknown, or not_checked.
+    """Return the state of each token in the token store, by the token's digest: live, disabled, unknown or not_checked.
 
-    If the store does not answer, all states are not_checked. The findings are still printed, because the scan may have
-    taken hours.
+    If the store does not answer, all states are not_checked.
     """
     from workers.cli.errors import explain
     from workers.cli.opening import opened_context

@@ -1,4 +1,4 @@
-"""The output of `r8scan scan`: the findings as a table, JSON lines or SARIF, and the progress and summary."""
+"""Prints the result of `r8scan scan` as a table, JSON lines or SARIF, with its progress and summary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_NAMED_ON_TERMINAL = 20
 
 
 class _Hidden:
-    """A progress display that shows nothing."""
+    """A progress display that shows nothing, for output that is not a terminal."""
 
     def begin(self, what: str, total: int | None) -> None:
         del what, total
@@ -56,7 +56,7 @@ class _Shown:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Yield a progress display: a bar if standard error is a terminal, otherwise a display that shows nothing."""
+    """Yield a progress display. It shows nothing if standard error is not a terminal."""
     if not sys.stderr.isatty():
         yield _Hidden()
         return
@@ -69,12 +69,12 @@ def progress() -> Iterator[Progress]:
 
 
 def report(run: ScanRun, form: str, states: Mapping[str, str] | None) -> None:
-    """Print the findings on standard output, and the summary on standard error.
+    """Print the tokens that were found on standard output, and the summary on standard error.
 
     Args:
         run: The result of the scan.
-        form: A value of `Format`.
-        states: The states of the found tokens in the token store by digest, or None if the store was not asked.
+        form: The output format, a value of `Format`.
+        states: The state of each token in the token store, by digest. None if the store was not asked.
     """
     if form == "json":
         output.json_lines(_fields(candidate, states) for candidate in run.candidates)
@@ -107,7 +107,7 @@ def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str,
 
 
 def _not_read_fields(item: NotRead) -> dict[str, Any]:
-    """Return the JSON object of an unread item. Only such an object has the field `not_read`, which is the reason."""
+    """Return the JSON object for an item that could not be read. Its field `not_read` contains the reason."""
     return {
         "not_read": item.reason,
         "count": item.count,
@@ -126,7 +126,7 @@ def _row(candidate: Candidate, states: Mapping[str, str] | None) -> list[Any]:
 
 
 def _sarif(run: ScanRun) -> dict[str, Any]:
-    """Return the result of the scan as SARIF 2.1.0, https://docs.oasis-open.org/sarif/sarif/v2.1.0."""
+    """Return the result of the scan in SARIF 2.1.0 format, https://docs.oasis-open.org/sarif/sarif/v2.1.0."""
     driver = {
         "name": "r8scan",
         "version": __version__,
@@ -199,7 +199,7 @@ def _named(item: NotRead) -> str:
 
 
 def _printable(text: str | None) -> str | None:
-    """Return the path with a replacement character for each byte that is not UTF-8. Return None for None."""
+    """Return the path with each byte that is not UTF-8 replaced. Return None for None."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

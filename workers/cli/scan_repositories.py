@@ -1,4 +1,4 @@
-"""The part of `r8scan scan` that reads the histories of git repositories and git bundles."""
+"""Scans the histories of git repositories and git bundles, for `r8scan scan`."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ BUNDLES = (b"# v2 git bundle\n", b"# v3 git bundle\n")
 
 
 class Histories:
-    """A reader of git histories. It scans each repository once, even if several paths lead to it."""
+    """Scans git histories. It scans each repository once, even if several paths lead to it."""
 
     def __init__(self, detector: Detector, shown: Progress, readers: int) -> None:
         self._detector, self._shown, self._readers = detector, shown, readers
         self._seen: set[str] = set()
 
     def scan(self, git_dir: Path, shown_as: Path, *, is_given: bool = False) -> ScanRun:
-        """Scan the history of a repository, and return the result. It is empty if the repository was scanned before.
+        """Scan a repository's history. Return an empty result if the repository was scanned before.
 
         Args:
-            git_dir: The git directory of the repository.
-            shown_as: The path of the repository in the output.
-            is_given: Whether the user named this repository. If so, the paths of findings do not begin with `shown_as`.
+            git_dir: The repository's git directory.
+            shown_as: The repository's path in the output.
+            is_given: Whether the user typed this path. If so, the paths of findings do not begin with `shown_as`.
         """
         run, shown = ScanRun(), self._shown
         real = os.path.realpath(common_dir(git_dir))
@@ -72,9 +72,11 @@ class Histories:
         return run
 
     def scan_bundle(self, path: Path, *, is_given: bool) -> ScanRun:
-        """Scan the history in a git bundle, by unpacking it into a temporary repository. Return the result.
+        """Scan the history in a git bundle and return the result. The bundle is unpacked into a temporary repository.
 
-        `is_given` has the same meaning as in `scan`.
+        Args:
+            path: The path of the bundle.
+            is_given: Whether the user typed this path. If so, the paths of findings do not begin with it.
 
         Raises:
             GitError: The bundle cannot be read.
@@ -83,10 +85,7 @@ class Histories:
             return self.scan(git_dir, path, is_given=is_given)
 
     def scan_around(self, path: Path) -> ScanRun:
-        """Scan the history of the repository that contains the path, if there is one.
-
-        Return the result, with a note about the repository. The result is empty if there is no repository.
-        """
+        """Scan the history of the repository that contains the path. Return an empty result if there is none."""
         for folder in path.absolute().parents:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
@@ -97,7 +96,10 @@ class Histories:
 
 
 def missing_submodules(folder: Path) -> ScanRun:
-    """Return each submodule that was not cloned with the work tree in `folder`, as an unread item."""
+    """Return a result that lists each submodule that was not cloned as an item that was not read.
+
+    `folder` is the root of a git work tree.
+    """
     run = ScanRun()
     file = folder / ".gitmodules"
     if file.is_symlink():

@@ -1,4 +1,4 @@
-"""The result of `r8scan scan`. The modules that read files and histories return parts, and `scan_output` prints it."""
+"""The result of `r8scan scan`: the tokens found, the amounts read, and what could not be read."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """A file, folder or git object that was not read, or of which parts were not read.
+    """A file, folder or git object that could not be read completely.
 
-    `count` is the number of unread parts. `path` contains no raw token. `git_object` and `commit` are None if the item
-    is not from a git history.
+    Attributes:
+        path: The item's path, without raw tokens.
+        count: The number of parts that could not be read.
+        git_object: The id of the git object. None outside a git history.
+        commit: The id of a commit that contains the item. None outside a git history.
     """
 
     reason: str
@@ -37,16 +40,16 @@ class NotRead:
 
 @dataclass(slots=True)
 class ScanRun:
-    """The findings of a scan or of a part of it, and the amounts that were read.
+    """The result of a scan or of a part of it.
 
     Attributes:
-        candidates: The found tokens.
-        unread: The number of unread parts by reason.
-        not_read: The first MAX_NAMED unread items.
-        notes: Remarks for the user that are not failures.
-        files: The number of read files.
-        objects: The number of read git objects.
-        bytes: The number of read bytes.
+        candidates: The tokens that were found.
+        unread: The number of parts that could not be read, by reason.
+        not_read: The first MAX_NAMED items that could not be read.
+        notes: Messages for the user that are not errors.
+        files: The number of files read.
+        objects: The number of git objects read.
+        bytes: The number of bytes read.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -58,7 +61,7 @@ class ScanRun:
     bytes: int = 0
 
     def add(self, part: ScanRun) -> None:
-        """Add the findings and amounts of a part of the scan."""
+        """Add the result of a part of the scan to this result."""
         self.candidates += part.candidates
         self.unread.update(part.unread)
         self.not_read += part.not_read[: MAX_NAMED - len(self.not_read)]
@@ -68,13 +71,13 @@ class ScanRun:
         self.bytes += part.bytes
 
     def add_not_read(self, item: NotRead) -> None:
-        """Count an unread item, and add it to `not_read` if that has fewer than MAX_NAMED items."""
+        """Count an item that could not be read. Keep the item itself if `not_read` has fewer than MAX_NAMED items."""
         self.unread[item.reason] += item.count
         if len(self.not_read) < MAX_NAMED:
             self.not_read.append(item)
 
     def add_unread(self, path: str, unread: Mapping[str, int]) -> None:
-        """Add the unread parts of the file or folder at `path`. `unread` has their number by reason."""
+        """Add the parts of the file or folder at `path` that could not be read. `unread` has their number by reason."""
         for reason, count in unread.items():
             if count:
                 self.add_not_read(NotRead(reason, redact(path), count))

@@ -1,4 +1,4 @@
-"""The part of `r8scan scan` that walks folders, reads files and standard input, and finds git repositories."""
+"""Walks folders, reads files and standard input, and finds git repositories, for `r8scan scan`."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def scan_all(
     jobs: int,
     progress: Callable[[], AbstractContextManager[Progress]],
 ) -> ScanRun:
-    """Scan every path and return the result. Files that cannot be read are counted in it.
+    """Scan all paths and return the result. It also counts the files that could not be read.
 
     Args:
-        paths: Files and folders, and - for standard input.
+        paths: Files and folders, and "-" for standard input.
         history: Whether to read the histories of repositories with a work tree, and of git bundles.
-        jobs: The number of parallel readers.
+        jobs: The number of files that are read in parallel.
         progress: Returns a context manager that yields the progress display.
 
     Raises:
-        WrongUsage: a path does not exist.
-        SettingsError: a setting is wrong.
+        WrongUsage: A path does not exist.
+        SettingsError: A setting is wrong.
     """
     detector = Detector(_digester(), reader=shared_pool())
     for path in paths:
@@ -77,13 +77,12 @@ def scan_all(
 
 
 def _digester() -> Digester:
-    """Return the function that computes the digest of a token, and activate the token formats of the settings.
+    """Return the function that computes the digest of a token. Also activate the token formats of the settings.
 
-    If no R8SCAN_* variable is set, use the defaults without loading the settings, which would take longer than scanning
-    a folder.
+    Without R8SCAN_* variables, return the default function without loading the settings, to save time.
 
     Raises:
-        SettingsError: a setting is wrong or misspelt.
+        SettingsError: A setting is wrong or misspelt.
     """
     if not any(name.upper().startswith("R8SCAN_") for name in os.environ):
         return sha256_digest
@@ -94,11 +93,11 @@ def _digester() -> Digester:
 
 @dataclass(slots=True)
 class _Scan:
-    """One `r8scan scan`. It scans one path after another, and collects the results in `run`.
+    """One execution of `r8scan scan`. It scans one path after another and collects the results in `run`.
 
     Attributes:
         history: Whether to read the histories of repositories with a work tree, and of git bundles.
-        jobs: The number of files that are read at the same time.
+        jobs: The number of files that are read in parallel.
     """
 
     detector: Detector
@@ -134,7 +133,7 @@ class _Scan:
             self.run.add(self.histories.scan_around(path))
 
     def _files(self, walk: _Walk) -> bool:
-        """Scan the files of the walk. Return whether the history of at least one git bundle was read."""
+        """Scan the files that a walk through a folder finds. Return whether the history of a git bundle was read."""
         is_folder = walk.path.is_dir() and not walk.path.is_symlink()
         files = walk.files() if is_folder else iter([str(walk.path)])
         has_bundle = False
@@ -148,7 +147,7 @@ class _Scan:
         return has_bundle
 
     def _bundle(self, file: Path, *, is_given: bool) -> bool:
-        """Scan the history of a git bundle. If git cannot read the bundle, scan its content and return False."""
+        """Scan a git bundle's history and return True. If git cannot read it, scan it as a file and return False."""
         try:
             self.run.add(self.histories.scan_bundle(file, is_given=is_given))
         except GitError:
@@ -159,7 +158,7 @@ class _Scan:
         return True
 
     def _batches(self, files: Iterator[str], survey: Survey) -> Iterator[list[Path]]:
-        """Yield the files in batches. If there are many files, leave out those that the survey shows to be clean."""
+        """Yield the files in batches. Omit files that a quick first search (`survey`) has shown to contain no token."""
         for _ in range(BATCHES_BEFORE_SURVEY):
             if not (batch := list(itertools.islice(files, FILES_A_BATCH))):
                 return
@@ -183,17 +182,17 @@ class _Scan:
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk over every file below a path, including hidden files. It also collects git repositories.
+    """A walk through all files below a path, including hidden files. It also collects the git repositories on its way.
 
-    It does not follow links. It does not yield the files in a repository's `objects` that `Histories` reads.
+    It does not follow links. It omits the git object files that are read as part of a repository's history.
 
     Attributes:
         path: The path at which the walk begins.
         detector: Searches file names for tokens.
         reads_histories: Whether histories are read, so that missing git directories and submodules are counted.
-        run: The candidates in names, and what the walk could not read.
-        bare: The git directory and the shown path of each repository without a work tree. Its history is always read.
-        work_trees: The git directory and the shown path of each repository with a work tree, and of its submodules.
+        run: The tokens found in file names, and what could not be read.
+        bare: The git directory and the displayed path of each repository without a work tree.
+        work_trees: The git directory and the displayed path of each repository with a work tree, and of its submodules.
         has_lost_history: Whether the git directory of a work tree is missing.
     """
 
@@ -206,11 +205,11 @@ class _Walk:
     has_lost_history: bool = False
 
     def files(self) -> Iterator[str]:
-        """Yield the paths of the files."""
+        """Yield the paths of all files."""
         return itertools.chain.from_iterable(self._lists_of_files())
 
     def _lists_of_files(self) -> Iterator[list[str]]:
-        """Yield the paths of the files of each folder as one list, because a folder may have 100,000 of them."""
+        """Yield one list for each folder, with the paths of the folder's files."""
         stack = [(str(self.path), False)]
         while stack:
             folder, is_in_git = stack.pop()
@@ -233,11 +232,11 @@ class _Walk:
                     stack.append((prefix + name, is_in_git or name == ".git"))
 
     def _meet(self, path: str, names: Collection[str], *, is_in_git: bool) -> bool:
-        """Record the repository if the folder is a work tree or a git directory. Return True for a git directory.
+        """Record the git repository if the folder is a work tree or a git directory. Return True for a git directory.
 
         Args:
-            path: The path of the folder.
-            names: The names of the folder's entries.
+            folder: The folder.
+            names: The names of the files and folders in it.
             is_in_git: Whether the folder is `.git` or is below it.
         """
         # Most of 100,000 folders are no repository, so make no object for their paths.
@@ -259,7 +258,7 @@ class _Walk:
         return True
 
     def _beside_objects(self, objects: Path) -> list[str]:
-        """Return files below a repository's `objects` that the reader of histories does not read."""
+        """Return the files in a repository's folder `objects` that are not read as part of its history."""
         found: list[str] = []
         for root, _, names in os.walk(objects, onerror=self._unreadable):
             folder = os.path.relpath(root, objects)
@@ -273,7 +272,7 @@ class _Walk:
         self.run.add_unread(str(error.filename), {"folder_unreadable": 1})
 
     def in_names(self, folder: str | Path, names: Sequence[str]) -> list[Candidate]:
-        """Return the candidates (possible tokens) in the given names of entries of a folder."""
+        """Return the candidates (possible tokens) in the names of a folder's files and subfolders."""
         if not names or self.detector.scan_bytes(os.fsencode("\n".join(names))) is None:
             return []
         found: list[Candidate] = []
@@ -285,9 +284,9 @@ class _Walk:
 
 
 def _is_read_by_git(objects: Path, name: str) -> bool:
-    """Return whether `Histories` reads the file `name` below `objects`.
+    """Return whether the file `name` in the folder `objects` is read as part of the git history.
 
-    It reads loose objects. It reads a pack and its index only if both exist.
+    This is true for loose objects, and for a pack and its index if both exist.
     """
     pack = _PACK.fullmatch(name)
     if pack is None:
@@ -300,7 +299,7 @@ def _scan_files(
 ) -> Iterator[StreamRead | None]:
     """Yield the result of `_scan_file` for each path, in the order of the paths.
 
-    Each task of the pool reads several files, because starting a task takes longer than reading a small file.
+    Each task of the thread pool reads several files, because starting a task takes longer than reading a small file.
     """
 
     def scan(some: Sequence[Path]) -> list[StreamRead | None]:
@@ -311,9 +310,9 @@ def _scan_files(
 
 
 def _scan_file(detector: Detector, path: Path, leaves_bundles: bool = False) -> StreamRead | None:
-    """Scan the content of a file, or the target of a link as text.
+    """Scan a file's content. For a link, scan its target path.
 
-    If `leaves_bundles` is set, return None for a git bundle without scanning it. The caller then reads its history.
+    If `leaves_bundles` is set, return None for a git bundle without scanning it.
     """
     place = Place("local_file", path=str(path))
     try:

@@ -1,4 +1,4 @@
-"""The scan of a stream of any length. A stream that is too long for the memory is scanned in pieces."""
+"""Scans a stream of any length. A stream that is too long for the memory is scanned in pieces."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ the content is not known, because Python allocates the whole size before it read
 
 
 class Readable(Protocol):
-    """A binary stream, such as a file or a pipe. `read` may return fewer bytes than requested before the end."""
+    """A binary stream, such as a file or a pipe. `read` may return fewer bytes than requested."""
 
     def read(self, size: int, /) -> bytes | None: ...
 
 
 class StreamRead(NamedTuple):
-    """The result of scanning one stream: the candidates, the number of unread parts by reason, and the bytes read.
+    """The result of scanning one stream: the possible tokens, the number of unread parts by reason, and the bytes read.
 
-    The candidates do not contain their place yet. The caller adds it.
+    The possible tokens have no path or position yet. The caller adds it.
     """
 
     candidates: list[Candidate]
@@ -33,13 +33,13 @@ class StreamRead(NamedTuple):
 
 
 def scan_stream(detector: Detector, stream: Readable, path: str, size: int = 0) -> StreamRead:
-    """Scan the stream to its end.
+    """Scan the stream to its end and return the result.
 
     Args:
         detector: Scans the content.
         stream: The stream.
-        path: The file name in it helps the detector to recognize the type of the content.
-        size: The size of the content in bytes if it is known, else 0.
+        path: A path. The file name in it helps to recognize the file type.
+        size: The content's size in bytes, or 0 if it is unknown.
     """
     step = min(max(FIRST_READ, size + 1), MAX_READ)
 

@@ -1,4 +1,4 @@
-"""`r8scan serve`: runs the web server with all HTTP endpoints and the console."""
+"""The `r8scan serve` command, which runs the web server with all HTTP endpoints and the console."""
 
 from __future__ import annotations
 

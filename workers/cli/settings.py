@@ -1,4 +1,4 @@
-"""`r8scan settings`: shows the value of each setting, and where the value comes from. Secrets are masked."""
+"""The `r8scan settings` command, which shows the value of each setting and where it comes from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def settings(
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """A setting without secrets, as the command shows it. `origin` says where its value comes from."""
+    """A setting as the command prints it, without secrets. `origin` says where its value comes from."""
 
     name: str
     value: str
@@ -46,7 +46,7 @@ class ShownSetting:
 
 
 def described(loaded: Settings) -> Iterator[ShownSetting]:
-    """Yield every setting as the command shows it."""
+    """Yield every setting as the command prints it."""
     environment, dotenv = {name.upper() for name in os.environ}, dotenv_names()
     for field in Settings.model_fields:
         name = f"{PREFIX}{field.upper()}"
@@ -56,7 +56,7 @@ def described(loaded: Settings) -> Iterator[ShownSetting]:
 
 
 def shown(field: str, value: Any) -> str:
-    """Return the value of a setting as text. Mask the password in a secret address, and any other secret as a whole."""
+    """Return a setting's value as text, with secrets masked. For a secret URL, mask only the password and the query."""
     if value is None:
         return "-"
     if isinstance(value, SecretStr):
@@ -67,7 +67,7 @@ def shown(field: str, value: Any) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return an address with its password replaced by ***. Replace its query as well, which may contain a password."""
+    """Return the URL with its password and its query replaced by ***."""
     parts = urlsplit(url)
     if not parts.scheme:
         return url

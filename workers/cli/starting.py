@@ -1,4 +1,4 @@
-"""The check of whether a worker can start queued work now. Commands call it before they wait for the work's end."""
+"""Tests whether a worker can start queued work now, for commands that wait until the work is done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_STARTED = 3
 
 
 def obstacle(database: Database, settings: Settings, queue: str) -> str | None:
-    """Return the reason why no worker can start the work in this queue now, or None if a worker can start it."""
+    """Return why no worker can start work from this queue now, or None if one can."""
     if broker_state.broker_problem(settings):
         is_embedded = settings.redis_url.get_secret_value() == "embedded"
         return "r8scan run does not run here" if is_embedded else "Redis does not answer"

@@ -1,4 +1,4 @@
-"""`r8scan status`: shows whether the service works, its problems, and its state in tables."""
+"""The `r8scan status` command, which shows whether the service works, its problems, and its state in tables."""
 
 from __future__ import annotations
 
@@ -82,10 +82,7 @@ def _watch(look: Callable[[], Overview]) -> None:
 
 
 def _verdict(found: Overview) -> RenderableType:
-    """Return the verdict, and a line that names the database.
-
-    If the operator's settings are not those of the service, the line shows that the command reads another database.
-    """
+    """Return the sentence that says whether the service works, and a line with the database's name."""
     said = verdict(found)
     style = "bold red" if not said.works else "yellow" if found.problems else "green"
     where = f"database: {found.configuration.database}   read at {output.plain(found.at)}"
@@ -93,7 +90,7 @@ def _verdict(found: Overview) -> RenderableType:
 
 
 def _problems(found: Overview) -> list[Text]:
-    """Return a line for each problem, then a line for each kind of decision that waits for a person."""
+    """Return one line for each problem, then one line for each kind of decision that waits for a person."""
     decisions = [one for one in found.problems if one.kind in DECISIONS]
     others = [one for one in found.problems if one.kind not in DECISIONS]
     return [_line("! ", one, found, "red") for one in others] + [_line("? ", one, found, "yellow") for one in decisions]
@@ -188,10 +185,10 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
 
 
 def _gaps(one: SourceRow) -> str | None:
-    """Return one line about the gaps of a source, or None if there is nothing to say.
+    """Return one line about the events that a source has missed, or None if it has missed none.
 
-    The line has the number of gaps in 24 hours, the estimated number of missed events by reason, and the span of time
-    that the source has not caught up on.
+    The line contains the number of gaps (times in which events were missed) in 24 hours, the estimated number of missed
+    events by reason, and the time range that is still to be read.
     """
     reasons = ", ".join(f"about {number} {_words(reason)}" for reason, number in one.missed_reasons_24h.items())
     behind = one.cursor.get("seconds_behind")
@@ -228,7 +225,7 @@ def _recall_rows(found: Overview) -> Iterable[Sequence[Any]]:
 
 
 def _percent(share: Sequence[float] | None) -> str | None:
-    """Return the 95 % confidence interval of a share as text, or None if the share was not measured.
+    """Return the 95 % confidence interval of a percentage as text, or None if it was not measured.
 
     `share` is a value of `SourceRow.recall`.
     """
@@ -297,7 +294,10 @@ def _table(
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:
-    """Return the sum of the counts as text, with the two commonest reasons. Return None if there are no counts."""
+    """Return the sum of the counts as text, with the two commonest reasons. Return None if there are no counts.
+
+    `counts` has a number for each reason.
+    """
     if not counts:
         return None
     common = sorted(counts, key=lambda key: -counts[key])[:2]

@@ -1,4 +1,4 @@
-"""`r8scan store`: checks a token store behind HTTP against its API contract, and runs a reference store."""
+"""The `r8scan store` commands, which check the vendor's token store (an HTTP API) and run a small reference store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The input of commands that read lines, and the report of lines that the commands skip."""
+"""Opens the input of commands that read lines, and reports the lines that were skipped."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from workers.cli.errors import UserError
 
 @contextmanager
 def opened(file: str) -> Iterator[TextIO]:
-    """Yield the file, or standard input for -, as text. Bytes that are not UTF-8 become lone surrogates.
+    """Yield the file, or standard input for "-", as a text stream. Bytes that are not UTF-8 become lone surrogates.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: The file cannot be read.
     """
     if file == "-":
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
@@ -34,9 +34,11 @@ def opened(file: str) -> Iterator[TextIO]:
 
 
 class BadLines:
-    """The lines of the input that a command skips.
+    """The invalid input lines that a command has skipped.
 
-    `count` is their number. `numbers` has the line numbers of the first NAMED of them.
+    Attributes:
+        count: The number of skipped lines.
+        numbers: The line numbers of the first NAMED of them.
     """
 
     NAMED = 100
@@ -46,13 +48,13 @@ class BadLines:
         self.numbers: list[int] = []
 
     def add(self, number: int, reason: object) -> None:
-        """Count a skipped line. Print the reason if at most NAMED lines were skipped so far."""
+        """Count a skipped line. For the first NAMED lines, also print the reason."""
         self.count += 1
         if self.count <= self.NAMED:
             self.numbers.append(number)
             typer.echo(f"line {number} {reason}", err=True)
 
     def end(self) -> None:
-        """Print how many lines were skipped without printing the reason."""
+        """Print how many more lines were skipped than were printed by `add`."""
         if self.count > self.NAMED:
             typer.echo(f"… and {self.count - self.NAMED} more bad lines", err=True)

@@ -1,7 +1,7 @@
-"""Tables that fit into the terminal. They never break a word, so that ids and addresses can be copied.
+"""Tables that fit the terminal's width without breaking words, so that ids and addresses can be copied.
 
-If a table is too wide, it first wraps its cells between words, and then omits optional columns. If it is still too
-wide, it shows each row as lines with the name of a column and its value.
+A table that is too wide is first wrapped between words. Then its optional columns are omitted. If it is still too wide,
+each row is printed as several lines with a column's name and value.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class FittedTable:
 
     Attributes:
         title: The title above the table.
-        columns: The names of the columns. A line break in a name is allowed.
+        columns: The names of the columns, which may contain line breaks.
         rows: The cells of each row, each as one line of printable text.
-        optional: The columns that are omitted if the table is too wide, the least important first.
+        optional: The columns to omit if the table is too wide, the first of them first.
     """
 
     title: str
@@ -35,7 +35,7 @@ class FittedTable:
     optional: tuple[str, ...] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the table in a layout that fits the terminal's width. Rich calls this method to print the table."""
+        """Yield the table in a layout that fits the terminal's width."""
         del console
         shown = list(range(len(self.columns)))
         for name in (None, *self.optional):
@@ -47,9 +47,9 @@ class FittedTable:
         yield from self._stacked(options.max_width)
 
     def _widths(self, shown: Sequence[int], width: int) -> list[int] | None:
-        """Return the width of each column in `shown`, so that the table is at most `width` characters wide.
+        """Return the width of each column in `shown` for a table of at most `width` characters.
 
-        Return None if this is not possible without breaking a word.
+        Return None if this is impossible without breaking a word.
         """
         cells = [[self.columns[number], *(row[number] for row in self.rows)] for number in shown]
         widths = [max(_lines(cell) for cell in column) for column in cells]
@@ -82,7 +82,7 @@ class FittedTable:
         return grid
 
     def _stacked(self, width: int) -> Iterator[Text]:
-        """Yield the title, and each row as lines with the name of a column and its value. Omit empty values."""
+        """Yield the title, and for each row several lines with a column's name and value. Omit empty values."""
         names = [" ".join(column.split()) for column in self.columns]
         indent = max(map(len, names)) + 4
         yield Text(self.title, style="bold italic")
@@ -104,7 +104,7 @@ def _longest_word(text: str) -> int:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return the text as lines of at most `width` characters. A longer word is alone on a longer line."""
+    """Split the text into lines of at most `width` characters. A longer word is alone on a longer line."""
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:

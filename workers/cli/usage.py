@@ -1,4 +1,4 @@
-"""`r8scan usage`: stores records of how tokens were used, and applies the usage rules."""
+"""The `r8scan usage` command, which stores records of how tokens were used and applies rules to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words that commands print for people instead of values in the database. JSON output has the values themselves."""
+"""Converts database values to words for people. JSON output contains the original values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GIST = re.compile(r"[0-9a-f]{20,64}")
 
 
 def place(one: Exposure) -> str:
-    """Return a text that says where an exposure is: a repository, a gist with owner and id, or the kind of place."""
+    """Return a text that says where a token was found: a repository, a gist with its owner, or another kind."""
     if one.repository:
         return one.repository
     if one.kind not in GISTS:
@@ -49,7 +49,7 @@ def amount(name: str, value: int) -> str:
 
 
 def recipient(one: Notification) -> str:
-    """Return who gets a message, such as "owner, ana@example.com"."""
+    """Return the recipient of a message as text, such as "owner, ana@example.com"."""
     if one.channel not in (Channel.EMAIL, Channel.OPERATOR):
         return RECIPIENTS[one.channel]
     role = "operator" if one.channel == Channel.OPERATOR else "owner"

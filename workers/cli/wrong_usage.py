@@ -1,4 +1,4 @@
-"""The line that r8scan prints about a wrong command line: what is wrong, and which command shows the help."""
+"""Builds the error message for a wrong command line. It says what is wrong and which command shows the help."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORDS = (
 
 
 def line(err: TyperException) -> str:
-    """Return the line without the program's name. It may repeat what the user typed, such as a token.
+    """Return the error message as one line. It may repeat what the user typed.
 
     Args:
         err: An error that typer found while it read the command line.
@@ -32,7 +32,7 @@ def line(err: TyperException) -> str:
 
 
 def _about_parameter(err: TyperException) -> str | None:
-    """Return what is wrong with an option or argument, or None for another kind of error."""
+    """Return what is wrong with an option or argument, or None if the error is not about one."""
     parameter: Any = getattr(err, "param", None)
     if parameter is None:
         return None

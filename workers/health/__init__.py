@@ -1,1 +1,1 @@
-"""The state of the service. One function reads it for the status command, the console and the metrics."""
+"""Determines the state of the service for the status command, the console and the metrics."""

@@ -1,6 +1,6 @@
-"""Tests whether the broker works and whether the database can be written.
+"""Tests whether Redis works and whether the database can be written.
 
-If a test fails, its result explains why processes are silent.
+A failed test explains why processes send no heartbeats.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROBE, PROBE_KEPT_SECONDS = "r8scan:probe", 60
 
 
 def broker_problem(settings: Settings) -> str | None:
-    """Return why Redis does not answer or accepts no messages, or None if it works."""
+    """Return what is wrong with Redis, or None if it answers and accepts messages."""
     try:
         with connected(settings) as client:
             client.set(PROBE, b"1", ex=PROBE_KEPT_SECONDS)
@@ -35,7 +35,7 @@ def broker_problem(settings: Settings) -> str | None:
 
 
 def messages(settings: Settings) -> dict[str, int] | None:
-    """Return how many messages wait in each queue, or None if Redis does not answer."""
+    """Return the number of waiting messages by queue, or None if Redis does not answer."""
     try:
         return queue_lengths(settings)
     except Exception:  # noqa: BLE001 - redis has many errors; `broker_problem` says which it is
@@ -43,7 +43,7 @@ def messages(settings: Settings) -> dict[str, int] | None:
 
 
 def queue_lengths(settings: Settings) -> dict[str, int]:
-    """Return how many messages wait in each queue.
+    """Return the number of waiting messages by queue.
 
     Raises:
         redis.RedisError: Redis does not answer.
@@ -56,7 +56,7 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[redis.Redis]:
-    """Yield a client of the broker with short time limits. It connects when it is first used."""
+    """Yield a Redis client with short timeouts. It connects when it is first used."""
     import redis  # import late: this import takes as long as the rest of the status
 
     from workers.celery_settings import broker_url
@@ -72,7 +72,7 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def write_refusal(database: Database) -> str | None:
-    """Return why the database cannot be written, or None if it can be. The test changes no value."""
+    """Return why the database cannot be written, or None if it can. The test changes no data."""
     try:
         with database.write() as session:
             # A read-only database refuses this statement. A full disk makes the commit fail.
@@ -87,6 +87,6 @@ def write_refusal(database: Database) -> str | None:
 
 
 def reason(err: Exception) -> str:
-    """Return the first line of an error of Redis or of the database."""
+    """Return the first line of an error message from Redis or the database."""
     lines = str(getattr(err, "orig", err)).strip().splitlines()
     return lines[0][:200] if lines else type(err).__name__

@@ -1,6 +1,6 @@
-"""The part of the status about canaries (planted test tokens).
+"""Reports on canaries (planted test tokens) in the status of the service.
 
-For each way of planting, it says when a canary was last disabled, and reports a problem if this was too long ago.
+For each way of planting, the report says when a canary was last disabled. If that is too long ago, it is a problem.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MISSED_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class CanariesState:
-    """The part of an `Overview` about canaries: one row for each way of planting, and the problems of these ways."""
+    """The status of canaries: one row for each way of planting, and the problems of these ways."""
 
     canaries: list[CanaryRow]
     problems: list[Problem]
 
 
 def read(session: Session, settings: Settings, now: datetime, began: datetime) -> CanariesState:
-    """Return a row for each way of planting, and the problems of the ways that are switched on.
+    """Return the status of canaries (planted test tokens).
 
     Args:
         session: A reading transaction.
@@ -79,9 +79,13 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 
 
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
-    """Return the most urgent problem of this way of planting, as a list of one, or an empty list.
+    """Return a list with the most urgent problem of this way of planting, or an empty list.
 
-    `since` is the result of `canaries.since_success`. It must not be empty.
+    Args:
+        settings: The settings.
+        way: The way of planting canaries (test tokens).
+        since: The result of `canaries.since_success`. It must not be empty.
+        now: The database's time.
     """
     patience, words = ways.PATIENCE[way], ways.WORDS[way]
     todo = f"see r8scan canary list; r8scan status shows what the canary waits for ({_section(way)})"

@@ -1,4 +1,4 @@
-"""Claims of periodic work, so that only one of several processes does the work each time it is due."""
+"""Ensures that only one of several processes does a periodic piece of work each time it is due."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scanner.records.models import db_now
 
 
 def claim(session: Session, key: str, seconds: float) -> bool:
-    """Claim the work for this process. Return False if a process has claimed it within the last `seconds`.
+    """Return True if this process must do the work now. Return False if the work was claimed in the last `seconds`.
 
     Args:
         session: A writing transaction.
-        key: The name of the work. The row with this key records the time of the last claim. It is created if it is
-            missing.
-        seconds: The time between two claims.
+        key: The name of the work. The database row with this key records when the work was last claimed. It is created
+            if it is missing.
+        seconds: The interval of the work.
     """
     row = {"kind": key, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-seconds - 1)}
     session.execute(insert_or_nothing(session, NotifiedProblem).values(key=key, **row))

@@ -1,8 +1,7 @@
 """The heartbeat of this process: a row in the database for `r8scan status`, and a file for health checks.
 
-The heartbeat says when the thread that consumes messages last made progress (`workers.health.pulse`), not just that the
-process exists. A separate thread writes the heartbeat, so that a hanging database does not delay the consuming thread.
-If the consuming thread is stuck, the heartbeat's thread ends the process.
+The heartbeat says when the thread that consumes messages last made progress, not just that the process exists. A
+separate thread writes the heartbeat. If the consuming thread is stuck, the heartbeat's thread ends the process.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ class Heart:
     """Writes the heartbeat of this process until `stop` or `request_stop` is called.
 
     Args:
-        settings: The settings, which name the database and the alive file.
-        process: The description of this process for the row.
-        progress: The progress of the consuming thread.
-        end: Called when the consuming thread is stuck. It must end the process.
-        then: Called after each heartbeat, once the process has begun to take messages.
+        settings: The settings, which name the database and the heartbeat's file.
+        process: The description of this process to write into the database.
+        progress: The progress of the thread that consumes messages.
+        end: Called if that thread is stuck. It must end the process.
+        then: Called after each heartbeat.
     """
 
     def __init__(
@@ -70,8 +69,7 @@ class Heart:
     def start(self) -> None:
         """Start the thread that writes the heartbeat every ten seconds.
 
-        The first heartbeat is written when the process has begun to take messages. Until then the thread looks every
-        second.
+        It writes the first heartbeat when the process has begun to take messages.
         """
         # Start the pulse of this process. A fork inherits its parent's last pulse, and the time since then would count
         # as silence.
@@ -79,16 +77,19 @@ class Heart:
         self._thread.start()
 
     def request_stop(self) -> None:
-        """Make the thread delete the row and end. Do not wait for it, so that a signal handler may call this method."""
+        """Make the heartbeat's thread delete the database row and end, without waiting for it.
+
+        A signal handler may call this method.
+        """
         self._stopped.set()
 
     def stop(self) -> None:
-        """Make the thread delete the row and end, and wait for its end, at most `STOP_SECONDS`."""
+        """Make the heartbeat's thread delete the database row and end. Wait for its end, at most `STOP_SECONDS`."""
         self._stopped.set()
         self._thread.join(STOP_SECONDS)
 
     def look(self) -> None:
-        """Write the row and the file once, and end the process if its consuming thread is stuck."""
+        """Write the heartbeat once. End the process if the thread that consumes messages is stuck."""
         self._touch()
         if self._pulse.age(self._pulse.latest) > DEAF_SECONDS and self._end is not None:
             _log.error("this process no longer takes messages: it ends and is started again")
@@ -152,9 +153,14 @@ def start(
     end: Callable[[], None] | None = None,
     then: Callable[[], None] | None = None,
 ) -> None:
-    """Start the heartbeat of this process, which has the role `role` and consumes `queues`.
+    """Start the heartbeat of this process.
 
-    See `Heart` for `end` and `then`.
+    Args:
+        settings: The settings.
+        role: The role of this process, such as poller.
+        queues: The Celery queues that this process consumes.
+        end: See `Heart`.
+        then: See `Heart`.
     """
     global _current
     _current = Heart(settings, process(role, queues), end=end, then=then)
@@ -162,31 +168,31 @@ def start(
 
 
 def request_stop() -> None:
-    """Make the heartbeat's thread end, if one was started. See `Heart.request_stop`."""
+    """Make the heartbeat's thread end, if there is one, without waiting for it."""
     if _current is not None:
         _current.request_stop()
 
 
 def stop() -> None:
-    """Make the heartbeat's thread end and wait for it, if one was started. See `Heart.stop`."""
+    """Make the heartbeat's thread end, if there is one, and wait for it."""
     if _current is not None:
         _current.stop()
 
 
 def process(role: str, queues: tuple[str, ...] = ()) -> Process:
-    """Return the description of this process for its heartbeat."""
+    """Return the description of this process that is stored with its heartbeat."""
     return Process(role, own_host(), os.getpid(), queues, __version__)
 
 
 def own_host() -> str:
-    """Return the name of this machine for heartbeats."""
+    """Return the name of this machine, as heartbeats contain it."""
     return platform.node()[:MAX_HOST_LENGTH] or "localhost"
 
 
 def touch(path: Path, at: float) -> None:
-    """Set the file's modification time to `at` (seconds since the epoch), and create the file if necessary.
+    """Set the file's modification time to `at` (seconds since the epoch). Create the file if it is missing.
 
-    If this fails, for example because the disk is full, log the error instead of raising it.
+    If this fails, for example because the disk is full, only log the error.
     """
     try:
         path.touch(mode=0o600)

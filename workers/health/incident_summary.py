@@ -1,4 +1,4 @@
-"""The summary of incidents for the operator: by default one message a day, and none after a day without an incident.
+"""Sends the operator a summary of the new incidents, by default once a day. Without new incidents, none is sent.
 
 A row in the database records when the last summary was sent, so that only one process sends the next one.
 """
@@ -34,11 +34,11 @@ _log = logging.getLogger(__name__)
 
 
 def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]) -> bool:
-    """Send the summary if it is due. Return whether this process has sent a summary.
+    """Send the summary of incidents if it is due. Return whether this process has sent one.
 
     Args:
         database: The database.
-        hours: Hours between two summaries; 0 for none.
+        hours: Hours between two summaries; 0 to send none.
         channels: The channels to the operator.
     """
     if not hours or not channels:
@@ -62,7 +62,7 @@ def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]
 
 
 def _news(session: Session, since: datetime, now: datetime) -> News | None:
-    """Return the summary of the incidents detected between `since` and `now`, or None without such incidents."""
+    """Return the summary of the incidents detected between `since` and `now`, or None if there are none."""
     statement = (
         select(Incident.action, func.count())
         .where(Incident.detected_at > since, Incident.detected_at <= now, is_no_canary())
@@ -90,7 +90,7 @@ def _news(session: Session, since: datetime, now: datetime) -> News | None:
 
 
 def _send(news: News, channels: Sequence[OperatorChannel]) -> bool:
-    """Send the summary on every channel. Return whether a channel accepted it."""
+    """Send the summary on every channel. Return whether at least one channel accepted it."""
     was_sent = False
     for channel in channels:
         try:

@@ -1,4 +1,4 @@
-"""The part of the status about incidents: the latest incidents, and how fast tokens were disabled."""
+"""Reports the latest incidents, and how fast tokens were disabled, in the status of the service."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def latest(session: Session) -> list[IncidentRow]:
 
 
 def percentile_95(ordered: Sequence[float]) -> float:
-    """Return the smallest value that at least 95 % of the sorted values do not exceed.
+    """Return the smallest value that is greater than or equal to at least 95 % of the values.
 
-    The result is one of the values. Extrapolating from a few values could give more than the largest value.
+    `ordered` must be sorted and not empty.
     """
     return ordered[math.ceil(0.95 * len(ordered)) - 1]
 
 
 def disable_delays(session: Session, seconds: float) -> list[float]:
-    """Return the sorted delays, in seconds, from the publication of tokens until they were disabled.
+    """Return the times, in seconds, from the publication of tokens until they were disabled, in ascending order.
 
-    Use the incidents that were detected in the last `seconds`, at most the newest `MAX_DELAYS`.
+    They cover the incidents of the last `seconds`, at most the newest `MAX_DELAYS`.
     """
     newest = (
         select(Incident.id, Incident.disabled_at)

@@ -1,7 +1,4 @@
-"""The part of the status about GitHub's limits.
-
-Used-up quotas and refused requests are reported as one problem, because they have one cause and one remedy.
-"""
+"""Reports used-up quotas and refused requests at GitHub in the status of the service, all as one problem."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ ANONYMOUS = "none"
 
 
 def problems(budgets: Sequence[BudgetRow], rates: Sequence[RateRow], now: datetime) -> list[Problem]:
-    """Return a list of one problem that names all used-up quotas and refused kinds of requests, or an empty list.
+    """Return a list with one problem that names all used-up quotas and refused kinds of requests, or an empty list.
 
     `now` is the database's time.
     """

@@ -1,4 +1,7 @@
-"""The part of the status about this machine: the spool, the disk, the clock and missing settings."""
+"""Reports on this machine in the status of the service: disk, clock, missing settings, and the spool.
+
+The spool contains files with records that could not be written to the database.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,8 @@ MIN_FREE_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """The part of an `Overview` about this machine, and the machine's problems.
-
-    The fields about the disk are None if the state folder does not exist yet.
+    """The state of this machine, and its problems. The fields about the disk are None if the state folder does not
+    exist.
     """
 
     spool_entries: int
@@ -35,7 +37,7 @@ class MachineState:
 
 
 def configuration(settings: Settings) -> Configuration:
-    """Return the settings that decide what the service does with the tokens that it finds, without secrets."""
+    """Return the settings that decide what happens to a found token, without secrets."""
     return Configuration(
         enforce=settings.enforce,
         mail_transport=mail_transport(settings),
@@ -46,9 +48,9 @@ def configuration(settings: Settings) -> Configuration:
 
 
 def database(settings: Settings) -> str:
-    """Return the path of an SQLite database, or the address of a server without user and password.
+    """Return the path of an SQLite database, or the URL of a database server without user, password and query.
 
-    Of the query, only the folder of a server's socket is kept.
+    If the query contains the folder of the server's socket, keep that.
     """
     from urllib.parse import parse_qs, urlsplit
 
@@ -61,7 +63,7 @@ def database(settings: Settings) -> str:
 
 
 def mail_transport(settings: Settings) -> str:
-    """Return where mails are sent, without user and password: "smtp mail.example.com:587" or "Maildir /path"."""
+    """Return where mails are sent, without credentials: "smtp mail.example.com:587" or "Maildir /path"."""
     from urllib.parse import urlsplit
 
     parts = urlsplit(settings.smtp_url.get_secret_value())
@@ -71,7 +73,7 @@ def mail_transport(settings: Settings) -> str:
 
 
 def read(settings: Settings) -> MachineState:
-    """Return the state of the spool and of the disk."""
+    """Return the state of the disk and of the spool (files with records that could not be written to the database)."""
     waiting, refused = spool.count(settings.state_dir), spool.refused(settings.state_dir)
     free: int | None = None
     share: float | None = None
@@ -85,7 +87,7 @@ def read(settings: Settings) -> MachineState:
 
 
 def settings_problems(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem for each setting whose value keeps mails from reaching anyone."""
+    """Yield a problem for each setting because of which mails reach nobody."""
     is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
     if is_maildir and settings.enforce == EnforceMode.DISABLE:
         sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"
@@ -99,10 +101,7 @@ def settings_problems(settings: Settings) -> Iterator[Problem]:
 
 
 def clock_problems(now: datetime) -> Iterator[Problem]:
-    """Yield a problem if this machine's clock differs from `now`, the database's time.
-
-    Leases end by the database's time.
-    """
+    """Yield a problem if this machine's clock differs from `now`, the database's time."""
     seconds = time.time() - now.timestamp()
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
         yield clock_off("this machine's clock", seconds)
@@ -113,8 +112,8 @@ def clock_off(clock: str, seconds: float, host: str = "") -> Problem:
 
     Args:
         clock: The name of the clock in the problem's sentence.
-        seconds: How far the clock is ahead of the database's; negative if it is behind.
-        host: The host of the clock; empty for this machine.
+        seconds: How far the clock is ahead of the database's clock; negative if it is behind.
+        host: The name of the clock's machine; empty for this machine.
     """
     word = "ahead of" if seconds > 0 else "behind"
     sentence = f"{clock} is {span(abs(seconds))} {word} the database's"

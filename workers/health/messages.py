@@ -1,4 +1,4 @@
-"""The part of the status about the outbox, waiting reports and decisions of the operator."""
+"""Reports the outgoing messages and the decisions that wait for the operator in the status of the service."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LATE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class MessagesState:
-    """The part of an `Overview` about the outbox and waiting decisions, and their problems."""
+    """The numbers of outgoing messages and waiting decisions, and their problems."""
 
     outbox: list[OutboxRow]
     decisions: Decisions
@@ -38,14 +38,14 @@ class MessagesState:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """The number of waiting rows of one kind, and since when the oldest has waited."""
+    """The number of waiting items of one kind, and the time since which the oldest of them has waited."""
 
     number: int
     since: datetime | None
 
 
 def read(session: Session, now: datetime) -> MessagesState:
-    """Return the counts of the outbox and of waiting decisions, and the problems that they show.
+    """Return the numbers of outgoing messages and waiting decisions, and their problems.
 
     `now` is the database's time.
     """
@@ -123,10 +123,7 @@ def _waiting(outbox: Sequence[OutboxRow], now: datetime) -> Iterator[Problem]:
 
 
 def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
-    """Yield a problem if the mail server accepts no mail. The problem's sentence contains the server's answer.
-
-    The problem is over when the next mail is sent.
-    """
+    """Yield a problem if the mail server accepts no mail. The problem's sentence contains the server's answer."""
     is_down = (
         Notification.channel.in_(MAIL_CHANNELS),
         Notification.state.in_(WAITING),
@@ -142,7 +139,7 @@ def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
 
 
 def _undeliverable(session: Session) -> Iterator[Problem]:
-    """Yield a problem if mails to owners failed.
+    """Yield a problem if mails to owners could not be delivered.
 
     The problem lasts until the mails are sent again or their incidents are closed.
     """

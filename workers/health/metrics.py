@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from the database at each scrape.
+"""The Prometheus metrics of the service. They are read from the database at each scrape.
 
 They are therefore correct for any number of processes and after restarts.
 """
@@ -49,7 +49,7 @@ class Described:
 
     @property
     def full_name(self) -> str:
-        """Return the name with its prefix."""
+        """Return the name with the prefix of all r8scan metrics."""
         return f"r8scan_{self.name}" + ("_total" if self.kind == "counter" else "")
 
 
@@ -138,7 +138,7 @@ def exposition(database: Database, settings: Settings) -> bytes:
 
 
 def table() -> str:
-    """Return the table of metrics for the documentation."""
+    """Return the table of metrics for the documentation, as Markdown."""
     rows = [
         f"| `{one.full_name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.help} |"
         for one in METRICS
@@ -147,7 +147,7 @@ def table() -> str:
 
 
 def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the name and the samples of each metric whose values are part of an `Overview`."""
+    """Yield the name and the samples of each metric whose values are part of the `Overview` (the service's state)."""
     kinds = {one.kind for one in found.problems}
     is_up = not kinds & {Kind.DATABASE_AWAY, Kind.DATABASE_VERSION}
     yield "up", [((), float(is_up))]
@@ -194,9 +194,9 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of each source's recall: the share of the other sources' pushes that it saw.
+    """Yield the metrics of each source's recall: the share of the other sources' pushes that this source saw, too.
 
-    The metrics have no samples before the first measurement.
+    Before the first measurement, the metrics have no samples.
     """
     shares = [(row.source, within, share) for row in found.sources for within, share in row.recall.items()]
     yield (
@@ -211,7 +211,7 @@ def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_canaries(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of canaries, with samples for the ways of planting that are switched on."""
+    """Yield the metrics of canaries (test tokens), with a sample for each way of planting that is switched on."""
     on = [one for one in found.canaries if not one.off]
     yield "canary_seconds", [((one.way,), one.seconds) for one in on if one.seconds is not None]
     ages = [((one.way,), (found.at - one.ended_at).total_seconds()) for one in on if one.ended_at]
@@ -260,7 +260,7 @@ def _of_sources(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the name and the samples of each metric that is not part of an `Overview`."""
+    """Yield the name and the samples of each metric whose values are read from the database with separate queries."""
     counted = select(Incident.action, Incident.cause, func.count()).where(is_no_canary())
     yield (
         "incidents",
@@ -288,7 +288,7 @@ def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _buckets(delays: Sequence[float]) -> Iterator[tuple[str, float]]:
-    """Yield the buckets of a histogram: each upper bound in seconds, as text, and the number of delays up to it."""
+    """Yield the buckets of a histogram: the upper bound in seconds as text, and the number of delays up to it."""
     for bound in BUCKETS:
         yield str(bound), float(bisect_right(delays, bound))
     yield "+Inf", float(len(delays))

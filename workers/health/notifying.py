@@ -1,7 +1,7 @@
-"""Notification of the operator about problems: once when a problem has lasted for a while, and once when it is over.
+"""Notifies the operator when a problem has lasted for some time, and when it has ended.
 
-The responder, beat and the web server all run this thread, so each of them can report that another one is dead. Rows in
-the database ensure that only one of these processes sends each message.
+Several processes run this code, so that each can report that another is dead. Rows in the database ensure that only one
+of them sends each message.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _log = logging.getLogger(__name__)
 
 
 def start(context: Context) -> None:
-    """Start a thread that looks for problems every 30 seconds and writes the summary of each minute into the log.
+    """Start a thread that looks for problems every 30 seconds until the process ends.
 
-    The thread runs until the process ends.
+    Once a minute, it also writes a summary of the service's work into the log.
     """
     threading.Thread(target=_look_on, args=(context, threading.Event()), name="notifying", daemon=True).start()
 
@@ -64,10 +64,10 @@ def _look_on(context: Context, stopped: threading.Event) -> None:
 
 
 def look_and_sum_up(context: Context) -> None:
-    """Notify the operator of problems and, once a day, of the incidents. Write the log's summary of each minute.
+    """Notify the operator of problems and send the daily summary of incidents. Once a minute, log a summary of the
+    work.
 
-    If another process has just looked for problems, it also writes and sends the summaries, because it has already read
-    the state of the service.
+    Several processes call this function regularly. Each of these jobs is done by only one of them when it is due.
     """
     if not context.operator_channels:
         summary.write_due(context.database, context.settings)
@@ -82,7 +82,7 @@ def look(
     channels: Sequence[OperatorChannel],
     problems: Callable[[], Sequence[Problem]] | None = None,
 ) -> Overview | None:
-    """Notify the operator of new and ended problems, unless another process has done so in the last 30 seconds.
+    """Notify the operator of new and ended problems. Do nothing if any process has done so in the last 30 seconds.
 
     Args:
         database: The database.
@@ -91,7 +91,7 @@ def look(
         problems: Returns the current problems. By default, they are read from the database.
 
     Returns:
-        The state that was read, so that the caller need not read it again; None if nothing was read.
+        The state of the service, or None if it was not read.
     """
     with database.write() as session:
         if not claim(session, _LOOKOUT, LOOK_SECONDS):
@@ -110,14 +110,14 @@ def look(
 
 @dataclass(frozen=True, slots=True)
 class _DueNews:
-    """The problems to report now (`begun`), and the reported problems that are over, both by the problem's key."""
+    """The problems to report to the operator now: new ones (`begun`), and ended ones, both by the problem's key."""
 
     begun: dict[str, News]
     over: dict[str, News]
 
 
 def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
-    """Record the current problems. Return the messages that are due now."""
+    """Record the current problems in the database. Return the messages to send now."""
     now = session.execute(select(db_now())).scalar_one()
     rows = {row.key: row for row in session.execute(select(NotifiedProblem)).scalars() if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}
@@ -142,7 +142,7 @@ def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
 
 
 def _notify(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:
-    """Send the messages on every channel. Return whether a channel accepted them."""
+    """Send the messages on every channel. Return whether at least one channel accepted them."""
     was_told = False
     for channel in channels:
         try:

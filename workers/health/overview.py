@@ -1,4 +1,4 @@
-"""The state of the service, read by one function for the status command, the console and the metrics."""
+"""Reads the whole state of the service, for the status command, the console and the metrics."""
 
 from __future__ import annotations
 
@@ -32,13 +32,12 @@ from workers.queues import BEAT
 def overview(database: Database, settings: Settings, *, ask_broker: bool = False) -> Overview:
     """Return the state of the service and its problems, the most urgent problem first.
 
-    Counts of events cover the last 24 hours. If the database is unavailable, report this as a problem and raise no
-    error.
+    Counts of events cover the last 24 hours. If the database is unavailable, this is one of the problems, not an error.
 
     Args:
         database: The database.
         settings: The settings of the service.
-        ask_broker: Count the messages that wait in Redis. Otherwise Redis is asked only if a process is silent.
+        ask_broker: Also count the messages that wait in Redis.
     """
     found = _of_database(database, settings)
     own = machine.read(settings)
@@ -55,7 +54,7 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
 
 
 def read_rows(session: Session, settings: Settings) -> Overview:
-    """Return an overview that is built from the rows of the database, with the problems that the rows show."""
+    """Return the state of the service as the database's rows show it, with the problems that they show."""
     now = session.execute(select(db_now())).scalar_one()
     running = processes.read(session, now)
     polled = sources.read(session, settings, now)
@@ -93,9 +92,9 @@ def read_rows(session: Session, settings: Settings) -> Overview:
 
 
 def _of_database(database: Database, settings: Settings) -> Overview:
-    """Return an overview that is built from the rows of the database, with the problems of rows and processes.
+    """Return the state of the service as the database's rows show it, with its problems and those of the processes.
 
-    If the database cannot be used, or has tables of another version, return an overview with only this problem.
+    If the database cannot be used, or has tables of another version, return a state with only this problem.
     """
     try:
         with database.read() as session:
@@ -116,9 +115,9 @@ def _with_only(problem: Problem, settings: Settings) -> Overview:
 
 
 def _without_followers(database: Database, settings: Settings, found: Overview) -> list[Problem]:
-    """Return the problems of rows and processes.
+    """Return the problems of the database's rows and of the processes.
 
-    Leave out problems that are only consequences of a missing process.
+    Omit problems that are only a consequence of a missing process.
     """
     problems = [*found.problems, *processes.problems(database, settings, found.processes)]
     has_beat = processes.is_alive(found.processes, BEAT)

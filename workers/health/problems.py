@@ -1,4 +1,4 @@
-"""The problems that the status reports. Each kind has a section in docs/problems.md that says what to do."""
+"""The problems that the status of the service reports. docs/problems.md explains each kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PAGE = "docs/problems.md"
 
 
 class Kind(StrEnum):
-    """The kinds of problems. The values are a contract: alerts and dashboards use them."""
+    """The kinds of problems. The values must not change, because alerts and dashboards use them."""
 
     # While one of these problems lasts, nothing works.
     DATABASE_AWAY = "database_away"
@@ -69,10 +69,10 @@ class Problem:
 
     Attributes:
         kind: The kind of problem.
-        sentence: The problem for people, with names and numbers, without a final full stop.
+        sentence: The problem as a sentence for people, without a final full stop.
         todo: What the operator should do, or that nothing has to be done.
         since: When the problem began, or None if that is not known.
-        subject: The source, queue or process with the problem. It distinguishes two problems of one kind.
+        subject: The source, queue or process with the problem.
     """
 
     kind: Kind
@@ -88,7 +88,7 @@ class Problem:
 
     @property
     def docs(self) -> str:
-        """Return the address of the documentation about this kind of problem."""
+        """Return the URL of the documentation about this kind of problem."""
         return f"{PAGE}#{self.kind.value.replace('_', '-')}"
 
     def __str__(self) -> str:
@@ -107,12 +107,12 @@ class Problem:
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """Return a number with its noun: "1 token", "2 tokens". Without `plural`, the plural is the singular with "s"."""
+    """Return a number with its noun: "1 token", "2 tokens". By default, the plural is the singular with "s"."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def span(seconds: float | timedelta | None) -> str:
-    """Return a duration in the largest unit that gives a value of at least two: "90 s", "3 minutes", "3 hours"."""
+    """Return a duration as text, in the largest unit that gives at least 2: "90 s", "3 minutes", "3 hours"."""
     if seconds is None:
         return "an unknown time"
     value = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds

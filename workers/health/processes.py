@@ -1,4 +1,4 @@
-"""The part of the status about processes: silent processes, queues without a consumer, and their common cause."""
+"""Reports on processes in the status of the service: silent processes and queues without a worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORGOTTEN_SECONDS = 3600.0
 
 
 def read(session: Session, now: datetime) -> list[ProcessRow]:
-    """Return the processes that have a heartbeat. `now` is the database's time."""
+    """Return the processes that have a heartbeat row in the database. `now` is the database's time."""
     rows = session.execute(select(Heartbeat).order_by(Heartbeat.role, Heartbeat.host, Heartbeat.pid)).scalars()
     found = [
         ProcessRow(
@@ -46,9 +46,7 @@ def read(session: Session, now: datetime) -> list[ProcessRow]:
 def problems(database: Database, settings: Settings, processes: Sequence[ProcessRow]) -> list[Problem]:
     """Return the problems of processes.
 
-    If processes are silent because of Redis or the database, return only that cause.
-
-    Redis and the database are tested only if a process is silent.
+    If Redis or the database does not work and processes are therefore silent, return only that cause.
     """
     clocks = list(_clocks(processes))
     silent = list(_silences(processes))
@@ -80,12 +78,12 @@ def _causes(
 
 
 def has_consumer(processes: Sequence[ProcessRow], queue: str) -> bool:
-    """Return whether a process that was seen recently consumes the queue."""
+    """Return whether a process that has sent a heartbeat recently consumes the queue."""
     return any(queue in one.queues and one.silent_seconds <= SILENT_SECONDS for one in processes)
 
 
 def is_alive(processes: Sequence[ProcessRow], role: str) -> bool:
-    """Return whether a process of this role was seen recently."""
+    """Return whether a process of this role has sent a heartbeat recently."""
     return any(one.role == role and one.silent_seconds <= SILENT_SECONDS for one in processes)
 
 
@@ -107,7 +105,7 @@ def _silences(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
 
 
 def _is_superseded(one: ProcessRow, others: Sequence[ProcessRow]) -> bool:
-    """Return whether a process of the same role was started on the same host after this process was last seen."""
+    """Return whether a process of the same role was started on the same host after the last heartbeat of `one`."""
     return any(other.role == one.role and other.host == one.host and other.started_at > one.seen_at for other in others)
 
 
@@ -126,10 +124,7 @@ def _not_running(workers: Sequence[ProcessRow]) -> Problem:
 
 
 def _clocks(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
-    """Yield a problem for each other host whose clock differs from the database's clock.
-
-    The module `machine` checks the clock of this host.
-    """
+    """Yield a problem for each other machine whose clock differs from the database's clock."""
     differences = {
         one.host: one.clock_ahead_seconds
         for one in processes

@@ -1,7 +1,6 @@
-"""The time at which the consuming thread of this process last made progress.
+"""Records when the thread that consumes messages last made progress, to detect a worker that is stuck.
 
-The consuming thread, which takes messages from Redis, records this time. Celery's own heartbeats and pings cannot be
-used instead, because they continue even if a worker no longer takes messages.
+Celery's own heartbeats and pings continue even if a worker no longer takes messages.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from workers.health.systemd import Notifier
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment on two clocks. The monotonic clock serves to compute ages, the wall clock to set the time of files."""
+    """A moment on two clocks: the monotonic clock, to compute ages, and the wall clock, to set a file's time."""
 
     monotonic: float
     wall: float
 
 
 class Pulse:
-    """The moments at which the consuming thread last worked, and last tried to reach the broker.
+    """The progress of the thread that consumes messages: when it last worked, and when it last tried to reach Redis.
 
-    Any thread may read the moments.
+    Any thread may read it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, notifier: Notifier | None = None) -> None:
@@ -35,24 +34,24 @@ class Pulse:
         self.tried = self._now()
 
     def work(self) -> None:
-        """Record that the broker answered the thread, or that the thread takes no message because its pool is full."""
+        """Record that Redis answered, or that the thread takes no messages because all workers are busy."""
         self.worked = self._now()
         self._notifier.alive()
 
     def try_to_connect(self) -> None:
-        """Record that the thread is trying to reach the broker, so that it does not count as stuck during an outage."""
+        """Record that the thread tries to reach Redis, so that it does not count as stuck while Redis is down."""
         self.tried = self._now()
         if self.worked is not None:
             self._notifier.alive()
 
     @property
     def latest(self) -> Mark:
-        """Return the later of the two moments: the last work, or the last try to reach the broker."""
+        """Return when the thread last worked or last tried to reach Redis, whichever is later."""
         worked = self.worked
         return self.tried if worked is None or worked.monotonic < self.tried.monotonic else worked
 
     def age(self, mark: Mark) -> float:
-        """Return the seconds since the moment."""
+        """Return the seconds since the moment `mark`."""
         return self._clock() - mark.monotonic
 
     def _now(self) -> Mark:
@@ -63,5 +62,5 @@ _current = Pulse()
 
 
 def current() -> Pulse:
-    """Return the pulse of this process."""
+    """Return the `Pulse` of this process: when its consuming thread last made progress."""
     return _current

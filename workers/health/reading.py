@@ -1,4 +1,4 @@
-"""The part of the status about reading pushes: the rates of requests, and the pushes by likelihood.
+"""Reports on the reading of pushes in the status of the service: the request rates, and pushes by likelihood.
 
 A band is a group of pushes that are about equally likely to contain a token.
 """
@@ -24,7 +24,7 @@ HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class ReadingState:
-    """The part of an `Overview` about reading pushes."""
+    """The request rates, and the numbers of pushes in each band (a group by likelihood of a token)."""
 
     rates: list[RateRow]
     bands: list[BandRow]
@@ -50,10 +50,9 @@ def _rates(session: Session) -> list[RateRow]:
 
 
 def _bands(session: Session) -> list[BandRow]:
-    """Return, for each band, the numbers of read, dropped and waiting pushes, and the number of tokens found.
+    """Return the numbers of read, dropped and waiting pushes, and of tokens found in them, for each band.
 
-    If the likelihood of pushes is computed well, the most likely bands have the most tokens in proportion to their
-    pushes.
+    A band is a group of pushes that are about equally likely to contain a token.
     """
     counted: Counter[str] = Counter()
     for source, counts in tallies.since(session, HOURS).items():

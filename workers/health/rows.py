@@ -1,4 +1,4 @@
-"""The parts of an overview, as values. Times have a time zone; durations are in seconds."""
+"""The classes that describe the state of the service. Times have a time zone; durations are in seconds."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """The state of a source. Counts are of the last 24 hours, except for `since_start`.
+    """The state of a source (something that r8scan polls). Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
-        recall: The shares of pushes that this source saw. The keys are seconds after a push. Each value has four
-            numbers: the pushes that other sources saw, how many of them this source saw within these seconds, and the
-            lower and upper bound of the share's 95 % confidence interval.
-        total: The estimated number of all pushes in a day, and the lower and upper bound of its 95 % confidence
+        recall: The share of pushes that this source saw in time, by the seconds allowed. Each value has four numbers:
+            the pushes that other sources saw, how many of them this source saw, and the lower and upper bound of the
+            share's 95 % confidence interval.
+        total: The estimated number of all pushes in a day, with the lower and upper bound of its 95 % confidence
             interval. Empty if it cannot be estimated.
     """
 
@@ -61,7 +61,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRow:
-    """What remains of a credential's quota for one resource of GitHub, such as `core` or `search`."""
+    """The remaining quota of a GitHub credential for one of GitHub's resources, such as `core` or `search`."""
 
     credential: str
     resource: str
@@ -74,9 +74,11 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class RateRow:
-    """The rate of requests of all workers together to one resource of GitHub.
+    """The request rate of all workers together for one of GitHub's resources, such as `core`.
 
-    `per_second` is the allowed rate, and `measured_per_second` the rate in the latest complete minute.
+    Attributes:
+        per_second: The allowed rate.
+        measured_per_second: The rate in the latest complete minute.
     """
 
     credential: str
@@ -93,10 +95,10 @@ class BandRow:
 
     Attributes:
         band: The name of the band.
-        read_24h: The number of pushes that were read in the last 24 hours.
-        found_24h: The number of known tokens that were found in these pushes.
-        dropped_24h: The number of pushes that were dropped unread in the last 24 hours.
-        waiting: The number of pushes that wait now.
+        read_24h: The number of pushes read in the last 24 hours.
+        found_24h: The number of tokens found in them that the token store knows.
+        dropped_24h: The number of pushes dropped unread in the last 24 hours.
+        waiting: The number of pushes that wait to be read.
     """
 
     band: str
@@ -108,16 +110,16 @@ class BandRow:
 
 @dataclass(frozen=True, slots=True)
 class CanaryRow:
-    """The canaries of one way of planting. The numbers `…_24h` are of the last 24 hours.
+    """The canaries (planted test tokens) of one way of planting. The fields `…_24h` cover the last 24 hours.
 
     Attributes:
         off: Why no canary is planted in this way, or an empty string if this way is switched on.
         planted_at: When the newest canary was planted.
         ended_at: When the newest successful canary was disabled.
-        seconds: How long the newest successful canary took from planting to the disable.
-        source: The source that saw the newest successful canary.
-        waiting_seconds: For how long the oldest canary that still waits to be disabled has waited. Only canaries count
-            that were planted after the newest successful canary. None if no canary waits.
+        seconds: The seconds from the planting of that canary until it was disabled.
+        source: The source that saw that canary.
+        waiting_seconds: How long the oldest canary that was planted later has waited to be disabled. None if none
+            waits.
         error: The error of the newest canary, if there was one.
     """
 
@@ -136,7 +138,7 @@ class CanaryRow:
 
 @dataclass(frozen=True, slots=True)
 class CircuitRow:
-    """A host whose circuit breaker is open."""
+    """A host to which no requests are sent now, because recent requests failed (its circuit breaker is open)."""
 
     host: str
     failures: int
@@ -145,7 +147,9 @@ class CircuitRow:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """The open jobs of one kind and state. `oldest_visible_at` is when the oldest content to read became public."""
+    """The unfinished jobs of one kind and state. `oldest_visible_at` is when the oldest content to read became
+    public.
+    """
 
     kind: str
     state: JobState
@@ -170,8 +174,7 @@ class RescanRow:
 class StalledRow:
     """A job or poll that makes no progress, or that was stopped at its time limit.
 
-    `seconds_left` is the time until it is stopped, in seconds. It is negative if the work should have been stopped
-    already.
+    `seconds_left` is the time until it will be stopped. It is negative if that time has passed.
     """
 
     what: str
@@ -185,11 +188,10 @@ class StalledRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """The messages of one channel and state.
+    """The outgoing messages of one channel and state.
 
     Attributes:
-        oldest_seconds: For how long the oldest message has been due. A message that waits for its digest is not due
-            yet.
+        oldest_seconds: How long the oldest message has been due.
         created_at: When the oldest message was queued.
         next_attempt_at: When the next attempt is due. None if the messages are sent or failed.
     """
@@ -217,9 +219,11 @@ class IncidentRow:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The time from publication to disable, over the incidents of the last 24 hours.
+    """How fast tokens were disabled after their publication, for the incidents of the last 24 hours.
 
-    `p50_seconds` is the median, and `p95_seconds` the 95th percentile. Both are None without such incidents.
+    Attributes:
+        p50_seconds: The median, or None without such incidents.
+        p95_seconds: The 95th percentile, or None without such incidents.
     """
 
     incidents_24h: int = 0
@@ -241,7 +245,7 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The settings that decide what the service does with the tokens that it finds."""
+    """The settings that decide what happens to a found token."""
 
     enforce: str
     mail_transport: str
@@ -253,7 +257,7 @@ class Configuration:
 
 @dataclass
 class Overview:
-    """Everything that the status command, the console and the metrics show."""
+    """The state of the service that the status command, the console and the metrics show."""
 
     at: datetime
     configuration: Configuration

@@ -1,4 +1,7 @@
-"""The part of the status about sources, GitHub's quotas and failing hosts."""
+"""Reports on sources, GitHub's quotas and failing hosts in the status of the service.
+
+A source is something that r8scan polls, such as a list on GitHub.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 @dataclass(frozen=True, slots=True)
 class _Missed:
-    """The number of gaps of one source, and the estimated number of missed events by reason."""
+    """How often one source missed events, and the estimated number of missed events by reason."""
 
     gaps: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -45,7 +48,7 @@ class _Missed:
 
 @dataclass(frozen=True, slots=True)
 class SourcesState:
-    """The part of an `Overview` about sources, quotas and failing hosts, and their problems."""
+    """The state of the sources, quotas and failing hosts, and their problems."""
 
     sources: list[SourceRow]
     budgets: list[BudgetRow]
@@ -54,7 +57,7 @@ class SourcesState:
 
 
 def read(session: Session, settings: Settings, now: datetime) -> SourcesState:
-    """Return the sources, the quotas and the open circuits, and the problems that they show.
+    """Return the state of the sources, quotas and failing hosts, and their problems.
 
     `now` is the database's time.
     """
@@ -132,7 +135,7 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
 
 
 def _behind(row: SourceRow) -> Iterator[Problem]:
-    """Yield a problem if many pushes of a source are still to be read. They are late, but not missed."""
+    """Yield a problem if a source has many pushes that are still to be read. They are late, but not missed."""
     behind = row.cursor.get("seconds_behind", 0)
     if behind <= MAX_BEHIND_SECONDS:
         return
@@ -148,7 +151,7 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
 
 
 def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Problem]:
-    """Yield a problem if one of the `COMPLETE_SOURCES` missed many pushes that other sources showed."""
+    """Yield a problem if one of the `COMPLETE_SOURCES` missed many pushes that other sources saw."""
     marks, seen, low, high = shares.get(str(COMPLETE_WITHIN_SECONDS), (0, 0, 0.0, 1.0))
     if name not in COMPLETE_SOURCES or marks < MIN_MARKS or high >= COMPLETE_SHARE:
         return
@@ -161,7 +164,7 @@ def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Pr
 
 
 def _clock(state: SourceState) -> Iterator[Problem]:
-    """Yield a problem if the poller's clock differed from GitHub's clock when GitHub last answered."""
+    """Yield a problem if the clock of the polling machine differed from GitHub's clock at the last answer."""
     seconds = float(state.cursor.get("clock_seconds") or 0.0)
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
         word = "behind" if seconds > 0 else "ahead of"
@@ -178,10 +181,7 @@ def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _progress_of(state: SourceState | None) -> dict[str, Any]:
-    """Return the fields of a source's cursor that show its progress.
-
-    Most sources have no such fields, only counts.
-    """
+    """Return the fields of a source's stored position that show its progress. Most sources have none."""
     if state is None:
         return {}
     cursor = state.cursor

@@ -1,4 +1,4 @@
-"""The part of the status about jobs and polls that make no progress, as their database rows show."""
+"""Finds jobs and polls that make no progress, for the status of the service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ MAX_NAMED = 20
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
     """Return the jobs and polls that made no progress for half of their time limit, and those stopped at the limit.
 
-    A stopped job is reported until it is done or failed, a stopped poll until the source's next successful poll.
+    A stopped job is reported until it is done or has failed. A stopped poll is reported until a poll of the same source
+    succeeds.
     """
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: list[StalledRow] = []
@@ -53,7 +54,7 @@ def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
 
 
 def problem(one: StalledRow) -> Problem:
-    """Return the problem of a stalled job or poll."""
+    """Return the problem to report for a stalled job or poll."""
     sentence, todo = _words(one)
     return Problem(Kind.STALLED, sentence, todo, subject=f"{one.what} {one.name}")
 
@@ -79,10 +80,11 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Return the SQL condition for work that made no progress during `NEAR_SHARE` (a share) of its time limit.
+    """Return the SQL condition for rows whose work made no progress for the share `NEAR_SHARE` of the time limit.
 
-    Also select work whose deadline passed more than `TAKE_OVER_SECONDS` ago. Normally a worker claims such work again
-    within seconds, so probably no worker runs.
+    Args:
+        model: The class of the rows.
+        limit: The time limit in seconds.
     """
     held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
     left_behind = model.leased_until.is_not(None) & (model.deadline_at < db_now(-TAKE_OVER_SECONDS))

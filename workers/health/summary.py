@@ -1,8 +1,7 @@
-"""The log's summary of each minute, and its lines about what operators did with commands.
+"""Writes a summary of the service's work into the log once a minute.
 
-Several processes look for problems, and one of them writes each summary. A row in the database records when the last
-summary was written, and which audit entries it covered. Commands have no log, so this module logs the audit entries
-that commands wrote.
+Several processes may write it. A row in the database ensures that only one does. The summary also logs what operators
+did with commands, because commands have no log of their own.
 """
 
 from __future__ import annotations
@@ -47,11 +46,11 @@ _log = logging.getLogger("r8scan.summary")
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """What the summaries have covered up to now. Each summary continues from the position of the one before it.
+    """The data that the summaries have covered so far. The next summary continues from there.
 
     Attributes:
-        audit: The id of the last audit entry that was considered, or None before the first summary.
-        read: The counters of things read (pushes, files, …), by hour and kind, at the time of the summary.
+        audit: The id of the last audit entry that was covered, or None before the first summary.
+        read: The number of things read (pushes, files, …), by hour and kind, at the time of the last summary.
     """
 
     audit: int | None = None
@@ -59,12 +58,12 @@ class _Position:
 
 
 def write_due(database: Database, settings: Settings, found: Overview | None = None) -> bool:
-    """Write the summary if a minute has passed since the last one. Return whether this process wrote it.
+    """Write the summary into the log if the last one is a minute old. Return whether this process wrote it.
 
     Args:
         database: The database.
         settings: The settings of the service.
-        found: The current state, if the caller has just read it.
+        found: The current state of the service, if the caller has just read it.
     """
     with database.write() as session:
         if not claim(session, ROW, MINUTE):
@@ -87,7 +86,7 @@ def write_due(database: Database, settings: Settings, found: Overview | None = N
 
 
 def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
-    """Return the fields of a summary: the work of the last minute, and the work that waits now."""
+    """Return the fields of a summary: the work done in the last minute, and the work that waits now."""
     since = db_now(-MINUTE)
     actions = (
         select(Incident.action, func.count())
@@ -119,10 +118,7 @@ def _next_audit(session: Session, before: _Position) -> int:
 
 
 def _entries_of_commands(session: Session, before: _Position, now: _Position) -> Sequence[Any]:
-    """Return the audit entries between two positions that were written by commands.
-
-    At the first summary, return none.
-    """
+    """Return the audit entries that commands wrote between two summaries. For the first summary, return none."""
     if before.audit is None:
         return []
     statement = (
@@ -134,7 +130,7 @@ def _entries_of_commands(session: Session, before: _Position, now: _Position) ->
 
 
 def _counters(session: Session) -> dict[str, dict[str, int]]:
-    """Return how many pushes, files and so on were read, by hour and kind, for this hour and the hour before it."""
+    """Return how many pushes, files and so on were read in this hour and the hour before it, by hour and kind."""
     statement = (
         select(Tally.hour, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600), Tally.name.in_(SCANNED))
@@ -147,7 +143,7 @@ def _counters(session: Session) -> dict[str, dict[str, int]]:
 
 
 def _growth(before: _Position, now: _Position) -> dict[str, int]:
-    """Return by kind how many things were read between two positions. At the first summary, return an empty dict."""
+    """Return how many things were read between two summaries, by kind. For the first summary, return an empty dict."""
     if not before.read:
         return {}
     grown = Counter[str]()

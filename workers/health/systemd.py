@@ -1,7 +1,6 @@
-"""Messages to systemd: READY once the process works, then WATCHDOG while it continues to work.
+"""Tells systemd that this process is ready (READY), and regularly that it still works (WATCHDOG).
 
-The thread that consumes messages (see `pulse`) sends these messages itself. If it no longer takes Celery messages,
-systemd gets no more messages and restarts the process.
+The thread that consumes messages does this itself. If it is stuck, systemd restarts the process.
 https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
@@ -17,10 +16,9 @@ INTERVAL_SECONDS = 5.0
 
 
 class Notifier:
-    """Sends messages to the socket that systemd names in NOTIFY_SOCKET. Without this variable it does nothing.
+    """Sends messages to the socket that systemd names in NOTIFY_SOCKET. Without this variable, it does nothing.
 
-    A forked process inherits its parent's notifier, but the notifier sends nothing from the fork. systemd accepts
-    messages only from the unit's main process, and logs a warning for each message of another process.
+    In a forked process it also does nothing, because systemd accepts messages only from the main process.
     """
 
     def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,7 +1,4 @@
-"""The verdict about the service: one sentence that says whether it works.
-
-The status command and the console show the verdict first.
-"""
+"""Summarizes the state of the service in one sentence that says whether it works."""
 
 from __future__ import annotations
 
@@ -38,12 +35,12 @@ START = "start r8scan run"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict about the service.
+    """Whether the service works.
 
     Attributes:
-        works: Whether new leaks are found and decided. Problems may still delay or hide a part of them.
-        problems: The number of current problems, without the decisions that wait for a person.
-        sentence: The verdict for people, without a final full stop.
+        works: Whether new leaks are found and handled. If True, there may still be smaller problems.
+        problems: The number of current problems, without decisions that wait for the operator.
+        sentence: The summary for people, without a final full stop.
     """
 
     works: bool
@@ -52,7 +49,7 @@ class Verdict:
 
 
 def verdict(found: Overview) -> Verdict:
-    """Return the verdict. If the service does not work, the sentence contains the cause."""
+    """Return whether the service works. If it does not, the sentence contains the cause."""
     number = sum(1 for one in found.problems if one.kind not in DECISIONS)
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")
@@ -97,7 +94,7 @@ def _polled(found: Overview) -> str:
 
 
 def _waits(found: Overview) -> str:
-    """Return what waits for the operator's decision, as part of a sentence."""
+    """Return the number of decisions that wait for the operator as part of a sentence."""
     decisions = found.decisions
     number = decisions.held + decisions.protected + decisions.flagged
     if number:

@@ -1,4 +1,4 @@
-"""The part of the status about waiting jobs, rescans and candidates."""
+"""Reports on waiting jobs, rescans and unconfirmed tokens in the status of the service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAITING_AFTER = {
 
 @dataclass(frozen=True, slots=True)
 class WorkState:
-    """The part of an `Overview` about waiting work, and the problems of this work."""
+    """The waiting jobs, rescans and unconfirmed tokens, and their problems."""
 
     queues: list[QueueRow]
     rescans: list[RescanRow]
@@ -40,7 +40,7 @@ class WorkState:
 
 
 def read(session: Session, settings: Settings, now: datetime) -> WorkState:
-    """Return the open jobs, the latest rescans and the unconfirmed candidates, and their problems.
+    """Return the unfinished jobs, the latest rescans and the tokens to confirm, and their problems.
 
     `now` is the database's time.
     """

@@ -1,4 +1,3 @@
-"""The checks of `r8scan doctor`.
-
-Each tests one thing that the service needs, and says what is wrong and what to do.
+"""The checks of `r8scan doctor`. Each checks one thing that the service needs, and says what is wrong and what to
+do.
 """

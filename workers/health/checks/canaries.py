@@ -1,7 +1,4 @@
-"""The check that canaries (planted test tokens) are found and disabled.
-
-It covers the ways of planting that are switched on.
-"""
+"""Checks that canaries (planted test tokens) are found and disabled."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from workers.health.problems import span
 
 
 def check_canaries(context: Context) -> str:
-    """Return, for each way of planting, when a canary was last disabled.
+    """Return one line that says, for each way of planting, when a canary (a test token) was last disabled.
 
     Raises:
         Wrong: A canary was not disabled in time.

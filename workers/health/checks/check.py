@@ -1,4 +1,4 @@
-"""The interface of a check, and a function that runs checks with a time limit."""
+"""The interface of the checks of `r8scan doctor`, and a function that runs them with a time limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATABASE = "database"
 
 
 class State(StrEnum):
-    """The outcome of a check. The values are part of `r8scan doctor --json`."""
+    """The outcome of a check. The values appear in the output of `r8scan doctor --json`."""
 
     OK = "ok"
     FAILED = "failed"
@@ -32,9 +32,11 @@ class State(StrEnum):
 
 
 class Wrong(Exception):
-    """Raised by a check that fails: `sentence` says what is wrong, and `todo` what to do.
+    """Raised by a check that fails. Both texts are one line and contain no secret.
 
-    Both texts are one line and contain no secret.
+    Attributes:
+        sentence: What is wrong.
+        todo: What the operator can do.
     """
 
     def __init__(self, sentence: str, todo: str) -> None:
@@ -43,7 +45,9 @@ class Wrong(Exception):
 
 
 class Off(Exception):
-    """Raised by a check of something that the settings do not use. The text names the setting that switches it on."""
+    """Raised by a check of something that is switched off. The text contains the name of the setting that switches it
+    on.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,9 @@ class Check:
     """A check of one thing that the service needs.
 
     Attributes:
-        name: The thing that is checked.
-        ask: Runs the check and returns one line with the result. Raises Wrong or Off.
-        needs: Names of checks that must pass first. If one of them did not pass, this check is skipped, because it
-            would only fail for the same reason.
+        name: What is checked.
+        ask: Runs the check and returns one line about the result. Raises Wrong or Off.
+        needs: Names of checks that must pass first. If one of them does not pass, this check is skipped.
     """
 
     name: str
@@ -64,7 +67,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of a check, with one line for people. `todo` is empty unless the check failed."""
+    """The outcome of a check, with one line for people. `todo` says what to do. It is empty unless the check failed."""
 
     check: str
     state: State
@@ -75,8 +78,7 @@ class Result:
 def run(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> Iterator[Result]:
     """Run the checks and yield their results in order.
 
-    Independent checks run at the same time. A check that does not end in time counts as failed, and its thread is
-    abandoned.
+    Independent checks run in parallel. A check that takes longer than `seconds` fails, and its thread is abandoned.
     """
     done: dict[str, Result] = {}
     waiting = list(checks)
@@ -105,7 +107,7 @@ class _Attempt:
         self._ended.set()
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return the result. If the check has not ended at `deadline` (monotonic seconds), return a failure."""
+        """Return the check's result. If the check has not ended at `deadline` (monotonic seconds), return a failure."""
         self._ended.wait(max(deadline - time.monotonic(), 0.0))
         if self._found is None:
             sentence = "it did not answer in time"
@@ -114,13 +116,13 @@ class _Attempt:
 
 
 class _Skipped:
-    """A check that is not run, because a check that it needs did not pass."""
+    """A check that does not run, because another check that it needs did not pass."""
 
     def __init__(self, because: str) -> None:
         self._because = because
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return a result that names the check that did not pass."""
+        """Return a result that contains the name of the other check that did not pass."""
         del deadline
         return Result(name, State.SKIPPED, f"not checked, because the check of {self._because} failed")
 

@@ -1,6 +1,6 @@
-"""Checks of the database, Redis, beat, the clock, the disk and the state folder.
+"""Checks of the database, Redis, beat (the scheduler), the clock, the disk and the state folder.
 
-Each function returns one line about the result. It raises `Wrong` if the check fails.
+Each function returns one line about the result, or raises `Wrong` if the check fails.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_CLOCK_DIFFERENCE_SECONDS = 30.0
 
 
 def check_database(database: Database) -> str:
-    """Check that the database answers, has the tables of this version, and can be written."""
+    """Check that the database answers, has the tables of this version, and can be written. Return one line about it."""
     try:
         with database.read() as session:
             revision = versions.present(session)
@@ -52,7 +52,7 @@ def check_database(database: Database) -> str:
 
 
 def check_redis(settings: Settings) -> str:
-    """Check that Redis answers and accepts messages."""
+    """Check that Redis answers and accepts messages. Return one line about it."""
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
     if problem := broker_state.broker_problem(settings):
         todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
@@ -61,7 +61,7 @@ def check_redis(settings: Settings) -> str:
 
 
 def check_beat(context: Context) -> str:
-    """Check that beat has sent a heartbeat recently. Without beat, nothing is polled."""
+    """Check that beat (Celery's scheduler) has sent a heartbeat recently. Return one line about it."""
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
         running = processes.read(session, now)
@@ -76,7 +76,10 @@ def check_beat(context: Context) -> str:
 
 
 def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str:
-    """Check that this machine's clock agrees with the database's clock, and with GitHub's clock if GitHub answers."""
+    """Check that this machine's clock agrees with the clocks of the database and GitHub. Return one line about it.
+
+    If GitHub does not answer, only the database's clock is compared.
+    """
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
     compared = ["the database's"]
@@ -101,7 +104,7 @@ def _compare(whose: str, seconds: float) -> None:
 
 
 def check_disk(settings: Settings) -> str:
-    """Check that the disk of the state folder has enough free space."""
+    """Check that the disk of the state folder has enough free space. Return one line about it."""
     found = machine.read(settings)
     problem = next((one for one in found.problems if one.kind == Kind.DISK_FULL), None)
     if problem is not None:
@@ -112,7 +115,7 @@ def check_disk(settings: Settings) -> str:
 
 
 def check_state_folder(folder: Path) -> str:
-    """Check that only this user can read the state folder, and that files can be written there.
+    """Check that the state folder is private and writable. Return one line about it.
 
     Do not create the folder if it does not exist.
     """

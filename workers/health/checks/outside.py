@@ -1,6 +1,6 @@
-"""Checks of external servers: GitHub, git, the mail server, the token store, and channels to operator and gateways.
+"""Checks of external servers: GitHub, git, mail server, token store, and channels to the operator and API gateways.
 
-Each function returns one line about the result. It raises `Wrong` if the check fails.
+Each function returns one line about the result, or raises `Wrong` if the check fails.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_SCOPES_LENGTH = 120
 
 
 def check_credential(context: Context, credential: App | str | None) -> str:
-    """Check that GitHub accepts the credential and that the credential's quotas are not used up.
+    """Check that GitHub accepts the credential and that its quotas are not used up. Return one line about it.
 
     The check uses no quota.
     """
@@ -94,7 +94,7 @@ def _quotas(found: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def check_git(context: Context) -> str:
-    """Check that a repository can be read by git over HTTPS."""
+    """Check that git can read a repository from GitHub over HTTPS. Return one line about it."""
     github = context.lone_client(next(iter(context.credentials), None))
     host = urlsplit(github.web_url).hostname
     try:
@@ -111,7 +111,10 @@ def check_git(context: Context) -> str:
 
 
 def check_mail(context: Context) -> str:
-    """Check that the mail server accepts the login, the sender, and the operator as recipient. Nothing is sent."""
+    """Check that the mail server accepts the login, the sender and the operator as recipient. Return one line about it.
+
+    No mail is sent.
+    """
     settings = context.settings
     where = mail_transport(settings)
     transport = context.transport
@@ -137,9 +140,9 @@ def check_mail(context: Context) -> str:
 
 
 def check_store(context: Context) -> str:
-    """Check that the token store answers a look-up.
+    """Check that the token store answers. Return one line about it.
 
-    For a store in r8scan's own tables, check that it contains tokens.
+    r8scan's own token store (an SQL table) must also contain tokens.
     """
     if context.settings.token_store_url is None:
         with context.database.read() as session:
@@ -155,9 +158,9 @@ def check_store(context: Context) -> str:
 
 
 def check_channel(channel: OperatorChannel, *, send: bool) -> str:
-    """Check that the address of a channel to the operator can be reached.
+    """Check that the server for messages to the operator can be reached. Return one line about it.
 
-    With `send`, send a test message instead.
+    If `send` is set, send a test message instead.
     """
     if not send:
         return f"{_reached(channel.address)}; no message was sent (see --send)"
@@ -169,12 +172,12 @@ def check_channel(channel: OperatorChannel, *, send: bool) -> str:
 
 
 def check_address(url: str) -> str:
-    """Check that the server of an address can be reached, and that its certificate is trusted."""
+    """Check that the URL's server can be reached and that its certificate is trusted. Return one line about it."""
     return _reached(url)
 
 
 def check_stream(url: str) -> str:
-    """Check that the Redis server of the stream for gateways answers."""
+    """Check the Redis server on which disabled tokens are announced to API gateways. Return one line about it."""
     client = redis.Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS)
     try:
         client.ping()
@@ -187,9 +190,9 @@ def check_stream(url: str) -> str:
 
 
 def _reached(url: str) -> str:
-    """Return a sentence that says that the server of the address can be reached.
+    """Return a sentence that says that the URL's server can be reached.
 
-    Open a connection, with TLS for https, but send no request: the path of the address may be a secret.
+    Open a connection, with TLS for https, but send no request: the URL's path may be a secret.
 
     Raises:
         Wrong: The connection fails, or the certificate is not trusted.

@@ -1,6 +1,6 @@
-"""The check that a worker consumes each queue.
+"""Checks that each queue has a worker, by sending a task to the queue.
 
-The check sends a task to the queue. The worker that runs the task answers by writing a key in Redis.
+The worker that runs the task answers by setting a key in Redis.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ OK, DATABASE = b"ok", b"database"
 
 
 def task_name(queue: str) -> str:
-    """Return the name of the Celery task that answers for this queue."""
+    """Return the name of the Celery task with which `check_queue` tests this queue."""
     return f"r8scan.echo_{queue}"
 
 
 def answer(queue: str, database: Database, settings: Settings) -> None:
-    """Record in Redis that a message of this queue arrived, and whether the worker can write into the database.
+    """Record in Redis that a worker has received a message from this queue, and whether it can write to the database.
 
     The worker calls this function.
     """
@@ -40,7 +40,7 @@ def answer(queue: str, database: Database, settings: Settings) -> None:
 
 
 def check_queue(queue: str, settings: Settings, *, seconds: float = ANSWER_SECONDS) -> str:
-    """Send a message to the queue, and wait until a worker has answered. Return how long that took, as text."""
+    """Send a message to the queue, and wait until a worker has answered. Return the time that this took, as text."""
     role = QUEUES[queue]
     try:
         with broker_state.connected(settings) as client:
