@@ -1,6 +1,6 @@
-"""The log of an outage.
+"""Logs an outage of a server with few lines.
 
-It has a line when the outage begins, lines at growing intervals while it lasts, and a line when it is over.
+One line is logged when the outage begins, further lines at growing intervals, and one line when it is over.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ MAX_SECONDS = 3600.0
 
 
 class Outage:
-    """The log of one service's outages. Threads may share it.
+    """Logs the outages of one server. Threads may share it.
 
     Args:
-        log: The logger that gets the lines.
-        what: The name of the service in the log, such as "Redis".
-        meanwhile: What the program does until the service is back, as text for the log.
+        log: The logger.
+        what: The name of the server in the log, such as "Redis".
+        meanwhile: What the program does until the server is back, as text for the log.
         clock: Returns seconds from a monotonic clock.
     """
 
@@ -35,7 +35,9 @@ class Outage:
         self._failures = 0
 
     def failed(self, err: BaseException) -> None:
-        """Count a failure, and log the first one. Log a later one only when the current interval is over."""
+        """Count a failed request to the server. Log it if it is the first, or if the interval since the last line is
+        over.
+        """
         with self._lock:
             now = self._clock()
             if self._began is None:
@@ -50,7 +52,7 @@ class Outage:
         self._log.warning("%s is unavailable (%s); %s", self._what, type(err).__name__, self._meanwhile, extra=extra)
 
     def worked(self) -> None:
-        """Log that the outage is over, if there was one."""
+        """Record a successful request to the server. If there was an outage, log that it is over."""
         if self._began is None:
             return
         with self._lock:

@@ -1,6 +1,6 @@
-"""Celery's worker and beat, without the texts that they would print outside the log: banners and messages at shutdown.
+"""Celery's worker and scheduler (beat) without their banners and other texts that do not go through the log.
 
-`start` runs them without Celery's command line, whose terminal libraries take ten megabytes in each process.
+`start` runs them without Celery's command line, which would use ten megabytes more memory in each process.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from celery.apps import beat, worker
 
 
 class Worker(worker.Worker):  # type: ignore[misc]  # celery has no types
-    """A worker that prints no banner."""
+    """A Celery worker that prints no banner."""
 
     def emit_banner(self) -> None:
-        """Print nothing: `r8scan settings` and `r8scan status` show the same facts as Celery's banner."""
+        """Print no banner."""
 
 
 class Beat(beat.Beat):  # type: ignore[misc]  # celery has no types
-    """A beat that prints no banner."""
+    """Celery's scheduler without its banner."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "quiet": True})
 
 
 def start(app: Celery, arguments: Sequence[str]) -> None:
-    """Run a worker or beat in this process until it is told to stop.
+    """Run a Celery worker or scheduler in this process until it is told to stop.
 
     Args:
         app: The Celery app.
-        arguments: The arguments that would follow `celery -A workers`. Only the options that the supervisor uses are
-            allowed.
+        arguments: The command-line arguments that would follow `celery -A workers`. Only those that the supervisor uses
+            are supported.
 
     Raises:
         SystemExit: The worker has ended. The exception contains its exit status.
@@ -71,7 +71,7 @@ def start(app: Celery, arguments: Sequence[str]) -> None:
 
 
 def say(message: str, _: object = None) -> None:
-    """Write a line of Celery's signal handlers to standard error, as JSON if the log is JSON.
+    """Write a message of Celery's signal handlers to standard error, as JSON if the log is JSON.
 
     Do not use the logging module: the signal may have interrupted it in the middle of a line.
     """
@@ -88,7 +88,7 @@ def _event(message: str) -> dict[str, str]:
 
 
 def say_as(log_format: str) -> None:
-    """Make Celery's signal handlers write with `say`, as JSON if `log_format` is "json"."""
+    """Make Celery's signal handlers print with `say`, as JSON if `log_format` is "json"."""
     global _is_console
     _is_console = log_format != "json"
     worker.safe_say = say

@@ -1,4 +1,4 @@
-"""The queues of the service, and the role of the process that consumes each queue."""
+"""The Celery queues of the service, and the role of the process that consumes each queue."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ BEAT, WEB = "beat", "web"
 
 
 def role_of(queues: tuple[str, ...]) -> str:
-    """Return the role of a process that consumes these queues, or `worker` if the queues belong to several roles."""
+    """Return the role (such as poller) of a process that consumes these queues.
+
+    Return `worker` if the queues belong to several roles.
+    """
     roles = {QUEUES[queue] for queue in queues if queue in QUEUES}
     return roles.pop() if len(roles) == 1 else "worker"

@@ -1,8 +1,7 @@
-"""Ends a worker that has grown large or has run for a day, at a moment at which it does no task.
+"""Ends a worker that uses much memory or has run for a day, so that it is started again.
 
-Celery itself replaces only the children of a prefork pool (`worker_max_memory_per_child`). This module ends a worker
-with threads as SIGTERM does: the worker takes no more messages, and ends when its current work is done. Its supervisor
-or the container's restart policy starts it again.
+The worker takes no more messages, and ends when its current tasks are done. The supervisor, or the container's restart
+policy, starts it again.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ _log = logging.getLogger(__name__)
 
 
 class Recycler:
-    """Ends this process once when it has grown large or old, and is idle.
+    """Ends this process when it uses much memory or is old, at a moment when it executes no task.
 
     Args:
-        is_idle: Returns whether the process does no task now.
-        memory: Returns the resident bytes of the process.
-        end: Ends the process when its current work is done.
+        is_idle: Returns whether the process executes no task now.
+        memory: Returns the resident memory of the process in bytes.
+        end: Ends the process when its current tasks are done.
         clock: Returns monotonic seconds.
     """
 
@@ -54,9 +53,9 @@ class Recycler:
         self._has_ended = False
 
     def look(self) -> None:
-        """End the process if it is large or old and does no task now. Call this every few seconds.
+        """End the process if it is large or old and executes no task now. Call this every few seconds.
 
-        A large process that is never idle ends after `PATIENCE_SECONDS`.
+        A large process that is never idle is ended after `PATIENCE_SECONDS`.
         """
         if not self._has_ended and (reason := self._reason()):
             self._has_ended = True
@@ -75,7 +74,7 @@ class Recycler:
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process in bytes, including memory that it shares with its parent."""
+    """Return the resident memory of this process in bytes, including memory shared with its parent process."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, IndexError, ValueError):

@@ -1,7 +1,7 @@
-"""`r8scan run`, the whole service on one machine: starts the embedded Redis, the workers and beat, and restarts them.
+"""Runs the whole service on one machine for `r8scan run`: starts Redis, the workers and beat (the scheduler).
 
-The supervisor does no other work. Each child does the same as a process of its role in a larger deployment. The
-children are forks of the supervisor, so that the memory of the imported code is shared (`workers.forked`).
+Processes that end are started again. The processes are forks of the supervisor, so that they share the memory of the
+imported code.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Service:
     """A process that the supervisor keeps running.
 
     Attributes:
-        name: The name of the process in logs, and of its alive file.
-        arguments: The arguments that follow `celery -A workers`.
-        connections: The maximum number of its connections to the database.
+        name: The name of the process in logs and of its heartbeat file.
+        arguments: The command-line arguments that follow `celery -A workers`.
+        connections: The maximum number of its database connections.
     """
 
     name: str
@@ -72,10 +72,9 @@ class Service:
 
 
 def services(processes: int, only: Collection[str] = ROLES) -> list[Service]:
-    """Return the processes of a deployment on one machine, limited to the roles in `only`.
+    """Return the processes to run on one machine, limited to the roles in `only`.
 
-    Polling has its own process, so that neither a backlog of scans nor a hung mail, look-up or report delays polls.
-    Responding and notifying share a process to save memory. Bulkheads limit the threads of each kind of task in it.
+    Polling has its own process, so that slow scans, mails or reports do not delay it.
 
     Args:
         processes: The number of processes that scan pushes.
@@ -101,10 +100,10 @@ def _worker(name: str, queues: str, pool: str, concurrency: int) -> tuple[str, .
 
 @contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
-    """Create the state folder, and hold its lock while the block runs.
+    """Create the state folder, and lock it until the `with` block ends.
 
     Raises:
-        CannotRun: The folder cannot be written, or another r8scan holds the lock.
+        CannotRun: The folder cannot be written, or another r8scan process has locked it.
     """
     path = state_dir / "run.lock"
     try:
@@ -126,15 +125,12 @@ def locked(state_dir: Path) -> Iterator[None]:
 
 
 def _database_setting(settings: Settings) -> str:
-    """Return the name of the setting that decides where the database is.
-
-    By default, it is in the state folder.
-    """
+    """Return the name of the setting that determines the database: R8SCAN_STATE_DIR or R8SCAN_DATABASE_URL."""
     return "R8SCAN_STATE_DIR" if settings.is_default_database else "R8SCAN_DATABASE_URL"
 
 
 def prepare(settings: Settings) -> None:
-    """Upgrade the database to this version, if necessary.
+    """Upgrade the database's tables to this version of r8scan, if necessary.
 
     Raises:
         CannotRun: The database cannot be opened.
@@ -181,7 +177,7 @@ class Supervisor:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Start everything, wait for SIGINT or SIGTERM, and then let the workers finish their current work.
+        """Start all processes and wait for SIGINT or SIGTERM. Then let the workers finish their current work.
 
         Raises:
             CannotRun: The service cannot start.
@@ -213,7 +209,7 @@ class Supervisor:
                 self._drain()
 
     def stop(self) -> None:
-        """Make `run` end as after SIGTERM: the workers first finish their current work."""
+        """Make `run` stop the processes and return. The workers first finish their current work."""
         self._stop.set()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -254,7 +250,7 @@ class Supervisor:
         self._touched.pop(service.name, None)
 
     def _touch(self) -> None:
-        """Touch the alive file of the supervisor itself, for the health check of a container."""
+        """Update the time of the supervisor's own heartbeat file, for the health check of a container."""
         path, now = self._settings.alive_file, time.monotonic()
         if path is not None and now - self._own_touch > TOUCH_SECONDS:
             self._own_touch = now
@@ -265,10 +261,7 @@ class Supervisor:
         return self._settings.state_dir.absolute() / f"alive-{name}" if own is None else own.with_name(f"alive-{name}")
 
     def _end_deaf(self) -> None:
-        """Kill child processes that no longer take messages, for example because a signal has stopped them.
-
-        `_revive` restarts them.
-        """
+        """Kill child processes that no longer take messages. `_revive` starts them again."""
         now = time.monotonic()
         for service in self._services:
             child = self._children.get(service.name)
@@ -287,7 +280,7 @@ class Supervisor:
                 child.kill()
 
     def _revive(self) -> None:
-        """Restart processes that have ended. Double the delay each time a process ends soon after its start."""
+        """Start processes that have ended again. Double the delay each time a process ends soon after its start."""
         now = time.monotonic()
         by_name = {service.name: service for service in self._services}
         for name, child in list(self._children.items()):
@@ -331,7 +324,7 @@ class Supervisor:
 
 
 def run_forked(service: Service) -> None:
-    """Run a service in this process, which is a fork with all code imported.
+    """Run a service in this process, which must be a fork of the supervisor.
 
     Raises:
         SystemExit: A worker has ended. The exception contains its exit status.

@@ -1,8 +1,6 @@
-"""Wakes: Celery messages that tell a task to look for work now.
+"""Sends the Celery messages that start tasks, called wakes.
 
-A lost message delays work only by seconds, because the sweeper wakes the task again while its work is due. Messages do
-not expire, because the receiver's clock may differ from the sender's. Instead, the number of messages in a queue is
-limited (see `workers.broker`).
+If a message is lost, another one is sent within seconds, because the database records the work that is due.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ TASKS_OF_JOBS = {
 
 
 def wake_outbox() -> None:
-    """Wake the tasks that send the outbox: announcements to gateways first, then mails."""
+    """Start the tasks that send outgoing messages: first announcements to API gateways, then mails."""
     from workers.context import current_context
 
     if current_context().gateways:
@@ -35,15 +33,15 @@ def wake_outbox() -> None:
 
 
 def wake(task_name: str, times: int = 1, arguments: Sequence[str] = ()) -> bool:
-    """Ask workers to run a task now.
+    """Ask the workers to run a task now.
 
     Args:
         task_name: The name of the Celery task.
-        times: How many messages to send, at most `MAX_WAKES`. That many workers may run the task at once.
+        times: How many messages to send, at most `MAX_WAKES`. As many workers may run the task in parallel.
         arguments: The arguments of the task.
 
     Returns:
-        False if the broker is unavailable. The failure is logged.
+        False if the broker is unavailable, which is also logged. Otherwise True.
     """
     from workers.celery import app
 

@@ -1,8 +1,7 @@
-"""The watchdog of a worker process: it ends the process when a task in the process hangs.
+"""Ends a worker process in which a task hangs.
 
-Python cannot kill a thread, and Celery's time limits do not work in pools of threads. So the watchdog ends the whole
-process. If the process is a child of a prefork pool, its worker starts a new child. If it is a worker, the supervisor
-or the container's restart policy starts it again.
+Python cannot kill a thread, so the watchdog ends the whole process. The pool, the supervisor or the container's restart
+policy starts it again.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ class TaskWatchdog:
 
     Args:
         end: Ends the process. It is called once.
-        grace_seconds: Leased work counts as hung this long after its deadline. Work that notices its deadline stops by
-            itself within this time.
+        grace_seconds: How long a task may continue after the deadline of its work. Work that notices its deadline stops
+            by itself within this time.
     """
 
     def __init__(self, end: Callable[[], None] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -63,7 +62,7 @@ class TaskWatchdog:
 
     @contextmanager
     def watching(self, task: str) -> Iterator[None]:
-        """Register a task of this name as running while the block runs."""
+        """Register a task of this name as running until the `with` block ends."""
         key = object()
         with self._lock:
             self._tasks[key] = (task, time.monotonic() + TASK_SECONDS.get(task, DEFAULT_TASK_SECONDS))
@@ -79,14 +78,14 @@ class TaskWatchdog:
             return not self._tasks
 
     def hung(self) -> list[str]:
-        """Return the names of the tasks and leased rows that exceed their limit, for the log."""
+        """Return the names of the tasks and jobs that exceed their time limit, for the log."""
         now = time.monotonic()
         with self._lock:
             tasks = [name for name, deadline in self._tasks.values() if now > deadline]
         return tasks + [_named(keeping) for keeping in leases.all_held() if self._is_hung(keeping)]
 
     def check(self) -> bool:
-        """End the process if a task hangs. Return whether a task hangs."""
+        """End the process if a task exceeds its time limit. Return whether one does."""
         hung = self.hung()
         if not hung:
             return False
@@ -126,7 +125,7 @@ def _named(keeping: HeldLeases) -> str:
 
 
 def end_process() -> None:
-    """End this process at once. Kill its children first, because programs such as git could otherwise outlive it."""
+    """End this process at once. Kill its child processes first, because they could otherwise continue to run."""
     for child in _children():
         try:
             os.kill(child, signal.SIGKILL)
@@ -149,5 +148,5 @@ _current = TaskWatchdog()
 
 
 def current() -> TaskWatchdog:
-    """Return the watchdog of this process. It checks only after `start` was called."""
+    """Return the watchdog of this process. It watches only after `start` was called."""
     return _current

@@ -80,7 +80,9 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Return the SQL condition for rows whose work made no progress for the share `NEAR_SHARE` of the time limit.
+    """Return the SQL condition for rows whose work has used the share `NEAR_SHARE` of its time limit without progress.
+
+    It also matches rows whose deadline passed more than `TAKE_OVER_SECONDS` ago without a worker claiming them again.
 
     Args:
         model: The class of the rows.

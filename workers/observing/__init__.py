@@ -1,7 +1,4 @@
-"""Optional exports to other monitoring systems: errors to Sentry, traces to an OpenTelemetry collector.
-
-Both are off by default.
-"""
+"""Optional exports to other monitoring systems: errors to Sentry, traces to an OpenTelemetry collector."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from scanner.settings import Settings, SettingsError
 
 
 def check(settings: Settings) -> None:
-    """Check that the libraries are installed for the exports that the settings switch on.
+    """Check that the libraries for all enabled exports are installed.
 
     Raises:
         SettingsError: A library is not installed. The message is one line that says how to install it.
@@ -25,10 +22,7 @@ def check(settings: Settings) -> None:
 
 
 def start(settings: Settings) -> None:
-    """Start the exports that the settings switch on, in this process.
-
-    Each export starts threads, so a forked process must call this after the fork.
-    """
+    """Start all enabled exports in this process. After a fork, the child process must call this again."""
     if settings.sentry_dsn is not None:
         from workers.observing import errors
 

@@ -1,7 +1,7 @@
-"""Sends the log's errors to Sentry, which groups and counts them. The log itself stays complete.
+"""Sends logged errors to Sentry, which groups and counts them.
 
-An event contains the message, the exceptions, and the names of functions and files. It contains no local variables, no
-requests, no users and no breadcrumbs. Every text in it is redacted like a line of the log.
+The data contains the message, the exceptions, and the names of functions and files. It contains no local variables,
+requests or users. Every text in it is redacted like a line of the log.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def start(settings: Settings) -> None:
     """Send log records of the level `error` and above to Sentry.
 
     Args:
-        settings: The settings, which contain Sentry's address.
+        settings: The settings. They contain the address of the Sentry server.
     """
     assert settings.sentry_dsn is not None  # noqa: S101 - the caller has asked
     sentry_sdk.init(
@@ -53,7 +53,7 @@ def start(settings: Settings) -> None:
 
 
 def scrubbed(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of the event that are sent, with every text redacted and cut to a maximum length."""
+    """Return the parts of a Sentry event that may be sent, with tokens redacted and texts cut to a maximum length."""
     return {name: _clean(value, 0) for name, value in event.items() if name in KEPT}
 
 

@@ -1,9 +1,8 @@
-"""Traces of leaks for an OpenTelemetry collector: from the public event to the disable and to the mail.
+"""Exports a trace of each leak to an OpenTelemetry collector: from its publication to the disabled token and the mail.
 
-Different processes do these steps, and rows in the database record the times. A process that has written the line
-`token_disabled` or `mail_sent` into the security log reads these rows, and exports spans with these times. The
-incident's id is the id of the trace. The spans of all processes therefore belong to one trace, although the processes
-exchange no trace context.
+Different processes do these steps, and the database records their times. A process that logs `token_disabled` or
+`mail_sent` exports the spans that end with this step. The trace id is the incident's id, so the spans of all processes
+belong to one trace.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ _log = logging.getLogger(__name__)
 
 
 class _Ids(RandomIdGenerator):
-    """A generator of trace ids and span ids. `root` sets both ids of the next root span; otherwise they are random.
+    """A generator of trace ids and span ids.
 
-    Setting `root` is safe because only one thread starts spans.
+    `root` sets both ids of the next root span. All other ids are random. Only one thread may use this object.
     """
 
     def __init__(self) -> None:
@@ -57,7 +56,7 @@ class _Ids(RandomIdGenerator):
 
 
 class Tracing:
-    """Exports the steps of incidents as spans.
+    """Exports the steps of incidents as OpenTelemetry spans.
 
     Args:
         database: A database object that nothing else uses.
@@ -75,16 +74,16 @@ class Tracing:
         self._tracer = self._provider.get_tracer("r8scan")
 
     def flush(self) -> None:
-        """Export all finished spans now, and wait at most EXPORT_SECONDS."""
+        """Export all finished spans now. Wait at most EXPORT_SECONDS."""
         self._provider.force_flush(EXPORT_SECONDS * 1000)
 
     def export(self, kind: str, incident_id: uuid.UUID, at: datetime) -> None:
-        """Export the spans that end with this step.
+        """Export the spans that end with one step of an incident.
 
         Args:
-            kind: The kind of the line in the security log: one of `KINDS`.
-            incident_id: The incident.
-            at: When the line was written.
+            kind: The step, as the log names it: one of `KINDS`.
+            incident_id: The incident's id.
+            at: When the step was logged.
         """
         with self._database.read() as session:
             incident = session.get(Incident, incident_id)
@@ -125,9 +124,9 @@ class Tracing:
 
 
 class _Steps(logging.Handler):
-    """A log handler that puts the security log's lines of `KINDS` into a queue.
+    """A log handler that puts the log records of some kinds (`KINDS`) into a queue.
 
-    If the queue is full, the handler drops the line and does not wait.
+    If the queue is full, it drops the record.
     """
 
     def __init__(self, steps: queue.Queue[tuple[str, uuid.UUID, datetime]]) -> None:
@@ -145,7 +144,7 @@ class _Steps(logging.Handler):
 
 
 def _root_id(incident_id: uuid.UUID) -> int:
-    """Return the id of the incident's root span. Every process computes the same id for an incident."""
+    """Return the id of the incident's root span. It is computed from the incident's id only."""
     return int.from_bytes(hashlib.sha256(incident_id.bytes).digest()[:8]) or 1
 
 
@@ -154,7 +153,10 @@ def _nanoseconds(at: datetime) -> int:
 
 
 def follow(export: Callable[[str, uuid.UUID, datetime], None]) -> tuple[logging.Handler, queue.Queue[Any]]:
-    """Start a thread that exports the steps that this process writes into the security log.
+    """Start a thread that exports each step of an incident that this process logs.
+
+    Args:
+        export: Called in the thread with the kind of step, the incident's id and the time.
 
     Returns:
         The log handler, and the queue from the handler to the thread.

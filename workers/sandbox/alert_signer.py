@@ -1,4 +1,4 @@
-"""Signs alerts as GitHub's secret scanning does, with a key that it generates."""
+"""Signs alerts as GitHub's secret scanning does, with a generated key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class AlertSigner:
-    """A fresh key pair that signs alerts."""
+    """A generated key pair that signs secret scanning alerts."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -20,11 +20,11 @@ class AlertSigner:
         self.key_id = hashlib.sha256(pem).hexdigest()
 
     def public_key(self) -> dict[str, str | bool]:
-        """Return the public key in the form in which GitHub's API lists it."""
+        """Return the public key in the JSON format of GitHub's API."""
         return {"key_identifier": self.key_id, "key": self._pem, "is_current": True}
 
     def headers(self, body: bytes) -> dict[str, str]:
-        """Return the HTTP headers of an alert with this body. They contain its signature."""
+        """Return the HTTP headers for an alert with this body, including its signature."""
         signature = self._key.sign(body, ec.ECDSA(hashes.SHA256()))
         return {
             "Content-Type": "application/json",

@@ -1,6 +1,6 @@
-"""The demonstration of `r8scan demo`: a token is pushed, found and disabled, and its owner gets a mail.
+"""Runs the demonstration `r8scan demo`: a token is pushed, found and disabled, and its owner gets a mail.
 
-Only GitHub, the vendor's API and the mail server are simulated. All other parts are the same as in production.
+Only GitHub, the vendor's API and the mail server are simulated.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Story:
 
 
 def run_demo(*, keep: bool = False) -> int:
-    """Run the demonstration. Return 0 if every step worked, else 1."""
+    """Run the demonstration. Return 0 if every step worked, otherwise 1."""
     console = Console(highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="r8scan-demo-"))
     try:
@@ -112,9 +112,9 @@ def _leak(
     push: Callable[[], None],
     token: str,
 ) -> float:
-    """Push two commits, the first with the token and the second without it. Return when the push became visible.
+    """Push two commits, the first with the token and the second without it.
 
-    The time is in seconds since the epoch.
+    Return when the push became visible, in seconds since the epoch.
     """
     write("app.py", f'import replicate\n\nclient = replicate.Client(api_token="{token}")\n')
     commit("Generate images")
@@ -138,7 +138,7 @@ def _is_idle(surroundings: World) -> bool:
 
 
 def _disabled(surroundings: World, digest: str) -> float:
-    """Return when the token was disabled, in seconds since the epoch. Return 0 while it is not disabled."""
+    """Return when the token was disabled, in seconds since the epoch. Return 0 if it is not disabled yet."""
     with surroundings.database.read() as session:
         at = session.execute(select(ApiToken.disabled_at).where(ApiToken.digest == digest)).scalar_one()
     return at.timestamp() if at else 0.0

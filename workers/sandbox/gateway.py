@@ -1,8 +1,7 @@
-"""An example of an API gateway that caches which tokens are valid.
+"""An example of an API gateway with a cache of valid tokens. Vendors may copy from it. The tests and the demo run it.
 
-It removes a token from its cache when r8scan announces that the token is disabled. It receives announcements by webhook
-or from a Redis stream. After an outage it asks `GET /disabled` for the announcements that it missed. Vendors may copy
-from it. The tests and the demo run it.
+When r8scan announces that a token is disabled, by webhook or in a Redis stream, the gateway removes the token from its
+cache. After an outage, it requests the announcements that it missed from `GET /disabled`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _log = logging.getLogger(__name__)
 class Cache:
     """A cache that remembers each live token for five minutes. `asked` counts its requests to the token store.
 
-    `is_live` asks the token store whether the token with a digest is live.
+    `is_live` is the function that asks the token store whether a token is live, by its digest.
     """
 
     is_live: Callable[[str], bool]
@@ -69,22 +68,21 @@ class Cache:
         return live
 
     def forget(self, digest: str) -> None:
-        """Remove a token from the cache, so that its next use asks the store."""
+        """Remove a token from the cache, so that its next use asks the token store."""
         with self._lock:
             self._generation += 1
             self.entries.pop(digest, None)
 
     def forget_all(self) -> None:
-        """Empty the cache."""
         with self._lock:
             self._generation += 1
             self.entries.clear()
 
 
 def webhook(cache: Cache, secret: str) -> Route:
-    """Return the route `POST /r8scan`, which accepts signed announcements.
+    """Return the route `POST /r8scan`, which receives signed announcements of disabled tokens.
 
-    It answers 403 if the signature is wrong, or if the timestamp is old and the request may therefore be a replay.
+    It answers 403 if the signature is wrong, or if the timestamp is old, because the request may be a replay.
     """
 
     async def take(request: Request) -> Response:
@@ -107,13 +105,13 @@ def webhook(cache: Cache, secret: str) -> Route:
 def following(
     cache: Cache, url: str, stream: str, missed: Callable[[], object], *, pause: float = PAUSE_SECONDS
 ) -> Iterator[None]:
-    """Read announcements from the Redis stream in a thread while the block runs.
+    """Read announcements of disabled tokens from a Redis stream, in a thread that runs until the `with` block ends.
 
     Args:
-        cache: The cache from which announced tokens are removed.
+        cache: The cache from which the announced tokens are removed.
         url: The address of the Redis server.
         stream: The name of the stream.
-        missed: Called after each outage. It must call `catch_up`. If it raises, the outage continues.
+        missed: Called after each outage of Redis. It must call `catch_up`. If it raises, it is called again later.
         pause: Seconds between two attempts during an outage.
     """
     # Do not let the client retry. A retry would hide an outage, and then nobody would ask for the missed announcements.
@@ -156,7 +154,7 @@ def _newest(connection: Any, stream: str) -> bytes:
 
 
 def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Mapping[str, str]) -> int:
-    """Remove from the cache all tokens that were disabled after the cursor. Return the next cursor.
+    """Remove all tokens from the cache that were disabled since the last call. Return the cursor for the next call.
 
     Args:
         cache: The cache.

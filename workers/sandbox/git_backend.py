@@ -1,7 +1,4 @@
-"""Bare repositories that git clients read and push to through `git http-backend`.
-
-The sandbox compares the refs before and after a request to see what the request pushed.
-"""
+"""Git repositories that clients can clone from and push to over HTTP, for the simulated GitHub."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ ZEROS = "0" * 40
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return environment variables with which git reads no configuration of the user and never prompts.
+    """Return environment variables for git. With them, git reads no user configuration and never prompts.
 
     `extra` has further variables.
     """
@@ -54,7 +51,7 @@ def git(
 
 @dataclass(frozen=True, slots=True)
 class RefChange:
-    """A ref before and after a push. The id of a missing ref is 40 zeros."""
+    """A git ref (branch or tag) before and after a push. The id of a ref that does not exist is 40 zeros."""
 
     ref: str
     before: str
@@ -63,7 +60,7 @@ class RefChange:
 
 @dataclass(frozen=True, slots=True)
 class CgiAnswer:
-    """The HTTP answer of `git http-backend`."""
+    """An HTTP response of `git http-backend`."""
 
     status: int
     headers: dict[str, str]
@@ -71,7 +68,7 @@ class CgiAnswer:
 
 
 def create_bare(path: Path, *, allow_filter: bool) -> None:
-    """Create a bare repository that, like those of GitHub, can be read and pushed to over HTTP."""
+    """Create a bare repository that clients can clone from and push to over HTTP."""
     path.parent.mkdir(parents=True, exist_ok=True)
     git("init", "--quiet", "--bare", "--initial-branch=main", "--template=", path)
     for key, value in (
@@ -85,13 +82,13 @@ def create_bare(path: Path, *, allow_filter: bool) -> None:
 
 
 def refs(path: Path) -> dict[str, str]:
-    """Return the id of the object to which each ref points, by the name of the ref."""
+    """Return the object id of each ref (branch or tag), by the ref's name."""
     listed = git("for-each-ref", "--format=%(objectname) %(refname)", cwd=path).decode("utf-8", "surrogateescape")
     return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
-    """Return the refs that were created, moved or deleted between two results of `refs`. ZEROS stands for no object."""
+    """Return the refs that were created, moved or deleted between two results of `refs`."""
     return [
         RefChange(ref, before.get(ref, ZEROS), after.get(ref, ZEROS))
         for ref in sorted(before.keys() | after.keys())
@@ -102,7 +99,7 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
 def backend(
     path: Path, *, method: str, suffix: str, query: str, content_type: str, protocol: str, encoding: str, body: bytes
 ) -> CgiAnswer:
-    """Pass one request to `git http-backend`.
+    """Pass one HTTP request to `git http-backend` and return its response.
 
     `suffix` is the part of the request's path after the repository's address.
     """
@@ -137,7 +134,7 @@ def commit_files(
 ) -> str:
     """Commit these files as the whole content of the branch, and return the commit's id.
 
-    Folders are not supported.
+    The files must not be in folders.
     """
     listed = b""
     for name, content in files.items():
@@ -157,11 +154,10 @@ def commit_files(
 
 
 def is_ancestor(path: Path, older: str, newer: str) -> bool:
-    """Return whether the newer commit contains the older one."""
+    """Return whether the commit `older` is an ancestor of the commit `newer`."""
     command = ["git", "merge-base", "--is-ancestor", older, newer]
     return subprocess.run(command, cwd=path, env=clean_environment(), capture_output=True, check=False).returncode == 0
 
 
 def remove(path: Path) -> None:
-    """Delete a repository."""
     shutil.rmtree(path, ignore_errors=True)

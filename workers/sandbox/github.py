@@ -1,4 +1,4 @@
-"""The state of the sandbox's GitHub, and methods that act as its users do: create, push, comment."""
+"""The state of the simulated GitHub, and methods that act as its users do: create, push, comment."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ Fault = Callable[[], Response | None]
 
 @dataclass
 class Repository:
-    """A repository on the sandbox's GitHub. `hidden` means deleted or private: every request gets 404.
+    """A repository on the simulated GitHub. Times are seconds since the epoch.
 
-    Times are seconds since the epoch. `tip` is the id of the default branch's newest commit, None before the first
-    push.
+    Attributes:
+        hidden: The repository is deleted or private, so that every request for it gets 404.
+        tip: The id of the default branch's newest commit, or None before the first push.
     """
 
     id: int
@@ -53,7 +54,7 @@ class Repository:
 
 @dataclass
 class Gist:
-    """A public gist: its entry in the list of gists, and its files."""
+    """A public gist: its JSON in GitHub's list of gists, and its files."""
 
     id: str
     owner: str
@@ -67,8 +68,10 @@ class Gist:
 class SandboxGitHub:
     """A simulated GitHub.
 
-    `credential` is the accepted token. If it is None, every token is accepted. `faults` has, by the name of a route,
-    functions that return the answers to the next requests, before the route answers normally again.
+    Attributes:
+        credential: The only accepted token. If it is None, every token is accepted.
+        faults: Functions that return the answers to the next requests instead of the normal answers, by name of the
+            route.
     """
 
     root: Path
@@ -110,7 +113,7 @@ class SandboxGitHub:
         return f"{self.url}/api"
 
     def create_repository(self, name: str, description: str = "") -> Repository:
-        """Create an empty public repository and emit its CreateEvent."""
+        """Create an empty public repository. The public timeline shows a CreateEvent."""
         with self.lock:
             number = next(self._ids)
             repository = Repository(number, name, self.root / f"{number}.git", description)
@@ -122,7 +125,7 @@ class SandboxGitHub:
         return repository
 
     def list_repository(self, name: str, *, created_at: float, description: str = "") -> Repository:
-        """Add a repository that listings and searches show, but that has no git repository on the disk."""
+        """Add a repository that lists and searches show, but that has no git repository on the disk."""
         with self.lock:
             number = next(self._ids)
             repository = Repository(number, name, self.root / f"{number}.git", description, created_at=created_at)
@@ -134,16 +137,16 @@ class SandboxGitHub:
         self.index.push(repository.id, repository.created_at)
 
     def find(self, name: str) -> Repository | None:
-        """Return the public repository of this name, or None."""
+        """Return the public repository with this name, or None."""
         repository = self.repositories.get(name.lower())
         return None if repository is None or repository.hidden else repository
 
     def emit(self, event_type: str, repository: str, payload: dict[str, Any]) -> str:
-        """Show an event on the timeline. Return the event's id."""
+        """Add an event to the public timeline. Return the event's id."""
         return self.timeline.emit(event_type, repository, self.repositories[repository.lower()].id, payload)
 
     def create_gist(self, files: dict[str, bytes], owner: str = "ana", description: str = "") -> Gist:
-        """Create a public gist with a history of one commit. As on GitHub, no event on the timeline shows it."""
+        """Create a public gist with a history of one commit. As on GitHub, this creates no event."""
         with self.lock:
             gist_id = f"{next(self._ids):032x}"
             gist = Gist(gist_id, owner, files, description, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
@@ -155,13 +158,13 @@ class SandboxGitHub:
         return gist
 
     def open_issue(self, repository: str, title: str, body: str, number: int = 1) -> str:
-        """Open an issue. Return the id of the event that shows it."""
+        """Open an issue. Return the id of its event on the public timeline."""
         issue = self._issue(repository, number, title, body)
         self.repositories[repository.lower()].listings["issues"].append(issue)
         return self.emit("IssuesEvent", repository, {"action": "opened", "issue": issue})
 
     def comment(self, repository: str, body: str, number: int = 1) -> str:
-        """Comment on an issue. Return the id of the event that shows the comment."""
+        """Comment on an issue. Return the id of the comment's event on the public timeline."""
         issue = self._issue(repository, number, "a question", "")
         entry = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1", **_now()}
         comment = github_forms.written("issues/comments", f"{self.api_url}/repos/{repository}", 1, entry)
@@ -169,14 +172,15 @@ class SandboxGitHub:
         return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
 
     def publish(self, repository: str) -> str:
-        """Make a private repository public, with its whole history. Return the id of the event that shows this."""
+        """Make a private repository public. Return the id of its event on the public timeline."""
         self.repositories[repository.lower()].hidden = False
         return self.emit("PublicEvent", repository, {})
 
     def pushed(self, repository: Repository, changes: list[git_backend.RefChange]) -> list[str]:
-        """Record a push, and return the ids of the events that show it on the timeline.
+        """Record a push, and return the ids of its events on the public timeline.
 
-        As on GitHub, new refs are shown as CreateEvents, deleted refs as DeleteEvents, and other changes as PushEvents.
+        As on GitHub, a new branch or tag gets a CreateEvent, a deleted one a DeleteEvent, and any other change a
+        PushEvent.
         """
         shown: list[str] = []
         kinds = {(True, False): "branch_creation", (False, True): "branch_deletion", (False, False): "push"}
@@ -225,7 +229,7 @@ class SandboxGitHub:
         return shown
 
     def push_address(self, repository: str) -> str:
-        """Return the address to which `git push` pushes to the repository."""
+        """Return the URL for `git push` to the repository."""
         return f"{self.url}/{repository}.git"
 
     def _issue(self, repository: str, number: int, title: str, body: str) -> dict[str, Any]:
@@ -238,5 +242,5 @@ class SandboxGitHub:
 
 
 def _now() -> dict[str, str]:
-    """Return the time fields of an issue or comment that is created now."""
+    """Return the time fields for an issue or comment that is created now."""
     return dict.fromkeys(("created_at", "updated_at"), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")

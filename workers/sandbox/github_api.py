@@ -1,4 +1,4 @@
-"""Answers of the sandbox's GitHub to requests for single objects, events, code search and git."""
+"""HTTP endpoints of the simulated GitHub for single objects, events, code search and git."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _is_push(request: Request) -> bool:
 
 
 def git_throttled(method: str) -> Response:
-    """Return the answer with which GitHub refuses git requests above its rate limit.
+    """Return the response with which GitHub refuses git requests above its rate limit.
 
     https://github.com/orgs/community/discussions/206581
     """
@@ -54,9 +54,9 @@ def git_throttled(method: str) -> Response:
 
 
 class RateWindow:
-    """The counter of requests to one resource in the current rate limit window.
+    """Counts the requests to one resource in the current interval of its rate limit.
 
-    As at GitHub, a window begins with its first request, not on the hour.
+    As at GitHub, an interval begins with its first request, not on the hour.
     """
 
     def __init__(self, seconds: int) -> None:
@@ -64,9 +64,9 @@ class RateWindow:
         self.resets_at = 0
 
     def spend(self, requests: int) -> int:
-        """Add `requests` to the counter, and return the number of requests in the current window.
+        """Add `requests` to the counter, and return the number of requests in the current interval.
 
-        Begin a new window if the last one has ended.
+        Begin a new interval if the last one has ended.
         """
         now = int(time.time())
         if now >= self.resets_at:
@@ -76,7 +76,7 @@ class RateWindow:
 
 
 class Answers:
-    """The answers of one sandbox GitHub, with one method for each endpoint."""
+    """The HTTP handlers of a simulated GitHub, with one method for each endpoint."""
 
     def __init__(self, github: SandboxGitHub) -> None:
         self.github = github
@@ -227,9 +227,9 @@ class Answers:
         return answer
 
     def refused(self, request: Request, route: str, *, needs_credential: bool = True) -> Response | None:
-        """Return a prepared fault or a refusal of the request's credential.
+        """Return an error response if the test has prepared one, or if the request's credential is not accepted.
 
-        Return None if the request gets a normal answer.
+        Return None if the request gets a normal response.
         """
         github = self.github
         with github.lock:
@@ -244,14 +244,14 @@ class Answers:
         return None
 
     def _accepted(self, route: str) -> tuple[str, ...]:
-        """Return the accepted values of the Authorization header, for git or for the API."""
+        """Return the values of the Authorization header that are accepted for git or for the API."""
         credentials = [str(self.github.credential), *self.github.installation_tokens]
         if route == "git":
             return tuple("Basic " + base64.b64encode(f"x-access-token:{one}".encode()).decode() for one in credentials)
         return tuple(f"{scheme} {one}" for one in credentials for scheme in ("Bearer", "token"))
 
     def find(self, request: Request) -> Repository | None:
-        """Return the public repository that the request's address gives by name or id, or None."""
+        """Return the public repository whose name or id is in the request's path, or None."""
         if "id" in request.path_params:
             found = (item for item in self.github.repositories.values() if item.id == request.path_params["id"])
             return next((item for item in found if not item.hidden), None)
@@ -263,11 +263,11 @@ class Answers:
         return JSONResponse(self.description(repository), headers=self.limits("core"))
 
     def address(self, repository: Repository) -> str:
-        """Return the repository's address in the API."""
+        """Return the repository's URL in the API."""
         return f"{self.github.api_url}/repos/{repository.name}"
 
     def description(self, repository: Repository) -> dict[str, Any]:
-        """Return the JSON object with which GitHub's REST API describes a repository."""
+        """Return the repository as the JSON object of GitHub's REST API."""
         github = self.github
         described = github_forms.repository(
             github.api_url, github.url, repository.id, repository.name, repository.description or None
@@ -278,12 +278,12 @@ class Answers:
         return self.error(404, "Not Found") if body is None else JSONResponse(body, headers=self.limits("core"))
 
     def error(self, status: int, message: str) -> Response:
-        """Return an answer with this error in GitHub's JSON form."""
+        """Return a response with this status and message in GitHub's JSON format."""
         body = {"message": message, "documentation_url": DOCUMENTATION, "status": str(status)}
         return JSONResponse(body, status_code=status, headers=self.limits("core"))
 
     def limits(self, resource: str, *, free: bool = False) -> dict[str, str]:
-        """Return the rate limit headers of a resource. Count one request first, unless it is `free`."""
+        """Count one request to a resource, unless it is `free`. Return the resource's rate limit headers."""
         window = self._windows[resource]
         github = self.github
         limits = {
@@ -302,7 +302,7 @@ class Answers:
         }
 
     def used(self, resource: str) -> int:
-        """Return the number of requests (for GraphQL: points) in the current window."""
+        """Return the number of requests (for GraphQL: points) in the current interval of the resource's rate limit."""
         return self._windows[resource].spend(0)
 
     def _remaining(self) -> int:

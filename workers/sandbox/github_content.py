@@ -1,4 +1,4 @@
-"""Answers of the sandbox's REST API about a repository's content, which the sandbox reads with git."""
+"""Responses of the simulated REST API about a repository's content, which is read with git."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] | None:
-    """Return GitHub's answer to a comparison of two commits, or None if one of the commits does not exist.
+    """Return GitHub's JSON for a comparison of two commits, or None if one of them does not exist.
 
-    `address` is the repository's address in the API.
+    `address` is the repository's URL in the API.
     """
     page = f"{address}/compare/{before}...{head}"
     try:
@@ -46,7 +46,10 @@ def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] 
 
 
 def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """Return GitHub's description of a commit with its files, or None if the commit does not exist."""
+    """Return GitHub's JSON for a commit with its files, or None if it does not exist.
+
+    `address` is the repository's URL in the API.
+    """
     try:
         described = _commit(path, address, sha)
         parents = [parent["sha"] for parent in described["parents"]]
@@ -56,7 +59,10 @@ def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 
 
 def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """Return GitHub's description of a blob, with its content in base64, or None if the blob does not exist."""
+    """Return GitHub's JSON for a blob, with its content in base64, or None if it does not exist.
+
+    `address` is the repository's URL in the API.
+    """
     try:
         content = git("cat-file", "blob", sha, cwd=path)
     except subprocess.CalledProcessError:
@@ -76,7 +82,7 @@ def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 def search(repositories: Sequence[Repository], query: str, github: SandboxGitHub) -> list[dict[str, Any]]:
     """Return the results of a code search: files that contain the query's first word, each with the text around it.
 
-    Only default branches are searched. `size:low..high` is the only supported qualifier.
+    Only default branches are searched. The query may contain a size filter (`size:low..high`), and no other filter.
     """
     word = next((part for part in query.split() if ":" not in part), "")
     sizes = re.search(r"size:(\d+)\.\.(\d+)", query)

@@ -1,4 +1,4 @@
-"""Listings of repositories on the sandbox's GitHub: GraphQL, REST repository search, and the list by id."""
+"""Lists and searches of repositories on the simulated GitHub: GraphQL, REST search, and the list by id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIST_SIZE = 100
 
 
 def routes(answers: Answers) -> list[Route]:
-    """Return the routes of the listings of repositories."""
+    """Return the routes that list or search repositories."""
     discovery = Discovery(answers)
     answers.github.graphql = discovery.graphql
     return [
@@ -122,16 +122,14 @@ class Discovery:
 
 
 def node_id(repository: Repository) -> str:
-    """Return the repository's id in GraphQL."""
+    """Return the repository's id in the GraphQL API."""
     return f"R_{repository.id}"
 
 
 def push_now(github: SandboxGitHub, name: str, tip: str, *, at: float | None = None) -> Repository:
     """Record a push of the commit `tip` at the time `at` (seconds since the epoch; default: now).
 
-    Return the repository.
-
-    The repository need not exist on the disk.
+    Return the repository. It need not exist on the disk.
     """
     moment = time.time() if at is None else at
     repository = github.repositories.get(name.lower()) or github.list_repository(name, created_at=moment)

@@ -1,7 +1,4 @@
-"""JSON objects of the sandbox's answers, with every field that GitHub's API description requires.
-
-Most fields are the same for all objects of one kind. Callers pass the fields that differ.
-"""
+"""JSON objects for the simulated GitHub, with every field that GitHub's API description requires."""
 
 from __future__ import annotations
 
@@ -25,12 +22,12 @@ _REPOSITORY_LISTS = (
 
 
 def node_id(*what: object) -> str:
-    """Return an opaque id, like GitHub's node ids. It is always the same for the same values."""
+    """Return an id like those of GitHub's GraphQL API. The same values always give the same id."""
     return hashlib.sha256("/".join(map(str, what)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def user(api_url: str, login: str) -> dict[str, Any]:
-    """Return the JSON of a user as it appears inside other objects."""
+    """Return the JSON of a user, as other objects contain it."""
     address = f"{api_url}/users/{login}"
     return {
         "login": login,
@@ -77,13 +74,11 @@ def repository(api_url: str, web_url: str, number: int, full_name: str, descript
 def written(what: str, address: str, number: int, entry: dict[str, Any]) -> dict[str, Any]:
     """Return the JSON of a text such as an issue or a comment: default fields, replaced by the fields in `entry`.
 
-    Malformed values in `entry` are kept.
-
     Args:
-        what: The REST API's name of the list, such as "issues/comments".
-        address: The address of the repository or gist in the API.
+        what: The name of the list of such texts in the REST API, such as "issues/comments".
+        address: The API's URL of the repository or gist.
         number: The number of the text in the list.
-        entry: The fields that differ from the defaults.
+        entry: The fields that differ from the defaults. Malformed values are kept.
     """
     api_url = address.partition("/repos/")[0].partition("/gists/")[0]
     page = f"{address}/{what}/{number}"

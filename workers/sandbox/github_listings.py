@@ -1,6 +1,6 @@
-"""Lists of the sandbox's GitHub: users' texts (issues, comments, …), repositories of an owner, and gists.
+"""HTTP endpoints of the simulated GitHub that list issues, comments, an owner's repositories, gists and other objects.
 
-The module also has the endpoint that gives Apps their tokens.
+The endpoint that creates access tokens for Apps is also here.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ def routes(answers: Answers) -> list[Route]:
 
 
 class Listings:
-    """The handlers of requests for lists, gists, public keys and tokens of Apps."""
+    """The HTTP handlers for lists, gists, public keys, and access tokens of Apps."""
 
     def __init__(self, answers: Answers) -> None:
         self._own = answers
         self._github = answers.github
 
     def of(self, what: str) -> Any:
-        """Return the handler for one of a repository's lists. `what` is its name in the REST API, such as "issues"."""
+        """Return the handler for one of a repository's lists. `what` is the list's name in the REST API, such as
+        "issues".
+        """
 
         async def listing(request: Request) -> Response:
             repository = self._own.find(request)
@@ -70,7 +72,9 @@ class Listings:
         return self._written(request, what, self._own.address(repository), repository.listings[what])
 
     async def activity(self, request: Request) -> Response:
-        """Answer with a page of the repository's activity, newest first. The query's `after` selects the page."""
+        """Respond with a page of the repository's activity, newest first. The query parameter `after` selects the
+        page.
+        """
         repository = self._own.find(request)
         refused = self._own.refused(request, "activity")
         if refused is not None or repository is None:
@@ -129,7 +133,7 @@ class Listings:
         return Response(content, media_type="text/plain")
 
     async def installation_token(self, request: Request) -> Response:
-        """Answer a request for an installation token of an App.
+        """Respond with an access token for an installation of an App.
 
         https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
         """
@@ -150,12 +154,14 @@ class Listings:
         return JSONResponse(body, status_code=201)
 
     async def alert_keys(self, request: Request) -> Response:
-        """Answer with the public keys that verify signatures of alerts: https://docs.github.com/rest/meta."""
+        """Respond with the public keys that verify signatures of secret scanning alerts:
+        https://docs.github.com/rest/meta.
+        """
         refused = self._own.refused(request, "alert_keys")
         return refused or JSONResponse({"public_keys": [self._github.signer.public_key()]})
 
     def _written(self, request: Request, what: str, address: str, listed: Sequence[Any]) -> Response:
-        """Answer with a page of a list of texts. Entries that are not objects are kept unchanged."""
+        """Respond with a page of a list of texts, such as comments. Entries that are not objects are kept unchanged."""
         forms = [
             github_forms.written(what, address, number, entry) if isinstance(entry, dict) else entry
             for number, entry in enumerate(listed, 1)

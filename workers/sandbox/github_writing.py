@@ -1,4 +1,4 @@
-"""The endpoints of the sandbox's REST API that write: one for a file of a repository, one for a file of a gist."""
+"""HTTP endpoints of the simulated GitHub that write a file of a repository or of a gist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.sandbox.github_api import Answers
 
 
 def routes(answers: Answers) -> list[Route]:
-    """Return the routes of the endpoints that write."""
+    """Return the routes that write a file or a gist."""
     writing = Writing(answers)
     return [
         Route("/api/repos/{owner}/{name}/contents/{file}", writing.file, methods=["GET", "PUT"]),
@@ -26,15 +26,16 @@ def routes(answers: Answers) -> list[Route]:
 
 
 class Writing:
-    """The handlers of requests that write a file or a gist."""
+    """The HTTP handlers that write a file or a gist."""
 
     def __init__(self, answers: Answers) -> None:
         self._own, self._github = answers, answers.github
 
     async def file(self, request: Request) -> Response:
-        """Return the id of a file's content, or write the file.
+        """Respond with the id of a file's content (GET), or write the file (PUT).
 
-        To change a file, the request must name the id of the old content: https://docs.github.com/rest/repos/contents.
+        To change a file, the request must contain the id of its old content:
+        https://docs.github.com/rest/repos/contents.
         """
         repository = self._own.find(request)
         refused = self._own.refused(request, "contents")

@@ -1,7 +1,6 @@
-"""The GraphQL API of the sandbox's GitHub: search for repositories, and look-up by node id, with GitHub's limits.
+"""The GraphQL API of the simulated GitHub: repository search, and access by node id, with GitHub's limits.
 
-It answers only the two queries that r8scan sends. A test validates these queries and the answers against GitHub's
-published schema.
+It answers only the two queries that r8scan sends.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ Describe = Callable[[int], dict[str, Any] | None]
 
 @dataclass
 class GraphQL:
-    """The answers to GraphQL queries, and their limits.
+    """Answers GraphQL queries and applies GitHub's limits to them.
 
     Attributes:
         index: The search index.
         describe: Returns the fields of a repository.
         number_of: Returns the repository's number for a node id.
         cpu_seconds_a_query: The CPU time that each query counts against the limit.
-        partial_after: For each of the next queries, the number of nodes after which the answer is cut off; None for a
+        partial_after: For each of the next queries, the number of results after which the answer is cut off; None for a
             complete answer.
-        stops_after: The number of nodes after which the answers to all further queries are cut off; None for complete
+        stops_after: For all later queries, the number of results after which the answer is cut off; None for complete
             answers.
-        gives_up: How many of the next queries fail with GitHub's time-out.
+        gives_up: How many of the next queries fail with GitHub's timeout error.
         clock: Returns seconds since the epoch; it decides which pushes are indexed.
-        sees: The share of all results that this credential sees. GitHub shows an App's token only a part of them.
+        sees: The share of all results that the credential can see. GitHub shows an App's token only a part of them.
     """
 
     index: RepositoryIndex
@@ -60,7 +59,7 @@ class GraphQL:
         self._cpu: deque[float] = deque()
 
     def answer(self, body: Mapping[str, Any], *, is_spent: bool) -> dict[str, Any]:
-        """Return the JSON answer to a query. `is_spent` means that the points of the hour are used up."""
+        """Return the JSON answer to a query. `is_spent` means that the hourly limit is reached."""
         self.queries += 1
         if is_spent:
             return _failed("API rate limit already exceeded for user ID 1.", "RATE_LIMITED")
@@ -78,9 +77,9 @@ class GraphQL:
         return {**answer, "errors": errors} if errors else answer
 
     def index_matches(self, words: str) -> list[int]:
-        """Return the numbers of the repositories that a search finds, in the order of their pushes.
+        """Return the numbers of the repositories that match a search, in the order of their last pushes.
 
-        The oldest push comes first, or last with `sort:updated-desc` in `words`.
+        The oldest push comes first, or last if `words` contains `sort:updated-desc`.
         """
         span = _SPAN.search(words)
         found = self.index.between(_seconds(span[1]), _seconds(span[2]), self.clock()) if span else []
@@ -141,9 +140,9 @@ def node(
     size_kb: int = 1,
     language: str | None = None,
 ) -> dict[str, Any]:
-    """Return the fields of a repository that r8scan asks for, in GitHub's form.
+    """Return the fields of a repository that r8scan requests, in GitHub's JSON format.
 
-    The times are given in seconds since the epoch.
+    The times are in seconds since the epoch.
     """
     return {
         "id": node_id,
@@ -161,7 +160,7 @@ def node(
 
 
 def stamp(at: float) -> str:
-    """Return the time (seconds since the epoch) in GitHub's form, to the second."""
+    """Return the time (seconds since the epoch) in GitHub's format, without fractions of a second."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -28,7 +28,7 @@ class Tls:
 
 @contextmanager
 def served(application: ASGIApp, tls: Tls | None = None) -> Iterator[str]:
-    """Serve the application while the block runs. Yield its address: `http://127.0.0.1:PORT`, or https with `tls`.
+    """Serve the application until the `with` block ends. Yield its URL, http or (with `tls`) https, on 127.0.0.1.
 
     The server accepts requests when the block begins.
     """

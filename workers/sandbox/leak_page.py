@@ -1,4 +1,4 @@
-"""The page of `r8scan sandbox`: buttons that cause leaks, and the mails that arrived."""
+"""The web page of `r8scan sandbox`, with buttons that cause leaks, and the mails that have arrived."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ STYLE = (
 
 
 def application(cause: Callable[[str], Leak], lines: Sequence[str], mailbox: Mailbox, console_url: str) -> Starlette:
-    """Return the application that serves the page.
+    """Return the ASGI application that serves the page.
 
     Args:
         cause: Causes a leak of the given kind.
-        lines: What happened until now. The page shows these lines below the buttons.
+        lines: What has happened so far. The page shows these lines below the buttons.
         mailbox: The mails to show.
-        console_url: The address of the console, for the link.
+        console_url: The URL of the console, for a link.
     """
 
     async def show(request: Request) -> Response:

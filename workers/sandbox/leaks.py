@@ -1,6 +1,6 @@
-"""Leaks that a user of the sandbox can cause.
+"""The leaks that a user of the sandbox can cause.
 
-Each kind of leak publishes a fresh token of an invented person in a different way.
+Each kind of leak publishes a new token of an invented person in a different way.
 """
 
 from __future__ import annotations
@@ -34,7 +34,12 @@ HISTORY = "import replicate\n\nclient = replicate.Client(api_token={!r})\n"
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A leak that was caused. `shown` is the token's hint, and `place` is where the token was published."""
+    """A leak that was caused.
+
+    Attributes:
+        shown: The first and last characters of the token.
+        place: Where the token was published.
+    """
 
     kind: str
     digest: str
@@ -50,11 +55,14 @@ class Leak:
 
 
 class UnknownKind(Exception):
-    """Raised if there is no leak of this kind. The message is one line that names all kinds."""
+    """Raised if there is no leak of this kind. The message is one line with the names of all kinds."""
 
 
 class Leaks:
-    """Causes leaks on the sandbox's GitHub. The method of each kind returns a text that says where the token is."""
+    """Causes leaks on the simulated GitHub.
+
+    The methods that publish the token return a text that says where it is.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -63,7 +71,7 @@ class Leaks:
         self._work: dict[str, Workplace] = {}
 
     def cause(self, kind: str) -> Leak:
-        """Cause a leak of this kind with a fresh token.
+        """Cause a leak of this kind with a new token.
 
         Raises:
             UnknownKind: There is no such kind.
@@ -80,7 +88,7 @@ class Leaks:
         return Leak(kind, digest, f"{token[:6]}…{token[-4:]}", place)
 
     def brake(self, repository: str, token: str, number: int) -> str:
-        """Report more tokens at once than the brake allows in a minute."""
+        """Report more tokens at once than may be disabled in a minute without the operator's consent."""
         del repository
         digests = [sha256_digest(random_token().encode()) for _ in range(REPORTED - 1)]
         name = f"token of report {number}"
@@ -160,10 +168,8 @@ class Leaks:
         return f"{repository}, file {path}"
 
     def gist(self, repository: str, token: str, number: int) -> str:
-        """Publish a gist with the token.
-
-        GitHub has no event for gists, so the service finds the gist in GitHub's list of gists, which it reads once a
-        minute.
+        """Publish a gist with the token. As on GitHub, this creates no event, so the service must poll the list of
+        gists.
         """
         owner = repository.partition("/")[0]
         gist = self._world.github.create_gist({f"example{number}.py": HISTORY.format(token).encode()}, owner)
@@ -183,7 +189,7 @@ class Leaks:
 
 
 def _later(end: Callable[[], None]) -> None:
-    """End an outage after `OUTAGE_SECONDS` by calling `end` in a thread that does not keep the program alive."""
+    """Call `end` after `OUTAGE_SECONDS`, in a thread that does not keep the program alive."""
     timer = threading.Timer(OUTAGE_SECONDS, end)
     timer.daemon = True
     timer.start()

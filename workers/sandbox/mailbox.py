@@ -20,7 +20,7 @@ from aiosmtpd.controller import Controller
 class Mailbox:
     """The received mails, in order.
 
-    `faults` are replies such as "451 later", with which the server refuses the next mails.
+    `faults` are SMTP replies such as "451 later", with which the server refuses the next mails.
     """
 
     url: str = ""
@@ -36,10 +36,7 @@ class Mailbox:
 
     @property
     def messages(self) -> list[EmailMessage]:
-        """Return the received mails.
-
-        The mails are parsed here, because parsing them on arrival would slow down tests with many mails.
-        """
+        """Return the received mails."""
         with self._arrived:
             for content in self.contents[len(self._messages) :]:
                 message = message_from_bytes(content, policy=policy.default)
@@ -53,7 +50,7 @@ class Mailbox:
             return self._arrived.wait_for(lambda: len(self.contents) >= count, timeout)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Store a mail and return the SMTP reply, or refuse the mail with the next fault."""
+        """Store a mail, or refuse it if a fault is prepared. Return the SMTP reply."""
         del server, session
         if self.is_down:
             return "421 4.3.2 the mail server is down"
@@ -82,7 +79,7 @@ class _Controller(Controller):
 
 @contextmanager
 def running() -> Iterator[Mailbox]:
-    """Run a mailbox while the block runs, and yield it."""
+    """Run an SMTP server on this machine until the `with` block ends. Yield its mailbox."""
     mailbox = Mailbox()
     controller = _Controller(mailbox, hostname="127.0.0.1", port=0, server_hostname="mailbox.example")
     controller.start()

@@ -1,7 +1,6 @@
-"""`r8scan sandbox`: runs GitHub, a vendor's API, a mailbox, the service and its console on this machine until Ctrl-C.
+"""Runs `r8scan sandbox`: a simulated GitHub and vendor's API, a mailbox, the service and its console, until Ctrl-C.
 
-Only GitHub and the vendor are simulated. The user causes a leak by typing its kind, by a button on a page, or with
-curl.
+The user causes a leak by typing its kind, by a button on a web page, or with curl.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class NotReady(Exception):
 
 
 class _Journal:
-    """Prints each line with the seconds since the start, and keeps the newest lines for the page."""
+    """Prints lines with the seconds since the start, and keeps the newest lines for the sandbox's web page."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._start = console, time.monotonic()
@@ -63,7 +62,7 @@ class _Journal:
 
 
 class _Watched:
-    """Keeps the leaks whose outcome is not known yet, and prints each outcome once."""
+    """The leaks whose outcome is not known yet. Prints each outcome once."""
 
     def __init__(self, surroundings: World, journal: _Journal) -> None:
         self._world, self._journal = surroundings, journal
@@ -178,14 +177,14 @@ def _explain(console: Console, folder: Path, page: str, url: str, password: str)
 
 
 def command() -> str:
-    """Return what a person must type to run r8scan: the command's name if it is on the PATH, else its full path."""
+    """Return what a person must type to run r8scan: `r8scan` if it is on the PATH, otherwise its full path."""
     own = Path(sys.executable).parent / "r8scan"
     found = shutil.which("r8scan")
     return "r8scan" if found and Path(found).samefile(own) else shlex.quote(str(own))
 
 
 def _write_settings(folder: Path, surroundings: World) -> None:
-    """Write the settings to a file in the folder, where `r8scan` reads them when it is started there."""
+    """Write the sandbox's settings to a file in the folder, so that `r8scan` reads them when it is started there."""
     text = "".join(f"{name}='{value}'\n" for name, value in surroundings.settings.items())
     descriptor = os.open(folder / ".env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -194,7 +193,7 @@ def _write_settings(folder: Path, surroundings: World) -> None:
 
 @contextmanager
 def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
-    """While the block runs, read lines from standard input in a thread, and cause a leak of the kind in each line."""
+    """Read lines from standard input in a thread until the `with` block ends. Cause the kind of leak in each line."""
     ended = threading.Event()
 
     def read() -> None:

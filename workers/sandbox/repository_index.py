@@ -1,4 +1,4 @@
-"""The search index of the sandbox's GitHub: the latest indexed push of each repository."""
+"""The repository search index of the simulated GitHub. It knows the latest push of each repository."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class RepositoryIndex:
-    """A search index with one entry per repository: its latest indexed push. Times are seconds since the epoch.
+    """A search index that contains the latest push of each repository. Times are seconds since the epoch.
 
     Attributes:
         lag: The seconds until a push is indexed, or a function that returns them for each push.
@@ -31,16 +31,18 @@ class RepositoryIndex:
         self._lock = threading.Lock()
 
     def push(self, repository: int, at: float) -> None:
-        """Record a push at the time `at`. Searches find the push after its lag."""
+        """Record a push at the time `at`. Searches find it after the index's delay (`lag`)."""
         with self._lock:
             lag = self.lag(self._random) if callable(self.lag) else self.lag
             if self._random.random() >= self.lost:
                 heapq.heappush(self._waiting, (at + lag, repository, int(at)))
 
     def between(self, start: int, end: int, now: float) -> list[int]:
-        """Return the numbers of the repositories whose latest indexed push was from `start` to `end`.
+        """Return the numbers of the repositories whose latest indexed push was between `start` and `end`, both
+        included.
 
-        The repository with the oldest push comes first. Both ends are included. `now` decides which pushes are indexed.
+        The repository with the oldest push comes first. `now` is the current time, which decides which pushes are
+        indexed.
         """
         with self._lock:
             self._learn(now)

@@ -1,7 +1,6 @@
-"""The sandbox's public timeline, in the form that GitHub has used since October 2025.
+"""The public timeline of the simulated GitHub, which shows the newest 300 events.
 
-It shows the newest 300 events. As on GitHub, pushes are on page 1 only. Other events fill the rest of page 1 and pages
-2 and 3.
+As on GitHub, pushes are on page 1 only. Other events fill the rest of page 1 and pages 2 and 3.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ PUSHES = ("PushEvent", "CreateEvent", "DeleteEvent", "PublicEvent")
 
 @dataclass
 class Timeline:
-    """The newest events.
+    """The newest public events.
 
     `visible_at` says when each event became visible, in seconds since the epoch, by event id.
     """
@@ -37,7 +36,7 @@ class Timeline:
     def emit(
         self, event_type: str, repository: str, repository_id: int, payload: dict[str, Any], actor: str = "ana"
     ) -> str:
-        """Make an event visible in the sandbox's timeline of public events, and return the event's id."""
+        """Add an event to the public timeline and return the event's id."""
         with self._lock:
             event_id = str(next(self._ids))
             self._events.appendleft(
@@ -67,7 +66,7 @@ class Timeline:
             return event_id
 
     def page(self, number: int, size: int) -> list[dict[str, Any]]:
-        """Return page `number` (from 1) of the timeline, with pages of `size` events."""
+        """Return page `number` (1 or higher) of the timeline, with pages of `size` events."""
         with self._lock:
             pushes = list(itertools.islice((one for one in self._events if one["type"] in PUSHES), size))
             others = [one for one in self._events if one["type"] not in PUSHES]

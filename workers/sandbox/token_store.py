@@ -1,4 +1,4 @@
-"""The reference implementation of docs/token-store-openapi.yaml: a minimal token store behind HTTP, kept in memory."""
+"""A minimal token store with an HTTP API, in memory. It is the reference for docs/token-store-openapi.yaml."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class ReferenceStore:
-    """A token store in memory. `tokens` has the tokens by digest, in the JSON form of the contract.
+    """A token store in memory.
 
-    `calls` lists the operations that were requested, in order.
+    Attributes:
+        tokens: The tokens in the JSON format of the API, by digest.
+        calls: The requested operations, in order.
     """
 
     secret: str
@@ -41,7 +43,7 @@ class ReferenceStore:
         self._is_unsure = False
 
     def accepts(self, authorization: str) -> bool:
-        """Return whether the Authorization header contains the store's secret."""
+        """Return whether the value of an Authorization header contains the store's secret."""
         return hmac.compare_digest(authorization.encode(), f"Bearer {self.secret}".encode())
 
     def add(self, digest: str, *, name: str = "training", recipients: tuple[str, ...] = ("ana@example.com",)) -> None:
@@ -62,7 +64,7 @@ class ReferenceStore:
 
     @contextmanager
     def unsure(self) -> Iterator[None]:
-        """Make the store answer `not_checked` for every digest while the block runs."""
+        """Make the store answer `not_checked` for every token until the `with` block ends."""
         self._is_unsure = True
         try:
             yield
@@ -70,7 +72,7 @@ class ReferenceStore:
             self._is_unsure = False
 
     def look_up(self, digests: list[str]) -> dict[str, Any]:
-        """Return the answer to a look-up: the known tokens, and the digests that were not checked."""
+        """Return the JSON answer to a look-up: the known tokens, and the digests that were not checked."""
         with self._lock:
             self.calls.append("lookup")
             if self._is_unsure:
@@ -78,7 +80,7 @@ class ReferenceStore:
             return {"tokens": [self.tokens[digest] for digest in digests if digest in self.tokens], "not_checked": []}
 
     def add_canary(self, digest: str, hint: str) -> dict[str, Any]:
-        """Add a token without an owner, unless the store already has the token."""
+        """Add a token without an owner, unless the store has the token already. Return the JSON answer."""
         with self._lock:
             self.calls.append("canary")
             if digest not in self.tokens:
@@ -87,10 +89,10 @@ class ReferenceStore:
             return {}
 
     def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
-        """Disable a token and remember the idempotency key `key`.
+        """Disable a token and return the JSON answer.
 
-        If the token was disabled with the same key, repeat that answer. If it was disabled with another key, answer
-        that the token was already disabled, and return that other key.
+        If the token was disabled before with the same idempotency key, return the same answer as then. If it was
+        disabled with another key, the answer says so and contains that key.
         """
         with self._lock:
             self.calls.append("disable")
@@ -107,7 +109,7 @@ class ReferenceStore:
 
 
 def application(store: ReferenceStore) -> Starlette:
-    """Return the application with the operations of the contract: look-up, disable and canary."""
+    """Return the ASGI application with the operations of the API: look-up, disable and canary."""
 
     async def body_of(request: Request) -> dict[str, Any] | Response:
         if not store.accepts(request.headers.get("authorization", "")):
@@ -160,7 +162,7 @@ def application(store: ReferenceStore) -> Starlette:
 
 @contextmanager
 def running(store: ReferenceStore, tls: Tls | None = None) -> Iterator[ReferenceStore]:
-    """Serve the store on loopback while the block runs, and yield it."""
+    """Run the store as an HTTP server on this machine until the `with` block ends, and yield it."""
     with served(application(store), tls) as url:
         store.url = url
         yield store

@@ -1,4 +1,4 @@
-"""Invented tokens. They are made at random when they are needed, so that no file of the project contains one."""
+"""Creates random tokens, so that no file of the project needs to contain one."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from scanner.detection.patterns.token_formats import active_formats
 
 
 def random_token() -> str:
-    """Return a random string of the first active token format. It was never a real token."""
+    """Return a random token in the first active token format."""
     return active_formats()[0].invented(secrets.choice)

@@ -1,7 +1,7 @@
-"""A minimal API of a vendor: it answers 200 to a live token and 401 to any other token.
+"""A minimal API of a vendor. It answers 200 to a request with a live token and 401 to any other request.
 
-Like the real API, it asks the table of tokens, caches the answer for five minutes, and removes tokens from the cache
-when r8scan announces that they are disabled.
+It caches for five minutes whether a token is live, and removes tokens from the cache when r8scan announces that they
+are disabled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WEBHOOK_SECRET = "sandbox-webhook-secret"  # noqa: S105 - of the sandbox only
 
 @dataclass(frozen=True, slots=True)
 class VendorApi:
-    """A running API: its address and its cache."""
+    """A running vendor's API: its URL and its cache of live tokens."""
 
     url: str
     cache: Cache
@@ -40,7 +40,7 @@ class VendorApi:
 
 
 def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette:
-    """Return the application. It asks `cache` whether a token may be used."""
+    """Return the ASGI application. It asks `cache` whether a token may be used."""
 
     async def account(request: Request) -> JSONResponse:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -54,7 +54,7 @@ def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette
 
 
 def lives_in(database: Database) -> Callable[[str], bool]:
-    """Return a function that says whether this database has a live token with the given digest."""
+    """Return a function that takes a token's digest and returns whether the token is live in this database."""
 
     def is_live(digest: str) -> bool:
         with database.read() as session:
@@ -66,7 +66,7 @@ def lives_in(database: Database) -> Callable[[str], bool]:
 
 @contextmanager
 def running(database: Database) -> Iterator[VendorApi]:
-    """Run the API while the block runs, and yield it."""
+    """Run the vendor's API until the `with` block ends, and yield it."""
     cache = Cache(lives_in(database))
     with served(application(cache)) as url:
         yield VendorApi(url, cache)

@@ -1,4 +1,4 @@
-"""A developer's machine: a working copy in which files are written, committed and pushed by the real git."""
+"""A developer's git working copy, in which files are written, committed and pushed with the real git."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workers.sandbox.git_backend import git
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A git working copy, and the address to which it is pushed."""
+    """A git working copy, and the URL to which it is pushed."""
 
     path: Path
     remote: str
@@ -23,7 +23,6 @@ class Workplace:
         git("remote", "add", "origin", self.remote, cwd=self.path)
 
     def write(self, path: str, content: str | bytes) -> None:
-        """Write or replace a file."""
         target = self.path / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -43,11 +42,11 @@ class Workplace:
         return git(*arguments, cwd=self.path, env=self._person()).decode()
 
     def push(self, *what: str) -> None:
-        """Push these refs, or the current branch if none are given."""
+        """Push these branches, tags or other refs. By default, push the current branch."""
         git("push", "--quiet", "origin", *(what or ("HEAD",)), cwd=self.path)
 
     def _person(self) -> dict[str, str]:
-        """Return environment variables for git with the author and the committer."""
+        """Return environment variables with the author and the committer, for git."""
         name, _, email = self.author.partition(" <")
         return {
             f"GIT_{role}_{field}": value

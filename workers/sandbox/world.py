@@ -1,4 +1,6 @@
-"""Everything around the service under test: a GitHub, a mailbox, a vendor's API, and the settings that name them."""
+"""Everything that the service needs for a test or demonstration: a simulated GitHub, a mailbox, a vendor's API,
+settings.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ OPERATOR = "operator@vendor.example"
 
 @dataclass
 class World:
-    """Everything around one service. All files are in `folder`; the service's state is in `folder/state`."""
+    """The servers and settings around one service.
+
+    All files are in `folder`. The service's own files are in `folder/state`.
+    """
 
     folder: Path
     github: SandboxGitHub
@@ -48,7 +53,7 @@ class World:
         return self.folder / "state"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment variables for the service under test, including the variables in `more`."""
+        """Return the environment variables for the service, with the variables in `more` added."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -65,12 +70,12 @@ class World:
         return digest
 
     def answer(self, token: str) -> int:
-        """Return the HTTP status with which the vendor's API answers to the token."""
+        """Return the HTTP status of the vendor's API for a request with this token."""
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.get(f"{self.vendor_api.url}/v1/account", headers=headers, trust_env=False).status_code
 
     def workplace(self, repository: str, name: str = "work") -> Workplace:
-        """Return a new, empty working copy that is pushed to the repository."""
+        """Return a new, empty working copy that pushes to the repository."""
         work = Workplace(self.folder / name, self.github.push_address(repository))
         work.start()
         return work
@@ -79,9 +84,9 @@ class World:
     def service(
         self, *arguments: str, command: str = "run", log: Path | None = None, **more: str
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run `r8scan run`, or another command, in a process while the block runs. Yield the process.
+        """Run `r8scan run`, or another command, in a process until the `with` block ends. Yield the process.
 
-        `more` has further environment variables.
+        `more` has additional environment variables.
         """
         path = log or self.folder / "service.log"
         with path.open("ab") as output:
@@ -107,9 +112,9 @@ class World:
 
 @contextmanager
 def running(folder: Path, **settings: str) -> Iterator[World]:
-    """Run a GitHub, a mailbox and a vendor's API for a service while the block runs. All files are in an empty folder.
+    """Run a simulated GitHub, a mailbox and a vendor's API until the `with` block ends. All files are in `folder`.
 
-    `settings` change settings of the service. Their names are in lower case, without the prefix R8SCAN_.
+    `settings` are settings of the service. Their names are in lower case, without the prefix R8SCAN_.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -136,7 +141,12 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
 
 
 def until(what: Callable[[], Any], timeout: float, pause: float = 0.02) -> Any:
-    """Call `what` until its result is true, and return the result. `pause` is the time between two calls, in seconds.
+    """Call `what` repeatedly until its result is true, and return the result.
+
+    Args:
+        what: The function to call.
+        timeout: The maximum time in seconds.
+        pause: The seconds between two calls.
 
     Raises:
         TimeoutError: The result was not true within `timeout` seconds.

@@ -1,4 +1,4 @@
-"""The Celery tasks. Each calls one plain function, which finds its work in the database."""
+"""The Celery tasks. Each task calls one plain function, which reads from the database what there is to do."""
 
 from workers.tasks import echoing, housekeeping, notifying, planting, polling, reporting, scanning
 

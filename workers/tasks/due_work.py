@@ -1,7 +1,7 @@
-"""One query that tells which steps of the sweeper have work.
+"""One database query that says which parts of the sweeper have something to do.
 
-The sweeper runs every two seconds. While the service is idle, the sweeper runs this query instead of one query for each
-step.
+The sweeper is a task that starts all other due work, every two seconds. With one query instead of many, it costs little
+while there is no work.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scanner.records.states import Decision, SightingState
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """Which steps of the sweeper have work. Each field is named after a step.
+    """The parts of the sweeper (the task that starts all due work) that have something to do.
 
-    A step whose field is True may still find nothing to do, because its own conditions are narrower.
+    A part whose field is True may still find nothing to do, because its own conditions are narrower.
     """
 
     look_up: bool = True
@@ -37,11 +37,12 @@ class DueWork:
 
 
 def due_work(database: Database, *, max_sightings: int) -> DueWork:
-    """Return which steps have work now.
+    """Return which parts of the sweeper (the task that starts all due work) have something to do now.
 
     Args:
         database: The database.
-        max_sightings: The maximum number of stored sightings. Above this number, some of them are dropped.
+        max_sightings: The maximum number of stored tokens that wait to be confirmed. If there are more, some of them
+            are to be dropped.
     """
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
@@ -53,7 +54,7 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
 
 @cache
 def _statement() -> Select[Any]:
-    """Return the query. It is built only once. Each condition reads an index."""
+    """Return the SQL query for `due_work`. It is built only once."""
     last, first = (select(limit(Sighting.id)).scalar_subquery() for limit in (func.max, func.min))
     return select(
         # Name all states, because the index begins with the state.

@@ -1,4 +1,4 @@
-"""Housekeeping tasks: the sweeper, which wakes the tasks of all due rows, and the deletion of expired data."""
+"""Periodic tasks: the sweeper, which starts all due work, and the deletion of expired data."""
 
 from __future__ import annotations
 
@@ -42,19 +42,16 @@ _log = logging.getLogger(__name__)
 
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
-    """Run those steps of the sweeper that have work.
-
-    The steps recover the work of lost messages and dead workers, and wake the tasks of all due rows.
-    """
+    """Start all due work, including work of lost messages and dead workers."""
     _guarded(_recover_spool)  # first, because the entries that it commits are work for the other steps
     for step in _steps_with_work():
         _guarded(step)
 
 
 def _steps_with_work() -> list[Callable[[], object]]:
-    """Return the steps that have work.
+    """Return the parts of the sweep that have something to do.
 
-    If the query for this fails, return all steps, because some may succeed.
+    If the query for this fails, return all parts.
     """
     context = current_context()
     due = DueWork()
@@ -77,10 +74,10 @@ def _steps_with_work() -> list[Callable[[], object]]:
 
 
 def _guarded(step: Callable[[], object]) -> None:
-    """Run one step. If it fails, log the error, so that the other steps still run.
+    """Run one part of the sweep. If it fails, log the error, so that the other parts still run.
 
-    If the database is unavailable, or a newer version has upgraded it, raise the error: the other steps would fail as
-    well.
+    If the database is unavailable, or a newer version has upgraded it, raise the error: the other parts would fail,
+    too.
     """
     try:
         step()
@@ -120,7 +117,7 @@ def _shed_sightings() -> None:
 
 
 def _wake_due() -> None:
-    """Drop jobs above the limits, and wake the tasks of all due jobs and messages."""
+    """Drop the jobs above the limits. Send messages that start the tasks of all due jobs and outgoing messages."""
     context = current_context()
     with context.database.write() as session:
         shedding.shed(session, JobKind.PUSHES, most_items=context.settings.queue_max_pushes)
@@ -173,7 +170,7 @@ def _decide_again_on_reports() -> None:
 def tidy() -> None:
     """Delete expired rows and abandoned folders.
 
-    Also decide again on tokens that stayed live, and measure the recall of the sources.
+    Also decide again about tokens that could not be disabled, and measure how many pushes each source sees.
     """
     with bulkheads.slot("tidy") as is_free:
         if is_free:

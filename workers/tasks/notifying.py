@@ -1,4 +1,4 @@
-"""Notification tasks: one sends the due mails of the outbox, the other sends the due announcements to gateways."""
+"""The tasks that send due mails, and due announcements to API gateways."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.deliver")  # type: ignore[untyped-decorator]  # celery has no types
 def deliver() -> None:
-    """Send a limited number of due mails. If there were any, wake this task again, because more may be due."""
+    """Send a limited number of due mails. If there were any, start this task again, because more may be due."""
     with bulkheads.slot("deliver") as is_free:
         if not is_free:
             return  # the runs that hold the slots wake the task again when they end
@@ -24,7 +24,7 @@ def deliver() -> None:
 
 @app.task(name="r8scan.announce")  # type: ignore[untyped-decorator]  # celery has no types
 def announce() -> None:
-    """Send a limited number of due announcements to gateways. If any were sent, wake this task again."""
+    """Announce a limited number of disabled tokens to API gateways. If there were any, start this task again."""
     with bulkheads.slot("announce") as is_free:
         if not is_free:
             return

@@ -1,7 +1,4 @@
-"""The task that plants canaries.
-
-Later, when the service has decided on a canary's token, the sweeper records the result.
-"""
+"""The task that plants canaries: test tokens that prove that leaks are found."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.plant_canaries")  # type: ignore[untyped-decorator]  # celery has no types
 def plant_canaries() -> None:
-    """Plant a canary in each way of planting (pushes, gists, …) in which one is due."""
+    """Plant a canary (a test token) in each way of planting (pushes, gists, …) in which one is due."""
     with bulkheads.slot("plant_canaries") as is_free:
         if not is_free:
             return

@@ -1,4 +1,4 @@
-"""Polling tasks: they poll the due sources, and look up the found candidates in the token store."""
+"""The tasks that poll GitHub, and look up the tokens that were found in the token store."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from workers.wake import MAX_WAKES, TASKS_OF_JOBS, wake, wake_outbox
 
 @app.task(name="r8scan.poll_due")  # type: ignore[untyped-decorator]  # celery has no types
 def poll_due() -> None:
-    """Wake the poll of each source that is due. Beat sends this task every second.
+    """Start the poll of each source (a list on GitHub or another feed) that is due.
 
-    One query for all sources is cheaper than one task for each source.
+    Beat (the scheduler) sends this task every second.
     """
     context = current_context()
     for source in leased_poll.due_sources(context.database, context.settings.polled_sources):
@@ -24,7 +24,7 @@ def poll_due() -> None:
 
 @app.task(name="r8scan.poll")  # type: ignore[untyped-decorator]  # celery has no types
 def poll(source: str) -> None:
-    """Poll one source if it is due. Wake the tasks that process the jobs and candidates from this poll."""
+    """Poll one source if it is due. Start the tasks that process the jobs and tokens from this poll."""
     context = current_context()
     if source not in context.settings.sources:
         return
@@ -40,9 +40,9 @@ def poll(source: str) -> None:
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
 def look_up() -> None:
-    """Look up a limited number of due sightings in the token store, and respond to those that are tokens.
+    """Look up a limited number of found tokens in the token store. Disable those that it knows, as the settings say.
 
-    If any were due, wake this task again, because more may be due.
+    If there were any, start this task again, because more may be due.
     """
     with bulkheads.slot("look_up") as is_free:
         if is_free:

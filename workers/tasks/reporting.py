@@ -1,4 +1,4 @@
-"""The reporting task: it decides on compromise reports that are recorded but not yet decided."""
+"""The task that decides about reported tokens for which there is no decision yet."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
 def settle_reports() -> None:
-    """Decide for a limited number of due reports whether their tokens are disabled.
+    """Decide for a limited number of reported tokens whether they are disabled.
 
-    If any were due, wake this task again, because more may be due.
+    If there were any, start this task again, because more may be due.
     """
     with bulkheads.slot("settle_reports") as is_free:
         if not is_free:

@@ -1,6 +1,6 @@
-"""Scanning tasks. Each run processes one page of the most urgent due job of its kind.
+"""The tasks that scan. Each run does one page of the most urgent due job of its kind.
 
-A page is the part of a job that a worker processes under one lease.
+A page is a part of a job that a worker does without interruption.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.scan")  # type: ignore[untyped-decorator]  # celery has no types
 def scan() -> None:
-    """Scan one page of pushes, and wake this task again. Other tasks can therefore run between two pages."""
+    """Scan the next pushes that are due, a limited number. Then start this task again if there was work."""
     context = current_context()
     response = push_scan.scan_next(
         context.database,
@@ -34,7 +34,7 @@ def scan() -> None:
 
 @app.task(name="r8scan.fetch")  # type: ignore[untyped-decorator]  # celery has no types
 def fetch() -> None:
-    """Scan one page of files, and wake this task again."""
+    """Scan the next files that are due, a limited number. Then start this task again if there was work."""
     context = current_context()
     response = remote_files.scan_next(
         context.database,
@@ -49,7 +49,7 @@ def fetch() -> None:
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
 def scan_slow() -> None:
-    """Scan one slow push, or one slow file if no slow push is due, and wake this task again."""
+    """Scan one slow push, or one slow file if no slow push is due. Then start this task again if there was work."""
     with slot("scan_slow") as is_free:
         response = _scan_slow() if is_free else None
     _go_on("r8scan.scan_slow", response)
@@ -83,7 +83,7 @@ def _scan_slow() -> Response | None:
 
 @app.task(name="r8scan.rescan")  # type: ignore[untyped-decorator]  # celery has no types
 def rescan_repository() -> None:
-    """Do one step of a rescan, and wake this task again."""
+    """Do one step of a rescan. Then start this task again if there was work."""
     context = current_context()
     with slot("rescan") as is_free:
         if not is_free:
@@ -99,10 +99,7 @@ def rescan_repository() -> None:
 
 
 def _go_on(task_name: str, response: Response | None) -> None:
-    """Wake the task again, because there may be more work.
-
-    Do nothing if `response` is None: the task found no work.
-    """
+    """Start the task again, because there may be more work. Do nothing if `response` is None: there was no work."""
     if response is None:
         return
     wake(task_name)

@@ -1,4 +1,1 @@
-"""The HTTP endpoints of the service.
-
-Each module with endpoints has a function `routes`, which returns them. `app` combines the routes of all modules.
-"""
+"""The HTTP endpoints of the service. The module `app` combines the routes of all other modules."""

@@ -1,7 +1,6 @@
-"""`POST /github/secret-scanning`: alerts of GitHub's secret scanning partner program, signed by GitHub.
+"""`POST /github/secret-scanning`, which receives alerts of GitHub's secret scanning partner program.
 
-The endpoint refuses a bad request as early as possible. If a request has no signature, or names a key that GitHub does
-not have, the endpoint does not read its body. The endpoint uses the database only after it has verified the signature.
+GitHub signs the alerts. The database is used only after the signature was verified.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Ke
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the route for alerts. It needs no key in the settings, because GitHub signs its requests."""
+    """Return the route for GitHub's alerts. It needs no secret in the settings, because GitHub signs its requests."""
     return [Route("/github/secret-scanning", _Alerts(context, budget or BodyBudget()).take, methods=["POST"])]
 
 
@@ -85,10 +84,10 @@ class _Alerts:
             raise
 
     async def _wait_for(self, asked: threading.Event) -> None:
-        """Wait until `asked` is set, which means that the fetch of GitHub's keys has ended.
+        """Wait until `asked` is set. It is set when the request for GitHub's public keys has ended.
 
         Raises:
-            KeysUnavailable: MAX_WAITING_FOR_KEYS requests wait already, or the fetch takes longer than WAIT_SECONDS.
+            KeysUnavailable: MAX_WAITING_FOR_KEYS requests wait already, or `asked` was not set within WAIT_SECONDS.
         """
         if asked.is_set():
             return

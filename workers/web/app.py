@@ -1,4 +1,4 @@
-"""The web application: its routes, and the limit on the number of headers."""
+"""The web application: its routes, and a limit on the number of request headers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _with_few_headers(application: ASGIApp) -> ASGIApp:
 
 
 async def _plain(request: Request, err: Exception) -> Response:
-    """Return a JSON answer that describes the error in one line, without details of an internal error."""
+    """Return a JSON response that describes the error in one line, without details of an internal error."""
     del request
     status = int(getattr(err, "status_code", 500))
     words = {404: "there is nothing here", 405: "this method is not for this address"}

@@ -1,8 +1,6 @@
-"""Limits on the bodies of requests: each body has a maximum size and time, and all bodies share a limited memory.
+"""Limits the size and time of each request body, and the memory that all request bodies use together.
 
-A body is held in memory until its request is answered. When the bodies together exceed the limit, the network whose
-bodies use most memory loses its largest body. So a small body is accepted even while other networks send many large
-ones.
+If the memory is used up, the network whose bodies use most of it loses its largest body.
 """
 
 from __future__ import annotations
@@ -29,9 +27,9 @@ BUSY_RETRY_SECONDS = 10
 
 @dataclass(eq=False, slots=True)
 class Body:
-    """The bytes of one request's body that have arrived.
+    """The received part of one request's body.
 
-    `is_evicted` is true after the budget has dropped the body to make room for other bodies.
+    `is_evicted` is True if the body was dropped to make room for others.
     """
 
     network: str
@@ -40,14 +38,14 @@ class Body:
     is_evicted: bool = False
 
     def joined(self) -> bytes:
-        """Return all parts as one byte string. Release the separate parts, so that memory holds the body only once."""
+        """Return the whole body as one byte string. The separate parts are released."""
         whole = b"".join(self.parts)
         self.parts = [whole]
         return whole
 
 
 class BodyBudget:
-    """The memory that the bodies of all running requests share, at most `limit` bytes."""
+    """The memory that the bodies of all current requests share, at most `limit` bytes."""
 
     def __init__(self, limit: int = MAX_BYTES_IN_FLIGHT) -> None:
         self._limit = limit
@@ -56,21 +54,21 @@ class BodyBudget:
 
     @property
     def held(self) -> int:
-        """Return how many bytes all open bodies use now."""
+        """Return how many bytes all current bodies use."""
         return self._held
 
     def open(self, client: str) -> Body:
-        """Return an empty body for a request of this client. The caller must `close` it after the answer.
+        """Return an empty body for a new request. The caller must `close` it after the response.
 
         Args:
-            client: The client's address. Bodies are counted by its network.
+            client: The client's IP address. The memory that bodies use is counted for each network.
         """
         body = Body(connection_keys(client)[1])
         self._bodies.add(body)
         return body
 
     def add(self, body: Body, part: bytes) -> None:
-        """Add a part that has arrived to the body. Above the limit, evict this body or others."""
+        """Add received bytes to the body. If the memory is used up, drop this body or others."""
         if body.is_evicted:
             return
         body.parts.append(part)
@@ -100,11 +98,9 @@ class BodyBudget:
 async def read_body(request: Request, body: Body, budget: BodyBudget, max_bytes: int) -> bytes:
     """Read the request's body into `body` and return it.
 
-    If the request declares a length above `max_bytes`, read nothing. Otherwise stop at the part that exceeds it.
-
     Raises:
-        RequestRefused: with status 413 if the body exceeds `max_bytes`, 408 if it arrives too slowly, 503 if it was
-            evicted.
+        RequestRefused: The status is 413 if the body is longer than `max_bytes`, 408 if it arrives too slowly, and 503
+            if it was dropped to make room for others.
     """
     too_large = RequestRefused(413, f"the body is larger than {max_bytes} bytes")
     declared = request.headers.get("content-length", "")

@@ -1,10 +1,9 @@
-"""The table of the server's open connections. It decides which connections to admit and which to close.
+"""The open connections of the web server. This module decides which connections to accept and which to close.
 
-The number of connections is limited in total and for each address. At a limit, the table evicts (closes) an open
-connection to admit a new one. It evicts only connections that wait for bytes from their client, because an attacker can
-open many such connections at no cost. At the limit for an address, it evicts a connection of this address. At the limit
-in total, it evicts a connection of the network with the most connections. So a client that sends its request at once is
-served during any flood of silent connections.
+The number of connections is limited in total and for each address. When a limit is reached, an open connection is
+closed to accept the new one: one of the same address, or one of the network with the most connections. Only a
+connection that waits for its client is closed. A client that sends its request at once is therefore served even during
+an attack.
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class ConnectionEntry:
     """An open connection.
 
-    `close` closes it at once. `is_waiting` is false while the server prepares or sends an answer, and otherwise true.
-    `served` is the number of requests that the server has answered on the connection.
+    Attributes:
+        close: Closes the connection at once.
+        is_waiting: False while the server prepares or sends a response, otherwise True.
+        served: The number of responses that the server has sent on the connection.
     """
 
     __slots__ = ("address", "close", "is_waiting", "network", "served")
@@ -41,7 +42,7 @@ class ConnectionEntry:
 
 
 class ConnectionTable:
-    """The open connections of one server. `counts` has the numbers of refused and evicted connections, by reason."""
+    """The open connections of one server. `counts` has the numbers of refused and closed connections, by reason."""
 
     def __init__(
         self,
@@ -65,13 +66,13 @@ class ConnectionTable:
         return self._held
 
     def admit(self, host: str, close: Callable[[], None]) -> ConnectionEntry | None:
-        """Return the entry of a new connection, or None if the server must refuse it.
+        """Return an entry for a new connection, or None if the server must refuse it.
 
-        At a limit, evict another connection: remove its entry and call its `close`.
+        If a limit is reached, close another connection to make room.
 
         Args:
             host: The address of the client.
-            close: A function that closes the new connection at once. It must not use this table before it returns.
+            close: Closes the new connection at once. It must not use this table.
         """
         address, network = connection_keys(host)
         is_trusted = self._is_trusted(host)
@@ -89,7 +90,7 @@ class ConnectionTable:
         return entry
 
     def wait(self, entry: ConnectionEntry, is_waiting: bool) -> None:
-        """Record whether the connection now waits for its client. Only a waiting connection can be evicted."""
+        """Record whether the connection waits for its client. Only waiting connections may be closed to make room."""
         entry.is_waiting = is_waiting
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
             entries = table.get(key, {})
@@ -112,7 +113,10 @@ class ConnectionTable:
         return address is not None and any(address in network for network in self._trusted)
 
     def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
-        """Return the connections of the network that has the most. On a tie, prefer the new connection's network."""
+        """Return the connections of the network that has most of them.
+
+        If several networks have the same number, prefer the network of the address `newcomer`.
+        """
         most = max(self._networks, key=lambda network: len(self._networks[network]))
         from_network = self._networks.get(newcomer, {})
         return from_network if len(from_network) >= len(self._networks[most]) else self._networks[most]

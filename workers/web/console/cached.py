@@ -1,7 +1,7 @@
-"""Caches of values that pages show. All requests share one cached value, so that the database is read less often.
+"""Caches for values that the console's pages show, so that the database is read less often.
 
-`Cached` loads the value in the thread of a request. `Refreshed` loads it in a background thread, because loading it
-takes long.
+All requests share one cached value. `Cached` loads the value in the thread of a request. `Refreshed` is for values that
+take long to load: it loads them in a background thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """A cache of the value that `load` returns, for `seconds` seconds.
+    """Caches the value that `load` returns for `seconds` seconds.
 
     While one thread loads a new value, the other threads get the previous value.
     """
@@ -65,15 +65,15 @@ class Cached(Generic[T]):
         return self.get()
 
     def forget(self) -> None:
-        """Discard the value, so that the next `get` loads it. Call this after an action has changed the data."""
+        """Discard the cached value. Call this after an action has changed the data."""
         self._kept = None
 
 
 class Refreshed(Generic[T]):
-    """A cache of the value that `load` returns. A background thread loads a new value when it is `seconds` old.
+    """Caches the value that `load` returns. A background thread loads it again when it is `seconds` old.
 
-    A request waits only if there is no value yet, or for up to MAX_WAIT_SECONDS if the value is older than
-    MAX_AGE_SECONDS. At most one refresh runs at a time.
+    A request waits only if there is no value yet, or if the value is older than MAX_AGE_SECONDS. In the second case, it
+    waits at most MAX_WAIT_SECONDS.
     """
 
     def __init__(
@@ -95,10 +95,9 @@ class Refreshed(Generic[T]):
         self._is_outdated = False
 
     def get(self) -> T:
-        """Return the newest value. Start a refresh in the background if it is due.
+        """Return the newest value. If it is old, start loading a new one in the background.
 
-        If there is no value yet and `load` raises an exception, raise it. A later exception is logged, and the old
-        value stays.
+        If there is no value yet and `load` raises an exception, raise it. A later exception is only logged.
         """
         with self._lock:
             kept, now = self._kept, self._clock()
@@ -116,9 +115,9 @@ class Refreshed(Generic[T]):
         return newest[1]
 
     def forget(self) -> None:
-        """Mark the value as outdated and start a refresh at once. Call this after an action has changed the data.
+        """Mark the value as outdated, and start loading a new one. Call this after an action has changed the data.
 
-        Until the refresh ends, requests get the old value.
+        Until it is loaded, requests get the old value.
         """
         with self._lock:
             self._is_outdated = self._kept is not None
@@ -132,7 +131,7 @@ class Refreshed(Generic[T]):
         return value
 
     def _start(self, now: float) -> None:
-        """Start a refresh in the background. The caller must hold `_lock`."""
+        """Start loading a new value in the background. The caller must hold `_lock`."""
         self._is_outdated = False
         self._tried_at = now
         running: Future[None] = self._background().submit(self._run)

@@ -1,7 +1,4 @@
-"""Charts as inline SVG: a bar chart of daily numbers, and a line chart of durations.
-
-The style sheet sets the colours by the classes of the SVG elements.
-"""
+"""Draws charts as inline SVG: a bar chart of daily numbers, and a line chart of durations."""
 
 from __future__ import annotations
 
@@ -16,10 +13,7 @@ WIDTH, HEIGHT, BASE, TOP = 560, 150, 126, 18
 
 
 def bars(days: Sequence[Day], what: str) -> Markup:
-    """Return a chart with a bar for each day. `what` names the number that the bars show.
-
-    The chart's label gives the total and the highest number, for users of screen readers.
-    """
+    """Return a bar chart with one bar for each day. `what` says what the numbers count."""
     most = max((day.number for day in days), default=0)
     total = sum(day.number for day in days)
     label = f"{what}: {number(total)} in {len(days)} days, at most {number(most)} a day"
@@ -41,7 +35,7 @@ def bars(days: Sequence[Day], what: str) -> Markup:
 
 
 def lines(speeds: Sequence[Speed]) -> Markup:
-    """Return a chart of the daily time from publication until disabled.
+    """Return a line chart of the daily time from a token's publication until it was disabled.
 
     One line shows the median, the other the 95th percentile.
     """
