@@ -1,7 +1,7 @@
-"""Limits on the total cost of scanning several documents: those of one push, of one step of a job, or of one poll.
+"""Limits on the total cost of scanning several documents together.
 
-The limits in `Limits` apply to one document. Without a budget, a push with 200 variants of one hostile file could cost
-200 times as much as that file.
+`Limits` limits the cost of one document. Without a budget, a push with 200 variants of one hostile file could cost 200
+times as much as that file.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ScanBudget:
         """Return the budget for scanning one push.
 
         Args:
-            within: The larger budget that this push shares with other pushes.
+            within: A larger budget, which several pushes share.
         """
         return cls(PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
@@ -61,22 +61,28 @@ class ScanBudget:
         A push or file that exceeds it is scanned again by a separate job, so that it does not delay others.
 
         Args:
-            within: The larger budget that this push or file shares with others.
+            within: A larger budget, which several pushes or files share.
         """
         return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
     def for_page(cls) -> ScanBudget:
-        """Return the budget for one step of a job: a list of pushes or files, or a batch from the event archive."""
+        """Return the budget for one step of a job.
+
+        A step scans a list of pushes, a list of files, or a part of the event archive.
+        """
         return cls(PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS)
 
     @classmethod
     def for_poll(cls) -> ScanBudget:
-        """Return the budget for all texts that one poll of a list on GitHub returns."""
+        """Return the budget for all texts in one answer of GitHub to a poll."""
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 
     def remaining(self) -> Remaining:
-        """Return what is left, both in this budget and in `within`: for each value, the smaller of the two."""
+        """Return the processor seconds, bytes and tokens that are left.
+
+        Each is the smaller of what this budget and the larger budget `within` have left.
+        """
         with self._lock:
             left = self._left
         if self._within is None:
@@ -104,17 +110,17 @@ class ScanBudget:
 
     @property
     def has_time(self) -> bool:
-        """Whether processor time is left, both in this budget and in `within`."""
+        """Whether processor time is left in this budget and in the larger budget `within`."""
         return self.remaining().seconds > 0
 
     @property
     def is_spent(self) -> bool:
-        """Whether processor time, bytes or tokens are used up, in this budget or in `within`."""
+        """Whether processor time, bytes or tokens are used up in this budget or in the larger budget `within`."""
         return not all(self.remaining())
 
     @property
     def is_spent_by_others(self) -> bool:
-        """Whether other documents have used up `within`, while this budget itself has something left."""
+        """Whether the larger budget `within` is used up, although this budget itself is not."""
         with self._lock:
             has_own = all(self._left)
         return has_own and self.is_spent

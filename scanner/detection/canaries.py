@@ -46,7 +46,7 @@ def fresh_canary(digester: Digester) -> CanaryContent:
 
 
 def packed(text: bytes) -> CanaryPack:
-    """Return a git pack with one commit, whose only file is the text.
+    """Return a git pack with one commit of one file, whose content is `text`.
 
     The format: https://git-scm.com/docs/gitformat-pack
     """

@@ -1,4 +1,4 @@
-"""Limits on the possible tokens of one push or one step of a job, so that invented tokens cost little."""
+"""Limits on the number of possible tokens in one push or one step of a job, so that invented tokens cost little."""
 
 from __future__ import annotations
 
@@ -30,24 +30,28 @@ class CandidateLimits:
         self._lock = threading.Lock()
 
     def take(self, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Return the candidates that are within the limits. Count the refused ones in `over`."""
+        """Return the possible tokens that are within the limits. Count the refused ones in `over`."""
         with self._lock:
             return [candidate for candidate in candidates if self._admits(candidate.digest)]
 
     def admits(self, key: Hashable) -> bool:
-        """Count one more place where a token was found. Return False, and count it in `over`, if a limit is reached.
+        """Count one place where a token was found, and return whether the limits allow it.
+
+        Count a refused place in `over`.
 
         Args:
-            key: The token's digest, or another value that is the same for all places of one token.
+            key: The token's digest, or another value that identifies the token.
         """
         with self._lock:
             return self._admits(key)
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Return whether the token was counted before, or one more token is within the limits.
+        """Return whether the limits allow this token, without counting it.
+
+        A token that was counted before is always allowed.
 
         Args:
-            key: The token's digest, or another value that is the same for all places of one token.
+            key: The token's digest, or another value that identifies the token.
         """
         with self._lock:
             return key in self._places or (len(self._places) < MAX_DIGESTS and self._total < MAX_CANDIDATES)

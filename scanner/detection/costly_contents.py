@@ -1,4 +1,4 @@
-"""A cache of scan results for contents that took long, so that a copy of a hostile file is not scanned again.
+"""A cache of scan results for contents that took long to scan, so that a copy of a hostile file is not scanned again.
 
 The cache contains no raw tokens.
 """
@@ -25,10 +25,9 @@ class KnownContent:
     """The cached result of scanning one content.
 
     Attributes:
-        candidates: The possible tokens, without the document's place. Their container paths are relative to the
-            content.
+        candidates: The possible tokens, without a public place. Their container paths are relative to the content.
         unread: How often parts of the content were not read, by reason.
-        expanded: Bytes that were decompressed and decoded.
+        expanded: The number of bytes that were decompressed and decoded.
     """
 
     candidates: tuple[Candidate, ...]
@@ -37,9 +36,9 @@ class KnownContent:
 
 
 class CostlyContents:
-    """A cache of the scan results of the newest MAX_CONTENTS contents that took long. The key is a content's SHA-256.
+    """A cache of the scan results of the newest MAX_CONTENTS contents that took long to scan.
 
-    Threads may share the cache.
+    The key is a content's SHA-256. Threads may share the cache.
     """
 
     def __init__(self) -> None:
@@ -50,17 +49,22 @@ class CostlyContents:
     def has_size(self, size: int) -> bool:
         """Return whether the cache may have a result for a content of `size` bytes.
 
-        If not, the caller need not compute the content's digest.
+        If not, the caller does not have to compute the SHA-256 of a content of this size.
         """
         return size in self._sizes
 
     def recall(self, digest: bytes) -> KnownContent | None:
-        """Return the cached result for the content with this SHA-256 digest, or None if there is none."""
+        """Return the cached result for the content with this SHA-256 digest, or None if the cache has no result for
+        it.
+        """
         with self._lock:
             return self._known.get(digest)
 
     def remember(self, digest: bytes, size: int, content: KnownContent) -> None:
-        """Cache the result for a content. If the cache is full, drop its oldest entry."""
+        """Cache the result for a content with this SHA-256 digest and size.
+
+        If the cache is full, drop its oldest entry.
+        """
         if len(content.candidates) > MAX_CANDIDATES:
             return
         with self._lock:

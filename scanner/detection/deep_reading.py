@@ -1,7 +1,7 @@
-"""Reading in depth: opens archives, decodes texts and searches at length. Most contents do not need it.
+"""The interface for reading contents in depth: opening archives, decoding texts, and long searches.
 
-This module has the interface, and a reader that works in the calling process. `scanner.isolation` has the readers that
-work in confined processes.
+Most contents do not need it. `InProcessReader` reads in the calling process. `scanner.isolation` has readers that use
+confined processes.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class DeepReading:
     Attributes:
         findings: The tokens found, each with line and column.
         unread: How often parts of the content were not read, by reason.
-        expanded: Bytes that were decompressed and decoded.
-        seconds: Processor seconds spent.
+        expanded: The number of bytes that were decompressed and decoded.
+        seconds: The processor seconds spent.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -80,9 +80,10 @@ class DeepReader(Protocol):
 
         Args:
             content: The bytes to read.
-            name: The name of the content, which begins the container path of each finding.
-            seconds: The processor seconds that may be spent, at most the reader's limit, which is also the default.
-            expanded_bytes: The bytes that may be decompressed and decoded, with the same default.
+            name: The name of the content. The container path of each finding begins with it.
+            seconds: The processor seconds that may be spent. The default and maximum is the reader's own limit.
+            expanded_bytes: The number of bytes that may be decompressed and decoded. The default and maximum is the
+                reader's own limit.
             patience: Seconds to wait for a free process. If none becomes free, the content counts as unread
                 (`reader_busy`).
         """
@@ -113,7 +114,7 @@ class InProcessReader:
         expanded_bytes: int | None = None,
         patience: float | None = None,
     ) -> DeepReading:
-        """Return every token in the content. See `DeepReader.read`. `patience` is ignored."""
+        """Return every token in the content, like `DeepReader.read`. `patience` is ignored."""
         del patience
         limits = self.limits.reduced(seconds, expanded_bytes)
         begun = self._clock()
@@ -123,7 +124,7 @@ class InProcessReader:
         return DeepReading(findings, dict(meter.unread), meter.expanded, self._clock() - begun)
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return the tokens found in a git pack. See `DeepReader.read_pack`."""
+        """Return the tokens found in the objects of a git pack."""
         deferred: list[DeferredObject] = []
         begun = self._clock()
         scan = self.scan_pack(content, request, deferred.append)
@@ -137,7 +138,7 @@ class InProcessReader:
         Args:
             content: The pack.
             request: What to scan for, and the limits.
-            defer: Receives each object that takes too long, at once, so that this process does not keep it in memory.
+            defer: Called at once with each object that takes too long, so that it need not be kept in memory.
         """
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
@@ -157,7 +158,7 @@ def _token_of(found: Finding) -> bytes:
 
 
 def _glance(item: PackObject, content: bytes) -> Look[Finding] | None:
-    """Search an object quickly, without opening it.
+    """Search an object quickly, without opening archives or decoding texts in it.
 
     Returns:
         The tokens found, `_TO_OPEN` if the object must be opened to find more, or None if it has no token.
@@ -173,12 +174,13 @@ _TO_OPEN: Look[Finding] = Look(is_postponed=True)
 
 
 class _Opening:
-    """The second step of scanning a git pack: opens the objects that may have encoded or compressed tokens.
+    """Opens the objects of a git pack that may have encoded or compressed tokens, after the quick search of all
+    objects.
 
     Args:
         reader: Opens one object.
         request: The request to scan the pack, with the time that may be spent.
-        defer: Receives the objects that take too long to open.
+        defer: Called with each object that takes too long to open.
         time_left: Returns the seconds until the deadline of the whole pack.
     """
 
@@ -194,9 +196,9 @@ class _Opening:
         self._deferred = self._deferred_bytes = 0
 
     def open(self, item: PackObject, content: bytes) -> Look[Finding] | None:
-        """Open an object and return the tokens found in it, or None if there are none.
+        """Open an object and return the tokens found in it, or None if it has none.
 
-        If opening takes too long, pass the object to `defer` instead. If no more objects may be deferred, return the
+        If opening takes too long, pass the object to `defer` instead. If `defer` accepts no more objects, return the
         tokens that were found until then.
         """
         reading = self._opened(content)

@@ -31,7 +31,7 @@ class ScanResult:
     Attributes:
         candidates: The possible tokens, in the order of their positions.
         unread: How often parts of the document were not read, by reason.
-        bytes_read: Bytes of the content, plus bytes that were decompressed and decoded.
+        bytes_read: The number of bytes of the content, plus those that were decompressed and decoded.
         content_digest: The SHA-256 of the content, in hex, if a part of it was not read; otherwise empty.
     """
 
@@ -59,8 +59,8 @@ class Detector:
 
     Args:
         digester: Returns the digest of a raw token.
-        limits: What one document may cost. Used only without `reader`.
-        clock: Returns the time in seconds, to measure how long a document takes. Used only without `reader`.
+        limits: The limits on the cost of one document. Used only without `reader`.
+        clock: A function that returns the time in seconds. Used only without `reader`.
         reader: Opens and decodes contents. The default works in the calling process and is only for trusted contents;
             the service uses confined processes.
     """
@@ -89,10 +89,10 @@ class Detector:
         """Return the tokens in the document, in the order of their positions. Tokens in archives come last.
 
         Args:
-            document: The bytes to scan, and their place.
-            budget: What several documents may cost together. When it is spent, a document is searched only for tokens
-                in plain text, and counts as unread if it would have to be opened.
-            patience: Seconds to wait while all readers are busy with other contents.
+            document: The bytes to scan, and their public place.
+            budget: A limit on the cost of several documents together. When it is used up, only plain text is searched,
+                and a document with archives or encoded text counts as unread.
+            patience: Seconds to wait while all reader processes are busy.
         """
         content = document.content
         result = self._read(content, _base_name(document.place), budget, patience)
@@ -104,7 +104,7 @@ class Detector:
         return replace(result, candidates=tuple(replace(found, place=place) for found in result.candidates))
 
     def scan_bytes(self, content: bytes, name: str = "", budget: ScanBudget | None = None) -> ScanResult | None:
-        """Scan bytes whose public place is not known yet. The candidates get an empty place of kind `other`.
+        """Scan bytes without a public place. The candidates get an empty place of kind `other`.
 
         Returns:
             The result, or None if everything was read and no token was found.
@@ -133,16 +133,16 @@ class Detector:
         budget: ScanBudget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
-        """Finish the scan of a content that `plain_only` has searched quickly.
+        """Finish the scan of a content that was searched quickly by `plain_only`.
 
         The candidates have no public place yet.
 
         Args:
             verdict: The result of `plain_only` for `content`. It says whether the content must be read in depth.
             content: The bytes to scan.
-            name: The name of the content, which begins the container path of each candidate.
-            budget: See `scan`.
-            patience: See `scan`.
+            name: The name of the content. The container path of each candidate begins with it.
+            budget: A limit on the cost of several documents together.
+            patience: Seconds to wait while all reader processes are busy.
         """
         if not verdict.needs_reader:
             if not verdict.findings:
@@ -199,20 +199,21 @@ class Detector:
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:
-        """Return the sorted offsets in a batch of joined contents at which a token or a long base64 text may be.
+        """Return the sorted offsets at which a token or a long base64 text may begin or continue, in contents that were
+        joined into `batch`.
 
-        A content without such an offset has no token if `container_kind()` and `wide_codec()` also return None for it.
+        A content without such an offset has no token, unless `container_kind()` or `wide_codec()` recognizes it.
         """
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
-        """Return one candidate (with a digest, but without the raw token) for each finding.
+        """Return a candidate (the digest and a hint, without the raw token) for each finding.
 
         Candidates have no public place yet.
 
         Args:
-            findings: Findings with line and column.
-            name: The name of the content, which begins the container path of each candidate.
+            findings: The raw tokens, with line and column.
+            name: The name of the content. The container path of each candidate begins with it.
         """
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]
@@ -232,7 +233,7 @@ class Detector:
 
 
 def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
-    """Return the cached result of an identical content, with `name` in the container paths."""
+    """Return the cached result of an identical content, with `name` at the beginning of the container paths."""
     prefix = redact(name)
     candidates = tuple(
         replace(found, container=f"{prefix}{found.container}") if found.container else found
@@ -252,7 +253,7 @@ def _base_name(place: Place) -> str:
 
 
 def redacted_place(place: Place) -> Place:
-    """Return the place with every token in its strings replaced by its hint."""
+    """Return the place with every token in its address, path and other texts replaced by the token's short hint."""
     return replace(
         place,
         url=redact(place.url),

@@ -66,7 +66,7 @@ class Place:
 class Document:
     """A content to scan, and its public place.
 
-    `refetch_url` is the address in GitHub's API that returns the same text again, or empty.
+    `refetch_url` is the address in GitHub's API that returns the same text again, or empty if there is none.
     """
 
     content: bytes
@@ -80,7 +80,7 @@ class Candidate:
 
     Attributes:
         digest: 64 lower-case hex digits.
-        hint: The visible part, such as `r8_Ab1…xyz9`.
+        hint: A few letters of the token, such as `r8_Ab1…xyz9`.
         place: The document's place, redacted.
         line: The line number, from 1; 0 if unknown.
         column: The column in bytes, from 1; 0 if unknown.

@@ -1,7 +1,7 @@
 """Finds all raw tokens in a content.
 
-It searches the text, decodes long texts in base64 and hex, opens archives and compressed files, and does the same with
-everything that it decoded or opened.
+It searches the text, decodes long texts in base64 and hex, and opens archives and compressed files. It searches the
+decoded and opened contents in the same way.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class Glance(NamedTuple):
     """The parts of a content that may contain a token.
 
     Attributes:
-        windows: The parts of the content with the beginning of a token, or with a possible long text in base64 or hex.
-            The iterator can be used only once.
-        short_runs: If the content itself was decoded from base64 or hex: the offsets of all base64 texts in it, even of
-            short ones. Otherwise empty.
+        windows: The parts of the content that may have the beginning of a token or a long text in base64 or hex. The
+            iterator can be used only once.
+        short_runs: The offsets of all base64 texts in the content, if the content itself was decoded from base64 or
+            hex. Otherwise empty.
         codec: The codec if the content is UTF-16 or UTF-32.
         kind: The container format if the content is a container (an archive or a compressed file).
     """
@@ -68,8 +68,6 @@ class Glance(NamedTuple):
 
 def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
     """Return the parts of a content that may contain a token, or None if the content certainly contains none.
-
-    A part of the search happens later, while the caller iterates over `Glance.windows`.
 
     Args:
         content: The bytes to search.
@@ -90,13 +88,13 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
 def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
     """Return every token in a content and, if it is an archive or compressed file, in its members.
 
-    Tokens that are not in a member have no line and column yet. `located` adds them.
+    Tokens in the content itself have no line and column yet. `located` adds the line and column.
 
     Args:
         content: The bytes to search.
         name: The name of the content, for the paths of its members.
         meter: Counts the work done for the document.
-        depth: The number of containers and encodings around the content.
+        depth: The number of containers and encodings that the content is inside of.
         inside_run: Whether the content was decoded from base64 or hex.
     """
     seen = glance(content, inside_run=inside_run)
@@ -108,14 +106,14 @@ def findings_after(
 ) -> list[Finding]:
     """Return every token in a content that `glance` has examined, and in its members if it is a container.
 
-    Tokens that are not in a member have no line and column yet. `located` adds them.
+    Tokens in the content itself have no line and column yet. `located` adds the line and column.
 
     Args:
         seen: The result of `glance` for the content.
         content: The bytes to search.
         name: The name of the content, for the paths of its members.
         meter: Counts the work done for the document.
-        depth: The number of containers and encodings around the content.
+        depth: The number of containers and encodings that the content is inside of.
         inside_run: Whether the content was decoded from base64 or hex.
     """
     found = _text_findings_after(seen, content, meter, depth)
@@ -159,7 +157,7 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
 
 
 def _admitted(findings: Iterable[Finding], meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens that are within the document's limits. Count the others as unread."""
+    """Yield the tokens that are within the document's limits. Count the tokens above the limits as unread."""
     return (finding for finding in findings if meter.admits(finding.token))
 
 
@@ -204,7 +202,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
 
 
 def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run: bool) -> list[Finding]:
-    """Return the tokens in the members of a container. Count what cannot be read, and raise no exception for it."""
+    """Return the tokens in the members of a container. Count unreadable members instead of raising an exception."""
     meter = container.meter
     found: list[Finding] = []
     damaged, expanded = meter.unread["damaged"], meter.expanded
@@ -242,9 +240,9 @@ def _in_member(kind: ContainerKind, member: Member, meter: Meter, depth: int, *,
 
 
 def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) -> list[Finding]:
-    """Return the tokens in a member of a container.
+    """Return the tokens in a member (a file or part) of a container.
 
-    They have a line and a column in the member, unless the container was decoded from base64 or hex.
+    The tokens have a line and a column in the member, unless the container was decoded from base64 or hex.
     """
     source: Source = member.source
     if not isinstance(source, bytes):
@@ -261,9 +259,8 @@ def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) ->
 
 
 def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedError | None]:
-    """Return the next piece of a stream, and the error if a limit of the document was reached while reading, or None.
-
-    The piece must be scanned even if there is an error.
+    """Return the next piece of a stream, and the error if a limit of the document was reached while reading, otherwise
+    None.
     """
     pieces: list[bytes] = []
     missing = meter.limits.piece_bytes
@@ -281,14 +278,14 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
 
 
 def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a member of a container that is larger than one piece.
+    """Return the tokens in a member of a container that is larger than one piece (the bytes that are read at once).
 
     Args:
         member: The member.
         head: The first piece of the member.
         rest: The stream of the bytes after the first piece.
         meter: Counts the work done for the document.
-        depth: The number of containers and encodings around the member.
+        depth: The number of containers and encodings that the member is inside of.
     """
     kind = container_kind(head)
     if kind is not None:
@@ -329,9 +326,9 @@ def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[F
 
 
 def _in_markup(source: bytes, found: list[Finding], meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens that are interrupted by markup tags, except those in `found`.
+    """Return the tokens that are interrupted by markup tags, except the tokens in `found`.
 
-    Word processors write tags inside a word if parts of it are formatted differently.
+    Word processors write tags inside a word if parts of the word are formatted differently.
     """
     pieces = []
     at = 0

@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 class Segments:
-    """Converts an offset in a text that was joined from pieces of an original text into the offset in the original."""
+    """Converts offsets in a text that was joined from parts of an original text into offsets in the original text."""
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
         """Prepare the conversion.
@@ -49,7 +49,7 @@ class Segments:
             total += end - start
 
     def origin(self, offset: int) -> int:
-        """Return the original text's offset of the byte at `offset` in the joined text."""
+        """Return the offset in the original text of the byte at `offset` in the joined text."""
         if not self._starts:
             return offset
         at = max(0, bisect_right(self._sums, offset) - 1)
@@ -57,11 +57,11 @@ class Segments:
 
 
 def wrapped(encoding: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the encodings of a token, outermost first: those of its container, and then its own.
+    """Return the encodings of a token, outermost first.
 
     Args:
         encoding: The encodings of the text that contains the token.
-        inner: The encodings of the token in that text. A `plain` is left out.
+        inner: The encodings of the token in that text. `plain` is left out of the result.
     """
     return encoding if inner == PLAIN else encoding + inner
 
@@ -75,9 +75,9 @@ def located(
 
     Args:
         findings: Findings in `content`, in any order.
-        content: The text that contains the findings.
-        lines_before: Newlines in front of `content` in the whole text.
-        column_before: Bytes between the last of those newlines and `content`.
+        content: A text, or a part of a larger text.
+        lines_before: The number of newlines in the larger text before `content`.
+        column_before: The number of bytes between the last of those newlines and `content`.
     """
     line, at, line_start = lines_before + 1, 0, -column_before
     for finding in sorted(findings, key=lambda found: found.start):
@@ -93,7 +93,7 @@ def located(
 
 
 def distinct(findings: list[Finding]) -> list[Finding]:
-    """Return the findings without repetitions.
+    """Return the findings without duplicates.
 
     If two findings of the same token overlap, keep the one with the simpler encoding.
     """

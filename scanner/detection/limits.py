@@ -23,8 +23,8 @@ class Limits:
         ratio: A second limit on bytes that are decompressed and decoded, as a multiple of the document's size. It
             applies above `ratio_floor` bytes (`expansion_ratio`).
         entries: Files in archives, compressed streams, and git objects (`entries`).
-        seconds: Seconds for opening and decoding (`seconds`). The document's own bytes are always searched to the end.
-        member_bytes: The largest part held in memory (`member_size`).
+        seconds: Seconds for opening and decoding (`seconds`). The document itself is always searched to the end.
+        member_bytes: The size of the largest part of a container that is held in memory (`member_size`).
         piece_bytes: Longer text is read in pieces of this many bytes.
         decoding_steps: Codes and records decoded one by one in Python, up to 0.8 µs each (`decoding_steps`).
         work: Steps of matching and decoding, about ten nanoseconds each (`work`). The limit is lower for a small
@@ -52,7 +52,7 @@ class Limits:
     opens: bool = True
 
     def reduced(self, seconds: float | None, expanded_bytes: int | None) -> Limits:
-        """Return a copy of these limits with at most the given seconds and expanded bytes. None keeps a limit."""
+        """Return a copy of these limits, with at most `seconds` and `expanded_bytes`. None leaves a limit as it is."""
         return replace(
             self,
             seconds=self.seconds if seconds is None else min(max(seconds, 0.0), self.seconds),
@@ -104,14 +104,14 @@ class Meter:
         self.unread[reason] += count
 
     def note_limit(self, stop: LimitReachedError) -> None:
-        """Count a reached limit as unread, but only once if several nested archives end because of it."""
+        """Count a reached limit as unread. Count it only once if several nested archives end because of it."""
         if not self.unread[stop.reason]:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
         """Count `size` bytes that were read from an archive or a compressed stream.
 
-        Each of these bytes also raises the document's limit on work by `work_per_byte` steps.
+        Each byte also raises the document's limit on work by `work_per_byte` steps.
 
         Raises:
             LimitReachedError: a limit of the document is reached.
@@ -120,7 +120,7 @@ class Meter:
         self._expand(size)
 
     def decode(self, size: int) -> None:
-        """Count a base64 or hex text that decodes to `size` bytes. Unlike `take`, do not raise the limit on work.
+        """Count `size` bytes that were decoded from base64 or hex. The limit on work is not raised.
 
         Raises:
             LimitReachedError: a limit of the document is reached.
@@ -152,8 +152,8 @@ class Meter:
     def admits(self, token: bytes) -> bool:
         """Count one more occurrence of `token`, and return whether the caller may keep it.
 
-        An occurrence beyond a limit is counted as unread. A string with a wrong checksum is not a token: it is neither
-        kept nor counted.
+        An occurrence above a limit is counted as unread. A string with a wrong checksum is not a token, so it is not
+        kept and not counted.
         """
         if not has_right_checksum(token):
             return False
@@ -193,7 +193,10 @@ class Meter:
         self.take(0)
 
     def step(self, steps: int) -> None:
-        """Count `steps` codes or records that are decoded one by one in Python.
+        """Count codes or records that are decoded one by one in Python.
+
+        Args:
+            steps: The number of codes or records.
 
         Raises:
             LimitReachedError: a limit of the document is reached.

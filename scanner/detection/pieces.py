@@ -33,14 +33,14 @@ class Pieces:
 
 
 def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) -> Pieces:
-    """Scan a content that is read in pieces, and return the possible tokens. Lines count from the start of the content.
+    """Scan a content that is read in pieces, and return the possible tokens with their lines in the whole content.
 
-    If a token occurs several times in one line, it is returned once.
+    A token that occurs several times in one line is returned once.
 
     Args:
         detector: Scans each piece.
         start: The beginning of the content.
-        read: Returns at most the given number of further bytes of the content, or none at its end.
+        read: A function that returns at most the given number of further bytes of the content, or none at its end.
     """
     pieces = Pieces()
     head = start[:_HEAD]

@@ -1,7 +1,7 @@
-"""A quick search for tokens in the process that received a content. It takes linear time and opens no archives.
+"""A quick search for tokens in a content, without opening archives or decoding long texts.
 
-For most contents this is enough, because they have no tokens or only plain ones. Any other content must be read by a
-confined process.
+It is enough for most contents, because they have no tokens or only plain ones. A confined process must read the other
+contents in depth.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class PlainVerdict(NamedTuple):
     """The result of searching a content quickly.
 
     Attributes:
-        reason: Why the content must also be read in depth; empty if this is not necessary.
-        findings: Every token of the content, without line and column; empty if `reason` is set.
+        reason: Why the content must also be read in depth (archives opened, texts decoded); empty if this is not
+            necessary.
+        findings: Every token in the content, without line and column; empty if `reason` is set.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -77,9 +78,10 @@ NOT_EXAMINED = PlainVerdict(reason="not_examined")
 
 
 def plain_only(content: bytes) -> PlainVerdict:
-    """Search a content for tokens as far as that is safe in the process that received it. Never raises.
+    """Search a content quickly for tokens. Never raises an exception.
 
-    The work is linear in the size. The search ends as soon as it is clear that the content must be read in depth.
+    The work is linear in the size. The search ends as soon as it is clear that the content must be read in depth, which
+    means to open archives and decode texts in a confined process.
     """
     if is_ascii_text(content):
         kind = signed_kind(content)
@@ -127,9 +129,9 @@ def plain_only(content: bytes) -> PlainVerdict:
 
 
 def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
-    """Return the tokens that begin at a place where the matcher found a needle (the first bytes of a token).
+    """Return the tokens that begin where the matcher found the first bytes of a token.
 
-    Return None if the place may be more than a plain or escaped token, so that the content must be read in depth.
+    Return None if the content must be read in depth to see whether there is a token.
     """
     start, needle = hit
     kind = needle.kind
@@ -146,11 +148,9 @@ def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
 def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture | None:
     """Return the base64 PNG picture around offset `spot` if its texts have no token, otherwise None.
 
-    Notebooks contain many such pictures. Nothing else in them must be decoded.
-
     Args:
         content: The bytes that contain the base64.
-        first: The picture begins at this offset or later.
+        first: The smallest offset at which the picture may begin.
         spot: An offset inside a long base64 text.
         looks: The maximum number of chunks of the picture.
     """
@@ -162,7 +162,7 @@ def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture
 
 
 def _has_dull_texts(picture: bytes) -> bool:
-    """Return whether all text chunks of a picture are uncompressed (`tEXt`) and certainly have no token."""
+    """Return whether all text chunks of a PNG picture are uncompressed (`tEXt`) and certainly have no token."""
     at = len(PNG)
     while at < len(picture):
         size, kind = int.from_bytes(picture[at : at + 4]), picture[at + 4 : at + 8]

@@ -1,6 +1,6 @@
-"""Scan of packs that were pushed to GitHub: small ones in this process, others in a confined process.
+"""Scan of git packs that were pushed to GitHub: small packs in this process, others in a confined process.
 
-A confined process can be killed, but it would be too slow to use it for every push.
+A confined process can be killed, but using it for every push would be too slow.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ def scan_pack(
     Args:
         detector: Scans objects. Its `reader` scans costly packs.
         content: The pack, or its beginning if it is larger than the limit.
-        limits: What the pack may cost in a confined process.
-        budget: What the push may cost. When it is spent, only tokens in plain text are found.
+        limits: Limits for scanning the pack in a confined process.
+        budget: The limit on the cost of the push. When it is used up, only tokens in plain text are found.
         hash_name: `sha1` or `sha256`.
-        wants: Object ids. Those that the pack contains are returned in `PackScan.reached`.
-        known: Asks the token store about the tokens that exceed the limits on the number of tokens. If None, these
-            tokens are only counted.
+        wants: Object ids. `PackScan.reached` tells which of them the pack contains.
+        known: Asks the token store about tokens above the limits on the number of tokens. If None, these tokens are
+            only counted.
 
     Raises:
         ReadersUnavailable: no confined process can be started.
@@ -113,7 +113,7 @@ def _in_process(
     """Scan the pack in this process, and return the possible tokens.
 
     Raises:
-        _TooCostly: a confined process has to scan the pack. The work until then is limited.
+        _TooCostly: a confined process has to scan the pack. Only limited work was done before.
     """
     count = int.from_bytes(content[8:12], "big") if content[:4] == b"PACK" else 0
     if len(content) > IN_PROCESS.pack_bytes or count > IN_PROCESS.objects:
@@ -201,9 +201,10 @@ def _in_reader(
 
 
 def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> list[PackHit[Candidate]]:
-    """Ask the token store about the tokens in `scan.beyond`, which exceed the limits of one push.
+    """Ask the token store about the tokens in `scan.beyond`, which are above the limits on the number of tokens.
 
-    Count those that it does not know in `scan.unknown`. Count those that could not be looked up in time as unread.
+    Add the number of unknown tokens to `scan.unknown`. Count tokens as unread if the token store did not answer in
+    time.
 
     Returns:
         The objects with tokens that the store knows.
@@ -232,7 +233,7 @@ def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> lis
 
 
 def _batches(beyond: list[TokensBeyond]) -> Iterator[list[tuple[TokensBeyond, list[Finding]]]]:
-    """Yield the tokens in batches of LOOKED_UP_AT_ONCE. Empty the given list meanwhile, to free memory."""
+    """Yield the tokens in batches of LOOKED_UP_AT_ONCE. Remove them from the list at the same time, to free memory."""
     beyond.reverse()
     batch: list[tuple[TokensBeyond, list[Finding]]] = []
     room = LOOKED_UP_AT_ONCE
@@ -272,7 +273,7 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
 
 
 def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject]:
-    """Return a list with the object if it was not read completely, else an empty list."""
+    """Return a list with the object if it was not read completely, otherwise an empty list."""
     if not result.content_digest:
         return []
     reasons = tuple(sorted(result.unread))
@@ -282,7 +283,6 @@ def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject
 def _taken(result: ScanResult, limits: CandidateLimits) -> list[Candidate]:
     """Return the possible tokens of an object that are within the limits.
 
-    The limits apply only to objects with many tokens, so that invented tokens in one object do not hide a token in
-    another.
+    The limits apply only to objects with many tokens.
     """
     return list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)

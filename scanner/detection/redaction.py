@@ -51,28 +51,27 @@ _WITHHELD_RUN = b"[withheld]"
 
 
 def redact(text: str) -> str:
-    """Return `text` with every token, plain or encoded, replaced by its hint (first and last characters).
+    """Return `text` with every token, plain or encoded, replaced by its first and last characters.
 
-    A base64 text that would have to be decompressed or opened is replaced by `[withheld]`, and so is the rest of the
-    text after a limit is reached. All other text stays as it is, including lone surrogates. The function never raises.
-    Redacting its result again changes nothing.
+    Base64 that would have to be decompressed or opened is replaced by `[withheld]`. If a limit is reached, the rest of
+    the text is replaced by `[withheld]` as well. The function never raises an exception, and redacting its result again
+    changes nothing.
     """
     raw = text.encode("utf-8", "surrogatepass")
     return text if _is_clean(raw) else _redacted(text, raw, None)
 
 
 class SharedRedaction:
-    """Redacts many texts with a common limit of 0.1 s of work.
+    """Redacts tokens in many texts, with a limit of 0.1 s of work for all texts together.
 
-    Texts without any sign of a token are always returned. After the limit is reached, other texts are replaced by
-    `[withheld]`.
+    After the limit is reached, every text that may contain a token is replaced by `[withheld]`.
     """
 
     def __init__(self) -> None:
         self._meter = Meter(_LIMITS, 0)
 
     def redact(self, text: str) -> str:
-        """Return the text with every token replaced by its hint; see the function `redact`."""
+        """Return the text with every token replaced by its first and last characters."""
         raw = text.encode("utf-8", "surrogatepass")
         if _is_clean(raw):
             return text
@@ -83,7 +82,10 @@ class SharedRedaction:
         return _WITHHELD if self._meter.unread else _redacted(text, raw, self._meter)
 
     def redact_all(self, texts: Sequence[str]) -> list[str]:
-        """Return each text with every token replaced by its hint. Searching them together takes less time."""
+        """Return the texts with every token replaced by its first and last characters.
+
+        This is faster than one call per text.
+        """
         redacted: list[str] = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[start : start + _TEXTS_AT_ONCE]
@@ -97,12 +99,12 @@ def _is_clean(raw: bytes) -> bool:
 
 
 def _redacted(text: str, raw: bytes, meter: Meter | None) -> str:
-    """Return the text with every token replaced by its hint.
+    """Return the text with every token replaced by its first and last characters.
 
     Args:
         text: The text.
         raw: The same text as bytes.
-        meter: Counts the work. If None, each pass over the text gets a limit of its own.
+        meter: Counts the work. If None, each pass over the text has its own limit.
     """
     for round_number in range(_MAX_ROUNDS):
         masked = _masked(raw, meter or Meter(_LIMITS, 0))
@@ -125,7 +127,10 @@ def _masked(raw: bytes, meter: Meter) -> bytes:
 
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the start, end and replacement of each part to replace, in ascending order. Parts may overlap."""
+    """Yield the start, end and replacement of each part of the text to replace, in ascending order.
+
+    Parts may overlap.
+    """
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:
@@ -146,7 +151,7 @@ def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _whole_characters(raw: bytes, start: int, end: int) -> tuple[int, int]:
-    """Return the start and end of a range, widened so that it does not split a UTF-8 sequence."""
+    """Return the start and end of a range of bytes, widened so that the range does not split a UTF-8 character."""
     while start and raw[start] & 0xC0 == 0x80:
         start -= 1
     while end < len(raw) and raw[end] & 0xC0 == 0x80:

@@ -20,18 +20,17 @@ _SHORT_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class WidePiece(NamedTuple):
-    """A piece of a UTF-16 or UTF-32 document, converted to UTF-8. `start` is its offset in the document."""
+    """A piece of a UTF-16 or UTF-32 document, converted to UTF-8.
+
+    `start` is the offset of the piece in the document.
+    """
 
     text: bytes
     codec: str
     start: int
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield findings in the text as findings in the document.
-
-        Args:
-            inner: Findings in the text. Their starts and ends are converted to offsets in the document.
-        """
+        """Convert findings in the piece to findings in the document, with offsets in the document, and yield them."""
         at = raw = 0
         for finding in sorted(inner, key=lambda found: found.start):
             raw += len(_wide(self.text[at : finding.start], self.codec))
@@ -70,7 +69,7 @@ def wide_codec(content: bytes) -> str | None:
 def wide_pieces(content: bytes, codec: str) -> Iterator[WidePiece]:
     """Yield a document in UTF-16 or UTF-32 as overlapping pieces in UTF-8.
 
-    Each piece begins 1 MB after the previous one, and contains the first 16 kB of the next one as well.
+    Each piece begins 1 MB after the previous piece, and also contains the first 16 kB of the next piece.
     """
     for start in range(0, len(content), _PIECE):
         raw = content[start : start + _PIECE + _OVERLAP]

@@ -33,7 +33,8 @@ _NOT_OWNERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an operator wants to have scanned again: a repository, push, commit or gist, or all of an owner.
+    """What an operator wants to scan again: a repository, push, commit or gist, or all repositories and gists of an
+    owner.
 
     `name` is `owner/name`, an owner or a gist's id. `before` and `head` are full ids of commits.
     """
@@ -60,10 +61,10 @@ def is_object_id(value: str) -> bool:
 
 
 def parse_address(text: str, web_url: str, api_url: str) -> Target:
-    """Return what a GitHub address names, so that it can be scanned again.
+    """Return the repository, push, commit, gist or owner to which a GitHub address leads.
 
     Raises:
-        ValueError: The text is not such an address. The message is one line that says which addresses can be given.
+        ValueError: The text is not such an address. The message is one line that says which addresses are accepted.
     """
     web_host, api_host = urlsplit(web_url).netloc, urlsplit(api_url).netloc
     text = text.strip(_QUOTES).removeprefix("git+")

@@ -1,7 +1,7 @@
 """The HTTP client for GitHub. It sends requests only to known hosts, and the credential only to GitHub's own hosts.
 
-Every call returns a value or raises a `GitHubError` with a reason. A request to an exhausted quota or a failing host is
-refused without being sent.
+Every call returns a value or raises a `GitHubError` with a reason. If a quota is exhausted or a host is failing, the
+request is refused without being sent.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _BLOCKED = re.compile(rb"access blocked|dmca|repository (?:is|was|has been) (?:b
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """A client for GitHub, and the addresses of the API and the website.
+    """A client for GitHub, with the addresses of GitHub's API and website.
 
     Attributes:
-        reserve: The share (0 to 1) of each quota that this client must leave to other work.
+        reserve: The share (0 to 1) of each quota that this client must not use, because other work needs it.
     """
 
     http: httpx.Client
@@ -70,11 +70,11 @@ class GitHub:
 
     @property
     def credential_label(self) -> str:
-        """The name of the credential for logs. It does not contain the secret."""
+        """The name of the credential for logs. The name does not contain the secret."""
         return self.credential.label
 
     def reserving(self, share: float) -> GitHub:
-        """Return a copy of this client that leaves `share` (0 to 1) of each quota to other work."""
+        """Return a copy of this client that does not use the last `share` (0 to 1) of each quota."""
         return replace(self, reserve=share)
 
     def close(self) -> None:
@@ -104,14 +104,14 @@ def connect(
     """Return a client for GitHub at these addresses. It connects at its first request.
 
     Args:
-        api_url: The address of the REST API, without a slash at the end.
-        web_url: The address of the website and of git, without a slash at the end.
+        api_url: The address of the REST API, without a final slash.
+        web_url: The address of the website and of the git server, without a final slash.
         credential: A personal token, an App, or None.
-        hosts: Further origins (https://host) that the client may fetch from. It sends no credential to them.
-        ledger: Storage through which all workers share what they know about quotas and failing hosts.
+        hosts: Further origins (https://host) from which the client may fetch. No credential is sent to these.
+        ledger: Storage in which all workers share the state of quotas and failing hosts.
         connections: The maximum number of open connections.
-        git_rate: The first and the highest rate of git requests. None: the rate is not limited.
-        label: The name of the setting that contains the personal token. Empty: R8SCAN_GITHUB_TOKEN.
+        git_rate: The initial and the highest rate of requests to the git server. None: the rate is not limited.
+        label: The name of the setting that contains the personal token. The default is R8SCAN_GITHUB_TOKEN.
     """
     allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
     authorization = Authorization(api_url, web_url)
@@ -157,16 +157,16 @@ def get_json(
     clock: Callable[[], float] = time.monotonic,
     attempts: int = TRIES,
 ) -> tuple[httpx.Response, Any]:
-    """Request an address of the REST API, and return the response and its JSON value. Retry transient failures.
+    """Request an address of the REST API, and return the response and its JSON value. Retry after temporary failures.
 
     Args:
         github: The client.
         url: The address.
         params: Query parameters.
-        etag: The ETag of an earlier answer. If nothing has changed since, GitHub answers with status 304.
+        etag: The ETag of an earlier response. GitHub answers with status 304 if nothing has changed since then.
         accept: The media type to ask for.
         expected: The type that the JSON value must have.
-        clock: Returns seconds; it measures the deadline for the whole answer.
+        clock: A function that returns seconds, to measure the deadline for the whole response.
         attempts: The maximum number of attempts.
 
     Returns:
@@ -202,7 +202,7 @@ def get_bytes(
     accept: str = "*/*",
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
-    """Download a file of at most `limit` bytes. Retry transient failures.
+    """Download a file of at most `limit` bytes. Retry after temporary failures.
 
     Raises:
         Malformed: The file is larger than `limit` bytes ("too_large").
@@ -236,7 +236,9 @@ def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, A
 
 
 def next_page(github: GitHub, response: httpx.Response) -> str | None:
-    """Return the next page's address from the Link header, or None if there is none or it is outside this API."""
+    """Return the next page's address from the Link header, or None if there is no next page or it is not on this API's
+    host.
+    """
     url = response.links.get("next", {}).get("url", "")
     return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None
 
@@ -273,11 +275,11 @@ def is_blocked(words: bytes) -> bool:
 
 
 def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T:
-    """Call `once`, and again after a transient failure if the quota allows it. Return its result.
+    """Call `once`, and call it again after a temporary failure if the quota allows a retry. Return its result.
 
     Args:
         github: The client whose quota is used.
-        once: The request. It gets the number of the attempt, from 1.
+        once: Sends the request. Its argument is the number of the attempt, from 1.
         attempts: The maximum number of attempts.
     """
     failed: list[Exception] = []
@@ -311,7 +313,8 @@ def _exchanged(
         url: The address.
         params: Query parameters.
         headers: Request headers.
-        number: The number of the attempt, from 1. Only the failure of a first attempt counts as a failure of the host.
+        number: The number of the attempt, from 1. If the first attempt fails, it counts as a failure of the host;
+            further attempts do not count.
     """
     extensions = {"reserve": github.reserve, "is_retry": number > 1}
     try:

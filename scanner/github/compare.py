@@ -1,7 +1,7 @@
-"""Reads from the REST API the content that a push added. r8scan does so if the git server answers with an error.
+"""Reads the content that a push added from the REST API. r8scan uses it if the git server answers with an error.
 
-Content that the API does not show is counted as unread: a comparison shows at most 250 commits and 300 files, and no
-large or binary files: https://docs.github.com/rest/commits/commits#compare-two-commits
+A comparison shows at most 250 commits and 300 files, and no large or binary files. Content that is not shown is counted
+as unread: https://docs.github.com/rest/commits/commits#compare-two-commits
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ class Comparison:
 
 
 def compare(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the changes from commit `before` to commit `head`. Without `before`, return the changes of `head` alone.
+    """Return the changes from commit `before` to commit `head`.
+
+    If `before` is empty, return the changes of `head` alone.
 
     Raises:
         GitHubError: GitHub gave no usable answer.
@@ -111,8 +113,7 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
 def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comparison:
     """Return the changes from commit `before` to commit `head`, by reading one commit after the other.
 
-    Use this if GitHub cannot compare the two commits. Only the first parent of each commit is followed, because GitHub
-    shows all changes of a merge compared with its first parent.
+    Use this if GitHub cannot compare the two commits. Only the first parent of each commit is followed.
 
     Raises:
         GitHubError: GitHub gave no usable answer.
@@ -149,7 +150,7 @@ def _address(github: GitHub, repository: str) -> str:
 
 
 def new_side(patch: str) -> tuple[str, tuple[int, ...]]:
-    """Return the added and unchanged lines of a patch, and their numbers in the new file."""
+    """Return the added and unchanged lines of a patch as a text, and the line number of each in the new file."""
     texts: list[str] = []
     numbers: list[int] = []
     number = 0

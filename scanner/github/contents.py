@@ -25,8 +25,9 @@ MESSAGE = "A canary of r8scan"
 
 
 def write_file(github: GitHub, repository: str, name: str, content: bytes) -> str:
-    """Write a file into the repository's default branch, as one commit. Return the address of the file's page, or "".
+    """Write a file into the repository's default branch, as one commit.
 
+    Return the address of the file's page, or an empty text if GitHub does not tell it.
     https://docs.github.com/rest/repos/contents#create-or-update-file-contents
 
     Raises:
@@ -44,7 +45,7 @@ def write_file(github: GitHub, repository: str, name: str, content: bytes) -> st
 
 
 def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str:
-    """Write a file into a gist. Return the address of the gist's page, or "".
+    """Write a file into a gist. Return the address of the gist's page, or an empty text if GitHub does not tell it.
 
     https://docs.github.com/rest/gists/gists#update-a-gist
 
@@ -56,9 +57,9 @@ def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str
 
 
 def _sent(github: GitHub, method: str, url: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Send a request without retrying it, because a repetition could publish the token twice.
+    """Send a request once, and return GitHub's JSON answer.
 
-    Return GitHub's JSON answer.
+    Do not retry, because the token could then be published twice.
     """
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION}
     host = urlsplit(url).hostname or ""

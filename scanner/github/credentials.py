@@ -29,10 +29,13 @@ class Credential(Protocol):
         """The name of the setting that contains the credential, or another name for display."""
 
     def token(self) -> str | None:
-        """Return the token to send, or None to send none. Raises GitHubError if no token can be obtained."""
+        """Return the token to send, or None for anonymous requests. Raises GitHubError if no token can be obtained."""
 
     def renew(self) -> bool:
-        """Forget a token that GitHub has rejected. Return whether the next `token()` would return a different one."""
+        """Forget the current token, which GitHub has rejected.
+
+        Return whether the next call of `token` gets a different token.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class PersonalToken:
 
 
 class AppInstallation:
-    """An installation of a GitHub App. Threads can share it.
+    """The credential of an installation of a GitHub App. Threads can share it.
 
     Args:
         app_id: The App's id.
@@ -94,7 +97,7 @@ class AppInstallation:
         return f"GitHub App {self._app_id}, installation {self._installation_id}"
 
     def token(self) -> str | None:
-        """Return the installation's token. One thread renews it, RENEW_BEFORE_SECONDS before it expires."""
+        """Return the installation's token, which is renewed RENEW_BEFORE_SECONDS before it expires."""
         with self._lock:
             if self._token is None or self._ends_at - self._clock() < RENEW_BEFORE_SECONDS:
                 self._token, ends_at = self._exchange(self._jwt(), self._installation_id)

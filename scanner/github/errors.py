@@ -22,9 +22,9 @@ class GitHubError(Exception):
         reason: The reason as one word, for counters and metrics.
         retry_after: Seconds to wait before the next attempt, or None.
         detail: The server's error message. It may be hostile.
-        asked: Whether the request was sent. If not, r8scan itself refused it, because of a quota or a failing host.
+        asked: Whether the request was sent. If False, r8scan did not send it, because of a quota or a failing host.
         is_final: Whether the same request would get the same answer again.
-        resource: The quota because of which r8scan refused the request. Empty if the request was sent.
+        resource: The name of the quota because of which r8scan did not send the request. Empty if the request was sent.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class GitHubError(Exception):
 
 
 class Unavailable(GitHubError):
-    """A transient failure; a later attempt may succeed."""
+    """A temporary failure; a later attempt may succeed."""
 
 
 class RateLimited(GitHubError):

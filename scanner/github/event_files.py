@@ -1,7 +1,7 @@
 """Reads the hourly files of public events from GH Archive, as a stream, so that no whole file is held in memory.
 
-https://www.gharchive.org: each hour has a file `YYYY-MM-DD-H.json.gz` with one event per line. It is published some
-minutes after the hour ends.
+https://www.gharchive.org: each hour has a file `YYYY-MM-DD-H.json.gz` with one event per line. The file is published
+some minutes after the hour ends.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def file_name(hour: datetime) -> str:
 def opened(
     archive_url: str, hour: datetime, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Iterator[bytes | None]]:
-    """Open the file of one hour, and yield an iterator of its lines. A line that is too long becomes None.
+    """Open the file of one hour, and yield an iterator of its lines. A line that is too long is yielded as None.
 
-    The request goes to the address that the operator has set. It follows no redirects and sends no credential.
+    Redirects are not followed, and no credential is sent.
 
     Raises:
-        GitHubError: The file cannot be opened. The iterator raises it if the file cannot be read to its end.
+        GitHubError: The file cannot be opened. The iterator raises this error if the file cannot be read to its end.
     """
     url = f"{archive_url}/{file_name(hour)}"
     headers = {"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "identity"}
@@ -61,9 +61,9 @@ def _inflated(chunks: Iterator[bytes], deadline: float, clock: Callable[[], floa
     """Yield the decompressed content of a gzip file in slices.
 
     Args:
-        chunks: The compressed content, which may consist of several gzip members.
+        chunks: The compressed content, which may consist of several gzip streams.
         deadline: When to give up, by `clock`.
-        clock: Returns the time in seconds.
+        clock: A function that returns the time in seconds.
     """
     inflater = zlib.decompressobj(31)
     size = 0

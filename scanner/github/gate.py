@@ -1,7 +1,8 @@
-"""The gate: the part of the client that checks each request and refuses it if a quota is exhausted or the host fails.
+"""The gate: checks each request to GitHub before it is sent, and refuses it if a quota is exhausted or the host is
+failing.
 
-The client also reports each answer to the gate. A `Ledger` shares what the gate has learned with all workers. Without a
-ledger, or while it cannot be reached, each process uses only its own observations.
+The HTTP client reports each response to the gate. A `Ledger` shares the state of quotas and hosts with all workers.
+Without a ledger, or while it cannot be reached, each process uses only its own observations.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class RateBudget:
 
     Attributes:
         credential: The credential's label.
-        resource: GitHub's name of the limit, such as "core", or "credential" for a block of the credential itself.
+        resource: GitHub's name of the limit, such as "core". "credential" if all requests with the credential are
+            blocked.
         limit: Requests that GitHub allows in one period. 0: unknown.
         remaining: Requests that are left in the current period.
         resets_at: End of the current period, in seconds since the epoch. 0: unknown.
@@ -78,9 +80,10 @@ class Circuit:
 
 
 class Ledger(RateLedger, Protocol):
-    """Storage through which all workers share rate limits and failing hosts.
+    """Storage in which all workers share the state of rate limits and of failing hosts.
 
-    Each method may raise any exception of the storage. The caller then logs it and continues without the storage.
+    Each method may raise any exception of the storage. The caller then logs the exception and continues without the
+    storage.
     """
 
     def read(self) -> tuple[list[RateBudget], list[Circuit]]:
@@ -93,9 +96,10 @@ class Ledger(RateLedger, Protocol):
         """Store a circuit breaker for the other workers."""
 
     def take_probe(self, circuit: Circuit, now: float) -> bool:
-        """Store the circuit breaker, unless the stored one is open at `now`. Return whether it was stored.
+        """Store the circuit breaker, unless the stored one stops requests at the time `now`.
 
-        If so, the caller is the only one that may send a request to test the host.
+        Return whether it was stored. If it was stored, the caller is the only worker that may send a request to test
+        the host.
         """
 
 
@@ -105,8 +109,8 @@ class RequestGate:
     Args:
         credential: The credential's label; "none" for anonymous requests.
         ledger: Storage that is shared with other workers.
-        clock: Returns seconds since the epoch.
-        git_rate: The first and the highest rate of git requests. None: the rate is not limited.
+        clock: A function that returns the time in seconds since the epoch.
+        git_rate: The initial and the highest rate of requests to the git server. None: the rate is not limited.
     """
 
     def __init__(
@@ -132,16 +136,14 @@ class RequestGate:
         """Wait until the request rate allows another request. Raise an error if the request may not be sent at all.
 
         Args:
-            host: The request's host, with a port that is not the default one.
+            host: The request's host, with the port if it is not the default port.
             resource: The quota that the request counts against, such as "core".
             reserve: The share of the quota (0 to 1) that this request must leave to other work.
 
         Raises:
-            RateLimited: The quota is exhausted or blocked, or its rest is reserved for other work.
+            RateLimited: The quota is exhausted or blocked, or the rest of it is reserved for other work.
             BadCredential: GitHub has just rejected the credential.
             Unavailable: The host has failed repeatedly.
-
-        Each of these exceptions has `retry_after` (seconds) set, and `asked` is False.
         """
         try:
             self._decide(host, resource, reserve)
@@ -186,9 +188,10 @@ class RequestGate:
             host: The request's host.
             resource: The quota that the request counts against.
             response: GitHub's response.
-            body: The beginning of the body, if the request was refused and the body was read.
-            is_whole: Whether the body was read to its end. If not, the response does not count as a success yet.
-            is_retry: Whether the request repeats a failed one. The failure of a repeated request does not count again.
+            body: The beginning of the response's body if GitHub refused the request, otherwise empty.
+            is_whole: Whether the response's body was read to its end. If not, the response does not count as a success
+                yet.
+            is_retry: Whether the request is a retry. A failed retry does not count as another failure.
         """
         now = self._clock()
         status = response.status_code
@@ -213,12 +216,12 @@ class RequestGate:
             self._block(resource, now + seconds, "unavailable")
 
     def note_result(self, host: str, resource: str, err: GitHubError | None) -> None:
-        """Record the result of a request that a git child process sent.
+        """Record whether a git command succeeded, which sent requests to GitHub itself.
 
         Args:
-            host: The request's host.
-            resource: The quota that the request counts against.
-            err: The error, or None if the request succeeded.
+            host: The host to which git sent the requests.
+            resource: The quota that the requests count against.
+            err: The error, or None if the command succeeded.
         """
         if isinstance(err, RateLimited):
             self._block(resource, self._clock() + (err.retry_after or SECONDARY_LIMIT_SECONDS), "rate_limited")
@@ -228,7 +231,10 @@ class RequestGate:
             self.note_failure(host)
 
     def note_broken(self, resource: str) -> None:
-        """Record a response that broke off. Many of these mean that GitHub is overloaded, so they reduce the rate."""
+        """Record a response that broke off.
+
+        If many responses break off, GitHub is overloaded, so the request rate is lowered.
+        """
         if (limiter := self._limiters.get(resource)) is not None:
             limiter.note_broken()
 
@@ -247,11 +253,11 @@ class RequestGate:
             self._share(lambda ledger: ledger.write_circuit(circuit))
 
     def reject(self) -> None:
-        """Block the credential for REJECTED_SECONDS, because GitHub rejects it or refuses to issue its token."""
+        """Refuse all requests with the credential for REJECTED_SECONDS, because GitHub rejects the credential."""
         self._block("credential", self._clock() + REJECTED_SECONDS, "rejected")
 
     def forgive(self) -> None:
-        """Allow requests with the credential again, after its rejected token was renewed."""
+        """Allow requests with the credential again, because its rejected token was replaced by a new one."""
         self._keep(RateBudget(self._credential, "credential", reason="renewed"), urgent=True)
 
     def is_rejected(self) -> bool:
@@ -261,7 +267,9 @@ class RequestGate:
         return budget is not None and budget.blocked_until > self._clock()
 
     def seconds_a_request(self, resource: str) -> float:
-        """Return the seconds between requests with which the quota lasts until its reset, or 0 if it is unknown."""
+        """Return how many seconds to leave between requests so that the quota lasts until its reset, or 0 if the quota
+        is unknown.
+        """
         now = self._clock()
         with self._lock:
             budget = self._budgets.get(resource)
@@ -270,10 +278,10 @@ class RequestGate:
         return (budget.resets_at - now) / max(budget.remaining, 1)
 
     def _probe(self, circuit: Circuit, now: float) -> None:
-        """Allow one request to a host that has failed repeatedly, once in OPEN_SECONDS.
+        """Allow one test request to a host that has failed repeatedly, once in OPEN_SECONDS.
 
         Raises:
-            Unavailable: OPEN_SECONDS have not passed, or another thread or worker sends this one request.
+            Unavailable: OPEN_SECONDS have not passed, or another thread or worker sends the test request.
         """
         if now < circuit.open_until <= now + MAX_WAIT_SECONDS:
             raise _left_alone(circuit, circuit.open_until - now)
@@ -362,7 +370,10 @@ class RequestGate:
                     self._circuits[circuit.host] = circuit
 
     def _share(self, action: Callable[[Ledger], T]) -> T | None:
-        """Call `action` with the shared storage. Return its result, or None if there is no storage or it fails."""
+        """Call `action` with the shared storage.
+
+        Return its result, or None if there is no storage or the call fails.
+        """
         if self._ledger is None:
             return None
         try:

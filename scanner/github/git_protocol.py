@@ -1,7 +1,7 @@
 """A client for git's smart HTTP protocol v2, which lists branches and tags and fetches packs. It cannot push.
 
-https://git-scm.com/docs/gitprotocol-v2. The server may be hostile: lengths and counts are limited, and the server's
-text never becomes part of a message.
+https://git-scm.com/docs/gitprotocol-v2. The server may be hostile, so lengths and counts are limited, and text from the
+server never becomes part of an error message.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Refs:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedPack:
-    """A git pack as it was received. `hash_name` is sha1 or sha256.
+    """A git pack that was received from a server. `hash_name` is sha1 or sha256.
 
-    If the server sent more than `max_bytes`, the content is cut off a little after `max_bytes`.
+    If the server sent more than the allowed number of bytes, the content is only the beginning of the pack.
     """
 
     content: bytes = field(repr=False)
@@ -110,10 +110,7 @@ def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
 
 
 def _length(digits: bytearray) -> int:
-    """Return the length that four hex digits stand for.
-
-    The digits are tested first, because int() also accepts signs and blanks.
-    """
+    """Return the value of four hexadecimal digits. Unlike `int`, do not accept signs and blanks."""
     if not _LENGTH.fullmatch(digits) or digits == b"0003":
         raise Malformed("git_protocol", "the git server does not speak the git protocol")
     return int(digits, 16)
@@ -126,7 +123,7 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1", prefi
         github: The client.
         repository: Owner and name.
         hash_name: `sha1` or `sha256`.
-        prefix: If it is not empty, return only HEAD, and the branches and tags whose full names begin with it.
+        prefix: If not empty, return only HEAD, and the branches and tags whose full names begin with this text.
 
     Raises:
         GitHubError: GitHub gave no usable answer.
@@ -168,17 +165,16 @@ def fetch(
 ) -> ReceivedPack:
     """Fetch, in one request, a pack of all objects that are reachable from `wants` but not from `haves`.
 
-    The pack contains all objects that its deltas need.
-
     Args:
         github: The client.
         repository: Owner and name.
         wants: Ids of the commits or tags to fetch; at least one.
-        haves: Ids whose objects the server leaves out.
+        haves: Ids of commits. The server leaves out every object that is reachable from one of these commits.
         max_bytes: Stop receiving when the pack is larger than this.
         blob_limit: The server leaves out blobs larger than this (bytes). Only for a server for which `can_filter` is
             True.
-        commits_within: Fetch only commits and tags, to this depth. Only for a server for which `can_filter` is True.
+        commits_within: Fetch only commits and tags, up to this many commits deep. Only for a server for which
+            `can_filter` is True.
 
     Raises:
         GitHubError: The server refused, or its answer contains no pack.
@@ -206,7 +202,7 @@ def fetch(
 
 
 def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
-    """Return the joined chunks, up to and including the chunk with which they exceed `max_bytes`."""
+    """Return the joined chunks. Stop after the chunk with which the total size exceeds `max_bytes`."""
     received = io.BytesIO()  # getvalue() shares the buffer instead of copying it
     for chunk in chunks:
         received.write(chunk)
@@ -229,12 +225,12 @@ def can_filter(github: GitHub, repository: str) -> bool:
 
 
 def is_limit(words: str) -> bool:
-    """Return whether git's error message means a rate limit."""
+    """Return whether the text, an error message of git, means a rate limit."""
     return _LIMIT.search(words) is not None
 
 
 def _sideband(lines: Iterable[bytes | _Flush]) -> Iterator[bytes]:
-    """Yield the bytes of a pack in a git server's answer. If the answer breaks off, stop without an error."""
+    """Yield the bytes of the pack in a git server's answer. If the answer breaks off, stop without an error."""
     try:
         for line in lines:
             if isinstance(line, _Flush):
@@ -312,7 +308,7 @@ def _check(response: httpx.Response, github: GitHub) -> None:
 
 @contextmanager
 def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
-    """Raise RateLimited if a git server reports a rate limit with status 200, and remember the limit."""
+    """If a git server reports a rate limit with status 200, record the limit and raise RateLimited."""
     try:
         yield
     except Malformed as err:
@@ -322,7 +318,7 @@ def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
 
 
 def _limit(response: httpx.Response, github: GitHub) -> RateLimited:
-    """Return the error for a rate limit that a git server reports, and remember the limit."""
+    """Record the rate limit that a git server reports, and return the error for it."""
     host = response.request.url.netloc.decode()
     seconds = retry_after(response) or PAUSE_SECONDS
     limit = RateLimited("rate_limited", f"{host} limits git requests", retry_after=seconds)

@@ -37,7 +37,7 @@ class Answer:
     Attributes:
         data: The value of `data`. It may be hostile, and parts of it may be null.
         errors: The number of errors that GitHub reported for parts of the query, by type. A type is a word in capitals.
-        is_partial: Whether GitHub stopped before the query was done, because it cost too much.
+        is_partial: Whether GitHub stopped before the query was done, because the query cost too much.
         cost: The cost in points, from the field `rateLimit { cost }`. 0 if the query does not ask for this field.
         seconds: Seconds from the request to the end of the answer.
     """
@@ -59,8 +59,8 @@ def query(
     """Send one GraphQL query and return its data.
 
     Raises:
-        RateLimited: The points are exhausted, or a secondary limit was reached.
-        Unavailable: GitHub did not answer, or gave up on the query as a whole.
+        RateLimited: The quota of points is exhausted, or a secondary rate limit was reached.
+        Unavailable: GitHub did not answer, or could not finish any part of the query.
         GitHubError: The answer has no data for another reason.
     """
     url, began = f"{github.api_url}/graphql", clock()
@@ -127,7 +127,7 @@ def _without_data(host: str, errors: Counter[str]) -> GitHubError:
 
     Args:
         host: The host that answered.
-        errors: The number of errors by type. An error without a type means that GitHub gave up after 10 seconds.
+        errors: The number of errors by type. An error has no type if GitHub stopped the query after 10 seconds.
     """
     if any(errors[name] for name in HEAVY_TYPES):
         return Unavailable("query_too_heavy", f"{host} finds a query too heavy")

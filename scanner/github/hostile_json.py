@@ -1,4 +1,7 @@
-"""A JSON parser for untrusted input. Values that Python's parser refuses become null, and all others are kept."""
+"""A JSON parser for untrusted input.
+
+A value that Python's parser refuses becomes null, and all other values are kept.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,12 @@ _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)
 
 
 def parse_json(body: bytes) -> Any:
-    """Return the value of a JSON text. Values nested deeper than MAX_LEVELS become null if the parser cannot read them.
+    """Return the value of a JSON text.
+
+    If Python's parser cannot read it, values nested deeper than MAX_LEVELS become null.
 
     Raises:
-        ValueError: The body is not JSON, or it is too deep and has more than MAX_BRACKETS.
+        ValueError: The body is not JSON, or is too deep and has more than MAX_BRACKETS.
     """
     encoding = json.detect_encoding(body)
     try:
@@ -44,7 +49,7 @@ def _parsed(text: str) -> Any:
 
 
 def _without_deepest(text: str) -> str:
-    """Return the JSON text with null in place of each list or mapping that is nested in more than MAX_LEVELS others."""
+    """Return the JSON text with each list or mapping that is nested deeper than MAX_LEVELS replaced by null."""
     kept: list[str] = []
     level, begin = 0, 0
     for count, found in enumerate(_TO_BRACKET.finditer(text)):

@@ -63,10 +63,7 @@ _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
 
 class MirrorTooLarge(GitHubError):
-    """The repository is larger than the limit.
-
-    The caller removes the folder, which contains a part of the repository.
-    """
+    """The repository is larger than the limit. The folder contains a part of it, which the caller removes."""
 
 
 class MirrorStopped(Exception):
@@ -75,7 +72,7 @@ class MirrorStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Numbers of commits: fetched, missing on the server, and not read for another reason."""
+    """The numbers of commits that were fetched, were missing on the server, and were not fetched for another reason."""
 
     got: int
     gone: int
@@ -94,8 +91,8 @@ def clone(
 ) -> None:
     """Copy the repository at `url`, with all its branches and tags, into `folder`.
 
-    git gets the credential through its environment, so that no process list shows it. It follows no redirects, because
-    it would send the credential to the new address.
+    git gets the credential through its environment, so that no process list shows the credential. Redirects are not
+    followed, because git would send the credential to the new address.
 
     Args:
         github: The client whose credential and quotas are used.
@@ -103,8 +100,8 @@ def clone(
         folder: The folder for the copy. It must not exist.
         limit_bytes: Maximum size of the folder.
         stop: Set by another thread to stop the copying.
-        on_progress: Called with the number of objects received and their total.
-        clock: Returns seconds; it measures MAX_SECONDS.
+        on_progress: Called with the number of objects received so far and the number of all objects.
+        clock: A function that returns seconds, to measure the limit MAX_SECONDS.
 
     Raises:
         MirrorTooLarge: The folder is larger than `limit_bytes`.
@@ -169,9 +166,9 @@ def fetch_commits(
 ) -> Fetched:
     """Fetch commits by their ids into the copied repository, under `refs/r8scan/`.
 
-    For the arguments and errors, see `clone`. The server refuses a whole request if one of its commits is gone, so a
-    refused request is split in two. After a rate limit, the function waits and goes on. Commits for which no time is
-    left are counted as unread.
+    The arguments and errors are like those of `clone`. The server refuses a whole request if one of its commits is
+    gone, so a refused request is split in two. After a rate limit, the function waits and continues. Commits for which
+    no time is left are counted as unread.
     """
     waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
     got = gone = 0
@@ -201,20 +198,20 @@ def fetch_commits(
 
 
 def _is_limit(err: GitHubError) -> bool:
-    """Return whether the error is a rate limit or a host that failed repeatedly. Both end without any action."""
+    """Return whether the error is a rate limit, or means that the host has failed repeatedly."""
     return isinstance(err, RateLimited) or err.reason == "circuit_open"
 
 
 def _is_refusal(err: GitHubError) -> bool:
-    """Return whether the server refused the requested commits, so that a smaller request may succeed."""
+    """Return whether the server refused the requested commits, so that a request for fewer commits may succeed."""
     return err.asked and (isinstance(err, NotFound) or err.reason in ("not_our_ref", "clone_failed"))
 
 
 def _waited(err: GitHubError, stop: threading.Event, patience: float) -> float:
-    """Wait until a rate limit has passed, unless this would take longer than `patience` (seconds).
+    """Wait until a rate limit has passed, unless this would take longer than `patience` seconds.
 
     Returns:
-        The seconds until the rate limit has passed, even if they are more than `patience`.
+        The seconds until the rate limit has passed, even if the function did not wait.
 
     Raises:
         MirrorStopped: `stop` was set.
@@ -235,7 +232,7 @@ def _run(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Run git if a request may be sent now, and record its result for the quotas."""
+    """Run git if the quota allows a request now, and record whether git succeeded."""
     host = httpx.URL(url).netloc.decode()
     credential = github.credential.token()
     github.gate.admit(host, "git", github.reserve)
@@ -285,11 +282,11 @@ def _no_report(done: int, total: int) -> None:
 
 
 def git_environment(credential: str | None, url: str) -> dict[str, str]:
-    """Return environment variables for git: it reads only r8scan's configuration, never prompts, and uses only HTTP.
+    """Return environment variables with which git ignores other configuration, never prompts, and uses only HTTP.
 
     Args:
         credential: The token to send, or None.
-        url: The repository's address. git sends the token only to its host.
+        url: The repository's address. git sends the token only to the host in this address.
     """
     config = {
         "protocol.http.allow": "always",
@@ -333,7 +330,9 @@ def _size(folder: Path) -> int:
 
 
 def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
-    """Return the error that corresponds to git's error messages. It repeats none of their text, which may be hostile.
+    """Return the error that corresponds to git's error messages.
+
+    It contains no text of the messages, which may be hostile.
 
     Args:
         text: The error output of git.

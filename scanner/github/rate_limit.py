@@ -49,7 +49,10 @@ def is_limit(response: httpx.Response, body: bytes) -> bool:
 
 
 def seconds_to_wait(response: httpx.Response) -> float:
-    """Return the seconds to wait after a rate limit: as many as GitHub says, otherwise SECONDARY_LIMIT_SECONDS."""
+    """Return the seconds to wait after a rate limit, as GitHub's headers say.
+
+    Otherwise return SECONDARY_LIMIT_SECONDS.
+    """
     seconds = retry_after(response)
     if seconds is not None:
         return seconds
@@ -69,7 +72,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def server_time(response: httpx.Response) -> float:
-    """Return the server's time in seconds since the epoch. Rate limits follow its clock, which may differ from ours."""
+    """Return the server's time in seconds since the epoch. The times in rate limits are by the server's clock."""
     at = _date(response.headers.get("date", ""))
     return time.time() if at is None else at
 

@@ -1,4 +1,4 @@
-"""Listings of public repositories: the search by push time, the list by id, and lookups by node id.
+"""Requests for lists of public repositories: by the time of the latest push, by id, and by node id.
 
 Null and incomplete entries are counted as unusable: https://docs.github.com/rest/repos/repos#list-public-repositories
 """
@@ -51,7 +51,7 @@ query($ids: [ID!]!) {{
 class ListedRepository:
     """A repository in a list that GitHub returned.
 
-    Fields from `is_empty` on are None if the list does not show them.
+    The field `is_empty` and the fields after it are None if the list does not show them.
     """
 
     id: int
@@ -74,9 +74,9 @@ class Page:
 
     Attributes:
         repositories: The entries that can be used.
-        total: The number of results that GitHub reports. 0 if it reports none.
+        total: The number of all results that GitHub reports, or 0 if GitHub reports no number.
         after: The cursor, page number or address of the next page. None on the last page.
-        is_whole: False if GitHub reported that it left results out.
+        is_whole: False if GitHub reported that results were left out.
         unusable: The number of entries that are null, incomplete or malformed.
         points: The page's cost in GraphQL points.
         seconds: Seconds that GitHub took for the page.
@@ -139,9 +139,9 @@ def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_
 
 
 def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
-    """Return a page of the public repositories with ids above `since`, or the page at `url`. Raises GitHubError.
+    """Return a page of the public repositories with ids above `since` or, if `url` is given, the page at that address.
 
-    The page's `after` is the address of the next page.
+    Raises GitHubError. The result's `after` is the address of the next page.
     """
     address = url or f"{github.api_url}/repositories"
     response, listed = get_json(github, address, params=None if url else {"since": since}, expected=list)
@@ -151,7 +151,10 @@ def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
 
 
 def look_at(github: GitHub, node_ids: Sequence[str]) -> Page:
-    """Return those repositories with these node ids (at most 100) that are public. Raises GitHubError."""
+    """Return the public repositories with these node ids (at most 100) as one page. Raises GitHubError.
+
+    Repositories that are gone or private are left out.
+    """
     answer = graphql.query(github, NODES_QUERY, {"ids": list(node_ids)[:PAGE_SIZE]})
     page = Page(points=answer.cost, seconds=answer.seconds, errors=answer.errors, is_whole=not answer.is_partial)
     _add(page, answer.data.get("nodes"), _by_graphql)

@@ -1,8 +1,7 @@
 """A limiter of the request rate for services whose limit GitHub does not publish, such as git.
 
-The rate rises slowly while GitHub refuses nothing, and is halved when it refuses a request (additive increase,
-multiplicative decrease). All workers share one rate: each reserves slots, which are points in time at which it may send
-one request.
+The rate rises slowly while GitHub refuses nothing, and is halved when GitHub refuses a request (additive increase,
+multiplicative decrease). All workers share one rate: each reserves points in time (slots) for its requests.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RateBounds:
-    """The request rate at the very first start, and the highest permitted rate, both in requests a second."""
+    """The initial request rate and the highest permitted request rate, both in requests per second."""
 
     start: float
     maximum: float
@@ -52,15 +51,15 @@ class RateBounds:
 class RequestRate:
     """The request rate of one credential for one service, which all workers share.
 
-    Times are seconds since the epoch by the clock of the shared storage. 0 means never. A window is a period of
-    WINDOW_SECONDS in which requests are counted.
+    Times are seconds since the epoch by the clock of the shared storage. 0 means never. Requests are counted in periods
+    (windows) of WINDOW_SECONDS.
 
     Attributes:
-        per_second: Requests a second that all workers together may send.
-        next_slot_at: The next point in time at which a request may be sent and that no worker has reserved.
-        asked: Requests sent since `window_began_at`.
-        window_began_at: The start of the current window.
-        measured_per_second: Requests a second that were sent in the latest complete window.
+        per_second: Requests per second that all workers together may send.
+        next_slot_at: The next point in time that is free for a request.
+        asked: The number of requests sent since `window_began_at`.
+        window_began_at: The start of the current counting period.
+        measured_per_second: Requests per second that were sent in the latest complete counting period.
         refusals: How often GitHub has refused a request since this rate was first stored.
         refused_at: The time at which a refusal last lowered the rate.
     """
@@ -85,11 +84,12 @@ class RateLedger(Protocol):
         """Change the stored request rate in one transaction.
 
         Args:
-            first: The rate to use if none is stored yet.
-            change: Called with the stored rate and the time of the storage's clock. Returns the new rate.
+            first: The rate to store if none is stored yet.
+            change: A function that returns the new rate. It is called with the stored rate and the time of the
+                storage's clock.
 
         Returns:
-            The rate before the change, the rate after it, and the time of the storage's clock.
+            The rate before the change, the rate after the change, and the time of the storage's clock.
 
         Raises:
             Exception: Any exception of the storage.
@@ -99,14 +99,13 @@ class RateLedger(Protocol):
 def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: RateBounds) -> RequestRate:
     """Return the rate after a process has reserved `count` points in time (slots) for its requests.
 
-    The first slot is the later of `rate.next_slot_at` and `now`. Each further slot is `1 / per_second` after the one
-    before it.
+    The first slot is the later of `rate.next_slot_at` and `now`. Each further slot is `1 / per_second` seconds later.
 
     Args:
         rate: The rate before the reservation.
-        now: Seconds since the epoch.
-        count: Slots to reserve.
-        sent: Requests that the process has sent since its last reservation.
+        now: The time in seconds since the epoch.
+        count: The number of slots to reserve.
+        sent: The number of requests that the process has sent since it last changed the stored rate.
         bounds: Limits of the rate.
     """
     rate = _measured(replace(rate, asked=rate.asked + sent), now, bounds)
@@ -117,20 +116,21 @@ def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: Ra
 def first_slot(rate: RequestRate, now: float) -> float:
     """Return the time at which the next request may be sent.
 
-    A stored time in the far future is ignored, because the clock may have been set back since.
+    If the stored time is in the far future, return `now`, because the clock may have been set back.
     """
     return rate.next_slot_at if now <= rate.next_slot_at < now + 10 * MAX_WAIT_SECONDS else now
 
 
 def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
-    """Return the rate after GitHub has refused a request: half of the requests a second that were sent in this window.
+    """Return the lowered request rate after GitHub has refused a request.
 
-    A second refusal within HALVE_PAUSE_SECONDS does not lower the rate again.
+    The new rate is half of the rate at which requests were recently sent. If a refusal has lowered the rate less than
+    HALVE_PAUSE_SECONDS ago, the rate does not change.
 
     Args:
         rate: The rate before the refusal.
-        now: Seconds since the epoch.
-        sent: Requests that the process has sent since its last reservation.
+        now: The time in seconds since the epoch.
+        sent: The number of requests that the process has sent since it last changed the stored rate.
     """
     rate = replace(rate, asked=rate.asked + sent, refusals=rate.refusals + 1)
     if 0 <= now - rate.refused_at < HALVE_PAUSE_SECONDS:
@@ -142,7 +142,10 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate within its bounds. At the end of a counting period, raise it if the workers have used it up."""
+    """Return the rate within its bounds.
+
+    At the end of a counting period, raise the rate if the workers have used it up.
+    """
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at
     if 0 <= seconds < WINDOW_SECONDS:
@@ -157,8 +160,8 @@ def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
 class RateLimiter:
     """Limits the request rate of one process. Threads can share it.
 
-    Each thread waits for a point in time at which it may send one request. All workers share the rate through a
-    storage. While the storage cannot be reached, the process keeps the rate that it last read.
+    All workers share one rate through a storage. While the storage cannot be reached, the process keeps the rate that
+    it last read.
     """
 
     def __init__(
@@ -182,14 +185,11 @@ class RateLimiter:
 
     @property
     def per_second(self) -> float:
-        """The request rate that was last read, in requests a second."""
+        """The request rate that was last read, in requests per second."""
         return self._rate.per_second
 
     def wait(self) -> bool:
-        """Wait until a request may be sent.
-
-        Returns:
-            Whether it was necessary to wait.
+        """Wait until a request may be sent. Return whether it was necessary to wait.
 
         Raises:
             RateLimited: No request may be sent within MAX_WAIT_SECONDS.
@@ -227,7 +227,10 @@ class RateLimiter:
             )
 
     def note_broken(self) -> None:
-        """Record a response that broke off. Many broken responses count as a refusal."""
+        """Record that a response broke off.
+
+        Many broken responses lower the request rate, as a refusal by GitHub does.
+        """
         with self._lock:
             now = self._clock()
             if not 0 <= now - self._broken_since < WINDOW_SECONDS:

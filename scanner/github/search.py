@@ -1,6 +1,6 @@
-"""GitHub's code search. Our own client sends the request, and PyGithub's classes parse the results.
+"""GitHub's code search. r8scan's own client sends the request, and PyGithub's classes parse the results.
 
-PyGithub sends no request here, because it does not observe r8scan's quotas and list of allowed hosts.
+PyGithub itself sends no requests, because it ignores r8scan's quotas and list of allowed hosts.
 https://docs.github.com/rest/search/search#search-code
 """
 
@@ -47,7 +47,7 @@ class SearchResult:
 class SearchPage:
     """One page of results of a code search.
 
-    `total` is GitHub's number of all results. It may differ between the pages of a search.
+    `total` is the number of all results according to GitHub. It may differ between the pages of one search.
     """
 
     results: tuple[SearchResult, ...]

@@ -87,7 +87,7 @@ def _in_background(work: Callable[[], None]) -> None:
 class _Known:
     """GitHub's public keys in PEM form, by identifier.
 
-    `is_current` is True if the latest attempt to fetch them succeeded.
+    `is_current` is True if the latest attempt to fetch the keys succeeded.
     """
 
     keys: Mapping[str, str]
@@ -96,9 +96,10 @@ class _Known:
 
 
 class PublicKeys:
-    """A cache of GitHub's public keys. It fetches them if they are old or a key is unknown. Threads can share it.
+    """A cache of GitHub's public keys.
 
-    The keys are fetched in the background, so that an alert with a known key never waits.
+    The keys are fetched again if they are old or a key is unknown. Threads can share it. The keys are fetched in the
+    background, so that an alert with a known key never waits.
     """
 
     def __init__(
@@ -132,8 +133,8 @@ class PublicKeys:
         """Check the signature headers of a request before its body is read. Never wait.
 
         Returns:
-            None if the key is known. Otherwise an event that is set when the fetch of the keys has ended. Call
-            `check_key` then to find out whether GitHub has this key.
+            None if the key is known. Otherwise an event that is set when the keys have been fetched. Call `check_key`
+            then, to find out whether GitHub has this key.
 
         Raises:
             Forged: The request carries no signature.
@@ -163,7 +164,7 @@ class PublicKeys:
         raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
-        """Raise an error unless GitHub signed the body, judged by the keys that are known now. Never wait.
+        """Raise an error unless GitHub signed the body. Use only keys that were fetched before, and never wait.
 
         Raises:
             Forged: GitHub did not sign the body.
@@ -172,7 +173,10 @@ class PublicKeys:
         verify(self.check_key(key_id), signature, body)
 
     def _ask(self) -> threading.Event:
-        """Start a fetch of the keys unless one is recent. Return an event that is set when the fetch has ended."""
+        """Start to fetch the keys, unless they were fetched recently.
+
+        Return an event that is set when the fetch has ended.
+        """
         with self._lock:
             now = self._clock()
             last = self._ended
@@ -191,7 +195,7 @@ class PublicKeys:
         return ended
 
     def _wait_for(self, ended: threading.Event) -> None:
-        """Wait until the fetch has ended, but at most WAIT_SECONDS.
+        """Wait until the keys have been fetched, but at most WAIT_SECONDS.
 
         Raises:
             KeysUnavailable: MAX_WAITING other alerts are already waiting.

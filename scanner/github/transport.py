@@ -1,6 +1,6 @@
-"""The layers between the httpx client and the network: the list of allowed hosts, quotas, and authorization.
+"""The layers between the HTTP client and the network: the list of allowed hosts, quotas, and authorization.
 
-They decompress bodies, and raise an error for a body that breaks off before its end.
+They also decompress response bodies, and raise an error if a body breaks off before its end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def origin_of(url: httpx.URL) -> Origin:
 
 
 class KnownHosts(httpx.BaseTransport):
-    """The list of allowed origins (scheme, host and port). Requests and redirects elsewhere raise Malformed."""
+    """The list of allowed origins (scheme, host and port). Requests and redirects to other origins raise Malformed."""
 
     def __init__(self, inner: httpx.BaseTransport, allowed: Collection[Origin]) -> None:
         self._inner = inner
@@ -47,7 +47,7 @@ class KnownHosts(httpx.BaseTransport):
 
 
 class GatedTransport(httpx.BaseTransport):
-    """Checks before each request whether a quota or a failing host forbids it, and records each response."""
+    """Refuses a request if a quota is exhausted or the host is failing, and records each response."""
 
     def __init__(self, inner: httpx.BaseTransport, api_url: str, web_url: str) -> None:
         self._inner = inner
@@ -100,7 +100,7 @@ class GatedTransport(httpx.BaseTransport):
         self._inner.close()
 
     def _resource_of(self, url: httpx.URL) -> str:
-        """Return the name of the quota that a request to `url` counts against, as in `x-ratelimit-resource`.
+        """Return the name of the quota that a request to `url` counts against, such as `core` for the REST API.
 
         `git` and `files` are r8scan's own names, for requests outside the API.
         """
@@ -115,7 +115,10 @@ class GatedTransport(httpx.BaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """A response body that calls a function once, when it ends or fails. Closing it early counts as its end."""
+    """A response body that calls a function once, when the body ends or fails.
+
+    Closing the body early counts as its end.
+    """
 
     def __init__(
         self,
@@ -154,8 +157,8 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
 
     Args:
         chunks: The compressed content.
-        host: The host that sent it, for error messages.
-        clock: Returns the time in seconds.
+        host: The host that sent the content, for error messages.
+        clock: A function that returns the time in seconds.
 
     Raises:
         Unavailable: The stream is damaged, breaks off, or yields no content for SILENT_SECONDS.
@@ -186,12 +189,14 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
 
 
 def _refused(host: str) -> bytes:
-    """Raise Unavailable, because the server used an encoding that r8scan did not ask for."""
+    """Raise Unavailable, because the server compressed its response with a method that r8scan did not ask for."""
     raise Unavailable("damaged", f"{host} sent an encoding that was not asked for")
 
 
 def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """Return the first REFUSAL_BYTES of an error response's body, or fewer if they take more than REFUSAL_SECONDS."""
+    """Return the first REFUSAL_BYTES of an error response's body, or fewer if the body takes more than
+    REFUSAL_SECONDS.
+    """
     deadline = clock() + REFUSAL_SECONDS
     start = bytearray()
     for chunk in response.iter_bytes():
@@ -202,7 +207,7 @@ def beginning(response: httpx.Response, clock: Callable[[], float] = time.monoto
 
 
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
-    """Return an error response with the first bytes of its body, which show whether status 403 is a rate limit."""
+    """Return an error response with the beginning of its body, which tells whether status 403 is a rate limit."""
     try:
         start = beginning(response)
     except (httpx.HTTPError, Unavailable):
@@ -211,7 +216,7 @@ def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Respo
 
 
 def _with_content(response: httpx.Response, request: httpx.Request, content: bytes) -> httpx.Response:
-    """Return the response with this content instead of its body, and close the body."""
+    """Return a response with this content as its body, and close the original body."""
     response.close()
     headers = {key: value for key, value in response.headers.items() if key not in _OF_THE_BODY}
     return httpx.Response(response.status_code, headers=headers, content=content, request=request)
@@ -223,7 +228,7 @@ _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 class Authorization(httpx.Auth):
     """Authorization of requests: Bearer for the API, Basic for git, none for other addresses.
 
-    httpx removes the header when a redirect leaves the host.
+    httpx removes the header when a request is redirected to another host.
     """
 
     requires_response_body = False

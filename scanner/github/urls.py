@@ -25,7 +25,7 @@ def git_url(web_url: str, repository: str) -> str:
 
 
 def blob_url(web_url: str, repository: str, commit: str, path: str, line: int = 0) -> str:
-    """Return the permalink of a file at a commit. Unless `line` is 0, link to this line of the file."""
+    """Return the permalink of a file at a commit. Unless `line` is 0, the link leads to this line of the file."""
     return at_line(f"{web_url}/{_checked(repository)}/blob/{quote(commit, safe='')}/{_quoted(path)}", line)
 
 

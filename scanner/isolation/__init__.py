@@ -1,4 +1,6 @@
-"""Confined processes that open hostile contents, the fork server that starts them, and the pool that shares them."""
+"""Confined processes that open hostile contents, and the pool through which the threads of a service share these
+processes.
+"""
 
 from scanner.isolation.reader_pool import ReaderPool, ReadersUnavailable, shared_pool
 

@@ -1,8 +1,8 @@
-"""Confined processes that read many small files, and tell which of them certainly have no token.
+"""Confined processes that find out which files of a folder certainly have no token.
 
-For a folder of 100,000 files, opening each file costs more than searching it, so both are done in several processes.
-They can read files, but not write files, use a network or look into other processes. The calling process reads the
-remaining files itself.
+The other files are read by the caller. For a folder of 100,000 small files, opening each file costs more than searching
+it, so both are done in several processes. The processes can read files, but not write files, use a network or look into
+other processes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _Child = subprocess.Popen[bytes]
 
 
 class Survey:
-    """The processes that read the small files of one scan. They are started when they are first needed.
+    """The processes that examine the small files of one scan. Each process is started when it is first needed.
 
     Use `running` to create a `Survey`.
     """
@@ -59,12 +59,12 @@ class Survey:
             self._children.put(None)
 
     def clean(self, paths: Sequence[str]) -> tuple[list[bool], int]:
-        """Tell which files are clean: small, read whole, and without any sign of a token or container.
+        """Find out which files are small, were read whole, and certainly have no token.
 
-        If a process fails, its files count as not clean.
+        If a process fails, the result is False for its files.
 
         Returns:
-            For each path, whether the file is clean; the total size of the clean files in bytes.
+            For each path, whether the file certainly has no token; the total size of these files in bytes.
         """
         parts = [paths[start : start + FILES_A_REQUEST] for start in range(0, len(paths), FILES_A_REQUEST)]
         answers = list(self._pool.map(self._ask, parts))
@@ -105,9 +105,9 @@ class Survey:
 
 @contextmanager
 def running(size: int, pool: ThreadPoolExecutor) -> Iterator[Survey]:
-    """Return a `Survey` with at most `size` processes. They are ended when the `with` block ends.
+    """Return a `Survey` with at most `size` processes. The processes are ended when the `with` block ends.
 
-    The threads of the pool must outlive the block, because a process ends with the thread that started it.
+    The threads of the pool must live until the block ends, because a process ends with the thread that started it.
     """
     survey = Survey(size, pool)
     try:
@@ -117,7 +117,10 @@ def running(size: int, pool: ThreadPoolExecutor) -> Iterator[Survey]:
 
 
 def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
-    """Ask a process which files are clean. The result is that of `Survey.clean`.
+    """Ask a process which of the files certainly have no token.
+
+    Returns:
+        For each path, whether the file certainly has no token; the total size of these files in bytes.
 
     Raises:
         OSError: The process has ended, or its answer has another form.
@@ -135,10 +138,10 @@ def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
 
 
 def main(formats: str) -> None:
-    """Read paths of files from standard input, and write whether each certainly has no token, until the input ends.
+    """Read paths of files from standard input until it ends. For each file, write whether it certainly has no token.
 
     Args:
-        formats: The token formats, as `parse_formats` reads them.
+        formats: The token formats, as text that `parse_formats` can read.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -163,11 +166,11 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _clean_bytes(path: bytes, buffer: bytearray) -> int | None:
-    """Return the number of bytes in the file if it certainly has no token, otherwise None.
+    """Return the size of the file in bytes if the file certainly has no token, otherwise None.
 
     Args:
         path: The path of the file.
-        buffer: Memory for the content, which is used for every file.
+        buffer: Memory into which the file is read.
     """
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):

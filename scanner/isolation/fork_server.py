@@ -33,11 +33,11 @@ REAP_SECONDS = 2.0
 
 
 def main(descriptor: int, formats: str) -> None:
-    """Execute commands from the socket `descriptor` until its other end is closed.
+    """Execute commands from the socket `descriptor` until the socket's other end is closed.
 
     Args:
-        descriptor: The file descriptor of the control socket.
-        formats: The token formats to look for, in the form that `parse_formats` reads.
+        descriptor: The file descriptor of the socket.
+        formats: The token formats to look for, as text that `parse_formats` can read.
     """
     use_formats(parse_formats(formats))
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -70,7 +70,10 @@ class _Server:
             _signal(process, signal.SIGKILL)
 
     def _step(self, selector: selectors.BaseSelector) -> bool:
-        """Execute one command. Return False if the service process has closed the control socket."""
+        """Execute one command of the service process.
+
+        Return False if the service process has closed the socket for commands.
+        """
         message, descriptors, _, _ = socket.recv_fds(self._control, COMMAND.size, 1)
         if len(message) < COMMAND.size:
             return False

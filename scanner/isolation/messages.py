@@ -1,7 +1,7 @@
-"""The messages between the service and a reader, a confined process that opens documents. Each request has one answer.
+"""The messages between the service and a confined process that opens documents. Each request has one answer.
 
-A hostile document may take over a reader, so the size of an answer is limited and each field is checked. Messages about
-git packs are in `pack_messages`.
+A hostile document may take over the process, so the size of an answer is limited and each field is checked. Messages
+about git packs are in `pack_messages`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
 
 
 def receive_request(connection: socket.socket) -> Request | None:
-    """Receive the rest of a request to read a document, after its first byte.
+    """Receive the rest of a request to read a document. The caller has already received the first byte.
 
     Return None if the service process has closed the socket.
     """
@@ -90,7 +90,7 @@ def send_answer(connection: socket.socket, reading: DeepReading, *, retires: boo
     Args:
         connection: The socket to the service process.
         reading: The result.
-        retires: Whether this process ends after this answer.
+        retires: Whether the confined process will end after this answer.
     """
     value = {
         "findings": [finding_to_json(found) for found in reading.findings],
@@ -104,7 +104,7 @@ def send_answer(connection: socket.socket, reading: DeepReading, *, retires: boo
 
 
 def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
-    """Receive the result of reading a document, and whether the process that read it ends now.
+    """Receive the result of reading a document, and whether the process that has read the document is ending.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or malformed.
@@ -124,7 +124,7 @@ def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Receive `size` bytes, or fewer if the other end has closed the socket."""
+    """Receive `size` bytes, or fewer if the other end of the socket was closed."""
     if not size:
         return b""
     data = connection.recv(size, socket.MSG_WAITALL)
@@ -149,7 +149,7 @@ def _parsed(value: Any) -> tuple[DeepReading, bool]:
 
 
 def reasons_from_json(value: Any) -> Counter[str]:
-    """Return the counts by reason that a confined process sent.
+    """Return the counts by reason that a confined process has sent.
 
     Raises:
         ValueError, TypeError, AttributeError: the value has another form.
@@ -161,12 +161,12 @@ def reasons_from_json(value: Any) -> Counter[str]:
 
 
 def finding_to_json(found: Finding) -> list[Any]:
-    """Return a finding as a JSON list, which `finding_from_json` can read."""
+    """Return a finding as a JSON list."""
     return [found.token.decode("ascii"), found.line, found.column, list(found.encoding), list(found.members)]
 
 
 def finding_from_json(value: Any) -> Finding:
-    """Return the finding that `finding_to_json` has written as a JSON list.
+    """Return the finding in a JSON list that `finding_to_json` made.
 
     Raises:
         ValueError, TypeError: The value is not a finding.

@@ -1,7 +1,7 @@
 """The messages between the service and a confined process that scans a git pack.
 
-For one request, the process first sends the objects that it could not finish (each at once, to free memory), then the
-tokens that exceed the limits on the number of tokens, and at last the result of the scan.
+The process first sends the objects that another process has to open, then the tokens above the limits on the number of
+tokens, and finally the result of the scan.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -
 
 
 def receive_pack(connection: socket.socket) -> PackToScan | None:
-    """Receive the rest of a request to scan a pack, after its first byte.
+    """Receive the rest of a request to scan a git pack. The caller has already received the first byte.
 
     Return None if the service process has closed the socket.
     """
@@ -92,20 +92,20 @@ def receive_pack(connection: socket.socket) -> PackToScan | None:
 
 
 def send_deferred(connection: socket.socket, item: DeferredObject) -> None:
-    """Send an object to the service process, because another process has to open it."""
+    """Send an object of a git pack to the service process, because another process has to open it."""
     head = json.dumps([item.oid, item.type]).encode("ascii")
     connection.sendall(_FRAME.pack(_DEFERRED, len(item.content), len(head)) + head)
     connection.sendall(item.content)
 
 
 def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float, *, retires: bool) -> None:
-    """Send the result of scanning a pack to the service process.
+    """Send the result of scanning a git pack to the service process.
 
     Args:
         connection: The socket to the service process.
         scan: The result.
         seconds: The processor seconds that the scan took.
-        retires: Whether this process ends after this answer.
+        retires: Whether the confined process will end after this answer.
     """
     value = {
         "hits": [[hit.oid, hit.type, [finding_to_json(found) for found in hit.found]] for hit in scan.hits],
@@ -129,11 +129,11 @@ def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float
 
 
 def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> tuple[PackAnswer, bool]:
-    """Receive the result of scanning a pack, and whether the process that scanned it ends now.
+    """Receive the result of scanning a git pack, and whether the process that has scanned the pack is ending.
 
     Args:
         connection: The socket to the process.
-        wait: Returns when something can be received. It raises an exception if the process is late.
+        wait: Returns when something can be received. It raises an exception if the process takes too long.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or malformed.

@@ -1,4 +1,4 @@
-"""A reader: a confined process that opens hostile documents and git packs, and sends back the tokens found."""
+"""A confined process that opens hostile documents and git packs, and sends back the tokens found."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ milliseconds."""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:
-    """Confine this process, then answer requests until the socket is closed or a limit on time or memory is reached."""
+    """Confine this process, then answer requests until the socket is closed or this process has reached a limit on time
+    or memory.
+    """
     confine(MEMORY_BYTES)
     while kind := messages.receive(connection, 1):
         goes_on = _scan_pack(connection, limits) if kind == pack_messages.PACK else _read_one(connection, limits)
@@ -34,7 +36,7 @@ def serve(connection: socket.socket, limits: Limits) -> None:
 
 
 def _read_one(connection: socket.socket, limits: Limits) -> bool:
-    """Read a document and send the answer. Return False if this process must end."""
+    """Read a document and send the tokens found. Return False if this process must end."""
     request = messages.receive_request(connection)
     if request is None:
         return False
@@ -46,7 +48,7 @@ def _read_one(connection: socket.socket, limits: Limits) -> bool:
 
 
 def _scan_pack(connection: socket.socket, limits: Limits) -> bool:
-    """Scan a git pack and send the answer. Return False if this process must end."""
+    """Scan a git pack and send the tokens found. Return False if this process must end."""
     asked = pack_messages.receive_pack(connection)
     if asked is None:
         return False
@@ -83,7 +85,7 @@ def _has_to_retire(seconds: float, unread: Mapping[str, int]) -> bool:
 
 
 def run(connection: socket.socket, limits: Limits) -> int:
-    """Answer requests, and return the exit status of the process. Never raises."""
+    """Answer requests, and return the exit status of the process. Never raises an exception."""
     with contextlib.suppress(OSError, MemoryError):
         serve(connection, limits)
     return 0

@@ -1,7 +1,7 @@
-"""The pool of confined processes (readers) that open documents for one service process.
+"""The pool of confined processes that open documents for one service process.
 
-The pool sends documents to readers, receives the tokens found, and kills readers that take too long. A document that
-exceeds its deadline is counted as unread.
+The pool sends documents to the processes, receives the tokens found, and kills processes that take too long. A document
+that exceeds its deadline is counted as unread.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ class _Failure(NamedTuple):
 
 
 class ReaderPool:
-    """Confined processes (readers) that the threads of one process share. They are started when they are first needed.
+    """Confined processes that the threads of one service process share. Each is started when it is first needed.
 
-    A child process that is forked from this process gets an empty pool.
+    A child process that is forked from the service process gets an empty pool.
 
     Args:
         size: The number of documents and packs that can be read at the same time. Further callers wait.
@@ -119,9 +119,10 @@ class ReaderPool:
 
         Args:
             content: The document. It may be hostile.
-            name: The name of the document, which begins the container path of each finding.
-            seconds: The processor seconds that may be spent, at most `limits.seconds`, which is also the default.
-            expanded_bytes: The bytes that may be decompressed and decoded, at most `limits.expanded_bytes`.
+            name: The name of the document. The container path of each finding begins with it.
+            seconds: The processor seconds that may be spent. The default and maximum is `limits.seconds`.
+            expanded_bytes: The number of bytes that may be decompressed and decoded. The default and maximum is
+                `limits.expanded_bytes`.
             patience: Seconds to wait for a free process before the document counts as unread (`reader_busy`).
 
         Raises:
@@ -180,7 +181,7 @@ class ReaderPool:
         threading.Thread(target=start, name="reader-start", daemon=True).start()
 
     def start_anew(self) -> None:
-        """Empty the pool in a child process that was just forked, without ending the parent's confined processes."""
+        """Forget all confined processes without ending them. A child process that was just forked calls this."""
         idle, server = self._idle, self._server
         self._reset()
         for reader in idle:
@@ -212,16 +213,16 @@ class ReaderPool:
     def _converse(
         self, converse: Callable[[_Reader, Callable[[], None]], tuple[T, bool]], seconds: float
     ) -> T | _Failure:
-        """Let a reader (a confined process) handle one request, and kill it if it is late.
+        """Let a confined process handle one request, and kill the process if it takes too long.
 
         Args:
-            converse: Sends a request, and returns the answer and whether the reader ends after it. Its second argument
-                is a function that waits until the reader answers or ends. `converse` must call that function before it
+            converse: Sends a request. Returns the answer, and whether the process ends after it. Its second argument is
+                a function that waits until the process answers or ends. `converse` must call that function before it
                 receives anything.
             seconds: Processor seconds that the work may take.
 
         Returns:
-            The answer, or the reason why there is none.
+            The answer, or the reason why there is no answer.
         """
         reader = self._taken()
         begun = time.monotonic()
@@ -242,10 +243,10 @@ class ReaderPool:
             self._give_back(reader, keeps=keeps)
 
     def _taken(self) -> _Reader:
-        """Return an idle reader (confined process), or start a new one.
+        """Return an idle confined process, or start a new one.
 
         Raises:
-            ReadersUnavailable: no reader can be started.
+            ReadersUnavailable: no process can be started.
         """
         for _ in range(MAX_STARTS):
             with self._lock:
@@ -278,7 +279,7 @@ class ReaderPool:
 
 
 class _ForkServer:
-    """The fork server, which starts confined processes, and the socket for its commands."""
+    """The connection to the fork server, a process that starts confined processes."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -340,12 +341,15 @@ class _ForkServer:
             self._control.send(fork_server.COMMAND.pack(command, process))
 
     def abandon(self) -> None:
-        """Close the socket to a fork server that belongs to the parent process, without ending the server."""
+        """Close the connection to a fork server that belongs to the parent process.
+
+        The fork server continues to run.
+        """
         self._control.close()
         self._process.returncode = 0
 
     def close(self) -> None:
-        """End the fork server and every process that it started."""
+        """End the fork server and every process that it has started."""
         self._control.close()
         try:
             self._process.wait(GRACE_SECONDS)
@@ -359,8 +363,8 @@ def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: f
 
     Args:
         reader: The process, which has received a request.
-        begun: When it began to work, by the monotonic clock.
-        spent_before: Processor seconds that it had used before this request.
+        begun: When the process began to work, by the monotonic clock.
+        spent_before: Processor seconds that the process had used before this request.
         seconds: Processor seconds that the work may take. The elapsed time may be up to MAX_STRETCH times as long.
 
     Raises:

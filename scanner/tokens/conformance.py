@@ -24,7 +24,7 @@ TIMEOUT = httpx.Timeout(10.0)
 class Rule:
     """The result of checking one rule of the token store's interface.
 
-    `advice` describes the failure if the rule is broken.
+    If the rule is broken, `advice` describes what is wrong.
     """
 
     name: str
@@ -53,8 +53,9 @@ def check(
     Args:
         url: The address of the store.
         secret: The secret that r8scan sends. None: the store identifies clients by certificates.
-        known: The digest of a token of the store. None: skip the rules that need a known token.
-        may_disable: Whether to check the rules that disable the token `known`, which must be live.
+        known: The digest of a token that is in the store. None: skip the rules that need a known token.
+        may_disable: Whether to check the rules about disabling. The check then disables the token `known`, which must
+            not be disabled yet.
         tls: The TLS context with r8scan's client certificate. None: r8scan has no client certificate.
         stranger_tls: A TLS context without r8scan's client certificate. If there is no secret, a rule checks that the
             store refuses a client with this context.
@@ -94,11 +95,11 @@ def check(
 def _rules(checked: _Check, strangers: _NamedRule, *, has_known: bool, may_disable: bool) -> list[_NamedRule]:
     """Return the rules of the interface that can be checked, in order.
 
-    A rule is a name and a function that raises an exception if the store does not follow the rule.
+    A rule is a name and a function that raises an exception if the store breaks the rule.
 
     Args:
-        checked: Has a function for each rule.
-        strangers: The rule that clients without r8scan's secret or certificate are refused.
+        checked: Has a method for each rule.
+        strangers: The rule that the store refuses clients without r8scan's secret or certificate.
         has_known: Whether a token of the store is known.
         may_disable: Whether this token may be disabled.
     """
@@ -136,7 +137,7 @@ class _Check:
         self._key = f"conformance-{time.time_ns()}"
 
     def can_be_reached(self) -> None:
-        """Send a request. Raise TransportError if the store gives no answer at all."""
+        """Send a request to the token store. Raise TransportError if the store gives no answer at all."""
         self._http.post(LOOKUP, json={"digests": []}, headers=self._headers)
 
     def takes_the_secret(self) -> None:
@@ -149,9 +150,9 @@ class _Check:
                 _expect(answer, 401)
 
     def refuses_without_certificate(self, stranger: httpx.Client) -> None:
-        """Raise an error if the store accepts a client without a certificate.
+        """Raise an error if the token store accepts a client without a certificate.
 
-        The store may refuse the client by a failed TLS handshake or by a status (nginx sends 400).
+        The store may refuse the client by a failed TLS handshake or by an HTTP status (nginx sends 400).
         """
         self.takes_the_secret()  # otherwise a store that is down would seem to refuse
         headers = {"Idempotency-Key": f"{self._key}-stranger"}

@@ -1,6 +1,7 @@
-"""Client of a token store that the vendor offers over HTTP. The interface is docs/token-store-openapi.yaml.
+"""Client of a token store that the vendor offers over HTTP.
 
-An answer that does not follow the interface raises StoreUnavailable. It never counts as "unknown token".
+The interface is described in docs/token-store-openapi.yaml. If an answer breaks the rules of the interface,
+StoreUnavailable is raised. The answer never counts as "unknown token".
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class HttpStore:
         self._http.close()
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Ask the store about tokens (`POST /v1/tokens/lookup`), in several requests if necessary.
+        """Ask the token store about tokens (`POST /v1/tokens/lookup`), in several requests if necessary.
 
         Raises:
             StoreUnavailable: The store did not answer, or its answer cannot be used.
@@ -93,7 +94,7 @@ class HttpStore:
         return _disabled(self._post("/v1/tokens/disable", body, {"Idempotency-Key": key}))
 
     def register_canary(self, digest: str, *, hint: str) -> None:
-        """Add a test token (`POST /v1/tokens/canary`). Raises StoreUnavailable."""
+        """Add a test token to the token store (`POST /v1/tokens/canary`). Raises StoreUnavailable."""
         self._post("/v1/tokens/canary", {"digest": digest, "hint": hint}, {})
 
     def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
@@ -126,7 +127,9 @@ class HttpStore:
 
 
 def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | None) -> ssl.SSLContext | None:
-    """Return a TLS context with a client certificate, a private authority or both. Return None if no file is given.
+    """Return a TLS context with the given client certificate and certificate authority.
+
+    Return None if no file is given.
 
     Raises:
         OSError: A file cannot be read.

@@ -1,6 +1,6 @@
-"""Reader of a vendor's list of tokens, in CSV or JSON lines. It reports invalid rows by their numbers and skips them.
+"""Reader of a vendor's list of tokens, in CSV or JSON lines. Invalid rows are skipped and reported by their numbers.
 
-Each token is hashed as its row is read, and no message repeats a row's content.
+Each token is hashed when its row is read, and no error message contains a row's content.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class BadRow(ValueError):
 class ImportedToken:
     """A token in one row of the list.
 
-    `account` is the vendor's name of the account. `hint` is empty if the row has no token.
+    `account` is the vendor's name of the account. `hint` is the token's first and last characters, or empty if the row
+    has no raw token.
     """
 
     digest: str
@@ -47,10 +48,11 @@ class ImportedToken:
 
 
 def read_rows(file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedToken | BadRow]]:
-    """Yield the line number (from 1) of each row, and its token or the error.
+    """Yield the line number (from 1) of each row, and the row's token or the reason why it is invalid.
 
     Args:
-        file: The list, opened with errors="surrogateescape", so that bytes that are not UTF-8 spoil only their own row.
+        file: The list, opened with errors="surrogateescape", so that bytes that are not UTF-8 make only their own row
+            invalid.
         digester: Computes the digest of a token.
     """
     first = file.readline(MAX_LINE_LENGTH)
@@ -81,7 +83,7 @@ def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
 
 
 def check_email(address: str) -> str:
-    """Return the address in its normal form. Raises BadRow if the text is not a mail address."""
+    """Return the mail address in its normal form. Raises BadRow if the text is not a mail address."""
     if _PLAIN_EMAIL.fullmatch(address) and len(address) < 255:
         return address
     return _unusual_email(address)
@@ -174,7 +176,10 @@ def _csv_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[in
 
 
 def _bounded_lines(file: TextIO) -> Iterator[str]:
-    """Yield the lines of a CSV file. A line that is too long becomes one empty field, which is an invalid row."""
+    """Yield the lines of a CSV file.
+
+    A line that is too long is replaced by one empty field, which makes an invalid row.
+    """
     while line := file.readline(MAX_LINE_LENGTH):
         if line.endswith("\n") or len(line) < MAX_LINE_LENGTH:
             yield line

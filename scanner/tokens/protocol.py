@@ -18,7 +18,7 @@ class StoreUnavailable(Exception):
 class TokenRecord:
     """What a token store knows about a token.
 
-    Times have a time zone; `recipients` are mail addresses and may be empty.
+    Times have a time zone. `recipients` are the mail addresses to notify, and may be empty.
     """
 
     id: str
@@ -37,7 +37,7 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """The token store's answer about some digests. The digests that it does not contain are unknown to the store.
+    """The answer of a token store about some digests. A digest that is missing in the answer is unknown to the store.
 
     `warning` says which part of the answer was unusable, or is empty.
     """
@@ -53,8 +53,8 @@ class Disabled:
 
     Attributes:
         key: The idempotency key of the call that disabled the token.
-        result: The store's answer (`disabled`, `already_disabled` or `unknown`). `observed` and `protected` mean that
-            the store was not called, because of the operator's policy.
+        result: The store's answer: `disabled`, `already_disabled` or `unknown`. It is `observed` or `protected` if the
+            operator's policy forbids to disable the token, so that the store was not called.
     """
 
     result: Decision
@@ -63,7 +63,7 @@ class Disabled:
 
 
 class TokenStore(Protocol):
-    """The interface that both token stores share.
+    """The interface that all token stores share.
 
     It has no method to disable tokens; see `scanner.response.store_access`.
     """
@@ -87,7 +87,7 @@ class RemoteStore(Protocol):
     """
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Return what the store knows about the tokens with these digests. See `TokenStore.look_up`."""
+        """Return what the store knows about the tokens with these digests."""
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
         """Disable the token with this digest.
@@ -99,7 +99,7 @@ class RemoteStore(Protocol):
         """
 
     def register_canary(self, digest: str, *, hint: str) -> None:
-        """Add a test token without an owner or rights. A repeated call changes nothing.
+        """Add a test token without an owner or rights to the token store. A repeated call changes nothing.
 
         Raises:
             StoreUnavailable: The store refused the token, or did not answer.

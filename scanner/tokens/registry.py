@@ -1,4 +1,4 @@
-"""Import of tokens and accounts into the SQL store. A disabled token stays disabled."""
+"""Import of tokens and accounts into the token store in r8scan's own database. A disabled token stays disabled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scanner.tokens.imports import ImportedToken
 class ImportRun:
     """One import of tokens.
 
-    It replaces the mail addresses of each account that it names. Other accounts stay unchanged.
+    The import replaces the mail addresses of each account that it names. Other accounts stay unchanged.
     """
 
     accounts_seen: set[int]

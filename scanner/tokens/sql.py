@@ -1,6 +1,6 @@
 """The token store in r8scan's own database: the table `api_tokens`, which the vendor's API also uses to check tokens.
 
-The functions run inside the caller's transaction, so that a token is disabled together with writing its incident.
+The functions run inside the caller's transaction, so that disabling a token and recording the incident happen together.
 `SqlStore` is for callers that only look tokens up.
 """
 
@@ -23,7 +23,10 @@ DISABLES_A_STATEMENT = 200
 
 
 class SqlStore:
-    """The token store in r8scan's database, as a `TokenStore`. The caller must close the database itself."""
+    """The token store in r8scan's database, for callers that only look tokens up.
+
+    The caller must close the database itself.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -32,7 +35,7 @@ class SqlStore:
         """Do nothing, because the caller closes the database."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Look up the digests in a separate transaction."""
+        """Return what the store knows about the tokens with these digests. The look-up is a separate transaction."""
         with self._database.read() as session:
             return LookUp(look_up(session, digests))
 
@@ -43,8 +46,8 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
     Args:
         session: The caller's transaction.
         digests: The digests of the tokens.
-        lock: Whether to lock the rows on PostgreSQL. Rows are locked in the order of digests, so that two transactions
-            with common tokens do not deadlock. On SQLite, no lock is needed, because there is only one writer.
+        lock: Whether to lock the rows of these tokens. This has no effect on SQLite, which has only one writer at a
+            time.
     """
     found: dict[str, TokenRecord] = {}
     ordered = sorted(digests)
@@ -53,6 +56,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
         asked = is_among(session, ApiToken.digest, ordered[start : start + DIGESTS_A_QUERY])
         matching = select(ApiToken.digest).where(asked)
         if lock:
+            # Lock in the order of digests, so that two transactions with common tokens do not deadlock.
             matching = matching.order_by(ApiToken.digest).with_for_update()
         if known := session.execute(matching).scalars().all():
             statement = _tokens().where(ApiToken.digest.in_(known)).execution_options(populate_existing=lock)
@@ -61,7 +65,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
 
 
 def known(session: Session, digests: Collection[str]) -> set[str]:
-    """Return the digests that the table contains. Lock no rows."""
+    """Return which of the digests are in the table. No rows are locked."""
     ordered = sorted(digests)
     chunks = (ordered[start : start + DIGESTS_A_QUERY] for start in range(0, len(ordered), DIGESTS_A_QUERY))
     return {
@@ -74,7 +78,7 @@ def known(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def disable(session: Session, digest: str, reason: str) -> datetime | None:
-    """Disable the token. Return when it was disabled, or None if this call did not disable it."""
+    """Disable the token. Return the time, or None if the token is unknown or was disabled before."""
     return disable_all(session, {digest: reason}).get(digest)
 
 
@@ -86,7 +90,8 @@ def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datet
         reasons: For each digest, why its token is disabled.
 
     Returns:
-        When each token was disabled, by digest. Tokens that this call did not disable are left out.
+        The time at which each token was disabled, by digest. Tokens that are unknown or were disabled before are left
+        out.
     """
     disabled: dict[str, datetime] = {}
     ordered = sorted(reasons)
@@ -124,7 +129,10 @@ def listed(session: Session, *conditions: ColumnElement[bool], batch: int = 1000
 
 
 def add_unowned(session: Session, digest: str, *, name: str, hint: str) -> None:
-    """Add a token that works, but has no account. The vendor's API must give it no rights: see docs/token-store.md."""
+    """Add a token that works, but has no account.
+
+    The vendor's API must give this token no rights: see docs/token-store.md.
+    """
     session.add(ApiToken(digest=digest, name=name, hint=hint, created_at=db_now()))
 
 
@@ -140,7 +148,7 @@ def delete_unowned(session: Session, digests: Collection[str]) -> None:
 def protect(session: Session, digest: str, *, protected: bool) -> bool:
     """Protect a token, or end its protection. Return False if the token is unknown.
 
-    If a protected token leaks, r8scan does not disable it, and only notifies the operator.
+    If a protected token leaks, r8scan does not disable it, but only notifies the operator.
     """
     result = session.execute(
         update(ApiToken)
@@ -156,7 +164,7 @@ def is_live(digest: SQLColumnExpression[str], *, even_protected: ColumnElement[b
 
     Args:
         digest: The SQL expression of the digest.
-        even_protected: The SQL condition under which a protected token counts as well.
+        even_protected: The SQL condition under which protected tokens are included.
     """
     unprotected = or_(ApiToken.protected_at.is_(None), even_protected)
     return select(ApiToken.id).where(ApiToken.digest == digest, ApiToken.disabled_at.is_(None), unprotected).exists()

@@ -1,11 +1,8 @@
 """Runs fuzz tests for minutes (`make fuzz`), each in a process with limits on CPU time and memory.
 
-If a test fails, hangs or needs too much memory, the program prints its error and the path of a file with its last
-input, and exits with status 1.
-
-With `--mutations N`, the program checks N damaged files of each format instead.
-
-Run: python -m tests.fuzz [--minutes N | --mutations N] [--only NAME ...]
+If a test fails, hangs or needs too much memory, the program prints the error and the path of a file with the last
+input, and exits with status 1. With `--mutations N`, the program checks N damaged files of each format instead. Run:
+python -m tests.fuzz [--minutes N | --mutations N] [--only NAME ...]
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ EXAMPLES_A_ROUND = 500
 def fuzz(target: Target, seconds: float, current: Path) -> None:
     """Run one fuzz test on new inputs for this many seconds.
 
-    Each input is first written to the file `current`, so that it can be found if the process is killed.
+    Each input is written to the file `current` before the test, so that it can be found if the process is killed.
     """
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     deadline = time.monotonic() + seconds
@@ -58,7 +55,7 @@ def fuzz(target: Target, seconds: float, current: Path) -> None:
 
 
 def begin(example: Any, current: Path) -> None:
-    """Write an input to the file `current`, and limit the CPU time of its check."""
+    """Write an input to the file `current`, and set the limit on CPU time for the test of this input."""
     current.write_bytes(pickle.dumps(example))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     most = int(usage.ru_utime + usage.ru_stime) + MAX_EXAMPLE_CPU_SECONDS
@@ -66,14 +63,14 @@ def begin(example: Any, current: Path) -> None:
 
 
 def mutate(name: str, number: int, current: Path) -> None:
-    """Limit the memory of this process, and check `number` damaged files of the format `name`."""
+    """Check `number` damaged files of the format `name`, with a limit on memory."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     slowest = check_format(name, number, read, lambda damaged: begin(damaged, current))
     print(f"{number} mutations, the slowest took {slowest:.2f} s", flush=True)
 
 
 def main() -> int:
-    """Run the fuzz tests that the command line selects, or all. Return 1 if one failed."""
+    """Run all fuzz tests, or those named on the command line. Return 1 if a test failed, otherwise 0."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--mutations", type=int, default=0, metavar="N")

@@ -1,6 +1,7 @@
-"""Damages sample files of every format at random, and checks how they are read (`python -m tests.fuzz --mutations N`).
+"""Damages sample files of every format at random, and checks how r8scan reads them.
 
-This is several times faster than a test with Hypothesis, which remembers and shrinks its inputs.
+Run: python -m tests.fuzz --mutations N. This is several times faster than Hypothesis, which remembers and shrinks its
+inputs.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def check_format(name: str, number: int, check: Callable[[bytes], None], before:
     Args:
         name: The name of the format.
         number: How many damaged copies to check.
-        check: Raises an exception if a file is not read as it should be.
-        before: Called with each file before the check.
+        check: A function that raises an exception if a file is not read as it should be.
+        before: A function that is called with each file before the check.
     """
     sample = CONTAINERS[name](CONTENT)
     slowest = 0.0
@@ -41,7 +42,7 @@ def check_format(name: str, number: int, check: Callable[[bytes], None], before:
 
 
 def mutated(sample: bytes, chance: random.Random) -> bytes:
-    """Return a copy of the sample with one to MAX_EDITS random changes after its first KEPT_HEAD bytes."""
+    """Return a copy of the sample with one to MAX_EDITS random changes. The first KEPT_HEAD bytes stay unchanged."""
     content = bytearray(sample)
     for _ in range(chance.randint(1, MAX_EDITS)):
         if len(content) <= KEPT_HEAD:

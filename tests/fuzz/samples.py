@@ -45,10 +45,10 @@ of the texts.
 
 @functools.cache
 def containers(family: str) -> tuple[bytes, ...]:
-    """Return one container of each kind in a group of formats.
+    """Return one small file of each format in a group of container formats, such as archives.
 
     Args:
-        family: A key of FAMILIES.
+        family: The name of the group, a key of FAMILIES.
     """
     beginnings = FAMILIES[family]
     return tuple(build(CONTENT) for name, build in CONTAINERS.items() if name.startswith(beginnings))

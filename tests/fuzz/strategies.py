@@ -17,7 +17,7 @@ KEPT_HEAD = 8
 
 @st.composite
 def edited(draw: st.DrawFn, samples: Sequence[bytes]) -> bytes:
-    """Draw one of the samples, and cut, repeat or overwrite some of its bytes."""
+    """Draw one of the samples with some of its bytes cut, repeated or overwritten."""
     content = bytearray(draw(st.sampled_from(samples)))
     for _ in range(draw(st.integers(0, MAX_EDITS))):
         if len(content) <= KEPT_HEAD:
@@ -49,7 +49,7 @@ def _edit(draw: st.DrawFn, content: bytearray, at: int) -> None:
 
 @st.composite
 def joined(draw: st.DrawFn, words: Sequence[bytes]) -> bytes:
-    """Draw a text of these words in any order, each repeated up to MAX_REPEATS times."""
+    """Draw a text that joins some of these words in any order. A word may be repeated up to MAX_REPEATS times."""
     parts = draw(st.lists(st.tuples(st.sampled_from(words), st.integers(1, MAX_REPEATS)), max_size=30))
     return b"".join(word * count for word, count in parts) + draw(st.binary(max_size=20))
 

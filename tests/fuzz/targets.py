@@ -1,7 +1,7 @@
-"""The fuzz tests: for each parser of untrusted bytes, how to make inputs and what must hold for them.
+"""The fuzz tests: for each parser of untrusted bytes, how to make inputs, and what must be true for each input.
 
-A test fails if a parser raises an exception that it does not document. `tests/fuzz/test_targets.py` runs each test
-briefly, and `python -m tests.fuzz` for minutes.
+A test fails if a parser raises an undocumented exception. `tests/fuzz/test_targets.py` runs each test briefly, `python
+-m tests.fuzz` for minutes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read(content: bytes) -> None:
 
 
 def scan(content: bytes) -> None:
-    """Check that the quick search finds something in every small content in which the detector finds plain tokens."""
+    """Check that the quick search reports every small content in which the detector finds plain tokens."""
     result = Detector().scan_bytes(content)
     offsets = hit_offsets(content)
     assert offsets == sorted(offsets)
@@ -68,7 +68,7 @@ def scan(content: bytes) -> None:
 
 
 def redacted(content: bytes) -> None:
-    """Check that redaction never raises, leaves no plain token, and changes nothing when it is applied again."""
+    """Check that redaction raises no exception, leaves no plain token, and changes nothing when it is applied again."""
     text = content.decode("utf-8", "surrogateescape").encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
     once = redact(text)
     assert redact(once) == once
@@ -76,7 +76,7 @@ def redacted(content: bytes) -> None:
 
 
 def pack(content: bytes) -> None:
-    """Check that a pack is read and scanned without an exception, with all its trees and commits."""
+    """Check that a git pack is read and scanned without an exception, including all its trees and commits."""
     from scanner.detection.git.packs import PackLimits
     from scanner.github.git_protocol import ReceivedPack
     from scanner.sources.pushes.objects import read_pack
@@ -109,7 +109,10 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that each object of a pack (`files` are the pack and its index) is read once, left to git or counted."""
+    """Check that each object of a git pack is read once, left to git, or counted as unread.
+
+    `files` are the pack and its index.
+    """
     from scanner.detection.history.pack_history.families import MAX_OBJECT_BYTES, plan_history
     from scanner.detection.history.pack_history.index import UnusualPack, open_pack
     from scanner.detection.history.pack_history.reading import FamilyReader
@@ -134,7 +137,7 @@ def pack_of_history(files: tuple[bytes, bytes]) -> None:
 
 
 def reader_answer(content: bytes) -> None:
-    """Check that any bytes from a confined process are accepted as an answer or refused with BadAnswer."""
+    """Check that an answer of any bytes from a confined process is either accepted, or refused with BadAnswer."""
     import socket
 
     from scanner.isolation import messages, pack_messages
@@ -167,7 +170,7 @@ def delta(content: bytes) -> None:
 
 
 def answer(content: bytes) -> None:
-    """Check that a git server's answer is divided into the same lines, in whatever pieces it arrives."""
+    """Check that a git server's answer is split into the same lines, no matter in which pieces it arrives."""
     from scanner.github.errors import GitHubError
     from scanner.github.git_protocol import pkt_lines
 
@@ -183,7 +186,7 @@ def answer(content: bytes) -> None:
 
 
 def event(value: Any) -> None:
-    """Check that a value of any shape is parsed as an event of GitHub or refused, and that its texts can be scanned."""
+    """Check that a value of any shape is refused or parsed as an event of GitHub whose texts can be scanned."""
     from scanner.sources.timeline.events import parse_event, read_events
 
     parsed = parse_event(value)

@@ -1,6 +1,6 @@
-"""All hostile inputs. They are registered when this module is imported.
+"""The list of all hostile inputs.
 
-Run: python -m tests.hostile.corpus FOLDER. It writes each input that is a file into the folder.
+Run: python -m tests.hostile.corpus FOLDER. This writes the inputs that are files into the folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def inputs_for(*deliveries: Delivery, with_large: bool = False) -> list[HostileI
 
     Args:
         deliveries: The ways in which an input reaches r8scan, such as `file`.
-        with_large: Whether to return also the large ones.
+        with_large: Whether to include inputs that take seconds to build or to read.
     """
     found = (one for one in INPUTS.values() if one.delivery in deliveries)
     return [one for one in found if with_large or not one.is_large]

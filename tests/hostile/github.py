@@ -34,14 +34,14 @@ class HostileGitHub(Firehose):
         self._raw: list[bytes] = []
 
     def show(self, *pushes: Prepared) -> None:
-        """Add these events to the public timeline, to be returned by its next answer."""
+        """Add these events to the public timeline. They are returned in the next answer."""
         self._waiting.extend(pushes)
 
     def show_raw(self, content: bytes) -> None:
         """Add an event with hostile JSON to the public timeline.
 
         Args:
-            content: A JSON object. An id, a time and a repository are inserted at its beginning.
+            content: A JSON object, to which an id, a time and a repository are added.
         """
         number = next(_numbers)
         repo = f'{{"id": {9_000_000 + number}, "name": "hostile/project{number}"}}'
@@ -68,7 +68,13 @@ class HostileGitHub(Firehose):
         self._gists.insert(0, {**gist, "html_url": f"{self.url}/gist/{gist_id}", "description": None})
 
     def answer(self, target: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return the status line, further header lines and the body of the answer to a request."""
+        """Return the answer to an HTTP request: the status line, further header lines, and the body.
+
+        Args:
+            target: The path and query of the request.
+            headers: The header lines of the request.
+            body: The body of the request.
+        """
         json_type = b"Content-Type: application/json\r\n"
         path = target.partition(b"?")[0]
         if path == b"/api/events":
@@ -98,7 +104,7 @@ class HostileGitHub(Firehose):
 
 
 def _unless_known(answer: tuple[bytes, bytes, bytes], headers: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the answer with an ETag, or status 304 if the client already has the same body.
+    """Return the answer with an ETag, or an answer with status 304 if the client already has this body.
 
     Args:
         answer: The status line, further header lines and the body.
@@ -115,7 +121,7 @@ _numbers = itertools.count(1)
 
 
 def event(kind: str, payload: object, token: str | None = None) -> Prepared:
-    """Return an event of the type `kind` in a new repository. `token` is the token that the payload leaks."""
+    """Return an event of the type `kind` in a new repository. `token` is the token that is leaked by the payload."""
     number = next(_numbers)
     name = f"hostile/project{number}"
     shown = {
@@ -130,12 +136,12 @@ def event(kind: str, payload: object, token: str | None = None) -> Prepared:
 
 
 def comment(body: str, token: str | None = None) -> Prepared:
-    """Return the event of a comment on an issue. `token` is the token that its text leaks."""
+    """Return the event of a comment on an issue. `token` is the token that is leaked by the text."""
     return event("IssueCommentEvent", {"action": "created", "issue": {"title": "x"}, "comment": {"body": body}}, token)
 
 
 def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
-    """Return a push of one commit. `token` is the token that it leaks.
+    """Return a push of one commit. `token` is the token that is leaked by the push.
 
     Args:
         files: The content of each file, by its name.
@@ -152,7 +158,7 @@ def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
 
 
 def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: str | None = None) -> Prepared:
-    """Return a push from the commit `before` to the commit `head`, for which the git server sends `pack`."""
+    """Return a push from the commit `before` to the commit `head`. The git server sends `pack` for it."""
     payload = {"push_id": next(_numbers), "ref": "refs/heads/main", "head": head, "before": before}
     shown = event("PushEvent", payload, token)
     payload["repository_id"] = shown.event["repo"]["id"]
@@ -163,7 +169,7 @@ def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: st
 
 @contextmanager
 def running(github: HostileGitHub) -> Iterator[HostileGitHub]:
-    """Serve `github` in a thread, on a local port, until the `with` block ends. Set its `url`."""
+    """Serve `github` on a local port until the `with` block ends. The address is stored in `github.url`."""
     loop = asyncio.new_event_loop()
     ready = threading.Event()
 

@@ -1,7 +1,7 @@
-"""Runs one piece of work in a process of its own, and measures its processor time and peak memory.
+"""Runs single tasks in processes of their own, and measures their processor time and peak memory.
 
-`Measurer` starts a process that imports all modules. For each piece of work, this process forks a child with resource
-limits. So the figures do not include the imports and the memory of the tests.
+`Measurer` starts a process that imports all modules. For each task, this process forks a child with resource limits, so
+the figures do not include the imports and the memory of the tests.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ It is above the allowed memory, so that an excess can be measured, and low enoug
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The cost and the result of one piece of work. `cpu` is in seconds, and `memory_mb` is the peak in MiB.
+    """The cost and the result of one task. `cpu` is in seconds, and `memory_mb` is the peak in MiB.
 
-    `ended` is "well", or the name of the exception or signal that ended the work.
+    `ended` is "well", or the name of the exception or signal that ended the task.
     """
 
     cpu: float
@@ -54,7 +54,7 @@ class Measured:
 
 
 class Measurer:
-    """A context manager that runs pieces of work in child processes, one at a time, and measures them."""
+    """A context manager that runs tasks in child processes, one at a time, and measures their cost."""
 
     def __enter__(self) -> Measurer:
         parent = os.getpid()
@@ -74,10 +74,10 @@ class Measurer:
         self._child.stdout.close()
 
     def run(self, work: str, path: Path, *, cpu_seconds: int = MAX_CPU_SECONDS) -> Measured:
-        """Do one piece of work on the content of a file, and return its cost.
+        """Run one task on the content of a file. Return its cost and result.
 
         Args:
-            work: What to do; a key of WORK.
+            work: The name of the task, a key of WORK.
             path: The file.
             cpu_seconds: The limit on CPU seconds.
         """
@@ -93,7 +93,7 @@ def _read(content: bytes) -> dict[str, Any]:
     """Find the tokens in a content.
 
     Returns:
-        Their number, the digests of the first 1,000, and how often something was not read, by reason.
+        The number of tokens, the digests of the first 1,000, and how often something was not read, by reason.
     """
     from scanner.detection.digests import sha256_digest
     from scanner.detection.engine import all_findings
@@ -184,7 +184,7 @@ WORK: dict[str, Callable[[bytes], dict[str, Any]]] = {
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Do one piece of work in a forked child process. Return the fields of a `Measured`."""
+    """Run one task in a forked child process. Return the fields of a `Measured`."""
     receive, send = os.pipe()
     pid = os.fork()
     if not pid:
@@ -205,7 +205,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work(request: dict[str, Any], send: int) -> None:
-    """Do one piece of work, write the result as JSON to the file descriptor `send`, and end this process."""
+    """Run one task, write the result as JSON to the file descriptor `send`, and end this process."""
     told: dict[str, Any]
     try:
         content = Path(request["path"]).read_bytes()
@@ -221,7 +221,7 @@ def _work(request: dict[str, Any], send: int) -> None:
 
 
 def main() -> None:
-    """Do the pieces of work that the lines of standard input name, until the input ends."""
+    """Run the tasks that the lines of standard input name, until the input ends."""
     import tests.hostile.preloaded  # noqa: F401 - so that no fork pays for the imports
 
     for line in sys.stdin.buffer:

@@ -1,4 +1,4 @@
-"""Measures the cost of each process of a running service, separately for confined and other processes. Linux only."""
+"""Measures the CPU time and memory of each process of a running service. Works only on Linux."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ class Costs:
     by_pid: dict[int, Cost] = field(default_factory=dict)
 
     def most_of_a_reader(self) -> float:
-        """Return the CPU seconds of the confined process that used the most."""
+        """Return the CPU seconds of the confined process that used the most CPU time."""
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
-        """Return the cost of the process that used the most CPU time, confined processes left out."""
+        """Return the cost of the process that used the most CPU time. Confined processes are ignored."""
         others = [cost for cost in self.by_pid.values() if not cost.is_reader]
         return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
 
     def peak_mb(self) -> float:
-        """Return the highest peak memory of a process in MiB."""
+        """Return the peak memory in MiB of the watched process that used the most memory."""
         return max((cost.memory_mb for cost in self.by_pid.values()), default=0.0)
 
 
 class Watch:
     """Measures the costs of processes and of all their descendants until the `with` block ends.
 
-    For a process that has ended, the last measurement counts.
+    The cost of a process that has ended is its last measured cost.
     """
 
     def __init__(self, *roots: int) -> None:
@@ -130,7 +130,7 @@ def _name(command: bytes) -> str:
 
 
 def alive(pids: Callable[[], list[int]]) -> list[int]:
-    """Return the ids of the processes that still run. Zombies do not count."""
+    """Return the ids of the processes that still run. Zombies are left out."""
     found = []
     for pid in pids():
         with suppress(OSError, IndexError):

@@ -1,4 +1,4 @@
-"""The list of hostile inputs. Decorators add functions that build an input to this list."""
+"""The list of hostile inputs. Decorators add functions to the list, each of which builds an input."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ class HostileInput:
     """One hostile input.
 
     Attributes:
-        name: The name of the function that builds it, with hyphens.
+        name: The name of the function that builds the input, with hyphens.
         attack: What the input does, in one line.
-        family: The container format, decoder or HTTP route that the input attacks.
+        family: What the input attacks: a container format, decoder or HTTP route.
         delivery: The way in which the input reaches r8scan.
-        holds_leak: Whether a token is inside the input, which a scan must find. Another token is always in a document
-            beside the input.
+        holds_leak: Whether the input contains a token, which a scan must find.
         is_large: Whether the input takes seconds to build or to read. Only `make attack-table` uses large inputs.
         cannot_be_read: Whether the input exceeds the limits of a confined process, so that something must be counted as
             unread.
@@ -53,12 +52,14 @@ class HostileInput:
 
     @property
     def leak(self) -> bytes:
-        """The token inside the input, if `holds_leak` is true."""
+        """The token that the input contains if `holds_leak` is true."""
         return token_of(f"inside {self.name}")
 
     @property
     def neighbour(self) -> bytes:
-        """The token in a document beside the input. r8scan must find it in spite of the input."""
+        """A token in another document that is scanned together with the input. r8scan must find this token in spite of
+        the input.
+        """
         return token_of(f"beside {self.name}")
 
 
@@ -78,7 +79,7 @@ def hostile(
     """Return a decorator for a function that builds a hostile input without a token in it.
 
     Args:
-        family: The container format, decoder or HTTP route that the input attacks.
+        family: What the input attacks: a container format, decoder or HTTP route.
         attack: What the input does, in one line.
         delivery: The way in which the input reaches r8scan.
         large: Whether the input takes seconds to build or to read.
@@ -103,7 +104,7 @@ def hostile_with_leak(
     The function is called with a line of text that contains the token.
 
     Args:
-        family: The container format, decoder or HTTP route that the input attacks.
+        family: What the input attacks: a container format, decoder or HTTP route.
         attack: What the input does, in one line.
         delivery: The way in which the input reaches r8scan.
         large: Whether the input takes seconds to build or to read.

@@ -1,4 +1,4 @@
-"""Makes a git repository from a hostile input with the delivery `history`."""
+"""Makes a git repository from a hostile input."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from tests.hostile.inputs.git import COMMIT, TREE, pack_of, plain_entry
 
 
 def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
-    """Create a bare repository from a hostile input, with a commit that contains the token `neighbour`.
-
-    A scan must still find this token.
-    """
+    """Create a bare repository from a hostile input, with an additional commit that contains the token `neighbour`."""
     _git(folder, "init", "--quiet", "--bare", "--template=", str(folder))
     if content.startswith(b"bomb "):
         width, depth = map(int, content.split()[1:])
@@ -37,9 +34,9 @@ def _trees(folder: Path, width: int, depth: int, neighbour: bytes, innermost: by
 
     Args:
         folder: The repository.
-        width: How many names each tree has for the one tree below it.
-        depth: How many levels of such trees there are.
-        neighbour: A token, which is in a file of the top tree.
+        width: The number of entries of each tree. All entries are the same tree of the next level.
+        depth: The number of levels.
+        neighbour: A token, which is in a file of the outermost tree.
         innermost: The raw content of the innermost tree. By default, this tree has `width` files.
     """
     entries: list[bytes] = []

@@ -70,7 +70,10 @@ class Service:
         return digest
 
     def disabled_at(self) -> dict[str, float]:
-        """Return the Unix time at which each token was disabled, by digest. Tokens that still work are left out."""
+        """Return the Unix time at which each token was disabled, by digest.
+
+        Tokens that were not disabled are left out.
+        """
         statement = select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.disabled_at.is_not(None))
         with self.database.read() as session:
             return {digest: at.timestamp() for digest, at in session.execute(statement) if at}
@@ -83,7 +86,7 @@ class Service:
             return not session.execute(statement).scalar_one()
 
     def counts(self) -> dict[str, int]:
-        """Return the counters of all sources (lists and endpoints of GitHub that r8scan reads), added up by name."""
+        """Return the counters of all lists and endpoints of GitHub that r8scan reads, added up by counter name."""
         with self.database.read() as session:
             by_source = tallies.since(session, 48)
             states = list(session.execute(select(SourceState.counts)).scalars())
@@ -95,14 +98,17 @@ class Service:
         return found
 
     def status(self) -> list[str]:
-        """Return the problems that `r8scan status` shows, without those about settings that a test does not need."""
+        """Return the problems that `r8scan status` shows, except problems with settings that a test does not need."""
         command = [sys.executable, "-m", "workers", "status", "--json"]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         found = json.loads(done.stdout)["problems"]
         return [f"{one['sentence']}: {one['todo']}" for one in found if one["kind"] not in UNSET]
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        """Send a request to the web server from a new client address, because requests per address are limited."""
+        """Send a request to the web server.
+
+        Each request has a new client address, because requests per address are limited.
+        """
         network = next(_networks)
         transport = httpx.HTTPTransport(local_address=f"127.{network >> 8 & 127}.{network & 255}.1", trust_env=False)
         with httpx.Client(transport=transport, timeout=60) as client:
@@ -117,7 +123,7 @@ class Service:
 def running(
     folder: Path, pushes: list[Prepared] | None = None, rate: float = 1.0, *, processes: int = 2
 ) -> Iterator[Service]:
-    """Run `r8scan run` and `r8scan serve` in an empty folder. Yield them after the first poll of GitHub.
+    """Run `r8scan run` and `r8scan serve` in an empty folder. Yield the service after its first poll of GitHub.
 
     Args:
         folder: The folder for the service's state and its logs.
@@ -195,7 +201,7 @@ def _has_polled(database: Database) -> bool:
 def wait_for_tokens(service: Service, digests: set[str], timeout: float) -> dict[str, float]:
     """Wait until all tokens with these digests are disabled, or until `timeout` seconds have passed.
 
-    Return the Unix time at which each token was disabled, by digest. Tokens that still work are left out.
+    Return the Unix time at which each token was disabled, by digest. Tokens that were not disabled are left out.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -1,4 +1,4 @@
-"""Tests for reading each hostile input. It ends within the limits, and a token inside the input is found."""
+"""Tests for reading each hostile input. The reading ends within the limits, and a token in the input is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests for `r8scan scan` with hostile files and repositories. It ends, and finds the tokens in and beside them."""
+"""Tests for `r8scan scan` with hostile files and repositories.
+
+The scan ends, and finds the tokens in and beside them.
+"""
 
 from __future__ import annotations
 

@@ -70,10 +70,9 @@ def preview(
         Path, typer.Argument(metavar="FOLDER", help="Where to write. Created if it does not exist.", file_okay=False)
     ],
 ) -> None:
-    """Write every kind of mail with invented facts: as text, as HTML, and as a whole message. You can then open the
-    .html files in a browser.
+    """Write every kind of mail with invented facts: as text, as HTML, and as a whole message.
 
-    Example: r8scan email preview /tmp/mails
+    You can then open the .html files in a browser. Example: r8scan email preview /tmp/mails
     """
     identity = _identity()
     names = []

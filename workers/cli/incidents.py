@@ -224,10 +224,10 @@ def export(
     until: Annotated[str, typer.Option(help="Detected on this day or before; or before this time.")] = "",
     account: Annotated[str, typer.Option(help="The name or id of an account: export only its incidents.")] = "",
 ) -> None:
-    """Write incidents for another program, oldest first. JSON has each incident with its places, messages and timeline.
-    CSV has one row for each place.
+    """Write incidents for another program, oldest first.
 
-    Example: r8scan incidents export --format csv --since 2026-11-01 --until 2026-11-30 --output november.csv
+    JSON has each incident with its places, messages and timeline. CSV has one row for each place. Example: r8scan
+    incidents export --format csv --since 2026-11-01 --until 2026-11-30 --output november.csv
     """
     write: Callable[[TextIO, Session, Iterator[Incident]], int]
     write = incidents_export.write_json if form == "json" else incidents_export.write_csv

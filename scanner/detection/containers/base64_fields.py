@@ -49,10 +49,7 @@ def diagram_members(container: Container) -> Iterator[Member]:
 
 
 def http_body_members(container: Container) -> Iterator[Member]:
-    """Yield the bodies in recorded HTTP traffic (HAR, nock) that are compressed with Brotli.
-
-    Bodies that are compressed in other ways are found by a search for the base64 of their first bytes, and not here.
-    """
+    """Yield the bodies in recorded HTTP traffic (HAR, nock) that are compressed with Brotli."""
     for match in _BODY.finditer(whole(container)):
         decoded = _decoded(match[1])
         container.meter.decode(len(decoded))

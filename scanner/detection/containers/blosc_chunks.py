@@ -141,7 +141,9 @@ def _part(part: bytes, size: int, codec: int, meter: Meter) -> bytes:
 
 
 def embedded_blosc_chunks(container: Container) -> Iterator[Member]:
-    """Yield the decompressed content of each Blosc chunk in a file that contains the name of the Blosc filter."""
+    """Yield the decompressed content of each Blosc chunk in a file that names the Blosc filter, such as an HDF5
+    file.
+    """
     content = whole(container)
     if b"blosc" not in content and b"BLOSC" not in content:
         return

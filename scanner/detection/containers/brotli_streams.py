@@ -54,10 +54,9 @@ def brotli_members(container: Container) -> Iterator[Member]:
 def chrome_cache_members(container: Container) -> Iterator[Member]:
     """Yield the body of an entry of Chrome's cache.
 
-    The body may begin at several offsets, because the header before it may have padding. If no Brotli stream begins at
-    these offsets, yield the bytes after each offset as one member.
-
-    The format: https://chromium.googlesource.com/chromium/src/+/main/net/disk_cache/simple/simple_entry_format.h
+    The header before the body may have padding, so several offsets are tried. If no Brotli stream begins at any of
+    them, yield the bytes after each offset as one member. The format:
+    https://chromium.googlesource.com/chromium/src/+/main/net/disk_cache/simple/simple_entry_format.h
     """
     content = whole(container)
     key = int.from_bytes(content[12:16], "little")

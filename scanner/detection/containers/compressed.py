@@ -52,7 +52,7 @@ class Inflated:
 
     @property
     def unused(self) -> int:
-        """The number of bytes that were read from the file but come after the compressed stream."""
+        """The number of bytes that were read from the file although they come after the compressed stream."""
         return len(self._pending)
 
     def read(self, size: int, /) -> bytes:

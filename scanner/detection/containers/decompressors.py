@@ -109,7 +109,10 @@ class BrokenStreamError(Exception):
 
 
 class _Stepped:
-    """The base class of decompressors whose library cannot limit its output. They pass the input in small pieces."""
+    """Base class of decompressors whose library cannot limit its output.
+
+    They pass the input to the library in small pieces.
+    """
 
     def __init__(self) -> None:
         self._input = b""
@@ -374,11 +377,11 @@ def _check_dictionary(size: int) -> None:
 
 
 def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
-    """Return the output of a damaged stream before the error, without the first `delivered` bytes.
+    """Return what a damaged stream decompresses to before the error, without the first `delivered` bytes.
 
     Args:
         codec: The compression method of the stream.
-        data: The compressed bytes from the beginning of the stream. They are decompressed again, byte by byte.
+        data: The compressed bytes from the beginning of the stream.
         delivered: The number of output bytes that the caller already has.
     """
     decompressor = codec.make()

@@ -1,7 +1,6 @@
 """Finder of compressed streams and archives inside binary files of unknown format.
 
-Programs, caches, game archives, scientific data and version control systems store compressed parts in their own
-formats. The magic number of a compressed stream is short and also occurs by chance. So a stream is accepted only if its
+The magic number of a compressed stream is short and also occurs by chance, so a stream is accepted only if its
 beginning is valid.
 """
 
@@ -66,7 +65,7 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether a content has a compressed stream or archive in it, at any offset."""
+    """Return whether a content has a compressed stream or archive inside it, at any offset."""
     return _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
 
 
@@ -150,7 +149,7 @@ def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iter
 
 
 class _Tail:
-    """A reader of a content's bytes from the offset `at` to the end."""
+    """A stream of the bytes of a content from the offset `at` to the end."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self._content = memoryview(content)

@@ -24,11 +24,7 @@ _DAMAGE = ("pack_damaged", "pack_truncated")
 
 
 class _DocumentBudget(WorkBudget):
-    """The limit on the work for a git pack inside a document. The work also counts against the document's own limit.
-
-    The first pass over the pack finds the objects, and may use half of what is left of the document's limit. The second
-    pass decompresses the objects.
-    """
+    """The limit on the work for a git pack inside a document. The work also counts against the document's own limit."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter.room // 2)
@@ -45,7 +41,7 @@ class _DocumentBudget(WorkBudget):
 
 
 def bundle_members(container: Container) -> Iterator[Member]:
-    """Yield the pack in a git bundle. The list of refs before the pack is left out."""
+    """Yield the git pack that a git bundle contains."""
     content = whole(container)
     begin = content.find(b"\n\nPACK")
     if begin < 0:
@@ -80,6 +76,6 @@ def pack_members(container: Container) -> Iterator[Member]:
 
 
 def _hash_of(content: bytes) -> str:
-    """Return the name of the hash algorithm with which the checksum at the end of the pack is correct."""
+    """Return the name of the hash algorithm that gives the checksum at the end of the git pack."""
     is_sha256 = hashlib.sha256(memoryview(content)[:-32]).digest() == content[-32:]
     return "sha256" if is_sha256 else "sha1"

@@ -60,7 +60,7 @@ class _Output:
             self.settle()
 
     def settle(self) -> None:
-        """Count the work for the output since the last call. Each append and each copy costs two decoding steps."""
+        """Count the work for the output that was decoded since the last call."""
         self._meter.take(self._unpaid)
         self._meter.step(2 * self._steps)
         self._unpaid = self._steps = 0
@@ -183,14 +183,14 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
 
 
 def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int]:
-    """Return the decoded length of a copy or of literals in an LZO block, and the offset after it.
+    """Return the length that an LZO instruction encodes, and the offset after the bytes that belong to it.
 
     Args:
         block: The compressed bytes.
-        at: The offset after the code.
-        length: The bits of the code that encode the length. If they are zero, the length is `most`, plus 255 for each
-            zero byte from `at` on, plus the byte after these.
-        most: The largest length that these bits can encode.
+        at: The offset of the bytes after the instruction, which may belong to the length.
+        length: The length in the instruction itself. If it is zero, the length is `most`, plus 255 for each zero byte
+            from `at` on, plus the byte after these.
+        most: The largest length that the instruction itself can encode.
     """
     if length:
         return length, at
@@ -201,16 +201,16 @@ def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int
 
 
 def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
-    """Decode an LZO code of two bytes, which stands for a copy of bytes that were decoded before.
+    """Decode an LZO instruction of two bytes, which copies bytes that were decoded before.
 
     Args:
         code: The first byte.
         following: The second byte.
-        literals: The number of literals after the previous code; 4 means four or more.
+        literals: The number of uncompressed bytes after the previous instruction; 4 means four or more.
 
     Returns:
-        The length of the copy minus two, its distance, and a number whose last two bits are the number of literals that
-        follow.
+        The length of the copy minus two, its distance, and a number whose last two bits are the number of uncompressed
+        bytes that follow.
     """
     if code >= 64:
         return (code >> 5) - 1, (following << 3) + ((code >> 2) & 7) + 1, code

@@ -32,7 +32,10 @@ _MAX_LZW_TABLE_BYTES = 32 << 20
 
 
 class _Pieces:
-    """A stream of the bytes that a generator yields. If the generator finds damage, the stream counts it and ends."""
+    """A stream of the bytes that a generator yields.
+
+    If the generator raises an error for damaged data, the stream counts the damage and ends.
+    """
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces

@@ -74,7 +74,7 @@ class _CompoundFile:
         self._mini = b""
 
     def entries(self) -> list[_Entry]:
-        """Return the entries of the directory. Also load the data of all small streams, which one stream contains."""
+        """Return the entries of the OLE file's directory, and read the stream that contains all small files."""
         sector = self._header.sector_bytes
         directory = self._sectors(self._chain(self._header.first_directory, self._fat, len(self._content), sector))
         entries = []
@@ -125,8 +125,7 @@ class _CompoundFile:
         Args:
             start: The number of the first sector.
             table: For each sector number, the number of the next sector.
-            size: The size of the stream in bytes. At most as many numbers are returned as it needs, because a chain may
-                be a cycle.
+            size: The size of the stream in bytes. It limits the result, because a chain may be a cycle.
             sector_bytes: The size of a sector in bytes.
         """
         most = min(len(table), size // sector_bytes + 1)

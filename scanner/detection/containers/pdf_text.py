@@ -151,7 +151,7 @@ def _by_map(strings: list[bytes], cmap: _CMap) -> str:
 
 
 def _whole_codes(codes: bytes) -> bytes:
-    """Return the bytes with half a code at the end replaced by U+FFFD in UTF-16.
+    """Return two-byte codes with the incomplete code at the end replaced by U+FFFD in UTF-16.
 
     A single line feed, which marks the end of a text object, is returned unchanged.
 

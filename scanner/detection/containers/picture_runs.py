@@ -91,9 +91,9 @@ class _Letters:
         return self._begin + letter + letter // self._line * self._break
 
     def bytes_at(self, start: int, size: int) -> bytes:
-        """Return `size` decoded bytes from the decoded offset `start` on.
+        """Return `size` bytes of the decoded base64 from offset `start` on.
 
-        Return fewer at the end, none if the base64 is invalid.
+        Return fewer at the end, and none if the base64 is invalid.
         """
         first = start // 3 * 4
         last = -(-(start + size) // 3) * 4

@@ -80,16 +80,12 @@ _MAX_ASCII_TEST = 256 << 10
 
 
 def is_ascii_text(content: bytes) -> bool:
-    """Return whether a content of at most 256 kB is ASCII without zeros. In a larger content, the test would be slow.
-
-    Such a content is UTF-16 or a container only if `signed_kind` returns a kind: compressed streams have bytes that are
-    not ASCII, and the headers of zip and tar contain zeros.
-    """
+    """Return whether a content is ASCII text without zero bytes. Return False for every content above 256 kB."""
     return len(content) <= _MAX_ASCII_TEST and content.isascii() and b"\0" not in content
 
 
 def signed_kind(content: bytes) -> ContainerKind | None:
-    """Return the kind of container that a content begins with according to its first bytes, or None."""
+    """Return the container format that the first bytes of a content show, or None if they show none."""
     for signature in SIGNATURES.get(content[:2], ()):
         if content.startswith(signature.magic) and (signature.proof is None or signature.proof(content)):
             return signature.kind

@@ -64,7 +64,7 @@ _PASSED_OVER = (b"\x0a", b"\x0b")
 
 
 def seven_zip_members(container: Container) -> Iterator[Member]:
-    """Yield every file of a 7z archive. A damaged block does not hide the files of other blocks."""
+    """Yield every file of a 7z archive. If a block of files is damaged, the files of other blocks are still yielded."""
     content = whole(container)
     meter = container.meter
     header = _header_of(content, meter)
@@ -190,7 +190,7 @@ def _delta(coder: Coder) -> tuple[dict[str, int], ...]:
 
 
 class _Branches:
-    """A stream of program code with its branch filter (BCJ) undone."""
+    """A stream of executable code that undoes a branch filter (BCJ), which was applied before compression."""
 
     def __init__(self, stream: Readable, decoder: str, size: int) -> None:
         import bcj

@@ -115,10 +115,10 @@ class HeaderReader:
         return value
 
     def count(self, most: int) -> int:
-        """Read and return a number of items. They count as work, because a few bytes may declare 50,000 files.
+        """Read and return a number of items. Count the items as work, because a few bytes may declare 50,000 files.
 
         Raises:
-            UnreadableError: the count exceeds `most`.
+            UnreadableError: the number exceeds `most`.
             LimitReachedError: a limit of the document is reached.
         """
         count = self.number()

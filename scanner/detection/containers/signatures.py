@@ -1,6 +1,6 @@
 """The signatures by which container formats are recognized: their first bytes, and tests of their headers.
 
-Short magic numbers also occur at the beginning of ordinary text. So a short one counts only before a valid header.
+Short magic numbers also occur at the beginning of ordinary text, so they count only if a valid header follows.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Signature(NamedTuple):
     Attributes:
         magic: The first bytes.
         kind: The container format.
-        proof: Returns whether the rest of a content fits the format. None if the first bytes are enough.
+        proof: A function that returns whether the rest of a content fits the format. None if the first bytes are
+            enough.
         name: The name of the format, if r8scan cannot read it.
     """
 
@@ -138,7 +139,7 @@ def _is_squashfs(content: bytes) -> bool:
 
 
 def _holds_streams(content: bytes) -> bool:
-    """Return whether a squashfs image is compressed with zlib, xz or Zstandard, which can be found inside it."""
+    """Return whether a squashfs image is compressed with zlib, xz or Zstandard."""
     return _is_squashfs(content) and content[20:22] in _SQUASHFS_STREAMS
 
 

@@ -122,8 +122,8 @@ class _Database:
     def owners(self) -> dict[int, str | None]:
         """Return, by page number, the name of the table that each page belongs to.
 
-        The name is None for pages of indexes (which repeat content of the tables) and for pointer maps. The pages of a
-        table are in the order of its tree.
+        The name is None for pages of indexes (which repeat content of the tables) and for pointer maps. The pages of
+        one table are in the order of its b-tree.
         """
         schema = self._tree(1, ())
         owners: dict[int, str | None] = dict.fromkeys(schema, "sqlite_schema")
@@ -150,7 +150,7 @@ class _Database:
 
         Args:
             root: The number of the tree's root page.
-            others: The pages of other trees. They are left out.
+            others: The numbers of pages that belong to other trees. They are left out.
         """
         numbers: dict[int, None] = {}
         level = [root]

@@ -36,7 +36,7 @@ def tar_members(container: Container) -> Iterator[Member]:
 
 
 class _Archive:
-    """The stream of a tar archive, and what extended headers have said about the next file."""
+    """The stream of a tar archive, and the path and size from extended headers that apply to the next file."""
 
     def __init__(self, container: Container) -> None:
         self._stream: Readable = readable(container.source)

@@ -71,14 +71,16 @@ class _Body:
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
-        """Return the pattern that matches the second base64 letter of a group with only one byte of the token."""
+        """Return the pattern that matches the second base64 letter of a group in which only the first byte belongs to
+        the token.
+        """
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:
         """Return the pattern that matches the second and third base64 letter of a group.
 
         Args:
-            tops: The possible values of the top two bits of the group's third byte, which the third letter encodes.
+            tops: The possible values of the top two bits of the group's third byte. The third letter encodes them.
         """
         lower: dict[frozenset[int], list[int]] = {}
         for upper in sorted({byte >> 4 for byte in self._bytes}):
@@ -94,7 +96,7 @@ class _Body:
         """Return the pattern that matches the fourth base64 letter of a group.
 
         Args:
-            top: The top two bits of the group's third byte, which the third letter encodes.
+            top: The top two bits of the group's third byte. The third letter encodes them.
         """
         return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
 
@@ -118,15 +120,12 @@ def _encoded(letters: bytes) -> bytes:
 
 
 def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
-    """Return a quick pattern that matches every place where an encoded token may begin, and few other places.
-
-    The pattern compares letters until a byte other than a base64 letter or line break follows, and then accepts the
-    place, because a token may be divided by quotes, for example.
+    """Return a quick pattern that matches wherever an encoded token may begin, and seldom elsewhere.
 
     Args:
         needle: The base64 letters that depend only on the token's prefix.
-        next_letters: The possible letters after the needle.
-        following: The pattern of the letters after these.
+        next_letters: The letters that can follow the needle.
+        following: A pattern of the letters after these.
     """
     letters = following.replace(CALLED_JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")
     another = rb"(?!%b)%b" % (_PLAIN_BREAK, _NO_LETTER)
@@ -148,9 +147,8 @@ class Base64Form:
     Attributes:
         needle: The base64 letters that depend only on the token's prefix.
         token: The pattern of the decoded token.
-        pattern: The pattern of the whole encoded token. It captures each letter as `unit`.
-        lead: Letters to put before the needle when it is decoded, to complete the first group. In the content, the
-            letters there also encode the bytes before the token.
+        pattern: The pattern of the whole encoded token. It captures each base64 letter in the group `unit`.
+        lead: Letters to put before the needle before it is decoded, to complete the first group of four letters.
         likely: A quick pattern that is tried before `pattern`, because the needle often occurs by chance. It is
             compiled by `re`, which is three times as fast here as `regex`.
     """
@@ -163,10 +161,7 @@ class Base64Form:
 
 
 def _letters_after(needle: bytes, patterns: TokenPatterns, alignment: int) -> bytes:
-    """Return the base64 letters that can follow the needle (the letters that depend only on the token's prefix).
-
-    They depend on the first character after the prefix.
-    """
+    """Return the base64 letters that can follow the needle (the letters that depend only on the token's prefix)."""
     at = -(-8 * alignment // 6) + len(needle)
     lead = bytes(alignment) + patterns.form.prefix.encode()
     return bytes({base64.b64encode(lead + bytes((first, 0, 0)))[at] for first in patterns.form.alphabet.encode()})

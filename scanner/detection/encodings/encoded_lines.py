@@ -53,7 +53,7 @@ def lines_at(content: bytes, begin: int) -> EncodedLines | None:
 
 
 def _uudecoded(line: bytes) -> bytes:
-    """Return the bytes that one uuencoded line stands for. The line's first letter encodes their number."""
+    """Return the bytes that one uuencoded line encodes. The line's first letter encodes the number of bytes."""
     try:
         return binascii.a2b_uu(line)
     except binascii.Error:
@@ -71,7 +71,7 @@ def _padded(line: bytes, size: int) -> bytes:
 
 
 def _patch_decoded(line: bytes) -> bytes:
-    """Return the bytes that one line of a git binary patch stands for. The encoding is that of git's `base85.c`.
+    """Return the bytes that one line of a git binary patch encodes, as defined in git's `base85.c`.
 
     The line's first letter encodes the number of bytes.
     """

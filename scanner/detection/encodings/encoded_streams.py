@@ -40,12 +40,12 @@ _NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdef
 def encoded_stream_at(content: bytes, begin: int, *, inflate: bool, meter: Meter | None = None) -> EncodedLines | None:
     """Return the compressed stream that is written in hexadecimal digits at `begin`, or None if there is none.
 
-    It is not decompressed.
+    The returned bytes are still compressed.
 
     Args:
         content: The bytes to search.
         begin: The offset of the first digit.
-        inflate: Whether to decompress the beginning, to prove that it is a stream. If not, only the length is tested.
+        inflate: Whether to test that the beginning can be decompressed. If not, only the length is tested.
         meter: Counts the work done for the document.
 
     Raises:
@@ -71,7 +71,7 @@ def _spend(meter: Meter | None, steps: int) -> None:
 
 
 def _decoded(content: bytes, begin: int, letters: int) -> bytes:
-    """Return the bytes that the hexadecimal digits in the next `letters` letters stand for."""
+    """Return the bytes that the hexadecimal digits in `content[begin:begin + letters]` encode."""
     head = _HEX.match(content, begin, begin + letters)
     return bytes.fromhex(_digits(head[0]).decode()) if head is not None else b""
 

@@ -54,7 +54,7 @@ _WORDS = tuple(
 def max_lines() -> int:
     """Return how many lines of a hex dump to read to find the rest of a token.
 
-    The number is large enough if each line of the dump shows at least eight bytes.
+    Each line is assumed to show at least eight bytes.
     """
     return max_token_length() // 8 + 7
 
@@ -95,9 +95,9 @@ class _Block:
 
 
 def line_start(content: bytes, start: int) -> int:
-    """Return the offset at which the line that contains `start` begins.
+    """Return the offset at which the line that contains offset `start` begins.
 
-    If that line is longer than any line of a dump, return an offset a little before `start`.
+    If that line is longer than any line of a dump, return an offset a little before `start` instead.
     """
     newline = content.rfind(b"\n", max(0, start - MAX_LINE), start)
     return newline + 1 if newline >= 0 or start < MAX_LINE else start - MAX_LINE // 2
@@ -125,7 +125,7 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the token in a C array of little-endian hexadecimal words whose first word ends at `start + 6`."""
+    """Yield the token in a C array of little-endian hexadecimal words, if the first word ends at offset `start + 6`."""
     for digits in (8, 16):
         begin = start + _NEEDLE_DIGITS - digits - 2
         words = _WORD_ARRAY.match(content, begin) if begin >= 0 else None

@@ -42,10 +42,7 @@ class _Numbers(NamedTuple):
     size: int = 1
 
     def bytes_of(self, line: bytes) -> bytes:
-        """Return the bytes that a line shows.
-
-        The offset was removed from the line. Stop at the first field that does not match.
-        """
+        """Return the bytes that a line shows. The offset at the beginning of the line must have been removed."""
         found = b""
         for field in line.split():
             value = int(field, self.base) if self.field.fullmatch(field) else -1
@@ -56,7 +53,10 @@ class _Numbers(NamedTuple):
 
 
 def _characters(line: bytes) -> bytes:
-    """Return the characters that a line of `od -c` or `od -a` shows. The offset was removed from the line."""
+    """Return the bytes that a line of `od -c` or `od -a` shows.
+
+    The offset at the beginning of the line must have been removed.
+    """
     fields = (line[at : at + _FIELD].strip() for at in range(0, len(line.rstrip(b"\r")), _FIELD))
     # A field of several letters, such as `\n` or `nul`, is not a character of a token. Return a zero byte for it.
     return bytes(field[0] if len(field) == 1 else 0 if field else 0x20 for field in fields)
@@ -78,9 +78,9 @@ _PARSERS: tuple[_Parser, ...] = (
 
 
 def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
-    """Yield the decoded bytes of a dump, once for each way in which its numbers can be read.
+    """Yield the decoded bytes of a dump, once for each possible meaning of its numbers.
 
-    For example, the same digits may be octal or decimal.
+    The same digits may be octal or decimal.
 
     Args:
         content: The bytes that contain the dump.
@@ -110,7 +110,7 @@ class _First(NamedTuple):
 
 
 def _first_line(content: bytes, second: int) -> _First | None:
-    """Return the first line of the dump whose second line begins at offset `second`, or None if there is none."""
+    """Return the first line of the dump whose second line begins at offset `second`, or None if there is no dump."""
     end, parsers = second - 1, _PARSERS
     for _ in range(_MAX_FORMATS):
         begin = content.rfind(b"\n", max(0, end - _MAX_LINE), end) + 1

@@ -1,7 +1,7 @@
 """Decides whether a token begins at an offset, and in which encoding it is written.
 
-The offsets come from the matcher, which searches for needles: the first bytes of a token in each encoding. Containers
-are not opened and long base64 texts are not decoded here; the modules `engine` and `runs` do this.
+The offsets come from the matcher, which searches for the first bytes of a token in each encoding. Archives and long
+base64 texts are read by other modules, `engine` and `runs`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
 
 
 def ends_word(content: bytes, start: int) -> bool:
-    """Return whether the markup after the letter at `start` shows that no token begins with this letter."""
+    """Return whether the markup after the letter at `start` shows that the letter ends a word, so that no token begins
+    with it.
+    """
     return all(match(content, start + 1) for match in _ends_of_words())
 
 
@@ -84,10 +86,14 @@ def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
 
 
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
-    """Yield every token that begins at one of the offsets that the matcher found in a window (a part of the content).
+    """Yield every token that begins at an offset where the matcher found the first bytes of a token.
 
-    Tokens in plain text come first. The search for them does not count as work. Needles of the kinds `run` and `stream`
-    are ignored.
+    Tokens in plain text come first.
+
+    Args:
+        content: The bytes to search.
+        window: A part of the content, and the offsets in it that the matcher found.
+        meter: Counts the work done for the document. The search for plain text is not counted.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.
@@ -113,9 +119,9 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
 
 
 def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens in plain text that start in `content[begin:end]`, in linear time for any content.
+    """Yield the tokens in plain text that start in `content[begin:end]`.
 
-    If the document has reached its limit of tokens, only count them, which is several times faster.
+    If the document has reached its limit of tokens, only count the tokens, which is several times faster.
     """
     for patterns in token_patterns():
         if meter.full:
@@ -127,7 +133,7 @@ def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator
 
 
 def _token_at(content: bytes, start: int, meter: Meter | None) -> Iterator[Finding]:
-    """Yield the tokens whose first letter, plain or escaped, is at `start`."""
+    """Yield the tokens whose first letter, plain or escaped, is at offset `start`."""
     for patterns in token_patterns():
         if patterns.end_of_word.match(content, start + 1):
             continue
@@ -155,22 +161,26 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
 
 
 def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token at `start` whose last letter has its high bit set, as the serializer Kryo writes strings."""
+    """Yield the token at `start` if its last letter has the high bit set.
+
+    The serializer Kryo writes strings like this.
+    """
     match = patterns.marked_end.match(content, start)
     if match is not None:
         yield from _checked(match[0][:-1] + bytes((match[0][-1] & 0x7F,)), match, patterns, "kryo")
 
 
 def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = None) -> Iterator[Finding]:
-    """Yield every token that begins at offset `start`, where the matcher found a needle of the given kind.
+    """Yield every token that begins at offset `start`, where the matcher found the first bytes of a token.
 
-    A needle is the first bytes of a token in one encoding. At most MAX_ENCODED_BYTES are read for each token.
+    At most MAX_ENCODED_BYTES are read for each token.
 
     Args:
         content: The bytes to search.
-        start: The offset of the needle.
-        kind: The kind of the needle; not `run` or `stream`.
-        meter: Counts the work beyond `LOOK_STEPS`. The caller counts `LOOK_STEPS` for each call.
+        start: The offset of the first bytes of the token.
+        kind: The encoding that the matcher recognized. `run` and `stream`, which are no encodings of a single token,
+            are not allowed.
+        meter: Counts the work of one call beyond `LOOK_STEPS`, the steps that the caller has already counted.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.
@@ -198,7 +208,7 @@ def _units_finding(match: Match, patterns: TokenPatterns) -> Finding | None:
 
 
 def starting_in(pattern: Pattern, content: bytes, begin: int, end: int) -> Iterable[Match]:
-    """Yield every match that starts in `content[begin:end]`, including overlapping matches."""
+    """Yield every match that starts in `content[begin:end]`, including matches that overlap others."""
     for match in pattern.finditer(content, begin, min(len(content), end + MAX_ENCODED_BYTES), overlapped=True):
         if match.start() >= end:
             return
@@ -221,9 +231,9 @@ def _hex_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
 
 
 def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str) -> Iterator[Finding]:
-    """Yield a finding if the decoded bytes `token` are a token of the format.
+    """Yield a finding if `token`, which was decoded, is a token of the format.
 
-    The patterns of encoded tokens accept every letter and digit, so the decoded bytes must be tested.
+    The patterns of encoded tokens accept too much.
     """
     if patterns.plain.fullmatch(token):
         yield Finding(token, match.start(), match.end(), (encoding,))
@@ -285,7 +295,9 @@ def _wide_hex_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _is_after_address(content: bytes, start: int) -> bool:
-    """Return whether the line around offset `start` begins with an address, as in GDB's output of `x/8xb`."""
+    """Return whether the line that contains offset `start` begins with a memory address, as in GDB's output of
+    `x/8xb`.
+    """
     line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
     return _ADDRESS.match(content, line, start) is not None
 
@@ -333,9 +345,9 @@ _LOOKS: dict[Kind, Callable[[bytes, int], Iterator[Finding]]] = {
 
 
 def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Search `content[begin:end]` for tokens that begin with a needle of one kind, and yield them.
+    """Yield the tokens of one encoding that begin in `content[begin:end]`.
 
-    A needle is the first bytes of a token in one encoding. Use this function where such needles occur very often.
+    Use this function where the first bytes of encoded tokens occur very often.
     """
     steps = _LIST_SEARCH_STEPS if kind == "list" else _SEARCH_STEPS
     meter.spend(steps * (end - begin) * len(token_patterns()))

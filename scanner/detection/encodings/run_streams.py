@@ -30,9 +30,9 @@ _NO_LETTERS = bytes(byte for byte in range(256) if byte not in BASE64_LETTERS)
 
 
 def decoded_base64(raw: bytes) -> bytes:
-    """Return the bytes that a text in base64 (of either alphabet) encodes.
+    """Return the bytes that a base64 text encodes, in the standard or the URL-safe alphabet.
 
-    Ignore line breaks, quotes and other separators, and a single letter after the last complete group.
+    Line breaks, quotes and other separators are ignored. So is a single letter at the end that encodes no whole byte.
     """
     if b"\\" in raw:
         # If the backslash of `\n` or `\r` is doubled, one backslash remains here. The translation below drops it.
@@ -47,8 +47,8 @@ def begins_stream(head: bytes, *, inflate: bool, proof: int = PROOF_BYTES) -> bo
 
     Args:
         head: The first decoded bytes.
-        inflate: Whether to decompress the beginning of a zlib or gzip stream. If not, only its header is tested.
-        proof: How many bytes a zlib or gzip stream must decompress to, unless it ends earlier.
+        inflate: Whether to test that a zlib or gzip stream can be decompressed. If not, only its header is tested.
+        proof: The number of bytes that the test must decompress, unless the stream ends earlier.
     """
     if head[:4] == b"H4sI":
         letters = RUN_PIECE.match(head)

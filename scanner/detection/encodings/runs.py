@@ -74,12 +74,12 @@ _RUN_SAMPLES = 6
 
 @derived_from_formats
 def min_run_length() -> int:
-    """Return the number of base64 letters that encode a token of the shortest active format."""
+    """Return the number of base64 letters that encode the shortest possible token."""
     return -(-4 * min_token_length() // 3)
 
 
 def _nested_letters(length: int) -> int:
-    """Return how many letters a token of `length` bytes has at most after encoding it twice in base64."""
+    """Return the maximum number of letters of a token of `length` bytes that is encoded twice in base64."""
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length
@@ -118,7 +118,9 @@ class Run(NamedTuple):
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield findings in the decoded bytes as findings in the content: convert their starts, ends and encodings."""
+        """Convert findings in the decoded bytes to findings in the content, with their offsets and encodings, and yield
+        them.
+        """
         segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
         for finding in inner:
             if segments is None or finding.members:
@@ -147,7 +149,7 @@ class Run(NamedTuple):
 
 
 def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield the decoded base64, hex and similar texts that begin in a window (part) of the content.
+    """Yield the decoded base64, hex and similar texts that begin in `window`, a part of the content.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -206,9 +208,10 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
 
 
 def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLines]:
-    """Yield the decoded bytes of the uuencoded block, git patch or dump of bytes at `begin`.
+    """Yield the decoded bytes of the uuencoded block, git patch or dump of bytes at offset `begin`.
 
-    For a dump, `begin` is the start of its second line. A dump is yielded once for each way to read its numbers.
+    For a dump, `begin` is the start of its second line. A dump is yielded once for each possible meaning of its
+    numbers.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -230,9 +233,9 @@ def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> 
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every base64 text in a part of the content with very many base64 texts.
+    """Yield every decoded base64 text in a part of the content with very many base64 texts.
 
-    Each text is decoded once for each alignment of its groups of four letters.
+    Each text is decoded once for each letter at which a group of four letters may begin.
     """
     begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
     meter.spend(_RUN_STEPS * (end - begin))
@@ -248,7 +251,7 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 
 
 def _group_start(content: bytes, start: int, letters: int) -> int:
-    """Return the start of a base64 group: the offset that is `letters` base64 letters before `start`.
+    """Return the offset that is `letters` base64 letters before offset `start`, where a group of four letters begins.
 
     Other bytes, such as line breaks, are not counted. At most `_MAX_GAP` bytes are examined.
     """
@@ -265,7 +268,7 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
     Args:
         content: The bytes to search.
         start: The offset at which the matcher found base64 letters.
-        lead: How many letters before `start` the base64 group begins.
+        lead: The number of letters between the start of a group of four base64 letters and `start`.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
@@ -273,10 +276,11 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
 
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
-    """Return whether a text that must be decoded to find tokens begins at offset `begin`.
+    """Return whether a compressed stream in base64 or hex begins at offset `begin`, or another text that must be
+    decoded.
 
-    It may be a compressed stream in base64 or hex, an archive in base64, a uuencoded block, a git patch, or a dump of
-    bytes. For a dump, `begin` is the start of its second line.
+    The others are archives in base64, uuencoded blocks, git patches and dumps of bytes. For a dump, `begin` is the
+    start of its second line.
     """
     if content[begin : begin + 2] in LINE_STARTS:
         return lines_at(content, begin) is not None
@@ -290,13 +294,15 @@ def stream_begins_at(content: bytes, begin: int) -> bool:
 
 
 def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
-    """Return whether a compressed stream begins in `letters` letters of a base64 text, or None if they are too few."""
+    """Return whether the first `letters` base64 letters from `begin` on encode the beginning of a compressed stream, or
+    None if they are too few.
+    """
     head = _RUN.match(content, begin, begin + letters)
     return head is not None and begins_stream(decoded_base64(head[0]), inflate=inflate)
 
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
-    """Return whether a long base64 text began well before `begin`, on the same line or on the line before it."""
+    """Return whether a base64 text began well before `begin`, on the same line or on the line before."""
     before = content[max(0, begin - _MAX_GLUE) : begin]
     if len(before) == _MAX_GLUE and not before.translate(None, _ALL_LETTERS):
         return True
@@ -332,7 +338,9 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
-    """Yield the decoded base64 or hex texts around the offsets `spots`. Texts below `min_run_length()` are left out.
+    """Yield the decoded base64 or hex texts around the given offsets.
+
+    Texts below `min_run_length()` letters are left out.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -374,7 +382,7 @@ def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
 
 
 def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
-    """Yield the decoded bytes of a base64 or hex text in overlapping pieces that fit into memory."""
+    """Yield a base64 or hex text in overlapping decoded pieces that fit into memory."""
     most = meter.limits.member_bytes // 4 * 4
     for at in range(begin, end, most):
         raw = content[at : min(end, at + most + 4 * LONG_RUN)]
@@ -396,7 +404,7 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return how many letters (0 to 3) may precede the encoded data in a base64 text."""
+    """Return how many letters (0 to 3) may be in a base64 text before the encoded data."""
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

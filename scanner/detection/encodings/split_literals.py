@@ -89,9 +89,8 @@ def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: 
 
 
 def _in_literals(content: bytes, start: int, end: int, form: TokenFormat, part: bytes) -> Iterator[Finding]:
-    """Yield the token whose beginning is the literal `content[start:end]` and whose rest is in the next literals.
-
-    Literals that are keys of a JSON object are left out.
+    """Yield the token whose beginning is the string literal `content[start:end]` and whose rest is in the next
+    literals.
     """
     body, last = part, end
     for literal in _literal(form).finditer(content, end, min(len(content), end + _SPAN)):
@@ -123,7 +122,7 @@ def _in_values(content: bytes, start: int, patterns: TokenPatterns, meter: Meter
 
 
 def _joined(body: bytes, start: int, end: int, form: TokenFormat) -> Iterator[Finding]:
-    """Yield the token with these characters after its prefix, unless they are ordinary words of a program."""
+    """Yield the token whose characters after the prefix are `body`, unless they are ordinary words of a program."""
     if form.may_be_body(body):
         yield Finding(form.prefix.encode() + body, start, end, ("split-literal",))
 

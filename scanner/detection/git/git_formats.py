@@ -18,7 +18,7 @@ _FANOUT = re.compile(r"[0-9a-f]{2}")
 
 
 def configured(config: bytes) -> int:
-    """Return the size of an object id, in bytes, that a repository's configuration sets (`extensions.objectFormat`).
+    """Return the size of an object id, in bytes, according to a repository's configuration (`extensions.objectFormat`).
 
     If several lines set it, the last line counts, as in git.
     """
@@ -34,21 +34,22 @@ def configured(config: bytes) -> int:
 
 
 def is_fanout(name: str) -> bool:
-    """Return whether a folder in `objects` contains loose objects: its name is two hexadecimal digits."""
+    """Return whether a folder in `objects` has the name of a folder for loose objects: two hexadecimal digits."""
     return _FANOUT.fullmatch(name) is not None
 
 
 def of_loose_object(name: str) -> int | None:
-    """Return the size of an object id in bytes, or None if the file is not a loose object.
+    """Return the size in bytes of an object id, judged by the name of a file, or None if the file is not a loose
+    object.
 
     Args:
-        name: The name of the file, which is the rest of the object id in hex.
+        name: The name of the file, which is the object id in hex without its first two digits.
     """
     return _LOOSE.get(len(name)) if re.fullmatch(r"[0-9a-f]+", name) else None
 
 
 def of_index(path: Path) -> int | None:
-    """Return the size of an object id in bytes, which follows from the size of a pack's index file.
+    """Return the size in bytes of the object ids in a pack's index, judged by the index's size.
 
     Return None if the index is empty or invalid.
     """

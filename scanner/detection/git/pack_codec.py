@@ -30,7 +30,10 @@ Buffer = bytes | memoryview
 
 
 class DamagedPack(Exception):
-    """A delta, or the rest of a git pack, cannot be read. The message is the reason under which this is counted."""
+    """A delta, or the rest of a git pack, cannot be read.
+
+    The message is the reason under which the unread part is counted.
+    """
 
 
 class EntryHead(NamedTuple):
@@ -160,7 +163,7 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
         base: The object that the delta copies from.
         delta: The delta: the sizes of the base and of the result, then commands.
         limit: The largest allowed result in bytes.
-        spend: Called with the cost in bytes before anything is copied. It raises an exception to refuse the work.
+        spend: Called with the cost in bytes before anything is copied. It may raise an exception to prevent the work.
 
     Raises:
         DamagedPack: the delta is invalid or does not belong to the base, or its result is larger than the limit.

@@ -30,7 +30,7 @@ _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
 class Location:
     """Where an object is in a repository: its path, the commit that introduced it, and the time that the commit states.
 
-    Surrogates in the path stand for bytes that are not UTF-8.
+    Bytes of the path that are not UTF-8 are represented by surrogates.
     """
 
     path: str
@@ -94,7 +94,7 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
 
 
 def _path(name: str, folder: _Folder | None) -> str:
-    """Return the whole path of a file, or only the end of the path if it is too long."""
+    """Return the whole path of a file, or only the end of the path if the path is too long."""
     names = [name[-MAX_PATH:]]
     length = len(names[0])
     while folder is not None and folder.parent is not None:

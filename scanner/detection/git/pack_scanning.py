@@ -1,6 +1,6 @@
-"""Scan of the objects in one git pack: finds tokens, and the paths and commits of the objects that contain them.
+"""Scan of the objects in one git pack: finds tokens, and the paths and commits of the objects that contain the tokens.
 
-The caller passes the function that scans one object. It returns candidates (tokens as digests) or raw tokens.
+The caller passes the function that scans one object.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ KEPT_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Look(Generic[T]):
-    """The result of scanning one object.
+    """The result of scanning one object of a git pack.
 
     Attributes:
-        found: The tokens found: candidates or raw findings.
+        found: The tokens found: candidates (digests) or raw findings.
         unread: How often parts of the object were not read, by reason.
-        content_digest: The SHA-256 of the content in hex if a part of it was not read, otherwise empty.
-        is_deferred: Whether another process will read the object later. If so, its path and commit will be needed.
-        is_postponed: Whether the object must still be opened, which happens after all other objects were scanned.
+        content_digest: The SHA-256 of the content in hex if a part of the object was not read, otherwise empty.
+        is_deferred: Whether another process will read the object later. Its path and commit are determined in any case.
+        is_postponed: Whether the object must still be opened, after all other objects were scanned.
     """
 
     found: Sequence[T] = ()
@@ -62,8 +62,8 @@ class PackHit(Generic[T]):
     """An object of a git pack in which tokens were found.
 
     Attributes:
-        is_confirmed: Whether the token store knows each of the tokens. If so, the limits on the number of tokens do not
-            apply.
+        is_confirmed: Whether the token store knows all of the tokens. The limits on the number of tokens do not apply
+            then.
     """
 
     oid: str
@@ -109,12 +109,12 @@ class PackScan(Generic[T]):
         unread: How often something was not read, by reason.
         not_read: The objects that were not read completely, at most MAX_NOT_READ.
         beyond: The tokens that exceed the limits on the number of tokens.
-        reached: The ids from `wants` (see `scan_objects`) that the pack contains.
+        reached: Those of the wanted object ids that the pack contains.
         objects: The number of objects that were scanned.
         bytes: The decompressed bytes that were scanned.
-        is_all_located: Whether all trees were searched for paths. If so, an object without a location is in no tree.
-        is_over_limit: Whether a limit was reached. If so, several requests to the git server for fewer objects each
-            would return more objects.
+        is_all_located: Whether all trees were searched for paths.
+        is_over_limit: Whether a limit was reached. If so, requesting the objects from the git server in several smaller
+            packs would return more objects.
         is_cut_off: Whether the pack is truncated.
         is_damaged: Whether the pack is corrupt, perhaps by the transfer.
         unknown: The number of tokens in `beyond` that the token store did not know.
@@ -148,14 +148,14 @@ def scan_objects(
 
     Args:
         pack: The pack, not iterated yet.
-        look: Scans one object, and returns None if it has no token and everything was read. Its second argument is the
-            object's content or, for a tree, the joined names of the entries.
+        look: Scans one object. Its second argument is the object's content or, for a tree, the joined names of the
+            entries. It returns None if the object has no token and was read completely.
         key: Returns the same value for all findings of one token.
-        wants: Object ids. Those that the pack contains are returned in `PackScan.reached`.
-        open_object: Scans an object for which `look` returned `is_postponed`. These objects are scanned last, because
-            they may take long.
-        token_of: Returns the token of a finding. If given, the tokens that exceed the limits on the number of tokens
-            are returned in `PackScan.beyond`, up to MAX_BEYOND. Otherwise they are only counted.
+        wants: Object ids. `PackScan.reached` tells which of them the pack contains.
+        open_object: Opens an object for which `look` returned `is_postponed`. This happens after all other objects were
+            scanned, because it may take long.
+        token_of: Returns the token of a finding. If given, tokens above the limits on the number of tokens are returned
+            in `PackScan.beyond`, up to MAX_BEYOND. Otherwise these tokens are only counted.
     """
     scanner = _Scanner[T](key, wants, token_of)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -197,7 +197,10 @@ class _Scanner(Generic[T]):
         self._kept_bytes = 0
 
     def begin(self, item: PackObject, content: bytes) -> None:
-        """Count an object. Keep a tree or commit in memory, to find the paths of objects at the end."""
+        """Count an object of the pack.
+
+        If it is a tree or commit, keep it in memory to find the paths of other objects later.
+        """
         scan = self._scan
         scan.objects += 1
         scan.bytes += len(content)
@@ -213,7 +216,8 @@ class _Scanner(Generic[T]):
     def add(self, item: PackObject, seen: Look[T], size: int) -> None:
         """Add the result of scanning one object of `size` bytes.
 
-        If the object has many tokens, they are added last, in `close`, so that they do not use up the limits.
+        If the object has many tokens, they are added last, so that they do not use up the limits on the number of
+        tokens.
         """
         scan = self._scan
         self._wanted.add(item.oid)
@@ -231,7 +235,10 @@ class _Scanner(Generic[T]):
             scan.hits.append(PackHit(item.oid, item.type, taken))
 
     def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
-        """Return the findings within the limits on the number of tokens. Keep the others for later, or count them."""
+        """Return the findings within the limits on the number of tokens.
+
+        Keep or count the findings above the limits.
+        """
         taken: list[T] = []
         beyond: list[T] = []
         for one in found:
@@ -244,7 +251,10 @@ class _Scanner(Generic[T]):
         return taken
 
     def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
-        """Keep tokens that exceed the limits, to ask the token store about them later. Count those that do not fit."""
+        """Keep tokens above the limits on the number of tokens, to ask the token store about them.
+
+        Count what does not fit.
+        """
         kept = found[: self._room_beyond]
         if kept and self._token_of is not None:
             self._room_beyond -= len(kept)
@@ -278,13 +288,13 @@ class PackRequest:
     """A request to another process to scan a git pack.
 
     Attributes:
-        limits: What the pack may cost.
+        limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`.
-        wants: Object ids. Those that the pack contains are returned in `PackScan.reached`.
+        wants: Object ids. `PackScan.reached` tells which of them the pack contains.
         seconds: The processor seconds that may be spent on the pack.
-        opens: Whether archives and encoded texts may be opened. If not, such objects are returned in
+        opens: Whether to open archives and decode texts. If not, objects with them are returned in
             `PackAnswer.deferred`.
-        keeps_beyond: Whether to return the tokens that exceed the limits on the number of tokens.
+        keeps_beyond: Whether to return the tokens above the limits on the number of tokens.
     """
 
     limits: PackLimits

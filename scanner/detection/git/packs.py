@@ -1,8 +1,6 @@
 """Reader of git packs: yields each object, within limits on size, number, work and memory.
 
-Objects beyond the limits are counted by reason.
-
-The format: https://git-scm.com/docs/gitformat-pack
+Objects above the limits are counted by reason. The format: https://git-scm.com/docs/gitformat-pack
 """
 
 from __future__ import annotations
@@ -66,11 +64,11 @@ LATE = "seconds"
 
 
 class WorkBudget:
-    """The work that is left for one git pack. A step that would exceed it is refused before the step begins.
+    """The work that is left for one git pack. Work that would exceed the limit is refused before it begins.
 
     Args:
         room: Bytes of work.
-        is_late: Returns whether the time for the pack is over. Called before each step.
+        is_late: Returns whether the time for the pack is over. Called before work is counted.
     """
 
     def __init__(self, room: int, is_late: Callable[[], bool] | None = None) -> None:
@@ -78,7 +76,7 @@ class WorkBudget:
         self._is_late = is_late
 
     def spend(self, size: int) -> None:
-        """Subtract a step of `size` bytes of work.
+        """Subtract `size` bytes of work.
 
         Raises:
             DamagedPack: no work is left, or the time is over.
@@ -111,7 +109,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Base:
-    """An object that is kept in memory because `waiting` deltas still need it as their base."""
+    """An object that is kept in memory because `waiting` more deltas need it as their base."""
 
     type: ObjectType
     content: bytes
@@ -120,7 +118,7 @@ class _Base:
 
 @dataclass(slots=True)
 class PackReading:
-    """An iterator over the objects of a git pack. Only a part of the objects is in memory at a time.
+    """An iterator over the objects of a git pack. Only some of the objects are in memory at a time.
 
     `unread` counts the objects that could not be read, by reason. The counts are complete when the iteration has ended.
     """
@@ -143,7 +141,10 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether a limit was reached. Requests to the server for fewer objects each would then return more objects."""
+        """Whether a limit was reached.
+
+        Requesting the objects in several smaller packs would then return more objects.
+        """
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 
@@ -168,11 +169,10 @@ def read_pack(
 
     Args:
         content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
-        limits: What the pack may cost.
+        limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`, the hash algorithm of the repository.
-        is_late: Returns whether the time for the pack is over. Called before each step. The remaining objects are then
-            counted as `LATE`.
-        budget: The work that the pack may take. By default, `limits.inflated_bytes` and `is_late` limit it.
+        is_late: Returns whether the time for the pack is over. If so, the remaining objects are counted as `LATE`.
+        budget: A limit on the work, instead of `limits.inflated_bytes` and `is_late`.
     """
     reading = PackReading(limits, hash_name, budget=budget or WorkBudget(limits.inflated_bytes, is_late))
     reading.pack = memoryview(content)[: limits.pack_bytes]
@@ -227,7 +227,7 @@ def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
-    """Yield each object of the pack once. An object comes before the objects that deltas make from it."""
+    """Yield each object of the pack once. An object comes before the objects that are built from it by deltas."""
     limits, unread, budget = reading.limits, reading.unread, reading.budget
     made: set[bytes] = set()
     waiting: dict[int | bytes, list[_Entry]] = defaultdict(list)

@@ -28,7 +28,7 @@ class GitError(Exception):
 
 
 class Deadline:
-    """The time at which reading a repository must end. The caller can also end it earlier, by setting `stop`.
+    """The time at which reading a repository must end. Setting `stop` ends the reading earlier.
 
     Threads may share a deadline.
     """
@@ -39,12 +39,15 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def cancel(self) -> None:
-        """End the reading now. A thread that reads calls this when it has failed."""
+        """End the reading now.
+
+        A reading thread calls this when it has failed, so that the other threads stop as well.
+        """
         self._cancelled.set()
 
     @property
     def is_late(self) -> bool:
-        """Whether the seconds have passed."""
+        """Whether the time is over."""
         return time.monotonic() > self._end
 
     @property
@@ -54,7 +57,7 @@ class Deadline:
 
     @property
     def reason(self) -> str:
-        """The reason under which the remaining objects are counted as unread."""
+        """The reason for which the remaining objects are unread: the time is over, or the reading was stopped."""
         return "history_seconds" if self.is_late and not self._stop.is_set() else "stopped"
 
 
@@ -62,7 +65,7 @@ class Deadline:
 def started(
     git_dir: Path, arguments: Sequence[str], settings: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a git process with pipes for its input and output. It is ended when the `with` block ends.
+    """Start a git process with pipes for its input and output. The process is ended when the `with` block ends.
 
     Raises:
         GitError: git is not installed.
@@ -86,7 +89,7 @@ def lines(
     Args:
         git_dir: The git directory.
         arguments: The git command and its arguments.
-        deadline: When git is killed.
+        deadline: The time at which git is killed.
         separator: The byte that separates the parts of the output.
         stdin: The input of git.
 

@@ -1,7 +1,7 @@
-"""Access to an untrusted git repository: git sees its objects, but not its configuration.
+"""Access to an untrusted git repository with git.
 
-Git runs programs that a repository's configuration names. So r8scan makes another folder for git, with a safe
-configuration and links to the objects.
+A repository's configuration can make git run programs. So r8scan makes a new folder for git, with a safe configuration
+and links to the repository's objects.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Repository:
 
     Attributes:
         git_dir: The folder that r8scan made for git.
-        tips: The object ids of refs, in hex. There may be more refs.
-        ref_names: The names of refs that may hold a token.
+        tips: The object ids to which branches and tags point, in hex. The list may be incomplete.
+        ref_names: The names of branches and tags that may contain a token.
         unread: How often something cannot be read, by reason.
         stored: The number of loose objects and packs, by the size of their object ids in bytes.
         stores: The packs and folders of loose objects that git can read.
@@ -70,7 +70,7 @@ def is_bare(path: Path) -> bool:
 
 
 def common_dir(git_dir: Path) -> Path:
-    """Return the git directory that has the objects and refs. In a linked work tree, it is not `git_dir` itself."""
+    """Return the git directory that has the objects and refs. It differs from `git_dir` in a linked work tree."""
     named = _small(git_dir / "commondir")
     return git_dir / os.fsdecode(named) if named else git_dir
 
@@ -90,7 +90,7 @@ def _small(path: Path) -> bytes:
 
 @contextmanager
 def opened(git_dir: Path) -> Iterator[Repository]:
-    """Make a folder through which git can read the repository safely. It is removed when the `with` block ends.
+    """Make a folder through which git can read the repository safely. The folder is removed when the `with` block ends.
 
     Raises:
         GitError: `git_dir` is not a git repository.
@@ -113,7 +113,7 @@ def opened(git_dir: Path) -> Iterator[Repository]:
 
 @contextmanager
 def unbundled(bundle: Path) -> Iterator[Path]:
-    """Unpack a git bundle into a temporary repository. It is removed when the `with` block ends.
+    """Unpack a git bundle into a temporary repository. The repository is removed when the `with` block ends.
 
     Raises:
         GitError: the bundle is damaged, or needs objects that it does not contain.
@@ -168,11 +168,11 @@ def _lay_out(repository: Repository, common: Path) -> None:
 def _object_format(repository: Repository, config: bytes) -> int:
     """Return the size of the repository's object ids in bytes.
 
-    It is the configured size, unless all objects have ids of the other size. Objects with ids of another size are
-    counted as unread, because git ignores them.
+    This is the configured size, unless all objects have ids of another size. Otherwise, objects with ids of another
+    size are counted as unread, because git ignores them.
 
     Args:
-        repository: The repository. Its `stored` is read, and its `unread` is changed.
+        repository: The repository. The counts in `unread` are changed.
         config: The content of the repository's configuration file.
     """
     chosen = git_formats.configured(config)
@@ -186,7 +186,7 @@ def _object_format(repository: Repository, config: bytes) -> int:
 def _link(objects: Path, folder: Path, repository: Repository) -> None:
     """Make a folder with links to the packs and loose objects in `objects`.
 
-    Only regular files are linked. Git would wait forever for the other end of a named pipe.
+    Only regular files are linked, because git would wait forever when it reads a named pipe.
     """
     folder.mkdir()
     try:

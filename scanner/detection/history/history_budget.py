@@ -19,11 +19,11 @@ BUDGET_PER_BYTE = 1000
 
 
 class HistoryBudget:
-    """A limit on the bytes of objects that are built, divided among the units (groups of objects) of a repository.
+    """A limit on the bytes of objects that are built from deltas, divided among groups of objects of a repository.
 
-    Each unit has a reserve: its estimated work, or a fair share if the estimates exceed the limit. So no unit can use
-    up the bytes of another one. A unit also gets half of the bytes that are not reserved when it begins, because its
-    estimate may be too low. Threads may share a budget.
+    Each group has a reserve: its estimated work, or a fair share if the estimates exceed the limit. Because the
+    estimate may be too low, the group also gets half of the bytes that are not reserved when it begins. Threads may
+    share a budget.
 
     Args:
         packed: The size of the repository's packs in bytes.
@@ -37,23 +37,27 @@ class HistoryBudget:
 
     @property
     def left(self) -> int:
-        """The number of bytes that are neither reserved for a group of objects nor granted to one."""
+        """The number of bytes that are neither reserved for nor granted to a group of objects."""
         return self._free
 
     def reserve(self, weights: Sequence[int]) -> None:
-        """Set the reserve of each unit (group of objects).
+        """Set the reserve of each group of objects.
 
         Args:
-            weights: The estimated work on each unit in bytes, in the order of their numbers.
+            weights: The estimated work on each group in bytes.
         """
         share = _fair_share(weights, self._free)
         self._reserves = [min(weight, share) for weight in weights]
         self._free -= sum(self._reserves)
 
     def grant(self, unit: int) -> int:
-        """Return how many bytes unit number `unit` may spend: its reserve, and half of the bytes that are not reserved.
+        """Return how many bytes of work may be done for a group of objects: its reserve, and half of the unreserved
+        bytes.
 
-        Call this when the work on the unit begins.
+        Call this when the work on the group begins.
+
+        Args:
+            unit: The number of the group, which is its position in the list that was passed to `reserve`.
         """
         with self._lock:
             extra = self._free // 2
@@ -63,23 +67,32 @@ class HistoryBudget:
             return self._granted[unit]
 
     def settle(self, unit: int, left: int) -> None:
-        """End a unit. Make `left`, the bytes that it was granted but did not spend, free again."""
+        """Return the unspent bytes of a finished group of objects to the budget.
+
+        Args:
+            unit: The number of the group.
+            left: The bytes that were granted to the group and not spent.
+        """
         with self._lock:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """End a unit whose process has died. Half of the bytes that it was granted become free again."""
+        """Return half of the bytes that were granted to a group of objects to the budget, because its process has died.
+
+        Args:
+            unit: The number of the group.
+        """
         with self._lock:
             self._free += self._granted.pop(unit, 0) // 2
 
     def take(self, size: int) -> None:
-        """Subtract work that belongs to no unit from the free bytes. They do not fall below zero."""
+        """Subtract bytes of work from the bytes that are not reserved for a group of objects, down to zero."""
         with self._lock:
             self._free = max(self._free - size, 0)
 
 
 def _fair_share(weights: Sequence[int], budget: int) -> int:
-    """Return the largest share for which the sum of `min(weight, share)` over all weights is within the budget."""
+    """Return the largest share for which the sum of `min(weight, share)` over all weights is at most `budget`."""
     left, share = budget, 0
     for number, weight in enumerate(sorted(weights)):
         share = left // (len(weights) - number)

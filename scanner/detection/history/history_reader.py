@@ -1,7 +1,7 @@
-"""Reads all objects of a git object database and passes them to the detector.
+"""Reads all objects of a git object database with git, and passes them to the detector.
 
-The objects are divided among several `git cat-file --batch` processes. Git's output is searched in blocks of some
-megabytes. Only objects in which a token may begin, and blobs that may be archives or UTF-16, are scanned one by one.
+The objects are divided among several `git cat-file --batch` processes. Git's output is first searched in large blocks.
+Only objects in which a token may begin, and blobs that may be archives or UTF-16, are scanned one by one.
 """
 
 from __future__ import annotations
@@ -74,9 +74,11 @@ class ObjectList:
     def add(self, line: bytes, numbers: Mapping[bytes, int]) -> None:
         """Add the object that a line of `git cat-file --batch-check` describes.
 
+        Count the object as unreadable if its type is not wanted.
+
         Args:
-            line: The line. If it describes no object of a wanted type, the object is counted as unreadable.
-            numbers: The numbers of the wanted types by their names.
+            line: The line.
+            numbers: The wanted types by their names, as numbers of `ObjectList.types`.
         """
         parts = line.split(b" ")
         if len(parts) == 3 and parts[1] in numbers and len(parts[2]) < MAX_SIZE_DIGITS:
@@ -89,7 +91,10 @@ class ObjectList:
             self.unreadable += 1
 
     def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
-        """Drop the largest objects, to keep at most `most` bytes. Return the ids and types of the dropped objects."""
+        """Drop the largest objects until the rest has at most `most` bytes.
+
+        Return the ids and types of the dropped objects.
+        """
         if sum(self.sizes) <= most:
             return []
         order = sorted(range(len(self)), key=self.sizes.__getitem__)
@@ -109,7 +114,7 @@ def list_objects(
 
     Args:
         git_dir: The git directory.
-        deadline: When git is killed.
+        deadline: The time at which git is killed.
         oids: The ids of the objects to list, or None for all objects.
         only: The type of the objects to list, as a number of `ObjectList.types`, or None for all types.
 
@@ -171,7 +176,7 @@ def read_objects(
         detector: Scans one object.
         readers: The number of git processes.
         on_progress: Called with the number of objects read so far and the number of listed objects.
-        deadline: When to stop. The remaining objects are then counted as unread, under `deadline.reason`.
+        deadline: The time at which to stop. The remaining objects are then counted as unread, under `deadline.reason`.
     """
     parts = [_ShardReader(git_dir, listed, first, last, detector, deadline) for first, last in _bounds(listed, readers)]
     failures: list[BaseException] = []
@@ -199,10 +204,9 @@ def read_objects(
 
 
 def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
-    """Divide the objects among several readers. Return the first index and the end index of each reader's objects.
+    """Divide the objects into one range for each reader, with about the same number of bytes.
 
-    The parts have about the same number of bytes. Each part is a range, because neighbours in a pack often share
-    deltas.
+    Return the first index and the end index of each range.
     """
     bounds: list[tuple[int, int]] = []
     total, first, seen = sum(listed.sizes), 0, 0
@@ -215,7 +219,7 @@ def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
 
 
 class _ShardReader:
-    """Reads the objects from index `first` up to, but not including, `last`, and adds the results to `shard`."""
+    """Reads the objects from index `first` up to index `last` (exclusive), and adds the results to `shard`."""
 
     def __init__(
         self, git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, deadline: Deadline
@@ -225,7 +229,7 @@ class _ShardReader:
         self.shard = HistoryShard()
 
     def read(self) -> None:
-        """Read all objects. If git exits at a damaged object, continue with the next object."""
+        """Read all objects of this reader. If git exits at a damaged object, continue with the next object."""
         restarts = 0
         while self._next < self._last and not self._deadline.is_over:
             self._read_until_exit()
@@ -281,7 +285,9 @@ class _Blocks:
         self._buffer = bytearray(BLOCK)
 
     def read(self, size: int = 0) -> bytes:
-        """Return the next `size` bytes of git's output (0: BLOCK bytes), or fewer at the end of the output."""
+        """Return the next `size` bytes of git's output (BLOCK bytes if `size` is 0), or fewer at the end of the
+        output.
+        """
         size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)
@@ -295,7 +301,10 @@ class _Blocks:
 
 
 class _Parser:
-    """Splits git's output into objects, and scans them. `index` is the position of the next object in `listed`."""
+    """Splits git's output into objects, and scans the objects.
+
+    `index` is the position of the next object in `listed`.
+    """
 
     def __init__(
         self, listed: ObjectList, first: int, last: int, detector: Detector, shard: HistoryShard, blocks: _Blocks
@@ -345,9 +354,9 @@ class _Parser:
         return True
 
     def _is_special(self, data: bytes, start: int, end: int) -> bool:
-        """Return whether a blob may be an archive, compressed or UTF-16, so that it must be scanned in any case.
+        """Return whether a blob may be an archive, compressed or UTF-16, so that it must be scanned.
 
-        A blob that is only a Git LFS pointer is counted as unread.
+        Count a blob that is only a Git LFS pointer as unread.
         """
         if end - start <= 600:
             probe = data[start:end]

@@ -27,7 +27,7 @@ class ObjectHit:
 
 @dataclass(frozen=True, slots=True)
 class UnreadHistoryObject:
-    """A git object of which `count` parts were not read, for the reason `reason`."""
+    """A git object that was not read completely: `count` parts were left out for the reason `reason`."""
 
     oid: str
     type: str
@@ -37,7 +37,7 @@ class UnreadHistoryObject:
 
 @dataclass(slots=True)
 class HistoryShard:
-    """The results of reading all or some objects of a repository.
+    """The results of reading all or some objects of a git repository.
 
     Attributes:
         hits: The objects in which possible tokens were found.
@@ -54,21 +54,22 @@ class HistoryShard:
     bytes: int = 0
 
     def note(self, oid: str, object_type: str, reason: str, count: int = 1) -> None:
-        """Count an object that was not read completely, and add it to `named`."""
+        """Count an object that was not read completely, and add the object to `named`."""
         self.unread[reason] += count
         if len(self.named) < MAX_NAMED:
             self.named.append(UnreadHistoryObject(oid, object_type, reason, count))
 
     def take(self, oid: str, object_type: str, result: ScanResult) -> None:
-        """Add the result of scanning an object: its possible tokens, and what was not read."""
+        """Add the result of scanning a git object: its possible tokens, and what was not read."""
         self.take_unread(oid, object_type, result.unread)
         if result.candidates:
             self.hits.append(ObjectHit(oid, object_type, result))
 
     def take_content(self, oid: str, object_type: ObjectType, content: builtins.bytes, result: ScanResult) -> None:
-        """Add the result of scanning an object, after a check of the object's id if it has possible tokens.
+        """Add the result of scanning a git object.
 
-        If the content does not have this id, count the object as damaged, because its path could not be found.
+        If the object has tokens, check first that its content matches its id. If the content does not match the id,
+        count the object as damaged instead.
         """
         self.take(oid, object_type, result)
         name = "sha1" if len(oid) == SHA1_DIGITS else "sha256"
@@ -89,7 +90,7 @@ class HistoryShard:
         self.bytes += other.bytes
 
     def drop_copies(self) -> None:
-        """Drop repeated results of objects that were read several times because several packs contain them."""
+        """Drop duplicate results of objects that were read several times because several packs contain them."""
         self.hits = list({(hit.oid, hit.result.candidates): hit for hit in reversed(self.hits)}.values())[::-1]
         named = list(dict.fromkeys(self.named))
         if len(named) < len(self.named):

@@ -1,7 +1,7 @@
-"""Reads all packs and folders of loose objects (stores) of a git repository, and scans their objects.
+"""Reads all packs and folders of loose objects of a git repository, and scans their objects.
 
-Large packs are read by the package `pack_history`, everything else by git. An object in two stores is read twice, but
-equal results are reported once.
+Large packs are read by the package `pack_history`, everything else by git. An object that is stored twice is read
+twice, but equal results are reported once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIN_LOOSE_INFLATED = 128 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The part of a pack or folder of loose objects that git has to read.
+    """The objects of one pack or folder of loose objects that git has to read.
 
     Attributes:
         oids: The ids of the objects to read, concatenated; empty for all objects.
@@ -43,7 +43,7 @@ class _Part:
 
     @property
     def count(self) -> int:
-        """The number of objects to read, or 1 if it is not known."""
+        """The number of objects to read, or 1 if the number is not known."""
         return max(len(self.oids) // self.store.hash_bytes, 1)
 
 
@@ -62,10 +62,11 @@ def read_stores(
         detector: Scans one object.
         readers: The number of processes that read at the same time.
         on_progress: Called with the number of objects that were read and the number of objects known so far.
-        deadline: When reading ends. The remaining objects are then counted as unread, under `deadline.reason`.
+        deadline: The time at which reading ends. The remaining objects are then counted as unread, under
+            `deadline.reason`.
 
     Raises:
-        GitError: git cannot list the objects of a pack or folder, and no object of any other was read.
+        GitError: git cannot list the objects of a pack or folder, and no object was read from another one.
     """
     packs = [store for store in repository.stores if store.is_pack]
     budget = HistoryBudget(sum(pack.size for pack in packs))
@@ -98,12 +99,13 @@ def _shifted(on_progress: Callable[[int, int], None], done: int, known: int) -> 
 
 
 def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> Iterator[_Part]:
-    """Yield what git has to read: all folders of loose objects, and what was not read of the packs.
+    """Yield what git has to read: all folders of loose objects, and the objects of packs that were not read without
+    git.
 
     Args:
         stores: All packs and folders of loose objects.
         packs: The packs that were read without git.
-        read: What the reading without git returned, or None if it failed.
+        read: The results of reading `packs` without git, or None if that failed.
     """
     for number, pack in enumerate(packs):
         if read is None:
@@ -142,7 +144,9 @@ def _read_part(
 
 
 def _listed(git_dir: Path, part: _Part, deadline: Deadline) -> ObjectList:
-    """Return the objects that git has to read in a pack or folder. A damaged loose object does not hide the others.
+    """Return the objects that git has to read in a pack or folder.
+
+    Objects after a damaged loose object are still listed.
 
     Raises:
         GitError: git cannot list the objects of a pack, or the deadline has passed.
@@ -156,7 +160,7 @@ def _listed(git_dir: Path, part: _Part, deadline: Deadline) -> ObjectList:
 
 
 def _most_inflated(store: Store, listed: ObjectList) -> int:
-    """Return how many bytes to decompress at most from a pack or a folder of loose objects.
+    """Return the maximum number of bytes to decompress from a pack or a folder of loose objects.
 
     A compressed bomb decompresses to 1,000 times its size, but ordinary loose objects only to a few times their size.
     """

@@ -1,6 +1,6 @@
-"""Search a git repository for the paths of objects, and for the oldest commit that contains each object.
+"""Search of a git repository for the path of each object, and for the oldest commit that contains it.
 
-The work is linear in the number of distinct trees, because each tree is read at most once.
+Each distinct tree is read at most once.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 
 @dataclass(frozen=True, slots=True)
 class ObjectPlace:
-    """An object's path, and the oldest commit that contains it. Each of them is None if it is not known.
+    """An object's path, and the oldest commit that contains the object. Each is None if not known.
 
-    Surrogates in the path stand for bytes that are not UTF-8.
+    Bytes of the path that are not UTF-8 are represented by surrogates.
     """
 
     path: str | None
@@ -94,8 +94,8 @@ def locate(
 
     Args:
         repository: The repository.
-        wanted: Object ids.
-        deadline: When the search ends.
+        wanted: The object ids of the blobs and trees.
+        deadline: The time at which the search ends.
         on_found: Called with an object's id, path and commit as soon as they are known.
     """
     walk = _Walk(wanted, len(next(iter(wanted), "")) // 2, on_found)
@@ -111,7 +111,7 @@ def locate(
 
 
 class _GaveUp(Exception):
-    """A limit or the deadline is reached, so the search for paths must end."""
+    """A limit or the deadline is reached, so the search for paths ends."""
 
 
 def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -> Iterator[tuple[str, str]]:
@@ -137,8 +137,6 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
 def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tuple[str, str]]:
     """Yield (commit id, tree id) of every commit in the repository, roughly oldest first.
 
-    Begin at the end of the packs, because git stores the newest commits first.
-
     Raises:
         GitError: git cannot list the commits.
     """
@@ -151,10 +149,9 @@ def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tu
 
 
 class _Walk:
-    """Searches the trees of commits for wanted objects, in rounds of some hundred commits.
+    """Searches the trees of commits for wanted objects, some hundred commits at a time.
 
-    Each round reads the trees that no earlier round has read, each of them once. If these trees contain a wanted
-    object, the commit that introduced the object is determined afterwards, in memory.
+    Each tree is read once. The commit that introduced a found object is determined from the trees in memory.
     """
 
     def __init__(self, wanted: Iterable[str], hash_bytes: int, on_found: Callable[[str, ObjectPlace], None]) -> None:
@@ -181,7 +178,7 @@ class _Walk:
             objects: Reads the trees.
 
         Raises:
-            _GaveUp: a limit is reached. What was found before is recorded.
+            _GaveUp: a limit is reached. The objects that were found before are recorded.
         """
         roots: dict[bytes, str] = {}
         for commit, tree in commits:
@@ -198,7 +195,7 @@ class _Walk:
     def _new_trees(
         self, roots: Iterable[bytes], objects: _Objects
     ) -> tuple[dict[bytes, Sequence[_Entry]], Exception | None]:
-        """Read the trees in `roots` and all trees below them that were not read before.
+        """Read the given trees and all trees below them, except trees that were read earlier.
 
         Returns:
             The entries of each of these trees that are wanted objects or unread folders; the error that ended the
@@ -257,7 +254,7 @@ class _Walk:
         ]
 
     def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, Sequence[_Entry]]) -> None:
-        """Go through the trees that were read, commit by commit, and record the paths of the wanted objects.
+        """Record the paths of the wanted objects in the trees that were just read, commit by commit.
 
         Args:
             roots: The commit of each root tree, oldest first.
@@ -290,7 +287,7 @@ class _Walk:
 
 
 def _path(folder: _Folder | None) -> str:
-    """Return the whole path of a file or folder, or only the end of the path if it is too long."""
+    """Return the whole path of a file or folder, or only the end of the path if the path is too long."""
     names: list[str] = []
     length = 0
     while folder is not None:
@@ -305,7 +302,7 @@ def _path(folder: _Folder | None) -> str:
 
 
 class _Objects:
-    """Reads objects by their ids from a `git cat-file --batch` process, which is restarted if it exits."""
+    """Reads git objects by their ids from a `git cat-file --batch` process. The process is restarted if it exits."""
 
     def __init__(self, git_dir: Path, deadline: Deadline) -> None:
         self._git_dir, self._deadline = git_dir, deadline
@@ -353,7 +350,10 @@ class _Objects:
         self._stack.callback(self._output.close)
 
     def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield the contents that git returns, in the order of the ids, until git exits. Yield None if unreadable."""
+        """Yield the contents of the objects in the order of the ids, until git exits.
+
+        Yield None for an unreadable object.
+        """
         assert self._input is not None  # noqa: S101 - it was started
         assert self._output is not None  # noqa: S101 - it was started
         try:

@@ -1,7 +1,7 @@
-"""The packs and folders of loose objects (stores) of a git repository.
+"""The packs and folders of loose objects (here called stores) of a git repository.
 
-Each store is read separately. Git takes an object from the first store that lists its id, and a hostile index may list
-a wrong object under an id.
+Each store is read separately: git takes an object from the first store that lists its id, and the index of a hostile
+pack may list a wrong object under an id.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Store:
 
 @contextmanager
 def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
-    """Make a git directory that has only this pack or folder of loose objects.
+    """Make a git directory that contains only one pack or folder of loose objects.
 
-    It is removed when the `with` block ends. Other files beside a pack are left out: a forged `.rev` file (reverse
-    index) would make git skip objects.
+    The directory is removed when the `with` block ends. Other files beside a pack, such as a reverse index, are left
+    out, because they may be forged.
 
     Args:
         git_dir: A git directory that r8scan has made. The new directory is created inside it, with a copy of its
@@ -81,7 +81,7 @@ def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
 
 
 def stored_objects(store: Store) -> int:
-    """Return the number of loose objects in a folder, or 1 if the store is a pack."""
+    """Return the number of loose objects in a folder. Return 1 for a pack."""
     return 1 if store.is_pack else len(loose_objects(store))
 
 
@@ -93,7 +93,7 @@ def loose_objects(store: Store) -> list[str]:
 
 
 def loose_bytes(store: Store) -> int:
-    """Return the total size in bytes of the files of loose objects in a folder. Files that are gone count as 0."""
+    """Return the total size in bytes of the files of loose objects in a folder. Deleted files count as 0."""
     size = 0
     for oid in loose_objects(store):
         with contextlib.suppress(OSError):
@@ -102,9 +102,9 @@ def loose_bytes(store: Store) -> int:
 
 
 def has_plain_index(store: Store) -> bool:
-    """Return whether the index of a pack lists each id and each offset once, in the format that git writes.
+    """Return whether the index of a pack has the usual format, and lists each object id and each offset only once.
 
-    If it does, git can find each object of the pack by its id.
+    If so, git can find each object of the pack by its id.
     """
     try:
         content = _small_file(store.index)

@@ -1,7 +1,7 @@
-"""Searches for the paths and commits of objects in a confined process, because commits and trees may be hostile.
+"""Searches for the paths and commits of git objects in a confined process, because commits and trees may be hostile.
 
 The process can start git and read files, but it cannot write files or use a network. It sends each result at once, so
-that none is lost when the process is killed at the deadline.
+that no result is lost if the process is killed at the deadline.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) -> ObjectPlaces:
-    """Return the paths and commits of the wanted blobs and trees. They are searched for in a confined process."""
+    """Search for the wanted blobs and trees in a confined process, and return their paths and commits."""
     places = ObjectPlaces(is_complete=False)
     try:
         running = _process()
@@ -69,7 +69,7 @@ def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) 
 
 @contextmanager
 def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """End the process, and the git processes that it started, when the `with` block ends."""
+    """Kill the process, and the git processes that it started, when the `with` block ends."""
     try:
         yield child
     finally:
@@ -131,7 +131,7 @@ def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
 def main() -> None:
     """Search for the paths and commits of the objects that a request on standard input names.
 
-    Write a line for each object found, and then a line that says whether all commits were searched.
+    Write a line for each object found, and finally a line that says whether all commits were searched.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

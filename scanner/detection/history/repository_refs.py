@@ -1,8 +1,8 @@
-"""The refs of an untrusted repository: the commits that they name, and the names that may hold a token.
+"""The refs (branches, tags and others) of an untrusted repository: their object ids, and their names if a name may
+contain a token.
 
-A repository may have a million refs. If there are many, a confined process reads them, and answers with the few names
-that need a closer look. The process can read files, but it cannot write files or use a network, and it is killed at a
-deadline.
+If there are many refs, a confined process reads them. The process can read files, but it cannot write files or use a
+network, and it is killed at a deadline.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ _PROGRAM = (
 
 @dataclass(slots=True)
 class Refs:
-    """What a scan needs to know of a repository's refs.
+    """The refs (branches, tags and others) of a repository.
 
     Attributes:
         tips: The object ids of at most MAX_TIPS refs, in hex.
-        names: The names that are not plainly without a token, at most MAX_NAMES.
+        names: The names of refs that may contain a token, at most MAX_NAMES.
         unread: Counts of what cannot be read, by reason.
     """
 
@@ -96,7 +96,10 @@ def refs_of(common: Path) -> Refs:
 
 
 def read_refs(common: Path) -> Refs:
-    """Return the refs in a git directory, loose refs first. Ignore symbolic links, which may form cycles."""
+    """Return the refs in a git directory, those in files of their own first.
+
+    Symbolic links are ignored, because they may form cycles.
+    """
     found = Refs()
     tips: dict[str, None] = {}
     names = _Names()
@@ -116,7 +119,10 @@ def read_refs(common: Path) -> Refs:
 
 
 class _Names:
-    """A collection of the names that `plain_only` does not find clean. Those with a plain token come first."""
+    """A collection of the names of refs that may contain a token.
+
+    Names that contain a token in plain text come first.
+    """
 
     def __init__(self) -> None:
         self._waiting: list[bytes] = []
@@ -129,7 +135,7 @@ class _Names:
             self._sort()
 
     def suspicious(self) -> tuple[list[bytes], bool]:
-        """Return at most MAX_NAMES names, and whether there are more."""
+        """Return at most MAX_NAMES names of refs that may contain a token, and whether there are more such names."""
         self._sort()
         found = self._with_tokens + self._others
         return found[:MAX_NAMES], len(found) > MAX_NAMES
@@ -178,7 +184,7 @@ def _refs(common: Path, unread: Counter[str]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _loose_id(path: bytes) -> bytes:
-    """Return the object id in the file of a loose ref, or an empty value for a symbolic or unreadable ref."""
+    """Return the object id in the file of a ref, or empty bytes if the ref is symbolic or cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -193,7 +199,10 @@ def _loose_id(path: bytes) -> bytes:
 
 
 def _loose_names(root: bytes, unread: Counter[str]) -> Iterator[bytes]:
-    """Yield the names of the loose refs below a git directory, and a few more than MAX_REFS if there are more."""
+    """Yield the names of the refs that are stored in files of their own below a git directory.
+
+    Stop soon after MAX_REFS names.
+    """
     folders = [b"refs"]
     entered = count = 0
     while folders and count <= MAX_REFS:
@@ -249,7 +258,7 @@ def main(common: str, formats: str) -> None:
 
 
 def _parsed(answer: bytes) -> Refs:
-    """Return the refs in an answer. Check it, because hostile content may have taken over the process."""
+    """Parse and check the refs in the answer of the confined process, which hostile content may have taken over."""
     unreadable = Refs(unread=Counter({"refs_unreadable": 1}))
     try:
         value = json.loads(answer)

@@ -1,6 +1,6 @@
 """Scan of all objects in a git repository, including objects that no branch or tag reaches.
 
-After the scan, the commits and paths of the objects with tokens, and of those not read, are looked up.
+After the scan, the paths and commits of objects with tokens, and of unread objects, are looked up.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class UnreadPart:
         reason: Why a part of the object was not read.
         count: The number of parts that were not read for this reason.
         git_object: The object's id.
-        kind: The kind of `Place` that a token in this object would have.
-        path: The path of the file, with tokens replaced by their hints, if known.
-        commit: The id of a commit that contains the object, if known.
+        kind: Whether the object is a file, a commit or another kind of public place.
+        path: The path of the file, with each token replaced by its first and last characters; None if unknown.
+        commit: The id of a commit that contains the object, or None if unknown.
     """
 
     reason: str
@@ -50,8 +50,7 @@ class HistoryScan:
     """The result of scanning a git repository.
 
     Attributes:
-        candidates: The possible tokens. Their places have path, commit and object id; the caller adds URL and
-            repository.
+        candidates: The possible tokens. Each has a path, commit and object id, but no URL and repository.
         unread: How often something was not read, by reason.
         parts: The objects that were not read completely and whose ids are known.
         objects: The number of objects that were read.

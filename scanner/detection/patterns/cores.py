@@ -1,8 +1,7 @@
-"""The byte strings for which the matcher's automata search.
+"""The byte strings for which the matcher searches with Aho-Corasick automata.
 
-A needle is the first bytes of a token in one encoding. A core is a part that several needles share, or a whole needle.
-The automata search for the cores and not for the needles, because there are fewer cores. Where a core occurs, the
-matcher compares the bytes around it with the needles that contain it.
+A needle is the first bytes of a token in one encoding. Several needles often have a part in common. The matcher
+searches for these parts (cores), because there are fewer of them, and then compares the bytes around each.
 """
 
 from __future__ import annotations
@@ -22,17 +21,16 @@ MIN_CORE = 3
 
 
 class Core(NamedTuple):
-    """A byte string that an automaton searches for, and the needles that contain it.
-
-    A needle is the first bytes of a token in one encoding.
+    """A byte string (core) that an automaton searches for, and the needles (first bytes of an encoded token) that
+    contain it.
 
     Attributes:
         text: The bytes to search for.
-        needle: The needle, if only one contains `text` and consists of exactly these bytes. Otherwise None.
-        views: The ranges of bytes to compare with needles where `text` occurs; empty if `needle` is set.
-        after: The bytes that follow `text` in some needles.
-        before: The bytes that precede `text` in the needles that end with it. Where the next byte is not in `after` and
-            the previous byte is not in `before`, there is no needle.
+        needle: The needle that consists of exactly these bytes, if no other needle contains them. Otherwise None.
+        views: The ranges of bytes to compare with needles wherever `text` occurs; empty if `needle` is set.
+        after: The bytes that may follow `text` in a needle.
+        before: The bytes that may precede `text` in a needle that ends with it. `text` can be ignored where the next
+            byte is not in `after` and the previous byte is not in `before`.
     """
 
     text: bytes
@@ -43,13 +41,14 @@ class Core(NamedTuple):
 
 
 class View(NamedTuple):
-    """A range of bytes around an occurrence of `Core.text`, and the needles that may be in this range.
+    """A range of bytes around a byte string that was found, and the needles (first bytes of an encoded token) it may
+    contain.
 
     Attributes:
-        ahead: How many bytes before `Core.text` the range begins.
+        ahead: How many bytes before the found string the range begins.
         length: The length of the range in bytes.
-        needles: For each content of the range that has a needle: the needle, and how many bytes before `Core.text` it
-            begins.
+        needles: For each possible content of the range: its needle, and how many bytes before the found string the
+            needle begins.
     """
 
     ahead: int
@@ -58,7 +57,9 @@ class View(NamedTuple):
 
 
 def _shared_parts(prefix: bytes) -> list[bytes]:
-    """Return byte strings that several needles of a token prefix share, and that are rare in source code."""
+    """Return byte strings that are rare in source code, and that the first bytes of a token have in common in several
+    encodings.
+    """
     one, two, three = (b"%02x" % byte for byte in prefix[:3])
     decimal = b"%d" % prefix[0]
     parts = [two + b" ", two + b"\n", decimal if len(decimal) >= MIN_CORE else decimal + b","]
@@ -70,9 +71,8 @@ def _shared_parts(prefix: bytes) -> list[bytes]:
 
 
 def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
-    """Return the byte strings with which at least two needles of the kind `run` begin, shortest first.
-
-    Strings shorter than MIN_CORE bytes are left out.
+    """Return the beginnings, of MIN_CORE bytes or more, that at least two needles of the kind `run` share, shortest
+    first.
     """
     texts = sorted(needle.text for needle in needles if needle.kind == "run")
     found = set()
@@ -83,12 +83,13 @@ def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
 
 
 def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
-    """Return the byte strings to search for, so that every needle contains one of them.
+    """Choose the byte strings to search for, so that each needle (the first bytes of an encoded token) contains one of
+    them.
 
     Args:
-        needles: The needles, without repetition.
-        parts: Byte strings that needles may share. For each needle, the first of these that it contains is searched
-            for. If there is none, or no other needle has the same one, the whole needle is searched for.
+        needles: The needles, each once.
+        parts: Byte strings that needles may share. The first one in a needle is chosen if another needle contains it
+            too. If none is chosen, the whole needle is searched for.
     """
     members: dict[bytes, list[Needle]] = {}
     for needle in needles:
@@ -116,9 +117,9 @@ def _core(text: bytes, needles: Sequence[Needle]) -> Core:
 
 
 class _Group:
-    """The byte strings that one automaton searches for.
+    """The byte strings for one automaton.
 
-    No string begins with another string, because the automaton finds only one string per offset.
+    No string begins with another string of the group, because the automaton finds only one string per offset.
     """
 
     def __init__(self) -> None:
@@ -127,7 +128,7 @@ class _Group:
         self._beginnings: set[bytes] = set()
 
     def takes(self, core: Core) -> bool:
-        """Add a core if one more fits into this group. Return whether it was added."""
+        """Add a byte string to the group if there is room for it. Return whether it was added."""
         beginnings = {core.text[:end] for end in range(1, len(core.text) + 1)}
         if len(self.cores) == MAX_GROUP or core.text in self._beginnings or not beginnings.isdisjoint(self._texts):
             return False
@@ -148,11 +149,10 @@ def _groups(cores: Sequence[Core]) -> tuple[tuple[Core, ...], ...]:
 
 @derived_from_formats
 def core_groups() -> tuple[tuple[Core, ...], ...]:
-    """Return the byte strings to search for, one group per automaton.
+    """Return the byte strings to search for, one group for each automaton.
 
-    An automaton with up to 64 strings uses vector instructions. The order of the strings has a large effect on the
-    speed. FASTEST_ORDER is the fastest order that `bench_detection --tune` found on real source code. It is used if
-    only the default token format is active.
+    The search is fastest with groups of up to 64 strings in the order of FASTEST_ORDER, which was measured for the
+    default token format.
     """
     prefixes = [form.prefix.encode() for form in active_formats()]
     parts = [part for prefix in prefixes for part in _shared_parts(prefix)]

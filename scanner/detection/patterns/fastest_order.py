@@ -1,4 +1,4 @@
-"""The order in which the search for the first bytes of encoded tokens is fastest, for the default token format.
+"""The byte strings to search for, in the order in which the search is fastest, for the default token format.
 
 `python -m tests.benchmarks.bench_detection --tune` wrote the list. Run it again when the strings to search for have
 changed.

@@ -1,4 +1,4 @@
-"""Patterns of tokens whose characters are escaped, or separated by joints (line breaks, quotes and the like).
+"""Patterns of tokens whose characters are escaped, or separated by line breaks, quotes and the like.
 
 The module `encodings.recognition` decides whether a match is a token.
 """
@@ -91,10 +91,9 @@ string literal up to the beginning of the next.
 
 
 def end_of_word_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of markup that may follow a letter. If it matches, no token begins with that letter.
+    """Return a pattern of markup after a letter. If the markup follows a letter, no token begins with that letter.
 
-    It matches a tag that cannot be inside a word, and tags before a letter that is not the second of the prefix. In
-    HTML, it quickly excludes the last letters of most words.
+    In HTML, the pattern quickly excludes the last letters of most words.
     """
     if len(form.prefix) < 2:
         return rb"(?!)"
@@ -157,10 +156,10 @@ _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
 
 
 def units_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of a token whose characters may be escaped, and separated by joints (such as line breaks).
+    """Return a pattern of a token whose characters may be escaped, and separated by line breaks, quotes and the like.
 
-    It is written for `regex.VERBOSE`. The group `unit` captures each character. After the prefix, the pattern accepts
-    every letter and digit, so the caller has to check the token.
+    The pattern is written for `regex.VERBOSE`. The group `unit` captures each character. After the prefix, the pattern
+    accepts every letter and digit, so the caller has to check the token.
     """
     joints = _JOINTS_WITHOUT_HYPHEN if "-" in form.prefix + form.alphabet else JOINTS
     prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)
@@ -176,9 +175,9 @@ def units_expression(form: TokenFormat) -> bytes:
 
 
 def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
-    """Return three patterns for the code of a character after the prefix: in hexadecimal, decimal and octal digits.
+    """Return patterns of the code of a character after the prefix: in hexadecimal, decimal and octal digits.
 
-    They accept the code of every letter and digit, even if the format's alphabet is smaller.
+    The patterns accept every letter and digit, even if the format's alphabet is smaller.
     """
     others = _other_letters(form)
     return (
@@ -326,7 +325,7 @@ JointKind = Literal[
 
 
 def joint_kind(joint: bytes) -> JointKind:
-    """Return the kind of a joint (the bytes between two letters of a token), such as a line break."""
+    """Return the kind of the bytes between two letters of a token, such as a line break."""
     if joint.lstrip(b"\\")[:5] in (b"x00", b"u0000"):
         return "utf-16"
     if joint[0] == ord("="):

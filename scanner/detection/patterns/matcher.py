@@ -1,8 +1,7 @@
 """A fast search for the offsets in a content at which an encoded token may begin. It does not decide what is a token.
 
-A needle is the first bytes of a token in one encoding. A core is a part that several needles share, or a whole needle.
-The matcher searches for the cores with Aho-Corasick automata. Where a core occurs, it compares the bytes around the
-core with the needles. It searches one window (256 KiB of the content) at a time.
+The matcher searches for parts of needles (the first bytes of a token in one encoding) with Aho-Corasick automata. Where
+it finds such a part, it compares the bytes around the part with the needles.
 """
 
 from __future__ import annotations
@@ -55,10 +54,10 @@ class Automaton(NamedTuple):
     """An Aho-Corasick automaton that searches for up to 64 byte strings, called cores.
 
     Attributes:
-        find: Returns the occurrences of cores in a content as (core index, start, end).
+        find: A function that returns the cores in a content as (core index, start, end).
         cores: The cores that the automaton searches for.
-        covered: For each core in `cores`: the offsets inside this core at which another core may begin, each with the
-            texts of these other cores. The automaton does not find a core that begins inside another.
+        covered: For each core in `cores`: the offsets inside the core at which other cores may begin, each with the
+            texts of those cores. The automaton does not find a core that begins inside another core.
         by_text: The same cores, by their text.
         longest: The length of the longest core in bytes.
     """
@@ -71,14 +70,12 @@ class Automaton(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The needles found in one part of a content, `content[begin:end]`.
-
-    A needle is the first bytes of a token in one encoding.
+    """A part of a content, `content[begin:end]`, and the needles (first bytes of a token in one encoding) found in it.
 
     Attributes:
-        hits: The offset and needle of each needle found, in any order. Needles of a kind in `crowded` are left out.
-        crowded: The kinds of needles that occur too often in this part to examine each of them. If there are any,
-            `begin` is moved back by the length of the longest needle.
+        hits: The offset and the needle for each needle found, in any order, except the kinds in `crowded`.
+        crowded: The kinds of needles that are too frequent in this part to examine each. If there are such kinds,
+            `begin` is earlier by the length of the longest needle.
         run_spots: Offsets in the content that may be inside long strings of base64 letters, in ascending order.
     """
 
@@ -91,7 +88,10 @@ class Window(NamedTuple):
 
 @derived_from_formats
 def automata() -> tuple[Automaton, ...]:
-    """Return the automata that together search for all needles. They are built once per process."""
+    """Return the automata that search for the first bytes of tokens in all encodings.
+
+    They are built once per process.
+    """
     return tuple(map(_automaton, core_groups()))
 
 
@@ -109,7 +109,7 @@ def _automaton(cores: tuple[Core, ...]) -> Automaton:
 
 
 def _covered(text: bytes, others: Sequence[bytes]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-    """Yield each offset inside `text` at which one or more of `others` may begin, with those that may begin there."""
+    """Yield each offset inside `text` at which other byte strings may begin, with the strings that may begin there."""
     for cut in range(1, len(text)):
         rest = text[cut:]
         if beginning := tuple(other for other in others if other.startswith(rest) or rest.startswith(other)):
@@ -117,14 +117,13 @@ def _covered(text: bytes, others: Sequence[bytes]) -> Iterator[tuple[int, tuple[
 
 
 def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]:
-    """Yield, in order, the parts of `content` in which a needle (the first bytes of a token in one encoding) occurs.
+    """Yield, in order, the parts of `content` that may have the beginning of a token in any encoding.
 
     Each part has at most WINDOW bytes.
 
     Args:
         content: The bytes to search.
-        with_run_spots: Whether to yield also the parts that may have a long string of base64 letters; see
-            `sampled_runs_in`.
+        with_run_spots: Whether to yield also parts that may have a long string of base64 letters.
     """
     size = len(content)
     view = memoryview(content) if size > WINDOW else None
@@ -139,11 +138,12 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
 
 
 def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> tuple[list[Hit], frozenset[Kind]]:
-    """Return `Window.hits` and `Window.crowded` for `content[begin:end]`.
+    """Return the needles (first bytes of an encoded token) in `content[begin:end]`, and the kinds of needles that are
+    too frequent.
 
     Args:
         content: The whole content.
-        part: The bytes of `content[begin:end]`, and after them a few more, because a needle may extend beyond `end`.
+        part: `content[begin:end]` and a few more bytes, because a needle may extend beyond `end`.
         begin: The offset in `content` at which the search begins.
         end: The offset in `content` at which the search ends.
     """
@@ -163,16 +163,17 @@ def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> 
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
-    """Return the needles around the cores (parts of needles) that an automaton found in `content[begin:end]`.
+    """Return the needles (first bytes of an encoded token) around the byte strings that an automaton found.
 
-    The automaton does not find a core that begins inside another core. This function looks for such cores itself.
+    The automaton does not find a byte string that begins inside another one. This function looks for such strings
+    itself.
 
     Args:
         automaton: The automaton that searched `content[begin:end]`.
-        found: The cores that it found as (core index, start, end), with offsets relative to `begin`.
+        found: The byte strings found, as (index in `automaton.cores`, start, end), with offsets relative to `begin`.
         content: The whole content.
         begin: The offset in `content` at which the search began.
-        end: The offset in `content` at which the search ended. A core that starts there or later is ignored.
+        end: The offset in `content` at which the search ended. Byte strings that start there or later are ignored.
 
     Returns:
         The offset in the content of each needle, and the needle.
@@ -197,12 +198,15 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
 
 
 def _needles_around(views: Sequence[View], content: bytes, at: int) -> Sequence[Hit]:
-    """Return the offset in the content, and the needle, of each needle that contains a core at offset `at`.
+    """Return the needles (first bytes of an encoded token) around one byte string that an automaton found.
 
     Args:
-        views: The `views` of the core.
+        views: The ranges of bytes to compare with needles.
         content: The whole content.
-        at: The offset of the core in the content.
+        at: The offset of the found byte string in the content.
+
+    Returns:
+        The offset in the content of each needle, and the needle.
     """
     hits: list[Hit] = []
     for ahead, length, needles_of in views:
@@ -214,20 +218,18 @@ def _needles_around(views: Sequence[View], content: bytes, at: int) -> Sequence[
 
 
 def _kinds(core: Core) -> frozenset[Kind]:
-    """Return the kinds of the needles that contain a core."""
+    """Return the kinds of the needles (first bytes of an encoded token) that contain the byte string `core`."""
     if core.needle is not None:
         return frozenset((core.needle.kind,))
     return frozenset(needle.kind for view in core.views for needle, _ in view.needles.values())
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
-    """Return the kinds of needles that may occur more than CROWDED times, judged by the found cores.
-
-    A core that may hide the beginning of another core is also counted for the other core's needles.
+    """Return the kinds of needles (first bytes of an encoded token) that may occur more than CROWDED times.
 
     Args:
         automaton: The automaton that searched the content.
-        found: The cores that it found as (core index, start, end).
+        found: The byte strings that it found, as (index in `automaton.cores`, start, end).
     """
     counts: Counter[Kind] = Counter()
     for at, count in Counter(map(itemgetter(0), found)).items():
@@ -239,14 +241,6 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset
 
 
 def _hidden(content: bytes, begin: int, texts: Sequence[bytes], automaton: Automaton) -> Sequence[Hit]:
-    """Return the needles whose core begins inside another core. The automaton does not find these.
-
-    Args:
-        content: The whole content.
-        begin: The offset in the content at which the core begins.
-        texts: The cores that may begin there. One of them does.
-        automaton: The automaton that found the other core.
-    """
     core = automaton.by_text[next(text for text in texts if content.startswith(text, begin))]
     return _needles_around(core.views, content, begin) if core.needle is None else ((begin, core.needle),)
 
@@ -259,12 +253,15 @@ def longest_core() -> int:
 
 @derived_from_formats
 def longest_needle() -> int:
-    """Return the length in bytes of the longest needle (the first bytes of a token in one encoding)."""
+    """Return the length in bytes of the longest byte string with which an encoded token can begin."""
     return max(len(needle.text) for needle in needles())
 
 
 def may_hold(content: bytes) -> bool:
-    """Return False if no token can be in `content`, except inside a container or a long string of base64 letters."""
+    """Return whether a token may be in `content`.
+
+    Tokens in containers or long strings of base64 letters are not considered.
+    """
     if len(content) <= WINDOW:
         return _is_core_in(content)
     view, size = memoryview(content), WINDOW + longest_core() - 1
@@ -286,9 +283,9 @@ def _searches() -> tuple[_Find, ...]:
 
 
 def is_plainly_empty(content: bytes) -> bool:
-    """Return True if a content certainly has no token, except inside a container.
+    """Return True if a content certainly has no token, except perhaps inside a container such as an archive.
 
-    This is the quickest test, for the millions of small files without a token.
+    This is the quickest test. Most files are small and have no token.
 
     Args:
         content: At most WINDOW bytes.
@@ -300,8 +297,8 @@ def is_plainly_empty(content: bytes) -> bool:
 def hit_offsets(content: bytes) -> list[int]:
     """Return the sorted offsets in `content` at which an encoded token or a long string of base64 letters may be.
 
-    If a part of the content has too many such offsets, return every Nth offset of this part instead. N is the length of
-    the shortest token.
+    If a part of the content has too many such offsets, evenly spaced offsets are returned for this part instead. Their
+    distance is the length of the shortest token.
     """
     offsets: list[int] = []
     for window in windows(content, with_run_spots=True):
@@ -329,12 +326,9 @@ def long_runs_in(content: bytes, begin: int) -> list[int]:
 
 
 def sampled_runs_in(content: bytes, begin: int) -> Sequence[int]:
-    """Return offsets that may be inside long strings of base64 letters, in ascending order.
+    """Return offsets that may be inside long strings of base64 letters, in ascending order. Only some bytes are read.
 
-    Only the WINDOW bytes from offset `begin` on are searched.
-
-    Only every 128th byte is read first. Where all of these bytes are base64 letters, every 64th byte is read.
-    `is_run_at` tells whether an offset really is inside such a string.
+    The search covers WINDOW bytes from offset `begin` on. Use `is_run_at` to check a returned offset.
     """
     if len(content) - begin < LONG_RUN:
         return ()
@@ -378,7 +372,7 @@ def is_run_at(content: bytes, spot: int) -> bool:
 
 
 def run_start(content: bytes, first: int, spot: int) -> int:
-    """Return the offset at which the string of base64 letters around `spot` begins, or `first` if it begins earlier."""
+    """Return the offset at which the string of base64 letters around `spot` begins, but no offset before `first`."""
     begin = spot
     while begin > first:
         before = max(first, begin - _BACK_BYTES)

@@ -1,8 +1,8 @@
-"""Needles: the byte strings with which a token can begin in each encoding.
+"""The byte strings (needles) with which a token can begin in each encoding.
 
 They are derived from the prefix of each token format, such as `r8_`. In base64, an encoded prefix has one of three
 forms, because base64 encodes groups of three bytes. If it is encoded twice, it has one of nine forms. Other needles are
-the prefix in hexadecimal or decimal numbers, and its first letters escaped or before a separator.
+the prefix in hexadecimal or decimal numbers, and its first letters with escape sequences or separators.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ _DECIMAL_LISTS += ("{0}-{1}", "{0};{1}", "{0} 0{1}", "{0} {1} 0{2}", "{0})", "{0
 
 
 class Needle(NamedTuple):
-    """A byte string with which a token can begin in some encoding.
+    """A byte string with which a token, or data that may contain tokens, can begin in some encoding.
 
     Attributes:
         text: The byte string.
-        kind: Decides how to examine a place where the needle occurs.
-        lead: For the kinds `run` and `stream`: where decoding begins, as an offset from the start of the needle. A
-            base64 group or a header begins there.
-        before: If it is not empty, one of these bytes must precede the needle.
+        kind: The encoding of the token, or the kind of data, which begins with `text`.
+        lead: The offset at which decoding begins, counted from the start of `text`. It is used only for data that is
+            decoded as a whole.
+        before: If not empty, one of these bytes must precede `text`.
     """
 
     text: bytes
@@ -80,14 +80,14 @@ class Needle(NamedTuple):
 
 
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
-    """Return the base64 letters that occur whenever a text with one of the given strings is encoded.
+    """Return the base64 letters that occur whenever a text that contains one of the given strings is encoded.
 
     Args:
         cores: Byte strings, all of the same length.
 
     Returns:
-        One pair for each of the three positions that a string may have in a base64 group: the letters, and the position
-        (0 to 3) of the first letter in its group.
+        A pair for each of the three positions that a string may have in a group of three bytes: the letters, and the
+        position (0 to 3) of the first letter in its group of four.
     """
     found = []
     for alignment in range(3):
@@ -102,12 +102,14 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 
 
 def plain_needle(prefix: bytes) -> bytes:
-    """Return the first bytes of a prefix for which to search. Longer strings are more often divided by a line break."""
+    """Return the first bytes of a prefix, which are searched for instead of the whole prefix, because a line break may
+    divide it.
+    """
     return prefix[:_PLAIN_BYTES]
 
 
 def _token_needles(prefix: bytes) -> list[Needle]:
-    """Return the byte strings with which a plain or escaped token can begin (the needles of kind `token`)."""
+    """Return the byte strings with which a plain or escaped token can begin."""
     first, second, plain = prefix[:1], prefix[1:2], plain_needle(prefix)
     texts = [plain]
     texts += [plain[:cut] + start for cut in range(2, len(plain)) for start in _AFTER_LETTERS]
@@ -171,7 +173,9 @@ def _texts(digits: tuple[bytes, ...]) -> tuple[str, ...]:
 
 
 def base64_texts(prefix: bytes) -> list[bytes]:
-    """Return the first three base64 letters of an encoded prefix, for each of its three positions in a base64 group."""
+    """Return the first three base64 letters of an encoded prefix, for each of its three positions in a group of three
+    bytes.
+    """
     return [text[:3] for text, _ in encoded_needles(prefix[:3])]
 
 
@@ -199,13 +203,13 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
     """Yield groups of strings of four base64 letters with which a token in base64 can begin.
 
-    A prefix of less than three bytes does not determine all four letters, so there are several strings. The strings of
-    one group differ only in the lower four bits of their last byte.
+    If the prefix is shorter than three bytes, the fourth letter depends on the token, so there are several strings.
+    Strings in one group differ only in the lower four bits of their last byte.
 
     Args:
         prefix: The prefix of the token format.
         alphabet: The characters that may follow the prefix.
-        alignment: The number of bytes before the token in its first base64 group.
+        alignment: The number of bytes before the token in its first group of three bytes.
     """
     known = encoded_needles(prefix[:4])[alignment][0]
     if len(known) >= 4:
@@ -221,11 +225,10 @@ def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tu
 
 
 def _stream_needles() -> list[Needle]:
-    """Return the byte strings with which encoded data other than a token begins (the needles of kind `stream`).
+    """Return the byte strings with which encoded data other than a single token can begin.
 
-    They are for compressed streams in base64 or hexadecimal digits, gzip that is encoded twice, uuencode, git's
-    patches, and the second line of dumps. Some that also occur in ordinary words must follow a quote or a similar
-    character.
+    The data are compressed streams in base64 or hexadecimal digits, gzip that is encoded twice, uuencoded blocks, git's
+    binary patches, and dumps of bytes from their second line on.
     """
     magics = (
         b"\x1f\x8b\x08",

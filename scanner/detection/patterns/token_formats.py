@@ -1,7 +1,6 @@
-"""The forms of the vendor's tokens. No other module knows them.
+"""The formats of the vendor's tokens. Everything that depends on the formats is derived from `active_formats()`.
 
-Everything that depends on them is derived from `active_formats()`: searches, hints and the checks of reported tokens. A
-process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it scans.
+A process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it scans.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _Value = TypeVar("_Value")
 
 
 class FormatError(ValueError):
-    """A token format in the settings cannot be used. The message is one line, without the name of the setting."""
+    """A token format in the settings cannot be used. The message is one line that does not name the setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +106,9 @@ class TokenFormat:
         return body[-CHECKSUM_LENGTH:] == _base62(zlib.crc32(body[:-CHECKSUM_LENGTH].encode()))
 
     def may_contain(self, part: bytes) -> bool:
-        """Return whether `part` may be a part of a random token body.
+        """Return whether `part` may be a part of the random characters of a token.
 
-        Its characters must belong to the alphabet. If the alphabet has upper and lower case, `part` must have both.
+        All its characters must belong to the alphabet. If the alphabet has upper and lower case, `part` must have both.
         """
         if part.translate(None, self.alphabet.encode()):
             return False
@@ -120,9 +119,9 @@ class TokenFormat:
         )
 
     def may_be_body(self, text: bytes) -> bool:
-        """Return whether `text` may be a whole random token body.
+        """Return whether `text` may be all characters of a random token after its prefix.
 
-        Ordinary words of the same length have no digits, or letters of only one case.
+        Ordinary words are excluded, because they have no digits or letters of only one case.
         """
         return (
             len(text) == self.body_length
@@ -147,7 +146,7 @@ DEFAULT_FORMATS: tuple[TokenFormat, ...] = (TokenFormat("r8_", _DEFAULT_ALPHABET
 
 @functools.cache
 def _has_digits(form: TokenFormat) -> bool:
-    """Return whether nearly every body of this format has a digit."""
+    """Return whether nearly every token of this format has a digit after its prefix."""
     others = sum(not letter.isdigit() for letter in form.alphabet)
     return (others / len(form.alphabet)) ** form.body_length < _RARE
 
@@ -207,7 +206,7 @@ def _parse_class(prefix: str, text: str) -> str:
 
 
 def _as_ranges(letters: list[str]) -> Iterator[str]:
-    """Yield the parts of a character class, such as `a-z`, that match the given sorted letters."""
+    """Yield the parts of a regular expression's character class, such as `a-z`, for the given sorted letters."""
     run: list[str] = []
     for letter in [*letters, ""]:
         if run and letter and ord(letter) == ord(run[-1]) + 1:
@@ -248,7 +247,7 @@ def use_formats(formats: Iterable[TokenFormat]) -> None:
 
 
 def derived_from_formats(function: Callable[[], _Value]) -> Callable[[], _Value]:
-    """Return a cached form of the function, which is called again only after the active token formats have changed."""
+    """Cache the function's result until the active token formats change. To be used as a decorator."""
     cached = functools.cache(function)
     _derived.append(cached.cache_clear)
     return cached
@@ -287,7 +286,7 @@ def is_token(text: str) -> bool:
 
 
 def hint_if_token(text: str) -> str | None:
-    """Return the hint (the first and last characters) if the text is one token, otherwise None."""
+    """Return the first and last characters of a token if the text is exactly one token, otherwise None."""
     for form, pattern in _expressions():
         if pattern.fullmatch(text) and form.has_checksum(text):
             return _hint(text, len(form.prefix))
@@ -295,7 +294,7 @@ def hint_if_token(text: str) -> str | None:
 
 
 def mask_plain_tokens(text: str) -> str:
-    """Return the text with every token in plain text replaced by its hint. (`redact` also replaces encoded tokens.)"""
+    """Return the text with every token in plain text replaced by its first and last characters."""
     for _, pattern in _expressions():
         text = pattern.sub(lambda match: hint_of(match[0].encode()), text)
     return text
@@ -304,7 +303,7 @@ def mask_plain_tokens(text: str) -> str:
 def hint_of(token: bytes) -> str:
     """Return the first and last characters of a token, such as `r8_Ab1…xyz9`.
 
-    The owner can recognise the token by them, but nobody can use them or guess the token.
+    The owner can recognise the token by this hint, but nobody can use it or guess the token.
     """
     text = token.decode("ascii")
     prefix = max((len(form.prefix) for form in active_formats() if text.startswith(form.prefix)), default=HINT_BODY)
@@ -316,7 +315,7 @@ def _hint(text: str, prefix: int) -> str:
 
 
 def is_hint(text: str) -> bool:
-    """Return whether the text looks like the hint (`r8_Ab1…xyz9`) of a token of an active format."""
+    """Return whether the text looks like a shortened token (`r8_Ab1…xyz9`) of an active format."""
     for form in active_formats():
         head = min(len(form.prefix) + HINT_BODY, MAX_HINT_HEAD)
         prefix = form.prefix[:head]
@@ -333,5 +332,5 @@ def described_formats() -> str:
 
 
 def written_formats(formats: Iterable[TokenFormat]) -> str:
-    """Return the formats in the notation that `parse_formats` reads."""
+    """Return the formats as text that `parse_formats` can read."""
     return ",".join(map(str, formats))

@@ -55,10 +55,9 @@ class TokenPatterns(NamedTuple):
     Attributes:
         form: The token format.
         plain: The token without any encoding.
-        units: The token with escaped characters, and with joints (such as line breaks) between any two characters. Each
-            character is captured as `unit` and each joint as `joint`.
-        end_of_word: Markup after the first letter of a prefix. If it matches, no token begins with that letter. It is
-            compiled by `re`, which starts faster than `regex`, because HTML has much such markup.
+        units: The token with escaped characters, and with line breaks, quotes or the like between any two characters.
+            Each character is captured as `unit`, and what is between two characters as `joint`.
+        end_of_word: Markup after the first letter of a prefix. If it matches, no token begins with that letter.
         hexadecimal: The token in hexadecimal digits without anything between them.
         hex_list: The token as hexadecimal numbers with separators. Each number of the body is captured as `unit`.
         decimal_list: The token as decimal numbers with separators. Each number of the body is captured as `unit`.
@@ -71,9 +70,10 @@ class TokenPatterns(NamedTuple):
         lone_prefix: The prefix alone at the end of a string literal.
         first_part: The prefix and at least four characters of the body at the end of a string literal. The characters
             of the body are captured as `part`.
-        marked_end: The token, with the high bit set in its last letter. The next byte must not be a continuation byte
-            of UTF-8, because the letter would then be a part of another character.
-        escaped: The beginning of a token that is not plain. It is used to search windows with very many hits.
+        marked_end: The token with the high bit set in its last letter, if the letter is not a part of another character
+            in UTF-8.
+        escaped: The beginning of a token with escaped or separated characters, for contents that may have very many
+            such tokens.
     """
 
     form: TokenFormat

@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 def pdf_stream(body: bytes, filters: bytes) -> bytes:
-    """Return a PDF with one stream. `filters` are the filters that it declares."""
+    """Return a PDF with one stream that declares the given filters."""
     head = b"%%PDF-1.4\n1 0 obj\n<</Length %d/Filter%s>>\nstream\n" % (len(body), filters)
     return head + body + b"\nendstream\nendobj\n"
 
@@ -87,10 +87,10 @@ def pdf_leak_before_bomb(leak: bytes) -> bytes:
 
 
 def database_of(columns: list[str], rows: int = 1) -> bytes:
-    """Return a SQLite database with a table that has a stored column `a`, `rows` rows, and further columns.
+    """Return a SQLite database with `rows` rows in a table with the column `a`, and with further columns.
 
     Args:
-        columns: The definitions of the further columns, which are added after the rows are written.
+        columns: The definitions of the further columns. They are added after the rows are written.
         rows: The number of rows.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)

@@ -1,7 +1,7 @@
 """Functions that build hostile git packs, bundles, trees and refs.
 
-An input with the delivery `pack` is an answer of a git server. An input with the delivery `history` is a stream for
-`git fast-import`, or the size of trees to write; `tests.hostile.repositories` makes a repository from it.
+An input with the delivery `pack` is an answer of a git server. An input with the delivery `history` describes a
+repository; `tests.hostile.repositories` makes the repository.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def entry_head(kind: int, size: int) -> bytes:
 
 
 def distance(value: int) -> bytes:
-    """Return git's encoding of the distance in bytes from a delta back to its base."""
+    """Return git's encoding of a distance in bytes, from a delta back to its base."""
     digits = [value & 0x7F]
     while value := value >> 7:
         value -= 1
@@ -45,7 +45,7 @@ def length(value: int) -> bytes:
 
 
 def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
-    """Return a git pack of these entries. `count` replaces the number of entries in its header."""
+    """Return a git pack of these entries. If `count` is given, the pack's header declares this number of entries."""
     total = len(entries) if count is None else count
     body = b"PACK" + (2).to_bytes(4, "big") + total.to_bytes(4, "big") + b"".join(entries)
     return body + hashlib.sha1(body).digest()
@@ -97,7 +97,7 @@ def pack_deltas_of_bomb() -> bytes:
 
 
 def _tail(size: int, number: int) -> bytes:
-    """Return the end of a git delta that copies all but three bytes of its base, and then inserts `number`."""
+    """Return the last instructions of a git delta: copy all but three bytes of the base, then insert `number`."""
     return b"\xf0" + (size - 3).to_bytes(3, "little") + b"\3" + b"%03d" % number
 
 

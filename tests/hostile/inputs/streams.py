@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def repeated(packer: Any, block: bytes, count: int) -> bytes:
-    """Return `count` equal blocks, compressed, without holding all blocks in memory."""
+    """Return `count` copies of the block, compressed, without holding all copies in memory."""
     return b"".join([*(packer.compress(block) for _ in range(count)), packer.flush()])
 
 

@@ -28,7 +28,7 @@ def tarred(content: bytes, name: str = "b/c.txt", form: int = tarfile.PAX_FORMAT
 
 
 def old_tar(content: bytes) -> bytes:
-    """Return a tar archive in the form from before POSIX, whose header has a checksum but no magic number."""
+    """Return a tar archive in the format from before POSIX, whose header has a checksum but no magic number."""
     archive = bytearray(tarred(content, form=tarfile.USTAR_FORMAT))
     archive[257:512] = bytes(255)
     archive[148:156] = b" " * 8
@@ -37,7 +37,7 @@ def old_tar(content: bytes) -> bytes:
 
 
 def docx_in_runs(content: bytes) -> bytes:
-    """Return a Word document whose text is divided into pieces of seven letters with different formatting."""
+    """Return a Word document whose text is split into pieces of seven letters with different formatting."""
     pieces = [content[at : at + 7] for at in range(0, len(content), 7)]
     runs = b"".join(b"<w:r><w:rPr><w:b/></w:rPr><w:t>" + piece + b"</w:t></w:r>" for piece in pieces)
     return zipped(b'<?xml version="1.0"?><w:document><w:p>' + runs + b"</w:p></w:document>", "word/document.xml")

@@ -67,7 +67,7 @@ def pdf_with_glyph_numbers(content: bytes) -> bytes:
 
 
 def pdf_form(content: bytes) -> bytes:
-    """Return a PDF with a filled-in form field. Its value is a string in UTF-16 with octal escapes."""
+    """Return a PDF with a filled-in form field. The field's value is a string in UTF-16 with octal escapes."""
     wide = (b"\xfe\xff" + content.decode("latin-1").encode("utf-16-be")).replace(b"\0", b"\\000")
     packed = zlib.compress(b"5 0 <</FT/Tx/V(" + wide.replace(b"\xfe\xff", b"\\376\\377", 1) + b")>>")
     return b"%PDF-1.7\n1 0 obj<</Type/ObjStm/Filter/FlateDecode>>stream\n" + packed + b"\nendstream\n"
@@ -95,7 +95,10 @@ def sqlite_with_gzip(content: bytes) -> bytes:
 
 
 def sqlite_in_utf16(content: bytes) -> bytes:
-    """Return a SQLite database in UTF-16 with a table WITHOUT ROWID. The value with the content spans several pages."""
+    """Return a SQLite database in UTF-16 with a table WITHOUT ROWID.
+
+    Its one value, the content, spans several pages.
+    """
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA encoding = 'UTF-16le'")
         connection.execute("PRAGMA page_size = 1024")
@@ -123,7 +126,7 @@ def postgresql_dump(content: bytes) -> bytes:
 
 
 def avro(content: bytes, codec: bytes = b"deflate") -> bytes:
-    """Return an Avro file of one block with one record. The record is the content as a string."""
+    """Return an Avro file of one block with one record, which is the content as a string."""
     record = _zigzag(len(content)) + content
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(record) + packer.flush() if codec == b"deflate" else record

@@ -8,7 +8,7 @@ _NAMES = {0: "\\0", 7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f
 
 
 def rows(data: bytes, size: int) -> Iterator[tuple[int, bytes]]:
-    """Split data into lines of `size` bytes. Yield the offset and the bytes of each."""
+    """Split data into lines of `size` bytes. Yield the offset and the bytes of each line."""
     for at in range(0, len(data), size):
         yield at, data[at : at + size]
 

@@ -1,7 +1,7 @@
-"""Functions that pass any bytes to each reader of untrusted files, for fuzzing.
+"""Functions that pass arbitrary bytes to each reader of untrusted files, for fuzzing.
 
-A reader may refuse its input with UnreadableError or LimitReachedError. Every other exception is a defect, and so is
-output beyond the limits.
+A reader may refuse its input with UnreadableError or LimitReachedError. Any other exception, or output above the
+limits, is a defect.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _READ = 16 << 10
 
 
 def read_all(kind: ContainerKind, data: bytes, limits: Limits = LIMITS) -> Meter:
-    """Read all members of a container, as the detector does. Return the counter of the work that this took."""
+    """Read all members of a container, as the detector does. Return the meter that counted the work."""
     meter = Meter(limits, len(data))
     try:
         for member in members_of(kind, Container("fuzzed", data, meter)):
@@ -97,12 +97,12 @@ fuzz_unsupported = _target("unsupported")
 
 
 def fuzz_container_kind(data: bytes) -> None:
-    """Determine the container format of any bytes. An exception is a defect."""
+    """Determine the container format of arbitrary bytes. An exception is a defect."""
     container_kind(data)
 
 
 def fuzz_wide(data: bytes) -> None:
-    """Decode any bytes as UTF-16 or UTF-32, and check that the text is not longer than these encodings allow."""
+    """Decode arbitrary bytes as UTF-16 or UTF-32, and check that the text is not longer than these encodings allow."""
     codec = wide_codec(data) or "utf-16-le"
     for piece in wide_pieces(data, codec):
         assert len(piece.text) <= 3 * len(data) + 3

@@ -1,4 +1,6 @@
-"""Functions that build files with compressed streams that have no magic number or begin far into the file."""
+"""Functions that build files with compressed streams that have no magic number or begin far from the start of the
+file.
+"""
 
 from __future__ import annotations
 
@@ -73,11 +75,11 @@ def php_archive(content: bytes) -> bytes:
 
 
 def blosc_chunk(content: bytes, element: int = 4) -> bytes:
-    """Return a Blosc chunk of one shuffled block.
+    """Return a Blosc chunk of one block, to which the shuffle filter was applied.
 
     Args:
         content: The content of the chunk.
-        element: The size of an item in bytes.
+        element: The size in bytes of an element, the unit of the shuffle filter.
     """
     plain = content.ljust(-(-len(content) // 512) * 512, b" ")
     shuffled = b"".join(plain[byte::element] for byte in range(element))
@@ -88,11 +90,12 @@ def blosc_chunk(content: bytes, element: int = 4) -> bytes:
 
 
 def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
-    """Return the parts of an HDF5 file that the detector reads: the name of the shuffle filter, and a shuffled chunk.
+    """Return the parts of an HDF5 file that the detector reads: the name of the shuffle filter, and a chunk of shuffled
+    data.
 
     Args:
         content: The content of the chunk.
-        element: The size of an item in bytes.
+        element: The size in bytes of an element, the unit of the shuffle filter.
     """
     plain = content.ljust(-(-len(content) // element) * element, b" ") * element
     shuffled = b"".join(plain[byte::element] for byte in range(element))
@@ -128,9 +131,9 @@ def magicless_zstandard(content: bytes) -> bytes:
 
 
 def _matches(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield how an LZ compressor divides a text: literal bytes, then distance and length of the copy after them.
+    """Yield the steps of an LZ compressor: literal bytes, then the distance and the length of the copy after them.
 
-    The text has the content twice, the first time with gaps, so that nearly all of the second time consists of copies.
+    The compressed text has the content twice, so that nearly all of the second half consists of copies.
     """
     text = b" ".join(content[at : at + 10] for at in range(0, len(content), 10)) + b"\n" + content
     seen: dict[bytes, int] = {}
@@ -151,7 +154,7 @@ def _matches(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def arrow(content: bytes) -> bytes:
-    """Return the beginning of a Feather file with one column, which Arrow has compressed to an LZ4 frame."""
+    """Return the beginning of a Feather file with one column, compressed to an LZ4 frame by Arrow."""
     block = b"".join(
         _lz4_literals(literals, length - 4) + (distance.to_bytes(2, "little") if distance else b"")
         for literals, distance, length in _matches(content)

@@ -1,4 +1,7 @@
-"""Tests for budgets of several documents. When a budget is spent, tokens in plain text are still found."""
+"""Tests for limits on the cost of several documents together.
+
+After a limit is reached, plain tokens are still found.
+"""
 
 from __future__ import annotations
 

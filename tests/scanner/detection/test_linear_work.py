@@ -1,4 +1,4 @@
-"""Tests that twice the input takes a reader at most about twice the work.
+"""Tests that a reader needs at most about twice the work for twice the input.
 
 The work is measured by the executed lines of Python and by the steps that the readers count.
 """
@@ -34,7 +34,10 @@ ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
 
 def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
-    """Read a container. Return how many lines of `scanner.detection` Python executed, and the counter of the work."""
+    """Read a container.
+
+    Return how many lines of `scanner.detection` were executed, and the meter that counted the work.
+    """
     lines = 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:
@@ -79,7 +82,7 @@ def _many_cells_to_one_chain(size: int) -> bytes:
 
 
 def _overlapping_cells(size: int) -> bytes:
-    """Return a SQLite database with overlapping rows: each begins one byte after the previous one."""
+    """Return a SQLite database with overlapping rows: each row begins one byte after the previous row."""
     content = bytearray(sqlite_database(b"x" * 40))
     page = bytearray(512)
     count = 200
@@ -156,7 +159,7 @@ def _blosc_blocks_of_one_part(size: int) -> bytes:
 
 
 def _blosc_blocks(size: int) -> bytes:
-    """Return a Blosc chunk whose blocks all refer to the same part, which is stored without compression."""
+    """Return a Blosc chunk whose blocks all refer to the same uncompressed part."""
     packed = struct.pack("<I", 16 + 4 * size) * size + struct.pack("<I", 8) + b"abcdefgh"
     return struct.pack("<BBBBIII", 2, 1, 16 | 1 << 5, 1, 8 * size, 8, 16 + len(packed)) + packed
 

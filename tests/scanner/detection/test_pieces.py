@@ -1,4 +1,7 @@
-"""Tests for contents that are larger than one piece: archives in them are read whole, and cut streams are no damage."""
+"""Tests for contents that are larger than one piece (the bytes that are scanned at once).
+
+Archives in such contents are read whole, and a stream that continues in the next piece does not count as damaged.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests for pushed git packs. A small pack is scanned in the worker's own process, any other in a confined process."""
+"""Tests for git packs that were pushed.
+
+A small pack is scanned in the worker's own process, a large one in a confined process.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ DIGEST = sha256_digest(TOKEN)
 
 
 class Reader(InProcessReader):
-    """A reader that keeps the requests that it gets in a list. The first `failures` requests fail."""
+    """A reader that stores each request in a list. The first `failures` requests fail."""
 
     def __init__(self, failures: int = 0, clock: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(Limits(), clock)
@@ -198,7 +201,7 @@ def test_the_scan_of_a_pack_says_which_wanted_objects_the_pack_contains() -> Non
 
 
 def flooded(files: int = 90, tokens: int = 64) -> bytes:
-    """Return a git pack of small files with more invented tokens than the limit."""
+    """Return a git pack of small files with more invented tokens than the limit on tokens allows."""
     chance = random.Random(3)
     letters = string.ascii_letters + string.digits
     invented = ["r8_" + "".join(chance.choices(letters, k=37)) for _ in range(files * tokens)]

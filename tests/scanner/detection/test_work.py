@@ -22,7 +22,9 @@ MAX_STEP_BYTES = 1 << 20
 
 
 def rows(needle: Needle) -> list[bytes]:
-    """Return contents that repeat the first bytes of a token: without gaps, with gaps, and before a cut-off token."""
+    """Return contents that repeat the first bytes of an encoded token: without gaps, with gaps, and before an
+    incomplete token.
+    """
     token = random_token(random.Random(needle.text))
     encoded = base64.b64encode(token)
     cut = [needle.text + whole[:length] + b"\n" for whole in (token, encoded) for length in (5, len(whole) - 1)]

@@ -52,7 +52,7 @@ def _cut(joint: bytes, first: int = 1, pieces: int = 2) -> Encoder:
 
 
 def _underscore(written: str) -> Encoder:
-    """Return a function that replaces the first underscore or hyphen of a token by the escape `written`."""
+    """Return a function that replaces the first underscore or hyphen of a token by the text `written`."""
 
     def encode(token: bytes, chance: random.Random) -> bytes:
         at = next((at for at, byte in enumerate(token) if byte in b"_-"), 1)
@@ -80,7 +80,7 @@ def _body(token: bytes) -> bytes:
 
 
 def _in_parts(line: bytes) -> Encoder:
-    """Return a function that writes a token as three numbered parts. `line` is the pattern of a line with one part."""
+    """Return a function that writes a token as three numbered parts. `line` is the format of the line for one part."""
     return lambda token, chance: b"".join(
         line % item for item in enumerate((_prefix(token) + _body(token)[:6], _body(token)[6:-9], token[-9:]))
     )
@@ -108,9 +108,11 @@ def _long_nested(token: bytes, chance: random.Random) -> bytes:
 
 
 def _compressed_base64(compress: Callable[[bytes], bytes], *, prose: bool = False) -> Encoder:
-    """Return a function that compresses a text with the token and encodes the result in base64.
+    """Return a function that compresses a text with the token, and then encodes the compressed text in base64.
 
-    If `prose` is true, the text is so long that its compressed bytes do not contain the plain token.
+    Args:
+        compress: The compression.
+        prose: Whether to make the text so long that its compressed bytes do not contain the plain token.
     """
 
     def encode(token: bytes, chance: random.Random) -> bytes:

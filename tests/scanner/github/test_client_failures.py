@@ -1,4 +1,6 @@
-"""Tests for failures in the GitHub client: they are retried, and requests to a failing host stop."""
+"""Tests for failures in the GitHub client: failed requests are retried, and no more requests are sent to a failing
+host.
+"""
 
 from __future__ import annotations
 
@@ -181,7 +183,7 @@ def test_a_call_that_opens_the_circuit_has_failed_itself_and_says_why(client: Gi
 
 
 class Endless(httpx.SyncByteStream):
-    """An endless response body, which counts how often it was read."""
+    """A response body without an end. It counts how often it was read."""
 
     def __init__(self) -> None:
         self.pieces = 0

@@ -1,4 +1,4 @@
-"""Tests for quotas and failing hosts: requests obey the limits that GitHub's answers have stated."""
+"""Tests for quotas and failing hosts: the client sends no request that GitHub's earlier answers forbid."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ TRIVIAL = "query { rateLimit { cost } }"
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    """Yield a client with a credential. GitHub answers GraphQL queries only with a credential."""
+    """Yield a client with a credential, because GraphQL queries need a credential."""
     client = connect(sandbox.api_url, sandbox.url, "a-credential")
     yield client
     client.close()

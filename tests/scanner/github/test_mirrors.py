@@ -1,4 +1,4 @@
-"""Tests for copying repositories: a git process that is stopped or too slow leaves no process behind."""
+"""Tests for copying repositories: no process is left after a git process was stopped or was too slow."""
 
 from __future__ import annotations
 

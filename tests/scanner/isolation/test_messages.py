@@ -1,4 +1,4 @@
-"""Tests for the answers of confined processes. They are checked, because an attacker may control the process."""
+"""Tests for the answers of confined processes. Each answer is checked, because an attacker may control the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the answers of confined processes about git packs. They arrive whole and are checked."""
+"""Tests for the answers of confined processes about git packs. An answer arrives whole, and a wrong one is rejected."""
 
 from __future__ import annotations
 

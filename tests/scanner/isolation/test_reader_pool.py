@@ -1,6 +1,6 @@
 """Tests for the pool of confined processes that read documents.
 
-They find the same tokens as the worker's own process, and one that hangs is killed.
+The processes find the same tokens as the worker's own process. A process that hangs is killed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests for the check of a vendor's token store: a correct store is accepted, and each broken rule is named."""
+"""Tests for the check of a vendor's token store: a correct store passes, and each broken rule is named."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from workers.sandbox.token_store import ReferenceStore
 
 @contextmanager
 def reference(**changes: Callable[..., Any]) -> Iterator[ReferenceStore]:
-    """Run a correct token store with one known token. `changes` replace methods of the store."""
+    """Run a correct token store with one known token.
+
+    `changes` are methods that replace the store's methods of the same names.
+    """
     reference_store = ReferenceStore("the-secret")
     reference_store.add(DIGEST)
     for name, method in changes.items():
@@ -47,10 +50,10 @@ def later(count: Iterator[int]) -> dict[str, str]:
 
 
 def broken(name: str) -> dict[str, Callable[..., Any]]:
-    """Return methods that make the correct token store break one rule of the interface.
+    """Return methods for a token store that breaks one rule of the interface.
 
     Args:
-        name: Says how the rule is broken.
+        name: A short description of how the rule is broken.
     """
     record = {**GOOD, "digest": DIGEST}
     done = {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": "mine"}

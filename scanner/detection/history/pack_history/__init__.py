@@ -1,1 +1,4 @@
-"""Reads the packs of a git repository without git, in separate processes. Each object is built from its deltas once."""
+"""Reads the packs of a git repository without git, in separate processes.
+
+Each object is built from its deltas only once.
+"""

@@ -1,7 +1,7 @@
-"""Divides the objects of a repository's packs into units, which worker processes read one after the other.
+"""Divides the objects of a repository's packs into groups.
 
-A unit consists of delta families. A delta family is a whole object (the root) and all objects of the same pack that are
-built from it by deltas.
+Worker processes read the objects of one group after the other. An object and all objects that are built from it by
+deltas are in the same group.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class PackPlan:
     Attributes:
         file: The pack, mapped into memory.
         entries: The entries of the pack.
-        children: The numbers of all deltas, ordered by their base. Among the deltas of one base, those that are
-            themselves a base come first.
-        starts: For each entry, the position in `children` of the first delta whose base is that entry. The last item is
-            the length of `children`.
+        children: The numbers of all deltas, ordered by their base. Among the deltas of one base, deltas that are a base
+            themselves come first.
+        starts: For each entry, the position in `children` of the first delta that has this entry as base. The last item
+            is the length of `children`.
         rest: The numbers of the entries that git has to read.
         number: The position of the pack in the list of packs of the repository.
     """
@@ -61,21 +61,22 @@ class PackPlan:
     number: int = 0
 
     def oid(self, number: int) -> bytes:
-        """Return the id of the object that entry number `number` contains."""
+        """Return the id of the object in the pack entry with this number."""
         return bytes(self.file.ids[self.entries.id_rows[number]].data)
 
     def oids(self, numbers: npt.NDArray[np.integer]) -> bytes:
-        """Return the concatenated ids of the objects that these entries contain."""
+        """Return the concatenated ids of the objects in the pack entries with these numbers."""
         return bytes(self.file.ids[self.entries.id_rows[numbers]].data)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A group of objects of one pack, which one worker process reads in one go.
+    """A group of objects of one pack, which one worker process reads together.
 
     Attributes:
-        plan: The plan for the pack.
-        roots: The entry numbers of the whole objects. The unit also has all objects that deltas build from them.
+        plan: The plan for reading the pack.
+        roots: The entry numbers of the group's whole objects. All objects that deltas build from them belong to the
+            group as well.
         weight: The estimated work in bytes.
     """
 
@@ -89,8 +90,8 @@ class HistoryPlan:
     """The plan for reading all packs of a repository.
 
     Attributes:
-        units: The groups of objects that one process reads in one go, those with the most work first.
-        objects: The number of objects in all units.
+        units: The groups of objects that one process reads together, those with the most work first.
+        objects: The number of objects in all groups.
     """
 
     packs: list[PackPlan] = field(default_factory=list)
@@ -123,13 +124,11 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
 
 
 def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32], Weights]:
-    """Divide the entries into delta families.
-
-    A family is a whole object (its root) and all objects that deltas build from it. Its weight is the estimated work in
-    bytes.
+    """Combine each whole object with all objects that deltas build from it.
 
     Returns:
-        For each entry, whether its object can be built; the entry numbers of all roots; the weights of the families.
+        For each pack entry, whether its object can be built; the entry numbers of the whole objects; for each whole
+        object, the estimated work in bytes on it and the objects built from it.
     """
     roots = _roots(entries.bases)
     is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
@@ -193,7 +192,6 @@ def _slices(count: int) -> list[slice]:
 
 
 def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
-    """Return `values[numbers]`, computed in slices to save memory."""
     taken = np.empty(len(numbers), values.dtype)
     for part in _slices(len(numbers)):
         taken[part] = values[numbers[part]]
@@ -201,9 +199,10 @@ def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDA
 
 
 def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Weights, target: int) -> list[Unit]:
-    """Combine delta families into units of about `target` bytes of work. Neighbours in the pack stay together.
+    """Combine whole objects, and the objects that deltas build from them, into groups of about `target` bytes of work.
 
-    A family above the target becomes a unit of its own.
+    Objects that are near each other in the pack are in the same group. A whole object with more work gets a group of
+    its own.
     """
     is_large = weights >= target
     units = [Unit(plan, roots[row : row + 1], int(weights[row])) for row in np.flatnonzero(is_large).tolist()]

@@ -47,7 +47,7 @@ class PackFile:
 
     Attributes:
         pack: The bytes of the pack.
-        ids: The ids of the objects, one row of bytes for each, in the order of the index.
+        ids: The ids of the objects, one row of bytes for each id, in the order of the index.
         hash_bytes: The size of an id in bytes.
         has_sorted_ids: Whether the ids are sorted and each occurs once, so that git finds each object by its id.
     """
@@ -80,7 +80,7 @@ class Entries:
 
 
 def open_pack(pack: Path, index: Path) -> tuple[PackFile, Entries]:
-    """Map a pack into memory. Return it, and its entries (whole objects and deltas).
+    """Map a pack into memory. Return the pack and its entries (whole objects and deltas).
 
     Raises:
         UnusualPack: the index or the pack is damaged, or of another format.
@@ -127,9 +127,9 @@ def _opened(index: memoryview, pack: memoryview) -> tuple[PackFile, Entries]:
 
 
 def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
-    """Return the number of bytes in an object id, and the number of 64-bit offsets in a pack's index.
+    """Calculate the layout of a pack's index from its size.
 
-    Both follow from the size of the index.
+    Return the bytes in an object id and the number of 64-bit offsets.
 
     Args:
         size: The size of the index in bytes.
@@ -162,7 +162,7 @@ def _offsets(index: memoryview, at: int, count: int, large: int) -> Array:
 
     Args:
         index: The pack's index.
-        at: Where the index's table of 32-bit offsets begins. The table of 64-bit offsets follows it.
+        at: The offset of the index's table of 32-bit offsets. The table of 64-bit offsets follows it.
         count: The number of objects.
         large: The number of 64-bit offsets.
     """
@@ -183,7 +183,7 @@ def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
     """Sort the offsets of the entries of a pack.
 
     Returns:
-        The sorted offsets, with `end` as the last item; for each of them, its position in `offsets`.
+        The sorted offsets, with `end` as the last item; for each sorted offset, its position in `offsets`.
     """
     count = len(offsets)
     if count and not FIRST <= int(offsets.min()) <= int(offsets.max()) < end:
@@ -198,7 +198,7 @@ def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
 def argsort(values: npt.NDArray[np.integer]) -> Array:
     """Return the indexes that sort the values (a stable sort), as uint32.
 
-    `numpy.argsort` would need at least twice the memory.
+    `numpy.argsort` needs at least twice the memory.
     """
     count = len(values)
     order = np.empty(count, np.uint32)
@@ -299,7 +299,9 @@ def _distances(
 
 
 def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
-    """Return, for each offset in `wanted`, the number of the pack entry that begins there, or MISSING_BASE."""
+    """Return, for each offset in `wanted`, the number of the pack entry that begins there, or MISSING_BASE if none
+    does.
+    """
     starts = offsets[:-1]
     wanted = np.maximum(wanted, 0)
     numbers = np.searchsorted(starts, wanted.astype(offsets.dtype))
@@ -316,10 +318,10 @@ def _named_bases(
         file: The pack.
         entries: The entries of the pack.
         raw: The bytes of the pack.
-        rows: The entry numbers of the deltas. A damaged entry is allowed.
+        rows: The entry numbers of the deltas. The deltas may be damaged.
 
     Returns:
-        One number for each of `rows`: MISSING_BASE if the delta is damaged or its base is not in this pack.
+        One number for each delta: MISSING_BASE if the delta is damaged or its base is not in this pack.
     """
     bases = np.full(len(rows), MISSING_BASE, np.int32)
     places = np.flatnonzero(entries.kinds[rows] == NAMED_DELTA)
@@ -339,6 +341,6 @@ def _named_bases(
 
 
 def sortable(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bytes_]:
-    """Return each object id as one string of a numpy array, because numpy can sort and search strings."""
+    """Return each object id as one string of a numpy array, so that numpy can sort and search the ids."""
     rows = np.ascontiguousarray(ids)
     return rows.view(f"S{rows.shape[1]}").reshape(len(rows))

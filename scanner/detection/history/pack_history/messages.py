@@ -1,7 +1,6 @@
-"""Messages between the process that scans a repository and the processes that read its packs.
+"""Messages between the process that scans a repository and the child processes that read its packs.
 
-A server process plans the reading and forks the workers that read. A hostile pack may take over one of these processes,
-so each message is limited in size and each field is checked.
+A hostile pack may take over a child process, so each message is limited in size and each field is checked.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ class BadMessage(Exception):
 
 
 class Plan(NamedTuple):
-    """The first message of the server process: what its workers will read, and what git has to read.
+    """The first message of the process that starts the workers: what the workers will read, and what git has to read.
 
     Attributes:
-        is_usable: Whether the server can read the packs at all.
+        is_usable: Whether the packs can be read without git at all.
         hash_bytes: The size of an object id in bytes.
-        weights: The estimated work in bytes on each unit (group of objects that one worker reads in one go).
-        objects: The number of objects in all units.
-        rest: The objects that git has to read, as `record` encodes them.
+        weights: The estimated work in bytes on each group of objects that one worker reads together.
+        objects: The number of objects in all groups.
+        rest: The encoded references to the objects that git has to read.
         damaged_packs: The number of packs with bytes that their index does not list.
         damaged_objects: The number of objects that neither the workers nor git can read.
     """
@@ -69,17 +68,17 @@ class Plan(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A message of a worker, which reads units (groups of objects).
+    """A message of a worker process, which reads groups of git objects.
 
     Attributes:
-        operation: SUSPECT sends an object that may contain a token. POINTER, DAMAGED and OVER name an object that was
-            not read, because it is a Git LFS pointer, it is damaged, or the budget is spent. GIT lists objects that git
-            has to read. COUNTS says how much was read since the last COUNTS. DONE ends a unit.
+        operation: SUSPECT: an object that may contain a token. POINTER, DAMAGED, OVER: an object that was not read,
+            because it is a Git LFS pointer, is damaged, or exceeds the limit on work. GIT: objects that git has to
+            read. COUNTS: how much was read since the last COUNTS message. DONE: the end of a group.
         kind: The type of the object.
         oid: The id of the object.
-        payload: SUSPECT: the content of the object. GIT: records of objects. COUNTS: the numbers of objects and bytes.
-            DONE: the unspent bytes of the unit's budget, and the number of places in the pack that the index does not
-            list.
+        payload: For SUSPECT, the content of the object. For GIT, encoded references to objects. For COUNTS, the numbers
+            of objects and bytes. For DONE, the bytes of work that were left, and the number of places in the pack that
+            the index does not list.
     """
 
     operation: bytes
@@ -89,50 +88,52 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The two numbers of a COUNTS message (see `counts_frame`) or of a DONE message (see `done_frame`)."""
+        """The two numbers in a message about objects that were read (COUNTS) or about the end of a group of objects
+        (DONE).
+        """
         one, other = _COUNTS.unpack(self.payload)
         return one, other
 
 
 def record(pack: int, oid: bytes) -> bytes:
-    """Return the encoded reference to an object that git has to read: the number of its pack, and its id.
+    """Return an encoded reference to an object that git has to read.
 
     Args:
-        pack: The number of the pack.
+        pack: The number of the object's pack.
         oid: The id of the object, or WHOLE_PACK for all objects of the pack.
     """
     return _PACK.pack(pack) + oid
 
 
 def records(payload: bytes | bytearray, hash_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Decode references to objects (see `record`). Yield the number of the pack and the object id of each."""
+    """Decode references to objects. Yield the number of the pack and the object id of each."""
     for at in range(0, len(payload), record_bytes(hash_bytes)):
         (pack,) = _PACK.unpack_from(payload, at)
         yield pack, bytes(payload[at + _PACK.size : at + record_bytes(hash_bytes)])
 
 
 def record_bytes(hash_bytes: int) -> int:
-    """Return the size in bytes of an encoded reference to an object (see `record`)."""
+    """Return the size in bytes of an encoded reference to an object."""
     return _PACK.size + hash_bytes
 
 
 def counts_frame(objects: int, size: int) -> Frame:
-    """Return a COUNTS message: the number of objects that were read, and their total size in bytes."""
+    """Return a message that says how many objects a worker has read, and their total size in bytes."""
     return Frame(COUNTS, payload=_COUNTS.pack(objects, size))
 
 
 def done_frame(left: int, gaps: int) -> Frame:
-    """Return a DONE message.
+    """Return a message that says that a worker has finished a group of objects.
 
     Args:
-        left: The unspent bytes of the unit's budget.
+        left: How many of the bytes of work that were allowed for the group were not spent.
         gaps: The number of places in the pack with bytes that the index does not list.
     """
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
 
 
 def send_plan(connection: socket.socket, plan: Plan) -> None:
-    """Send the first message of the server process.
+    """Send the plan for reading the packs to the scanning process.
 
     Raises:
         OSError: the other end of the socket is closed.
@@ -143,14 +144,14 @@ def send_plan(connection: socket.socket, plan: Plan) -> None:
 
 
 def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
-    """Receive the first message of the server process.
+    """Receive the plan for reading the packs.
 
     Args:
-        connection: The socket to the server process.
+        connection: The socket to the process that makes the plan.
         wait: Called repeatedly until something can be received. It may raise an exception to give up.
 
     Raises:
-        BadMessage: the server process has ended, or sent something that is not a plan.
+        BadMessage: the process has ended, or sent something that is not a plan.
     """
     raw = receive(connection, PLAN.size, wait)
     try:

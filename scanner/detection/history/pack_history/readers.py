@@ -1,7 +1,7 @@
 """Reads the packs of a git repository in several worker processes, and scans their objects.
 
-The processes are started by a server process (see `server`). The result names the objects that they could not read, so
-that git can read them.
+A helper process starts the worker processes. Objects that the workers cannot read are listed in the result, and are
+then read by git.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class PacksRead:
 
     Attributes:
         shard: The tokens found, and counts of what was read and not read.
-        rest: The concatenated ids of the objects that git has to read, by the position of their pack in the list of
-            packs. Empty bytes mean all objects of the pack.
+        rest: For each pack (by its position in the list of packs), the concatenated ids of the objects that git has to
+            read. Empty bytes mean all objects of the pack.
         total: The number of objects in the packs that were read.
     """
 
@@ -76,10 +76,9 @@ class PacksRead:
 
 
 def needs_pack_reader(packs: Sequence[Store]) -> bool:
-    """Return whether to read the packs with this package and not with git.
+    """Return whether to read the packs without git.
 
-    This package is faster if the packs are large or many. Git cannot read all objects of a pack whose index is unusual;
-    see `has_plain_index`.
+    Reading without git is faster if the packs are large or many, and necessary if the index of a pack is unusual.
     """
     return bool(packs) and (
         sum(pack.size for pack in packs) >= MIN_PACK_BYTES
@@ -105,7 +104,8 @@ def read_packs(
         budget: The limit on the work for deltas in the whole repository.
         readers: The number of worker processes.
         on_progress: Called with the number of objects that were read and the number of all objects.
-        deadline: When reading ends. The remaining objects are then counted as unread, under `deadline.reason`.
+        deadline: The time at which reading ends. The remaining objects are then counted as unread, under
+            `deadline.reason`.
     """
     if deadline.is_over:
         return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
@@ -136,17 +136,17 @@ def read_packs(
 
 
 class _Server:
-    """The connection to the server process, which plans the reading and forks workers. Threads may share it."""
+    """The connection to the helper process that plans the reading and starts workers. Threads may share it."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self._process, self._control = process, control
         self._lock = threading.Lock()
 
     def plan(self, deadline: Deadline) -> Plan:
-        """Return the server's plan: which groups of objects the workers read.
+        """Return the plan of the helper process: which groups of objects the workers read.
 
         Raises:
-            BadMessage: the server has ended.
+            BadMessage: the helper process has ended.
             _Ended: the deadline has passed.
         """
         return messages.receive_plan(self._control, lambda: _go_on(deadline))
@@ -155,7 +155,7 @@ class _Server:
         """Start a worker process, and return the connection to it.
 
         Raises:
-            OSError: the server has died.
+            OSError: the helper process, which starts the workers, has died.
         """
         ours, theirs = socket.socketpair()
         ours.settimeout(LOOK_SECONDS)
@@ -168,10 +168,18 @@ class _Server:
         return ours
 
     def objects_of(self, unit: int, deadline: Deadline) -> Plan:
-        """Return the objects of one unit (group of objects), in `rest` or `damaged_objects` of the returned plan.
+        """Return the objects of a group whose worker has died.
+
+        Args:
+            unit: The number of the group.
+            deadline: The time at which waiting ends.
+
+        Returns:
+            A plan whose `rest` has the objects that git has to read, and whose `damaged_objects` counts the objects
+            that git cannot read either.
 
         Raises:
-            OSError, BadMessage: the server has died.
+            OSError, BadMessage: the helper process, which knows the objects, has died.
             _Ended: the deadline has passed.
         """
         with self._lock:
@@ -181,7 +189,7 @@ class _Server:
 
 @contextmanager
 def _server(packs: Sequence[Store]) -> Iterator[_Server]:
-    """Start the server process. It and its workers are ended when the `with` block ends."""
+    """Start the helper process. It and its workers are ended when the `with` block ends."""
     ours, theirs = socket.socketpair()
     ours.settimeout(LOOK_SECONDS)
     with ours, tempfile.NamedTemporaryFile("w", prefix="r8scan-packs-") as listed:
@@ -214,12 +222,13 @@ def _go_on(deadline: Deadline) -> None:
 
 
 class _UnitRead(NamedTuple):
-    """The results of reading one unit (group of objects).
+    """The results of reading one group of objects.
 
     Attributes:
         shard: The tokens found, and counts of what was read and not read.
-        for_git: The objects that git has to read, as `record` encodes them, joined.
-        left: The unspent bytes of the unit's budget, or None if the deadline has ended the reading.
+        for_git: Encoded references to the objects that git has to read.
+        left: The bytes of work that were allowed for the group and not spent, or None if the deadline has ended the
+            reading.
     """
 
     shard: HistoryShard
@@ -228,7 +237,7 @@ class _UnitRead(NamedTuple):
 
 
 class _Reading:
-    """The groups of objects that are still to be read, and the results so far. Several threads share them."""
+    """The groups of objects that are still to be read, and the results until now. Several threads share them."""
 
     def __init__(
         self, server: _Server, plan: Plan, detector: Detector, budget: HistoryBudget, deadline: Deadline
@@ -247,7 +256,9 @@ class _Reading:
         self.failures: list[BaseException] = []
 
     def result(self) -> PacksRead | None:
-        """Return the results of all threads, or None if the server has died and git has to read everything."""
+        """Return the results of all threads, or None if git has to read everything because the helper process has
+        died.
+        """
         if self._is_lost:
             return None
         rest: dict[int, bytearray] = {}
@@ -263,7 +274,7 @@ class _Reading:
         return PacksRead(self._shard, {pack: bytes(oids) for pack, oids in rest.items()}, total)
 
     def work(self) -> None:
-        """Let workers read groups of objects until none is left. Each thread runs this method.
+        """Let worker processes read groups of objects until no group is left. Each thread runs this method.
 
         If a worker dies, start another one.
         """
@@ -279,7 +290,10 @@ class _Reading:
             self._deadline.cancel()
 
     def _work_until_death(self) -> bool:
-        """Start a worker and let it read groups of objects. Return whether it died before all groups were read."""
+        """Start a worker and let it read groups of objects.
+
+        Return whether the worker died before all groups were read.
+        """
         with self._server.fork() as connection:
             while (unit := self._next()) is not None:
                 try:
@@ -343,10 +357,10 @@ class _Reading:
     def _leave_to_git(self, unit: int) -> None:
         """Let git read the group of objects whose worker has died.
 
-        After too many deaths, let git read all remaining groups.
+        If too many workers have died, let git read all remaining groups.
 
         Raises:
-            OSError, BadMessage: the server has died as well.
+            OSError, BadMessage: the helper process, which starts the workers, has died as well.
             _Ended: the deadline has passed.
         """
         with self._lock:

@@ -1,7 +1,6 @@
-"""Builds the objects of one unit (group of objects of a pack) from the pack's whole objects and deltas.
+"""Builds the objects of one group (some objects of one pack) from the pack's whole objects and deltas.
 
-A whole object and all objects that deltas build from it are a delta family. Each object is built once. It is kept in
-memory only as long as deltas need it.
+Each object is built once. It is kept in memory only as long as deltas need it.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ class MadeObject(NamedTuple):
 
 
 class _Base:
-    """An object that `waiting` deltas still need as their base.
+    """An object that is the base of `waiting` more deltas.
 
-    Its content may be dropped to save memory, and then built again when a delta needs it.
+    Its content may be dropped to save memory, and is then built again when a delta needs it.
     """
 
     __slots__ = ("content", "number", "parent", "waiting")
@@ -65,20 +64,20 @@ class GivenUp:
 
 
 class FamilyReader:
-    """The reader of one unit (a group of objects of one pack).
+    """The reader of one group of objects of a pack.
 
     A delta of 20 bytes can make an object of megabytes, so there is a limit on the work for deltas. An object that is
     stored whole needs no such limit.
 
     Args:
-        unit: The unit to read.
+        unit: The group to read.
         budget: Bytes of work on deltas. Work that is done twice counts twice.
 
     Attributes:
         for_git: The entries that git has to read.
-        over_budget: The entries that were not read because the budget was spent.
+        over_budget: The entries that were not read because the limit on the work was reached.
         gaps: The number of places in the pack with bytes that the index does not list.
-        left: The unspent bytes of the budget. The value may be below zero by the cost of one object.
+        left: The bytes of work that are left. The value may be below zero by the cost of one object.
     """
 
     def __init__(self, unit: Unit, budget: int) -> None:
@@ -98,7 +97,7 @@ class FamilyReader:
         self.gaps = 0
 
     def objects(self) -> Iterator[MadeObject]:
-        """Yield every object of the unit that can be read."""
+        """Yield every object of the group that can be read."""
         starts = self._starts
         for root in self._roots:
             kind = self._kinds[root]
@@ -138,7 +137,8 @@ class FamilyReader:
         self.left -= cost
 
     def _deltas_of(self, number: int, parent: _Base | None, content: bytes) -> list[tuple[int, _Base]]:
-        """Return the entry numbers of the deltas that make other objects from this one, each with this object as base.
+        """Return the deltas that build other objects from this object: for each, its entry number and this object as
+        its base.
 
         Args:
             number: The entry number of the object.
@@ -165,7 +165,7 @@ class FamilyReader:
             base.content = None
 
     def _content_of(self, base: _Base) -> bytes:
-        """Return the content of an object that deltas need. Build it again if it was dropped.
+        """Return the content of an object that deltas need. If the content was dropped from memory, build it again.
 
         Raises:
             DamagedPack: the content cannot be built.
@@ -199,7 +199,7 @@ class FamilyReader:
         return content
 
     def _with_deltas(self, number: int) -> Iterator[int]:
-        """Yield the number of an entry, and of every entry that is a delta against it, directly or indirectly."""
+        """Yield the number of an entry, and the number of every entry that is directly or indirectly a delta of it."""
         stack = [number]
         while stack:
             number = stack.pop()

@@ -41,7 +41,7 @@ class Search:
         self.objects = self.bytes = 0
 
     def take(self, number: int, kind: int, content: bytes) -> None:
-        """Search an object now, or add it to a batch that is searched together.
+        """Search an object now, or collect it to search it together with others later.
 
         Args:
             number: The entry number of the object.
@@ -63,7 +63,7 @@ class Search:
             self.flush()
 
     def flush(self) -> None:
-        """Search the objects that were collected for a common search."""
+        """Search the objects that were collected and not searched yet."""
         contents, kinds = self._contents, self._kinds
         offsets = hit_offsets(_BETWEEN.join(contents))
         suspects: set[int] = set()

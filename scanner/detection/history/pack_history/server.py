@@ -1,7 +1,7 @@
-"""The server process: plans how to read a repository's packs, and forks the worker processes that read them.
+"""A helper process that plans how to read a repository's packs, and forks the worker processes that read them.
 
-A separate process can fork quickly and safely, because it has no threads and little memory. It opens the packs and no
-other files.
+A separate process can fork quickly and safely, because it has no threads and little memory. It opens no files except
+the packs.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ COUNT_EVERY = 4096
 
 
 def main(descriptor: int, formats: str, listed: str) -> None:
-    """Execute commands from the socket `descriptor` until its other end is closed.
+    """Execute commands from the socket `descriptor` until the socket's other end is closed.
 
     Args:
         descriptor: The file descriptor of the socket to the scanning process.
-        formats: The token formats to look for, in the form that `parse_formats` reads.
+        formats: The token formats to look for, as text that `parse_formats` can read.
         listed: The path of a JSON file with the paths of the packs.
     """
     use_formats(parse_formats(formats))
@@ -104,7 +104,7 @@ def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
 
 
 def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
-    """Return references to the objects of some pack entries, encoded by `record`, for git to read."""
+    """Return encoded references to the objects of some pack entries, which git has to read."""
     return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
 
 
@@ -126,7 +126,7 @@ def _serve(control: socket.socket, history: HistoryPlan, workers: list[int]) -> 
 
 
 def _entries_of(unit: Unit) -> array[int]:
-    """Return the entry numbers of all objects in a unit (a group of objects of one pack)."""
+    """Return the entry numbers of all objects in a group of objects of one pack."""
     plan = unit.plan
     stack: list[int] = unit.roots.tolist()
     numbers = array("I")
@@ -162,7 +162,9 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
-    """Read the groups of objects that the scanning process asks for, until it closes the connection."""
+    """Read the groups of objects that the scanning process asks for, until the scanning process closes the
+    connection.
+    """
     gc.disable()  # the objects of a unit form no reference cycles, and looking for cycles takes a tenth of the time
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         number, budget = UNIT.unpack(raw)

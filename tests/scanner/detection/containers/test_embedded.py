@@ -1,6 +1,6 @@
 """Tests for compressed streams inside files of unknown formats.
 
-Such a stream is read if it decompresses well. Bytes that only look like a stream do not count as damage.
+Bytes that only look like the beginning of a stream are ignored and do not count as damage.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def test_machine_code_that_compares_with_a_magic_number_is_not_counted(code: byt
 
 
 def test_a_stream_that_inflates_to_numbers_by_chance_is_no_damage() -> None:
-    """The content is a stored deflate block of zeros, as in a font's table, and then bytes that are no block."""
+    """The content is a deflate block of zeros, as in a font's table, followed by bytes that are not compressed data."""
     table = b"x\x01\0\0\x40\xff\xbf" + bytes(0x4000) + b"\xff" * 100
     assert scanned(b"\0\1\0\0" + bytes(50) + table).unread == {}
 

@@ -1,4 +1,6 @@
-"""Tests that reading a git pack inside a document takes work in proportion to its size, whatever its deltas are."""
+"""Tests for git packs inside documents: the work is proportional to the size of the pack, whatever deltas the pack
+has.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def named_delta(base: bytes, result: bytes) -> bytes:
 
 
 def steps(count: int) -> int:
-    """Return the steps of work for a pack with a chain of `count` objects, in which each delta precedes its base."""
+    """Return the steps of work to read a pack with a chain of `count` objects, in which each delta precedes its
+    base.
+    """
     contents = [b"%08d" % number for number in range(count)]
     entries = [named_delta(before, after) for before, after in itertools.pairwise(contents)]
     content = pack_of([*reversed(entries), plain("blob", contents[0])])

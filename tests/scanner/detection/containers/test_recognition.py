@@ -1,6 +1,6 @@
 """Tests for archives and compressed files of all formats.
 
-Each is recognised by its content, what is not read is counted, and a decompression bomb stays within the limits.
+The format is recognised by the content, unread parts are counted, and a decompression bomb stays within the limits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Tests for 7z archives: declared sizes are checked before memory is allocated, and damaged blocks hide no others."""
+"""Tests for 7z archives: declared sizes are checked before memory is allocated, and files after a damaged block are
+found.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tests for zip archives: the central directory is found anywhere in a file, and a damaged one hides no files."""
+"""Tests for zip archives: the central directory is found anywhere in a file, and files are found without it if it is
+damaged.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Tests for compressed streams that are written in hexadecimal digits.
 
-They are read if they decompress well. Redaction replaces them without decompressing them.
+The scan decompresses such a stream. Redaction only replaces it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests for encoded tokens: they are found in every encoding, and strings that are no tokens are not reported."""
+"""Tests for encoded tokens: a token is found in every encoding, and a string that is not a token is not reported."""
 
 from __future__ import annotations
 

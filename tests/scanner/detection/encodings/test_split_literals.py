@@ -1,4 +1,7 @@
-"""Tests for tokens that are split into several string literals or values. Ordinary words are not joined to a token."""
+"""Tests for tokens that are split into several string literals or values.
+
+A word near the beginning of a token is not taken for its rest.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the search for paths and commits of the objects in a git pack. Each tree is read once."""
+"""Tests for the search for the paths and commits of objects in a git pack. Each tree is read once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return a list that receives the content of each git tree when it is parsed."""
+    """Patch the tree parser. Return a list to which the content of each parsed git tree is appended."""
     seen: list[bytes] = []
     real = pack_locations.tree_entries
 

@@ -84,9 +84,9 @@ def read(pack: bytes, limits: PackLimits = LIMITS) -> Read:
 
 @st.composite
 def packs(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
-    """Draw a pack with deltas in any order, and the contents of its objects by id.
+    """Draw a git pack with deltas in any order, and the contents of its objects by id.
 
-    A delta names its base object by its id or by its offset.
+    Each delta names its base object by id or by offset.
     """
     contents = draw(st.lists(st.binary(max_size=400), min_size=1, max_size=8, unique=True))
     entries: list[bytes] = []

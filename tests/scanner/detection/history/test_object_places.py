@@ -23,7 +23,7 @@ PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for f
 
 @pytest.fixture(autouse=True)
 def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for paths in the test's own process, so that a test can change limits and count reads."""
+    """Search for paths in the test's own process instead of a confined process, so that a test can patch limits."""
     monkeypatch.setattr(history, "locate", object_places.locate)
 
 
@@ -35,7 +35,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that receives the id of each object that is read in the search for paths."""
+    """Return a list to which the id of each object is appended when the search for paths reads the object."""
     ids: list[str] = []
     real = _Objects.read
 

@@ -1,5 +1,6 @@
-"""A repository's refs are read within limits. If there are many, a confined process reads them, and its answer is
-checked.
+"""Tests for reading a repository's branches and tags within limits.
+
+If there are many, a confined process reads them, and its answer is checked.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from workers.sandbox.workplace import Workplace
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every repository one of many refs, so that a process reads them."""
+    """Read the refs (branches and tags) of every repository in a confined process, even if there are few refs."""
     monkeypatch.setattr(repository_refs, "FEW_REFS", 0)
 
 

@@ -112,7 +112,7 @@ def test_millions_of_prefixes_cost_little_memory() -> None:
 
 
 class _CountedPattern:
-    """A pattern that counts the calls of its `match` in `asked`."""
+    """A pattern that records the calls of its `match` method in `asked`."""
 
     def __init__(self, pattern: regex.Pattern[bytes]) -> None:
         self._pattern = pattern

@@ -1,5 +1,6 @@
-"""Fills a database with invented rows for tests and pictures of the console. The rows are like those of a service after
-some weeks.
+"""Fills a database with invented rows for tests and pictures of the console.
+
+The rows are like those of a service after some weeks.
 """
 
 from __future__ import annotations
@@ -325,8 +326,9 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
 
 
 def running(now: datetime) -> Iterator[Heartbeat]:
-    """Yield heartbeats of a running service. Their times are an hour in the future, so that they count as new during a
-    long test.
+    """Yield heartbeats of a running service.
+
+    Their times are an hour in the future, so that they count as new during a long test.
     """
     for pid, role in enumerate((WEB, BEAT, *sorted(set(QUEUES.values()))), 1):
         queues = ",".join(queue for queue, consumer in QUEUES.items() if consumer == role)

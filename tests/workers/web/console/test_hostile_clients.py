@@ -45,8 +45,9 @@ PARAMETERS = {
 
 
 def answers_to(client: httpx.Client, value: str) -> Iterator[tuple[str, httpx.Response]]:
-    """Send `value` in each parameter of each address of the console. Yield a description of each request, and the
-    answer.
+    """Send `value` in each parameter of each address of the console.
+
+    Yield a description of each request, and the answer.
     """
     for path, names in PARAMETERS.items():
         for name in names:

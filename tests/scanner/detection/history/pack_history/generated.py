@@ -63,7 +63,10 @@ def bushy(path: Path) -> Path:
 
 
 def objects_by_git(git_dir: Path) -> dict[str, str]:
-    """Return the objects that git lists, by id. A value is the object's type and the SHA-256 of its content."""
+    """Return the objects that git lists.
+
+    The key is the id; the value is the object's type and the SHA-256 of its content.
+    """
     answer = git("cat-file", "--batch-all-objects", "--batch", cwd=git_dir)
     found: dict[str, str] = {}
     at = 0
@@ -91,11 +94,11 @@ def objects_read(*folders: Path, budget: int = 1 << 40, gaps: int = 0) -> tuple[
 
     Args:
         folders: `objects` folders of a repository.
-        budget: How many bytes may be built from deltas.
-        gaps: How many places in a pack must be reported as not listed in the index.
+        budget: The limit on the bytes that are built from deltas.
+        gaps: The expected number of places in a pack that its index does not list.
 
     Returns:
-        The objects in the form of `objects_by_git`, and the ids of the objects that only git can read.
+        The type and the SHA-256 of the content of each object, by id; the ids of the objects that only git can read.
     """
     plan = plan_of(*folders)
     found: dict[str, str] = {}

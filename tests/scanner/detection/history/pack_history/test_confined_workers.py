@@ -1,4 +1,6 @@
-"""Tests that the processes for git packs are confined: one can only read files, the others can only send answers."""
+"""Tests for the confinement of the processes that read git packs: one can only read files, the others only send
+results.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ print(connection.makefile("rb", buffering=0).readline().decode(), end="", flush=
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Return the operations that the system refused to the process that plans the reading, and to a worker."""
+    """Return the operations that the system refused: first to the process that plans the reading, then to a worker
+    process.
+    """
     folder = tmp_path_factory.mktemp("confined")
     repository = history_of(folder / "r.git", commits=3)
     (repository / "packs.json").write_text(json.dumps([str(one_pack(repository))]))

@@ -1,4 +1,4 @@
-"""Tests for git packs with wrong values in their index files. No object may be hidden by them."""
+"""Tests for git packs whose index files have wrong values. The wrong values must not hide an object."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HARMLESS = b"nothing to see\n"
 
 @pytest.fixture(params=["git", "pack reader"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run each test twice: once git reads the small packs, as usual, and once r8scan's own reader of packs."""
+    """Run each test twice: git reads the small packs in one run, and r8scan's own reader of packs in the other."""
     if request.param != "git":
         monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)
     return str(request.param)

@@ -1,4 +1,4 @@
-"""Tests for reading large git packs in separate processes, and for what these processes leave to git."""
+"""Tests for reading large git packs in separate processes, and for the objects that these processes leave to git."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BEFORE: set[psutil.Process] = set()
 
 @pytest.fixture(autouse=True)
 def processes_before() -> None:
-    """Remember the child processes that run before the test, so that `children` leaves them out."""
+    """Record the child processes that run before the test, so that `children` does not return them."""
     BEFORE.clear()
     BEFORE.update(psutil.Process().children(recursive=True))
 

@@ -1,4 +1,4 @@
-"""Writes git packs with given entries, and indexes that may contain wrong values."""
+"""Writes git packs with given entries, and index files that may contain wrong values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 
 def blob(content: bytes, *, oid: bytes | None = None) -> Entry:
-    """Return the pack entry of a blob. Its id in the index is `oid`, or the true id if this is None."""
+    """Return the pack entry of a blob. Its id in the index is `oid` or, if this is None, the true id."""
     return Entry(oid_of(content) if oid is None else oid, plain("blob", content))
 
 
@@ -48,8 +48,8 @@ def write_pack(
         repository: The git directory.
         name: Hexadecimal digits for the pack's file name.
         entries: The entries of the pack.
-        offsets: If given, the index lists only the first entries, at these offsets. By default, it lists all entries at
-            their true offsets.
+        offsets: The offsets of the first entries, to be listed in the index instead of all entries and their true
+            offsets.
         count: The number of objects that the pack's header states. By default, the number of entries in the index.
     """
     true = list(accumulate((len(entry.raw) for entry in entries), initial=FIRST))
@@ -74,7 +74,10 @@ def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
 
 
 def deltas_of(size: int, count: int) -> Iterator[Entry]:
-    """Yield pack entries: a blob of `size` zeros, and then small deltas that each make another blob of this size."""
+    """Yield the pack entries of a blob of `size` zeros and of `count` small deltas.
+
+    Each delta makes another blob of this size.
+    """
     base = blob(bytes(size))
     yield base
     at = len(base.raw)

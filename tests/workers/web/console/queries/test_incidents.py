@@ -21,8 +21,9 @@ MAIL_STATES = {"pending": "waiting", "frozen": "waiting", "sent": "sent", "faile
 
 
 class Facts:
-    """The data of one incident, read without a filter. The tests decide by these data whether a filter must find the
-    incident.
+    """The data of one incident, read without a filter.
+
+    The tests decide by these data whether a filter must find the incident.
     """
 
     def __init__(self, session: Session, incident: Incident) -> None:
@@ -160,8 +161,9 @@ def test_pages_contain_each_incident_once_even_if_many_were_detected_at_one_mome
 
 
 def pages(session: Session, criteria: Filter) -> list[uuid.UUID]:
-    """Read the whole list of matching incidents in pages of three rows. Return the ids of the incidents in this
-    order.
+    """Read the whole list of matching incidents in pages of three rows.
+
+    Return the ids of the incidents in this order.
     """
     found: list[uuid.UUID] = []
     cursor, is_first = "", True
