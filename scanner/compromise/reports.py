@@ -135,7 +135,7 @@ def bounded(text: str, max_length: int, redacted: Callable[[str], str] = redact)
 
     Tokens are redacted before the text is cut, because half a token is not recognized but is still a secret.
     """
-    clean = "".join(char if char.isprintable() else " " for char in redacted(text)).strip()
+    clean = "".join(char if char.isprintable() else " " for char in redacted(text)[: 10 * max_length]).strip()
     return clean if len(clean) <= max_length else clean[: max_length - 1] + "…"
 
 

@@ -11,13 +11,14 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from scanner.detection import Candidate, Place, PlaceKind
+from scanner.detection.candidate_limits import MAX_PLACES, PLACES_OVER_LIMIT
 from scanner.detection.digests import Digester
 from scanner.detection.patterns.token_formats import hint_if_token
 from scanner.detection.redaction import SharedRedaction
@@ -41,6 +42,8 @@ MAX_PERCENTS = 20 * MAX_RECORDS
 """Percent signs of a body whose paths are decoded. Genuine paths have few, and each costs 0.3 µs."""
 MAX_TOKEN_LENGTH, MAX_TYPE_LENGTH, MAX_URL_LENGTH = 1024, 200, 4096
 UNKNOWN_HINT = "…"
+MAX_TYPES = 100
+"""Different types of one body that the answer repeats. GitHub sends a handful. Further types are shown as "…"."""
 RECORDS_AT_ONCE = 5_000
 ANSWER_SECONDS = 20.0
 """GitHub waits 30 seconds for the answer. Alerts that are not looked up by then are stored, and looked up right after
@@ -137,11 +140,11 @@ def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
     redaction = SharedRedaction()
     urls = redaction.redact_all([_shown_url(record) for record in value])
     types = [_given_type(record) for record in value]
-    different = list(set(types))
+    different = list(dict.fromkeys(types))[:MAX_TYPES]
     shown_types = dict(zip(different, map(_storable, redaction.redact_all(different)), strict=True))
     reading = _Reading(digester, web_url, redaction, are_paths_decoded=body.count(b"%") <= MAX_PERCENTS)
     for record, url, given_type in zip(value, urls, types, strict=True):
-        alert = _alert(record, url, shown_types[given_type], reading)
+        alert = _alert(record, url, shown_types.get(given_type, UNKNOWN_HINT), reading)
         if alert is None:
             found.counts["unusable_record"] += 1
         else:
@@ -168,21 +171,44 @@ def answer_alerts(
     deadline = clock() + ANSWER_SECONDS
     verdict = Verdict()
     ordered = sorted(found.alerts, key=lambda alert: alert.candidate.digest)
+    limits = _PlaceLimits()
     position = 0
     while position < len(ordered) and clock() < deadline:
         batch = ordered[position : position + RECORDS_AT_ONCE]
-        candidates = [alert.candidate for alert in batch]
+        candidates = limits.taken(batch)
         done = respond_or_keep(database, candidates, source=SOURCE, policy=policy, state_dir=state_dir)
         verdict.response.add(done)
-        verdict.feedback += [label for alert in batch if (label := _label(alert, done)) is not None]
+        # The places of one token may begin in an earlier batch, so use the answers to all of them.
+        verdict.feedback += [label for alert in batch if (label := _label(alert, verdict.response)) is not None]
         position += len(batch)
-    rest = [alert.candidate for alert in ordered[position:]]
+    rest = limits.taken(ordered[position:])
     with database.write() as session:
         if rest:
             sightings.record(session, rest, source=SOURCE, state=SightingState.UNCHECKED)
-        tallies.add(session, SOURCE, {**found.counts, "unfinished": len(rest)})
+        counts = {**found.counts, f"unread_{PLACES_OVER_LIMIT}": limits.left_out, "unfinished": len(rest)}
+        tallies.add(session, SOURCE, counts)
     verdict.unfinished = len(rest)
     return verdict
+
+
+class _PlaceLimits:
+    """The places of each token that are recorded, at most MAX_PLACES. `left_out` counts the others."""
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self._places = Counter[str]()
+
+    def taken(self, alerts: Sequence[Alert]) -> list[Candidate]:
+        """Return the candidates of the alerts whose places are recorded."""
+        found: list[Candidate] = []
+        for alert in alerts:
+            digest = alert.candidate.digest
+            self._places[digest] += 1
+            if self._places[digest] <= MAX_PLACES:
+                found.append(alert.candidate)
+            else:
+                self.left_out += 1
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.responses import Response
 
+from scanner.github import client as github_client
 from scanner.github.client import App, GitHub, connect, get_json
 from scanner.github.credentials import AppInstallation
-from scanner.github.errors import BadCredential
+from scanner.github.errors import BadCredential, Malformed
 from scanner.github.git_protocol import list_refs
 from workers.sandbox.github import SandboxGitHub
 
@@ -100,3 +102,22 @@ def test_an_app_that_is_rejected_asks_for_no_token_for_a_minute(
     assert asked == [True, False, False, False, False]
     assert sandbox.requests["app"] == 1
     client.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Response(b" " * 2_000), "too_large"),
+        (Response(gzip.compress(b" " * 2_000), headers={"Content-Encoding": "gzip"}), "too_large"),
+        (Response(b"[" * 900), "not_json"),
+        (Response(b'{"token": 5, "expires_at": 5}'), "unexpected_json"),
+    ],
+)
+def test_an_answer_with_a_token_is_read_within_limits(
+    app: GitHub, sandbox: SandboxGitHub, monkeypatch: pytest.MonkeyPatch, answer: Response, reason: str
+) -> None:
+    monkeypatch.setattr(github_client, "MAX_JSON_BYTES", 1_000)
+    sandbox.faults["app"].append(lambda: answer)
+    with pytest.raises(Malformed) as caught:
+        get_json(app, f"{app.api_url}/events", expected=list)
+    assert caught.value.reason == reason

@@ -17,9 +17,9 @@ from sqlalchemy.exc import OperationalError
 
 from scanner.detection import sha256_digest
 from scanner.detection.digests import hmac_sha256_digester
-from scanner.records import spool
+from scanner.records import spool, tallies
 from scanner.records.database import Database
-from scanner.records.models import Incident, Notification, Sighting
+from scanner.records.models import Exposure, Incident, Notification, Sighting
 from scanner.response.policy import Policy
 from scanner.sources import alerts
 from scanner.sources.alerts import NotAlerts, TooManyAlerts, Verdict, answer_alerts, parse_alerts
@@ -139,6 +139,30 @@ def test_records_for_which_no_time_is_left_are_recorded_and_not_labelled(
     with database.read() as session:
         states = session.execute(select(Sighting.state)).scalars().all()
     assert sorted(states) == ["unchecked"] * 5 + ["unknown"] * 2
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_one_token_in_many_places_is_labelled_everywhere_and_some_places_are_kept(
+    database: Database, tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    monkeypatch.setattr(alerts, "RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr(alerts, "MAX_PLACES", 3)
+    token = fresh_token()
+    if is_known:
+        know(database, token)
+    verdict = answered(database, tmp_path, *(record(token, url=f"{WEB}/a/b/issues/{number}") for number in range(7)))
+    label = "true_positive" if is_known else "false_positive"
+    assert [one["label"] for one in verdict.feedback] == [label] * 7
+    with database.read() as session:
+        places = len(session.execute(select(Exposure if is_known else Sighting)).all())
+        assert (places, tallies.since(session, 1)["partner_alerts"]["unread_places_over_limit"]) == (3, 4)
+
+
+def test_of_many_different_types_only_some_are_repeated(fresh_token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "MAX_TYPES", 2)
+    body = json.dumps([record(fresh_token(), type=f"type {number}") for number in range(4)]).encode()
+    found = parse_alerts(body, sha256_digest, WEB).alerts
+    assert [alert.token_type for alert in found] == ["type 0", "type 1", "…", "…"]
 
 
 def test_an_unavailable_database_labels_no_false_positive(

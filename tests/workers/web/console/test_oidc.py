@@ -4,7 +4,12 @@ browser.
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import gzip
+import threading
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -19,6 +24,7 @@ from scanner.settings import SettingsError, load_settings
 from tests.workers.web.console.conftest import client_of, context_of
 from tests.workers.web.console.identities import values_of
 from workers.context import Context
+from workers.web.console import oidc
 from workers.web.console.oidc import Flow, OidcError, Provider, is_safe_address, name_of
 
 
@@ -114,6 +120,75 @@ def test_an_unavailable_provider_is_named_on_the_page(own_database: Database) ->
     with client_of(context_of(own_database, **values_of("http://127.0.0.1:1"))) as client:
         answer = client.get("/console/sign-in/oidc")
         assert (answer.status_code, "identity provider does not answer" in answer.text) == (503, True)
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A handler that answers every request with the headers and the pieces of a body that a test sets."""
+
+    headers_sent: ClassVar[dict[str, str]] = {}
+    pieces: ClassVar[Iterable[bytes]] = ()
+    sent = 0
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        for name, value in self.headers_sent.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(OSError):  # the client has closed the connection
+            for piece in self.pieces:
+                self.wfile.write(piece)
+                Answering.sent += len(piece)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run a server for an identity provider, and yield its address."""
+    monkeypatch.setattr(Answering, "sent", 0)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "pieces", "message"),
+    [
+        ({}, [bytes(1 << 16)] * 10_000, "too large"),
+        ({"Content-Encoding": "gzip"}, [gzip.compress(bytes(1 << 20))], "compressed"),
+        ({}, [b"[" * 400_000], "refused"),
+        ({}, [b'{"issuer": ' + b"9" * 400_000 + b"}"], "refused"),
+    ],
+)
+def test_an_answer_of_the_provider_is_read_within_limits(
+    own_database: Database,
+    answering: str,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+    pieces: list[bytes],
+    message: str,
+) -> None:
+    monkeypatch.setattr(Answering, "headers_sent", headers)
+    monkeypatch.setattr(Answering, "pieces", pieces)
+    provider = Provider(context_of(own_database, **values_of(answering)).settings)
+    with pytest.raises(OidcError, match=message):
+        provider.address(Flow.begin())
+    assert Answering.sent < 64 << 20  # the rest of an endless answer is neither read nor waited for
+
+
+def test_an_answer_that_arrives_byte_by_byte_has_one_deadline(
+    own_database: Database, answering: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc, "MAX_ANSWER_SECONDS", -1.0)
+    monkeypatch.setattr(Answering, "pieces", [b"{", b"}"])
+    provider = Provider(context_of(own_database, **values_of(answering)).settings)
+    with pytest.raises(OidcError, match="too slowly"):
+        provider.address(Flow.begin())
 
 
 KEY, OTHER_KEY = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
