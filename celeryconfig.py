@@ -1,7 +1,7 @@
-"""Celery's settings. A message only wakes a task. The rows in the database say which work is due.
+"""The settings of Celery.
 
-Therefore messages may be lost, repeated or late, and tasks have no results. Leases and the sweeper recover the work of
-a worker that dies.
+The database records the work that is due. A Celery message only starts a task that looks for such work. Messages may
+therefore be lost, repeated or late, and tasks have no results.
 """
 
 from __future__ import annotations

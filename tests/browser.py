@@ -1,4 +1,4 @@
-"""Runs an installed headless Chromium for the tests and the pictures of the console. It downloads no browser."""
+"""Runs the installed Chromium without a window, for tests and pictures of the console."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ LOOKS = (
 
 
 def chromium_path() -> str | None:
-    """Return the path of the browser on the PATH, or None if there is none."""
+    """Return the path of Chromium, or None if it is not on the PATH."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Yield a browser, which ends with the block."""
+    """Start the browser and yield it. It is closed when the `with` block ends."""
     path = chromium_path()
     assert path is not None, "there is no Chromium on the PATH"
     with sync_playwright() as playwright:
@@ -50,9 +50,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def window(browser: Browser, look: Look, address: str) -> BrowserContext:
-    """Open a browser window with the size and the mode of `look`. Pages in this window open paths relative to
-    `address`.
-    """
+    """Open a browser window with this size and mode. Paths that its pages open are relative to the URL `address`."""
     return browser.new_context(
         base_url=address,
         viewport={"width": look.width, "height": look.height},

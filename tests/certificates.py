@@ -1,4 +1,4 @@
-"""A certificate authority for tests. It issues real certificates for a server on loopback and for a client."""
+"""A certificate authority for tests, which issues certificates for a server on this machine and for clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Issued:
 
 
 class Authority:
-    """An authority that signs certificates. `file` is the path of its own certificate."""
+    """A certificate authority. `file` is the path of its own certificate."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
@@ -46,8 +46,9 @@ class Authority:
         self.file.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str) -> Issued:
-        """Issue a certificate for 127.0.0.1 that a server or a client can use. `name` is the certificate's common name
-        and the name of its file.
+        """Issue a certificate for 127.0.0.1 that a server or a client can use.
+
+        `name` is the certificate's common name and the name of its file.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])

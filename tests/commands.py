@@ -1,5 +1,6 @@
-"""Runs the `r8scan` command in its own process: as an operator runs it, or in a fork that has already imported the
-command's modules.
+"""Runs the `r8scan` command in a separate process, for tests.
+
+The process is either the installed command, or a fork in which the command's modules are imported already.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PRELOADED = ("tests.commands", "tests.preloaded")
 def installed(
     arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the installed `r8scan`, as an operator does, in the given folder and with only this environment."""
+    """Run the installed `r8scan` in the given folder, with only these environment variables."""
     command = [str(Path(sys.executable).parent / "r8scan"), *arguments]
     return subprocess.run(
         command,
@@ -39,7 +40,7 @@ def installed(
 def forked(
     arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str, *, seconds: float = SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    """Run `r8scan` in a fork of a process that has imported its modules, which saves half a second per command.
+    """Run `r8scan` in a fork in which its modules are imported already. This saves half a second per command.
 
     Raises:
         TimeoutError: The command ran longer than `seconds` and was killed.
@@ -63,9 +64,7 @@ def forked(
 
 
 def _run(arguments: list[str], environment: dict[str, str], folder: str, paths: list[str]) -> None:
-    """Run the command in the forked child. `paths` are the files for its standard input, output and error, in this
-    order.
-    """
+    """Run the command in the forked child process. `paths` are the files for standard input, output and error."""
     for number, (path, flags) in enumerate(zip(paths, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)

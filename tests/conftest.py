@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: real databases, a real Redis, a GitHub on loopback, and invented tokens."""
+"""Pytest fixtures for all tests: databases, Redis, a simulated GitHub, and invented tokens."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ SERVERS = {"client", "database", "postgresql", "r8scan", "redis_socket", "sandbo
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make check` skips: tests that use a server or another process, and tests of the whole
-    service.
+    """Mark the tests that use a server or another process and the tests of the whole service. `make check` skips
+    them.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -57,7 +57,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_try() -> Iterator[None]:
-    """Switch off the retries of HTTP requests. Tests of retries switch them on again, without delays."""
+    """Switch off the retries of HTTP requests. Tests of retries switch them on again."""
     with stamina.set_testing(True, attempts=1):
         yield
 
@@ -76,7 +76,7 @@ def redis_socket() -> Iterator[str]:
 
 @contextmanager
 def _created(postgresql: str, name: str, template: str = "template1") -> Iterator[str]:
-    """Create a database, yield its URL, and drop it afterwards, because thousands of databases would fill the disk."""
+    """Create a PostgreSQL database, yield its URL, and delete it afterwards."""
     create = f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
     with psycopg.connect(postgresql, autocommit=True) as connection:
         connection.execute(create.encode())
@@ -99,8 +99,8 @@ def postgresql_url(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_postgresql(postgresql: str) -> Iterator[str]:
-    """Yield the name of a database with all migrations. Tests copy this database, because running the migrations takes
-    longer than most tests.
+    """Yield the name of a PostgreSQL database with all tables. Tests use copies of it, because creating the tables is
+    slow.
     """
     name = f"upgraded_{os.getpid()}"
     with _created(postgresql, name) as url:
@@ -110,8 +110,8 @@ def upgraded_postgresql(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of a SQLite file with all migrations. Tests copy this file, because running the migrations takes
-    longer than most tests.
+    """Return the path of an SQLite file with all tables. Tests use copies of it, because creating the tables is
+    slow.
     """
     path = tmp_path_factory.mktemp("upgraded") / "r8scan.db"
     _upgraded(f"sqlite:///{path}")
@@ -120,7 +120,7 @@ def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """Yield a database with all migrations. Each test that uses it runs twice: on SQLite and on PostgreSQL."""
+    """Yield a database with all tables. Each test that uses it runs twice: on SQLite and on PostgreSQL."""
     with ExitStack() as stack:
         if request.param == "sqlite":
             path = tmp_path / "state" / "r8scan.db"
@@ -138,9 +138,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def fresh_token() -> Callable[[], str]:
-    """Return a function that makes an invented token. Tests make their tokens, because no file of the project may
-    contain one.
-    """
+    """Return a function that returns a random token. No file of the project may contain a token."""
 
     def make() -> str:
         return "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))
@@ -150,14 +148,14 @@ def fresh_token() -> Callable[[], str]:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxGitHub]:
-    """Run the sandbox's GitHub on loopback, and yield it. This GitHub serves repositories with real git."""
+    """Run a simulated GitHub with real git repositories on this machine, and yield it."""
     with github_server.running(tmp_path / "github") as github:
         yield github
 
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    """Yield r8scan's GitHub client, connected to the sandbox's GitHub without a credential."""
+    """Yield r8scan's GitHub client, connected to the simulated GitHub without a credential."""
     client = connect(sandbox.api_url, sandbox.url, None)
     yield client
     client.close()
@@ -165,9 +163,9 @@ def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
 
 @pytest.fixture
 def workplace(sandbox: SandboxGitHub, tmp_path: Path) -> Callable[..., Workplace]:
-    """Return a function that makes a working copy of a repository on the sandbox's GitHub.
+    """Return a function that creates a working copy of a repository on the simulated GitHub.
 
-    The function creates the repository if it does not exist.
+    If the repository does not exist, the function creates it, too.
     """
 
     def make(repository: str = "ana/app", **options: str) -> Workplace:

@@ -1,6 +1,4 @@
-"""`make look` calls this module. It takes pictures of every page of the console: in light mode, in dark mode, and in a
-window as wide as a telephone.
-"""
+"""Takes pictures of every page of the console, for `make look`: in light mode, in dark mode, and as on a telephone."""
 
 from __future__ import annotations
 
@@ -81,7 +79,7 @@ def _context(folder: Path) -> Context:
 
 
 def pages(context: Context) -> Iterator[tuple[str, str]]:
-    """Yield a short name and the path of every page."""
+    """Yield the path of every page, with a short name for its picture."""
     yield "now", "/console/"
     yield "incidents", "/console/incidents"
     with context.database.read() as session:
@@ -99,8 +97,9 @@ def pages(context: Context) -> Iterator[tuple[str, str]]:
 
 
 def _variants(context: Context) -> Iterator[tuple[str, str]]:
-    """Yield a short name and the path of two further incidents, one with hostile names and one with a protected
-    token.
+    """Yield the paths of two special incidents, with short names for their pictures.
+
+    One incident has hostile names, the other a protected token.
     """
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())

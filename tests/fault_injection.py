@@ -1,4 +1,4 @@
-"""Simulates the crash of a worker, after a chosen SQL statement or at another point that a test defines."""
+"""Simulates the crash of a worker after any SQL statement, or at another point of a test."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from scanner.records.database import Database
 
 
 class Crash(BaseException):
-    """The simulated death of the worker. It is a BaseException, so that code that handles errors does not catch it."""
+    """The simulated crash. It is a BaseException, so that error handling does not catch it."""
 
 
 @dataclass
 class Injected:
-    """Counts the points at which a crash could happen, and raises Crash at one of them.
+    """Counts the points at which a crash is possible, and raises Crash at one of them.
 
-    `at` is the number of the point that crashes. The first point is 0. With -1 nothing crashes, so that a test can
-    count the points.
+    `at` is the number of that point, from 0 on. With -1 nothing crashes, and a test can count the points.
     """
 
     at: int = -1
     points: int = 0
 
     def point(self) -> None:
-        """Count a point at which the worker may crash. Raise Crash if it is the chosen point."""
+        """Count a point at which a crash is possible. Raise Crash if it is the chosen point."""
         number = self.points
         self.points += 1
         if number == self.at:
@@ -38,9 +37,7 @@ class Injected:
 
     @contextmanager
     def watching(self, database: Database) -> Iterator[None]:
-        """Count a point after every SQL statement while the block runs. Leave out BEGIN, because a crash after it has
-        no effect.
-        """
+        """Count a possible crash after every SQL statement except BEGIN, until the `with` block ends."""
 
         def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
             del connection, cursor
@@ -55,9 +52,7 @@ class Injected:
 
 
 def crashes(database: Database, injected: Injected, run: Callable[[], object]) -> bool:
-    """Call `run`, and return whether it crashed. Then release all database connections, as the end of a process
-    would.
-    """
+    """Call `run` and return whether it crashed. Close all database connections, as the end of a process would."""
     _freeze()
     try:
         with injected.watching(database):
@@ -72,8 +67,6 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
 
 @functools.cache
 def _freeze() -> None:
-    """Exclude all existing objects from garbage collection. Otherwise the collection after each crash would take half
-    of the time of a crash.
-    """
+    """Exclude all existing objects from garbage collection, which would otherwise double the time of each crash."""
     gc.collect()
     gc.freeze()

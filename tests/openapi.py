@@ -1,4 +1,4 @@
-"""Compares requests and answers with GitHub's published OpenAPI description."""
+"""Compares HTTP requests and responses with GitHub's published OpenAPI description."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _is_uri(value: object) -> bool:
 
 @dataclass
 class Description:
-    """GitHub's OpenAPI description, the operations that were used so far, and the differences that were found.
+    """GitHub's OpenAPI description, with the operations used so far and the differences found.
 
-    Each line of `differences` says what differs, and in which operation.
+    Each line of `differences` describes a difference and names the operation.
     """
 
     content: dict[str, Any]
@@ -56,8 +56,9 @@ class Description:
         return set(self.content["operations"])
 
     def judge(self, api_url: str, response: httpx.Response) -> None:
-        """Compare one request and its response with the description. The caller must have read the body of
-        `response`.
+        """Compare a request and its response with the description, and record the differences.
+
+        The caller must have read the response's body.
         """
         request = response.request
         path = _BY_ID.sub("/repos/by/id", urlsplit(str(request.url)).path.removeprefix(urlsplit(api_url).path))
@@ -81,15 +82,16 @@ class Description:
         return {"$ref": f"#/schemas/{name}", "schemas": self.content["schemas"]}
 
     def check(self, what: str, schema: dict[str, Any], value: Any) -> None:
-        """Record a difference for each part of the value that the schema does not allow. The line of each difference
-        begins with `what`.
+        """Record a difference for each part of the value that the schema does not allow.
+
+        `what` is the beginning of the recorded lines.
         """
         whole = Draft202012Validator({**schema, "schemas": self.content["schemas"]}, format_checker=_formats)
         for error in whole.iter_errors(value):
             self.differences.append(f"{what}: {error.json_path}: {error.message[:300]}")
 
     def _operation(self, method: str, path: str) -> str | None:
-        """Return the operation that this method and path call. If several match, return the one with the fewest
+        """Return the operation for this method and path. If several match, return the one with the fewest
         placeholders.
         """
         fitting = [

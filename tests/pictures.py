@@ -1,6 +1,4 @@
-"""`make look`: takes pictures of every kind of mail in headless Chromium: in a wide window, in a narrow window and in
-dark mode.
-"""
+"""Takes pictures of every kind of mail, for `make look`: in a wide window, in a narrow window and in dark mode."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ LOGO = read_logo(png(320, 96))
 
 
 def main() -> int:
-    """Take pictures of all mails, or of the mails that the command line names. Return 1 if a picture failed, otherwise
-    0.
-    """
+    """Take pictures of all mails, or of those on the command line. Return 1 if one failed, otherwise 0."""
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
@@ -64,9 +60,9 @@ def main() -> int:
 
 
 def _mails() -> Iterator[tuple[str, MailFacts, MailIdentity]]:
-    """Yield the name, the facts and the sender's identity of all kinds of mail.
+    """Yield the name, the content and the sender of mails of every kind.
 
-    Also yield one mail with a logo, one with a blocked logo, and one with hostile strings.
+    Some of them have a logo, a blocked logo, or hostile strings.
     """
     for name, facts in samples():
         yield name, facts, IDENTITY
@@ -89,8 +85,9 @@ def _hostile(facts: MailFacts) -> MailFacts:
 
 
 def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, dark: bool) -> str:
-    """Take a picture of the whole mail. Return an error, for example that the mail is wider than the window, or an
-    empty text.
+    """Take a picture of the whole mail. Return an error message, or an empty string if there is no error.
+
+    A mail that is wider than the window is an error.
     """
     picture.unlink(missing_ok=True)
     try:
@@ -111,8 +108,12 @@ def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, 
 def _browse(browser: str, page: Path, what: str, window: tuple[int, int], dark: bool) -> str:
     """Open the page in a new browser, and return what the browser prints.
 
-    `what` is the command-line option that selects the task of the browser, for example `--dump-dom`. `window` is the
-    width and height in pixels.
+    Args:
+        browser: The browser's path.
+        page: The page to open.
+        what: The command-line option that says what to do, for example `--dump-dom`.
+        window: The width and height of the window in pixels.
+        dark: Use dark mode.
     """
     profile = page.parent / "profile"
     shutil.rmtree(profile, ignore_errors=True)

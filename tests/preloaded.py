@@ -1,4 +1,4 @@
-"""Imports the modules that commands use. `tests.commands` forks commands from a process with this module."""
+"""Imports the modules of the `r8scan` command. Tests fork such a process to run commands faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the memory and the processor time of a process and its descendants. Any of these processes may end
+"""Measures the memory and CPU time of a process and its descendants. It does not matter if one of them ends
 meanwhile.
 """
 
@@ -27,7 +27,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def total(pid: int, of: Callable[[psutil.Process], float]) -> float:
-    """Return the sum of `of(process)` over the process and its descendants. A process that has ended adds nothing."""
+    """Return the sum of `of` over a process and its descendants. A process that has ended adds nothing."""
     found = 0.0
     for process in family(pid):
         try:
@@ -38,12 +38,10 @@ def total(pid: int, of: Callable[[psutil.Process], float]) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time of the process and its living descendants, in seconds."""
+    """Return the CPU time of the process and its living descendants, in seconds."""
     return total(pid, lambda process: sum(process.cpu_times()[:2]))
 
 
 def memory_mb(pid: int) -> float:
-    """Return the memory of the process and its living descendants, in MiB. Memory that several processes share is
-    divided equally among them.
-    """
+    """Return the memory of the process and its living descendants, in MiB. Shared memory is divided among them."""
     return total(pid, lambda process: process.memory_full_info().pss / 2**20)

@@ -1,4 +1,4 @@
-"""Takes the pictures of the README from a running sandbox: the console after some leaks, and the mail to an owner."""
+"""Takes the README's pictures from a running sandbox: the console after some leaks, and the mail to an owner."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _cause_leaks(surroundings: World) -> None:
-    """Cause the leaks one after the other. Return after each leak has an incident and a sent mail."""
+    """Cause the leaks one after the other, and wait until each has an incident and a sent mail."""
     leaks = Leaks(surroundings)
     for number, kind in enumerate(LEAKED, start=1):
         leaks.cause(kind)

@@ -1,6 +1,4 @@
-"""Runs real Redis and PostgreSQL servers for tests. The servers need no root rights and no installed packages, and end
-with the block that started them.
-"""
+"""Runs real Redis and PostgreSQL servers for tests, without root rights or installed packages."""
 
 from __future__ import annotations
 
@@ -27,7 +25,10 @@ READY_SECONDS = 30.0
 
 @contextmanager
 def redis_server(at: str = "") -> Iterator[str]:
-    """Run a Redis on a Unix socket at the path `at`, or at a new path. Yield the socket's path."""
+    """Run a Redis server on a Unix socket until the `with` block ends. Yield the socket's path.
+
+    `at` is the path to use. By default, it is a new path.
+    """
     with tempfile.TemporaryDirectory(prefix="r8redis-") as folder:
         socket = at or f"{folder}/redis.sock"
         parent = os.getpid()
@@ -49,10 +50,10 @@ def redis_server(at: str = "") -> Iterator[str]:
 
 @contextmanager
 def postgresql_server(kept: Path | None = None) -> Iterator[str]:
-    """Run a PostgreSQL on a Unix socket of its own. Yield the URL of its database `postgres`.
+    """Run a PostgreSQL server on a Unix socket until the `with` block ends. Yield the URL of its database `postgres`.
 
     Args:
-        kept: A data folder that is kept when the server ends. It is created if it does not exist.
+        kept: A data folder that is kept afterwards. It is created if it does not exist.
     """
     with tempfile.TemporaryDirectory(prefix="r8pg-") as folder:
         user = "nobody" if os.getuid() == 0 else None

@@ -1,4 +1,4 @@
-"""Replaces systemd in tests: a socket to which services report that they are ready and that they work."""
+"""A replacement of systemd for tests: a socket that receives the status messages of services."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _CREDENTIALS = struct.Struct("iii")  # struct ucred of Linux: process, user, gro
 
 @contextmanager
 def notified(address: Path) -> Iterator[Callable[[], list[tuple[int, str]]]]:
-    """Listen on a socket at `address`. Yield a function that returns all messages received, each as the sender's
-    process id and the text.
+    """Listen on a socket at `address`. Yield a function that returns all received messages.
+
+    A message is a pair of the sender's process id and the text.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)

@@ -1,4 +1,4 @@
-"""Each package imports only packages below it, detection does no I/O, and only the workers know Celery."""
+"""Tests that each package imports only the packages that it may, and that token detection does no I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A benchmark that misses a target prints the target beside the figure, and fails."""
+"""Tests that a benchmark that misses a target says so and fails."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The compose file is valid by its published schema, and every service, command, variable and file that it names
-exists.
-"""
+"""Tests that docker-compose.yml is valid, and that everything that it mentions exists."""
 
 from __future__ import annotations
 
@@ -78,7 +76,7 @@ def test_every_command_exists(name: str) -> None:
 
 
 def started(name: str) -> list[Service]:
-    """Return the services that `r8scan run` starts as processes in the container of this service."""
+    """Return the services that `r8scan run` starts as processes in the container `name`."""
     words = OURS[name]["command"]
     if words[0] != "run":
         return []
@@ -208,7 +206,6 @@ def test_the_image_copies_only_what_exists_and_does_not_run_as_root() -> None:
 
 
 def test_polling_shares_no_pool_with_anything_else() -> None:
-    """Polling has its own pool of threads, so that a hung scan, mail or look-up cannot take a thread from it."""
     in_compose = [service for name in OURS for service in started(name)]
     for found in (in_compose, services(2)):
         assert [queues_of(service) for service in found if "polling" in queues_of(service)] == [{"polling"}]

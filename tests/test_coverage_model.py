@@ -1,6 +1,4 @@
-"""The coverage pages show the results that the model computes from its inputs, and these results are plausible for any
-input.
-"""
+"""Tests for the model behind the coverage pages, and that the pages show its results."""
 
 from __future__ import annotations
 

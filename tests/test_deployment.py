@@ -1,6 +1,4 @@
-"""The systemd units and manifests of docs/deployment start existing commands, with only the rights and the memory that
-these need.
-"""
+"""Tests for the systemd units and manifests in docs/deployment: commands, rights and memory."""
 
 from __future__ import annotations
 

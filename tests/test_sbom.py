@@ -1,4 +1,4 @@
-"""`make sbom` writes a CycloneDX document that lists every locked package of the service, with its hashes."""
+"""Tests that `make sbom` writes a CycloneDX document with every locked package and its hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""States, channels, occasions, modes and kinds of jobs are written with enums, never as bare strings."""
+"""Tests that the code writes states, channels, kinds of jobs and similar values with enums, never as strings."""
 
 from __future__ import annotations
 
@@ -35,16 +35,14 @@ def modules() -> list[Path]:
 
 
 def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the string literals in places where an enum's value is required: in comparisons, assignments and
-    arguments.
-    """
+    """Yield the string literals that should be members of an enum: in comparisons, assignments and arguments."""
     for node in ast.walk(tree):
         yield from _words(list(_beside_a_state(node)))
     yield from _constant_words(tree)
 
 
 def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions in one node that must be values of an enum."""
+    """Yield the expressions in one AST node that must be members of an enum."""
     match node:
         case ast.Compare(left=left, comparators=comparators):
             if any(map(_holds_a_state, [left, *comparators])):
@@ -82,8 +80,8 @@ def _holds_a_state(node: ast.expr) -> bool:
 
 
 def _words(nodes: list[ast.expr]) -> Iterator[ast.Constant]:
-    """Yield the string literals with an enum's value in these expressions: alone, in a collection, or in a conditional
-    expression.
+    """Yield the string literals in these expressions that are values of an enum, also in collections and
+    conditionals.
     """
     for node in nodes:
         match node:
@@ -108,8 +106,8 @@ def _defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
 
 
 def _constant_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the strings in module constants that are collections of enum values, for example `OPEN = ("queued",
-    "running")`.
+    """Yield the string literals in module constants that are collections of enum values, such as `OPEN =
+    ("queued",)`.
     """
     for node in getattr(tree, "body", []):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List | ast.Set):

@@ -1,4 +1,4 @@
-"""`make bench`: runs every benchmark, one after the other. `--quick` asks each benchmark for a short run."""
+"""Runs all benchmarks one after the other, for `make bench`. `--quick` runs a short version of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run each bench_*.py in its own process. Return the number of benchmarks that failed."""
+    """Run each bench_*.py in a separate process. Return the number of benchmarks that failed."""
     failed = 0
     for path in sorted(Path(__file__).parent.glob("bench_*.py")):
         print(f"== {path.stem.removeprefix('bench_')}", flush=True)

@@ -1,6 +1,6 @@
-"""Delivers each hostile input to the program that the input attacks, and measures the cost: CPU time, memory and delay.
+"""Gives each hostile input to r8scan, and measures the cost: CPU time, memory and delay.
 
-`table_attacks` compares the measured costs with the limits.
+`table_attacks` compares the costs with their limits.
 """
 
 from __future__ import annotations
@@ -47,16 +47,15 @@ COUNTED = ("unread_", "error_", "given_up", "event_", "unusable_", "lost_", "ref
 
 @dataclass(slots=True)
 class Row:
-    """A row of the table in docs/security.md: the cost of one hostile input. CPU times and the delay are in seconds,
-    and `size` is in bytes.
+    """The measured cost of one hostile input: a row of the table in docs/security.md.
+
+    CPU times and the delay are in seconds, and `size` is in bytes.
 
     Attributes:
-        has_neighbour: Whether a token was leaked in another document beside the input. r8scan must find this token in
-            spite of the input.
-        neighbour_seconds: The seconds from the moment at which the token beside the input became visible until it was
-            disabled.
-        recorded: What the program counted as unread or refused, in words.
-        failure: An error other than a reached limit, or an empty text.
+        has_neighbour: Whether another document with a leaked token was published together with the input.
+        neighbour_seconds: The seconds from the publication of that token until it was disabled.
+        recorded: What r8scan counted as unread or refused, in words.
+        failure: An error other than a reached limit, or an empty string.
     """
 
     name: str
@@ -76,15 +75,20 @@ class Row:
 
 
 def row_of(one: HostileInput, way: str, size: int) -> Row:
-    """Return a row for this input, with zeros for the measurements. `way` says how the input is delivered, and `size`
-    is in bytes.
+    """Return a row for this input in which all measurements are zero.
+
+    Args:
+        one: The input.
+        way: How the input is given to r8scan.
+        size: The size of the input in bytes.
     """
     return Row(one.name, one.family, one.attack, way, size)
 
 
 def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure files and histories with `r8scan scan`, and yield a row for each. Subtract the CPU time that a scan of
-    one harmless file takes.
+    """Measure files and histories with `r8scan scan`, and yield a row for each.
+
+    The CPU time of a scan of one harmless file is subtracted.
     """
     harmless = folder / "harmless"
     harmless.mkdir()
@@ -118,10 +122,11 @@ def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 @dataclass(slots=True)
 class _Scan:
-    """The result of one run of `r8scan scan`.
+    """The result of one `r8scan scan`. CPU times are in seconds.
 
-    `readers` is the CPU time of the reader that used the most. `elsewhere` is the CPU time of the process that used the
-    most among all processes that are not readers. Both are in seconds.
+    Attributes:
+        readers: The CPU time of the process that read content and used most.
+        elsewhere: The CPU time of the other process that used most.
     """
 
     readers: float
@@ -168,8 +173,9 @@ def _wait_without_reaping(pid: int, seconds: float) -> None:
 
 
 def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure events, packs, gists and HTTP requests in the running service, and yield a row for each. Restart a
-    service that hangs.
+    """Measure events, packs, gists and HTTP requests in the running service, and yield a row for each.
+
+    A service that hangs is started again.
     """
     cases = list(_cases(inputs))
     number = 0
@@ -194,7 +200,7 @@ def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 
 class InGist(HostileInput):
-    """A hostile input that is published in a gist. Its neighbour token is not that of the same input in a push."""
+    """A hostile input that is published in a gist, with another token beside it than the same input in a push."""
 
     @property
     def neighbour(self) -> bytes:
@@ -331,7 +337,7 @@ _DELIVER = {
 
 
 def left_running(folder: Path) -> list[int]:
-    """Return the ids of the service's running processes: those whose environment contains the folder's path."""
+    """Return the process ids of the service whose files are in `folder`."""
     sign = str(folder).encode()
     found: list[int] = []
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -342,10 +348,9 @@ def left_running(folder: Path) -> list[int]:
 
 
 def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure the CPU time and memory of redacting each text and reading each mail, in a new process each. Yield a row
-    for each input.
+    """Measure the redaction of texts and the parsing of mails, each in a new process. Yield a row for each input.
 
-    The rows count as "elsewhere", because the service redacts texts and reads mails outside of confined readers.
+    The CPU time is in the column "elsewhere", because the service does this outside of its reader processes.
     """
     path = folder / "edge"
     with Measurer() as measurer:

@@ -1,9 +1,9 @@
-"""A GitHub that answers a limited number of git requests a second: its listings show pushes with traits (new, fork,
-size, language …) from which r8scan estimates how likely a leak is, and `git http-backend` serves the repositories.
+"""A simulated GitHub that answers only a limited number of git requests a second.
 
-Each push is in a separate repository, which is written to the disk at the first git request for it. Large repositories
-share one long history through git's alternates. A git request above the limit gets the same refusal that GitHub sends.
-Run: python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out FOLDER
+Its lists show pushes with properties (new, fork, size, language …) from which r8scan estimates how likely a leak is.
+Each push has its own repository, which is created at the first git request for it. A git request above the limit gets
+GitHub's refusal. Run: python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out
+FOLDER
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 @dataclass
 class LooseObjects:
-    """A set of git objects: the bytes of each object, header included, by its id."""
+    """A set of git objects by id. Each object is its header followed by its content."""
 
     contents: dict[str, bytes] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class LooseObjects:
 
 
 def history(texts: list[str]) -> tuple[LooseObjects, str]:
-    """Return the objects of the history that all large repositories share, and the id of its newest commit."""
+    """Create the history that all large repositories share. Return its objects and the id of its newest commit."""
     objects, head = LooseObjects(), ""
     for number in range(HISTORY_COMMITS):
         head = objects.commit(texts[number % len(texts)], head, f"step {number}")
@@ -76,10 +76,9 @@ def history(texts: list[str]) -> tuple[LooseObjects, str]:
 
 
 class PlantedPushes:
-    """Makes the pushes that the simulated GitHub shows, by their numbers: the traits and the git objects of each push,
-    and the tokens that some of them leak.
+    """Creates the pushes of the simulated GitHub, with their properties, git objects and leaked tokens.
 
-    The same arguments of the constructor give the same pushes.
+    The same constructor arguments give the same pushes.
     """
 
     def __init__(self, count: int, leaks: int) -> None:
@@ -95,8 +94,8 @@ class PlantedPushes:
         return traits.size_kb >= SMALL_KB and not traits.is_new
 
     def objects(self, number: int) -> tuple[LooseObjects, str, str]:
-        """Return three values for a push: its repository's own objects, without the shared history; the id of the
-        commit before the push; and the id of the push's last commit.
+        """Return the git objects of a push without the shared history, the id of the commit before it, and of its last
+        commit.
 
         In a new repository, the id of the commit before the push is 40 zeros.
         """
@@ -116,7 +115,7 @@ class PlantedPushes:
         return objects, before, head
 
     def prepared(self, number: int) -> Prepared:
-        """Return the push as the timeline shows it. The push has no prepared pack, because real git serves its
+        """Return the push as GitHub's timeline shows it. It has no prepared pack, because real git serves its
         repository.
         """
         traits, repository_id = self.traits[number], 1_000_000 + number
@@ -138,8 +137,8 @@ class PlantedPushes:
 
 
 class AttentionGitHub(DiscoveryGitHub):
-    """The simulated GitHub of `discovery_github`, extended by real git servers. It answers a limited number of git
-    requests a second.
+    """The simulated GitHub of `discovery_github`, with real git servers that answer a limited number of requests a
+    second.
     """
 
     def __init__(self, planted: PlantedPushes, rate: float, lag: float, git_per_second: int, folder: Path) -> None:
@@ -199,9 +198,7 @@ class AttentionGitHub(DiscoveryGitHub):
         return f"{found.status} .".encode(), lines.encode(), found.body
 
     def _repository(self, number: int) -> Path:
-        """Return the path of this push's repository. Write the repository first if this is the first git request for
-        it.
-        """
+        """Return the path of the push's repository. Create the repository if this is the first git request for it."""
         path = self.folder / "repositories" / str(number)
         if not path.exists():
             shutil.copytree(self.folder / "template", path)
@@ -234,10 +231,7 @@ def _header(headers: bytes, name: str) -> str:
 
 
 def main() -> None:
-    """Prepare the pushes and serve them.
-
-    Before serving, write the tokens and their owners' accounts to a file. The benchmark registers these tokens.
-    """
+    """Create the pushes, write the tokens and accounts to a file for the benchmark, and serve the simulated GitHub."""
     parser = argparse.ArgumentParser()
     for name, kind in (("pushes", int), ("rate", float), ("leaks", int), ("lag", float), ("git", int)):
         parser.add_argument(f"--{name}", type=kind, required=True)

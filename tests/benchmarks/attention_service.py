@@ -1,7 +1,7 @@
-"""Runs the service while GitHub answers only a few git requests a second, and counts the leaks found in each likelihood
-band. r8scan ranks pushes into these bands, and reads the pushes of the likeliest band first.
+"""Runs the service while GitHub answers only a few git requests a second, and counts the leaks that it finds.
 
-The service, its queue and git (`git http-backend`) are real. `attention_github` simulates the rest of GitHub.
+r8scan sorts pushes into bands by the likelihood of a leak, and reads the likeliest pushes first. The leaks are counted
+for each band.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Leaks that the service has not read at this time count as missed.
 
 @dataclass
 class ServiceRun:
-    """The results of one run of the service with throttled git."""
+    """The results of one run of the service with a limit on git requests."""
 
     pushes: int
     leaks: int
@@ -66,17 +66,17 @@ class ServiceRun:
 
 @contextmanager
 def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_second: int) -> Iterator[str]:
-    """Run the throttled GitHub in its own process, and yield its address."""
+    """Run a simulated GitHub with a limit on git requests in a separate process, and yield its URL."""
     options = {"pushes": pushes, "rate": PUSHES_PER_SECOND, "leaks": leaks, "lag": lag, "git": git_per_second}
     with github_process("tests.benchmarks.attention_github", folder, options) as address:
         yield address
 
 
 def register(database: Database, lines: list[str]) -> set[str]:
-    """Register the planted tokens, and one token that does not leak for each customer. `lines` are the lines of the
-    file that `attention_github` writes.
+    """Register the planted tokens in the token store, and one other token for each customer. Return the planted
+    digests.
 
-    Return the digests of the planted tokens.
+    `lines` are the lines of the file that `attention_github` writes.
     """
     rows = [_row(f"r8_{number:037d}", f"customer{number}") for number in range(CUSTOMERS)]
     planted = set()
@@ -95,14 +95,14 @@ def _row(token: str, account: str) -> ImportedToken:
 
 
 def measure(*, seconds: int, leaks: int, lag: float, git_per_second: int, processes: int) -> ServiceRun:
-    """Run the service while pushes arrive. End it SECONDS_AFTER_LAG seconds after the search index shows the last push.
+    """Run the service while pushes arrive, until SECONDS_AFTER_LAG seconds after the search index shows the last push.
 
     Args:
-        seconds: For how long pushes arrive.
+        seconds: How long pushes arrive.
         leaks: How many of the pushes contain a token.
-        lag: Seconds after which the search index shows a push.
+        lag: The seconds until the search index shows a push.
         git_per_second: How many git requests GitHub answers in a second.
-        processes: The number of scanning processes.
+        processes: The number of processes that scan.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     run = ServiceRun(PUSHES_PER_SECOND * seconds, leaks)
@@ -145,8 +145,7 @@ def _have_polled(database: Database) -> int:
 
 
 def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
-    """Count the pushes that the sources showed, by band of likelihood, and the planted tokens that were disabled. Add
-    the numbers to `run`.
+    """Add to `run` the number of pushes by band of likelihood, and of the planted tokens that were disabled.
 
     `leaking` has the names of the repositories with a planted leak.
     """

@@ -1,10 +1,8 @@
-"""The share of planted leaks that r8scan finds if GitHub answers 5 git requests a second but shows 70 pushes a second.
-r8scan can then read only the pushes that it ranks highest.
+"""The share of leaks that r8scan finds if GitHub answers 5 git requests a second but shows 70 pushes a second.
 
-The first part is a simulation: the real queue, shedding and claims run on SQLite, and reading a push only uses up one
-of the git requests. In a second simulation, which has no target, leaks are no more frequent than elsewhere in
-repositories whose owner has the name of a customer's account. In the last part, the service reads from a real `git
-http-backend` that answers only 5 requests a second. Exit status 1: a target was missed.
+r8scan can then read only the pushes that it considers most likely to contain a leak. The benchmark has two simulations
+with the real queue on SQLite, and one run of the service with a real `git http-backend`. The second simulation has no
+target: in it, an owner with a customer's name does not make a leak more likely. Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_attention [--quick] [--model-only]
 """
@@ -46,7 +44,7 @@ QUEUE_MAX_PUSHES = 10_000
 
 
 def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush:
-    """Return the push with this number as repository search shows it."""
+    """Return the push with this number, as GitHub's repository search shows it."""
     traits = traits_of(number, chance, shares)
     return DiscoveredPush(
         repository_id=number + 1,
@@ -63,9 +61,8 @@ def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush
 
 
 def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Simulate the reading of pushes.
-
-    Return how many pushes were read, and how many of these have a leak, each by band of likelihood.
+    """Simulate the reading of pushes. Return the numbers of pushes read, and of leaks among them, by band of
+    likelihood.
     """
     chance = random.Random(7)
     total = seconds * PUSHES_PER_SECOND
@@ -92,10 +89,7 @@ def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[C
 
 
 def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Call `run` with a new database.
-
-    Return how many pushes were read, and how many of these have a leak, each by band of likelihood.
-    """
+    """Call `run` with a new database and return its results."""
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder) / 'r8scan.db'}")
         schema.upgrade(database)
@@ -106,7 +100,7 @@ def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Co
 
 
 def run_model(*, is_quick: bool, targets: Targets) -> None:
-    """Run the simulation, and print a table of the pushes read and leaks found in each band of likelihood."""
+    """Run the simulation. Print the numbers of pushes read and leaks found in each band of likelihood."""
     seconds, leaks = (60, 200) if is_quick else (300, 1000)
     print(f"the model: {seconds} s, {leaks} planted leaks", flush=True)
     read, found = simulate(seconds, leaks, LEAKING)
@@ -121,9 +115,7 @@ def run_model(*, is_quick: bool, targets: Targets) -> None:
 
 
 def run_service(*, is_quick: bool, targets: Targets) -> None:
-    """Run the service with throttled git, and print a table of the pushes read and leaks found in each band of
-    likelihood.
-    """
+    """Run the service. Print the numbers of pushes read and leaks found in each band of likelihood."""
     seconds, lag = (60, 20.0) if is_quick else (300, 60.0)
     run = attention_service.measure(seconds=seconds, leaks=seconds, lag=lag, git_per_second=GIT_PER_SECOND, processes=2)
     print(f"the service: {seconds} s of pushes, {run.leaks} planted leaks, ended after {run.seconds:.0f} s")
@@ -139,7 +131,7 @@ def run_service(*, is_quick: bool, targets: Targets) -> None:
 
 
 def main() -> int:
-    """Run the simulation and the service. Return 1 if either missed its target."""
+    """Run the simulation and the service. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one minute of pushes")
     parser.add_argument("--model-only", action="store_true", help="the simulation alone")

@@ -1,7 +1,7 @@
-"""The blinding run: attackers try to hide planted leaks by hostile pushes, events, comments, gists and alerts.
+"""Attackers try to hide planted leaks with hostile pushes, events, comments, gists and alerts.
 
-Every leak must be found soon, nothing may hang, and no process may be left behind. Exit status 1: a target was missed.
-Run: python -m tests.benchmarks.bench_blinding [--quick]
+Every leak must be found soon, nothing may hang, and no process may remain. Exit status 1: a target was missed. Run:
+python -m tests.benchmarks.bench_blinding [--quick]
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_WAIT_SECONDS = 300.0
 
 @dataclass
 class Run:
-    """The results of the run. `delays` has the seconds from visible to disabled, for each leak that was found."""
+    """The results of the benchmark. `delays` has the seconds until each found leak was disabled."""
 
     planted: int
     delays: list[float] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Run:
 
 
 def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], None]]:
-    """Return `count` functions. Each does one hostile action: a push, comment, event, gist, pack or alert."""
+    """Return `count` functions. Each does one hostile action, such as a push, a comment or an alert."""
     small = inputs_for("file")
     kinds: list[Iterator[Callable[[], None]]] = [
         _each(small, lambda _, content: service.github.show(hostile_github.push({b"hostile": content}))),
@@ -77,9 +77,7 @@ def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], N
 
 
 def _each(inputs: list[HostileInput], deed: Callable[[HostileInput, bytes], None]) -> Iterator[Callable[[], None]]:
-    """Yield functions without end. Each function calls `deed` with the next input and its content. The order mixes the
-    families of inputs.
-    """
+    """Yield functions without end. Each calls `deed` with the next input and its content, in mixed order."""
     mixed = random.Random(1).sample(inputs, len(inputs))
     for one in itertools.cycle(mixed):
         yield functools.partial(deed, one, one.content())
@@ -106,7 +104,7 @@ def _alert(service: Service, content: bytes, run: Run) -> None:
 
 
 def measure(leaks: int, hostile: int) -> Run:
-    """Run the service until it has read everything, or until MAX_WAIT_SECONDS after the last push.
+    """Run the service until it has read everything, or until MAX_WAIT_SECONDS after the last push. Return the results.
 
     Args:
         leaks: How many pushes contain a token.
@@ -140,7 +138,7 @@ def measure(leaks: int, hostile: int) -> Run:
 
 
 def _play(service: Service, hostile: int, seconds: float, run: Run) -> None:
-    """Show the pushes for `seconds`, and do the hostile actions at even intervals in this time."""
+    """Show the pushes during `seconds`, and do the hostile actions at even intervals."""
     deeds = hostile_deeds(service, hostile, run)
     service.github.started = start = time.time()
     for number, deed in enumerate(deeds):
@@ -161,7 +159,7 @@ def _await_rest(service: Service, digests: set[str], run: Run) -> None:
 
 
 def _has_ended(service: Service) -> bool:
-    """Return whether the service ends with status 0 after SIGTERM. A hung process would prevent this."""
+    """Return whether the service ends with status 0 after SIGTERM."""
     try:
         return service.process.wait(60) == 0
     except subprocess.TimeoutExpired:
@@ -187,7 +185,7 @@ def report(run: Run, targets: Targets) -> None:
 
 
 def main() -> int:
-    """Do the blinding run and print its results. Return 1 if a target was missed."""
+    """Run the benchmark and print its results. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="20 leaks, 40 hostile deeds")
     options = parser.parse_args()

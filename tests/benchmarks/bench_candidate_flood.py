@@ -1,6 +1,6 @@
 """The cost of scanning one push with a million invented tokens.
 
-The scan must finish within a minute, and its process may grow by at most 50 MB. Candidates beyond the limits must be
+The scan must end within a minute and use at most 50 MB more memory than before. Tokens beyond the limits must be
 counted. Run: python -m tests.benchmarks.bench_candidate_flood [--tokens N]
 """
 
@@ -56,7 +56,7 @@ SAMPLE_SECONDS = 0.05
 def measure(url: str, tokens: int, folder: Path) -> int:
     """Push the invented tokens and scan them in another process. Return 1 if a target was missed.
 
-    `url` is the address of the database.
+    `url` is the database's URL.
     """
     database = Database(url)
     schema.upgrade(database)
@@ -82,7 +82,7 @@ def measure(url: str, tokens: int, folder: Path) -> int:
 
 
 def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> tuple[Push, Push]:
-    """Make two pushes to a new repository: an ordinary commit, and a commit with this many invented tokens."""
+    """Return two pushes to a new repository: an ordinary commit, and a commit with `tokens` invented tokens."""
     repository = github.create_repository("ana/app")
     work = Workplace(folder / "work", github.push_address("ana/app"))
     work.start()
@@ -112,9 +112,9 @@ def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> t
 
 
 def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) -> dict[str, Any]:
-    """Scan an ordinary push and then the flooded push in this process.
+    """Scan an ordinary push and then the push with many tokens, in this process.
 
-    Return the cost of the flooded push: `seconds`, `cpu` (seconds) and `growth_mb`.
+    Return the cost of the second push: `seconds`, `cpu` (seconds) and `growth_mb`.
     """
     memory.limit_kept_memory()  # as each service does at its start
     scanner.github.client.TIMEOUT = httpx.Timeout(100.0)  # the sandbox makes the large pack during its answer
@@ -157,7 +157,7 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
 
 
 def main() -> int:
-    """Measure the scan of the flooded push on SQLite and on PostgreSQL. Return 1 if a target was missed."""
+    """Run the benchmark on SQLite and on PostgreSQL. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--quick", action="store_true", help="a hundred thousand tokens")

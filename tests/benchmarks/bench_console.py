@@ -1,5 +1,6 @@
-"""The time in which the server makes each page and list of the console. The PostgreSQL database has 1,000,000 incidents
-with 5,000,000 public places of tokens.
+"""The time that the server needs for each page of the console.
+
+The PostgreSQL database has 1,000,000 incidents with 5,000,000 places where a token was found.
 
 Run: python -m tests.benchmarks.bench_console [--quick] [--incidents N] [--keep FOLDER]
 """
@@ -74,17 +75,13 @@ def main() -> int:
 
 
 def is_filled(database: Database) -> bool:
-    """Return whether an earlier run filled the tables. `fill` writes the jobs last, so a job in the table shows that
-    `fill` finished.
-    """
+    """Return whether an earlier run has filled the database completely."""
     with database.engine.connect() as connection:
         return connection.execute(text("SELECT EXISTS (SELECT FROM scan_jobs)")).scalar_one() is True
 
 
 def fill(database: Database, number: int) -> None:
-    """Fill the tables with `number` incidents and their other rows. SQL statements generate the rows in the
-    database.
-    """
+    """Fill the database with `number` incidents and their related rows, by SQL statements."""
     started = time.monotonic()
     lines = (line for line in FILL.read_text(encoding="utf-8").splitlines() if not line.startswith("--"))
     for statement in "\n".join(lines).split(";\n"):
@@ -102,9 +99,9 @@ def fill(database: Database, number: int) -> None:
 
 
 def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
-    """Request each page whose name contains `only` as often as `rounds` says, and time each request.
+    """Request each page whose name contains `only`, as often as `rounds` says, and time each request.
 
-    The console keeps some values for a few seconds. Time them separately, and refresh them before timing a page.
+    The loading of values that the console caches is timed separately.
     """
     console = Console(context, BodyBudget())
     rendering.compile_templates()  # as `r8scan serve` does, like the next line
@@ -146,7 +143,7 @@ def _milliseconds(console: Console, function: Callable[[View], Response], path: 
 
 
 def pages() -> list[tuple[str, Callable[[View], Response], dict[str, str], str]]:
-    """Return for each page: its name, its function, the values in its path, and its query string."""
+    """Return the name, the function, the path parameters and the query string of each page."""
     lists = (
         *("", "state=open", "action=disabled", "action=protected", "action=observed", "cause=compromise_signs"),
         *("account=account-77", "repository=acme/popular", "repository=owner-4711/app", "repository=no/such"),

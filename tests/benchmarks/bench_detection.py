@@ -1,5 +1,6 @@
-"""The speed of r8scan's matcher and of its whole detector on real source code, compared with its prefilter alone,
-`regex`, ripgrep and hyperscan.
+"""The speed of token detection on real source code, compared with `regex`, ripgrep and hyperscan.
+
+It is measured for the whole detector, for the matcher in it, and for the matcher's fast first search (prefilter).
 
 Run: python -m tests.benchmarks.bench_detection [--quick]
 """
@@ -32,9 +33,9 @@ ROUNDS = 5
 
 
 def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
-    """Run each contestant `rounds` times over `size` bytes. Return the median speed of each in GB/s, by its name.
+    """Run each function of `contestants` `rounds` times. Return its median speed in GB/s, by name.
 
-    The contestants take turns, so that other load on the machine affects all of them.
+    Each call searches `size` bytes. The functions take turns, so that other load on the machine affects all of them.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -46,11 +47,7 @@ def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) 
 
 
 def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
-    """Return a function that searches the pieces only with the prefilter's automata. Like the matcher, it searches 256
-    KiB at a time.
-
-    The automata search for the cores. Each needle, a byte string that shows where a token may begin, contains a core.
-    """
+    """Return a function that searches the pieces only with the matcher's fast first search (prefilter)."""
     finders = [automaton.find for automaton in automata()]
 
     def run() -> None:
@@ -64,9 +61,7 @@ def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
 
 
 def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
-    """Return a function that searches the pieces with hyperscan for the needles, the byte strings that show where a
-    token may begin. Return None if hyperscan is not installed.
-    """
+    """Return a function that searches the pieces with hyperscan, or None if hyperscan is not installed."""
     try:
         library: Any = importlib.import_module("hyperscan")
     except ImportError:
@@ -83,9 +78,7 @@ def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
 
 
 def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
-    """Print the best order of the cores (the byte strings for which the automata search). In this order, the search in
-    source code like `content` is fastest.
-    """
+    """Print the order of the prefilter's byte strings with which the search in `content` is fastest."""
     sample = Sample(content)
     cores = [core.text for group in core_groups() for core in group]
     tries = [fastest_order(cores, sample, steps, seed) for seed in range(seeds)]
@@ -96,7 +89,7 @@ def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
 
 
 def main() -> None:
-    """Measure every contestant. Print its speed, and its speed divided by that of the prefilter."""
+    """Measure every program. Print its speed, and its speed relative to the prefilter's."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="64 MB and fewer rounds")
     parser.add_argument("--tune", action="store_true", help="the best order of the cores, and nothing else")

@@ -1,7 +1,7 @@
-"""Discovery of 70 pushes a second with the quotas of one credential: the share of pushes found, the delay and the cost.
+"""The share of 70 pushes a second that r8scan finds with the quotas of one credential, the delay and the cost.
 
-The simulated GitHub has 70 pushes a second, 230 new repositories a minute, a search index that lags by 60 s, and pushes
-only on page 1 of the event timeline. Exit status 1: a target was missed.
+The simulated GitHub has 230 new repositories a minute, a search index that is 60 s late, and pushes only on page 1 of
+the event timeline. Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_discovery
 """
@@ -45,7 +45,7 @@ MAX_GROWTH = 1.25
 
 @dataclass
 class Run:
-    """The results of one run. Delays are in seconds after a push."""
+    """The results of the benchmark. Delays are in seconds after a push."""
 
     pushes: int
     known: dict[int, float] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Run:
 
 @contextmanager
 def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Iterator[str]:
-    """Run the simulated GitHub in its own process, and yield its address."""
+    """Run the simulated GitHub in a separate process, and yield its URL."""
     options = {"pushes": pushes, "rate": RATE, "leaks": leaks, "lag": lag, "new": NEW_A_SECOND, "out": folder}
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     child = start_child([sys.executable, "-m", "tests.benchmarks.discovery_github", *arguments])
@@ -83,13 +83,13 @@ def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Itera
 
 
 def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
-    """Run the service until the search index has shown all pushes and the service has read them.
+    """Run the service until the search index has shown all pushes and the service has read them. Return the results.
 
     Args:
-        seconds: For how long pushes arrive.
+        seconds: How long pushes arrive.
         leaks: How many of the pushes contain a token.
-        lag: Seconds after which the search index shows a push.
-        processes: The number of scanning processes.
+        lag: The seconds until the search index shows a push.
+        processes: The number of processes that scan.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     pushes = int(RATE * seconds)
@@ -113,15 +113,15 @@ def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
 
 
 def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: float, seconds: float) -> None:
-    """Wait until all pushes were shown and no job is waiting. Add memory and quota use to `run`.
+    """Wait until all pushes were shown and no job waits. Add memory and quota use to `run`.
 
     Args:
         database: The service's database.
-        http: A client of the simulated GitHub.
-        pid: The process id of the service.
+        http: An HTTP client for the simulated GitHub.
+        pid: The service's process id.
         run: The results.
-        flow: The seconds during which new pushes arrive.
-        seconds: The minimum time to wait. After it, the search index has shown all pushes.
+        flow: How long pushes arrive, in seconds.
+        seconds: The time until the search index has shown all pushes, in seconds. Wait at least so long.
     """
     began = time.time()
     used: list[tuple[float, dict[str, int]]] = []
@@ -222,7 +222,7 @@ def report(run: Run, targets: Targets, leaks: int, new: int) -> None:
 
 
 def main() -> int:
-    """Run the service once, and return 1 if a target was missed."""
+    """Run the benchmark once. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one minute, an index that lags by 20 s")
     parser.add_argument("--processes", type=int, default=2)

@@ -1,7 +1,6 @@
-"""The service against an event timeline with as many pushes as GitHub's: leaks found, seconds until disabled, pushes
-read a second, memory and processor time.
+"""Runs the service with as many pushes as GitHub has: leaks found, delays, pushes read a second, memory and CPU time.
 
-The packs are made before the measurement, so that the figures do not include git's work. Exit status 1: a target was
+The pushes are created before the measurement, so that it does not include git's work. Exit status 1: a target was
 missed. Run: python -m tests.benchmarks.bench_firehose
 """
 
@@ -59,8 +58,13 @@ MAX_GROWTH = 1.25
 
 @dataclass
 class Run:
-    """The results of one run. `delays` has the seconds from visible to disabled for each leak. `seconds` and `cpu` are
-    the elapsed time and the processor time in seconds. `memory` has one sample in MiB for each second.
+    """The results of one measurement.
+
+    Attributes:
+        delays: The seconds from the publication of each leak until it was disabled.
+        seconds: The elapsed time in seconds.
+        cpu: The CPU time in seconds.
+        memory: The memory in MiB, once a second.
     """
 
     leaks: int
@@ -92,10 +96,7 @@ class Run:
 
     @property
     def growth(self) -> float:
-        """Return the median memory in the last third of the run divided by the median in the second third.
-
-        The first third is a warm-up, so it does not count.
-        """
+        """Return the median memory in the last third of the measurement divided by that in the second third."""
         third = max(len(self.memory) // 3, 1)
         early, late = statistics.median(self.memory[third : 2 * third]), statistics.median(self.memory[-third:])
         return late / max(early, 1)
@@ -103,7 +104,7 @@ class Run:
 
 @contextmanager
 def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 0.0) -> Iterator[str]:
-    """Run the simulated GitHub in its own process, and yield its address."""
+    """Run the simulated GitHub in a separate process, and yield its URL."""
     options = {"pushes": pushes, "rate": rate, "leaks": leaks, "delay": delay}
     with github_process("tests.benchmarks.firehose", folder, options) as address:
         yield address
@@ -111,8 +112,8 @@ def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 
 
 @contextmanager
 def github_process(module: str, folder: Path, options: Mapping[str, float]) -> Iterator[str]:
-    """Run a module that serves a GitHub and writes its address into `folder`. Yield the address, and kill the process
-    at the end.
+    """Run a module that serves a simulated GitHub until the `with` block ends. Yield the URL, which it writes into
+    `folder`.
     """
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     child = start_child([sys.executable, "-m", module, *arguments, "--out", str(folder)])
@@ -125,7 +126,7 @@ def github_process(module: str, folder: Path, options: Mapping[str, float]) -> I
 
 
 def environment(folder: Path, address: str, database_url: str, **more: str) -> dict[str, str]:
-    """Return the environment variables for a service that reads from the prepared GitHub.
+    """Return the environment variables for a service that reads from the simulated GitHub.
 
     `more` has further settings, without the prefix `R8SCAN_`.
     """
@@ -145,8 +146,9 @@ def environment(folder: Path, address: str, database_url: str, **more: str) -> d
 def service(
     folder: Path, address: str, database_url: str, processes: int, **more: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `r8scan run` against the prepared GitHub, and yield its process. `more` has further settings, without the
-    prefix `R8SCAN_`.
+    """Run `r8scan run` with the simulated GitHub, and yield its process.
+
+    `more` has further settings, without the prefix `R8SCAN_`.
     """
     env = environment(folder, address, database_url, **more)
     with (folder / "service.log").open("ab") as log:
@@ -160,7 +162,7 @@ def service(
 
 
 def register(database: Database, tokens: list[str]) -> dict[str, str]:
-    """Register the tokens in the store. Return a dictionary from each token's digest to the token."""
+    """Register the tokens in the token store. Return them by their digest."""
     rows = [
         ImportedToken(
             sha256_digest(token.encode()), hint_of(token.encode()), "ci", f"user{number}", (f"u{number}@example.com",)
@@ -173,13 +175,13 @@ def register(database: Database, tokens: list[str]) -> dict[str, str]:
 
 
 def measure(*, pushes: int, rate: float, leaks: int, processes: int) -> Run:
-    """Run the service until it has read all pushes of the timeline.
+    """Run the service until it has read all pushes. Return the results.
 
     Args:
         pushes: The number of pushes.
-        rate: Pushes that become visible per second.
+        rate: The number of pushes a second.
         leaks: How many of the pushes contain a token.
-        processes: The number of scanning processes.
+        processes: The number of processes that scan.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
@@ -250,7 +252,9 @@ def _disabled(database: Database) -> dict[str, float]:
 
 
 def bare_rate() -> float:
-    """Return how many pushes a second one process fetches and scans, without polls, a database or responses."""
+    """Return how many pushes a second one process fetches and scans, without polls, a database or reactions to
+    tokens.
+    """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     parsed = [
         parse_event({**prepared.event, "created_at": "2026-01-01T00:00:00Z"}) for prepared in prepare(BARE_PUSHES, 0)
@@ -287,7 +291,7 @@ def report(name: str, run: Run, targets: Targets) -> None:
 
 
 def main() -> int:
-    """Run the steady flow and the burst, and return 1 if a target was missed."""
+    """Measure a steady rate of pushes, and then a burst. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one minute at 70 a second, a short burst")
     parser.add_argument("--processes", type=int, default=2)

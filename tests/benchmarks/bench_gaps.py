@@ -1,10 +1,9 @@
-"""The service in three bad situations: after a day's downtime, with a search index that loses half of its entries, and
-beside a second installation that uses the same credential. Nothing may crash, and no push may be missed silently.
+"""Runs the service in three bad situations and checks that no push is missed without being counted.
 
-Each push must be queued, be in a span that search will still catch up on, or be inside a recorded gap. `r8scan status`
-must say how much was missed, and why. The service is real, and GitHub is the sandbox's GitHub. For the downtime, the
-benchmark moves the stored times into the past. Exit status 1: a target was missed. Run: python -m
-tests.benchmarks.bench_gaps [--only downtime|index|two]
+The situations: after a day's downtime, with a search index that loses half of its entries, and beside a second
+installation with the same credential. Each push must be queued, be in a time range that is still to be searched, or be
+in a recorded gap. Exit status 1: a target was missed. Run: python -m tests.benchmarks.bench_gaps [--only
+downtime|index|two]
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ it is pushed, so the index loses half of the repositories.
 
 @dataclass
 class Pushes:
-    """Pushes that only listings show, never the timeline. Each push goes to a separate repository.
+    """Pushes that only lists and searches show, never the timeline. Each has its own repository.
 
     `at` has the Unix time of each push by the repository's name.
     """
@@ -69,7 +68,7 @@ class Pushes:
         push_now(self.world.github, name, "1" * 40, at=at)
 
     def push_for(self, seconds: float) -> None:
-        """Make RATE pushes a second for this many seconds."""
+        """Make RATE pushes a second for `seconds` seconds."""
         end = time.time() + seconds
         while time.time() < end:
             for _ in range(RATE):
@@ -79,8 +78,8 @@ class Pushes:
     def accounted_for(self, database: Database) -> Counter[str]:
         """Count the pushes by what r8scan did with them.
 
-        The keys: `queued` (queued or already read), `behind` (in a span to catch up on), `gap` (in a recorded gap) and
-        `silent` (none of these).
+        The keys are `queued` (queued or read), `behind` (in a time range to search later), `gap` (in a recorded gap)
+        and `silent` (none of these).
         """
         with database.read() as session:
             targets = session.execute(select(ScanJob.target).where(ScanJob.kind == JobKind.PUSHES)).scalars()
@@ -122,8 +121,8 @@ def _have_polled(database: Database) -> bool:
 
 
 def _prime(own: World) -> None:
-    """Run the service until each source has polled once. Then set the cursor of repository search so that the source
-    begins now and waits only 5 seconds for the search index.
+    """Run the service until each source has been polled once. Then make repository search start from the current
+    time.
     """
     with own.service():
         until(lambda: _have_polled(own.database), 120)
@@ -141,12 +140,12 @@ def _sentences(own: World) -> list[str]:
 
 
 def _missed(own: World) -> dict[str, dict[str, int]]:
-    """Return the counts of missed events that `r8scan status --json` shows, by source and reason."""
+    """Return the numbers of missed events from `r8scan status --json`, by source and reason."""
     return {one["source"]: one["missed_reasons_24h"] for one in status(own.environment())["sources"]}
 
 
 def _emit_pushes(own: World) -> None:
-    """Emit three times as many pushes as the timeline shows, so that the timeline no longer shows any earlier push."""
+    """Add three times as many pushes as the timeline can show, so that it shows no earlier push."""
     push_now(own.github, "ana/busy", "1" * 40)
     for _ in range(3 * TIMELINE_PAGE):
         ends = {"head": secrets.token_hex(20), "before": secrets.token_hex(20)}

@@ -1,9 +1,9 @@
-"""The speed of r8scan when it scans a whole history with all features on, compared with git itself and with Kingfisher.
+"""The speed of scanning a whole git history with all features, compared with git itself and with Kingfisher.
 
-The benchmark divides each program's wall time and processor time by those of one `git cat-file` in the same round, and
-prints the medians of the rounds. Processor time varies less on a busy machine.
+Each program's wall time and CPU time are divided by those of `git cat-file` in the same round. The benchmark prints the
+medians of the rounds.
 
-Run: python -m tests.benchmarks.bench_history [--quick] (The variable BENCH_REPO may name a repository. Otherwise the
+Run: python -m tests.benchmarks.bench_history [--quick] (The variable BENCH_REPO may name a repository. By default, the
 benchmark generates one.)
 """
 
@@ -37,9 +37,7 @@ CAT_FILE = ("cat-file", "--batch-all-objects", "--unordered", "--buffer", "--bat
 
 
 def generated() -> Path:
-    """Return the path of a repository with 3,000 commits of real source files. The first call creates the repository,
-    and later calls use it again.
-    """
+    """Return the path of a repository with 3,000 commits of real source files. It is created once and then kept."""
     target = CACHE / "history.git"
     if target.exists():
         return target
@@ -69,9 +67,9 @@ def git_dir(path: Path) -> Path:
 
 
 class Run(NamedTuple):
-    """The cost of one command: wall time and processor time in seconds, and the peak memory in MiB.
+    """The cost of one command: wall time and CPU time in seconds, and the peak memory in MiB.
 
-    Only anonymous memory counts. If the command has several processes, the peak is that of the largest process.
+    Only anonymous memory counts. With several processes, the peak is that of the largest process.
     """
 
     wall: float
@@ -110,7 +108,7 @@ def _anonymous(pid: int) -> float:
 
 
 def main() -> None:
-    """Run each program on the repository, and print its times and memory."""
+    """Scan the repository with each program, and print its times and memory."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one round, without git log")
     quick = parser.parse_args().quick

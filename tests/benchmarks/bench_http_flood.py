@@ -1,10 +1,8 @@
-"""Attacks `r8scan serve` on loopback in six ways at the same time. Measures how soon it answers signed alerts, and its
-memory.
+"""Attacks `r8scan serve` in six ways at the same time, and measures how soon it answers signed alerts, and its memory.
 
-The attackers hold connections on which they send nothing or half of a request's head. They send bodies byte by byte,
-bodies that are too large, unsigned alerts, and alerts with a wrong signature. Each attacker has its own network.
-GitHub's signed alerts come from one of these six networks, which is the hardest case. Run: python -m
-tests.benchmarks.bench_http_flood [--minutes N]
+The attackers keep silent connections open, send headers or bodies slowly, and send large bodies or alerts with no or a
+wrong signature. Each has its own network. The signed alerts come from one of these networks, which is the hardest case.
+Run: python -m tests.benchmarks.bench_http_flood [--minutes N]
 """
 
 from __future__ import annotations
@@ -53,13 +51,13 @@ _HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
 
 @dataclass
 class Run:
-    """The results of one run.
+    """The results of the benchmark.
 
     Attributes:
-        seconds: The seconds until the answer, for each alert that got the status 200.
-        failures: The number of alerts without this status, by their status or error.
-        memory: Samples of the server's memory in MiB.
-        attacks: The number of attacks that were begun, by kind.
+        seconds: The response times of the alerts that got the status 200, in seconds.
+        failures: The number of other alerts, by status or error.
+        memory: The server's memory in MiB, repeatedly.
+        attacks: The number of attacks by kind.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -80,7 +78,7 @@ class Run:
 
 
 class Attack:
-    """Six attackers. Each runs in a thread, and attacks until `stop` is set."""
+    """Six attackers. Each runs in a thread until `stop` is set."""
 
     def __init__(self, port: int, signed: dict[str, str]) -> None:
         self._port = port
@@ -154,9 +152,7 @@ class Attack:
 
 
 def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
-    """Attack until the other end of the pipe sends a message. Then send the number of attacks of each kind through the
-    pipe.
-    """
+    """Attack until a message arrives through the pipe. Then send the number of attacks by kind through it."""
     attack = Attack(port, signed)
     attack.start()
     pipe.recv()
@@ -166,7 +162,7 @@ def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
 
 @contextmanager
 def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
-    """Attack from another process while the block runs, so that the attackers do not delay the client that measures."""
+    """Attack from another process until the `with` block ends. Then add the number of attacks to `run`."""
     spawning = multiprocessing.get_context("spawn")
     ours, theirs = spawning.Pipe()
     child = spawning.Process(target=_attack, args=(port, signed, theirs), daemon=True)
@@ -182,7 +178,7 @@ def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
 
 
 def measure(minutes: float) -> Run:
-    """Attack a server for this many minutes, and send it signed alerts meanwhile."""
+    """Attack a server for this many minutes, and send it signed alerts meanwhile. Return the results."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     run = Run()
     try:

@@ -1,5 +1,6 @@
-"""The time from the moment at which GitHub's timeline shows a leak until its token is disabled. The service and GitHub
-run on this machine, and GitHub allows a poll each second.
+"""The time from a leak's appearance on GitHub's timeline until its token is disabled.
+
+The service and a simulated GitHub run on this machine, and the service polls once a second.
 
 Run: python -m tests.benchmarks.bench_latency [--leaks N]
 """
@@ -24,9 +25,7 @@ from workers.sandbox.world import World, until
 
 
 def measure(leaks: int) -> list[float]:
-    """Push this many leaks to one repository at random moments. Return for each the seconds from visible to disabled,
-    sorted.
-    """
+    """Push this many leaks at random moments. Return, sorted, the seconds until each token was disabled."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
         with world.running(folder) as surroundings, surroundings.service():
@@ -65,9 +64,7 @@ def _disabled(surroundings: World) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure the time from visible to disabled for each leak. Print the median, the 95th percentile and the longest
-    time.
-    """
+    """Measure the time until each leak's token is disabled. Print the median, the 95th percentile and the maximum."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--leaks", type=int, default=60)
     parser.add_argument("--quick", action="store_true", help="fewer leaks")

@@ -1,5 +1,4 @@
-"""The mails of ten thousand simultaneous incidents: how fast they are queued in the outbox, how fast they are sent to a
-real SMTP server, and whether each is sent exactly once.
+"""The mails of ten thousand simultaneous incidents: how fast they are queued and sent, and whether each is sent once.
 
 Run: python -m tests.benchmarks.bench_mails [--incidents N]
 """
@@ -68,12 +67,11 @@ with transport_for(sys.argv[1]).open() as outlet:
 
 
 def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
-    """Respond to one leaked token for each incident, and then let workers deliver the mails. Return 1 if a target was
-    missed.
+    """Queue a mail for one leaked token per incident, and let workers send the mails. Return 1 if a target was missed.
 
     Args:
-        incidents: The number of tokens. Each token belongs to another account.
-        url: The address of the PostgreSQL database.
+        incidents: The number of tokens. Each belongs to another account.
+        url: The URL of the PostgreSQL database.
         redis: The path of Redis's socket.
         folder: The folder in which the state folder is created.
     """
@@ -130,7 +128,7 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
 
 
 def bare_rate() -> float:
-    """Return how many mails a second one process renders and sends to an SMTP server, without an outbox."""
+    """Return how many mails a second one process renders and sends, without a database."""
     with mailbox.running() as inbox:
         child = subprocess.Popen([sys.executable, "-c", BARE, inbox.url, str(BARE_MAILS)])
         inbox.wait_for(1, MAX_DELIVERY_SECONDS)
@@ -144,8 +142,14 @@ def bare_rate() -> float:
 def judge(
     targets: Targets, incidents: int, copies: Mapping[str, int], message_ids: int, states: Mapping[str, int]
 ) -> None:
-    """Check that every owner got exactly one mail. `copies` has the number of mails by recipient, `message_ids` is the
-    number of different Message-IDs, and `states` has the number of outbox rows by state.
+    """Check that every owner got exactly one mail.
+
+    Args:
+        targets: The comparison with the targets.
+        incidents: The number of owners.
+        copies: The number of mails by recipient.
+        message_ids: The number of distinct Message-IDs.
+        states: The number of mails by state in the database.
     """
     targets.exactly("owners told", len(copies), incidents)
     targets.exactly("owners told more than once", sum(count > 1 for count in copies.values()), 0)
@@ -174,7 +178,7 @@ def _worker(url: str, redis: str, smtp: str, folder: Path, number: int) -> subpr
 
 
 def main() -> None:
-    """Measure the delivery of the mails with PostgreSQL and Redis. Exit with status 1 if a target was missed."""
+    """Run the benchmark with PostgreSQL and Redis. Exit with status 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--incidents", type=int, default=10_000)
     parser.add_argument("--quick", action="store_true", help="a thousand")

@@ -1,4 +1,6 @@
-"""The pack reader's time and memory on ten million objects. Every second entry of the generated pack is a delta.
+"""The time and memory that r8scan's reader of git packs needs for ten million objects.
+
+Every second object in the generated pack is a delta.
 
 Run: python -m tests.benchmarks.bench_many_objects [--objects 10_000_000]
 """
@@ -21,9 +23,7 @@ CONTENT = b"a line of text\n"
 
 
 def generate(repository: Path, pairs: int) -> None:
-    """Write one pack that repeats a blob and a delta `pairs` times. The ids in its index are different and in random
-    order.
-    """
+    """Write a git pack that repeats a blob and a delta `pairs` times. The ids in its index are random."""
     change = varint(len(CONTENT)) * 2 + bytes([0x90, len(CONTENT)])
     base = plain("blob", CONTENT)
     delta = header(6, len(change)) + offset(len(base)) + zlib.compress(change)
@@ -50,7 +50,7 @@ def generate(repository: Path, pairs: int) -> None:
 
 
 def main() -> None:
-    """Read the pack with one reader process and with two, and print the cost of each run."""
+    """Read the pack with one process and with two, and print the cost of each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--objects", type=int, default=10_000_000)
     pairs = parser.parse_args().objects // 2

@@ -1,8 +1,7 @@
-"""The number of pushes that 1, 2 and 4 worker processes read per second, if each answer of GitHub takes 100 ms. The
-database is PostgreSQL, and the workers are Celery workers with Redis.
+"""The number of pushes a second that 1, 2 and 4 worker processes read, if each response of GitHub takes 100 ms.
 
-The results of several processes are compared with those of one process in the same run. Exit status 1: a target was
-missed. Run: python -m tests.benchmarks.bench_scaling [--pushes N]
+The database is PostgreSQL, and the workers are Celery workers with Redis. Exit status 1: a target was missed. Run:
+python -m tests.benchmarks.bench_scaling [--pushes N]
 """
 
 from __future__ import annotations
@@ -43,15 +42,14 @@ MAX_CPU = 1.25
 
 
 def measure(pushes: int, processes: int, server: str, redis: str, address: str, folder: Path) -> tuple[float, float]:
-    """Let the worker processes read the pushes. Return the pushes read per second, and the CPU seconds per 1,000
-    pushes.
+    """Let the worker processes read the pushes. Return the pushes per second, and the CPU seconds per 1,000 pushes.
 
     Args:
         pushes: The number of pushes to read.
         processes: The number of worker processes.
-        server: The address of PostgreSQL, on which a new database is created.
+        server: The URL of a PostgreSQL server, on which a new database is created.
         redis: The path of Redis's socket.
-        address: The address of the simulated GitHub.
+        address: The URL of the simulated GitHub.
         folder: The folder in which the state folder is created.
     """
     name = f"scaling_{processes}_{time.monotonic_ns()}"

@@ -1,5 +1,6 @@
-"""Checks that r8scan's pack reader makes the same objects as git. Compares the id, type, size and hash of every object,
-and the bytes of a sample of the objects.
+"""Checks that r8scan's reader of git packs reads the same objects as git: id, type, size and hash of every object.
+
+For a sample of the objects, it also compares the whole content.
 
 Run: python -m tests.benchmarks.check_history REPOSITORY... [--sample 50]
 """
@@ -25,9 +26,9 @@ from tests.benchmarks.bench_history import git_dir
 
 
 def made(packs: list[Path], left_to_git: set[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield the id, type and content of each object that the pack reader makes.
+    """Yield the id, type and content of each object that r8scan reads from the packs.
 
-    If the pack reader leaves an object to git, add the object's id to `left_to_git`.
+    Add the ids of the objects that it leaves to git to `left_to_git`.
     """
     plan = plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs])
     for pack in plan.packs:
@@ -42,7 +43,7 @@ def made(packs: list[Path], left_to_git: set[str]) -> Iterator[tuple[str, str, b
 
 
 def contents(git_folder: Path, oids: list[str]) -> Iterator[bytes]:
-    """Yield the content of each of these objects as git reads it."""
+    """Yield the content of each of these objects, as git reads it."""
     with started(git_folder, ["cat-file", "--batch"]) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -54,7 +55,7 @@ def contents(git_folder: Path, oids: list[str]) -> Iterator[bytes]:
 
 
 def check(repository: Path, sample: int) -> bool:
-    """Compare the pack reader with git on one repository. Print the result, and return whether they agree.
+    """Compare r8scan's reader with git on one repository. Print the result, and return whether they agree.
 
     Of every `sample` objects, compare the whole content of one.
     """
@@ -92,9 +93,7 @@ def check(repository: Path, sample: int) -> bool:
 
 
 def main() -> None:
-    """Check each repository that the command line names. Exit with status 1 if the pack reader and git differ in
-    any.
-    """
+    """Check each repository on the command line. Exit with status 1 if r8scan and git differ in any."""
     parser = argparse.ArgumentParser()
     parser.add_argument("repositories", nargs="+", type=Path)
     parser.add_argument("--sample", type=int, default=50, help="compare one of this many objects byte by byte")

@@ -1,11 +1,10 @@
-"""Finds the order of the cores in which the matcher's automata are fastest, for `bench_detection --tune`. A core is a
-byte string for which an automaton searches.
+"""Finds the order of the search strings ("cores") in which the automata of the token matcher are fastest.
 
-The vector search of an automaton puts its cores into 16 buckets. At each place of a content, it compares three bytes
-with the beginnings of all cores of a bucket at once, the low half and the high half of each byte separately. So a place
-can match a bucket although it matches no core of the bucket. The automaton must then examine the place slowly. This
-module exchanges cores until such places are rare in a sample of source code. Cores are put into buckets by the rule of
-the crate aho-corasick (`Teddy::new`).
+The vector search of an automaton puts its strings into 16 buckets. At each position, it compares three bytes with the
+beginnings of all strings of a bucket at once, separately for the low and the high half of each byte. A position can
+therefore match a bucket although it matches no string in it, and must then be examined slowly. This module exchanges
+strings until such positions are rare in a sample of source code. The rule that puts strings into buckets is that of the
+crate aho-corasick (`Teddy::new`).
 """
 
 from __future__ import annotations
@@ -34,8 +33,10 @@ class Sample:
         self._known: dict[frozenset[bytes], float] = {}
 
     def cost(self, order: Sequence[bytes]) -> float:
-        """Put the cores into buckets in this order. Return the share of places in the sample that match a bucket,
-        summed over the buckets.
+        """Return how often positions of the sample match a bucket if the strings ("cores") are put into buckets in this
+        order.
+
+        The result is the sum, over the buckets, of the share of matching positions.
         """
         return sum(map(self._cost_of, _buckets(order)))
 
@@ -62,14 +63,13 @@ def _buckets(order: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def fastest_order(cores: Sequence[bytes], sample: Sample, steps: int, seed: int = 1) -> list[list[bytes]]:
-    """Search for the best order of the cores by simulated annealing. Return the cores in this order, in groups of at
-    most 64.
+    """Search for the best order of the strings ("cores") by simulated annealing. Return them in groups of at most 64.
 
     Args:
-        cores: The cores, in any order. The groups need some free room, because a core and a longer core that begins
-            with it must be in different groups.
-        sample: The frequencies from which the cost of an order is computed.
-        steps: How many exchanges of two cores to try.
+        cores: The strings, in any order. A string and a longer string that begins with it are put into different
+            groups.
+        sample: The sample from which the cost of an order is computed.
+        steps: How many exchanges of two strings to try.
         seed: The seed of the random choices.
     """
     chance = random.Random(seed)
@@ -106,8 +106,8 @@ def _cost(sample: Sample, group: Sequence[bytes | None]) -> float:
 
 
 def _clashes(core: bytes | None, group: Sequence[bytes | None]) -> bool:
-    """Return whether another core of the group begins with this core, or this core begins with another. One would then
-    hide the other.
+    """Return whether a string of the group begins with `core`, or `core` begins with one. One would then hide the
+    other.
     """
     others = (other for other in group if other is not None and other is not core)
     return core is not None and any(other.startswith(core) or core.startswith(other) for other in others)

@@ -1,4 +1,4 @@
-"""Makes source code corpora for the benchmarks from the source files on this machine."""
+"""Collects source code on this machine as input for the benchmarks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _MAX_FILE_BYTES = 4 << 20
 
 
 def source_files() -> Iterator[Path]:
-    """Yield the paths of text source files on this machine, each file once, in a stable order."""
+    """Yield the paths of source files on this machine, each once, in a stable order."""
     seen: set[tuple[int, int]] = set()
     for root in _ROOTS:
         for folder, folders, names in os.walk(root):
@@ -91,7 +91,7 @@ def source_files() -> Iterator[Path]:
 
 
 def source_corpus(size: int) -> Path:
-    """Return the path of a file with `size` bytes of real source code. Later runs use the same file.
+    """Return the path of a file with `size` bytes of real source code. It is created once and then kept.
 
     The content repeats if the machine has less source code.
     """

@@ -1,8 +1,7 @@
-"""A GitHub with prepared answers for the discovery sources: a search index that lags, a list of new repositories, and
-quotas.
+"""A simulated GitHub with prepared answers: a search index that is late, a list of new repositories, and quotas.
 
-It serves the pushes that `tests.benchmarks.firehose` has prepared, each in its own repository. The event timeline shows
-95 pushes on page 1, and no pushes on other pages.
+Its pushes are those of `tests.benchmarks.firehose`, each in its own repository. The event timeline shows 95 pushes on
+page 1, and none on other pages.
 
 Run: python -m tests.benchmarks.discovery_github --pushes N --rate R --leaks L --lag S --new R --out FOLDER
 """
@@ -45,9 +44,7 @@ LIST_SIZE = 100
 
 
 class DiscoveryGitHub(Firehose):
-    """A GitHub that counts the use of its quotas. It computes from the time of a request which pushes and repositories
-    a listing shows.
-    """
+    """A simulated GitHub that counts the use of its quotas. The time of a request decides which pushes it shows."""
 
     def __init__(self, pushes: list[Prepared], rate: float, lag: float, new: float, address: str = "") -> None:
         super().__init__(pushes, rate, 0.0)
@@ -72,7 +69,7 @@ class DiscoveryGitHub(Firehose):
             push.refs = push.refs or _refs(push.head)
 
     def _seconds_before_first_push(self, pushes: int, share_new: float) -> list[float]:
-        """Return for each push the seconds from the creation of its repository to the push.
+        """Return for each push how many seconds before it the repository was created.
 
         `share_new` is the share of pushes whose repository was just created.
         """
@@ -189,8 +186,9 @@ def _refs(head: str) -> bytes:
 
 
 def new_repository_ids(pushes: int, rate: float, new: float) -> int:
-    """Return how many of the pushes go to new repositories, which have successive ids from FIRST_NEW_ID. The same
-    arguments give the same number.
+    """Return how many of the pushes go to new repositories. The same arguments always give the same number.
+
+    The new repositories have successive ids from FIRST_NEW_ID on.
     """
     chance, count = random.Random(2), 0
     for _ in range(pushes):
@@ -202,7 +200,7 @@ def new_repository_ids(pushes: int, rate: float, new: float) -> int:
 
 
 def main() -> None:
-    """Prepare the pushes, write the leaked tokens to a file for the benchmark, and serve."""
+    """Prepare the pushes, write the leaked tokens to a file for the benchmark, and serve the simulated GitHub."""
     parser = argparse.ArgumentParser()
     for name, kind in (("pushes", int), ("rate", float), ("leaks", int), ("lag", float), ("new", float)):
         parser.add_argument(f"--{name}", type=kind, required=True)

@@ -1,8 +1,6 @@
-"""Runs the whole service with real servers around it. The class `Service` has a method for each way to break the
-service.
+"""Runs the whole service with real servers. The class `Service` has a method for each way to break it.
 
-The processes are started as in a larger deployment, and no supervisor restarts them. `table_faults` and `table_outage`
-use this service.
+No supervisor restarts the processes. `table_faults` and `table_outage` use this module.
 """
 
 from __future__ import annotations
@@ -104,7 +102,7 @@ class Service:
         self.database.close()
 
     def problems(self) -> list[Problem]:
-        """Return the problems that the status shows now, except those in IGNORED."""
+        """Return the problems that the status reports now, except those in IGNORED."""
         real = time.time
 
         def shifted() -> float:
@@ -134,7 +132,7 @@ class Service:
                 child.send_signal(number)
 
     def start_elsewhere(self) -> None:
-        """Start a scanning process that reports another host name and has a clock that is a day ahead."""
+        """Start a process that scans, as if it were on another host whose clock is a day ahead."""
         self.start_command("elsewhere", (sys.executable, "-c", ELSEWHERE, *COMMANDS["scanner"][3:]))
 
     def client(self) -> redis.Redis:
@@ -181,14 +179,13 @@ class Service:
 
 
 def free_port() -> int:
-    """Return a port on loopback on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """Mount a disk of 40 MB at the folder. Yield True, or False if this user may not mount disks."""
+    """Mount a disk of 40 MB at the folder. Yield whether this worked, because not every user may do it."""
     folder.mkdir(mode=0o700, parents=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", str(folder)]
     mounted = subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
@@ -201,7 +198,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def running(folder: Path) -> Iterator[tuple[Service, bool]]:
-    """Run the whole service. Yield the service, and whether its state folder is on a disk of 40 MB."""
+    """Run the whole service. Yield it, and whether its state folder is on a disk of 40 MB."""
     store = ReferenceStore(SECRET)
     secret = folder / "secret"
     secret.write_text(SECRET)

@@ -1,7 +1,7 @@
-"""A GitHub with prepared answers: a timeline on which pushes appear at a given rate, and a pack for every push.
+"""A simulated GitHub with prepared answers: a timeline on which pushes appear at a given rate, and their contents.
 
-During a measurement the server only looks up answers, with one thread and no framework, so it needs little processor
-time. Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L --delay S --out FOLDER
+It needs little CPU time during a measurement. Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L
+--delay S --out FOLDER
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ WORDS = ["def", "return", "import", "self", "value", "client", "result", "reques
 
 @dataclass
 class Prepared:
-    """A push with prepared answers.
+    """A push with prepared answers to the requests about it.
 
     Attributes:
-        event: The event of the timeline.
+        event: The push's event on the timeline.
         head: The id of the push's last commit.
-        pack: git's answer to a fetch.
-        refs: git's answer to a request for refs. None stands for an empty list of refs.
+        pack: git's response to a fetch.
+        refs: git's response to a request for refs. None for an empty list of refs.
         token: The token that the push leaks, or None.
     """
 
@@ -48,7 +48,7 @@ class Prepared:
 
 @dataclass
 class Objects:
-    """A builder of a pack. It holds the pack's encoded entries, in order."""
+    """Builds a git pack. It contains the encoded objects, in order."""
 
     entries: list[bytes] = field(default_factory=list)
 
@@ -77,10 +77,9 @@ def source_text(chance: random.Random, lines: int = 120) -> str:
 
 
 def prepare(count: int, leaks: int, seed: int = 1) -> list[Prepared]:
-    """Return this many pushes of one to three commits. `leaks` of them, spread evenly, contain a token.
+    """Return `count` pushes of one to three commits. `leaks` of them, spread evenly, contain a token.
 
-    In a third of the leaks, the push's last commit removes the token again. In another third, the timeline shows the
-    push by a CreateEvent.
+    In a third of the leaks, the last commit removes the token again. In another third, the event is a CreateEvent.
     """
     chance = random.Random(seed)
     texts = [source_text(chance) for _ in range(200)]
@@ -144,11 +143,9 @@ def pkt_line(content: str | bytes) -> bytes:
 
 
 class Firehose:
-    """The simulated GitHub: a timeline on which one push after the other becomes visible, and the prepared answers
-    about these pushes.
+    """The simulated GitHub, which shows one push after the other.
 
-    Args of the constructor: the pushes, the number that becomes visible per second, and the seconds by which each
-    answer of git is delayed.
+    The constructor takes the pushes, the number of pushes a second, and a delay in seconds for each response of git.
     """
 
     def __init__(self, pushes: list[Prepared], rate: float, delay: float) -> None:
@@ -178,7 +175,7 @@ class Firehose:
         self.shown = max(due, self.shown)
 
     def answer(self, target: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return the status line, further header lines and the body of the answer to a request."""
+        """Return the status line, additional header lines and the body of the response to a request."""
         if target.startswith(b"/api/events"):
             self.flow()
             page = int(re.search(rb"[?&]page=(\d+)", target)[1])  # type: ignore[index]
@@ -210,10 +207,7 @@ class Firehose:
 
 
 class Connection(asyncio.Protocol):
-    """A connection of the HTTP/1.1 server.
-
-    The server supports only what r8scan's client uses: keep-alive, and bodies with a Content-Length.
-    """
+    """One connection of the HTTP/1.1 server. It supports only what r8scan's client needs."""
 
     def __init__(self, firehose: Firehose) -> None:
         self.firehose, self.buffer = firehose, b""
@@ -245,7 +239,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(firehose: Firehose, ready: Path) -> None:
-    """Serve until the process is killed. Write the server's address to the file `ready`."""
+    """Serve until the process is killed. Write the server's URL to the file `ready`."""
     server = await asyncio.get_running_loop().create_server(lambda: Connection(firehose), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     partial = ready.with_suffix(".partial")
@@ -255,7 +249,7 @@ async def serve(firehose: Firehose, ready: Path) -> None:
 
 
 def main() -> None:
-    """Prepare the pushes, write the leaked tokens to a file for the benchmark, and serve."""
+    """Prepare the pushes, write the leaked tokens to a file for the benchmark, and serve the simulated GitHub."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pushes", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)

@@ -1,4 +1,4 @@
-"""Runs Kingfisher, another secret scanner, for comparison, with one rule that matches a plain token.
+"""Runs Kingfisher, another secret scanner, for comparison. Its only rule matches a plain token.
 
 Kingfisher must be on PATH or at the path in the variable KINGFISHER.
 """
@@ -30,22 +30,20 @@ def binary() -> str | None:
 
 
 def command(program: str, target: Path, rule: Path, *options: str) -> list[str]:
-    """Return the command line with which Kingfisher scans `target` by the rule in the file `rule`."""
+    """Return the command line with which Kingfisher scans `target`. `rule` is the file with the rule."""
     rules = ["--rules-path", str(rule), "--load-builtins=false", "--no-validate", "--no-dedup", "--no-update-check"]
     return [program, "scan", str(target), *rules, *options]
 
 
 def write_rule(folder: Path) -> Path:
-    """Write the rule into a file in the folder, and return the file's path."""
+    """Write Kingfisher's rule for tokens into a file in the folder, and return the file's path."""
     path = folder / "rule.yml"
     path.write_text(RULE)
     return path
 
 
 def tokens_by_file(program: str, folder: Path, names: Sequence[str]) -> dict[str, set[str]]:
-    """Scan the folder with Kingfisher. Return the tokens that it finds in each of the files `names`, by the file's
-    name.
-    """
+    """Scan the folder with Kingfisher. Return the tokens that it finds in the files `names`, by the file's name."""
     found: dict[str, set[str]] = {name: set() for name in names}
     with tempfile.TemporaryDirectory() as rules:
         options = ("--format", "json", "--git-history", "none")

@@ -1,8 +1,7 @@
-"""The traits of simulated pushes, by which r8scan ranks them, and the frequency of each trait among all pushes and
-among pushes with a leak.
+"""Properties of simulated pushes, and their frequency among all pushes and among pushes with a leak.
 
-The frequencies are assumptions. They are not taken from the weights of `scanner.sources.pushes.likelihood`, so that the
-benchmark does not confirm the ranking with its own numbers.
+r8scan estimates from these properties how likely a leak is. The frequencies are assumptions. They are not taken from
+r8scan's own weights, because the benchmark would then confirm these weights with themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_VENDOR_SHARE, LEAK_MACHINE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Shares:
-    """For each trait, the share of pushes in a group that have it, from 0 to 1."""
+    """For each property, the share of pushes that have it, from 0 to 1."""
 
     machine: float
     new: float
@@ -40,7 +39,7 @@ LEAKING = Shares(LEAK_MACHINE_SHARE, LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_V
 
 @dataclass(frozen=True)
 class Traits:
-    """The properties of one push that are known before it is read.
+    """The properties of a push that are known before it is read.
 
     `account` is the vendor's account with the same name as the repository's owner, or None.
     """
@@ -55,9 +54,7 @@ class Traits:
 
 
 def traits_of(number: int, chance: random.Random, shares: Shares) -> Traits:
-    """Return the traits of push `number`. The push has each trait of `shares` with the probability given there. Its
-    other traits do not depend on `shares`.
-    """
+    """Return random properties for push `number`, with the probabilities in `shares`."""
     is_customer = chance.random() < shares.customer
     account = f"customer{chance.randrange(CUSTOMERS)}" if is_customer else None
     owner = account or f"user{number}"

@@ -1,10 +1,7 @@
-"""Makes the table in docs/security.md: the cost of each hostile input, what r8scan recorded about the input, and
-whether r8scan found a leak beside it.
+"""Measures the cost of each hostile input for the table in docs/security.md.
 
-The installed `r8scan scan` reads the files and histories. The running service and its web server read the texts, packs,
-gists, alerts and reports. `r8scan email bounced` reads the mails. The benchmark tells readers from other processes by
-their command line. Exit status 1: a limit was exceeded. Run: python -m tests.benchmarks.table_attacks [--write] [--only
-NAME ...] [--part scan|service|edges]
+The table also says what r8scan recorded about the input, and whether it found a leak beside it. Exit status 1: a limit
+was exceeded. Run: python -m tests.benchmarks.table_attacks [--write] [--only NAME ...] [--part scan|service|edges]
 """
 
 from __future__ import annotations
@@ -40,14 +37,14 @@ PARTS: dict[str, Callable[[Path, list[HostileInput]], Iterator[Row]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A row of the table, and the names of the limits that it exceeds."""
+    """A row of the table, and the names of the limits that its measurements exceed."""
 
     row: Row
     broken: tuple[str, ...]
 
 
 def judged(row: Row) -> Judged:
-    """Compare a row with the limits. Return the row together with the limits that it exceeds."""
+    """Compare a row's measurements with the limits. Return the row together with the exceeded limits."""
     broken = []
     if row.reader_cpu > MAX_READER_SECONDS:
         broken.append("CPU of a reader")
@@ -71,7 +68,7 @@ HEAD = (
 
 
 def line(one: Judged) -> str:
-    """Return the row of the table in Markdown."""
+    """Return the row in Markdown."""
     row = one.row
     found = ("found" if row.is_neighbour_found else "missed") if row.has_neighbour else "–"
     if row.is_neighbour_found and row.neighbour_seconds:
@@ -99,18 +96,18 @@ def _size(count: float) -> str:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold the lock of the measurement while the block runs, because two measurements at once would slow each other."""
+    """Hold a lock until the `with` block ends, so that only one measurement runs at a time on this machine."""
     with Path(tempfile.gettempdir(), "r8scan-attack-table.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def measure(parts: list[str], names: list[str]) -> list[Judged]:
-    """Measure the inputs and print each row as soon as it is measured.
+    """Measure the inputs and print each row as soon as it is known.
 
     Args:
-        parts: Keys of PARTS: the ways in which inputs are delivered.
-        names: The names of the inputs. If the list is empty, measure all inputs.
+        parts: The ways in which inputs are given to r8scan: keys of PARTS.
+        names: The names of the inputs. If the list is empty, measure all.
     """
     inputs = [one for one in INPUTS.values() if not names or one.name in names]
     found: list[Judged] = []
@@ -126,12 +123,12 @@ def measure(parts: list[str], names: list[str]) -> list[Judged]:
 
 
 def merged(page: str, rows: list[str], *, is_whole: bool) -> str:
-    """Return the page with these rows in its table.
+    """Return the documentation page with these rows in its table.
 
     Args:
-        page: The text of the documentation page.
+        page: The text of the page.
         rows: Rows in Markdown.
-        is_whole: Whether the rows are the whole table. Otherwise, the rows of other inputs stay as they are.
+        is_whole: Replace the whole table. Otherwise, keep the old rows of other inputs.
     """
     before, _, rest = page.partition(BEGIN)
     old, _, after = rest.partition(END)
@@ -144,7 +141,7 @@ def merged(page: str, rows: list[str], *, is_whole: bool) -> str:
 
 
 def _attack(row: str) -> tuple[str, ...]:
-    """Return the two cells that identify a row: the attack, and the way in which the input is delivered."""
+    """Return the two cells that identify a row: the attack, and how the input is given to r8scan."""
     return tuple(cell.strip() for cell in row.strip("|").split(" | ")[:2])
 
 

@@ -1,7 +1,7 @@
-"""Makes the tables of docs/detection.md, which show the encodings and containers in which r8scan finds a token.
+"""Makes the tables in docs/detection.md of the encodings and containers in which r8scan finds a token.
 
-The first table is for the default token format, and also shows what Kingfisher, another secret scanner, finds. The
-second is for three other formats.
+The first table is for the default token format. It also shows what Kingfisher, another secret scanner, finds. The
+second table is for three other formats.
 
 Run: python -m tests.benchmarks.table_detection [--write]   (--write writes the tables into docs/detection.md; the first
 one only if Kingfisher is installed)
@@ -29,9 +29,7 @@ OTHERS = "sk_live_[0-9a-zA-Z]{24},hf_[A-Za-z]{34},acme-[a-f0-9]{32}"
 
 
 def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, bytes, bytes]]:
-    """Yield for each row of the table: its section, its name, a token, and the content of a file that contains the
-    token.
-    """
+    """Yield the rows of the table: section, name, a token, and the content of a file with the token."""
     number = 0
     sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
     for section, encoders in sections.items():

@@ -1,11 +1,9 @@
-"""`make fault-table`: breaks the parts of a running service one after another, and measures after how many seconds
-`r8scan status` names the fault.
+"""Breaks the parts of a running service one after another, for `make fault-table`, and measures how soon the status
+says so.
 
-The processes are real. They are started as in a larger deployment, and no supervisor restarts them. PostgreSQL and
-Redis are real. GitHub, mail server and token store run on loopback. A fault passes if `r8scan status` names its problem
-within 60 seconds, and no longer names the problem 60 seconds after the fault has ended. The table says which faults are
-only simulated: wrong clocks, a full database and, without root rights, a full disk. `--only TEXT` runs the faults whose
-name contains the text; `--write` writes the table.
+The processes, PostgreSQL and Redis are real, and no supervisor restarts them. A fault passes if `r8scan status` reports
+it within 60 seconds, and stops reporting it 60 seconds after its end. The table says which faults are only simulated.
+`--only TEXT` selects faults by name; `--write` writes the table into the documentation.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ BEGIN, END = "<!-- fault table: make fault-table -->", "<!-- end of the fault ta
 class Fault:
     """One way to break the service, and to repair it.
 
-    `says` is a regular expression that must match the problem in the status.
+    `says` is a regular expression that the status must contain while the service is broken.
     """
 
     name: str
@@ -51,7 +49,7 @@ CREATE TRIGGER is_full BEFORE UPDATE OR INSERT ON heartbeats FOR EACH STATEMENT 
 
 
 def faults() -> list[Fault]:
-    """Return all faults, in the order in which `main` tries them."""
+    """Return all faults to try, in order."""
     return [*_of_processes(), *_of_the_database(), *_of_other_servers(), *_of_the_machine()]
 
 
@@ -148,10 +146,9 @@ def _of_the_machine() -> list[Fault]:
 
 
 def _silence(role: str, name: str, number: signal.Signals) -> Fault:
-    """Return a fault in which the signal `number` kills or stops the process of this role. `name` says in the table
-    what happens to the process.
+    """Return a fault that sends the signal `number`, which kills or stops a process, to the process of this role.
 
-    The repair starts a killed process again, and lets a stopped process continue.
+    `name` describes the fault in the table. The repair starts or continues the process.
     """
 
     def end(service: Service) -> None:
@@ -161,12 +158,12 @@ def _silence(role: str, name: str, number: signal.Signals) -> Fault:
 
 
 def shown(one: Problem) -> str:
-    """Return a problem as one line: its key, a space, and its sentence."""
+    """Return a problem as one line: its key and its sentence."""
     return f"{one.key} {one.sentence}"
 
 
 def seconds_until(ready: Callable[[], bool]) -> float | None:
-    """Wait until the condition holds. Return the seconds that this took, or None after GIVE_UP_SECONDS."""
+    """Wait until `ready` returns True. Return the seconds that this took, or None after GIVE_UP_SECONDS."""
     began = time.monotonic()
     while not ready():
         if time.monotonic() - began > GIVE_UP_SECONDS:
@@ -176,7 +173,7 @@ def seconds_until(ready: Callable[[], bool]) -> float | None:
 
 
 def run(service: Service, fault: Fault) -> tuple[str, bool]:
-    """Cause one fault and end it. Return the fault's row of the table, and whether it passed."""
+    """Break the service in one way and repair it. Return the row of the table, and whether the status was right."""
     said: list[str] = []
 
     def is_named() -> bool:
@@ -203,7 +200,7 @@ def run(service: Service, fault: Fault) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Run the faults. Return how many did not pass."""
+    """Try all faults. Return how many of them the status did not report correctly."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--write", action="store_true")

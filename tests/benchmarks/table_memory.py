@@ -1,11 +1,9 @@
-"""`make memory-table`: the memory and the processor time of the idle service, in all its processes.
+"""Measures the memory and CPU time of all processes of the idle service, for `make memory-table`.
 
-Measures two deployments on this machine, with a GitHub, a mailbox and a token store on loopback: `r8scan run` on
-SQLite, and the commands of docker-compose.yml as plain processes, with PostgreSQL and Redis. Memory is the proportional
-set size (PSS): a memory page that N processes share counts as 1/N in each. GitHub asks for an interval of 60 seconds
-between polls. Each measurement begins after the first canary, a planted token, was read and disabled, because all
-processes that read content are then running. `--settle` is the number of seconds between this moment and the
-measurement, and `--seconds` is the length of the measurement.
+It measures two deployments: `r8scan run` with SQLite, and the commands of docker-compose.yml with PostgreSQL and Redis.
+Memory is the proportional set size (PSS): memory that N processes share counts as 1/N in each. Before a measurement, a
+planted token must have been found, so that all processes are running. `--settle` is the number of seconds to wait after
+that, and `--seconds` is the length of the measurement.
 """
 
 from __future__ import annotations
@@ -46,10 +44,11 @@ POLL_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The memory and the processor time that the processes of a deployment use.
+    """The memory and the CPU time that a deployment's processes use.
 
-    Both dictionaries have the name of a process as the key. `megabytes` has its memory. `cores` has its average use of
-    the processor, where 1 is one whole core.
+    Attributes:
+        megabytes: The memory by the name of the process.
+        cores: The average CPU use by the name of the process. 1 is one whole core.
     """
 
     megabytes: dict[str, float]
@@ -70,7 +69,7 @@ def measured(parents: dict[str, int], seconds: float) -> Use:
 
     Args:
         parents: Process ids by the name of the service.
-        seconds: For how long the processor time is measured.
+        seconds: The length of the measurement of CPU time.
     """
     before, began = _processor_seconds(parents), time.monotonic()
     time.sleep(seconds)
@@ -91,9 +90,7 @@ def _processes(parents: dict[str, int]) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _name(service: str, process: psutil.Process) -> str:
-    """Return the name of a process in the table: the service's name, followed by the role of the process if it is a
-    reader, a Redis or a process of Celery.
-    """
+    """Return the name of a process in the table: the service's name, and for some processes also their role."""
     line = " ".join(process.cmdline())
     if "fork_server" in line:
         return f"{service}: readers"
@@ -122,9 +119,9 @@ def _pss(process: psutil.Process) -> int:
 
 
 def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> Use:
-    """Measure `r8scan run` with SQLite, its own Redis and two scanning processes.
+    """Measure `r8scan run` with SQLite, its own Redis and two processes that scan.
 
-    After the first canary, wait `settle` seconds, and then measure for `seconds` seconds.
+    After the first planted token was found, wait `settle` seconds, and then measure for `seconds` seconds.
     """
     with world.running(folder, **settings) as surroundings, surroundings.service("--processes", "2") as child:
         surroundings.github.poll_interval = POLL_SECONDS
@@ -136,7 +133,7 @@ def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> U
 def compose_set(folder: Path, settle: float, seconds: float) -> Use:
     """Measure the commands of docker-compose.yml as processes without containers, with PostgreSQL and Redis.
 
-    After the first canary, wait `settle` seconds, and then measure for `seconds` seconds.
+    After the first planted token was found, wait `settle` seconds, and then measure for `seconds` seconds.
     """
     with postgresql_server() as postgresql, redis_server() as socket, ExitStack() as stack:
         with psycopg.connect(postgresql, autocommit=True) as connection:
@@ -161,7 +158,7 @@ def compose_set(folder: Path, settle: float, seconds: float) -> Use:
 
 
 def _started(surroundings: World, stack: ExitStack) -> dict[str, int]:
-    """Start the services of the compose file that run r8scan's code. Return their process ids by the service's name."""
+    """Start the compose file's services that run r8scan. Return their process ids by the service's name."""
     pids = {}
     for name, service in compose_services().items():
         log = stack.enter_context((surroundings.folder / f"{name}.log").open("ab"))
@@ -173,9 +170,9 @@ def _started(surroundings: World, stack: ExitStack) -> dict[str, int]:
 
 
 def compose_services() -> dict[str, dict[str, Any]]:
-    """Return the definitions of the compose file's services that run r8scan's code, by name.
+    """Return the definitions of the compose file's services that run r8scan, by name.
 
-    Leave out services that end by themselves and services with a profile.
+    Omit services that end by themselves and services with a profile.
     """
     services: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
     return {
@@ -186,8 +183,8 @@ def compose_services() -> dict[str, dict[str, Any]]:
 
 
 def command_of(service: dict[str, Any]) -> list[str]:
-    """Return the command line that runs a service's command with this Python interpreter. The port 8080 becomes 0, so
-    that the system chooses a free port.
+    """Return the command line of a compose service, for this Python interpreter. The port 8080 becomes 0 (any free
+    port).
     """
     words: list[str] = service["command"]
     return [sys.executable, "-m", "workers", *("0" if word == "8080" else word for word in words)]

@@ -1,10 +1,8 @@
-"""`make outage`: measures how much Redis and the logs of all processes grow during two outages. In one, Redis is
-stopped. In the other, no worker consumes messages.
+"""Measures how much Redis and the logs grow during two outages, for `make outage`: Redis is stopped, or all workers
+are.
 
-`faulty_service` runs the service: real processes with PostgreSQL and Redis. Beat sends its ticks at the usual rate.
-Each outage lasts `--minutes`, an hour by default, and passes if Redis and the logs grow by less than a megabyte each.
-The benchmark shows the growth in each quarter of the time, because the growth must slow down: the intervals between log
-lines get longer, and a queue keeps at most 100 messages.
+Each outage lasts `--minutes` (default: an hour). It passes if Redis and the logs grow by less than a megabyte each. The
+benchmark prints the growth in each quarter of the time, which must become smaller.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ def redis_bytes(service: Service) -> int:
 
 
 def grown(measure: Callable[[Service], int], service: Service, minutes: float) -> list[int]:
-    """Return by how many bytes the measured value grows in each quarter of these minutes."""
+    """Return by how many bytes the result of `measure` grows in each quarter of these minutes."""
     sizes = [measure(service)]
     for _ in range(PARTS):
         time.sleep(minutes * 60 / PARTS)
@@ -48,7 +46,7 @@ def grown(measure: Callable[[Service], int], service: Service, minutes: float) -
 
 
 def shown(name: str, parts: list[int]) -> bool:
-    """Print the growth. Return whether the sum of `parts`, which are in bytes, is below the limit."""
+    """Print the growth in bytes. Return whether the sum of `parts` is below the limit."""
     print(f"{name}: {sum(parts) / 1000:,.1f} kB ({', '.join(f'{part / 1000:,.1f}' for part in parts)})", flush=True)
     return sum(parts) < MAX_BYTES
 

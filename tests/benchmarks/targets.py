@@ -1,4 +1,4 @@
-"""Prints each measured figure of a benchmark beside its target. The exit status is 1 if a target was missed."""
+"""Compares a benchmark's results with its targets and prints both."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Targets:
-    """The comparison of one benchmark's figures with their targets. `broken` has the names of the figures that missed
-    their target.
-    """
+    """The comparison of one benchmark's results with their targets. `broken` has the names of the missed targets."""
 
     broken: list[str] = field(default_factory=list)
 
@@ -23,7 +21,7 @@ class Targets:
         self._told(name, figure, f"{target:g}{unit}", figure == target, unit)
 
     def status(self) -> int:
-        """Print the names of the figures that missed their target. Return 1 if there are any, otherwise 0."""
+        """Print the names of the missed targets. Return 1 if there are any, otherwise 0."""
         if self.broken:
             print(f"not kept: {', '.join(self.broken)}", flush=True)
         return 1 if self.broken else 0

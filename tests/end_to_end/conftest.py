@@ -1,4 +1,4 @@
-"""Fixtures and helpers for tests of the whole service, as `r8scan run` starts it, against a GitHub on loopback."""
+"""Pytest fixtures for tests of the whole service, as `r8scan run` starts it, with a simulated GitHub."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def idle(surroundings: World) -> bool:
 
 
 def told(surroundings: World) -> int:
-    """Return the number of incidents that mails to owners report. A mail about two incidents counts twice."""
+    """Return the number of incidents in the mails to owners. A mail about two incidents counts twice."""
     with surroundings.database.read() as session:
         statement = select(NotificationSubject.id).where(NotificationSubject.channel == "email")
         return len(session.execute(statement).all())

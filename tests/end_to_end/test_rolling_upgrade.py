@@ -1,6 +1,4 @@
-"""With the tables of this version, the previous version can still import tokens, disable them, queue mails and list
-incidents.
-"""
+"""Tests that the previous version of r8scan can still use a database with this version's tables."""
 
 from __future__ import annotations
 
@@ -47,7 +45,7 @@ def git(*arguments: str) -> bytes:
 
 
 def previous_version() -> str:
-    """Return the newest version tag that is not on this commit, or BEFORE_RELEASES if there is no such tag."""
+    """Return the git tag of the previous version, or BEFORE_RELEASES if there is none."""
     tags = git("tag", "--list", "v*", "--sort=-version:refname", "--no-contains", "HEAD").decode().split()
     return tags[0] if tags else BEFORE_RELEASES
 

@@ -1,4 +1,4 @@
-"""The promises of the service, tested with the same processes as in production."""
+"""Tests of the whole service with the same processes as in production."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ SECURITY_EVENTS = ("token_found", "token_disabled", "token_announced", "mail_sen
 
 
 def processes(pid: int) -> dict[str, list[int]]:
-    """Return the process ids of the service's processes by name.
-
-    The name of a process is its role, or `redis`. A child of such a process is named `<role> child`.
+    """Return the process ids of the service's processes by name: `redis`, a role such as `poller`, or `<role>
+    child`.
     """
     found: dict[str, list[int]] = {}
     stack = [pid]
@@ -49,9 +48,7 @@ def processes(pid: int) -> dict[str, list[int]]:
 
 
 def told_in_log(surroundings: World, number: int) -> None:
-    """Assert that each log line of every process is JSON, and that the log has each security event of `number`
-    incidents.
-    """
+    """Assert that every log line is JSON, and that the log contains all security events of `number` incidents."""
     lines = [json.loads(line) for line in (surroundings.folder / "service.log").read_text().splitlines()]
     events = [line for line in lines if line["logger"] == "r8scan.security"]
     for kind in SECURITY_EVENTS:

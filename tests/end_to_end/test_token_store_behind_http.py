@@ -1,6 +1,4 @@
-"""A vendor whose own token store is behind HTTP: leaked tokens are found, disabled in that store, announced and
-mailed.
-"""
+"""Tests of the whole service with a vendor whose token store has an HTTP API."""
 
 from __future__ import annotations
 

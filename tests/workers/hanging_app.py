@@ -1,4 +1,4 @@
-"""The workers' Celery app with short time limits. The tasks that read certain pushes or poll gists hang for ever."""
+"""The Celery app with short time limits, in which the tasks for certain pushes and for gists hang forever."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ watchdog.current().grace_seconds = 0.5
 
 
 def _hang() -> NoReturn:
-    """Block for ever in a system call.
+    """Block forever in a system call.
 
-    First start a child process that also runs for ever, even after its parent has ended. Write both process ids into
-    the file `hanging`.
+    Before that, start a child process that also runs forever. Write both process ids into the file `hanging`.
     """
     child = subprocess.Popen(["tail", "-f", "/dev/null"])
     with (Path(os.environ["R8SCAN_STATE_DIR"]) / "hanging").open("a") as listed:

@@ -1,4 +1,4 @@
-"""Beat, the process that starts periodic tasks, keeps its rate when somebody sets the system clock."""
+"""Tests that beat, the process that starts periodic tasks, keeps its rate if the system's clock is changed."""
 
 from __future__ import annotations
 

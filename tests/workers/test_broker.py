@@ -1,4 +1,4 @@
-"""The workers do not trust Redis. Whatever an attacker writes into Redis can only make a worker look for due rows."""
+"""Tests that an attacker who writes into Redis can only make workers look for due work."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Service:
     folder: Path
 
     def send(self, task: str) -> None:
-        """Send the message that wakes a task, as another process of r8scan does."""
+        """Send the message that starts a task, as r8scan does."""
         self.sender.send_task(task, queue=task_routes[task]["queue"], ignore_result=True)
 
     def push(self, message: object, queue: str = "polling") -> None:
-        """Append a message to a queue in Redis without changing the message."""
+        """Append a message to a queue in Redis, without any check."""
         self.redis.lpush(queue, message if isinstance(message, bytes | str) else json.dumps(message))
 
     def known(self, token: str) -> str:
@@ -78,10 +78,9 @@ class Service:
             return session.execute(select(func.count()).select_from(model)).scalar_one()
 
     def await_look(self, digest: str) -> None:
-        """Wait until the worker has consumed all messages so far.
+        """Wait until the worker has processed all earlier messages.
 
-        To be sure of this, record a report of the token with this digest, wake the worker, and wait until it has
-        disabled the token.
+        To know this, report the token with this digest, and wait until the worker has disabled it.
         """
         queues = [queue.name for queue in task_queues]
         until(lambda: self.worker.poll() is not None or not any(self.redis.llen(name) for name in queues), 60)

@@ -1,6 +1,4 @@
-"""Each kind of task may use a limited number of threads, so that a slow kind does not take all threads from the
-others.
-"""
+"""Tests for the limit on the number of threads that each kind of task may use."""
 
 from __future__ import annotations
 

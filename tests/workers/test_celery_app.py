@@ -1,4 +1,4 @@
-"""`celery -A workers …` works as documented, in any folder."""
+"""Tests that `celery -A workers …` works as documented, in any folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The objects that the tasks of a process share. Each GitHub client has a credential of the kind that its endpoints
-accept.
-"""
+"""Tests for the objects that all tasks of a process share, such as the GitHub clients and their credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One query of the sweeper finds every kind of due work. In an idle service, the sweeper sends no other query."""
+"""Tests for the database query that finds all kinds of due work."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_too_many_sightings_are_due_work(database: Database) -> None:
 
 @pytest.fixture
 def own(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """Make the tasks in this process use the database of the test, and yield it."""
+    """Make the tasks in this process use the test's database, and yield it."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     housekeeping.sweep()  # opens the first connection

@@ -1,4 +1,4 @@
-"""The Redis that `r8scan run` starts is a real one, is private, and ends with the process that started it."""
+"""Tests for the Redis server that `r8scan run` starts: it is private, and ends with the process that started it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A forked service is a separate process, with its own exit status, environment and signal handlers, and without open
-files of its parent.
-"""
+"""Tests for forked services: exit status, environment, signal handlers and open files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If one step of the housekeeping fails, the other steps are still done."""
+"""Tests that the periodic tasks do their other parts if one part fails."""
 
 from __future__ import annotations
 

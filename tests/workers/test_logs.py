@@ -1,6 +1,4 @@
-"""No log line contains a token or a usable part of a token, whatever values the line contains and wherever it was
-cut.
-"""
+"""Tests that no log line contains a token or a usable part of one."""
 
 from __future__ import annotations
 
@@ -138,7 +136,7 @@ def test_a_value_that_cannot_be_shown_is_named_by_its_type() -> None:
 
 @pytest.fixture(params=["console", "json"])
 def lines(request: pytest.FixtureRequest, token: str, tmp_path: Path) -> list[str]:
-    """Run a process that logs a token in every way and ends with an exception. Return its output as a list of lines."""
+    """Run a process that logs a token in every way and ends with an exception. Return the lines of its output."""
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, request.param],
         input=token,

@@ -1,6 +1,4 @@
-"""If a newer version of r8scan has upgraded the database, each process says so in one line of its log, at its start and
-while it runs.
-"""
+"""Tests for processes whose database was upgraded by a newer version of r8scan."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from workers.tasks import housekeeping
 
 @pytest.fixture
 def newer(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """Return a database as a newer version would leave it: with an unknown revision, and with one column renamed."""
+    """Return a database as a newer version would leave it: with an unknown version, and with one column renamed."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     with database.write() as session:

@@ -1,4 +1,4 @@
-"""An outage leads to only a few lines in the log, however long it lasts and however many attempts fail."""
+"""Tests that an outage of a server causes only a few log lines, however long it lasts."""
 
 from __future__ import annotations
 

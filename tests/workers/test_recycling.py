@@ -1,4 +1,4 @@
-"""A worker that has grown large or old ends as soon as it runs no task, and is started again."""
+"""Tests that a large or old worker ends as soon as it is idle, and is started again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ start(app, ["worker", "-n", "large@test", "-Q", "scanning", "-P", "threads", "-c
 
 
 class Worker:
-    """A simulated worker. A test sets the worker's clock and memory and whether the worker is idle. `ends` counts how
-    often the worker was ended.
-    """
+    """A simulated worker whose clock, memory and idleness a test sets. `ends` counts how often it was ended."""
 
     def __init__(self) -> None:
         self.now, self.memory, self.is_idle, self.ends = 1000.0, 100, True, 0

@@ -1,4 +1,4 @@
-"""A process that ends is restarted: at once if it was stable, and with a growing delay if it keeps ending."""
+"""Tests that the supervisor starts ended processes again, with a growing delay if a process keeps ending."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ NAME = "beat"
 
 @pytest.fixture
 def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
-    """Yield a function that waits until the supervisor's child has ended, calls `_revive`, and returns whether the
-    child was restarted.
+    """Yield a function that waits until the supervisor's child process has ended, and calls `_revive`.
+
+    It returns whether the child was started again.
     """
     # In this test, the child only prints its version and ends.
     monkeypatch.setattr(supervisor, "services", lambda *_: [Service(NAME, ("--version",))])

@@ -1,6 +1,4 @@
-"""A hung task ends only its own process. The task's row records the time limit, the pool of workers continues, and no
-process is left behind.
-"""
+"""Tests for the watchdog, which ends a worker process in which a task hangs."""
 
 from __future__ import annotations
 
@@ -34,10 +32,7 @@ MINUTE = 120.0
 
 @dataclass
 class Service:
-    """Runs a worker, and starts it again after it has ended, as a supervisor would.
-
-    `ends` has the exit statuses of the workers that ended.
-    """
+    """Runs a worker, and starts it again when it has ended. `ends` has the workers' exit statuses."""
 
     database: Database
     sender: Celery
@@ -47,7 +42,7 @@ class Service:
     ends: list[int] = field(default_factory=list)
 
     def wake(self, task: str, *arguments: object, queue: str) -> None:
-        """Start the worker again if it has ended, and send the message that wakes a task."""
+        """Start the worker if it has ended, and send the message that starts a task."""
         status = self.worker.poll()
         if status is not None:
             self.ends.append(status)
@@ -59,7 +54,7 @@ class Service:
             return session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
 
     def hanging(self) -> list[int]:
-        """Return the process ids of all hung tasks so far, and of the child that each has started."""
+        """Return the process ids of all tasks that hang, and of the child processes that they have started."""
         path = self.state / "hanging"
         return [int(line) for line in path.read_text().split()] if path.exists() else []
 

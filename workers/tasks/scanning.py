@@ -1,7 +1,4 @@
-"""The tasks that scan. Each run does one page of the most urgent due job of its kind.
-
-A page is a part of a job that a worker does without interruption.
-"""
+"""The tasks that scan. Each execution of a task scans one part of the most urgent due job of its kind."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The intake of a route: it checks the rate limit, reads the request's body, and runs the work in a thread pool.
+"""Accepts requests for one route: checks the rate limit, reads the body, and runs the work in a thread pool.
 
-The checks run in order of their cost, so that a refused request costs as little as possible.
+The cheapest checks come first, so that a refused request costs little.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Intake:
-    """The thread pool and rate limiter of one route, and the memory for bodies that all routes share."""
+    """The thread pool and the rate limiter of one route, and the memory for request bodies that all routes share."""
 
     def __init__(self, budget: BodyBudget, pool: Pool, limiter: RateLimiter | None = None) -> None:
         self._budget = budget
@@ -34,17 +34,17 @@ class Intake:
         """Check the rate limit for the client's network. Call this first, because it costs almost nothing.
 
         Raises:
-            RequestRefused: with status 429, if the network or all networks together send too many requests.
+            RequestRefused: The status is 429. This network, or all networks together, have sent too many requests.
         """
         if self._limiter is not None and not self._limiter.admit(rate_keys(client_of(request))):
             raise RequestRefused(429, "too many requests: try again in a minute", retry_after=RATE_RETRY_SECONDS)
 
     @asynccontextmanager
     async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-        """Read the request's body and yield it. The body uses shared memory until the `async with` block ends.
+        """Read the request's body and yield it. Its memory is released when the `async with` block ends.
 
         Raises:
-            RequestRefused: with status 503 if the pool is full, or with a status of `read_body`.
+            RequestRefused: The status is 503 if the thread pool is full. See `read_body` for other statuses.
         """
         if self._pool.is_full:
             # The pool would refuse the work, so reading the body would be a waste.
@@ -56,9 +56,9 @@ class Intake:
             self._budget.close(body)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run blocking work in this route's pool.
+        """Run blocking work in this route's thread pool.
 
         Raises:
-            RequestRefused: with status 503, if the pool is full.
+            RequestRefused: The status is 503. The thread pool is full.
         """
         return await self._pool.run(work, *arguments)

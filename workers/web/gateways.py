@@ -1,4 +1,4 @@
-"""`GET /disabled?after=N`: the tokens disabled since the last request of an API gateway, so that it can catch up."""
+"""`GET /disabled?after=N`, which tells an API gateway which tokens were disabled since its last request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_CURSOR_LENGTH = 18
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the route `/disabled`, or none if R8SCAN_GATEWAY_KEY is not set."""
+    """Return the route `/disabled`. Return an empty list if R8SCAN_GATEWAY_KEY is not set."""
     key = context.settings.gateway_key
     if key is None:
         return []
@@ -31,12 +31,10 @@ def routes(context: Context) -> list[Route]:
 
 
 def _listed(context: Context, after: str | None) -> Response:
-    """Return two things: the announcements after the cursor `after`, and the cursor for the next request.
+    """Return the tokens disabled after the cursor `after`, and the cursor for the next request.
 
-    Without `after`, return only the cursor of the newest announcement.
-
-    If announcements after the cursor were deleted, return status 410 and a new cursor. The gateway may have missed
-    these announcements, so it must discard its whole cache.
+    Without `after`, return only the newest cursor. If tokens after the cursor are no longer listed, return status 410:
+    the gateway must empty its cache.
     """
     if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MAX_CURSOR_LENGTH):
         raise RequestRefused(400, "after must be a number that an earlier answer gave as next")

@@ -1,7 +1,4 @@
-"""`GET /health`: says whether this process can use the database.
-
-The check runs in a separate thread. Requests that arrive during a check share its result.
-"""
+"""`GET /health`, which says whether this process can use the database."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ class _CheckResult:
 
 
 class HealthCheck:
-    """A check of the database. It runs at most once every KEPT_SECONDS, and never twice at the same time."""
+    """A check of the database. It runs at most once every KEPT_SECONDS. Requests in that time share its result."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -50,10 +47,10 @@ class HealthCheck:
         self._newest = ""
 
     async def answer(self) -> Response:
-        """Return an answer with status 200 if the database can be used, or with status 503 and the reason.
+        """Return a response with status 200 if the database can be used, or with status 503 and the reason.
 
         Raises:
-            RequestRefused: with status 503, if the check takes longer than WAIT_SECONDS.
+            RequestRefused: The status is 503. The check takes longer than WAIT_SECONDS.
         """
         found = self._last
         if found is None or time.monotonic() - found.at > KEPT_SECONDS:
@@ -88,7 +85,7 @@ class HealthCheck:
         return _CheckResult(time.monotonic(), status, words)
 
     def _is_late(self) -> bool:
-        """Return whether a report has waited longer than LATE_SECONDS for its decision, because no worker works."""
+        """Return whether a reported token has waited longer than LATE_SECONDS for a worker to handle it."""
         late = select(func.count()).where(
             Report.state == ReportState.RECEIVED, Report.received_at < db_now(-LATE_SECONDS)
         )
@@ -97,7 +94,7 @@ class HealthCheck:
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the route `/health`, which needs no key."""
+    """Return the route `/health`. Requests need no key."""
     health = HealthCheck(context)
 
     @guarded

@@ -1,4 +1,4 @@
-"""Thread pools for blocking work. Each route has its own pool, so that no route can use up another's threads."""
+"""Thread pools for blocking work. Each route has its own, so that no route can use up another's threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ T = TypeVar("T")
 
 
 class Pool:
-    """A thread pool of limited size. Up to `threads` calls run at once, and up to `queue` wait. Others are refused."""
+    """A thread pool with a limited queue: `threads` calls run in parallel and `queue` calls wait. Others are
+    refused.
+    """
 
     def __init__(self, threads: int, queue: int) -> None:
         self._limiter = CapacityLimiter(threads)
@@ -25,14 +27,14 @@ class Pool:
 
     @property
     def is_full(self) -> bool:
-        """Return whether the pool would refuse a call now."""
+        """Return whether a call would be refused now."""
         return self._held >= self._capacity
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Run `work` in a thread of this pool and return its result.
 
         Raises:
-            RequestRefused: with status 503 and a time for the retry, if all threads are busy and the queue is full.
+            RequestRefused: The status is 503. All threads are busy and the queue is full.
         """
         if self.is_full:
             raise RequestRefused(503, "too many requests are waiting: try again later", retry_after=BUSY_RETRY_SECONDS)

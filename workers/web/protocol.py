@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol, with a deadline for each phase of a connection and an entry in the connection table.
+"""uvicorn's HTTP/1.1 protocol with a deadline for each phase of a connection, such as receiving the headers or the
+body.
 
-uvicorn itself only limits the time between two requests. Without these deadlines, a client that sends nothing, half of
-its headers, or its body byte by byte could keep a connection open for ever.
+Without the deadlines, a client that sends nothing, or sends very slowly, could keep a connection open forever.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ _SECONDS: dict[Phase, float] = {"head": HEAD_SECONDS, "body": REQUEST_SECONDS, "
 
 
 class _Transport:
-    """The transport that uvicorn gets. Its `close` calls `BoundedProtocol.finish` instead of closing at once."""
+    """The asyncio transport that uvicorn uses. Its `close` calls `BoundedProtocol.finish` instead of closing at
+    once.
+    """
 
     def __init__(self, inner: asyncio.Transport, owner: BoundedProtocol) -> None:
         self._inner = inner
@@ -57,9 +59,10 @@ class _Transport:
 
 
 class BoundedProtocol(H11Protocol):
-    """The protocol object of one connection. uvicorn creates one for each connection.
+    """The protocol object of one connection.
 
-    `bounded_protocol` returns a subclass in which `table` is the connection table of one server.
+    Attributes:
+        table: The open connections of the server. `bounded_protocol` sets it.
     """
 
     table: ClassVar[ConnectionTable]
@@ -114,7 +117,7 @@ class BoundedProtocol(H11Protocol):
         self._look()
 
     def finish(self) -> None:
-        """Close the connection after the answer. If a part of the body has not arrived, discard it for a short time."""
+        """Close the connection after the response. Discard what the client still sends, for a short time."""
         if self.is_over:
             return
         is_unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
@@ -129,7 +132,7 @@ class BoundedProtocol(H11Protocol):
         self._timer = self.loop.call_later(LINGER_SECONDS, self._inner.abort)
 
     def _look(self) -> None:
-        """Determine the phase of the connection. If a new phase has begun, set its deadline."""
+        """If the connection has entered a new phase, such as receiving the body, set the deadline of that phase."""
         if self.is_over:
             return
         cycle: RequestResponseCycle | None = self.cycle
@@ -171,5 +174,5 @@ class BoundedProtocol(H11Protocol):
 
 
 def bounded_protocol(table: ConnectionTable) -> type[asyncio.Protocol]:
-    """Return the protocol class for one server. All its connections have their entries in `table`."""
+    """Return the protocol class for one server, which adds all its connections to `table`."""
     return type("ServerProtocol", (BoundedProtocol,), {"table": table})

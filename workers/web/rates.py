@@ -1,7 +1,6 @@
-"""Rate limiters in the memory of this process: token buckets for each network and for all networks together.
+"""Rate limiters in this process's memory, for each client network and for all networks together.
 
-Requests are checked against them before any other work. Limits for all processes together are in the database, and are
-checked later.
+They are checked before any other work. Other limits, which all processes share, are in the database.
 """
 
 from __future__ import annotations
@@ -38,11 +37,10 @@ class _Bucket:
 
 
 class RateLimiter:
-    """A rate limiter with a token bucket for each network, and a bucket that all networks share.
+    """A rate limiter with a token bucket for each network, and one bucket that all networks share.
 
-    A request takes units from the buckets of its networks and from the shared bucket. When the shared bucket is empty,
-    networks whose own buckets are full take units from a reserve of the same size instead. So a flood of requests does
-    not lock out a client that sends few requests.
+    A request takes units from both. If the shared bucket is empty, networks whose own buckets are full use a reserve of
+    the same size. A flood of requests therefore does not lock out a client that sends few.
     """
 
     def __init__(self, per_network: Rate, overall: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,15 +54,15 @@ class RateLimiter:
         self._networks: OrderedDict[str, _Bucket] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return how many networks have a bucket."""
+        """Return the number of networks that have a bucket."""
         return len(self._networks)
 
     def admit(self, keys: Sequence[str], cost: float = 1) -> bool:
         """Return whether a request is within the limits. If so, take its cost from the buckets.
 
         Args:
-            keys: The client's networks, the narrowest first (see `rate_keys`).
-            cost: The number of units that the request uses.
+            keys: The client's networks, smallest first (see `rate_keys`).
+            cost: The number of units that the request costs.
         """
         now = self._clock()
         buckets = [self._bucket(key, self._rates[min(depth, 1)], now) for depth, key in enumerate(keys)]
@@ -78,7 +76,7 @@ class RateLimiter:
         return True
 
     def is_exhausted(self, keys: Sequence[str]) -> bool:
-        """Return whether one of the client's networks has less than one unit left. Take nothing from its bucket."""
+        """Return whether one of the client's networks has less than one unit left. This takes nothing from a bucket."""
         now = self._clock()
         return any(self._bucket(key, self._rates[min(depth, 1)], now).level < 1 for depth, key in enumerate(keys))
 

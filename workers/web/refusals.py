@@ -1,7 +1,6 @@
-"""Lines of the security log about refused requests.
+"""Logs refused requests, with a limit on the lines for each minute, so that an attacker cannot fill the log.
 
-Each refused request gets a line, up to a limit a minute. Further requests are only counted, and one line a minute gives
-their number. So an attacker cannot fill the log.
+Requests above the limit are only counted. One line a minute contains their number.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ class Refusals:
         self._unwritten: Counter[str] = Counter()
 
     def add(self, kind: str, network: str, reason: str) -> None:
-        """Record one refused request: write a line, or only count it if MAX_LINES were written.
+        """Log one refused request, or only count it if MAX_LINES were logged.
 
         Args:
-            kind: The name of the event in the security log, such as "alert_refused".
-            network: The network of the client, never its whole address.
+            kind: The name of the event in the log, such as "alert_refused".
+            network: The client's network, never its whole address.
             reason: The reason for the refusal, without any part of the input.
         """
         self.flush()
@@ -46,7 +45,7 @@ class Refusals:
             security_log.write(kind, {"network": network, "reason": reason}, level=logging.WARNING)
 
     def flush(self) -> None:
-        """If PERIOD_SECONDS have passed, write for each kind the number of requests that were only counted."""
+        """If PERIOD_SECONDS have passed, log the number of requests of each kind that were only counted."""
         with self._lock:
             if self._clock() - self._began < PERIOD_SECONDS:
                 return

@@ -1,7 +1,7 @@
-"""Reports of compromised tokens over HTTP.
+"""HTTP endpoints that receive reports of compromised tokens.
 
-Internal systems use `POST /reports` and `POST /usage`. Anybody may use `POST /leaked-token`. The service records each
-report before it answers the request. Its answers never repeat the input.
+`POST /reports` and `POST /usage` are for the vendor's internal systems. `POST /leaked-token` is for everybody. A report
+is stored before the response is sent. Responses never repeat the input.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _internal_routes(context: Context, key: SecretStr, budget: BodyBudget) -> li
 class _FoundTokens:
     """The endpoint `POST /leaked-token`.
 
-    A request's body is one token as JSON or as a form, or a JSON list of up to `possession.MAX_TOKENS` tokens.
+    The request's body is one token as JSON or as a form, or a JSON list of at most `possession.MAX_TOKENS` tokens.
     """
 
     def __init__(self, context: Context, budget: BodyBudget) -> None:
@@ -160,7 +160,7 @@ def _report(context: Context, one: Any, redaction: SharedRedaction) -> NewReport
 
 
 def _batch_key(given: str) -> str:
-    """Return the hash of a request's idempotency key, or an empty text for an empty key. Only hashes are stored."""
+    """Return the hash of a request's idempotency key, or "" for an empty key. Only hashes are stored."""
     try:
         return reports.idempotency_key(given, "") if given else ""
     except BadReport as err:
@@ -169,22 +169,22 @@ def _batch_key(given: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _StoredUsage:
-    """The JSON answer to a request with usage records, and the ids of the reports that the usage rules created."""
+    """The JSON response to a request with usage records, and the ids of the reports that the records caused."""
 
     answer: dict[str, Any]
     report_ids: list[int]
 
 
 def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
-    """Store the usage records in `body`, and apply the usage rules, which may create reports.
+    """Store the usage records in `body`, and apply the usage rules, which may report tokens.
 
-    The caller decides on these reports after it has answered. So an error in a decision does not make the client send
-    the records again.
+    The caller handles these reports after the response, so that an error in this does not make the client repeat the
+    request.
 
     Args:
-        context: The context of the process.
+        context: The objects that this process shares.
         body: The usage records, one in each line.
-        batch: The hash of the request's idempotency key, or an empty text.
+        batch: The hash of the request's idempotency key, or "".
     """
     try:
         listed = networks.load(context.settings.usage_listed_file)
@@ -213,10 +213,9 @@ def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
 
 
 def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:
-    """Record reports about the tokens, and return the ids of the reports.
+    """Store reports about the tokens, and return the ids of the reports.
 
-    The caller decides on these reports after it has answered. A decision takes longer for a real token, so the time of
-    an answer after the decision would reveal which tokens are real.
+    The caller handles the reports after the response. Otherwise, the response time would reveal which tokens are real.
     """
     settings = context.settings
     try:
@@ -233,7 +232,7 @@ def _found_tokens(body: bytes, content_type: str) -> list[FoundToken]:
     """Return the tokens in a request's body: at least one, and at most `possession.MAX_TOKENS`. They may be malformed.
 
     Raises:
-        RequestRefused: with status 400 for a malformed body, 413 for too many tokens.
+        RequestRefused: The status is 400 for a malformed body, and 413 for too many tokens.
     """
     if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
         try:
@@ -282,9 +281,9 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
 
 
 async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
-    """Decide on the reports with these ids, after their request was answered.
+    """Handle the reports with these ids (disable their tokens) in the background, after the response.
 
-    If the pool is full or the database is unavailable, the sweeper makes the decisions later.
+    If the pool is full or the database is unavailable, a worker does it later.
     """
     if not ids:
         return

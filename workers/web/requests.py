@@ -1,4 +1,4 @@
-"""Functions that all endpoints use to refuse requests with JSON answers, check keys, and determine the client."""
+"""Functions that all endpoints share: refuse a request with a JSON response, check a key, identify the client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class RequestRefused(Exception):
     """Raised to refuse a request.
 
-    `status` is the HTTP status. `reason` is one line that does not repeat the input. `retry_after` is in seconds.
+    Attributes:
+        status: The HTTP status.
+        reason: One line that does not repeat the input.
+        retry_after: The seconds after which the client may try again, or None.
     """
 
     def __init__(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
@@ -32,7 +35,7 @@ class RequestRefused(Exception):
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint with error handling: refusals and an unavailable database become JSON answers."""
+    """Return the endpoint with error handling: refusals and an unavailable database become JSON responses."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -53,12 +56,12 @@ def guarded(endpoint: Endpoint) -> Endpoint:
 
 
 def client_of(request: Request) -> str:
-    """Return the client's address according to the connection or a trusted proxy, or an empty text if it is unknown."""
+    """Return the client's IP address according to the connection or a trusted proxy, or "" if it is unknown."""
     return request.client.host if request.client else ""
 
 
 def network_of(request: Request) -> str:
-    """Return the client's network for storage and logs, which must not contain whole addresses."""
+    """Return the client's IP network, which may be stored and logged instead of the whole address."""
     return rate_keys(client_of(request))[-1]
 
 
@@ -66,7 +69,7 @@ def require_key(request: Request, key: SecretStr) -> None:
     """Check that the request has the header `Authorization: Bearer` with this key.
 
     Raises:
-        RequestRefused: with status 401, if the key is missing or wrong.
+        RequestRefused: The status is 401. The key is missing or wrong.
     """
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     # Compare digests, because the time of comparing the keys themselves would reveal whether their lengths are equal.
@@ -76,12 +79,12 @@ def require_key(request: Request, key: SecretStr) -> None:
 
 
 def error_answer(status: int, reason: str, retry_after: int | None = None) -> Response:
-    """Return the answer to a refused request: JSON with the reason.
+    """Return the JSON response to a refused request.
 
     Args:
         status: The HTTP status.
         reason: One line that does not repeat the input.
-        retry_after: Seconds after which the client may try again, or None.
+        retry_after: The seconds after which the client may try again, or None.
     """
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return JSONResponse({"error": reason}, status, headers)

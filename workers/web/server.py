@@ -1,4 +1,4 @@
-"""The web server: it runs the web application in one process, with limits on connections, headers and times."""
+"""Runs the web application in one process, with limits on connections, headers and times."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on this address and port.
 
     Raises:
-        CannotListen: the address is invalid, or the port is in use or not allowed.
+        CannotListen: The address is invalid, or the port is in use or not allowed.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -100,7 +100,7 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, table: Connec
 
 
 async def _show_life() -> None:
-    """Record once a second that the event loop makes progress. The loop answers all requests."""
+    """Record once a second that the event loop still runs."""
     while True:
         pulse.current().work()
         await asyncio.sleep(1.0)

@@ -1,4 +1,4 @@
-"""A fixture for tests of commands: the `r8scan` command in its own process, with a clean environment."""
+"""A pytest fixture that runs the `r8scan` command in a separate process with a clean environment."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def r8scan(tmp_path: Path) -> Run:
-    """Return a function that runs `r8scan` with these arguments, and returns the completed process.
+    """Return a function that runs `r8scan` with some arguments and returns the completed process.
 
-    `env` adds environment variables, and `stdin` is the standard input. If `installed` is true, the function runs the
-    installed script.
+    The function's parameter `env` adds environment variables, `stdin` is the standard input, and `installed` selects
+    the installed script.
     """
 
     def run(

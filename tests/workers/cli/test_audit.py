@@ -1,4 +1,4 @@
-"""The exit status of `r8scan audit verify` says whether somebody has changed the audit."""
+"""Tests for the exit status of `r8scan audit verify`, which says whether the audit log was changed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`r8scan canary` plants a canary (a token without an owner), shows where it is, and explains why a way of planting is
-switched off.
-"""
+"""Tests for `r8scan canary`, which plants and lists canaries (test tokens)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`r8scan console` manages the people who may sign in. No password appears on a command line or in an output."""
+"""Tests for `r8scan console`, which manages the people who may sign in to the console."""
 
 from __future__ import annotations
 

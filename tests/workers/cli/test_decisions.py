@@ -1,4 +1,4 @@
-"""The commands by which operators act on tokens and incidents: enable, note, close, reopen, resend, export, erase."""
+"""Tests for the commands with which operators act on tokens and incidents, such as enable, close, resend and erase."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLICY = Policy(mail_domain="vendor.example")
 
 @pytest.fixture
 def stored(r8scan: Run, tmp_path: Path) -> Iterator[Database]:
-    """Yield the database that the commands of the test use, with all migrations."""
+    """Yield the database that the commands of the test use, with all tables."""
     assert r8scan("db", "upgrade").returncode == 0
     database = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     yield database
@@ -42,7 +42,7 @@ def find(database: Database, token: str, path: str = "app.py") -> None:
 
 @pytest.fixture
 def leaked(r8scan: Run, stored: Database, fresh_token: Callable[[], str]) -> str:
-    """Return a raw token that was registered, found and disabled."""
+    """Return a token that was registered, found and disabled."""
     token = fresh_token()
     r8scan("tokens", "add", "--email", "ana@example.com", "--account", "acme", "--name", "=ci()", stdin=f"{token}\n")
     find(stored, token)

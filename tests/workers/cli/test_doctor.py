@@ -1,4 +1,4 @@
-"""`r8scan doctor` names each fault once, says what to do about it, and shows no secret."""
+"""Tests for `r8scan doctor`: it reports each fault once, says what to do, and shows no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`r8scan email` shows a preview of every kind of mail, checks an operator's templates, and reads bounces."""
+"""Tests for `r8scan email`: previews of mails, checks of custom templates, and bounces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands in a folder that an attacker prepared do not read its `.env`, and the files that they write stay private."""
+"""Tests for commands that run in a folder that an attacker has prepared, for example with a `.env` file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command imports only what it uses, because importing the clients of all commands would double its time to start."""
+"""Tests that a command imports only the modules that it uses, because further imports would double its start time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C ends the display of a job but not the job. The command then prints how to show the job again."""
+"""Tests that Ctrl-C stops the display of a job's progress, but not the job."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The list commands find the rows that an operator asks for, say how many rows they leave out, and fit the width of the
-terminal.
-"""
+"""Tests for the list commands: filters, limits, and tables that fit the width of the terminal."""
 
 from __future__ import annotations
 
@@ -41,8 +39,9 @@ NO_TABLES = "the database has no tables yet: run r8scan db upgrade"
 
 @pytest.fixture
 def leaked(r8scan: Run, tmp_path: Path) -> Run:
-    """Leak five tokens of two accounts in two repositories. The incident of the last token is five days old. Return the
-    function that runs `r8scan`.
+    """Return the function that runs `r8scan`, after five tokens of two accounts were leaked in two repositories.
+
+    The incident of the last token is five days old.
     """
     assert r8scan("db", "upgrade").returncode == 0
     empty = f"No tokens {IN_DATABASE.format(tmp_path)} Import them: r8scan tokens import FILE\n"

@@ -1,4 +1,4 @@
-"""A scan of many files reads them in confined processes, and gives the same result as a scan of few."""
+"""Tests that `r8scan scan` gives the same result for many files, which it searches with a quicker method first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with a file of each kind that needs a closer look, among files that do not."""
+    """Return a folder with clean files, and with one file of each kind that the quick first search leaves to the
+    detector.
+    """
     folder = tmp_path / "scanned"
     folder.mkdir()
     for number in range(40):
@@ -40,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def surveyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start the survey with the first file."""
+    """Make `r8scan scan` use its quick first search from the first file on."""
     monkeypatch.setattr(scan_sources, "BATCHES_BEFORE_SURVEY", 0)
 
 

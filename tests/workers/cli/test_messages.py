@@ -1,4 +1,4 @@
-"""A wrong setting, path or argument leads to one line that names the wrong value and says what to do."""
+"""Tests that a wrong setting, path or argument causes one line that names it and says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command that only reads creates no database. In a wrong folder, the command says which database it looked for."""
+"""Tests for commands that do not find their database: they say which one they looked for, and create none."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`r8scan scan` finds tokens in files, folders, streams and histories, reports how much it has read, and prints no
-token.
-"""
+"""Tests for `r8scan scan` on files, folders, streams and git histories."""
 
 from __future__ import annotations
 
@@ -163,7 +161,7 @@ def test_the_store_is_queried_and_not_changed(r8scan: Run, tmp_path: Path, fresh
 
 @pytest.fixture
 def http_store() -> Iterator[ReferenceStore]:
-    """Yield a running token store behind HTTP."""
+    """Yield a running token store with an HTTP API."""
     store = ReferenceStore("the-secret")
     with token_store.running(store):
         yield store

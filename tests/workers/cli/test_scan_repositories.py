@@ -1,6 +1,4 @@
-"""`r8scan scan` reads every repository below a path. If it cannot read one, it names the repository and exits with a
-status other than 0.
-"""
+"""Tests that `r8scan scan` reads every git repository below a path, and reports those that it cannot read."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ def digest(token: str) -> str:
 
 
 def repository(path: Path, token: str) -> Workplace:
-    """Return a work tree whose history contains the token. The newest files do not contain the token."""
+    """Create a repository with the token in its history but not in its newest files."""
     work = Workplace(path, "nowhere")
     work.start()
     work.write("src/a.txt", token)

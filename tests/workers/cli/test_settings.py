@@ -1,7 +1,4 @@
-"""`r8scan settings` shows the settings in effect and where each comes from, without secrets.
-
-If a setting is misspelt, the command ends with an error.
-"""
+"""Tests for `r8scan settings`, which shows the current settings without secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands for reports of compromised tokens, for the disable quota (the brake) and for usage records."""
+"""Tests for the commands that report compromised tokens, decide about waiting reports, and store usage records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that manage the tokens of the store and show incidents."""
+"""Tests for the commands that manage the tokens in r8scan's own token store, and that show incidents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables and sentences show the values of the database in words. JSON shows the values unchanged."""
+"""Tests that tables and sentences show database values in words, while JSON shows the original values."""
 
 from __future__ import annotations
 

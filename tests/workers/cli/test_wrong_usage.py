@@ -1,4 +1,4 @@
-"""A wrong command line leads to exit status 2 and to one line that says what is wrong and where to read more."""
+"""Tests that a wrong command line causes exit status 2 and one line that says what is wrong."""
 
 from __future__ import annotations
 

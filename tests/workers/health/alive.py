@@ -1,4 +1,4 @@
-"""Helpers for tests of the status: they write the heartbeats of processes that are alive."""
+"""Functions that write process heartbeats into the database, for tests of the service's status."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def process(role: str, pid: int = 1, *, host: str = HOST, version: str = __versi
 
 
 def seen(session: Session, *roles: str, silent_seconds: float = 0, age_seconds: float = 900, pid: int = 1) -> None:
-    """Write a heartbeat of one process of each of these roles.
+    """Write the heartbeat of one process of each role.
 
     Args:
         session: A writing transaction.
-        roles: The roles. If none is given, all roles.
+        roles: The roles. By default, all roles.
         silent_seconds: The seconds since the processes were last active.
         age_seconds: The seconds since the processes were started.
-        pid: The process id that the heartbeats state.
+        pid: The process id in the heartbeats.
     """
     for role in roles or ROLES:
         heartbeats.write(session, process(role, pid), silent_seconds=silent_seconds, age_seconds=age_seconds)

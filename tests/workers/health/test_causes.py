@@ -1,4 +1,6 @@
-"""The status names the cause of a fault: Redis is full, the mail server accepts no mail, or a clock is wrong."""
+"""Tests that the status names the cause of a fault: a full Redis, a mail server that refuses mails, or a wrong
+clock.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A heartbeat shows when the thread that consumes messages last made progress.
-
-If this thread hangs, the heartbeat gets old, and the process ends.
-"""
+"""Tests for heartbeats, which show when the thread that consumes messages last made progress."""
 
 from __future__ import annotations
 

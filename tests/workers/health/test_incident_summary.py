@@ -1,6 +1,4 @@
-"""The operator gets one summary of the incidents a day, on every channel, and no summary after a day without
-incidents.
-"""
+"""Tests for the daily summary of incidents that the operator gets."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ class Recorder:
 
 
 def pass_hours(database: Database, hours: float) -> None:
-    """Set the times of the last summary back, as if these hours had passed."""
+    """Simulate that `hours` have passed, by setting back the time of the last summary."""
     with database.write() as session:
         session.execute(update(NotifiedProblem).values(told_at=db_now(-hours * 3600), last_at=db_now(-hours * 3600)))
 

@@ -1,4 +1,4 @@
-"""The statistics of the time until a token is disabled are exact, even for few incidents."""
+"""Tests for the statistics of the time until a token is disabled."""
 
 from __future__ import annotations
 

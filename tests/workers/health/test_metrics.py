@@ -1,7 +1,4 @@
-"""The metrics for Prometheus show the same values as the status.
-
-The documentation, the alert rules and the dashboard name only metrics that exist.
-"""
+"""Tests for the Prometheus metrics, and for the documents that mention them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The operator is notified once about a lasting problem, immediately about a decision that waits for the operator, and
-once when a problem is over.
-"""
+"""Tests for the messages that tell the operator when a problem begins and when it is over."""
 
 from __future__ import annotations
 
@@ -57,10 +55,9 @@ def channel() -> Recorder:
 
 @pytest.fixture
 def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
-    """Return a function that lets `later` seconds pass. It then runs the search for problems, which finds the given
-    problems.
+    """Return a function that notifies about the given problems, after `later` seconds have passed.
 
-    The function returns the messages that were sent, each as the kind and the name of the problem.
+    It returns the messages that were sent, as pairs of the message's kind and the problem's name.
     """
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Each kind of problem has a section in the documentation, and a problem keeps its key even when its text changes."""
+"""Tests for the kinds of problems: their documentation and their keys."""
 
 from __future__ import annotations
 

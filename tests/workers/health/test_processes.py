@@ -1,7 +1,4 @@
-"""The status names a process that has ended, hangs or takes no messages, and states the true cause.
-
-The problem ends when the process is back.
-"""
+"""Tests that the status reports processes that have ended, hang or take no messages."""
 
 from __future__ import annotations
 

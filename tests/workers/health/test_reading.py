@@ -1,4 +1,4 @@
-"""The status shows the rate of git requests, and says what to do when GitHub refuses them."""
+"""Tests that the status shows the rate of git requests, and what to do if GitHub refuses them."""
 
 from __future__ import annotations
 

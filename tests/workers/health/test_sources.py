@@ -1,4 +1,4 @@
-"""The status shows what a source has measured about GitHub, and how far the source is behind."""
+"""Tests for the status of sources (what r8scan polls), such as how far a source is behind."""
 
 from __future__ import annotations
 

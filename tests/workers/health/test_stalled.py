@@ -1,4 +1,4 @@
-"""The status names each job and each poll that makes no progress or was stopped, with its age and with what to do."""
+"""Tests that the status reports jobs and polls that make no progress or were stopped."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""One of the processes writes a summary into the log once a minute. The same process also logs the actions of operators
-by commands, because commands have no log.
-"""
+"""Tests for the summary in the log each minute. It also contains what operators did with commands."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ Summarize = Callable[[], logging.LogRecord]
 
 @pytest.fixture
 def summarize(database: Database, caplog: pytest.LogCaptureFixture) -> Summarize:
-    """Return a function that lets a minute pass, writes a summary, and returns its log record."""
+    """Return a function that lets a minute pass, writes the log's summary, and returns its log record."""
     caplog.set_level(logging.INFO)
 
     def run() -> logging.LogRecord:

@@ -1,4 +1,4 @@
-"""Only the thread that does the work reports to systemd."""
+"""Tests for the messages to systemd, which only the thread that does the work may send."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The first line of the status says that the service works, but only while its workers run. Otherwise the line names
-the cause.
-"""
+"""Tests for the first line of the status, which says whether the service works."""
 
 from __future__ import annotations
 
@@ -29,8 +27,8 @@ def service(*silent: str, silent_seconds: float = 45.0, without: str = "") -> Ov
     """Return the state of a service with two sources and one process of each role.
 
     Args:
-        silent: Roles whose processes have sent no heartbeat for `silent_seconds` seconds.
-        silent_seconds: The seconds since the last heartbeat of the silent roles.
+        silent: The roles whose process last sent a heartbeat `silent_seconds` seconds ago.
+        silent_seconds: The age of these heartbeats.
         without: A role that has no process.
     """
     found = Overview(NOW, Configuration("disable", "smtp x", "own tables", ("gists", "public_events")))

@@ -1,6 +1,4 @@
-"""Errors are sent to Sentry without tokens, local variables and secrets. In the tests, a real HTTP server receives the
-errors.
-"""
+"""Tests for the errors that are sent to Sentry: they contain no tokens, local variables or secrets."""
 
 from __future__ import annotations
 
@@ -42,7 +40,7 @@ sentry_sdk.flush(30)
 
 @pytest.fixture
 def received() -> Iterator[tuple[str, list[bytes]]]:
-    """Run a server that replaces Sentry. Yield its DSN, and a list to which each received body is appended."""
+    """Run an HTTP server in place of Sentry. Yield its DSN, and a list to which it appends each received body."""
     bodies: list[bytes] = []
 
     class Sink(BaseHTTPRequestHandler):
@@ -56,7 +54,7 @@ def received() -> Iterator[tuple[str, list[bytes]]]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Do nothing, so that the server prints no line for each request."""
+            """Print nothing. By default, the server would print a line for each request."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Sink) as server:
         thread = threading.Thread(target=server.serve_forever)

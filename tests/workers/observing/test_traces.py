@@ -1,4 +1,4 @@
-"""A trace shows when a leak became public, was seen, was disabled and was mailed, whichever processes did each step."""
+"""Tests for the trace of a leak, which shows when it became public, was seen, was disabled and was mailed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def after(seconds: float) -> datetime:
 
 
 def leaked(database: Database, *, disabled_at: datetime | None = None) -> uuid.UUID:
-    """Store an incident whose leak was public at START and was seen two seconds later. Return its id."""
+    """Store an incident whose token became public at START and was seen two seconds later. Return the incident's id."""
     with database.write() as session:
         incident = Incident(
             digest="0" * 64,

@@ -1,6 +1,4 @@
-"""A user of the sandbox can cause leaks of every kind, on its page and in its terminal. The sandbox shows how the
-service responded to each.
-"""
+"""Tests for the leaks that a user of `r8scan sandbox` can cause."""
 
 from __future__ import annotations
 

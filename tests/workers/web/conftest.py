@@ -1,4 +1,4 @@
-"""Fixtures for tests of the HTTP endpoints: real servers on loopback and their clients."""
+"""Pytest fixtures that run real HTTP servers on this machine, and clients for them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUTE = "/github/secret-scanning"
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Yield a function that serves the given routes on loopback and returns a client of this server."""
+    """Yield a function that runs a server with the given routes and returns an HTTP client for it."""
     with ExitStack() as stack:
         yield lambda routes: stack.enter_context(_client(routes))
 
@@ -66,7 +66,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
-    """Return a client of a running `r8scan serve`."""
+    """Return an HTTP client for a running `r8scan serve`."""
     return server_process[0]
 
 
@@ -74,7 +74,7 @@ def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
 def server_process(
     sandbox: SandboxGitHub, own_database: Database, tmp_path: Path, log: Path
 ) -> Iterator[tuple[httpx.Client, int]]:
-    """Run `r8scan serve` in its own process. Yield a client and the process id."""
+    """Run `r8scan serve` in a separate process. Yield an HTTP client for it and its process id."""
     port = free_port()
     env = {
         "PATH": os.environ["PATH"],

@@ -1,6 +1,4 @@
-"""The endpoint for GitHub's alerts: an alert that GitHub has signed disables the token that it names, and every other
-request is refused.
-"""
+"""Tests for the endpoint that receives GitHub's signed secret scanning alerts."""
 
 from __future__ import annotations
 

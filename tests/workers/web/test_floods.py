@@ -1,4 +1,4 @@
-"""During every flood of requests or connections, `r8scan serve` still answers a signed alert."""
+"""Tests that `r8scan serve` still answers a signed alert during floods of requests or connections."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture
 def connect(server: httpx.Client) -> Iterator[Connect]:
-    """Yield a function that opens a connection to the server from the given loopback address and sends the given
-    bytes.
-    """
+    """Yield a function that connects to the server from a given loopback address and sends the given bytes."""
     with ExitStack() as stack:
 
         def opened(sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
@@ -43,9 +41,7 @@ def connect(server: httpx.Client) -> Iterator[Connect]:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Wait until the server sends bytes or closes the connection. Return whether the server closed the connection
-    without an answer.
-    """
+    """Wait until the server sends bytes or closes the connection. Return True if it closes without a response."""
     try:
         return connection.recv(1000) == b""
     except ConnectionError:
@@ -152,9 +148,9 @@ def test_large_unsigned_bodies_take_no_memory(
 
 
 def hang() -> str:
-    """Return an address that contains a SQLite file, compressed with gzip and encoded in base64.
+    """Return a URL that contains a compressed SQLite file in base64. Without a limit, a decoder would hang on it.
 
-    A decoder that computes a generated column of the file would never end.
+    The file has a generated column whose computation never ends.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t(a)")

@@ -1,4 +1,4 @@
-"""`GET /disabled`: a gateway reads what it missed during an outage, and misses no disabled token."""
+"""Tests for `GET /disabled`, from which an API gateway reads the tokens that were disabled during an outage."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`/health` accepts a database that a newer version has upgraded, so that a rolling upgrade takes no web server out of
-service.
-"""
+"""Tests that `/health` accepts a database that a newer version of r8scan has upgraded."""
 
 from __future__ import annotations
 

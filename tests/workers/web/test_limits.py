@@ -1,4 +1,4 @@
-"""The web server limits connections, bodies, rates and threads, and shares them fairly among networks."""
+"""Tests for the web server's limits on connections, bodies, rates and threads, which networks share fairly."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ class Clock:
 
 
 class Visitors:
-    """Clients with connections in the server's connection table. `closed` has the names of the clients whose connection
-    was closed.
-    """
+    """Clients with open connections to the server. `closed` has the names of those whose connection was closed."""
 
     def __init__(self, table: ConnectionTable) -> None:
         self.table = table

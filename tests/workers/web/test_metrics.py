@@ -1,4 +1,4 @@
-"""Only a request with Prometheus's key gets the metrics."""
+"""Tests that only a request with the right key gets the Prometheus metrics."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A refused request is recorded as a line of the security log. A flood of refused requests leads to a limited number of
-lines, which together count every request.
-"""
+"""Tests for the log lines about refused requests, whose number is limited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports, usage records and found tokens over HTTP: limits, keys, and answers that reveal nothing."""
+"""Tests for the HTTP endpoints that receive reports, usage records and found tokens."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 @pytest.fixture
 def context(database: Database) -> Iterator[Context]:
-    """Yield the server's context. It is closed after the server has stopped, because the server's threads use its
-    connections.
-    """
+    """Yield the server's shared objects (settings, database, clients). They are closed after the server has stopped."""
     settings = load_settings(
         database_url=SecretStr(database.url.render_as_string(hide_password=False)),
         redis_url=SecretStr("redis+socket:///nowhere/redis.sock"),

@@ -1,4 +1,4 @@
-"""The list of all routes of the console."""
+"""Collects the routes of all pages of the console."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEPT_BY_BROWSERS = "public, max-age=31536000, immutable"
 
 
 def routes(context: Context, budget: BodyBudget) -> list[Route]:
-    """Return all routes of the console, or none if R8SCAN_CONSOLE is false."""
+    """Return all routes of the console. Return an empty list if R8SCAN_CONSOLE is false."""
     if not context.settings.console:
         return []
     console = Console(context, budget)

@@ -1,7 +1,6 @@
-"""A client for an identity provider that uses OpenID Connect (the authorization code flow with PKCE, state and nonce).
+"""A client for identity providers that use OpenID Connect (authorization code flow with PKCE, state and nonce).
 
-It builds the address of the provider's sign-in page. It then gives the provider the code from the person's browser,
-and gets the person's identity. The module `oidc_sign_in` handles the browser's requests.
+It builds the URL of the provider's sign-in page, and exchanges the code from the provider for the person's identity.
 https://openid.net/specs/openid-connect-core-1_0.html
 """
 
@@ -46,36 +45,42 @@ ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 class OidcError(Exception):
-    """Raised if the person cannot be signed in. The message is one line, which the person sees and the log records."""
+    """Raised if the person cannot be signed in. The message is one line for the person and the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A sign-in that has begun but not ended.
+    """One sign-in that has begun but not ended.
 
-    Only the browser stores `secret`, in a cookie. The values that the provider gets are hashes of it.
+    `secret` is stored only in a cookie of the browser. The provider receives only hashes of it.
     """
 
     secret: str
 
     @classmethod
     def begin(cls) -> Flow:
-        """Return a new flow with a random secret."""
+        """Start a sign-in with a random secret."""
         return cls(secrets.token_urlsafe(32))
 
     @property
     def state(self) -> str:
-        """Return the `state` parameter. The provider returns it, which proves that this browser began the sign-in."""
+        """Return OpenID's `state` parameter. The provider returns it, which proves that this browser began the
+        sign-in.
+        """
         return self._derived("state")
 
     @property
     def nonce(self) -> str:
-        """Return the nonce. The identity token contains it, which proves that it was issued for this sign-in."""
+        """Return OpenID's `nonce` parameter. The identity token contains it, which proves that it is for this
+        sign-in.
+        """
         return self._derived("nonce")
 
     @property
     def verifier(self) -> str:
-        """Return the PKCE verifier. It proves to the provider that the client that redeems the code requested it."""
+        """Return the PKCE code verifier. It proves that the client that sends the code to the provider began the
+        sign-in.
+        """
         return self._derived("verifier")
 
     def _derived(self, what: str) -> str:
@@ -91,10 +96,7 @@ class Identity:
 
 
 class Provider:
-    """The identity provider that the settings name.
-
-    Its metadata and its signing keys are fetched when they are needed, and cached for an hour.
-    """
+    """The identity provider from the settings. Its metadata and its signing keys are cached for an hour."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.oidc_issuer is not None  # noqa: S101 - the caller has looked
@@ -108,10 +110,10 @@ class Provider:
         self._keys: tuple[float, KeySet] | None = None
 
     def address(self, flow: Flow) -> str:
-        """Return the address of the provider's sign-in page for this flow.
+        """Return the URL of the provider's sign-in page for this sign-in.
 
         Raises:
-            OidcError: the provider's metadata cannot be read.
+            OidcError: The provider's metadata cannot be read.
         """
         metadata = self._discovered()
         return str(
@@ -129,10 +131,10 @@ class Provider:
         )
 
     def identity(self, flow: Flow, code: str) -> Identity:
-        """Exchange the code that the provider has issued for the identity of the person who signs in.
+        """Exchange the code that the provider has issued for the identity of the person.
 
         Raises:
-            OidcError: the provider refuses the code or does not answer, its answer is not valid, or the person may not
+            OidcError: The provider refuses the code or does not answer, its answer is invalid, or the person may not
                 use the console.
         """
         metadata = self._discovered()
@@ -211,9 +213,9 @@ class Provider:
         raise OidcError("you are signed in, but no group of yours may use this console: ask an operator")
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
-        """Return the values of the claim that R8SCAN_OIDC_ROLE_CLAIM names, or None if the claim is missing.
+        """Return the values of the claim R8SCAN_OIDC_ROLE_CLAIM, or None if the claim is missing.
 
-        If no claim has exactly this name, a dot in the name selects a member of an object.
+        If no claim has this name, a dot in the name selects a member of a JSON object.
         """
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
@@ -252,10 +254,10 @@ class Provider:
             return self._keys[1]
 
     def _asked(self, method: str, address: str, **given: Any) -> dict[str, Any]:
-        """Send a request to the provider and return the JSON object of its answer.
+        """Send a request to the provider and return the JSON object in its answer.
 
         Raises:
-            OidcError: the provider cannot be reached, or its answer is an error or no JSON object.
+            OidcError: The provider cannot be reached, or its answer is an error or not a JSON object.
         """
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         deadline = time.monotonic() + MAX_ANSWER_SECONDS
@@ -287,9 +289,9 @@ class Provider:
 
 
 def credential(settings: Settings) -> str:
-    """Return a fingerprint of the settings that decide who may sign in by the identity provider.
+    """Return a hash of the settings that decide who may sign in with the identity provider.
 
-    A session stores it, and ends when the settings no longer have this fingerprint.
+    A session stores it, and ends when the settings change.
     """
     named = (
         *(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_role_claim),
@@ -299,10 +301,9 @@ def credential(settings: Settings) -> str:
 
 
 def name_of(claims: dict[str, Any], settings: Settings) -> str:
-    """Return the person's name for the audit: the claim that R8SCAN_OIDC_NAME_CLAIM names.
+    """Return the person's name for the audit log: the value of the claim R8SCAN_OIDC_NAME_CLAIM.
 
-    If the claim is missing, or is a mail address that the provider marks as unverified, use the provider's id for the
-    person. An unverified address may belong to another person.
+    If the claim is missing or is an unverified mail address, return the provider's id for the person.
     """
     given = claims.get(settings.oidc_name_claim)
     # Some providers send the claim as text instead of a boolean.
@@ -312,12 +313,12 @@ def name_of(claims: dict[str, Any], settings: Settings) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text from the provider in a form that is safe to show: one short printable line without tokens."""
+    """Return text from the provider as one short printable line without tokens."""
     return redact("".join(char if char.isprintable() else " " for char in text)).strip()[:MAX_NAME]
 
 
 def is_safe_address(address: str) -> bool:
-    """Return whether secrets may be sent to this address: it uses HTTPS, or names this machine."""
+    """Return whether secrets may be sent to this URL. It must use HTTPS or be on this machine."""
     try:
         parts = urlsplit(address)
     except ValueError:

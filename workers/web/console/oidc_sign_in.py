@@ -1,7 +1,6 @@
-"""Sign-in by an identity provider: two routes, and the cookie that connects their requests.
+"""The two routes for sign-in with an identity provider, and the cookie that connects their requests.
 
-The first route sends the browser to the provider. The provider sends the browser back to the second route with its
-answer.
+The first route sends the browser to the provider. The provider sends it back to the second route with the result.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ ErrorPage = Callable[[Request, str, str, int], Response]
 
 
 class OidcSignIn:
-    """The two routes for sign-in by an identity provider.
+    """The two routes for sign-in with an identity provider.
 
     They use a separate thread pool, so that a slow provider does not delay other requests.
     """
@@ -108,10 +107,10 @@ class OidcSignIn:
         return finished(self._begin_session(request, identity.person, stored.back, identity.subject))
 
     def _code(self, request: Request, flow: Flow | None) -> str:
-        """Return the code that the provider has put into the address of this request.
+        """Return the code with which the provider answers a sign-in, from the request's URL.
 
         Raises:
-            OidcError: the address contains an error or no code, or does not belong to the sign-in in `flow`.
+            OidcError: The URL contains an error or no code, or does not belong to the sign-in `flow`.
         """
         given = request.query_params
         if flow is None or not hmac.compare_digest(given.get("state", "").encode(), flow.state.encode()):
@@ -132,21 +131,23 @@ class OidcSignIn:
 
     @staticmethod
     def _finished(request: Request, response: Response) -> Response:
-        """Delete the flow's cookie by the answer, because each flow is valid only once."""
+        """Delete the cookie of the sign-in, because each sign-in can be completed only once. Return the response."""
         response.delete_cookie(flow_cookie(request), path="/", secure=is_encrypted(request), httponly=True)
         return response
 
 
 def flow_cookie(request: Request) -> str:
-    """Return the name of the cookie that stores the flow while the person signs in at the provider."""
+    """Return the name of the cookie that stores an unfinished sign-in."""
     return f"{cookie_name(request)}-oidc"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFlow:
-    """The content of the flow's cookie. `flow` is None if the cookie is missing or malformed.
+    """The content of the cookie that stores an unfinished sign-in.
 
-    `back` is the path of the page to show after the sign-in.
+    Attributes:
+        flow: The sign-in, or None if the cookie is missing or malformed.
+        back: The path of the page to show after the sign-in.
     """
 
     flow: Flow | None
@@ -154,7 +155,7 @@ class StoredFlow:
 
 
 def stored_flow(cookie: str) -> StoredFlow:
-    """Return the flow in the value of its cookie. If the value is empty or malformed, the result has no flow."""
+    """Return the content of the sign-in cookie. If the cookie is empty or malformed, `flow` is None in the result."""
     secret, _, encoded = cookie.partition(".")
     if len(cookie) > MAX_COOKIE or len(secret) < 40:
         return StoredFlow(None, local_path(""))

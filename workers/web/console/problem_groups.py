@@ -1,5 +1,6 @@
-"""The service's problems, grouped by kind for the first page. Each group has a link to the page where the operator can
-act.
+"""Groups the service's problems by kind for the first page of the console.
+
+Each group has a link to the page where the operator can act.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from workers.health.problems import Kind, Problem
 
 @dataclass(frozen=True, slots=True)
 class PageLink:
-    """The path and the name of a page of the console. Both are empty if no page helps."""
+    """The path and the name of a console page. Both are empty if no page helps."""
 
     path: str = ""
     name: str = ""
@@ -108,7 +109,12 @@ The page lists them after the problems that stop the whole service.
 
 @dataclass(frozen=True, slots=True)
 class ProblemGroup:
-    """All problems of one kind. `title` is the heading, and `page` is the page on which the operator can act."""
+    """All problems of one kind.
+
+    Attributes:
+        title: The heading.
+        page: The page on which the operator can act.
+    """
 
     kind: Kind
     title: str
@@ -117,14 +123,14 @@ class ProblemGroup:
 
     @property
     def advice(self) -> Sequence[str]:
-        """Return the advice of each problem, in the order of the problems, without repetitions."""
+        """Return the advice for all problems of the group, without repetitions."""
         return list(dict.fromkeys(one.todo for one in self.problems))
 
 
 def advised(problem: Problem) -> Problem:
-    """Return the problem with advice for users of the console, who may not have a shell on the service's machine.
+    """Return the problem with advice for users of the console, who may not be able to run commands.
 
-    If the advice names a command of r8scan, replace it by the advice in ADVICE, if there is one.
+    If the original advice is a command and ADVICE has an alternative, use the alternative.
     """
     is_command = "r8scan " in problem.todo
     return replace(problem, todo=ADVICE[problem.kind]) if is_command and problem.kind in ADVICE else problem

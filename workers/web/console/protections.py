@@ -1,8 +1,4 @@
-"""Protection of the console: checks of a request's origin, and headers of the answers.
-
-The checks refuse forms that another site sends. The headers forbid other sites to show the console in a frame, and keep
-injected text from running scripts.
-"""
+"""Protects the console against other sites: checks where a form comes from, and sets security headers."""
 
 from __future__ import annotations
 
@@ -41,10 +37,10 @@ HSTS = "max-age=31536000"
 
 
 def comes_from_here(request: Request) -> bool:
-    """Return whether a page of this console sent the request, according to the browser's headers.
+    """Return whether a page of this console sent the request.
 
-    The browser sets `Sec-Fetch-Site`, and a page cannot forge it. Over plain HTTP, browsers do not send it, so
-    `Origin` must name this host. Return False if both headers are missing.
+    Browsers say so in the header `Sec-Fetch-Site`, but only over HTTPS. Otherwise, `Origin` must be this host. Return
+    False if both headers are missing.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -54,21 +50,18 @@ def comes_from_here(request: Request) -> bool:
 
 
 def is_encrypted(request: Request) -> bool:
-    """Return whether the request came over HTTPS, according to the connection or a trusted proxy."""
+    """Return whether the client uses HTTPS, according to the connection or a trusted proxy."""
     return bool(request.url.scheme == "https")
 
 
 def is_exposed(request: Request) -> bool:
-    """Return whether the request came over plain HTTP from a public address.
-
-    The console must not receive a password over such a connection.
-    """
+    """Return whether the request came over plain HTTP from a public address, so that it must not contain a password."""
     address = parse_address(client_of(request))
     return not is_encrypted(request) and isinstance(address, _ADDRESSES) and address.is_global
 
 
 def protect(request: Request, response: Response) -> Response:
-    """Add the protective headers to an answer and return it. Do not replace headers that the answer already has."""
+    """Add security headers to the response and return it. Headers that it has already are kept."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if is_encrypted(request):

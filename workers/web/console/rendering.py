@@ -1,6 +1,6 @@
-"""The templates of the console, and the functions that turn values into text for pages.
+"""The console's templates, and functions that convert values to text for pages.
 
-Every text on a page is escaped, has a limited length, and contains no hidden characters.
+Every text on a page is escaped and limited in length, and contains no hidden characters.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 @cache
 def environment() -> Environment:
-    """Return the Jinja environment of all templates. It applies `visible` to every value that a template prints."""
+    """Return the Jinja environment of all templates. It applies `visible` to every printed value."""
     templates = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
@@ -70,21 +70,21 @@ def environment() -> Environment:
 
 
 def compile_templates() -> None:
-    """Compile all templates, so that the first request of a page does not take 100 ms longer than later ones."""
+    """Compile all templates now, so that the first requests are not slower than later ones."""
     for name in environment().list_templates(extensions=("html",)):
         environment().get_template(name)
 
 
 def render(name: str, values: Mapping[str, Any]) -> str:
-    """Return the HTML that the template `name` produces with these values."""
+    """Render the template `name` with these values as HTML."""
     return environment().get_template(name).render(values)
 
 
 def visible(value: Any) -> Any:
-    """Return the value as a template may print it.
+    """Make a value safe to print in a page.
 
-    For a text, redact tokens, replace hidden characters by visible ones, and limit the length to MAX_SHOWN characters.
-    Return an empty text for None. Return `Markup` and values of other types unchanged.
+    In a string, redact tokens, replace hidden characters, and limit the length to MAX_SHOWN characters. Return an empty
+    string for None. Return `Markup` and values of other types unchanged.
     """
     if value is None:
         return ""
@@ -103,7 +103,7 @@ def moment(at: datetime | None) -> Markup:
 
 
 def ago(at: datetime | None, now: datetime) -> Markup:
-    """Return a time relative to `now` as HTML, such as "5 min ago" or "in 5 min". Its title shows the exact time."""
+    """Return the time relative to `now` as HTML, such as "5 min ago" or "in 5 min". A tooltip shows the exact time."""
     if at is None:
         return Markup('<span class="none">–</span>')
     seconds = (now - at).total_seconds()
@@ -114,9 +114,9 @@ def ago(at: datetime | None, now: datetime) -> Markup:
 
 
 def evidence(value: Any, now: datetime) -> Any:
-    """Return a value of an audit entry as a page shows it.
+    """Return a value from an audit entry in the form in which a page shows it.
 
-    Show a time relative to `now`, a boolean as "yes" or "no", and the items of a list or mapping separated by commas.
+    A time is relative to `now`, a boolean is "yes" or "no", and items of a list or mapping are separated by commas.
     """
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
@@ -133,9 +133,9 @@ def evidence(value: Any, now: datetime) -> Any:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration as text in its largest unit, such as "12 h".
+    """Return a duration as text, such as "12 h".
 
-    If there are fewer than ten of this unit, add the next smaller unit, as in "2 h 5 min".
+    If the number is below ten, add the next smaller unit, as in "2 h 5 min".
     """
     if seconds is None:
         return "–"
@@ -153,7 +153,7 @@ def span(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number, rounded to an integer, as text with separators between thousands."""
+    """Return a number as text, rounded and with separators between thousands."""
     # Return Markup. In plain text, `visible` would replace the narrow spaces by ordinary spaces, at which browsers
     # break lines.
     text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
@@ -170,20 +170,19 @@ def counted(value: float, name: str) -> str:
 
 
 def words(value: Any) -> str:
-    """Return the name of a state or a counter as words for a page."""
+    """Return a state's or counter's name in words."""
     return PLAIN.get(str(value), str(value).replace("_", " "))
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:
-    """Return the query string of an address from `values` and `changes`. On the same name, `changes` has precedence.
-
-    Omit empty values.
+    """Return a URL query string with `values`, in which `changes` replace values of the same name. Omit empty
+    values.
     """
     return urlencode({key: value for key, value in {**values, **changes}.items() if value not in (None, "")})
 
 
 def link_of(url: str, settings: Settings) -> str | None:
-    """Return the address if it belongs to the watched GitHub, and otherwise None. Pages link only to such addresses."""
+    """Return the URL if it is on the watched GitHub, otherwise None. Pages link only to such URLs."""
     if len(url) > 2000 or not url.isascii() or not url.isprintable():
         return None
     parts, github = urlsplit(url), urlsplit(settings.github_web_url)
@@ -193,7 +192,7 @@ def link_of(url: str, settings: Settings) -> str | None:
 
 @cache
 def static_files() -> dict[str, tuple[bytes, str]]:
-    """Return the content and the media type of each static file by its name. Read the files only once."""
+    """Return the content and the media type of each static file, by name."""
     return {
         path.name: (path.read_bytes(), STATIC_TYPES[path.suffix])
         for path in sorted((FOLDER / "static").iterdir())
@@ -203,7 +202,7 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 
 @cache
 def static_version() -> str:
-    """Return a hash of all static files. Their addresses contain it, so that browsers may cache the files for ever."""
+    """Return a hash of all static files. It is part of their URLs, so that browsers may cache the files forever."""
     digest = hashlib.sha256()
     for name, (content, _) in static_files().items():
         digest.update(name.encode() + content)
@@ -211,7 +210,7 @@ def static_version() -> str:
 
 
 def static_address(name: str) -> str:
-    """Return the address of a static file. Raise KeyError for an unknown name."""
+    """Return the URL of a static file. Raise KeyError for an unknown name."""
     if name not in static_files():
         raise KeyError(name)
     return f"/console/static/{static_version()}/{name}"

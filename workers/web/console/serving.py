@@ -1,7 +1,6 @@
-"""The handling of the console's requests.
+"""Handles the console's requests: rate limit, origin of a form, session and role.
 
-For each request, check the rate limit, the origin of a form, the session and the person's role. Then run the page's
-function in a thread.
+If all of them are right, the function of the requested page runs in a thread.
 """
 
 from __future__ import annotations
@@ -78,10 +77,13 @@ class NotThere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChainCheck:
-    """The result of verifying the audit's hash chain.
+    """The result of verifying the audit log's hash chain.
 
-    `error` says where the chain is broken, and is empty if the chain is valid. `entries` is the number of verified
-    entries. `last_id` and `last_hash` belong to the last entry.
+    Attributes:
+        error: Where the chain is broken. Empty if it is valid.
+        entries: The number of verified entries.
+        last_id: The id of the last entry.
+        last_hash: The hash of the last entry.
     """
 
     at: datetime
@@ -93,7 +95,7 @@ class ChainCheck:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A request of a signed-in person, as a page's function gets it. `form` has the fields of a sent form."""
+    """A request of a signed-in person. `form` has the fields of the submitted form."""
 
     console: Console
     request: Request
@@ -102,19 +104,19 @@ class View:
 
     @property
     def context(self) -> Context:
-        """Return the context of this process: its settings, database, token store and clients."""
+        """Return the objects that this process shares: settings, database, token store and clients."""
         return self.console.context
 
     @property
     def query(self) -> dict[str, str]:
-        """Return the parameters of the address's query. For a repeated name, return its last value."""
+        """Return the URL's query parameters. If a name is repeated, the last value counts."""
         return dict(self.request.query_params)
 
     def path_id(self) -> uuid.UUID:
-        """Return the UUID in the path of the address.
+        """Return the UUID in the URL's path.
 
         Raises:
-            NotThere: the path contains no valid UUID.
+            NotThere: The path contains no valid UUID.
         """
         try:
             return uuid.UUID(self.request.path_params["id"])
@@ -122,10 +124,10 @@ class View:
             raise NotThere from None
 
     def path_number(self) -> int:
-        """Return the numeric id in the path of the address.
+        """Return the numeric id in the URL's path.
 
         Raises:
-            NotThere: the path contains no valid number.
+            NotThere: The path contains no valid number.
         """
         given = self.request.path_params["id"]
         if not (given.isascii() and given.isdecimal() and len(given) <= 18):
@@ -141,15 +143,15 @@ class View:
             yield session
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Return an answer with the rendered template, which gets `values` and the values that every page needs."""
+        """Render the template as a response. The template gets `values` and the values that every page needs."""
         return HTMLResponse(rendering.render(template, {**self._common(), **values}), status)
 
     def go(self, path: str, **query: Any) -> Response:
-        """Redirect the browser to another page after an action, and refresh the cached values.
+        """Redirect the browser to another page after an action. Cached values are refreshed.
 
         Args:
             path: The path of the page.
-            query: The parameters of the address's query.
+            query: The query parameters of the URL.
         """
         self.console.has_changed()
         return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
@@ -172,7 +174,7 @@ Function = Callable[[View], Response]
 
 
 class Console:
-    """The objects that all pages share in this process: the context, thread pools, rate limiters and cached values."""
+    """The objects that all pages share in this process: context, thread pools, rate limiters and cached values."""
 
     def __init__(self, context: Context, budget: BodyBudget) -> None:
         self.context = context
@@ -186,7 +188,7 @@ class Console:
         self._key: bytes | None = None
 
     def now(self) -> datetime:
-        """Return the time at which the newest cached value was read, by the database's clock."""
+        """Return the database's time at which the newest cached value was read."""
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:
@@ -195,7 +197,7 @@ class Console:
         self.waiting.forget()
 
     def page(self, function: Function) -> Endpoint:
-        """Return an endpoint that shows the page that `function` renders to every signed-in person."""
+        """Return an endpoint that shows a page to every signed-in person. `function` renders the page."""
 
         async def answer(request: Request) -> Response:
             secret = await self._secret(request)
@@ -207,9 +209,9 @@ class Console:
         """Return an endpoint that receives a form and performs an action.
 
         Args:
-            function: Performs the action and returns the answer, usually a redirect.
-            for_viewers: Whether viewers may send the form, or only operators.
-            is_long: Whether the action may take many seconds. It then runs in the pool for long actions.
+            function: Performs the action and returns the response.
+            for_viewers: Allow viewers to send the form. By default, only operators may.
+            is_long: The action may take many seconds. Run it in the thread pool for long actions.
         """
 
         async def answer(request: Request) -> Response:
@@ -225,7 +227,7 @@ class Console:
         return self.protected(answer)
 
     def protected(self, endpoint: Endpoint) -> Endpoint:
-        """Return the endpoint with a rate limit, error pages and protective headers. Sessions are not checked."""
+        """Return the endpoint with a rate limit, error pages and security headers, but without checking the session."""
 
         async def answer(request: Request) -> Response:
             try:
@@ -244,17 +246,17 @@ class Console:
         return answer
 
     async def key(self) -> bytes | None:
-        """Return the key that signs cookies. If the database has none, create it there."""
+        """Return the key that signs cookies. If the database has none yet, create it there."""
         if self._key is None:
             self._key = await self.intake.run(self._read_key)
         return self._key
 
     def remember_key(self, key: bytes) -> None:
-        """Cache the key that signs session cookies, which a sign-in has just read or created."""
+        """Cache the key that signs cookies."""
         self._key = key
 
     async def _secret(self, request: Request) -> str:
-        """Return the session's secret from the cookie, or an empty text if the cookie is missing or badly signed."""
+        """Return the session's secret from the cookie, or "" if the cookie is missing or its signature is wrong."""
         cookie = request.cookies.get(cookie_name(request), "")
         key = await self.key() if cookie else None
         return (sessions.secret_of(cookie, key) if key else None) or ""
@@ -317,7 +319,7 @@ def form_of(body: bytes) -> dict[str, str]:
     """Return the fields of a form from the body of its request.
 
     Raises:
-        RequestRefused: with status 400, if the body is malformed or has more than MAX_FIELDS fields.
+        RequestRefused: The status is 400. The body is malformed or has more than MAX_FIELDS fields.
     """
     try:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
@@ -326,17 +328,16 @@ def form_of(body: bytes) -> dict[str, str]:
 
 
 def cookie_name(request: Request) -> str:
-    """Return the name of the session's cookie.
+    """Return the name of the session cookie.
 
-    Over HTTPS it begins with `__Host-`. Browsers accept such a cookie only over HTTPS, and only from the host itself.
+    Over HTTPS it begins with `__Host-`. Browsers accept such a cookie only over HTTPS and only from this host.
     """
     return "__Host-r8scan" if is_encrypted(request) else "r8scan"
 
 
 def sign_in_first(request: Request) -> Response:
-    """Redirect the browser to the sign-in page. After a GET request, it returns to the requested page after sign-in.
-
-    If htmx has requested a part of a page, make the browser replace the whole page.
+    """Redirect the browser to the sign-in page. After the sign-in, it returns to the requested page if this was a
+    GET.
     """
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if "hx-request" in request.headers:
@@ -346,7 +347,7 @@ def sign_in_first(request: Request) -> Response:
 
 
 def without_token(view: View, term: str) -> str:
-    """Return a search term without tokens, so that an address may contain it.
+    """Return a search term that may be part of a URL, because it contains no token.
 
     If the term is a token, return its digest. If it contains tokens among other text, redact them.
     """
@@ -357,7 +358,7 @@ def without_token(view: View, term: str) -> str:
 
 
 def error_page(status: int, reason: str, retry_after: int | None = None) -> Response:
-    """Return an error page. This works without a database and without a session."""
+    """Return an error page. It needs no database and no session."""
     titles = {403: "Not allowed", 404: "Not found", 409: "Not possible now", 429: "Too many requests"}
     title = titles.get(status, "Try again later" if status >= 500 else "Not understood")
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
@@ -365,7 +366,7 @@ def error_page(status: int, reason: str, retry_after: int | None = None) -> Resp
 
 
 def database_error(err: Exception) -> Response:
-    """Return the error page for an unavailable database, or for a query that PostgreSQL cancelled at its time limit."""
+    """Return the error page for an unavailable database, or for a query that exceeded its time limit."""
     if getattr(getattr(err, "orig", None), "sqlstate", None) == _CANCELED:
         return error_page(503, f"that took more than {STATEMENT_SECONDS} seconds and was given up: narrow the filter")
     outage.database.failed(err)

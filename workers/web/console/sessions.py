@@ -1,7 +1,7 @@
-"""Sessions of the console. A session begins at sign-in. It ends by time-out, sign-out or a changed credential.
+"""The sessions of people who are signed in to the console.
 
-The cookie contains a random secret and its signature. The console checks the signature first, so that a forged cookie
-causes no query. The database stores only a hash of the secret.
+The cookie contains a random secret and its signature. The signature is checked first, so that a forged cookie causes no
+database query. The database contains only a hash of the secret.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KEY_ID = 1
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The signed-in person of a request."""
+    """The signed-in person who sends a request."""
 
     name: str
     role: Role
@@ -48,35 +48,32 @@ class Person:
 
     @property
     def who(self) -> str:
-        """Return the person's name as audit entries contain it."""
+        """Return the name under which the audit log records the person's actions."""
         return f"console:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSession:
-    """A session that has not ended.
-
-    `is_stale` is true if the person's last recorded action is more than SEEN_EVERY_SECONDS ago.
-    """
+    """A session that has not ended. `is_stale` says that the time of its last use must be updated in the database."""
 
     person: Person
     is_stale: bool
 
 
 def signing_key(session: Session) -> bytes:
-    """Return the key that signs cookies. If there is none, create it. `session` must be a writing transaction."""
+    """Return the key that signs cookies. If there is none, create it in the writing transaction `session`."""
     values = {"id": _KEY_ID, "key": secrets.token_hex(32)}
     session.execute(insert_or_nothing(session, ConsoleKey).values(values))
     return bytes.fromhex(session.execute(select(ConsoleKey.key).where(ConsoleKey.id == _KEY_ID)).scalar_one())
 
 
 def signed(secret: str, key: bytes) -> str:
-    """Return the value of the cookie: the session's secret with its signature."""
+    """Return the value of the session cookie: the secret with its signature."""
     return f"{secret}.{hmac.new(key, secret.encode(), hashlib.sha256).hexdigest()}"
 
 
 def secret_of(cookie: str, key: bytes) -> str | None:
-    """Return the secret in a cookie, or None if the signature is wrong."""
+    """Return the secret from the value of a session cookie, or None if the signature is wrong."""
     if len(cookie) > MAX_COOKIE or not cookie.isascii():
         return None
     secret = cookie.partition(".")[0]
@@ -84,16 +81,16 @@ def secret_of(cookie: str, key: bytes) -> str | None:
 
 
 def begin(session: Session, person: SignedIn, settings: Settings, network: str, subject: str = "") -> str:
-    """Begin a session in the caller's writing transaction, and return its secret.
+    """Begin a session and return its secret.
 
-    Also remove the expired sessions of all people, and the person's oldest sessions above MAX_SESSIONS.
+    Delete all expired sessions, and the person's oldest sessions if there are more than MAX_SESSIONS.
 
     Args:
         session: A writing transaction.
         person: The authenticated person.
         settings: The settings of the service.
-        network: The network from which the person signs in.
-        subject: The identity provider's id for the person, which the audit records. Empty after sign-in by password.
+        network: The IP network of the person. The session and the audit log record it.
+        subject: The identity provider's id for the person. Empty after sign-in with a password.
     """
     secret = secrets.token_urlsafe(32)
     session.execute(delete(ConsoleSession).where(ConsoleSession.expires_at < db_now()))
@@ -140,7 +137,7 @@ def find(session: Session, secret: str, settings: Settings) -> FoundSession | No
 
 
 def touch(session: Session, person: Person) -> None:
-    """Record that the person has acted just now, so that the session does not time out."""
+    """Record that the person has used the session now, so that it does not time out."""
     session.execute(
         update(ConsoleSession)
         .where(ConsoleSession.id == person.session_id)
@@ -150,13 +147,13 @@ def touch(session: Session, person: Person) -> None:
 
 
 def end(session: Session, person: Person) -> None:
-    """End the person's current session, because the person signs out."""
+    """End the person's current session at sign-out."""
     session.execute(delete(ConsoleSession).where(ConsoleSession.id == person.session_id))
     audit.record(session, "console_signed_out", {}, who=person.who)
 
 
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
-    """Return the person's current role, or None if the credential was changed or removed after the sign-in."""
+    """Return the person's current role, or None if the password or provider has changed since the sign-in."""
     if found.name.startswith(users.OIDC_PREFIX):
         from workers.web.console import oidc  # late: its libraries take ten megabytes
 

@@ -1,4 +1,4 @@
-"""Sign-in by password or identity provider, and sign-out.
+"""Sign-in with a password, and sign-out.
 
 Rate limits are checked before a password is hashed, because hashing is expensive.
 """
@@ -47,7 +47,7 @@ WRONG = "The name or the password is wrong."
 class SignIn:
     """The sign-in page and its form.
 
-    Passwords are hashed in a separate thread, so that many sign-in attempts cannot slow down other pages.
+    Passwords are hashed in a separate thread, so that many attempts do not slow down other pages.
     """
 
     def __init__(self, console: Console) -> None:
@@ -125,14 +125,14 @@ class SignIn:
 
 
 def begin_session(console: Console, request: Request, person: SignedIn, back: str, subject: str = "") -> Response:
-    """Begin a session for an authenticated person, set its cookie, and redirect the browser.
+    """Begin a session for an authenticated person. Return a redirect that sets the session cookie.
 
     Args:
         console: The console.
         request: The request that completes the sign-in.
         person: The authenticated person.
         back: The path of the page to show next.
-        subject: The identity provider's id for the person. Empty after sign-in by password.
+        subject: The identity provider's id for the person. Empty after sign-in with a password.
     """
     settings = console.context.settings
     with console.context.database.write() as session:
@@ -153,7 +153,7 @@ def begin_session(console: Console, request: Request, person: SignedIn, back: st
 
 
 def sign_out(view: View) -> Response:
-    """End the session and delete the cookie."""
+    """End the session and delete its cookie."""
     with view.context.database.write() as session:
         sessions.end(session, view.person)
     response = RedirectResponse(SIGN_IN, 303)

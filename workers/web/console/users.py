@@ -1,4 +1,4 @@
-"""The users of the console who sign in with a password: their names, roles and password hashes."""
+"""The console's users who sign in with a password: their names, roles and password hashes."""
 
 from __future__ import annotations
 
@@ -32,15 +32,14 @@ _UNKNOWN_USER_HASH = _HASHER.hash("nobody has this password")
 
 
 class BadUser(Exception):
-    """Raised if a user cannot be added, changed or found. The message is one line that says what to do instead."""
+    """Raised if a user cannot be added, changed or found. The message is one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
     """An authenticated person.
 
-    `credential` is the fingerprint of the password hash or, for a person from the identity provider, of the settings of
-    the provider.
+    `credential` is a hash of the password hash, or of the identity provider's settings if the person signed in there.
     """
 
     name: str
@@ -60,7 +59,7 @@ def folded_name(name: str) -> str:
     """Return the name in lower case.
 
     Raises:
-        BadUser: the name is malformed.
+        BadUser: The name is malformed.
     """
     folded = name.strip().lower()
     if not _NAME.fullmatch(folded):
@@ -72,7 +71,7 @@ def hash_password(password: str) -> str:
     """Return the argon2id hash of a password.
 
     Raises:
-        BadUser: the password is too short or too long.
+        BadUser: The password is too short or too long.
     """
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise BadUser(f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
@@ -80,15 +79,17 @@ def hash_password(password: str) -> str:
 
 
 def fingerprint(credential: str) -> str:
-    """Return a hash of a credential. A session stores this hash, and ends when the credential changes."""
+    """Return a hash of a password hash or other credential. A session stores it, and ends when the credential
+    changes.
+    """
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
 def add(session: Session, name: str, password_hash: str, role: Role, *, who: str) -> None:
-    """Add a user in the caller's writing transaction.
+    """Add a user, in the writing transaction `session`.
 
     Raises:
-        BadUser: the name is taken or malformed.
+        BadUser: The name is taken or malformed.
     """
     folded = folded_name(name)
     if folded == SETTINGS_USER:
@@ -104,10 +105,10 @@ def add(session: Session, name: str, password_hash: str, role: Role, *, who: str
 def change(
     session: Session, name: str, *, password_hash: str | None = None, role: Role | None = None, who: str
 ) -> None:
-    """Change a user's password or role in the caller's writing transaction, and end the user's sessions.
+    """Change a user's password or role, and end the user's sessions, in the writing transaction `session`.
 
     Raises:
-        BadUser: there is no such user, or the name is malformed.
+        BadUser: There is no such user, or the name is malformed.
     """
     folded = folded_name(name)
     values = {"password_hash": password_hash, "role": role}
@@ -121,10 +122,10 @@ def change(
 
 
 def remove(session: Session, name: str, *, who: str) -> None:
-    """Remove a user in the caller's writing transaction, and end the user's sessions.
+    """Remove a user, and end the user's sessions, in the writing transaction `session`.
 
     Raises:
-        BadUser: there is no such user, or the name is malformed.
+        BadUser: There is no such user, or the name is malformed.
     """
     folded = folded_name(name)
     statement = delete(ConsoleUser).where(ConsoleUser.name == folded).returning(ConsoleUser.name)
@@ -135,24 +136,23 @@ def remove(session: Session, name: str, *, who: str) -> None:
 
 
 def end_sessions(session: Session, name: str) -> int:
-    """End all sessions of a user. Return the number of ended sessions."""
+    """End all sessions of a user. Return their number."""
     ended = session.execute(delete(ConsoleSession).where(ConsoleSession.name == name).returning(ConsoleSession.id))
     return len(ended.all())
 
 
 def listed(session: Session) -> list[ConsoleUser]:
-    """Return all users, sorted by name."""
     return list(session.execute(select(ConsoleUser).order_by(ConsoleUser.name)).scalars())
 
 
 def anybody(session: Session, settings: Settings) -> bool:
-    """Return whether sign-in is possible: there is a user or an identity provider."""
+    """Return whether anybody can sign in: there is a user or an identity provider."""
     is_set = settings.console_password_hash is not None or settings.oidc_issuer is not None
     return is_set or session.execute(select(ConsoleUser.name).limit(1)).scalar_one_or_none() is not None
 
 
 def credential_of(session: Session, settings: Settings, name: str) -> Credential | None:
-    """Return the current password hash and role of a user, or None for an unknown name."""
+    """Return the password hash and the role of a user, or None for an unknown name."""
     if name == SETTINGS_USER:
         setting = settings.console_password_hash
         return Credential(setting.get_secret_value(), Role.OPERATOR) if setting else None
@@ -163,12 +163,13 @@ def credential_of(session: Session, settings: Settings, name: str) -> Credential
 def check(found: Credential | None, name: str, password: str) -> SignedIn | None:
     """Return the authenticated person, or None for an unknown name or a wrong password.
 
-    A check takes the same time (about 20 ms) for unknown and known names, so that it does not reveal which names exist.
+    An unknown name takes the same time (about 20 ms) as a known name, so that the time does not reveal which names
+    exist.
 
     Args:
-        found: The user's credential, or None for an unknown name.
+        found: The user's password hash and role, or None for an unknown name.
         name: The user's name.
-        password: The password that the person entered.
+        password: The password that the person typed.
     """
     try:
         _HASHER.verify(found.password_hash if found else _UNKNOWN_USER_HASH, password[:MAX_PASSWORD])

@@ -1,6 +1,4 @@
-"""Every check ends, and no check hides the result of another. A check that would only fail for the same reason as an
-earlier one is skipped.
-"""
+"""Tests for the function that runs the checks of `r8scan doctor`: time limits, failures, and skipped checks."""
 
 from __future__ import annotations
 

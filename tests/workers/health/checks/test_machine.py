@@ -1,4 +1,4 @@
-"""The checks of the database, beat, the clock and the state folder report each fault, and what to do about it."""
+"""Tests for the checks of the database, beat (the scheduler), the clock and the state folder."""
 
 from __future__ import annotations
 

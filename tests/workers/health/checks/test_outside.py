@@ -1,6 +1,4 @@
-"""The checks use GitHub, git, the mail server, the token store and the channels in the same way as the service, and
-send no message.
-"""
+"""Tests for the checks of GitHub, git, the mail server, the token store and the channels to the operator."""
 
 from __future__ import annotations
 

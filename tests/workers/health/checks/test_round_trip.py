@@ -1,4 +1,4 @@
-"""The check of a queue passes only if a worker answered. The answer says whether this worker reaches the database."""
+"""Tests for the check that a worker consumes each queue."""
 
 from __future__ import annotations
 

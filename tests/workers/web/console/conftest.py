@@ -1,4 +1,4 @@
-"""Fixtures for tests of the console: a filled database, a real server, and clients that are signed in or not."""
+"""Pytest fixtures for the console: a filled database, a real server, and HTTP clients with and without a session."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FROM_HERE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture(scope="session")
 def filled_sqlite(upgraded_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of a filled database with a viewer and an operator. Tests copy it, because filling takes long."""
+    """Return the path of a filled database with a viewer and an operator. Tests use copies of it."""
     path = tmp_path_factory.mktemp("filled") / "r8scan.db"
     shutil.copy(upgraded_sqlite, path)
     database = Database(f"sqlite:///{path}")
@@ -79,9 +79,7 @@ def context_of(database: Database, **settings: Any) -> Context:
 
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which the name of each woken task is appended. No message is sent, because these tests have no
-    Redis.
-    """
+    """Return a list of the tasks that were started, by name. No message is sent, because these tests have no Redis."""
     found: list[str] = []
     for module in ("incident", "incidents", "decisions", "jobs", "mails"):
         name = f"workers.web.console.pages.{module}"
@@ -92,14 +90,16 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def client(context: Context) -> Iterator[httpx.Client]:
-    """Yield a client that is not signed in."""
+    """Yield an HTTP client without a session."""
     with client_of(context) as connected:
         yield connected
 
 
 @contextmanager
 def client_of(context: Context, *, port: int = 0, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Client]:
-    """Run the console on loopback, and yield a client of it. The server trusts the client's header X-Forwarded-For."""
+    """Run the console on this machine, and yield an HTTP client for it. The server trusts the header X-Forwarded-
+    For.
+    """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
         config = uvicorn.Config(application(context), log_config=None, lifespan="off", ws="none")
@@ -129,7 +129,7 @@ def viewer(client: httpx.Client, context: Context) -> httpx.Client:
 
 
 def signed_in(client: httpx.Client, context: Context, name: str) -> httpx.Client:
-    """Begin a session of this person for the client, without hashing a password, which is slow. Return the client."""
+    """Sign the client in as this person, and return it. To save time, no password is checked."""
     with context.database.write() as session:
         found = users.credential_of(session, context.settings, name)
         assert found is not None

@@ -1,7 +1,4 @@
-"""Fills a database with invented rows for tests and pictures of the console.
-
-The rows are like those of a service after some weeks.
-"""
+"""Fills a database with invented rows for tests and pictures of the console, as after some weeks of service."""
 
 from __future__ import annotations
 
@@ -54,9 +51,9 @@ ACCOUNTS = ("acme-weather", "ana", "lab42", "mira", "northwind-research", "blueb
 
 
 def fill(database: Database, *, incidents: int = 30, seed: int = 7) -> list[uuid.UUID]:
-    """Write accounts, tokens, incidents in every state, mails, jobs and held reports.
+    """Write accounts, tokens, incidents in every state, mails, jobs and waiting reports. Return the incidents' ids.
 
-    Return the ids of the incidents. The same `seed` gives the same rows.
+    The same `seed` gives the same rows.
     """
     chance = random.Random(seed)
     now = datetime.now(UTC)
@@ -255,7 +252,7 @@ def _sources(session: Session, now: datetime) -> None:
 
 
 def _measurements(session: Session, now: datetime) -> None:
-    """Write a measurement of the share of pushes that a source saw, and a disabled canary."""
+    """Write a measurement of how many pushes a source saw, and a disabled canary (a test token)."""
     shares = {"60": [1200, 540, 0.4221, 0.4783], "3600": [1150, 1104, 0.9472, 0.9697]}
     total = [2_150_000, 1_990_000, 2_330_000]
     session.add(RecallMeasurement(source="public_events", shares=shares, total=total, measured_at=now))
@@ -326,9 +323,8 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
 
 
 def running(now: datetime) -> Iterator[Heartbeat]:
-    """Yield heartbeats of a running service.
-
-    Their times are an hour in the future, so that they count as new during a long test.
+    """Yield the heartbeats of a running service. Their times are an hour in the future, so that no test outlives
+    them.
     """
     for pid, role in enumerate((WEB, BEAT, *sorted(set(QUEUES.values()))), 1):
         queues = ",".join(queue for queue, consumer in QUEUES.items() if consumer == role)

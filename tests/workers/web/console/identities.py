@@ -1,4 +1,4 @@
-"""An identity provider for the tests, with three people, and the settings of a console that uses it."""
+"""An identity provider with three people for the tests, and the settings of a console that uses it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ USERS: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def provider() -> Iterator[str]:
-    """Run an identity provider in its own process, and yield its address."""
+    """Run an identity provider in a separate process, and yield its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

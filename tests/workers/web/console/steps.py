@@ -1,6 +1,4 @@
-"""Steps of the browser tests: signing in, acting on an incident, and checking a page with the accessibility checker
-axe.
-"""
+"""Steps of the browser tests: sign in, act on an incident, and check a page with the accessibility checker axe."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ def sign_in(page: Page) -> None:
 
 @contextmanager
 def console(browser: Browser, context: Context, look: Look = LOOKS[0], name: str = "ana") -> Iterator[Page]:
-    """Open a page with the session of this person. An error in the browser's console fails the test."""
+    """Open the console in a browser, signed in as this person, and yield the page. Browser errors fail the test."""
     with client_of(context) as client, window(browser, look, str(client.base_url)) as opened:
         cookie = signed_in(client, context, name).cookies["r8scan"]
         opened.add_cookies([{"name": "r8scan", "value": cookie, "url": str(client.base_url)}])
@@ -53,7 +51,7 @@ def console(browser: Browser, context: Context, look: Look = LOOKS[0], name: str
 
 
 def act(page: Page, name: str, **fields: str) -> None:
-    """Open the form of an action on an incident's page, fill in its fields by their names, and send it."""
+    """Open the form of an action on an incident's page, fill in its fields by name, and submit it."""
     form = page.locator(f"details:has(form[action$='/{name}'])")
     form.locator("summary").click()
     for field, value in fields.items():
@@ -62,9 +60,9 @@ def act(page: Page, name: str, **fields: str) -> None:
 
 
 def violations(page: Page, width: int, rules: list[str] | None = None) -> list[tuple[str, str]]:
-    """Check the page with axe. Return pairs of a broken rule and the first element that breaks the rule.
+    """Check the page with axe. Return pairs of a broken accessibility rule and the first element that breaks it.
 
-    A page that is wider than `width` pixels counts as breaking a rule too.
+    A page that is wider than `width` pixels is also reported.
     """
     found: list[tuple[str, str]] = []
     if page.evaluate("document.documentElement.scrollWidth") > width:

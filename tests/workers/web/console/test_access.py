@@ -1,4 +1,4 @@
-"""Without a session, nothing can be read or changed. With a session, the role limits what a person can do."""
+"""Tests that nothing can be read or changed without a session, and only what the role allows with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Actions in the console have the same effect as on the command line, and are in the audit."""
+"""Tests that actions in the console have the same effect as commands, and are in the audit log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console in a real browser: the actions of an operator work, and no page breaks a rule of accessibility."""
+"""Tests of the console in a real browser: the actions of an operator, and the accessibility of every page."""
 
 from __future__ import annotations
 

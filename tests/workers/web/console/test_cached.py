@@ -1,6 +1,4 @@
-"""Values that the console keeps for a few seconds: only the first request waits for a value, and an old value is never
-shown as new.
-"""
+"""Tests for the caches of values that the console's pages show."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from workers.web.console.cached import MAX_AGE_SECONDS, Refreshed
 
 
 class Source:
-    """A value that counts how often it is read. Each read after the first one waits until the test allows it."""
+    """A value that counts how often it is loaded. Each load after the first waits until the test allows it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -47,9 +45,7 @@ def value(source: Source, background: ThreadPoolExecutor) -> Refreshed[int]:
 
 
 def finish(source: Source, background: ThreadPoolExecutor) -> None:
-    """Let the running refresh end, and wait for it. The pool has one thread, so its next call runs after the
-    refresh.
-    """
+    """Let the running load of the value end, and wait until it has ended."""
     source.allowed.release()
     background.submit(int).result(30)
 

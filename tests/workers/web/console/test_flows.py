@@ -1,6 +1,4 @@
-"""The actions of an operator in a real browser: with the mouse, with the keyboard alone, and on a telephone in dark
-mode.
-"""
+"""Tests of an operator's actions in a real browser: with the mouse, with the keyboard, and on a telephone."""
 
 from __future__ import annotations
 
@@ -49,7 +47,7 @@ def count_of(database: Database, state: NotificationState) -> int:
 
 
 def mailed_incident(database: Database) -> uuid.UUID:
-    """Return the id of the newest disabled incident whose mail was sent."""
+    """Return the id of the newest incident whose token was disabled and whose mail was sent."""
     statement = select(Incident.id).join(NotificationSubject).join(Notification).order_by(Incident.detected_at.desc())
     wanted = (Incident.action == Decision.DISABLED, Notification.state == NotificationState.SENT)
     with database.read() as session:
@@ -225,7 +223,7 @@ def test_the_keyboard_alone_signs_in_finds_an_incident_and_closes_it(browser: Br
 
 
 def new_incident(database: Database) -> str:
-    """Write a disabled incident that was detected now, and return its id."""
+    """Store an incident that was detected now and whose token was disabled. Return its id."""
     one = uuid.uuid4()
     with database.write() as session:
         values = {"hint": "r8_new…0001", "token_id": "1", "token_name": "new", "account_name": "ana"}

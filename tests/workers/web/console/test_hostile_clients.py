@@ -1,6 +1,4 @@
-"""A hostile client gains nothing by unusual HTTP methods, cookies, headers, addresses and forms, with or without a
-session.
-"""
+"""Tests that unusual HTTP methods, cookies, headers, URLs and forms gain an attacker nothing."""
 
 from __future__ import annotations
 
@@ -45,9 +43,8 @@ PARAMETERS = {
 
 
 def answers_to(client: httpx.Client, value: str) -> Iterator[tuple[str, httpx.Response]]:
-    """Send `value` in each parameter of each address of the console.
-
-    Yield a description of each request, and the answer.
+    """Send `value` as each parameter of each URL of the console. Yield a description of each request, and the
+    response.
     """
     for path, names in PARAMETERS.items():
         for name in names:

@@ -1,6 +1,4 @@
-"""Jobs in the console: an operator rescans an address, retries a job and cancels a job, and the audit records each
-action.
-"""
+"""Tests for the console's actions on jobs: rescan, retry and cancel."""
 
 from __future__ import annotations
 

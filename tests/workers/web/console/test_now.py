@@ -1,6 +1,4 @@
-"""The first page of the console: its first line is right, each problem has a link to the page on which an operator can
-act, and its numbers agree with each other.
-"""
+"""Tests for the first page of the console: its first line, its problems and its numbers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""People sign in through an identity provider. Nobody can sign in with a forged answer or with an answer for another
-browser.
-"""
+"""Tests for sign-in with an identity provider, including attempts with forged responses."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ def oidc_context(own_database: Database, issuer: str) -> Context:
 
 
 def at_provider(client: httpx.Client, name: str, begin: str = "/console/sign-in/oidc") -> str:
-    """Sign in at the provider as this person. Return the path of the console to which the provider then sends the
+    """Sign in at the identity provider as this person. Return the console's path to which the provider sends the
     browser.
     """
     to_provider = client.get(begin).headers["Location"]
@@ -195,7 +193,7 @@ KEY, OTHER_KEY = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
 
 
 class Forging(Provider):
-    """An identity provider whose endpoints answer with the token and the issuer that a test sets."""
+    """An identity provider that answers with a token and an issuer chosen by the test."""
 
     def __init__(self, context: Context, header: dict[str, Any], claims: dict[str, Any], key: Any) -> None:
         super().__init__(context.settings)

@@ -1,4 +1,4 @@
-"""Every page shows the values of the database's rows, and shows hostile text as plain text."""
+"""Tests that every page shows the values from the database, and shows hostile text as plain text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAGES = (
 
 
 class Tags(HTMLParser):
-    """A parser of a page of HTML. `found` has the page's tags with their attributes."""
+    """A parser of HTML. `found` has the page's tags with their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The page of the audit: the list of entries, and the verification of their hash chain."""
+"""The console's page with the audit log, and the verification of its hash chain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATH = "/console/audit"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the page and of its form for the verification."""
+    """Return the routes of the page."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/verify", console.action(check, for_viewers=True, is_long=True), methods=["POST"]),
@@ -22,7 +22,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of the audit entries that match the conditions in the address."""
+    """Render the audit entries that match the filter in the URL."""
     values = {name: view.query.get(name, "") for name in ("who", "what", "incident", "people", "sign_ins")}
     with view.reading() as session:
         try:
@@ -39,7 +39,7 @@ def show(view: View) -> Response:
 
 
 def check(view: View) -> Response:
-    """Verify the whole hash chain, and return to the page, which shows the result until the next verification."""
+    """Verify the hash chain of the whole audit log. Redirect to the page, which shows the result."""
     try:
         found = verify(view.context.database)
         view.console.chain_check = ChainCheck(view.console.now(), found.entries, "", found.last_id, found.last_hash)

@@ -1,5 +1,6 @@
-"""The page of decisions that wait for an operator: about reports that the brake (the disable quota) holds, about
-protected tokens, and about tokens that a usage rule flagged.
+"""The console's page with the decisions that wait for an operator.
+
+They are about reported tokens that exceed the disable quota, protected tokens, and tokens with suspicious usage.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the page of waiting decisions."""
+    """Render the page with the waiting decisions."""
     with view.reading() as session:
         return view.page(
             "decisions.html",
@@ -44,7 +45,7 @@ def show(view: View) -> Response:
 
 
 def confirm(view: View) -> Response:
-    """Render the page that asks for confirmation of a decision about all held reports, and shows these reports."""
+    """Render a page that asks the operator to confirm a decision about all waiting reports."""
     answer = view.query.get("act", "")
     if answer not in ANSWERS:
         raise BadRequest("there is no such decision about the brake")
@@ -54,7 +55,7 @@ def confirm(view: View) -> Response:
 
 
 def release(view: View) -> Response:
-    """Open the brake, and decide on all reports that it held, which disables their tokens."""
+    """Disable the tokens of all waiting reports, and let later reports pass again."""
     context = view.context
     reason = _confirmed(view)
     with context.database.write() as session:
@@ -65,7 +66,7 @@ def release(view: View) -> Response:
 
 
 def reject(view: View) -> Response:
-    """Reject all reports that the brake holds, so that their tokens are not disabled, and open the brake."""
+    """Reject all waiting reports, so that their tokens stay live, and let later reports pass again."""
     reason = _confirmed(view)
     with view.context.database.write() as session:
         brake.reject(session, who=view.person.who, reason=reason)
@@ -73,10 +74,10 @@ def reject(view: View) -> Response:
 
 
 def _confirmed(view: View) -> str:
-    """Return the reason that the person entered on the page of confirmation.
+    """Return the reason that the operator typed on the confirmation page.
 
     Raises:
-        NotPossible: the brake no longer holds the number of reports that the page of confirmation showed.
+        NotPossible: The number of waiting reports has changed since the confirmation page was shown.
     """
     reason = operator_actions.cleaned(view.form.get("reason", ""))
     with view.context.database.read() as session:

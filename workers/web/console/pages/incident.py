@@ -1,4 +1,4 @@
-"""The page of one incident, with its actions and its mails. The actions call the same functions as the command line."""
+"""The console's page of one incident, with its actions and its mails."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SIGN = "operator_evidence"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the page, of its actions, and of mails."""
+    """Return the routes of the page, its actions and its mails."""
     acts = {
         "assign": assign,
         "note": note,
@@ -110,7 +110,7 @@ def summary(row: Row) -> str:
 
 
 def short(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the timeline with only the first MAX_PLACE_MOMENTS of its lines about public places of the token."""
+    """Return the timeline, with at most MAX_PLACE_MOMENTS entries about places where the token was found."""
     found, places = [], 0
     for moment in moments:
         places += moment.what in PLACE_MOMENTS
@@ -125,24 +125,24 @@ def note(view: View) -> Response:
 
 
 def assign(view: View) -> Response:
-    """Assign the incident to the person whom the form names."""
+    """Assign the incident to the person in the form."""
     with view.context.database.write() as session:
         operator_actions.assign(session, _incident(view, session), who=view.person.who, to=view.form.get("to", ""))
     return _back(view, "assigned")
 
 
 def close(view: View) -> Response:
-    """Close the incident, for the reason in the form."""
+    """Close the incident. The form contains the reason."""
     return _decide(view, "closed", operator_actions.close)
 
 
 def reopen(view: View) -> Response:
-    """Open a closed incident again, for the reason in the form."""
+    """Open a closed incident again. The form contains the reason."""
     return _decide(view, "reopened", operator_actions.reopen)
 
 
 def resend(view: View) -> Response:
-    """Queue the owner's mail once more, to the addresses that the token store has now."""
+    """Queue the mail to the owner again, for the addresses that the token store has now."""
     token = _token(view)
     with view.context.database.write() as session:
         operator_actions.resend(
@@ -158,7 +158,7 @@ def resend(view: View) -> Response:
 
 
 def enable(view: View) -> Response:
-    """Enable the incident's token again in the SQL token store."""
+    """Enable the incident's token again in r8scan's own token store."""
     _require_own_store(view)
     reason = view.form.get("reason", "")
     with view.context.database.write() as session:
@@ -169,7 +169,7 @@ def enable(view: View) -> Response:
 
 
 def protect(view: View) -> Response:
-    """Protect the incident's token, so that r8scan does not disable it."""
+    """Protect the incident's token, so that it is not disabled automatically."""
     return _protect(view, True, "protected")
 
 
@@ -179,10 +179,10 @@ def unprotect(view: View) -> Response:
 
 
 def disable(view: View) -> Response:
-    """Disable the incident's token. The form contains a reason, and an address as evidence of the leak.
+    """Disable the incident's token and queue the messages about this. The form contains a reason and a link as
+    evidence.
 
-    Record a report and decide on it at once, so that r8scan also mails the owner and notifies the gateways. The brake
-    does not hold this report, because a person has decided.
+    The limit on automatic disables does not apply, because a person has decided.
     """
     url, reason = _evidence(view.form.get("url", "")), operator_actions.cleaned(view.form.get("reason", ""))
     if view.context.policy.enforce != EnforceMode.DISABLE:
@@ -213,7 +213,7 @@ def disable(view: View) -> Response:
 
 
 def show_mail(view: View) -> Response:
-    """Render the page that shows a mail and its delivery state. The mail itself is in a frame."""
+    """Render the page of a mail, with its delivery state."""
     with view.reading() as session:
         row, facts = _mail(view, session)
         rendered = render(facts, view.context.identity)
@@ -221,7 +221,9 @@ def show_mail(view: View) -> Response:
 
 
 def mail_html(view: View) -> Response:
-    """Return the HTML of a mail, for the frame. The answer's headers forbid scripts and requests to other sites."""
+    """Return the HTML of a mail, for a frame in the page. The response's headers forbid scripts and external
+    requests.
+    """
     with view.reading() as session:
         _, facts = _mail(view, session)
     identity = view.context.identity
@@ -246,7 +248,7 @@ def _protect(view: View, protected: bool, said: str) -> Response:
 
 
 def _possible(view: View, story: Story) -> dict[str, bool]:
-    """Return, by the name of each action, whether the page offers it. Each action checks again that it is possible."""
+    """Return whether the page offers each action, by the action's name."""
     is_own = view.context.settings.token_store_url is None
     token = story.token
     is_disabled = story.incident.disabled_at is not None if not is_own else bool(token and token.disabled_at)
@@ -276,8 +278,8 @@ def _token(view: View) -> TokenRecord:
     """Return the token store's current record of the incident's token.
 
     Raises:
-        NotPossible: the store no longer knows the token.
-        StoreUnavailable: the store does not answer now.
+        NotPossible: The store no longer knows the token.
+        StoreUnavailable: The store does not answer.
     """
     with view.context.database.read() as session:
         digest = _incident(view, session).digest

@@ -1,4 +1,4 @@
-"""The page with the list of incidents, its filter and search, and the bulk actions.
+"""The console's list of incidents, with filter, search and bulk actions.
 
 A bulk action changes all incidents that match the filter.
 """
@@ -47,7 +47,9 @@ BULK_CHUNK = 100
 class BulkOutcome:
     """The result of a bulk action.
 
-    `done` is the number of changed incidents. `refused` counts the unchanged incidents by the reason of the refusal.
+    Attributes:
+        done: The number of changed incidents.
+        refused: The number of unchanged incidents, by reason.
     """
 
     done: int = 0
@@ -58,7 +60,7 @@ class BulkOutcome:
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the list, of its search and of its bulk actions."""
+    """Return the routes of the list, its search and its bulk actions."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/search", console.action(search, for_viewers=True), methods=["POST"]),
@@ -68,7 +70,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of the incidents that match the filter in the address."""
+    """Render the list of incidents that match the filter in the URL."""
     criteria, before = _filter(view.query), view.query.get("before", "")[:100]
     most_counted = incidents.most_counted(criteria)
     with view.reading() as session:
@@ -93,9 +95,9 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect the browser to the list, with the filter from the form in the address.
+    """Redirect to the list, with the filter from the form in the URL.
 
-    Replace a token in the search field by its digest, so that no address contains a token.
+    If the search term is a token, put its digest into the URL instead.
     """
     given = dict(view.form)
     given["q"] = without_token(view, given.get("q", ""))
@@ -103,7 +105,7 @@ def search(view: View) -> Response:
 
 
 def ask(view: View) -> Response:
-    """Render the page that asks for confirmation of a bulk action, and shows how many incidents it would change."""
+    """Render a page that asks the operator to confirm a bulk action, and shows how many incidents it will change."""
     criteria, name = _filter(view.form), _act(view.form)
     with view.reading() as session:
         number = incidents.count(session, criteria, incidents.MAX_BULK)
@@ -122,7 +124,7 @@ def ask(view: View) -> Response:
 def act_on_all(view: View) -> Response:
     """Run the confirmed bulk action and render its result.
 
-    Change only incidents that were detected before the page of confirmation was shown.
+    Change only incidents that were detected before the operator saw the confirmation page.
     """
     criteria, name = _filter(view.form), _act(view.form)
     try:
@@ -144,7 +146,7 @@ def act_on_all(view: View) -> Response:
 
 
 def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str) -> BulkOutcome:
-    """Run the bulk action on the given incidents in one transaction. Count the incidents for which it is refused."""
+    """Run the bulk action on these incidents in one transaction. Count the incidents that it cannot change."""
     done = 0
     refused: Counter[str] = Counter()
     asked = _look_up(view, chunk) if name == "resend" else LookUp()

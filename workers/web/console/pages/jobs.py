@@ -1,4 +1,4 @@
-"""The pages of jobs: the list of all jobs, and one job. Operators can cancel and retry jobs, and request rescans."""
+"""The console's list of jobs and its page of one job. Operators can cancel and retry jobs, and request rescans."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CAN_BE_RETRIED = (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobStat
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the pages of jobs and of their actions."""
+    """Return the routes of the pages and their actions."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/rescan", console.action(rescan), methods=["POST"]),
@@ -37,7 +37,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of jobs that match the conditions in the address, and the number of failed jobs by reason."""
+    """Render the list of jobs that match the filter in the URL, and the number of failed jobs by reason."""
     names = ("state", "kind", "source", "parent")
     values = {name: view.query.get(name, "") for name in names}
     with view.reading() as session:
@@ -62,7 +62,7 @@ def show(view: View) -> Response:
 
 
 def show_one(view: View) -> Response:
-    """Render the page of one job, with the contents that it could not read."""
+    """Render the page of one job, with the list of what it could not read."""
     with view.reading() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:
@@ -83,7 +83,7 @@ def show_one(view: View) -> Response:
 
 
 def rescan(view: View) -> Response:
-    """Queue a rescan of the repository, owner, gist or commit whose address the form contains."""
+    """Queue a rescan of the repository, owner, gist or commit whose URL is in the form."""
     settings = view.context.settings
     text = view.form.get("address", "").strip()
     if not text or len(text) > MAX_ADDRESS:
@@ -101,7 +101,7 @@ def rescan(view: View) -> Response:
 
 
 def cancel(view: View) -> Response:
-    """Cancel a job and those of its child jobs that no other job requested."""
+    """Cancel a job and its child jobs, except those that another job has requested, too."""
     with view.context.database.write() as session:
         done = jobs.cancel_with_children(session, view.path_number())
         if not done:
@@ -111,9 +111,9 @@ def cancel(view: View) -> Response:
 
 
 def retry(view: View) -> Response:
-    """Queue a new job with the target of a failed, partial, cancelled or dropped job.
+    """Queue a failed, partial, cancelled or dropped job again.
 
-    If a job with the same dedupe key is waiting already, make that job due now instead.
+    If an equal job already waits, make that job due now instead.
     """
     with view.context.database.write() as session:
         job = session.get(ScanJob, view.path_number())
@@ -136,12 +136,12 @@ def retry(view: View) -> Response:
 
 
 def number_unread(job: ScanJob) -> int:
-    """Return how many contents, such as files and commits, the job could not read."""
+    """Return the number of files, commits and other items that the job could not read."""
     return sum(int(value) for key, value in job.counts.items() if key.startswith("unread_"))
 
 
 def target_text(job: ScanJob) -> str:
-    """Return a short text that names what the job reads, such as a repository."""
+    """Return the name of what the job reads, such as a repository."""
     pushes = job.target.get("pushes")
     if isinstance(pushes, list):
         name = str(pushes[0].get("repository", "")) if pushes else ""

@@ -1,4 +1,4 @@
-"""The page of the outbox: mails to owners and the operator, and announcements to gateways."""
+"""The console's list of outgoing messages: mails to owners and the operator, and announcements to API gateways."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATH = "/console/outbox"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of the page and of its action."""
+    """Return the routes of the list and its action."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/{{id}}/retry", console.action(retry), methods=["POST"]),
@@ -27,7 +27,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of the messages that match the conditions in the page's URL."""
+    """Render the list of messages that match the filter in the URL."""
     values = {name: view.query.get(name, "") for name in ("state", "channel", "recipient")}
     with view.reading() as session:
         try:
@@ -48,7 +48,7 @@ def show(view: View) -> Response:
 
 
 def retry(view: View) -> Response:
-    """Queue a failed message again. For a mail to an owner, use the addresses that the token store has now."""
+    """Queue a failed message again. A mail to an owner goes to the addresses that the token store has now."""
     context = view.context
     with context.database.read() as session:
         message = session.get(Notification, view.path_id())

@@ -1,4 +1,4 @@
-"""The first page of the console: the health of the service, waiting decisions and recently found tokens."""
+"""The first page of the console: the state of the service, waiting decisions and recently found tokens."""
 
 from __future__ import annotations
 
@@ -76,10 +76,11 @@ def show(view: View) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """A coloured light that shows the state of one part of the service.
+    """A coloured light on the page that shows the state of one part of the service.
 
-    `tone` is the style class: "good" for green, "bad" for red, or empty if the part was not measured. `text` describes
-    the state.
+    Attributes:
+        tone: The style class: "good" for green, "bad" for red, or empty if the state is not known.
+        text: The state in words.
     """
 
     tone: str
@@ -103,7 +104,7 @@ PARTS = (
 def lights(found: Overview) -> list[Light]:
     """Return a light for each part of the service.
 
-    A light is red if the overview contains a problem of this part. It is green only if the part was measured.
+    A light is red if the part has a problem. It is green only if the part was measured.
     """
     messages = found.broker_messages
     # Do not count the web server and beat (the scheduler) as workers, because they do not look for leaks.

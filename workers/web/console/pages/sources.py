@@ -1,5 +1,5 @@
-"""The page of sources: each source's position in its list, what it found and missed, and its recall. The page also
-shows the canaries and the remaining quotas of GitHub.
+"""The console's page of sources (what r8scan polls): their progress, finds and losses, the canaries and GitHub's
+quotas.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ within the longest shorter time that was measured.
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """The recall of a source: of the pushes that other sources saw, the share that this source saw within a given time.
+    """The share of the pushes that other sources saw which this source saw, too, within a time limit.
 
     Attributes:
-        within: The time from the push, as text such as "5 min".
+        within: The time limit as text, such as "5 min".
         marks: The number of pushes that other sources saw.
-        seen: The number of these pushes that this source saw within the time.
-        low: The lower bound of the 95 % confidence interval of the share, in percent.
+        seen: The number of these pushes that this source saw in time.
+        low: The lower bound of the share's 95 % confidence interval, in percent.
         high: The upper bound of this interval, in percent.
     """
 
@@ -53,7 +53,6 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the page of sources."""
     found = view.console.overview.get()
     with view.reading() as session:
         return view.page(
@@ -66,10 +65,7 @@ def show(view: View) -> Response:
 
 
 def recalls(row: SourceRow) -> list[Recall]:
-    """Return the measured recall of a source for several times after a push, the shortest time first.
-
-    Return an empty list if the recall was not measured.
-    """
+    """Return the measured `Recall` of a source for several time limits, shortest first. The list may be empty."""
     return [
         Recall(span(seconds), int(marks), int(seen), 100 * low, 100 * high)
         for seconds, (marks, seen, low, high) in sorted((int(key), share) for key, share in row.recall.items())
@@ -77,11 +73,11 @@ def recalls(row: SourceRow) -> list[Recall]:
 
 
 def shown_recall(row: SourceRow) -> Recall | None:
-    """Return the recall that a page with only one number for each source shows, or None if it was not measured."""
+    """Return the `Recall` to show if there is space for only one, or None if it was not measured."""
     measured = [key for key in row.recall if int(key) <= SHOWN_HORIZON]
     return recalls(row)[len(measured) - 1] if measured else None
 
 
 def canary_problems(found: Overview) -> dict[str, str]:
-    """Return a sentence for each way of planting canaries that has a problem. The keys are values of `CanaryWay`."""
+    """Return a sentence about each way of planting canaries (test tokens) that has a problem, by way of planting."""
     return {one.subject: one.sentence for one in found.problems if one.kind in CANARY_KINDS}

@@ -1,4 +1,4 @@
-"""The pages of accounts and tokens in the SQL token store. They show hints and digests, never a token."""
+"""The console's lists of accounts and tokens in r8scan's own token store. They never show a whole token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATH = "/console/tokens"
 
 
 def routes(console: Console) -> list[Route]:
-    """Return the routes of both lists and of the search."""
+    """Return the routes of both lists and the search."""
     return [
         Route(PATH, console.page(show), methods=["GET"]),
         Route(f"{PATH}/search", console.action(search, for_viewers=True), methods=["POST"]),
@@ -23,9 +23,9 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of tokens, or the list of accounts with the number of tokens of each.
+    """Render the list of tokens, or the list of accounts with their numbers of tokens.
 
-    If the token store is behind HTTP, render a page that says so instead.
+    If the token store is the vendor's HTTP API, render a page that says so instead.
     """
     values = {name: view.query.get(name, "") for name in ("show", "q", "account", "state")}
     if view.context.settings.token_store_url is not None:
@@ -53,9 +53,9 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect the browser to the list of tokens, with the conditions from the form in the address.
+    """Redirect to the list of tokens, with the filter from the form in the URL.
 
-    Replace a token in the search field by its digest, so that no address contains a token.
+    If the search term is a token, put its digest into the URL instead.
     """
     given = {name: view.form[name] for name in ("q", "account", "state") if view.form.get(name)}
     if "q" in given:

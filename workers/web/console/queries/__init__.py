@@ -1,4 +1,1 @@
-"""The queries of the console. They only read the database, by indexes and keyset pagination.
-
-Every list and every count has a limit. If there is more, the page says so.
-"""
+"""The database queries of the console. They only read, use indexes, and have a limit on every list and count."""

@@ -1,7 +1,6 @@
-"""Queries for decisions that wait for an operator.
+"""Database queries for the decisions that wait for an operator.
 
-The decisions are about reports that the brake (the disable quota) holds, leaked tokens that are protected, and tokens
-that a usage rule flagged.
+They are about reported tokens that exceed the disable quota, protected tokens, and tokens with suspicious usage.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ BRAKE_DECISIONS = ("brake_released", "brake_rejected")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The numbers of waiting decisions.
+    """The numbers of decisions that wait for an operator.
 
     Attributes:
         at: The database's time when the numbers were read.
-        closed_at: When the brake began to hold reports, or None if it is open.
-        reason: Why the brake holds reports.
-        held: The number of reports that the brake holds.
-        held_since: When the oldest of these reports was received.
-        protected: The number of protected tokens, counted up to MAX_COUNTED + 1.
-        flagged: The number of flagged tokens, counted up to MAX_COUNTED + 1.
+        closed_at: The time since which reports must wait for an operator. None if they need not wait now.
+        reason: Why reports must wait.
+        held: The number of waiting reports.
+        held_since: When the oldest waiting report was received.
+        protected: The number of leaked protected tokens, at most MAX_COUNTED + 1.
+        flagged: The number of tokens with suspicious usage, at most MAX_COUNTED + 1.
     """
 
     at: datetime
@@ -50,12 +49,12 @@ class Waiting:
 
     @property
     def total(self) -> int:
-        """Return the number of waiting decisions. The reports that the brake holds count as one decision."""
+        """Return the number of waiting decisions. All waiting reports together count as one decision."""
         return self.protected + self.flagged + (1 if self.held or self.closed_at else 0)
 
 
 def waiting(session: Session) -> Waiting:
-    """Return the numbers of waiting decisions."""
+    """Return the numbers of decisions that wait for an operator."""
     status = brake.status(session)
     oldest = select(func.min(Report.received_at)).where(Report.state == ReportState.HELD)
     protected, flagged = (_open_count(session, action) for action in (Decision.PROTECTED, Decision.FLAGGED))
@@ -71,7 +70,7 @@ def waiting(session: Session) -> Waiting:
 
 
 def open_with(session: Session, action: Decision) -> list[Row]:
-    """Return the newest open incidents with this action, at most MAX_SHOWN."""
+    """Return the newest open incidents for which this action was taken, at most MAX_SHOWN."""
     statement = (
         select(Incident)
         .where(Incident.action == action, Incident.state == IncidentState.OPEN, is_no_canary())
@@ -96,7 +95,7 @@ def _now(session: Session) -> datetime:
 
 
 def last_brake_decision(session: Session) -> AuditEntry | None:
-    """Return the audit entry of the newest decision about held reports, or None if there was none."""
+    """Return the audit entry of the operator's latest decision about waiting reports, or None."""
     # Without "+ 0", PostgreSQL would read the audit backwards by its key until it finds one of these rare entries.
     newest = select(func.max(AuditEntry.id + 0)).where(AuditEntry.what.in_(BRAKE_DECISIONS))
     last_id = session.execute(newest).scalar()

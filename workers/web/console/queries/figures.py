@@ -1,4 +1,4 @@
-"""Queries for the charts: incidents by day, time until disabled, and the repositories with the most incidents."""
+"""Database queries for the console's charts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPOSITORIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """The number of incidents that were detected on a day. `day` is a date in UTC, as YYYY-MM-DD."""
+    """The number of incidents that were detected on one day. `day` is YYYY-MM-DD in UTC."""
 
     day: str
     number: int
@@ -33,9 +33,12 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The times from publication until the token was disabled, for the incidents that were detected on one day.
+    """How long it took from publication until the token was disabled, for the incidents of one day.
 
-    `p50` is the median and `p95` the 95th percentile, in seconds. `number` is the number of incidents.
+    Attributes:
+        p50: The median in seconds.
+        p95: The 95th percentile in seconds.
+        number: The number of incidents.
     """
 
     day: str
@@ -49,12 +52,12 @@ class Figures:
     """The data of all charts.
 
     Attributes:
-        days: The number of incidents of each of the last DAYS days, the oldest day first.
-        speeds: The times until disabled for each of the last SPEED_DAYS days, the oldest day first. A day without
-            disabled tokens is omitted.
-        repositories: The names of the repositories with the most incidents, each with its number of incidents.
-        sampled: The number of incidents from which `speeds` were computed.
-        disabled_today: The number of tokens whose incident was detected today (in UTC) and that r8scan disabled.
+        days: The number of incidents on each of the last DAYS days, oldest day first.
+        speeds: The time until tokens were disabled on each of the last SPEED_DAYS days, oldest day first. Days without
+            disabled tokens are omitted.
+        repositories: The repositories with the most incidents, with their numbers of incidents.
+        sampled: The number of incidents from which `speeds` was computed.
+        disabled_today: The number of tokens that were detected today (UTC) and disabled.
     """
 
     days: list[Day] = field(default_factory=list)
@@ -91,9 +94,9 @@ def _day_of(session: Session) -> ColumnElement[str]:
 
 
 def _delays(session: Session) -> dict[str, list[float]]:
-    """Return the seconds from publication until disabled, by the day of detection (YYYY-MM-DD in UTC).
+    """Return the seconds from publication until a token was disabled, by the day of detection (YYYY-MM-DD in UTC).
 
-    Use the newest MAX_SAMPLED incidents of disabled tokens. Omit incidents whose time of publication is unknown.
+    Use the newest MAX_SAMPLED incidents with a disabled token and a known time of publication.
     """
     newest = (
         select(Incident.id, Incident.disabled_at, Incident.detected_at)
@@ -127,9 +130,9 @@ def _speeds(delays: dict[str, list[float]]) -> list[Speed]:
 
 
 def _repositories(session: Session) -> list[tuple[str, int]]:
-    """Return the repositories with the most incidents, each with its number of incidents.
+    """Return the repositories with the most incidents, with their numbers of incidents.
 
-    Count only the newest MAX_PLACES_READ exposures of the last DAYS days.
+    Count only the newest MAX_PLACES_READ places where a token was found in the last DAYS days.
     """
     newest = (
         select(Exposure.repository, Exposure.incident_id)

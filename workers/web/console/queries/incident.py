@@ -1,4 +1,4 @@
-"""The query for everything that the page of one incident shows."""
+"""The database query for the console's page of one incident."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_OTHERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message in the outbox that reports an incident. `occasion` says why, such as "disabled"."""
+    """An outgoing message about an incident. `occasion` says why it is sent, such as "disabled"."""
 
     row: Notification
     occasion: str
@@ -35,13 +35,13 @@ class Story:
 
     Attributes:
         incident: The incident.
-        places: One page of its places (exposures), in the order of their ids.
-        places_total: The number of all its places, counted up to MAX_PLACES_COUNTED + 1.
-        more_places: The id of the last place in `places` if there are more places, otherwise 0.
-        messages: The messages that report the incident, the oldest first.
-        token: The token in the SQL store. None if that store does not have it, or the store is behind HTTP.
+        places: Some of the places where the token was found, in the order of their ids.
+        places_total: The number of all these places, at most MAX_PLACES_COUNTED + 1.
+        more_places: The id of the last place in `places` if there are more, otherwise 0.
+        messages: The messages about the incident, oldest first.
+        token: The token in r8scan's own token store. None if it is not there.
         notes: The audit entries of the newest notes.
-        others: Other incidents of the same token, the newest first.
+        others: Other incidents of the same token, newest first.
         moments: The timeline.
     """
 
@@ -57,12 +57,12 @@ class Story:
 
 
 def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Story | None:
-    """Return what the page of an incident shows, or None if the id is unknown.
+    """Return everything that the page of an incident shows, or None if the id is unknown.
 
     Args:
         session: A reading transaction.
         incident_id: The id of the incident.
-        after_place: The id of a place (exposure). Return only places with a higher id.
+        after_place: Return only places with a higher id. To get the next places, pass `Story.more_places`.
     """
     incident = session.get(Incident, incident_id)
     if incident is None:
@@ -87,7 +87,7 @@ def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Stor
 
 
 def is_open(incident: Incident) -> bool:
-    """Return whether the incident is open. r8scan adds further places of the token only to an open incident."""
+    """Return whether the incident is open."""
     return incident.state == IncidentState.OPEN
 
 

@@ -1,4 +1,4 @@
-"""Incidents as a list shows them: each with its first place (exposure), its number of places, and its mails' states."""
+"""Loads the rows of a list of incidents, with the first place where the token was found and the states of the mails."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ OWNER_CHANNEL = Channel.EMAIL
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An incident as a list shows it.
+    """An incident in a list.
 
     Attributes:
         incident: The incident.
-        places: The number of its places (exposures), counted up to one more than the limit of the query.
-        repository: The repository of the first place, or an empty text.
-        seconds: The seconds from the first known publication until r8scan disabled the token, or None.
-        mails: The different states of the mails to the owner, each once.
+        places: The number of places where the token was found, at most one more than the limit of the query.
+        repository: The repository of the first place, or an empty string.
+        seconds: The seconds from the first known publication until the token was disabled, or None.
+        mails: The distinct states of the mails to the owner.
         first: The place that was found first. None for a token that was only reported.
     """
 
@@ -41,14 +41,14 @@ class Row:
 
     @property
     def more(self) -> str:
-        """Return the number of places after the first as text, such as "3 more", or an empty text if there are none."""
+        """Return the number of further places as text, such as "3 more", or an empty string if there is only one."""
         if self.places > MAX_PLACES_COUNTED:
             return f"more than {MAX_PLACES_COUNTED - 1:,} more".replace(",", "\N{NARROW NO-BREAK SPACE}")
         return f"{self.places - 1} more" if self.places > 1 else ""
 
 
 def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = MAX_PLACES_COUNTED) -> list[Row]:
-    """Return a row for each incident, in the same order. Count at most `most_places` + 1 places of each incident."""
+    """Return a row for each incident, in the same order. Count at most `most_places` + 1 places of each."""
     places = _places(session, [incident.id for incident in incidents], most_places)
     mails = _mail_states(session, [incident.id for incident in incidents])
     found = []
@@ -71,7 +71,9 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """The number of places of an incident, the earliest time of publication, and the place that was found first."""
+    """The places where an incident's token was found: their number, the earliest publication, and the first one
+    found.
+    """
 
     number: int = 0
     published_at: datetime | None = None
@@ -79,9 +81,9 @@ class _Places:
 
 
 def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uuid.UUID, _Places]:
-    """Return what a row shows about the places of each incident in `wanted`, by the incident's id.
+    """Return the places where the token of each wanted incident was found, by the incident's id.
 
-    The number and the earliest publication cover only the `most` + 1 places that were found first.
+    Only the first `most` + 1 places are counted.
     """
     place = (
         select(Exposure.seen_at, Exposure.published_at)

@@ -1,4 +1,4 @@
-"""Queries for the incidents that match a filter: pages of the list, counts up to a limit, and ids for bulk actions."""
+"""Database queries for incidents that match a filter: pages of a list, counts, and ids for bulk actions."""
 
 from __future__ import annotations
 
@@ -45,17 +45,20 @@ Each comes with the column of the same table that has the incident's id.
 
 
 class BadFilter(ValueError):
-    """Raised for a malformed filter.
+    """Raised if a filter has an invalid value.
 
-    A malformed condition must not be ignored, because a bulk action would then change more incidents than intended.
+    Invalid values must not be ignored, because a bulk action would then change too many incidents.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions on incidents, combined with AND. An empty field sets no condition.
+    """Conditions on incidents, combined with AND. An empty field is no condition.
 
-    `since` and `until` are the first and last day of detection, as YYYY-MM-DD in UTC. `q` is a search term.
+    Attributes:
+        since: The first day of detection, as YYYY-MM-DD in UTC.
+        until: The last day of detection, as YYYY-MM-DD in UTC.
+        q: A search term.
     """
 
     state: str = ""
@@ -72,10 +75,10 @@ class Filter:
 
     @classmethod
     def from_query(cls, values: Mapping[str, str]) -> Filter:
-        """Return the filter from the fields of an address's query or of a form.
+        """Return the filter for the parameters of a URL or the fields of a form.
 
         Raises:
-            BadFilter: a field has a value that is not allowed.
+            BadFilter: A value is not allowed.
         """
         given = {field.name: values.get(field.name, "").strip() for field in fields(cls)}
         if too_long := next((name for name, value in given.items() if len(value) > MAX_TERM), None):
@@ -91,15 +94,18 @@ class Filter:
         return criteria
 
     def to_query(self) -> dict[str, str]:
-        """Return the non-empty fields by name, as the query of an address contains them."""
+        """Return the non-empty fields by name, as parameters of a URL."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the list, newest incident first. `older` is the cursor of the next page, and empty on the last page.
+    """A page of a list of incidents, newest first.
 
-    `total` is the number of incidents on all pages, counted up to one more than the limit of the query.
+    Attributes:
+        rows: The incidents.
+        older: The cursor of the next page. Empty on the last page.
+        total: The number of incidents on all pages, at most one more than the limit of the query.
     """
 
     rows: list[Row]
@@ -109,11 +115,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The two columns by which a query sorts incidents: time of detection and id of the incident.
+    """The two columns by which a query sorts incidents: the time of detection and the incident's id.
 
-    They are the columns of the incidents' own table, or their copies in the table of exposures or notification
-    subjects. These tables have indexes on a source, repository or mail state followed by the copies. By such an index,
-    the database finds the newest incidents of a source, for example, without reading other incidents.
+    They are columns of the table of incidents, or their copies in another table. The copies are part of indexes that
+    find, for example, the newest incidents in a repository without reading other incidents.
     """
 
     detected_at: ColumnElement[Any] | InstrumentedAttribute[Any]
@@ -138,13 +143,13 @@ def page(
     Args:
         session: A reading transaction.
         criteria: The filter.
-        before: `Page.older` of the previous page, or an empty text for the first page.
+        before: `Page.older` of the previous page, or an empty string for the first page.
         rows: The maximum number of incidents on the page.
-        counted: Count the incidents of all pages up to this number plus one.
-        places: Count the places (exposures) of each incident up to this number plus one.
+        counted: The limit for counting the incidents of all pages.
+        places: The limit for counting the places where an incident's token was found.
 
     Raises:
-        BadFilter: the cursor is malformed.
+        BadFilter: The cursor is malformed.
     """
     # For the first page, read enough keys to count the matching incidents as well. This saves a second query.
     keys = session.execute(
@@ -159,7 +164,7 @@ def page(
 
 
 def most_counted(criteria: Filter) -> int:
-    """Return the number up to which the list counts the incidents that match this filter."""
+    """Return the limit for counting the incidents that match this filter."""
     is_search = bool(criteria.q) and not is_repository(criteria.q)
     is_looked_up = bool(_direct_conditions(criteria)) and bool(_looked_up(criteria, _OF_INCIDENTS))
     return MAX_COUNTED_BY_LOOKUP if is_search or is_looked_up else MAX_COUNTED
@@ -177,11 +182,11 @@ def commonest(session: Session, criteria: Filter, column: str, limit: int) -> li
     Args:
         session: A reading transaction.
         criteria: The filter.
-        column: A key of GROUPS.
+        column: The column: a key of GROUPS.
         limit: The maximum number of values.
 
     Returns:
-        Pairs of a value and its number of incidents, the commonest value first.
+        Pairs of a value and the number of its incidents, the commonest value first.
     """
     wanted = _keys_of(session, criteria).order_by(None).subquery()
     value, incident_id = GROUPS[column]
@@ -197,12 +202,12 @@ def commonest(session: Session, criteria: Filter, column: str, limit: int) -> li
 
 
 def ids(session: Session, criteria: Filter, until: datetime, limit: int = MAX_BULK) -> list[uuid.UUID]:
-    """Return the ids of the newest matching incidents that were detected at or before `until`, at most `limit`."""
+    """Return the ids of the newest matching incidents detected up to the time `until`, at most `limit`."""
     return [row[1] for row in session.execute(_keys_of(session, criteria, until=until).limit(limit))]
 
 
 def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: datetime | None = None) -> Select[Any]:
-    """Return a statement that selects the time of detection and the id of the matching incidents, newest first."""
+    """Return a SELECT statement for the time of detection and the id of the matching incidents, newest first."""
     repository = criteria.repository or (criteria.q if is_repository(criteria.q) else "")
     direct = _direct_conditions(criteria)
     keys = _OF_INCIDENTS
@@ -242,12 +247,12 @@ def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: dat
 
 
 def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the condition that excludes canaries, or no condition if the filter asks for canaries."""
+    """Return the condition that excludes incidents of canaries (test tokens), unless the filter asks for them."""
     return [] if criteria.cause == Cause.CANARY else [is_no_canary()]
 
 
 def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the filter's conditions on columns of the incidents' table."""
+    """Return the filter's conditions that need only the table of incidents."""
     found: list[ColumnElement[bool]] = []
     for column, value in (
         (Incident.state, criteria.state),
@@ -264,13 +269,13 @@ def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
 
 
 def _names(criteria: Filter) -> list[list[ColumnElement[bool]]]:
-    """Return the filter's conditions on names of accounts and tokens. Each is a list of alternatives."""
+    """Return the filter's conditions on names of accounts and tokens. Each is a list of alternatives (OR)."""
     account = [of_account(criteria.account)] if criteria.account else []
     return [*account, search(criteria.q)] if criteria.q and not is_repository(criteria.q) else account
 
 
 def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
-    """Return the filter's conditions on other tables. The database tests them by look-ups of each incident's id."""
+    """Return the filter's conditions that need another table."""
     found: list[ColumnElement[bool]] = []
     for repository in {criteria.repository, criteria.q if is_repository(criteria.q) else ""} - {""}:
         place = aliased(Exposure)
@@ -296,7 +301,6 @@ def _has_mail(subject: type[NotificationSubject], state: str) -> list[ColumnElem
 
 
 def chunks(values: Sequence[uuid.UUID], size: int = ID_CHUNK) -> Iterator[Sequence[uuid.UUID]]:
-    """Yield the values in chunks of at most `size`, in their order."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 

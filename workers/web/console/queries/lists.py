@@ -1,7 +1,7 @@
-"""Queries for the lists of jobs, messages, audit entries, accounts and tokens, newest first.
+"""Database queries for the console's lists of jobs, messages, audit entries, accounts and tokens, newest first.
 
-Each list function takes the query of the page's address as `values`, in which `before` is the cursor of a page. It
-raises BadFilter for a malformed value.
+`values` are the URL parameters of a list. They contain the filter, and the cursor of the page as `before`. For an
+invalid value, the functions raise BadFilter.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Listed(Generic[T]):
 
 
 def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
-    """Return a page of the jobs that match `state`, `kind`, `source` and `parent` (the id of a job) in `values`."""
+    """Return a page of the jobs that match the filter `values`: `state`, `kind`, `source` and `parent` (a job's id)."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(ScanJob.id, values)]
     if state := values.get("state"):
         conditions.append(ScanJob.state == _member(JobState, "state", state))
@@ -66,7 +66,10 @@ def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
 class FailureReason:
     """A reason why jobs failed.
 
-    `reason` is the common beginning of the jobs' errors, `jobs` their number, and `newest` the id of the newest job.
+    Attributes:
+        reason: The beginning of the error message, which is the same for all these jobs.
+        jobs: The number of jobs.
+        newest: The id of the newest job.
     """
 
     reason: str
@@ -75,7 +78,9 @@ class FailureReason:
 
 
 def failure_reasons(session: Session) -> list[FailureReason]:
-    """Return the commonest reasons among the newest MAX_FAILED_READ failed jobs, the commonest first."""
+    """Return the commonest reasons why jobs failed, commonest first. Consider the newest MAX_FAILED_READ failed
+    jobs.
+    """
     newest = (
         select(ScanJob.id, ScanJob.error)
         .where(ScanJob.state == JobState.FAILED)
@@ -97,7 +102,7 @@ def children_of(session: Session, job_id: int) -> dict[str, int]:
 
 
 def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notification]:
-    """Return a page of the messages that match `state`, `channel` and `recipient` in `values`."""
+    """Return a page of the outgoing messages that match the filter `values`: `state`, `channel` and `recipient`."""
     conditions: list[ColumnElement[bool]] = [*_time_cursor(values)]
     if state := values.get("state"):
         conditions.append(Notification.state == _member(NotificationState, "state", state))
@@ -118,14 +123,14 @@ def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notifica
 
 @dataclass(frozen=True, slots=True)
 class ReportedIncidents:
-    """The incidents that a message reports: the id of the first incident, and the number of all."""
+    """The incidents that a message is about: the id of the first one, and their number."""
 
     first: uuid.UUID
     number: int
 
 
 def incidents_reported(session: Session, messages: Sequence[Notification]) -> dict[uuid.UUID, ReportedIncidents]:
-    """Return the incidents that each message reports, by the message's id."""
+    """Return the incidents that each message is about, by the message's id."""
     ids = [message.id for message in messages]
     statement = (
         select(NotificationSubject.notification_id, func.min(NotificationSubject.id), func.count())
@@ -142,10 +147,10 @@ def incidents_reported(session: Session, messages: Sequence[Notification]) -> di
 
 
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
-    """Return a page of the audit entries that match `who`, `what` and `incident` in `values`.
+    """Return a page of the audit entries that match the filter `values`: `who`, `what` and `incident`.
 
-    If `people` is set and `who` is not, omit the entries of the service itself. In this case also omit sign-ins and
-    sign-outs, unless `sign_ins` or `what` is set.
+    With `people` and without `who`, omit entries of the service itself. Also omit sign-ins and sign-outs then, unless
+    `sign_ins` or `what` is set.
     """
     conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
     if who := _text(values, "who"):
@@ -163,21 +168,21 @@ def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry
 
 
 def token_list(session: Session, values: Mapping[str, str]) -> Listed[ApiToken]:
-    """Return a page of the tokens in the SQL store that match `values` (see `token_conditions`)."""
+    """Return a page of the tokens in r8scan's own token store that match `values` (see `token_conditions`)."""
     statement = select(ApiToken).options(joinedload(ApiToken.account)).order_by(ApiToken.id.desc()).limit(ROWS + 1)
     conditions = [*_number_cursor(ApiToken.id, values), *token_conditions(values)]
     return _by_number(list(session.execute(statement.where(*conditions)).scalars()))
 
 
 def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
-    """Return the conditions on tokens that `values` describes.
+    """Return the SQL conditions for a filter on tokens.
 
     Args:
-        values: May contain `state` (a key of TOKEN_CONDITIONS), `account` (its name), and `q`: a token's digest, or the
-            beginning of its hint or name.
+        values: The filter. It may contain `state` (a key of TOKEN_CONDITIONS), `account` (a name), and `q`: a token's
+            digest, or the beginning of its hint or name.
 
     Raises:
-        BadFilter: a value is not allowed.
+        BadFilter: A value is not allowed.
     """
     conditions: list[ColumnElement[bool]] = []
     if wanted := values.get("state", ""):
@@ -197,7 +202,7 @@ def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
 
 
 def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]:
-    """Return a page of the accounts in the SQL store whose name begins with the search term `q` in `values`."""
+    """Return a page of the accounts in r8scan's own token store whose name begins with `q` in `values`."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(Account.id, values)]
     if term := _text(values, "q"):
         conditions.append(Account.name.like(prefix(term), escape="\\"))
@@ -207,14 +212,14 @@ def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """The number of all tokens of an account, and the number of its disabled tokens."""
+    """The number of an account's tokens, and how many of them are disabled."""
 
     all: int = 0
     disabled: int = 0
 
 
 def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, TokenCounts]:
-    """Return the numbers of tokens of each account by its id. Omit accounts without tokens."""
+    """Return the numbers of tokens of each account, by the account's id. Omit accounts without tokens."""
     statement = (
         select(ApiToken.account_id, func.count(), func.count(ApiToken.disabled_at))
         .where(ApiToken.account_id.in_([account.id for account in accounts]))
@@ -228,7 +233,7 @@ def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, TokenC
 
 
 def newest_gaps(session: Session) -> list[Gap]:
-    """Return the newest gaps (spans of time in which a source missed events) of all sources, at most MAX_GAPS."""
+    """Return the newest gaps (times in which a source missed events) of all sources, at most MAX_GAPS."""
     return list(session.execute(select(Gap).order_by(Gap.id.desc()).limit(MAX_GAPS)).scalars())
 
 

@@ -1,4 +1,4 @@
-"""Conditions on incidents by the names of accounts and tokens, as the search and the filter by account use them."""
+"""SQL conditions that find incidents by the names of accounts and tokens."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def search(term: str) -> list[ColumnElement[bool]]:
-    """Return the conditions of which an incident meets at least one if it matches a search term.
-
-    The database can use an index to test each condition.
-    """
+    """Return SQL conditions for a search term. An incident matches if it meets at least one of them."""
     low = term.lower()
     if _DIGEST.fullmatch(low):
         return [Incident.digest == low]
@@ -43,12 +40,12 @@ def search(term: str) -> list[ColumnElement[bool]]:
 
 
 def of_account(account: str) -> list[ColumnElement[bool]]:
-    """Return the conditions of which an incident meets at least one if the account has this name or id."""
+    """Return SQL conditions for an account's name or id. An incident matches if it meets at least one of them."""
     return [Incident.account_name == account, Incident.account_id == account]
 
 
 def is_repository(term: str) -> bool:
-    """Return whether a search term is the name of a repository."""
+    """Return whether a search term has the form of a repository's name."""
     return "/" in term and not term.startswith("r8_")
 
 
@@ -67,12 +64,12 @@ def is_rare(session: Session, alternatives: Sequence[ColumnElement[bool]]) -> bo
 
 
 def prefix(term: str) -> str:
-    """Return the LIKE pattern of the texts that begin with the term. Its escape character is the backslash."""
+    """Return a LIKE pattern for texts that begin with the term. The escape character is the backslash."""
     return term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
 def _belongs_to_address(address: str) -> ColumnElement[bool]:
-    """Return the condition that a mail to the owner has this recipient, or that the account's name begins with it."""
+    """Return the condition that a mail to the owner went to this address, or that the account's name begins with it."""
     criteria = aliased(Incident)
     told = (
         select(NotificationSubject.incident_id)

@@ -1,4 +1,4 @@
-"""The console's lists and figures agree with the rows, on SQLite and on PostgreSQL."""
+"""Tests that the console's lists and charts agree with the database, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
