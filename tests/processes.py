@@ -4,7 +4,10 @@ meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -24,6 +27,31 @@ def family(pid: int) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+@contextmanager
+def core_dumps_allowed() -> Iterator[None]:
+    """Let the processes that are started in the block dump core, as far as this process may allow it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+def that_may_dump_core(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return those of the processes that still run and may write their memory into a file when they crash."""
+    found = []
+    for process in processes:
+        try:
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+        line = next((line for line in limits.splitlines() if line.startswith("Max core file size")), "")
+        if line and line.split()[4:6] != ["0", "0"]:  # a process that has ended, but was not waited for, has no limits
+            found.append(process)
+    return found
 
 
 def total(pid: int, of: Callable[[psutil.Process], float]) -> float:

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from tests.end_to_end.conftest import disabled, idle, told, until
-from tests.processes import children
+from tests.processes import children, core_dumps_allowed, family, that_may_dump_core
 from tests.systemd import notified
 from workers.embedded_redis import socket_path
 from workers.sandbox import world
@@ -90,7 +90,7 @@ def test_a_token_is_found_in_every_kind_of_place_and_never_stored(
     work = surroundings.workplace("ana/app")
     work.commit("first")
     work.push()
-    with surroundings.service() as service:
+    with core_dumps_allowed(), surroundings.service() as service:
         until(polling, MINUTE)
         work.write(f"conf/{tokens['path']}/settings.py", "nothing\n")
         work.write("app.py", f"x = '{tokens['content']}'\n")
@@ -106,6 +106,7 @@ def test_a_token_is_found_in_every_kind_of_place_and_never_stored(
             until(lambda digest=digest: disabled(surroundings, digest), MINUTE), name  # type: ignore[misc]
         assert surroundings.mailbox.wait_for(len(names), MINUTE)
         until(lambda: idle(surroundings), MINUTE)
+        assert not that_may_dump_core(family(service.pid))
         client = redis.Redis(unix_socket_path=str(socket_path(surroundings.state)))
         in_redis = b"".join(bytes(client.dump(key) or b"") for key in client.scan_iter())
         client.close()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import core_dumps_allowed
+
 PROGRAM = """
 import os, signal, socket, sys
 from scanner.confinement import confine
@@ -69,11 +71,12 @@ def test_memory_below_the_limit_can_be_used(lines: list[str]) -> None:
 
 
 READING_PROGRAM = """
-import os, pathlib, signal, socket, subprocess, sys
+import os, pathlib, resource, signal, socket, subprocess, sys
 from scanner.confinement import confine_to_reading
 
 here = pathlib.Path(sys.argv[1])
 print(*confine_to_reading(256 << 20), flush=True)
+print("core", *resource.getrlimit(resource.RLIMIT_CORE), flush=True)
 attempts = {
     "read a file": lambda: (here / "there").read_bytes(),
     "list a folder": lambda: os.listdir(here),
@@ -100,8 +103,10 @@ for name, attempt in attempts.items():
 def test_a_process_that_is_confined_to_reading_reads_and_starts_programs_but_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("kept")
     command = [sys.executable, "-c", READING_PROGRAM, str(tmp_path)]
-    run = subprocess.run(command, check=True, capture_output=True, text=True)
-    measures, *outcomes = run.stdout.splitlines()
+    with core_dumps_allowed():
+        run = subprocess.run(command, check=True, capture_output=True, text=True)
+    measures, core, *outcomes = run.stdout.splitlines()
+    assert core == "core 0 0"
     assert {"rlimits", "no_new_privs", "landlock", "seccomp"} == set(measures.split())
     assert [line for line in outcomes if line.endswith("done")] == [
         "read a file done",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from scanner import private_folders
 from scanner.private_folders import NotOurs, check_trusted, create_privately, make_private
 from scanner.settings import SettingsError, load_settings
+from tests.processes import core_dumps_allowed
 
 
 def mode(path: Path) -> int:
@@ -33,6 +36,16 @@ def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
             monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
 
     return give
+
+
+@pytest.mark.parametrize(
+    "start", ["from workers import celery; celery._logs()", "from workers.cli.app import run; run()"]
+)
+def test_commands_and_workers_dump_no_core(start: str) -> None:
+    program = f"try:\n {start}\nfinally:\n import resource; print(resource.getrlimit(resource.RLIMIT_CORE))"
+    with core_dumps_allowed():
+        done = subprocess.run([sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "(0, 0)", done.stderr
 
 
 def test_a_folder_that_others_may_read_becomes_private_with_all_its_content(tmp_path: Path) -> None:

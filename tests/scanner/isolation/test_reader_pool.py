@@ -23,7 +23,7 @@ from scanner.detection.git.pack_scanning import PackRequest
 from scanner.detection.git.packs import PackLimits
 from scanner.detection.limits import Limits
 from scanner.isolation import ReaderPool, ReadersUnavailable, messages, reader, reader_pool
-from tests.processes import children
+from tests.processes import children, core_dumps_allowed, that_may_dump_core
 from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.container_builders import CONTAINERS
 from tests.scanner.detection.git.test_packs import pack_of, plain
@@ -74,6 +74,13 @@ def test_a_reader_finds_the_same_in_every_encoding_as_the_reader_in_the_process(
     content = ENCODINGS[name](TOKEN, random.Random(5))
     confined, plain = pool.read(content, "a.bin"), InProcessReader(Limits()).read(content, "a.bin")
     assert [found._replace(start=0, end=1) for found in plain.findings] == list(confined.findings)
+
+
+def test_readers_dump_no_core(own_pool: ReaderPool) -> None:
+    with core_dumps_allowed():
+        own_pool.read(zipped(TEXT), "a.zip")
+    assert readers(own_pool)
+    assert not that_may_dump_core(readers(own_pool))
 
 
 def test_readers_are_used_again(own_pool: ReaderPool) -> None:
