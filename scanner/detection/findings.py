@@ -119,5 +119,5 @@ def _same_spot(one: Finding, other: Finding) -> bool:
     return (one.line, one.column) == (other.line, other.column)
 
 
-def _simplicity(finding: Finding) -> tuple[int, int, int]:
-    return (len(finding.encoding), finding.encoding != PLAIN, finding.start)
+def _simplicity(finding: Finding) -> tuple[int, int, int, int]:
+    return (len(finding.encoding), finding.encoding != PLAIN, finding.end - finding.start, finding.start)

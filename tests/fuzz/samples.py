@@ -36,6 +36,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "brotli": ("Brotli", "WOFF2"),
     "blosc": ("Blosc", "shuffled"),
     "text_files": ("diagram", "PHP", "archive after", "7z after"),
+    "stores": ("Outlook", "LevelDB", "HTTP response", "Figma"),
     "git_files": ("git pack", "git bundle"),
 }
 """Families of containers. Each family has a fuzz target. A container belongs to the family if its name begins with one

@@ -21,6 +21,7 @@ from scanner.detection.containers.blosc_chunks import (
 from scanner.detection.containers.compressed import Inflated
 from scanner.detection.containers.lz_files import lz4_members, snappy_members
 from scanner.detection.containers.members import Container, Member, UnreadableError, read_up_to, readable, whole
+from scanner.detection.containers.packed_programs import packed_program
 from scanner.detection.containers.seven_zip_files import seven_zip_members
 from scanner.detection.containers.zip_ends import is_local_header
 from scanner.detection.containers.zip_files import zip_members
@@ -44,6 +45,7 @@ _MIN_BYTES_OF_DAMAGED_STREAM = 1024
 
 _FIRST_TEXT_BYTES = 256
 _MAX_ZSTD_BLOCK = 128 << 10
+_LZMA_HEAD = 2048
 _MAX_GUESSES = 20_000
 """Magic numbers that are tested in one content. Each test inflates at most a few hundred bytes."""
 
@@ -51,7 +53,10 @@ SCRIPT_STARTS = (b"#!", b"<?")
 _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
 _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 _LZ4, _SNAPPY = b"\x04\x22\x4d\x18", b"\xff\x06\0\0sNaPpY"
+# The properties of `.lzma` files, and the usual sizes of a dictionary: 64 kB to 8 MB, and 16 to 64 MB.
+_LZMA = (*(b"]\0\0%c\0" % (1 << bit) for bit in range(8)), *(b"]\0\0\0%c" % size for size in (1, 2, 4)))
 _MAGICS = (
+    *_LZMA,
     *(*_ZLIB, b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"),
     *(_SEVEN_ZIP, _RAR, _LZ4, _SNAPPY),
 )
@@ -66,7 +71,8 @@ def _automaton() -> BytesAhoCorasick:
 
 def holds_streams(content: bytes) -> bool:
     """Return whether a content has a compressed stream or archive inside it, at any offset."""
-    return _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
+    has_stream = _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
+    return has_stream or packed_program(content) is not None
 
 
 def is_binary(content: bytes) -> bool:
@@ -87,7 +93,8 @@ def embedded_members(container: Container) -> Iterator[Member]:
     At the first zip or 7z archive, yield the members of this archive instead, and end.
 
     Raises:
-        UnreadableError: the content has a RAR archive, or HDF5 data in a compression that cannot be read.
+        UnreadableError: the content has a RAR archive, or HDF5 data in a compression that cannot be read, or is a
+            program that unpacks data in a format that cannot be read.
         LimitReachedError: the document has used up a limit.
     """
     content, meter = whole(container), container.meter
@@ -121,12 +128,16 @@ def embedded_members(container: Container) -> Iterator[Member]:
             yield from _with_shuffled(Member(f"stream at {start:#x}", stream), sizes, meter)
             unused = stream.unused
         is_short = meter.expanded - expanded < _MIN_BYTES_OF_DAMAGED_STREAM
-        if is_short or (magic in _ZLIB and not _begins_with_text(content, start)):
+        is_text = _begins_with_text(content, start) if magic in _ZLIB else magic not in _LZMA
+        if is_short or not is_text:
             meter.unread["damaged"] = damaged
             meter.unread += type(meter.unread)()
         at = max(start + 2, tail.at - unused)
     if has_unread_filter(content):
         raise UnreadableError("unsupported_compression")
+    packer = packed_program(content)
+    if packer is not None:
+        raise UnreadableError(f"unsupported_container:{packer}")
 
 
 def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
@@ -168,6 +179,8 @@ def _inflated(content: bytes, start: int, magic: bytes, container: Container, ta
         codec = decompressors.gzip_codec()
     elif magic == b"BZh":
         codec = decompressors.bzip2_codec()
+    elif magic in _LZMA:
+        codec = decompressors.lzma_codec()
     elif magic:
         codec = decompressors.xz_codec() if magic[0] == 0xFD else decompressors.zstd_codec()
     else:
@@ -202,6 +215,8 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
         return zlib.crc32(head[12:32]).to_bytes(4, "little") == head[8:12]
     if magic == _RAR:
         return _begins_rar(content[at : at + 160])
+    if magic in _LZMA:
+        return _begins_lzma(content, at)
     if magic == b"BZh":
         return head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"
     if magic == _LZ4:
@@ -216,6 +231,24 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
         return _begins_zstd(content, at)
     # Test the first 64 bytes before copying more, because most false magic numbers already fail this test.
     return _inflates(head) is not False and bool(_inflates(content[at : at + 2 * _PROOF_BYTES]))
+
+
+def _begins_lzma(content: bytes, at: int) -> bool:
+    """Return whether a `.lzma` stream begins at `at`.
+
+    The stream begins with a zero. The size of its output is unknown or below 2^40. The beginning decompresses to
+    at least 1 kB, or to the whole output.
+    """
+    head = content[at : at + _LZMA_HEAD]
+    if len(head) < 18 or head[13] or not (head[5:13] == b"\xff" * 8 or head[10:13] == bytes(3)):
+        return False
+    codec = decompressors.lzma_codec()
+    try:
+        decompressor = codec.make()
+        output = decompressor.decompress(head, _PROOF_BYTES)
+    except codec.errors:
+        return False
+    return decompressor.eof or len(output) == _PROOF_BYTES
 
 
 def _begins_zstd(content: bytes, at: int) -> bool:

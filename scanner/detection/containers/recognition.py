@@ -10,6 +10,7 @@ from scanner.detection.containers.brotli_streams import is_brotli, is_firefox_ca
 from scanner.detection.containers.embedded import holds_streams, is_binary
 from scanner.detection.containers.headless_streams import is_magicless_zstd, is_rare_lzma
 from scanner.detection.containers.members import Container, Member, Reader
+from scanner.detection.containers.record_logs import is_record_log
 from scanner.detection.containers.signatures import PROGRAM_STARTS, SIGNATURES, ContainerKind
 from scanner.detection.containers.tar_files import is_tar_header
 from scanner.detection.containers.zip_ends import has_directory
@@ -70,6 +71,10 @@ _FORMATS: dict[ContainerKind, _Format] = {
     "http_bodies": _Format("base64_fields", "http_body_members"),
     "blosc": _Format("blosc_chunks", "blosc_members"),
     "phar": _Format("phar_files", "phar_members"),
+    "outlook": _Format("outlook_files", "outlook_members"),
+    "record_log": _Format("record_logs", "record_log_members"),
+    "chunked": _Format("http_messages", "chunked_members"),
+    "figma": _Format("figma_files", "figma_members"),
     "encrypted": _Format("signatures", "encrypted_members"),
     "embedded": _Format("embedded", "embedded_members"),
     "unsupported": _Format("signatures", "unsupported_members"),
@@ -111,6 +116,8 @@ def container_kind(content: bytes) -> ContainerKind | None:
         return "zip"
     if not binary:
         return None
+    if is_record_log(content):
+        return "record_log"
     # Test for Firefox's cache first, because the beginning of such an entry can look like a Brotli stream.
     if is_firefox_cache(content):
         return "firefox_cache"

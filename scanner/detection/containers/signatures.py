@@ -12,7 +12,9 @@ from typing import Literal, NamedTuple
 
 from scanner.detection.containers.base64_fields import has_diagram, has_http_bodies
 from scanner.detection.containers.blosc_chunks import has_filters, is_blosc_chunk
+from scanner.detection.containers.http_messages import has_chunks
 from scanner.detection.containers.members import Container, Member, UnreadableError, read_up_to, readable
+from scanner.detection.containers.outlook_files import is_outlook_store
 
 ContainerKind = Literal[
     "zip",
@@ -52,6 +54,10 @@ ContainerKind = Literal[
     "http_bodies",
     "blosc",
     "phar",
+    "outlook",
+    "record_log",
+    "chunked",
+    "figma",
     "encrypted",
     "embedded",
     "unsupported",
@@ -227,6 +233,10 @@ _ALL = (
     ),
     Signature(b"\x02\x01", "blosc", is_blosc_chunk),
     Signature(b"\x89HDF\r\n\x1a\n", "embedded", has_filters),
+    Signature(b"!BDN", "outlook", is_outlook_store),
+    *(Signature(start, "chunked", has_chunks) for start in (b"HTTP/1.", b"WARC/1.", b"GET /", b"POST /", b"PUT /")),
+    Signature(b"fig-kiwi", "figma"),
+    Signature(b"fig-jam.", "figma"),
     Signature(b"<?", "phar", lambda content: PHAR_END in content),
     Signature(b"#!", "phar", lambda content: PHAR_END in content),
     *(Signature(start, "zlib", _is_zlib) for start in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")),

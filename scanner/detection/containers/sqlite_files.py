@@ -67,8 +67,26 @@ def sqlite_members(container: Container) -> Iterator[Member]:
     damaged = database.damaged
     free = [number for number in range(1, database.page_count + 1) if number not in owners]
     yield from _members_of("free pages", database.values(free), container.meter)
+    indexes = [number for number, owner in owners.items() if owner is None]
+    yield from _free_space(database, free, indexes, container.meter)
     if damaged:
         raise UnreadableError("damaged")
+
+
+def _free_space(database: _Database, free: list[int], indexes: list[int], meter: Meter) -> Iterator[Member]:
+    """Yield the bytes of deleted rows, whose records may be overwritten in part, as one member."""
+    # Free pages consist mostly of zeros.
+    pieces = [piece for piece in database.remains(free, indexes) if len(piece.strip(b"\0")) >= min_token_length()]
+    if not pieces:
+        return
+    meter.enter()
+    meter.take(sum(map(len, pieces)))
+    damaged = meter.unread["damaged"]
+    # The first byte is a zero, so that the engine searches the member for compressed streams.
+    yield Member("free space", b"\0".join((b"", *pieces)))
+    # A stream that is overwritten in part does not mean that the database is damaged.
+    meter.unread["damaged"] = damaged
+    meter.unread += type(meter.unread)()
 
 
 def _members_of(name: str, values: Iterator[_Value], meter: Meter) -> Iterator[Member]:
@@ -230,6 +248,61 @@ class _Database:
                     if serial >= 12:
                         is_text = serial % 2 == 1
                         yield _Value(is_text, self._text(content) if is_text else content)
+
+    def remains(self, free: list[int], indexes: list[int]) -> Iterator[bytes]:
+        """Yield the bytes of each page that belong to no cell, and the overflow pages of deleted rows.
+
+        Args:
+            free: The numbers of the pages that belong to no tree.
+            indexes: The numbers of the pages of indexes, whose values are not read.
+        """
+        content = self._content
+        for number in indexes:
+            index = self.page(number)
+            self._meter.step(1)
+            for cell in index.cells if index is not None and index.kind in (_INTERIOR_INDEX, _LEAF_INDEX) else ():
+                # This marks the overflow pages of the index as read, so that they do not count as free.
+                self._meter.step(1)
+                self._payload(index.kind if index is not None else 0, cell)
+        overflow = {number for number in free if not self._reads[number] and self.page(number) is None}
+        for number in range(1, self.page_count + 1):
+            page = None if number in overflow else self.page(number)
+            if page is None:
+                continue
+            self._meter.step(1)
+            header = page.start + (100 if number == 1 else 0)
+            array = header + (12 if page.kind in _INTERIOR else 8)
+            begin = array + 2 * int.from_bytes(content[header + 3 : header + 5], "big")
+            end = page.start + self.usable
+            cells = int.from_bytes(content[header + 5 : header + 7], "big") or 65536
+            yield content[begin : min(end, page.start + cells)]
+            # The free blocks of a page are in ascending order. A block begins with the offset of the next block and its
+            # own size. It ends with the number of an overflow page, if the deleted row had one.
+            block = page.start + int.from_bytes(content[header + 1 : header + 3], "big")
+            while begin <= block <= end - 4:
+                size = int.from_bytes(content[block + 2 : block + 4], "big")
+                begin = block + max(size, 4)
+                if begin > end:
+                    break
+                yield content[block + 4 : begin - 4] + self._chain(content[begin - 4 : begin], overflow)
+                block = page.start + int.from_bytes(content[block : block + 2], "big")
+        for number in sorted(overflow):
+            yield self._chain(number.to_bytes(4, "big"), overflow)
+
+    def _chain(self, first: bytes, overflow: set[int]) -> bytes:
+        """Return the bytes of a chain of overflow pages, and remove its pages from `overflow`.
+
+        If no such page has the number `first`, return the four bytes of `first`.
+        """
+        pieces: list[bytes] = []
+        number = int.from_bytes(first, "big")
+        while number in overflow:
+            overflow.remove(number)
+            start = (number - 1) * self.page_size
+            pieces.append(self._content[start + 4 : start + self.usable])
+            number = int.from_bytes(self._content[start : start + 4], "big")
+        self._meter.step(len(pieces))
+        return b"".join(pieces) if pieces else first
 
     def _text(self, content: bytes) -> bytes:
         if self.encoding == "utf-8":

@@ -1,16 +1,22 @@
-"""Decoder of compressed streams that are written in hexadecimal digits."""
+"""Decoder of compressed streams that are written in hexadecimal digits, in escapes, or as a list of numbers.
+
+Python's `repr` and generators of source code, such as `go-bindata` and `xxd -i`, write streams in these ways.
+"""
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable
+from typing import NamedTuple
 
 import regex
 
+from scanner.detection.containers.zip_ends import is_local_header
 from scanner.detection.encodings.encoded_lines import EncodedLines
 from scanner.detection.limits import Meter
 
-STREAM_STARTS = frozenset((b"1f", b"78"))
+STREAM_STARTS = frozenset((b"1f", b"78", b"\\x", b"x\\", b"PK", b"0x"))
 """The first two bytes of the streams below. No compressed stream in base64 begins with these bytes."""
 MAX_STREAM_BYTES = 16 << 20
 """Bytes of one stream that are decoded. The rest of a longer stream is not decoded."""
@@ -35,34 +41,103 @@ _HEX = regex.compile(
 )
 _ESCAPED_BREAK = re.compile(rb"\\+[nr]")
 _NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdefABCDEF")
+_LIST = regex.compile(rb"(?:0x[0-9A-Fa-f]{1,2}(?:\s{0,40}+,\s{0,40}+|(?![0-9A-Fa-f])))++")
+_NUMBER = re.compile(rb"0x([0-9A-Fa-f]{1,2})")
+_ONLY_HEX_ESCAPES = re.compile(rb"(?:\\x[0-9A-Fa-f]{2})*+")
+_NAMED_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+
+
+class _Writing(NamedTuple):
+    """A way to write bytes as text.
+
+    Attributes:
+        name: The name of the encoding.
+        pattern: The pattern of the whole text.
+        decode: Returns the bytes that a text stands for.
+    """
+
+    name: str
+    pattern: regex.Pattern[bytes]
+    decode: Callable[[bytes], bytes]
+
+
+def _from_digits(letters: bytes) -> bytes:
+    digits = _ESCAPED_BREAK.sub(b"", letters).translate(None, _NO_DIGITS)
+    return bytes.fromhex(digits[: len(digits) // 2 * 2].decode())
+
+
+def _from_list(numbers: bytes) -> bytes:
+    return bytes(int(number, 16) for number in _NUMBER.findall(numbers))
+
+
+def _literal(quote: bytes) -> _Writing:
+    """Return the way in which string literals with this quotation mark write bytes."""
+    # One literal ends and the next begins: adjacent literals, and literals joined by a plus sign.
+    joint = rb"%b\s{0,40}+\+?\\?\s{0,40}+b?%b" % (quote, quote)
+    escape = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|([0-7]{1,3})|\r?\n|(.))|" + joint, re.DOTALL)
+
+    def value(match: re.Match[bytes]) -> bytes:
+        digits, octal, letter = match.groups()
+        if digits is not None:
+            return bytes.fromhex(digits.decode())
+        if octal is not None:
+            return bytes((int(octal, 8) & 0xFF,))
+        return _NAMED_ESCAPES.get(letter, letter) if letter is not None else b""
+
+    def decode(text: bytes) -> bytes:
+        if _ONLY_HEX_ESCAPES.fullmatch(text):
+            return bytes.fromhex(text.replace(b"\\x", b"").decode())
+        return escape.sub(value, text)
+
+    # A text may be cut off inside an escape, so the pattern accepts complete escapes only.
+    pattern = rb"(?s:[^%b\\\r\n]|\\(?:x[0-9A-Fa-f]{2}|[0-7]{1,3}|\r?\n|[^x0-7\r])|%b)++" % (quote, joint)
+    return _Writing("hex-escape", regex.compile(pattern), decode)
+
+
+_DIGITS_WRITING = _Writing("hex", _HEX, _from_digits)
+_LIST_WRITING = _Writing("hex-list", _LIST, _from_list)
+_LITERALS = {quote: _literal(quote) for quote in (b'"', b"'")}
+
+
+def _writing_at(content: bytes, begin: int) -> _Writing | None:
+    """Return the way in which the text at `begin` is written, or None."""
+    start = content[begin : begin + 2]
+    if start == b"0x":
+        return _LIST_WRITING
+    if start in (b"1f", b"78"):
+        return _DIGITS_WRITING
+    return _LITERALS.get(content[begin - 1 : begin])
 
 
 def encoded_stream_at(content: bytes, begin: int, *, inflate: bool, meter: Meter | None = None) -> EncodedLines | None:
-    """Return the compressed stream that is written in hexadecimal digits at `begin`, or None if there is none.
+    """Return the compressed stream that is written as text at `begin`, or None if there is none.
 
     The returned bytes are still compressed.
 
     Args:
         content: The bytes to search.
-        begin: The offset of the first digit.
+        begin: The offset of the first digit, escape or number.
         inflate: Whether to test that the beginning can be decompressed. If not, only the length is tested.
         meter: Counts the work done for the document.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.
     """
+    writing = _writing_at(content, begin)
+    if writing is None:
+        return None
     _spend(meter, _FIRST_STEPS)
-    if inflate and _begins_stream(_decoded(content, begin, _FIRST_LETTERS)) is None:
+    if inflate and _begins_stream(_head(content, begin, _FIRST_LETTERS, writing)) is None:
         return None
     _spend(meter, _HEAD_STEPS)
-    head = _decoded(content, begin, _HEAD_LETTERS)
+    head = _head(content, begin, _HEAD_LETTERS, writing)
     if len(head) < _MIN_BYTES or (inflate and not _begins_stream(head)):
         return None
-    whole = _HEX.match(content, begin, begin + 2 * MAX_STREAM_BYTES)
+    most = 2 * MAX_STREAM_BYTES
+    whole = writing.pattern.match(content, begin, begin + most)
     if whole is None:
         return None
-    is_cut = whole.end() == begin + 2 * MAX_STREAM_BYTES
-    return EncodedLines(bytes.fromhex(_digits(whole[0]).decode()), "hex", whole.end(), is_cut=is_cut)
+    return EncodedLines(writing.decode(whole[0]), writing.name, whole.end(), is_cut=whole.end() == begin + most)
 
 
 def _spend(meter: Meter | None, steps: int) -> None:
@@ -70,23 +145,20 @@ def _spend(meter: Meter | None, steps: int) -> None:
         meter.spend(steps)
 
 
-def _decoded(content: bytes, begin: int, letters: int) -> bytes:
-    """Return the bytes that the hexadecimal digits in `content[begin:begin + letters]` encode."""
-    head = _HEX.match(content, begin, begin + letters)
-    return bytes.fromhex(_digits(head[0]).decode()) if head is not None else b""
-
-
-def _digits(letters: bytes) -> bytes:
-    digits = _ESCAPED_BREAK.sub(b"", letters).translate(None, _NO_DIGITS)
-    return digits[: len(digits) // 2 * 2]
+def _head(content: bytes, begin: int, letters: int, writing: _Writing) -> bytes:
+    """Return the bytes that `content[begin:begin + letters]` encode."""
+    head = writing.pattern.match(content, begin, begin + letters)
+    return writing.decode(head[0]) if head is not None else b""
 
 
 def _begins_stream(head: bytes) -> bool | None:
-    """Return whether a compressed stream begins with `head`.
+    """Return whether a compressed stream or a zip begins with `head`.
 
     Returns:
         True if it does, False if `head` is too short to tell, None if no stream begins with these bytes.
     """
+    if head[:2] == b"PK":
+        return is_local_header(head, 0) or (None if len(head) >= _FIRST_LETTERS else False)
     inflater = zlib.decompressobj(47)
     try:
         output = inflater.decompress(head, _PROOF_BYTES)

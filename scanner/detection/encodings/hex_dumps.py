@@ -6,10 +6,12 @@ A token in a dump usually continues on the next line, after a column of text and
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 
 import regex
 
+from scanner.detection.encodings.encoded_lines import MAX_BLOCK_BYTES, EncodedLines
 from scanner.detection.findings import Finding
 from scanner.detection.limits import Meter
 from scanner.detection.patterns.token_formats import derived_from_formats, max_token_length
@@ -32,7 +34,9 @@ _OFFSET = (
 ) % {b"d": _DIGITS}
 # Two spaces, a hyphen or a thin vertical line may separate the two halves of a line. Three or more spaces, or other
 # characters, end the bytes of the line.
-_BYTES = rb"(?P<bytes>(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:_])?)++)"
+# Four spaces separate the words of `hexdump -x`.
+_WIDE_WORDS = rb"(?:%(d)s{4}[ ]{4}){1,7}+%(d)s{4}(?!\S)[ ]{0,4}+" % {b"d": _DIGITS}
+_BYTES = rb"(?P<bytes>" + _WIDE_WORDS + rb"|(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:_])?)++)"
 _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
 # The groups of an offset exist in this pattern and never match.
 _LINE_WITHOUT_OFFSET = regex.compile(rb"[ \t]*(?:(?!)" + _OFFSET + rb")?" + _BYTES)
@@ -41,6 +45,7 @@ _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
 _WORD = re.compile(rb"0x(%b{8}(?:%b{8})?)" % (_DIGITS, _DIGITS))
 _WORD_ARRAY = regex.compile(_WORD.pattern + rb"(?:[uUlL]{0,3}+,\s{0,40}+" + _WORD.pattern + rb"){2,40}+")
 _NEEDLE_DIGITS = 6
+_NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdefABCDEF")
 _FEW_DIGITS = 12
 _PAIR = re.compile(_DIGITS + rb"{2}")
 _WORDS = tuple(
@@ -83,15 +88,18 @@ class _Block:
     def findings(self) -> Iterator[Finding]:
         """Yield the tokens in the dumped bytes.
 
-        Search a second time with the bytes of each word reversed, because `od -x`, `xxd -e` and debuggers print words
-        in little-endian order.
+        If there is none, search a second time with the bytes of each word reversed, because `od -x`, `xxd -e` and
+        debuggers print words in little-endian order.
         """
         orders = [self._digits]
         if self._words != self._digits:
             orders.append(self._words)
         for pairs in orders:
-            for match in plain_matches(bytes.fromhex(b"".join(pairs).decode("ascii"))):
+            matches = list(plain_matches(bytes.fromhex(b"".join(pairs).decode("ascii"))))
+            for match in matches:
                 yield Finding(match[0], self._places[match.start()], self._places[match.end() - 1] + 2, ("hex-list",))
+            if matches:
+                return
 
 
 def line_start(content: bytes, start: int) -> int:
@@ -144,6 +152,59 @@ def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iter
     """
     first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
     yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
+
+
+def whole_dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
+    """Yield the decoded dump whose second line contains the offset `second`, once for each order of bytes in a word.
+
+    The first line of the dump shows the offset 0, and the second line the offset 16. So the dump is found whatever
+    bytes it shows. The work is linear in the size of the dump.
+    """
+    first = _first_line(content, second)
+    if first is None:
+        return
+    digits: list[bytes] = []
+    begin = line_start(content, second)
+    line: Match | None = first
+    at, last = begin, min(len(content), begin + MAX_BLOCK_BYTES)
+    while line is not None:
+        end = content.find(b"\n", at, min(last, at + MAX_LINE))
+        following = _line_at(content, at, end if end >= 0 else min(last, at + MAX_LINE)) if at < last else None
+        if following is not None and _number(following) <= _number(line):
+            following = None
+        digits.append(line["bytes"].translate(None, _NO_DIGITS)[: 2 * _size(line, following)])
+        line, at = following, end + 1 if end >= 0 else last
+    decoded = bytes.fromhex(b"".join(row[: len(row) // 2 * 2] for row in digits).decode("ascii"))
+    is_cut = at >= begin + MAX_BLOCK_BYTES
+    yield EncodedLines(decoded, "hex-list", min(at, len(content)), is_cut=is_cut)
+    size = next((count for count, words in _WORDS if words.fullmatch(first["bytes"].rstrip())), 1)
+    if size > 1 and next(plain_matches(decoded), None) is None:
+        words = array({2: "H", 4: "I", 8: "Q"}[size], decoded.ljust(-(-len(decoded) // size) * size, b"\0"))
+        words.byteswap()
+        yield EncodedLines(words.tobytes(), "hex-list", min(at, len(content)), is_cut=is_cut)
+
+
+def begins_whole_dump(content: bytes, second: int) -> bool:
+    """Return whether the line that contains the offset `second` is the second line of a dump."""
+    return _first_line(content, second) is not None
+
+
+def _first_line(content: bytes, second: int) -> Match | None:
+    """Return the first line of a dump of lines of 16 bytes, whose second line contains the offset `second`, or None."""
+    line = line_start(content, second)
+    if content[line - 1 : line] != b"\n":
+        return None
+    before = content.rfind(b"\n", max(0, line - MAX_LINE), line - 1) + 1
+    first = _line_at(content, before, line)
+    following = _line_at(content, line, min(len(content), line + MAX_LINE)) if first is not None else None
+    are_first = first is not None and following is not None and (_number(first), _number(following)) == (0, 16)
+    return first if are_first else None
+
+
+def _number(line: Match) -> int:
+    """Return the offset at the beginning of a line, or -1 if there is none."""
+    offset = _offset(line)
+    return int(offset, 16) if offset else -1
 
 
 def _paid(lines: Iterator[Match | None], meter: Meter) -> Iterator[Match | None]:

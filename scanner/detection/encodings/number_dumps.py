@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from scanner.detection.encodings.encoded_lines import EncodedLines
+from scanner.detection.encodings.hex_dumps import begins_whole_dump, whole_dumps_at
 from scanner.detection.patterns.needles import DUMP_OFFSETS
 
 MAX_DUMP_BYTES = 16 << 20
@@ -86,6 +87,9 @@ def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
         content: The bytes that contain the dump.
         second: The offset in the content at which the dump's second line begins.
     """
+    if content.startswith(DUMP_OFFSETS[-1], second):
+        yield from whole_dumps_at(content, second)
+        return
     first = _first_line(content, second)
     if first is None:
         return
@@ -97,6 +101,8 @@ def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
 
 def begins_dump(content: bytes, second: int) -> bool:
     """Return whether the second line of a dump begins at offset `second`."""
+    if content.startswith(DUMP_OFFSETS[-1], second):
+        return begins_whole_dump(content, second)
     first = _first_line(content, second)
     return first is not None and any(len(parse(first.line)) in (6, 16) for parse in first.parsers)
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from scanner.detection.encodings.base64_tokens import base64_findings_at, base64_findings_in
+from scanner.detection.encodings.character_arrays import array_starts_at, array_starts_in
+from scanner.detection.encodings.encoded_parts import encoded_parts_at
 from scanner.detection.encodings.hex_dumps import MAX_LINE, dump_findings_at, dump_findings_in, word_findings_at
 from scanner.detection.encodings.split_literals import split_literals_at
 from scanner.detection.findings import Finding
@@ -28,6 +31,7 @@ _WORDS_OF_LIST = range(3, 13)
 
 LOOK_STEPS: dict[Kind, int] = {
     "token": 1000,
+    "characters": 400,
     "hex": 3000,
     "list": 4000,
     "wide": 150,
@@ -45,7 +49,7 @@ _LIST_SEARCH_STEPS = 20
 In a window with many needles, the patterns fail quickly, in C.
 """
 
-_DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+-]")
+_DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+<|./:_-]")
 
 _MAX_TO_SECOND = 128
 """Bytes from the first number of a decimal list to the end of the second. The pattern allows fewer than 100."""
@@ -187,8 +191,13 @@ def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = No
     """
     if kind == "token":
         return _token_at(content, start, meter)
+    if kind == "characters":
+        starts = array_starts_at(content, start)
+        return chain.from_iterable(_token_at(content, start, meter) for start in starts)
     if kind == "base64":
-        return base64_findings_at(content, start, meter)
+        return chain(base64_findings_at(content, start, meter), encoded_parts_at(content, start, "base64", meter))
+    if kind == "hex":
+        return chain(_hex_at(content, start), encoded_parts_at(content, start, "hex", meter))
     return _LOOKS[kind](content, start)
 
 
@@ -337,7 +346,6 @@ def _wide_base64_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 _LOOKS: dict[Kind, Callable[[bytes, int], Iterator[Finding]]] = {
-    "hex": _hex_at,
     "list": _list_at,
     "wide": _wide_at,
     "wide_base64": _wide_base64_at,
@@ -366,6 +374,10 @@ def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) ->
             for match in starting_in(patterns.decimal_list, content, begin, end):
                 yield from _decimal_list_finding(match, patterns)
         yield from dump_findings_in(content, begin, end, meter)
+    elif kind == "characters":
+        for start in array_starts_in(content, begin, end):
+            meter.spend(LOOK_STEPS["token"])
+            yield from _token_at(content, start, meter)
     elif kind == "wide":
         for pattern, step, name in _wide_patterns():
             for match in starting_in(pattern, content, begin, end):

@@ -39,7 +39,7 @@ NESTED_SPAN = 512
 _HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
 _MIN_LINE_LENGTH = 44
-_JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Za-z+/])"
+_JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"']|(?<=[0-9A-Za-z+/]{40})[ ])(?=[0-9A-Za-z+/])"
 _RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
 _LETTER = re.compile(rb"[0-9A-Za-z+/_-]")
 _LETTERS_HERE = re.compile(rb"[0-9A-Za-z+/_-]*+")

@@ -26,6 +26,15 @@ _IS_LETTER = bytes(byte != 32 for byte in range(256))
 _ONES = b"\1" * MAX_TOKEN_LENGTH
 _QUOTES = (b'"', b"'", b"`")
 _IS_KEY = re.compile(rb"\s{0,3}[:=\]]")
+# The beginning of a literal or value to which the variable with the earlier parts is prepended: `"${K}…"`, `%K%…`.
+_VARIABLE = rb"(?:(?:[A-Za-z_]\w{0,40}+=)?%\w{1,40}+%|\$\{\w{1,40}+\}|\$\(\w{1,40}+\)|\{\$?\w{1,40}+\})?+"
+# The words before the name of a variable, and the operator after it.
+_NAME = (
+    rb"(?:(?:set|setx|export|declare|local|let|var|const|ENV|ARG|-e|--env|--build-arg)[ ]{1,4}+)?+"
+    rb"[A-Za-z_$][0-9A-Za-z_.-]{0,60}+[ \t]{0,20}+(?:[:+?]?=|:)[ ]{0,4}+"
+)
+_END_OF_VALUE = rb"(?=(?:[ \t]{0,8}+\\)?\r?\n)"
+_NEXT_LINE = rb"(?:[ \t]{0,8}+\\)?\r?\n[ \t]*+"
 
 
 def split_literals_at(
@@ -107,16 +116,17 @@ def _in_literals(content: bytes, start: int, end: int, form: TokenFormat, part: 
 def _in_values(content: bytes, start: int, patterns: TokenPatterns, meter: Meter | None) -> Iterator[Finding]:
     """Yield the token that begins in the value at the end of a line, and continues in the values of the next lines.
 
-    Files of environment variables and YAML have such lines.
+    Files of environment variables, YAML and scripts have such lines. So have elements of XML, one below the other.
     """
     form = patterns.form
     value = _first_value(form).match(content, start)
-    if value is None or content[start - 1 : start] not in (b"=", b" ", b":"):
+    if value is None or content[start - 1 : start] not in (b"=", b" ", b":", b">"):
         return
+    following = _next_element(form, value[2]) if value[2] else _value_line(form)
     body, last = value[1], value.end()
     if meter is not None:
         meter.spend(_STEPS)
-    while len(body) < form.body_length and (line := _value_line(form).match(content, last)) is not None:
+    while len(body) < form.body_length and (line := following.match(content, last)) is not None:
         body, last = body + line[1], line.end()
     yield from _joined(body, start, last, form)
 
@@ -129,19 +139,36 @@ def _joined(body: bytes, start: int, end: int, form: TokenFormat) -> Iterator[Fi
 
 @functools.cache
 def _literal(form: TokenFormat) -> re.Pattern[bytes]:
-    return re.compile(rb"[\"'`](%b{%d,%d}+)\\*+[\"'`]" % (form.character_class.encode(), _MIN_PART, form.body_length))
+    return re.compile(
+        rb"[\"'`]"
+        + _VARIABLE
+        + rb"(%b{%d,%d}+)\\*+[\"'`]" % (form.character_class.encode(), _MIN_PART, form.body_length)
+    )
 
 
 @functools.cache
 def _first_value(form: TokenFormat) -> re.Pattern[bytes]:
     return re.compile(
-        rb"%b(%b{%d,}+)(?=\r?\n)" % (re.escape(form.prefix.encode()), form.character_class.encode(), _MIN_PART)
+        rb"%b(%b{%d,}+)(?:%b|</([A-Za-z_][\w.:-]{0,40}+)>)"
+        % (re.escape(form.prefix.encode()), form.character_class.encode(), _MIN_PART, _END_OF_VALUE)
     )
 
 
 @functools.cache
 def _value_line(form: TokenFormat) -> re.Pattern[bytes]:
     return re.compile(
-        rb"\r?\n[ \t]*+[A-Za-z_][0-9A-Za-z_.-]{0,60}+[ ]?[=:][ ]?(%b{%d,%d}+)(?=\r?\n|\Z)"
-        % (form.character_class.encode(), _MIN_PART, form.body_length)
+        _NEXT_LINE
+        + _NAME
+        + rb"[\"']?+"
+        + _VARIABLE
+        + rb"(%b{%d,%d}+)[\"']?+(?:%b|\Z)" % (form.character_class.encode(), _MIN_PART, form.body_length, _END_OF_VALUE)
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _next_element(form: TokenFormat, name: bytes) -> re.Pattern[bytes]:
+    """Return the pattern of the next element with this name. In a property list, a key may be before it."""
+    return re.compile(
+        rb"\s{0,80}+(?:<key>[^<>]{0,80}+</key>\s{0,80}+)?+<%b(?:\s[^<>]{0,200}+)?+>(%b{%d,%d}+)</%b>"
+        % (name, form.character_class.encode(), _MIN_PART, form.body_length, name)
     )

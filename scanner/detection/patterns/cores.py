@@ -67,7 +67,7 @@ def _shared_parts(prefix: bytes) -> list[bytes]:
     parts += [two + one, b" " + three, b"," + two, b"x" + one, b"00" + one, b"{" + one]
     parts += [gap + text[1:] for text in base64_texts(prefix) for gap in (b"\n", b"\\n")]
     parts += [b"\\n" + text[2:] for text in base64_texts(prefix)]
-    return [part for part in (*parts, b"\n" + prefix[1:3], b"begin ") if len(part) >= MIN_CORE]
+    return [part for part in (*parts, b"\n" + prefix[1:3], b"begin ", b"x1f") if len(part) >= MIN_CORE]
 
 
 def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:

@@ -22,18 +22,32 @@ _ZERO_WIDTH = (
     rb"|\xcd\x8f|\xef\xb8[\x80-\x8f]"
     rb"|&(?:shy|ZeroWidthSpace|zwnj|zwj|\#8203|\#x200[bB]);|\\+u200[bBcCdD]|\\+ufeff|\\+u00ad"
 )
-# Terminal control sequences (ECMA-48), such as colours. The escape character is raw, or it is escaped in a string.
-_ESCAPE_SEQUENCE = rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33))(?:\[[0-9:;?]{0,40}+[A-Za-z]|\][^\x07\x1b\n]{0,80}+\x07)"
+# Terminal control sequences (ECMA-48), such as colours and links. The escape character is raw, or it is escaped in a
+# string, or `cat -v` has written it as `^[`. Some logs have only the rest of a colour (`[0m`).
+_ESCAPE_SEQUENCE = (
+    rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|\^\[)"
+    rb"(?:\[[0-9:;?]{0,40}+[A-Za-z]|\([0AB]|\][^\x07\x1b\\\n]{0,300}+(?:\x07|\x1b\\|\\+u0007|\\+u001[bB]\\+))"
+    rb"|\[[0-9;]{1,12}+m"
+)
 # Comments, and the tags of elements that can format a part of a word. The tags of other elements, such as paragraphs,
 # end a word. React writes an empty comment between two pieces of one text.
 _INLINE_TAG = (
     rb"<(?:/?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r"
-    rb"|rPr|wbr|br|text)(?=[\s>/])|!--)[^<>]{0,300}+>"
+    rb"|rPr|wbr|br|text|samp|var|cite|q|nobr|strike|del|label|hi|emphasis|highlight)(?=[\s>/])|!--)[^<>]{0,300}+>"
+    # The same tags in a JSON string that escapes angle brackets, and tags that are shown as text in HTML.
+    rb"|\\+u003[cC]/?(?:b|i|em|strong|span|mark|code|font)(?![0-9A-Za-z])(?:[^<>\\\n]|\\+(?!u003)){0,200}+\\+u003[eE]"
+    rb"|&lt;/?(?:b|i|em|strong|span|mark|code|font)(?![0-9A-Za-z])[^<>\n]{0,200}?&gt;"
 )
 _NEXT_CDATA = rb"\]\]>\s{0,80}+<!\[CDATA\["
 # The joint between two lines of `curl --trace-ascii`, which writes an offset before every 64 bytes.
 _NEXT_OF_TRACE = rb"\r?\n[0-9a-f]{4}:\ "
-_RTF_RUN = rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
+_RTF_RUN = (
+    rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
+    rb"|(?:\\(?:b|i|ul|ulnone|strike|cf|cb|highlight|lang|f|fs|plain|noproof)(?![a-z])-?[0-9]{0,5}+"
+    rb"(?:[ ]|(?=\\))){1,9}+"
+)
+# The joint between two parts of an answer in the stream protocol of the AI SDK.
+_NEXT_PART = rb"\\*\"\r?\n[0-9a-g]:\\*\""
 # The joint between two events of a terminal recording (asciicast version 2).
 _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
 # To wrap a line, a terminal writes the first letter of the next line (or a space) and a carriage return. Then it writes
@@ -44,8 +58,21 @@ _BORDER = rb"(?:\||\xe2\x94[\x82\x83])"
 _NEXT_CELL = (
     rb"(?:[\ \t]{0,200}+%(border)s){1,4}+[\ \t]*+\r?\n[\ \t]*+%(border)s(?:[\ \t]{0,40}+%(border)s){0,8}+[\ \t]{0,40}+"
 ) % {b"border": _BORDER}
-# Places inside a word where TeX and troff may break the line, and the distance between two strings in PostScript.
-_BREAK_POINT = rb"\\+(?:-|[:&%](?=[0-9A-Za-z_])|allowbreak(?:\{\}|[ ])?+)|\)[ ]{0,2}-?[0-9.]{1,8}[ ]{0,2}\("
+# The joint between two lines of a wrapped cell of psql: a dot (or an ellipsis) ends the first and begins the second.
+_PSQL_MARK = rb"(?:\.|\xe2\x80\xa6)"
+_NEXT_OF_PSQL = _PSQL_MARK + rb"(?:[ ]{0,2}\|[^|\n]{0,80}+){0,4}+\r?\n(?:[^|.\n]{0,80}+\|){0,4}+[ ]?" + _PSQL_MARK
+# Places inside a word where TeX and troff may break the line, the end of one TeX command and the beginning of the next,
+# and the distance between two strings in PostScript.
+_BREAK_POINT = (
+    rb"\\+(?:-|[:&%](?=[0-9A-Za-z_])|(?:allowbreak|linebreak|discretionary|hspace|penalty0|breakhere|seqbreak)(?![a-z])"
+    rb"(?:\[[0-9]\]|\{[0-9a-z]{0,9}\}){0,3}+[ ]?+)"
+    rb"|\}\s{0,2}+\\+[A-Za-z]{1,20}+\*?\{|[|!+/@]\s{0,2}+\\+verb\*?[|!+/@]"
+    rb"|\)[ ]{0,2}-?[0-9.]{1,8}[ ]{0,2}\("
+)
+# The end of a chunk of an HTTP body, and the length of the next chunk.
+_NEXT_CHUNK = rb"\r\n[0-9A-Fa-f]{1,4}+(?:;[^\r\n]{0,80}+)?+\r\n"
+# The continuation of a literal in column seven of COBOL's fixed format.
+_COBOL_LINE = rb"[\"']?\r?\n[ 0-9]{6}-[ ]{1,60}+[\"']"
 # The time at the beginning of each line, in logs of workflows and containers.
 _TIME = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}Z[ ]"
 # The lengths that some formats write between the pieces of a text: blocks of GIF, packed words of Cap'n Proto, records
@@ -62,11 +89,12 @@ JOINT = rb"""
       | (?:\\+[rn])++(?:[ \t]*+)
       | \\\r?\n[ \t]*+\\?+ | \\z\s{1,80}+
       | %(escape)s | %(tag)s | %(cdata)s | %(rtf)s | %(event)s | %(cell)s | %(word)s
-      | ["'`]\} | %(length)s
-      | %(trace)s
-      | %(break)s
-      | \r?\n(?:%(time)s|[ \t]*+(?:(?:[>#*|+;-]|//|--)[ \t]*+)?+)
-      | \\*+["'`](?:(?:%(glue)s{1,120}+(?:[bBuUrRfF]{1,2}(?=\\*+["'`]))?+)?+\\*+["'`]){1,4}+
+      | ["'`]\]?\} | %(length)s
+      | %(trace)s | %(part)s | %(cobol)s
+      | %(break)s | %(psql)s | \*{1,3}+ | \+\+
+      | %(chunk)s | [ ]?\r?\n(?:%(time)s|[ \t]*+(?:(?:[>#*|+;-]|//|--)[ \t]*+)?+)
+      | \\*+["'`](?:(?:%(glue)s{1,120}+(?:[bBuUrRfFL]{1,2}(?=\\*+["'`]))?+)?+\\*+["'`]){1,4}+
+      | ["'](?=[0-9A-Za-z])
     )""" % {
     b"zero": _ZERO_WIDTH,
     b"glue": _GLUE,
@@ -79,6 +107,10 @@ JOINT = rb"""
     b"cell": _NEXT_CELL,
     b"word": _NEXT_ENCODED_WORD,
     b"length": _LENGTH_BYTE,
+    b"part": _NEXT_PART,
+    b"cobol": _COBOL_LINE,
+    b"psql": _NEXT_OF_PSQL,
+    b"chunk": _NEXT_CHUNK,
     b"break": _BREAK_POINT,
     b"time": _TIME,
 }
@@ -133,7 +165,10 @@ CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
 With a copy of JOINTS before each of its letters, a pattern takes `regex` 0.2 seconds to compile. The lookahead avoids
 the call before a letter. Where a match often fails at a joint, JOINTS is faster.
 """
-JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + JOINTS + rb"))"
+# A line of base64 may consist of four hexadecimal digits, so the length of a chunk is no joint here.
+# Shells and YAML replace the line breaks of base64 by spaces.
+_JOINTS_OF_BASE64 = JOINTS.replace(_NEXT_CHUNK, rb"[ ](?=[0-9A-Za-z+/_-])")
+JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + _JOINTS_OF_BASE64 + rb"))"
 # A hyphen at the beginning of a continued line usually marks a list item or a comment, so JOINTS accepts it. This
 # pattern is for tokens that may contain hyphens. It does not accept the hyphen, which may belong to the token.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//").replace(rb"(?:-|[:&%]", rb"(?:[:&%]")
@@ -144,13 +179,15 @@ _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//").re
 # underscore's code between two literals, as in `"r8" & Chr(95) & "…"`.
 _NAMED_UNDERSCORE = (
     rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
-    rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+|\\+char(?:95|\"5F)(?:\{\}|[ ])?+"
+    rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+"
+    rb"|\\+char(?:95|\"5F|'137|`\\_)(?:\{\}|[ ])?+"
     rb"|\\+0?95(?![0-9])|\\+0{0,4}5[fF][ ]?+|\^\^5f|\\+u95\\*+(?:\?|'5f)"
     rb"|\\+(?:\(ul|\[u005F\])"
     rb"|\$\((?:\[(?i:char)\][ ]?(?:95|0x5[fF])|printf[ ][\"']\\+(?:x5[fF]|0?137)[\"'])\)|\$'\\(?:x5[fF]|137|u005[fF])'"
     rb"|\$\{[\"']_[\"']\}|\$\{(?:String\.fromCharCode\((?:95|0x5[fF])\)|95\.toChar\(\))\}"
     rb"|[+&]AF8-?+|`_"
-    rb"|\\*+[\"'`][ ]?[.+&|,~]{1,2}[ ]?[A-Za-z][A-Za-z.]{1,22}\((?:95|0x5[fF])\)[ ]?[.+&|,~]{1,2}[ ]?\\*+[\"'`]"
+    rb"|\\*+[\"'`][ ]?(?:[.+&|,~]{1,2}[ ]?)?+(?:[A-Za-z][A-Za-z.]{1,22}\$?\((?:95|(?:0x|&[hH])5[fF])\)"
+    rb"|\[(?i:char)\][ ]?(?:95|0x5[fF])|\#(?:95|\$5[fF])|\((?:string[ ])?\#\\_\))[ ]?(?:[.+&|,~]{1,2}[ ]?)?+\\*+[\"'`]"
 )
 _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
 
@@ -309,7 +346,9 @@ def unit_kind(unit: bytes) -> UnitKind:
     return "css-escape" if body[:1].isdigit() else "named-character"
 
 
-_STARTS_SEQUENCE = regex.compile(rb"\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|[ ]\\+r$")
+_STARTS_SEQUENCE = regex.compile(rb"\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|[ ]\\+r$|\^\[|\[[0-9;]+m$")
+_IS_MARKUP = regex.compile(rb"<[^\0]|[})\]*+]|&lt;|\\+(?:u003[cC]|[b-df-mo-qs-tvwy])|[|!/@]\s*\\+verb")
+_IS_CHUNK = regex.compile(_NEXT_CHUNK)
 JointKind = Literal[
     "utf-16",
     "zero-width",
@@ -330,16 +369,19 @@ def joint_kind(joint: bytes) -> JointKind:
         return "utf-16"
     if joint[0] == ord("="):
         return "quoted-printable"
-    if (joint[0] == ord("<") and joint[1]) or joint[0] in b"}])":
+    if _IS_MARKUP.match(joint) is not None:
         return "markup"
     if joint[-1:] == b"\r" or _STARTS_SEQUENCE.match(joint) is not None or (b'"o' in joint and b"\n[" in joint):
         return "terminal"
-    if (joint[0] < 0x1B and joint[0] not in b"\t\n\r") or (joint[0] == 0x3C and joint[1] == 0):
+    has_length = (joint[0] < 0x1B and joint[0] not in b"\t\n\r") or (joint[0] == 0x3C and joint[1] == 0)
+    if has_length or _IS_CHUNK.fullmatch(joint) is not None:
         return "length"
     if joint[:2] == b"?=":
         return "encoded-word"
     if joint[0] == ord("\\") and joint.lstrip(b"\\")[:1] in b"-:&%az\r\n":
         return "continuation"
+    if joint[0] in b".\xe2" and b"|" in joint:
+        return "wrapped"
     if joint[0] >= 0x80 or joint[0] == ord("&") or joint.lstrip(b"\\")[:1] == b"u":
         return "zero-width"
     if any(quote in joint for quote in (b'"', b"'", b"`")):

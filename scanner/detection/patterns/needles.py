@@ -13,12 +13,14 @@ from typing import Literal, NamedTuple
 
 from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
 
-Kind = Literal["token", "hex", "list", "wide", "base64", "wide_base64", "run", "stream"]
+Kind = Literal["token", "characters", "hex", "list", "wide", "base64", "wide_base64", "run", "stream"]
 
 _BEFORE_VALUE = b"\"' =\n/:"
 """Bytes that may precede a value."""
-DUMP_OFFSETS = (b"0000020 ", b"00000006:")
-"""The second offset in the dumps of `od` and `xxd -b`."""
+DUMP_OFFSETS = (b"0000020 ", b"00000006:", b"00000010")
+"""The second offset in the dumps of `od`, of `xxd -b`, and of programs that show 16 bytes in each line."""
+ESCAPED_MAGICS = (b"\\x1f\\x8b", b"0x1f, 0x8b", b"0x1f,0x8b", b"PK\\x03\\x04", b"x\\x9c")
+"""The first bytes of gzip, zip and zlib in string literals and lists of numbers, as `go-bindata` writes them."""
 _PLAIN_BYTES = 4
 _AFTER_LETTERS = (
     b"%",
@@ -52,13 +54,15 @@ _LISTS: tuple[str, ...] = (
     "{0}{1} {3}",
 )
 _LISTS += ("{0}-{1}-{3}", "{0} {1}{2}", "{0}\n {1} {3}", "{0} {1}\n {3}", "0   {1} {3}", "0   {2} ")
-_LISTS += ("{0} 00 {1} ", "{0}\n{1}\n")
-_LOWER_LISTS: tuple[str, ...] = ("{0}\n{1}{2}", "{0}{1}\n{2}", " {1}{2}", ": {1} {2}", ": {2}", ":  {2}")
-_LOWER_LISTS += ("0 {1} {2}", "0 {2} ", "0  {1} {2}", "0  {2} ")
+_LISTS += ("{0} 00 {1} ", "{0}\n{1}\n", "{0}\n{1}{2}", "{0}{1}\n{2}", "{0} {1} \n{3}", "{0} \n{1} {3}")
+_LISTS += ("{0}\n{1} {3}", "{0} {1}\n{3}", "{0}\r\n{1} {3}")
+_LOWER_LISTS: tuple[str, ...] = (" {1}{2}", ": {1} {2}", ": {2}", ":  {2}")
+_LOWER_LISTS += ("{0}, {1}, {2}", "{0}h,{1}h", "0 {1} {2}", "8 {1} {2}", "8 {2} ", "0 {2} ", "0  {1} {2}", "0  {2} ")
 # Little-endian words, as `od -x`, `hexdump`, `xxd -e` and debuggers write them.
 _LOWER_LISTS += (" {1}{0}", "{2}{1} ", "{2}{1}\n", "{2}{1}{0}")
 _UPPER_LISTS = ("00{1}{2}", "00{2}")
 _DECIMAL_LISTS: tuple[str, ...] = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{0},"')
+_DECIMAL_LISTS += ("{0}\n", "{0}\r\n", "{0}<", "{0}|{1}|", "{0}.{1}.", "{0}:{1}:", "{0}/{1}/", "{0}_{1}_", "{0}\t{1}\t")
 _DECIMAL_LISTS += ("{0}-{1}", "{0};{1}", "{0} 0{1}", "{0} {1} 0{2}", "{0})", "{0}+", "byte\t{0}\n")
 
 
@@ -124,19 +128,20 @@ def _token_needles(prefix: bytes) -> list[Needle]:
         texts += [b"=%b=%b" % (one, two), b"&amp;#x%b" % one]
     texts += [
         b"\\%o" % first[0],
-        b"&#%d" % first[0],
+        *(b"&#%d" % first[0], *(b"&#" + f"{first[0]:0{width}}".encode() for width in (4, 5, 7))),
         b"\\%d\\" % first[0],
         b"\\%03d\\" % first[0],
         b"\\x00%02x" % first[0],
     ]
-    # Needles for arrays of characters, terminal recordings, colours, markup, grapheme joiners and tag characters.
-    texts += [first + between + second for between in (b"','", b"', '", b'","', b'", "')]
+    # Needles for terminal recordings, colours, markup, grapheme joiners and tag characters. Arrays of characters have
+    # needles of their own below: the second letter between quotes.
     texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
     texts.append(chr(0xE0000 | first[0]).encode() + b"\xf3")
     # PowerShell's CLIXML writes an underscore as `_x005F_`.
     escaped = prefix[: prefix.find(b"_") + 1] + b"x005F"
     texts += [] if escaped.startswith((plain, b"x")) else [escaped]
-    return [Needle(text, "token") for text in texts]
+    characters = (b"'%b'" % second, b'"%b",' % second)
+    return [*(Needle(text, "token") for text in texts), *(Needle(text, "characters") for text in characters)]
 
 
 def _rarer_needles(prefix: bytes) -> list[Needle]:
@@ -243,7 +248,9 @@ def _stream_needles() -> list[Needle]:
         *(Needle(text, "stream") for text in texts),
         *(Needle(text, "stream", 1) for text in (b"\nliteral ", b"\ndelta ")),
         *(Needle(text, "stream") for text in (b"1f8b08", b"789c")),
-        *(Needle(b"\n" + offset, "stream", 1) for offset in DUMP_OFFSETS),
+        *(Needle(text, "stream") for text in ESCAPED_MAGICS),
+        *(Needle(b"\n" + offset, "stream", 1) for offset in DUMP_OFFSETS[:-1]),
+        Needle(DUMP_OFFSETS[-1], "stream"),
         # In base64, xz begins with a slash, or with an underscore in the alphabet of URLs. Leave out this first letter,
         # so that the needle finds both.
         Needle(b"Td6WF", "stream", -1),

@@ -26,12 +26,14 @@ from scanner.detection.patterns.token_formats import TokenFormat, active_formats
 # Java, and directives of an assembler.
 _COMMENT = rb"(?:/\*[^\n]{0,80}?\*/[\s,]{0,20}+)?+"
 _GAP = (
-    rb"(?:t(?=\s))?+(?:[\s,:;\"'_-]{0,40}+"
+    rb"(?:t(?=\s)|[hH](?=,))?+(?:[\s,:;\"'_-]{0,40}+"
     + _COMMENT
     + rb"|,\\\r?\n[ \t]*+)(?:\.?(?:byte|BYTE|db|DB)[ \t]++)?+(?:\(byte\)[ ]?)?+(?:0[xX])?+"
 )
 _COMMA = (
-    rb"(?:[\s,;]{1,40}+|,\s{0,40}+\"[0-9]{1,4}\":[ ]?+|-|\s{1,8}\.byte\s{1,8}+"
+    rb"(?:[\s,;]{1,40}+(?:-[ ]{1,4}|\[[0-9]{1,4}\][ ]=>[ ])?+|,\s{0,40}+\"[0-9]{1,4}\":[ ]?+|[-|./:_]"
+    rb"|\s{1,8}\.byte\s{1,8}+"
+    rb"|</[0-9A-Za-z:]{1,40}+>\s{0,80}+<[^<>]{1,80}+>"
     rb"|\)?[ ]{0,2}+(?:\|\||[.+&|,~])[ ]{0,2}+(?:[A-Za-z.]{1,24}\(|\[[A-Za-z]{1,8}\]))0?+"
 )
 # The characters between two hexadecimal bytes of UTF-16, as in exports of the Windows registry: `72,00,38,00`. Each

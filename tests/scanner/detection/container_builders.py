@@ -52,6 +52,7 @@ from tests.scanner.detection.document_builders import (
     sqlite_with_gzip,
 )
 from tests.scanner.detection.git_builders import git_bundle, git_pack, loose_object
+from tests.scanner.detection.store_builders import STORES
 from tests.scanner.detection.stream_builders import STREAMS
 
 Builder = Callable[[bytes], bytes]
@@ -124,6 +125,7 @@ CONTAINERS: dict[str, Builder] = {
     "embedded Zstandard": lambda content: behind_a_header(zstandard_compressed(content)),
     "embedded zip": lambda content: behind_a_header(zipped(content) + bytes(70_000)),
     **STREAMS,
+    **STORES,
     "zip in base64": lambda content: b'{"file": "' + base64.b64encode(zipped(content)) + b'"}',
     "tar.gz in base64": lambda content: base64.encodebytes(gzip.compress(tarred(content))),
 }

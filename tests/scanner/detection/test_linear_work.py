@@ -28,6 +28,7 @@ from tests.scanner.detection.archive_builders import ar, cpio, tarred
 from tests.scanner.detection.compression_builders import lz4_block, snappy_stream, unix_compressed, zstandard_compressed
 from tests.scanner.detection.document_builders import png, sqlite_database
 from tests.scanner.detection.fuzz_targets import read_all
+from tests.scanner.detection.store_builders import chunked_response, outlook_store
 from tests.scanner.detection.stream_builders import chrome_cache, firefox_cache
 
 ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
@@ -174,6 +175,22 @@ def _hexadecimal(size: int) -> bytes:
     return random.Random(1).randbytes(size).hex().encode()
 
 
+def _free_blocks(size: int) -> bytes:
+    """Return a SQLite database whose pages have as many free blocks as a page can have."""
+    page = bytearray(512)
+    page[0], page[2] = 13, 8
+    for at in range(8, 504, 4):
+        page[at : at + 4] = struct.pack(">HH", at + 4, 4)
+    return sqlite_database(b"x" * 40) + bytes(page) * size
+
+
+def _chained_free_pages(size: int) -> bytes:
+    """Return a SQLite database with free pages that all refer to the page before them."""
+    content = sqlite_database(b"x" * 40)
+    first = len(content) // 512
+    return content + b"".join(struct.pack(">I", first + number).ljust(512, b"z") for number in range(size))
+
+
 CASES: dict[str, tuple[ContainerKind, Callable[[int], bytes], int]] = {
     "SQLite, cells of one chain": ("sqlite", _many_cells_to_one_chain, 20),
     "SQLite, overlapping cells": ("sqlite", _overlapping_cells, 20),
@@ -243,6 +260,15 @@ CASES: dict[str, tuple[ContainerKind, Callable[[int], bytes], int]] = {
         lambda size: b"\x89HDF\r\n\x1a\nblosc" + b"\x02\x01\x21\x04" * 10 * size,
         100,
     ),
+    "Outlook, substituted bytes": ("outlook", lambda size: outlook_store(b"x" * 1_000 * size), 20),
+    "LevelDB log, tiny records": ("record_log", lambda size: (bytes(4) + b"\1\0\1x") * 100 * size, 100),
+    "LevelDB log, no records": ("record_log", lambda size: bytes(1_000 * size), 100),
+    "HTTP, tiny chunks": ("chunked", lambda size: chunked_response(_hexadecimal(50 * size), 1), 20),
+    "HTTP, headers without chunks": ("chunked", lambda size: b"\ntransfer-encoding: chunked\r\n" * 10 * size, 50),
+    "Figma, tiny parts": ("figma", lambda size: b"fig-kiwi".ljust(12, b"\0") + b"\1\0\0\0x" * size, 200),
+    "SQLite, free blocks": ("sqlite", _free_blocks, 20),
+    "SQLite, chains of free pages": ("sqlite", _chained_free_pages, 200),
+    "lzma, false starts": ("embedded", lambda size: b"\0" + b"]\0\0\x80\0" * 100 * size, 20),
     "compress, random bytes": ("compress", lambda size: unix_compressed(random.Random(1).randbytes(100 * size)), 20),
 }
 

@@ -17,8 +17,8 @@ import zstandard
 
 from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, TokenFormat
 from tests.scanner.detection import dump_tools
-
-Encoder = Callable[[bytes, random.Random], bytes]
+from tests.scanner.detection.rarer_encoders import RARER_ENCODINGS
+from tests.scanner.detection.token_parts import Encoder, body_of, cut, cut_body, each, prefix_of
 
 
 def random_token(chance: random.Random, form: TokenFormat = DEFAULT_FORMATS[0]) -> bytes:
@@ -39,18 +39,6 @@ def _wrapped_base64(token: bytes, chance: random.Random, newline: bytes = b"\n",
     return newline.join(text[at : at + width] for at in range(0, len(text), width))
 
 
-def _each(form: str, separator: str = "") -> Encoder:
-    return lambda token, chance: separator.join(form % letter for letter in token).encode()
-
-
-def _cut(joint: bytes, first: int = 1, pieces: int = 2) -> Encoder:
-    def encode(token: bytes, chance: random.Random) -> bytes:
-        cuts = sorted(chance.sample(range(first, len(token)), pieces - 1))
-        return joint.join(token[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(token)], strict=True))
-
-    return encode
-
-
 def _underscore(written: str) -> Encoder:
     """Return a function that replaces the first underscore or hyphen of a token by the text `written`."""
 
@@ -62,27 +50,14 @@ def _underscore(written: str) -> Encoder:
     return encode
 
 
-def _cut_body(joint: bytes, pieces: int = 2) -> Encoder:
-    return lambda token, chance: _prefix(token) + _cut(joint, 0, pieces)(_body(token), chance)
-
-
 def _instead_of_underscores(written: bytes) -> Encoder:
     return lambda token, chance: token.replace(b"_", written)
-
-
-def _prefix(token: bytes) -> bytes:
-    """Return the beginning of a token, up to and including the last `_` or `-` of its prefix."""
-    return token[: max(token.rfind(b"_", 0, 10), token.rfind(b"-", 0, 10)) + 1]
-
-
-def _body(token: bytes) -> bytes:
-    return token[len(_prefix(token)) :]
 
 
 def _in_parts(line: bytes) -> Encoder:
     """Return a function that writes a token as three numbered parts. `line` is the format of the line for one part."""
     return lambda token, chance: b"".join(
-        line % item for item in enumerate((_prefix(token) + _body(token)[:6], _body(token)[6:-9], token[-9:]))
+        line % item for item in enumerate((prefix_of(token) + body_of(token)[:6], body_of(token)[6:-9], token[-9:]))
     )
 
 
@@ -206,21 +181,21 @@ ENCODINGS: dict[str, Encoder] = {
     "hex, 0x list over lines": lambda token, chance: ",\n  ".join(f"0x{byte:02X}" for byte in token).encode(),
     "hex, colons": lambda token, chance: token.hex(":").encode(),
     "hex dump with a text column": _hexdump,
-    r"hex, \x": _each("\\x%02x"),
+    r"hex, \x": each("\\x%02x"),
     r"\x of the underscore only": _underscore("\\x%02x"),
-    r"\u": _each("\\u%04x"),
-    r"\u, capitals": _each("\\u%04X"),
+    r"\u": each("\\u%04x"),
+    r"\u, capitals": each("\\u%04X"),
     r"\u of the underscore only": _underscore("\\u%04x"),
-    r"\u{}": _each("\\u{%x}"),
-    "octal escapes": _each("\\%03o"),
-    "percent": _each("%%%02X"),
+    r"\u{}": each("\\u{%x}"),
+    "octal escapes": each("\\%03o"),
+    "percent": each("%%%02X"),
     "percent of the underscore only": _underscore("%%%02X"),
     "percent, twice": _underscore("%%25%02x"),
-    "HTML entities, decimal": _each("&#%d;"),
-    "HTML entities, hex": _each("&#x%x;"),
+    "HTML entities, decimal": each("&#%d;"),
+    "HTML entities, hex": each("&#x%x;"),
     "HTML entity of the underscore only": _underscore("&#%d;"),
     "backslash before the underscore (Markdown)": _underscore("\\"),
-    "quoted-printable, soft break": _cut(b"=\r\n"),
+    "quoted-printable, soft break": cut(b"=\r\n"),
     "quoted-printable, underscore": _underscore("=%02X"),
     "UTF-16, little-endian with mark": lambda token, chance: b"\xff\xfe" + _wide("utf-16-le")(token, chance),
     "UTF-16, big-endian with mark": lambda token, chance: b"\xfe\xff" + _wide("utf-16-be")(token, chance),
@@ -229,45 +204,45 @@ ENCODINGS: dict[str, Encoder] = {
     "UTF-32, little-endian with mark": lambda token, chance: b"\xff\xfe\0\0" + _wide("utf-32-le")(token, chance),
     "UTF-32, little-endian": _wide("utf-32-le"),
     "UTF-32, big-endian": _wide("utf-32-be"),
-    "zero-width space inside": _cut("\u200b".encode()),
-    "soft hyphen and word joiner inside": _cut("\u00ad\u2060".encode()),
+    "zero-width space inside": cut("\u200b".encode()),
+    "soft hyphen and word joiner inside": cut("\u00ad\u2060".encode()),
     "decimal byte list": lambda token, chance: str(list(token)).encode(),
     "notebook": _notebook,
     "notebook, adjacent literals": _notebook_cut,
-    "concatenation with +": lambda token, chance: b'key = "' + _cut(b'" + "', 2, pieces=3)(token, chance) + b'"',
-    "adjacent literals": lambda token, chance: b"('" + _cut(b"' '", 2, pieces=3)(token, chance) + b"')",
-    "adjacent literals on two lines": lambda token, chance: b'("' + _cut(b'"\n    f"', 2)(token, chance) + b'")',
-    "concatenation with . (PHP)": lambda token, chance: b"'" + _cut(b"' . '", 2)(token, chance) + b"'",
-    "backslash and newline": _cut(b"\\\n", 2),
-    "soft-wrapped line": _cut(b"\n", 1),
-    "soft-wrapped line, indented": _cut(b"\n    ", 2),
-    "soft-wrapped quote of a mail": _cut(b"\n> ", 2),
-    "decimal escapes (Lua)": _each("\\%03d"),
+    "concatenation with +": lambda token, chance: b'key = "' + cut(b'" + "', 2, pieces=3)(token, chance) + b'"',
+    "adjacent literals": lambda token, chance: b"('" + cut(b"' '", 2, pieces=3)(token, chance) + b"')",
+    "adjacent literals on two lines": lambda token, chance: b'("' + cut(b'"\n    f"', 2)(token, chance) + b'")',
+    "concatenation with . (PHP)": lambda token, chance: b"'" + cut(b"' . '", 2)(token, chance) + b"'",
+    "backslash and newline": cut(b"\\\n", 2),
+    "soft-wrapped line": cut(b"\n", 1),
+    "soft-wrapped line, indented": cut(b"\n    ", 2),
+    "soft-wrapped quote of a mail": cut(b"\n> ", 2),
+    "decimal escapes (Lua)": each("\\%03d"),
     r"\x00 of the underscore only (C#)": _underscore("\\x%04x"),
     r"\N{LOW LINE} (Python)": _instead_of_underscores(b"\\N{LOW LINE}"),
     "_x005F_ (PowerShell CLIXML)": _instead_of_underscores(b"_x005F_"),
     r"\textunderscore (LaTeX)": _instead_of_underscores(b"\\textunderscore{}"),
     "tag characters": lambda token, chance: "".join(chr(0xE0000 + byte) for byte in token).encode(),
-    "grapheme joiner and variation selector inside": _cut("\u034f\ufe0f".encode()),
+    "grapheme joiner and variation selector inside": cut("\u034f\ufe0f".encode()),
     "colours around the prefix (grep)": lambda token, chance: (
-        b"\x1b[01;31m\x1b[K" + _prefix(token) + b"\x1b[m\x1b[K" + _body(token)
+        b"\x1b[01;31m\x1b[K" + prefix_of(token) + b"\x1b[m\x1b[K" + body_of(token)
     ),
-    "colours inside, escaped in JSON": _cut_body(b"\\u001b[0m\\u001b[1m"),
-    "markup inside (HTML)": _cut_body(b"</em><em class='x'>", pieces=3),
-    "markup inside (flat OpenDocument)": _cut_body(b'</text:span><text:span text:style-name="T2">'),
-    "markup inside (RTF)": _cut_body(b"}{\\rtlch\\fcs1 \\af0 \\ltrch\\fcs0 \\insrsid2 "),
+    "colours inside, escaped in JSON": cut_body(b"\\u001b[0m\\u001b[1m"),
+    "markup inside (HTML)": cut_body(b"</em><em class='x'>", pieces=3),
+    "markup inside (flat OpenDocument)": cut_body(b'</text:span><text:span text:style-name="T2">'),
+    "markup inside (RTF)": cut_body(b"}{\\rtlch\\fcs1 \\af0 \\ltrch\\fcs0 \\insrsid2 "),
     "array of characters": lambda token, chance: ("{'" + "', '".join(token.decode()) + "', 0}").encode(),
     "template with the prefix as an expression": lambda token, chance: (
-        b'`${"' + _prefix(token)[:-1] + b'"}' + token[len(_prefix(token)) - 1 :] + b"`"
+        b'`${"' + prefix_of(token)[:-1] + b'"}' + token[len(prefix_of(token)) - 1 :] + b"`"
     ),
     "prefix and rest in two variables": lambda token, chance: (
-        b'prefix = "%b"\nbody = "%b"\n' % (_prefix(token), _body(token))
+        b'prefix = "%b"\nbody = "%b"\n' % (prefix_of(token), body_of(token))
     ),
-    "a space behind the prefix": lambda token, chance: _prefix(token) + b" " + _body(token),
-    "terminal recording, typed letter by letter": _each('[1.25, "o", "%c"]\n'),
+    "a space behind the prefix": lambda token, chance: prefix_of(token) + b" " + body_of(token),
+    "terminal recording, typed letter by letter": each('[1.25, "o", "%c"]\n'),
     "terminal recording, wrapped": lambda token, chance: token[:20] + b" \r" + token[20:],
     "terminal recording, wrapped with the letter repeated": lambda token, chance: token[:21] + b"\r" + token[20:],
-    "cell of a table over two rows": _cut_body(b" |\n| | "),
+    "cell of a table over two rows": cut_body(b" |\n| | "),
     "encoded words of a mail": lambda token, chance: (
         b"=?utf-8?q?" + token[:20].replace(b"_", b"=5F") + b"?=\r\n =?utf-8?q?" + token[20:] + b"?="
     ),
@@ -297,10 +272,10 @@ ENCODINGS: dict[str, Encoder] = {
     "zlib in a link (kroki, pako)": lambda token, chance: (
         b"https://kroki.io/graphviz/svg/" + base64.urlsafe_b64encode(zlib.compress(token * 2, 9))
     ),
-    r"\x{5f} (Perl)": _each("\\x{%x}"),
+    r"\x{5f} (Perl)": each("\\x{%x}"),
     r"\N{U+5F} (Perl)": _underscore("\\N{U+%04X}"),
     r"\o{137} (Perl)": _underscore("\\o{%o}"),
-    "`u{5f} (PowerShell)": _each("`u{%x}"),
+    "`u{5f} (PowerShell)": each("`u{%x}"),
     r"\5f (CSS)": _instead_of_underscores(b"\\5f "),
     r"\00005f (CSS)": _underscore("\\%06x"),
     r"\char95 (LaTeX)": _instead_of_underscores(b'\\char"5F '),
@@ -310,19 +285,19 @@ ENCODINGS: dict[str, Encoder] = {
     r"\095 (OCaml)": _underscore("\\%03d"),
     "Chr(95) between two literals": _instead_of_underscores(b'" & Chr(95) & "'),
     "format string with the rest as argument": lambda token, chance: (
-        b'key = "' + _prefix(token) + b'%s" % "' + _body(token) + b'"\n'
+        b'key = "' + prefix_of(token) + b'%s" % "' + body_of(token) + b'"\n'
     ),
     "template with the rest in a variable above": lambda token, chance: (
-        b"const rest = '" + _body(token) + b"';\nconst key = `" + _prefix(token) + b"${rest}`;\n"
+        b"const rest = '" + body_of(token) + b"';\nconst key = `" + prefix_of(token) + b"${rest}`;\n"
     ),
     "prefix in a variable of a shell": lambda token, chance: (
-        b"PREFIX=" + _prefix(token) + b'\nKEY="${PREFIX}' + _body(token) + b'"\n'
+        b"PREFIX=" + prefix_of(token) + b'\nKEY="${PREFIX}' + body_of(token) + b'"\n'
     ),
     "two halves appended": lambda token, chance: (
         b'strcpy(key, "' + token[: len(token) // 2] + b'");\nstrcat(key, "' + token[len(token) // 2 :] + b'");\n'
     ),
-    "line of curl --trace-ascii inside": _cut_body(b"\n0040: "),
-    "CDATA section inside": _cut_body(b"]]><![CDATA["),
+    "line of curl --trace-ascii inside": cut_body(b"\n0040: "),
+    "CDATA section inside": cut_body(b"]]><![CDATA["),
     "$([char]95) inside a string (PowerShell)": _instead_of_underscores(b"$([char]95)"),
     r"$'\x5f' between two words (shell)": _instead_of_underscores(b"$'\\x5f'"),
     "characters in columns (od -c)": _dump(dump_tools.od_characters),
@@ -333,16 +308,14 @@ ENCODINGS: dict[str, Encoder] = {
     "UTF-7 of IMAP": _instead_of_underscores(b"&AF8-"),
     "`_ (PowerShell)": _instead_of_underscores(b"`_"),
     r"\U005f (property list)": _underscore("\\U%04x"),
-    r"string gap, \ before and after a line break (Haskell)": _cut_body(b"\\\n    \\"),
-    r"\z before a line break (Lua)": _cut_body(b"\\z\n    "),
-    r"\: inside (troff)": _cut_body(b"\\:", pieces=3),
-    "distances inside (PostScript)": lambda token, chance: (
-        b"[(" + _cut_body(b") 20 (", pieces=4)(token, chance) + b")]"
-    ),
-    "comment inside (React)": _cut_body(b"<!-- -->"),
-    "text elements inside (SVG)": _cut_body(b'</text><text x="24">'),
-    "border of a box inside (Rich)": _cut_body(" \u2502\n\u2502 ".encode()),
-    "time of a log line inside": _cut_body(b"\n2026-01-02T03:04:05.1234567Z "),
+    r"string gap, \ before and after a line break (Haskell)": cut_body(b"\\\n    \\"),
+    r"\z before a line break (Lua)": cut_body(b"\\z\n    "),
+    r"\: inside (troff)": cut_body(b"\\:", pieces=3),
+    "distances inside (PostScript)": lambda token, chance: b"[(" + cut_body(b") 20 (", pieces=4)(token, chance) + b")]",
+    "comment inside (React)": cut_body(b"<!-- -->"),
+    "text elements inside (SVG)": cut_body(b'</text><text x="24">'),
+    "border of a box inside (Rich)": cut_body(" \u2502\n\u2502 ".encode()),
+    "time of a log line inside": cut_body(b"\n2026-01-02T03:04:05.1234567Z "),
     "three literals": _in_parts(b'const part%d = "%b";\n'),
     "values of three variables": _in_parts(b"PART_%d=%b\n"),
     "hex, underscores": lambda token, chance: token.hex("_", -4).encode(),
@@ -351,7 +324,7 @@ ENCODINGS: dict[str, Encoder] = {
         b"0x" + token[at : at + 8].hex(" ").replace(" ", ", 0x").encode() + b", /* " + token[at : at + 8]
         for at in range(0, len(token), 8)
     ),
-    "hex, 0x list with suffixes (Dalvik)": _each("    0x%02xt\n"),
+    "hex, 0x list with suffixes (Dalvik)": each("    0x%02xt\n"),
     "UTF-16 in hex (SQL Server)": lambda token, chance: (
         b"0x" + token.decode().encode("utf-16-le").hex().upper().encode()
     ),
@@ -361,19 +334,20 @@ ENCODINGS: dict[str, Encoder] = {
     "zlib in hex": lambda token, chance: (
         b"X'" + zlib.compress(_text_noise(chance, 60) + token, 6).hex().encode() + b"'"
     ),
-    "character by character, chr(114) + chr(56) …": _each("chr(%d)", " + "),
-    "[char]114+[char]56 … (PowerShell)": _each("[char]%d+"),
-    "decimal bytes, hyphens": _each("%d-"),
-    "decimal bytes, padded": _each("%03d "),
-    "decimal bytes of an assembler": _each("\t.byte\t%d\n"),
-    "hex, one number on each line (Verilog)": _each("%02x\n"),
-    "UTF-16 in hex with spaces": _each("%02X 00", " "),
-    "HTML entities, hex, escaped twice": _each("&amp;#x%x;"),
+    "character by character, chr(114) + chr(56) …": each("chr(%d)", " + "),
+    "[char]114+[char]56 … (PowerShell)": each("[char]%d+"),
+    "decimal bytes, hyphens": each("%d-"),
+    "decimal bytes, padded": each("%03d "),
+    "decimal bytes of an assembler": each("\t.byte\t%d\n"),
+    "hex, one number on each line (Verilog)": each("%02x\n"),
+    "UTF-16 in hex with spaces": each("%02X 00", " "),
+    "HTML entities, hex, escaped twice": each("&amp;#x%x;"),
     "hex, little-endian words of C": lambda token, chance: b", ".join(
         b"0x" + token[at : at + 4].ljust(4, b"\0")[::-1].hex().encode() for at in range(0, len(token), 4)
     ),
     "last letter marked (Kryo)": lambda token, chance: b"\0" + token[:-1] + bytes((token[-1] | 0x80,)) + b"\0",
     "block length inside (GIF)": lambda token, chance: b"\xff" + token[:30] + b"\x0f" + token[30:] + b"\0",
+    **RARER_ENCODINGS,
 }
 """The encodings that must be found, by name. Each function writes a token in its encoding."""
 

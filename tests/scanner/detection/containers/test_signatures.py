@@ -95,6 +95,8 @@ AFTER_A_PROGRAM = (
     "Zstandard without its magic number",
     "Feather (Arrow), LZ4",
     "embedded Snappy",
+    "LevelDB log, record over two blocks",
+    "Weights & Biases, record over two blocks",
 )
 """Containers that begin with a program or text, so that their first bytes do not identify them."""
 

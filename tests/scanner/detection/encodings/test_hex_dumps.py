@@ -119,10 +119,44 @@ def kernel_log(data: bytes) -> str:
     return "".join(f"[ 12.{at:06}] raw: {at:08x}: {row.hex(' '):<47}  {shown(row)}\n" for at, row in rows(data, 16))
 
 
+def xxd_capitals(data: bytes) -> str:
+    return "".join(f"{at:08x}: {grouped(row, 2).upper():<39}  {shown(row)}\n" for at, row in rows(data, 16))
+
+
+def windbg(data: bytes) -> str:
+    return "".join(
+        f"00007ff6`{at:08x}  {row[:8].hex(' '):<23}-{row[8:].hex(' '):<23}  {shown(row)}\n"
+        for at, row in rows(data, 16)
+    )
+
+
+def hexyl(data: bytes) -> str:
+    return "".join(
+        f"│{at:08x}│ {row[:8].hex(' '):<23} ┊ {row[8:].hex(' '):<23} │{shown(row)}│\n" for at, row in rows(data, 16)
+    )
+
+
+def netty(data: bytes) -> str:
+    return "".join(f"|{at:08x}| {row.hex(' '):<47} |{shown(row)}|\n" for at, row in rows(data, 16))
+
+
+def hexyl_in_a_log(data: bytes) -> str:
+    return "".join(f"2026-01-02 dump: {line}\n" for line in netty(data).splitlines())
+
+
+def rust_debug(data: bytes) -> str:
+    return f"[{', '.join(f'{byte:x}' for byte in data)}]"
+
+
+def microsoft_assembler(data: bytes) -> str:
+    return "db " + ",".join(f"{byte:02x}h" for byte in data)
+
+
 TOOLS: tuple[Callable[[bytes], str], ...] = (
     *(xxd, xxd_plain, hexdump, od_bytes, od_bytes_without_offsets, od_words, bit_converter, tcpdump, wireshark),
     *(curl_trace, format_hex, intel_hex, go_bytes, node_buffer),
     *(xxd_words, one_byte_per_directive, gdb_bytes, python_hex, kernel_log),
+    *(xxd_capitals, windbg, hexyl, netty, hexyl_in_a_log, rust_debug, microsoft_assembler),
 )
 
 
@@ -155,13 +189,6 @@ def s_records(data: bytes) -> str:
     return "".join(lines)
 
 
-def windbg(data: bytes) -> str:
-    return "".join(
-        f"00007ff6`{at:08x}  {row[:8].hex(' '):<23}-{row[8:].hex(' '):<23}  {shown(row)}\n"
-        for at, row in rows(data, 16)
-    )
-
-
 def openssl(data: bytes) -> str:
     return "".join(
         f"{at:04x} - {row[:8].hex(' '):<23}-{row[8:].hex(' '):<23}   {shown(row)}\n" for at, row in rows(data, 16)
@@ -172,17 +199,7 @@ def certutil(data: bytes) -> str:
     return "".join(f"{at:04x}\t{row.hex(' '):<47}   {shown(row)}\r\n" for at, row in rows(data, 16))
 
 
-def hexyl(data: bytes) -> str:
-    return "".join(
-        f"│{at:08x}│ {row[:8].hex(' '):<23} ┊ {row[8:].hex(' '):<23} │{shown(row)}│\n" for at, row in rows(data, 16)
-    )
-
-
-def netty(data: bytes) -> str:
-    return "".join(f"|{at:08x}| {row.hex(' '):<47} |{shown(row)}|\n" for at, row in rows(data, 16))
-
-
-RARER_TOOLS = (s_records, windbg, openssl, certutil, hexyl, netty)
+RARER_TOOLS = (s_records, openssl, certutil)
 
 
 @pytest.mark.parametrize("tool", RARER_TOOLS, ids=lambda tool: tool.__name__)

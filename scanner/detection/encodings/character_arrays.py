@@ -1,0 +1,41 @@
+"""Search for tokens in arrays of characters, such as `'r', '8', '_'` over any number of lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from scanner.detection.patterns.token_formats import derived_from_formats
+from scanner.detection.patterns.token_patterns import token_patterns
+
+_MAX_GAP = 60
+"""Largest distance in bytes between two elements."""
+
+
+def array_starts_at(content: bytes, second: int) -> Iterator[int]:
+    """Yield each offset where a token may begin. The token's second letter is between quotes at `second`."""
+    quote = content[second : second + 1]
+    for first in {patterns.form.prefix[0] for patterns in token_patterns()}:
+        start = content.rfind(first.encode() + quote, max(0, second - _MAX_GAP), second)
+        if 0 <= start < second - 2:
+            yield start
+
+
+def array_starts_in(content: bytes, begin: int, end: int) -> Iterator[int]:
+    """Yield each offset in `content[begin:end]` where a token may begin, because its second letter follows."""
+    for match in _first_letters().finditer(content, begin, min(len(content), end + _MAX_GAP)):
+        if match.start() < end:
+            yield match.start()
+
+
+@derived_from_formats
+def _first_letters() -> re.Pattern[bytes]:
+    """Return the pattern of the first letter of a prefix whose second letter follows between quotes."""
+    pairs = {(patterns.form.prefix[0], patterns.form.prefix[1]) for patterns in token_patterns()}
+    ways = (
+        rb"%b(?=%b[^0-9A-Za-z\"']{1,%d}+[bBuUL]?%b%b%b)"
+        % (re.escape(one.encode()), quote, _MAX_GAP, quote, re.escape(two.encode()), quote)
+        for one, two in sorted(pairs)
+        for quote in (b'"', b"'")
+    )
+    return re.compile(rb"|".join(ways))

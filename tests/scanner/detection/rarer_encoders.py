@@ -1,0 +1,106 @@
+"""Encodings of a token in markup, recordings, and parts that are encoded one by one."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import random
+import textwrap
+import zlib
+
+from tests.scanner.detection.archive_builders import zipped
+from tests.scanner.detection.token_parts import Encoder, body_of, cut_body, each, prefix_of
+
+
+def _halves(line: str) -> Encoder:
+    """Return an encoder that writes both halves of a token in base64. The first half begins with the prefix."""
+
+    def encode(token: bytes, chance: random.Random) -> bytes:
+        at = chance.randrange(15, len(token) - 8)
+        return (line * 2 % tuple(base64.b64encode(half).decode() for half in (token[:at], token[at:]))).encode()
+
+    return encode
+
+
+def _appended(first: bytes, other: bytes) -> Encoder:
+    """Return an encoder that writes a token in three statements. Each other statement appends to a variable."""
+    return lambda token, chance: b"".join(
+        (other if at else first) % part
+        for at, part in enumerate((prefix_of(token) + body_of(token)[:6], body_of(token)[6:-7], token[-7:]))
+    )
+
+
+def _escaped(data: bytes) -> bytes:
+    """Return the bytes as a string literal of Go. Letters and digits stay as they are."""
+    return b"".join(b"%c" % byte if chr(byte).isascii() and chr(byte).isalnum() else b"\\x%02x" % byte for byte in data)
+
+
+def _xxd_capitals(token: bytes, chance: random.Random) -> bytes:
+    data = b"=" * chance.randrange(30) + token + b"\nmore text that follows"
+    rows = [data[at : at + 16] for at in range(0, len(data), 16)]
+    return "".join(
+        f"{16 * number:08x}: {row.hex(' ', 2).upper():<39}  text\n" for number, row in enumerate(rows)
+    ).encode()
+
+
+RARER_ENCODINGS: dict[str, Encoder] = {
+    "parts of an answer (AI SDK)": lambda token, chance: b"\n".join(
+        b'0:"%b"' % token[at : at + 4] for at in range(0, len(token), 4)
+    ),
+    "soft-wrapped line of a mail (format=flowed)": cut_body(b" \r\n"),
+    r"\verb twice (LaTeX)": cut_body(rb"|\verb|"),
+    "two commands (LaTeX)": cut_body(rb"}\texttt{", pieces=3),
+    r"\linebreak inside (LaTeX)": cut_body(b"\\linebreak[0]", pieces=3),
+    "length of a chunk inside (HTTP)": cut_body(b"\r\n1f4\r\n"),
+    "continued line (COBOL)": cut_body(b'\n      -    "'),
+    "wrapped cell (psql)": cut_body(b".\n     |."),
+    "emphasis of the prefix (Markdown)": lambda token, chance: b"**" + prefix_of(token) + b"**" + body_of(token),
+    "link inside (terminal)": cut_body(b"\x1b]8;;\x1b\\\x1b(B\x1b[m"),
+    "colours inside (cat -v)": cut_body(b"^[[0m^[[1;32m"),
+    "control words inside (RTF)": cut_body(b"\\b0\\cf1\\fs22 "),
+    "tags inside, escaped in JSON": cut_body(b"\\u003c/span\\u003e\\u003cspan class=a\\u003e"),
+    "tags inside, shown as text": cut_body(b"&lt;/em&gt;"),
+    "quotes changed inside (shell)": cut_body(b"\"'"),
+    "halves in base64, one by one": _halves('atob("%s") + '),
+    "halves in base64, values of two variables": _halves("PART=%s\n"),
+    "halves in hex, one by one": lambda token, chance: (
+        f'unhex("{token[:20].hex()}") || unhex("{token[20:].hex()}")'.encode()
+    ),
+    "gzip in escapes (go-bindata)": lambda token, chance: (
+        b'var data = "' + b"".join(b"\\x%02x" % byte for byte in gzip.compress(token * 2, mtime=0)) + b'"\n'
+    ),
+    "gzip in a list of numbers (xxd -i)": lambda token, chance: (
+        b"{" + ", ".join(f"0x{byte:02x}" for byte in gzip.compress(token * 2, mtime=0)).encode() + b"};\n"
+    ),
+    "zip in escapes": lambda token, chance: b'data := "' + _escaped(zipped(token)) + b'"\n',
+    "zlib as Python prints it": lambda token, chance: f"loads({zlib.compress(token * 2)!r})".encode(),
+    "base64, spaces instead of line breaks": lambda token, chance: base64.encodebytes(
+        b"=" * chance.randrange(80) + token
+    ).replace(b"\n", b" "),
+    "base64 over several statements": lambda token, chance: "".join(
+        f"s += '{line}';\n" for line in textwrap.wrap(base64.b64encode(b"=" * chance.randrange(9) + token).decode(), 30)
+    ).encode(),
+    "array of characters, one on each line": lambda token, chance: b",\n    ".join(
+        b"'%c'" % letter for letter in token
+    ),
+    "array of characters in JSON, one on each line": lambda token, chance: (
+        b'[\n  "' + b'",\n  "'.join(b"%c" % letter for letter in token) + b'"\n]'
+    ),
+    "array of bytes (Rust)": each("b'%c'", ", "),
+    "characters with + between them": each("'%c'", " + "),
+    "variable appended to (shell)": _appended(b"KEY=%b\n", b'KEY="${KEY}%b"\n'),
+    "variable appended to (batch file)": _appended(b"set K=%b\r\n", b"set K=%%K%%%b\r\n"),
+    "variable appended to (make)": _appended(b"KEY := %b\n", b"KEY := $(KEY)%b\n"),
+    "elements below each other (Android)": _appended(
+        b'<string name="a">%b</string>\n', b'<string name="b">%b</string>\n'
+    ),
+    "HTML entities, padded": each("&#%07d;"),
+    "decimal bytes below each other (YAML)": each("- %d\n"),
+    "decimal bytes in elements (XML)": each("<byte>%d</byte>\n"),
+    "decimal bytes of an array (PHP)": each("    [1] => %d\n"),
+    "decimal bytes, vertical lines": each("%d|"),
+    "hex dump with capitals (xxd -u)": _xxd_capitals,
+    "hex, list without 0x (Rust)": each("%x, "),
+    "hex, numbers ending with h (assembler)": each("%02xh,"),
+}
+"""The encodings by name. Each function writes a token in its encoding."""
