@@ -1,4 +1,4 @@
-"""A replacement of systemd for tests: a socket that receives the status messages of services."""
+"""A replacement for systemd in tests: a socket that receives the status messages of services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the `r8scan` command by `python -m workers`."""
+"""Starts the `r8scan` command for `python -m workers`."""
 
 from workers.cli import main
 

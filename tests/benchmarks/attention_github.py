@@ -2,8 +2,9 @@
 
 Its lists show pushes with properties (new, fork, size, language …) from which r8scan estimates how likely a leak is.
 Each push has its own repository, which is created at the first git request for it. A git request above the limit gets
-GitHub's refusal. Run: python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out
-FOLDER
+GitHub's refusal.
+
+Run: python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out FOLDER
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Attackers try to hide planted leaks with hostile pushes, events, comments, gists and alerts.
 
-Every leak must be found soon, nothing may hang, and no process may remain. Exit status 1: a target was missed. Run:
-python -m tests.benchmarks.bench_blinding [--quick]
+Every leak must be found soon, nothing may hang, and no process may remain. Exit status 1: a target was missed.
+
+Run: python -m tests.benchmarks.bench_blinding [--quick]
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The cost of scanning one push with a million invented tokens.
 
 The scan must end within a minute and use at most 50 MB more memory than before. Tokens beyond the limits must be
-counted. Run: python -m tests.benchmarks.bench_candidate_flood [--tokens N]
+counted.
+
+Run: python -m tests.benchmarks.bench_candidate_flood [--tokens N]
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Runs the service with as many pushes as GitHub has: leaks found, delays, pushes read a second, memory and CPU time.
 
 The pushes are created before the measurement, so that it does not include git's work. Exit status 1: a target was
-missed. Run: python -m tests.benchmarks.bench_firehose
+missed.
+
+Run: python -m tests.benchmarks.bench_firehose
 """
 
 from __future__ import annotations

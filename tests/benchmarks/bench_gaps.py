@@ -2,8 +2,9 @@
 
 The situations: after a day's downtime, with a search index that loses half of its entries, and beside a second
 installation with the same credential. Each push must be queued, be in a time range that is still to be searched, or be
-in a recorded gap. Exit status 1: a target was missed. Run: python -m tests.benchmarks.bench_gaps [--only
-downtime|index|two]
+in a recorded gap. Exit status 1: a target was missed.
+
+Run: python -m tests.benchmarks.bench_gaps [--only downtime|index|two]
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def downtime(own: World, targets: Targets) -> None:
 
 
 def index(own: World, targets: Targets) -> None:
-    """Let the search index lose half of the new repositories while pushes go on."""
+    """Let the search index lose half of the new repositories while pushes continue."""
     _prime(own)
     pushes = Pushes(own)
     own.github.index.lost = LOST_ENTRIES

@@ -2,6 +2,7 @@
 
 The attackers keep silent connections open, send headers or bodies slowly, and send large bodies or alerts with no or a
 wrong signature. Each has its own network. The signed alerts come from one of these networks, which is the hardest case.
+
 Run: python -m tests.benchmarks.bench_http_flood [--minutes N]
 """
 

@@ -1,7 +1,8 @@
 """The number of pushes a second that 1, 2 and 4 worker processes read, if each response of GitHub takes 100 ms.
 
-The database is PostgreSQL, and the workers are Celery workers with Redis. Exit status 1: a target was missed. Run:
-python -m tests.benchmarks.bench_scaling [--pushes N]
+The database is PostgreSQL, and the workers are Celery workers with Redis. Exit status 1: a target was missed.
+
+Run: python -m tests.benchmarks.bench_scaling [--pushes N]
 """
 
 from __future__ import annotations

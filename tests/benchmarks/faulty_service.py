@@ -126,7 +126,7 @@ class Service:
             connection.execute(statement.encode())
 
     def send_to_database(self, number: signal.Signals) -> None:
-        """Send the signal to each process of PostgreSQL."""
+        """Send this signal to all processes of PostgreSQL."""
         for child in psutil.Process().children(recursive=True):
             if child.name().startswith("postgres"):
                 child.send_signal(number)

@@ -1,7 +1,8 @@
 """A simulated GitHub with prepared answers: a timeline on which pushes appear at a given rate, and their contents.
 
-It needs little CPU time during a measurement. Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L
---delay S --out FOLDER
+It needs little CPU time during a measurement.
+
+Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L --delay S --out FOLDER
 """
 
 from __future__ import annotations

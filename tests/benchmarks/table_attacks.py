@@ -1,7 +1,9 @@
 """Measures the cost of each hostile input for the table in docs/security.md.
 
 The table also says what r8scan recorded about the input, and whether it found a leak beside it. Exit status 1: a limit
-was exceeded. Run: python -m tests.benchmarks.table_attacks [--write] [--only NAME ...] [--part scan|service|edges]
+was exceeded.
+
+Run: python -m tests.benchmarks.table_attacks [--write] [--only NAME ...] [--part scan|service|edges]
 """
 
 from __future__ import annotations
@@ -146,7 +148,7 @@ def _attack(row: str) -> tuple[str, ...]:
 
 
 def main() -> int:
-    """Print the table, or write it into its page. Return 1 if a limit was exceeded."""
+    """Print the table, or write it into docs/security.md. Return 1 if a limit was exceeded."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true", help="put the table into docs/security.md")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="names of inputs")

@@ -1,4 +1,4 @@
-"""`r8scan accounts`: erases all data about an account, when its owner asks for it."""
+"""The `r8scan accounts erase` command, which erases all data about an account when its owner requests this."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:
-    """Erase all data about an account: tokens, addresses, incidents, places, mails, reports, usage, audit.
+    """Erase all data about an account: tokens, addresses, incidents, mails, reports, usage records and audit entries.
 
-    Nothing is erased while one of the account's tokens in the SQL store is live. One audit entry with the counts
-    remains. A token store behind HTTP is not changed.
+    Nothing is erased while one of the account's tokens in r8scan's own token store is live. One audit entry with the
+    numbers of erased rows remains. A token store behind HTTP is not changed.
 
     Example: r8scan accounts erase acme-weather --yes
     """

@@ -61,7 +61,8 @@ def list_(
 
 @app.command()
 def verify() -> None:
-    """Check the hash chain of the audit. An entry that was changed, removed, inserted or moved breaks it.
+    """Check that no entry of the audit log was changed, removed, inserted or moved. Such a change breaks its hash
+    chain.
 
     If the chain is broken, print the broken entry and exit with status 1. Store the last hash elsewhere: a person with
     write access to the database could compute the whole chain again, and only the stored hash would reveal it.

@@ -32,7 +32,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmat
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Show whether the brake holds reports and since when, and who sent the reports and why.
+    """Show which reports wait because the brake (the disable quota) holds them, since when, and who sent them.
 
     Example: r8scan brake status
     """
@@ -66,7 +66,7 @@ def status(as_json: JsonOption = False) -> None:
 
 @app.command()
 def release(yes: YesOption = False, as_json: JsonOption = False) -> None:
-    """Disable the tokens of all held reports, however many there are. Later reports are no longer held.
+    """Disable the tokens of all held reports, however many there are. The brake then lets later reports pass again.
 
     Example: r8scan brake release
     """
@@ -84,7 +84,7 @@ def release(yes: YesOption = False, as_json: JsonOption = False) -> None:
 
 @app.command()
 def reject(yes: YesOption = False, as_json: JsonOption = False) -> None:
-    """Reject all held reports, so that their tokens stay live. Later reports are no longer held.
+    """Reject all held reports, so that their tokens stay live. The brake then lets later reports pass again.
 
     Example: r8scan brake reject
     """
@@ -98,15 +98,15 @@ def reject(yes: YesOption = False, as_json: JsonOption = False) -> None:
 
 @contextmanager
 def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
-    """Ask the operator to confirm a decision about all held reports, and yield a writing transaction for it.
+    """Ask the operator to confirm a decision about all waiting reports, and yield a writing transaction for it.
 
     Args:
-        context: The context of the command.
-        what: The first words of the question, such as "Disable".
+        context: The command's settings and database.
+        what: The first word of the question, such as "Disable".
         yes: Do not ask.
 
     Raises:
-        UserError: the operator does not agree, or the brake now holds more reports than the question said.
+        UserError: The operator does not agree, or more reports wait now than the question said.
     """
     with context.database.read() as session:
         shown, held = brake.status(session).held, brake.held_reports(session)

@@ -30,8 +30,7 @@ def list_canaries(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The maximum number of rows, newest first.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List the newest canaries: where each was planted, which source saw it, and how long it took until it was
-    disabled.
+    """List the newest canaries (test tokens): where each was planted, which source saw it, and when it was disabled.
 
     Example: r8scan canary list --limit 5
     """
@@ -66,7 +65,7 @@ def plant(
     way: Annotated[CanaryWay, typer.Argument(metavar="WAY", help="Where to plant it.")] = CanaryWay.PUSHES,
     as_json: JsonOption = False,
 ) -> None:
-    """Plant a canary now. The running service finds and disables it; `r8scan canary list` shows when.
+    """Plant a canary (a test token) now. The running service finds and disables it; `r8scan canary list` shows when.
 
     Example: r8scan canary plant repository
     """

@@ -130,7 +130,8 @@ def check() -> None:
 def bounced(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="The notification; - for stdin.")] = "-",
 ) -> None:
-    """Read a bounce, and record that the returned mail has failed. If it was for an owner, notify the operator.
+    """Read a mail server's bounce, and record that the mail was not delivered. Notify the operator if it was to an
+    owner.
 
     The input is one delivery status notification of at most 1 MB, as a mail server pipes it into a command. Exit
     status: 0 the failure was recorded, or there was nothing to record; 1 the input is not such a notification, or is

@@ -81,7 +81,7 @@ def _watched(database: Database, job_id: int) -> Watched:
 
 
 def phase_text(job: ScanJob) -> str:
-    """Return the current phase of a job as text, or an empty text if the job has ended."""
+    """Return what a job does now as text, or an empty string if the job has ended."""
     if job.state not in jobs.OPEN_STATES:
         return ""
     phase = output.plain(job.progress.get("phase") or "waiting for a worker")
@@ -163,7 +163,7 @@ def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
 
 
 def summary(job: ScanJob) -> dict[str, Any]:
-    """Return the JSON object that commands print for a job."""
+    """Return the JSON object that commands print about a job."""
     return {
         "job": job.id,
         "kind": job.kind,

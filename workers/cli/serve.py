@@ -18,10 +18,9 @@ def serve(
         typer.Option(min=0, max=65535, show_default="R8SCAN_WEB_PORT", help="The port; 0 chooses a free port."),
     ] = None,
 ) -> None:
-    """Receive over HTTP: secret scanning alerts of GitHub, reports, usage records, and tokens that people found.
+    """Run the web server: the console, and endpoints for GitHub's alerts, reports, usage records and found tokens.
 
-    Ctrl-C stops the server. It also has the console. Put a proxy that does TLS in front of the server. The server needs
-    the same settings as r8scan run.
+    Ctrl-C stops the server. Put a proxy that does TLS in front of it. It needs the same settings as r8scan run.
 
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """

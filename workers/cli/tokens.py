@@ -217,7 +217,7 @@ def enable(
     ] = "",
     sha256: Annotated[str, typer.Option(help="Its digest instead, in hex.")] = "",
 ) -> None:
-    """Enable a disabled token again. r8scan disables it once more only for a new place or a new report.
+    """Enable a disabled token again. r8scan disables it again only if it is found in a new place or reported anew.
 
     Example: r8scan tokens enable 42 --reason "a test token, meant to be public"
     """

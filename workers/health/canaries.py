@@ -29,7 +29,7 @@ MISSED_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class CanariesState:
-    """The status of canaries: one row for each way of planting, and the problems of these ways."""
+    """The status of canaries (planted test tokens): one row for each way of planting, and their problems."""
 
     canaries: list[CanaryRow]
     problems: list[Problem]

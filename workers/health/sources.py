@@ -151,7 +151,10 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
 
 
 def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Problem]:
-    """Yield a problem if one of the `COMPLETE_SOURCES` missed many pushes that other sources saw."""
+    """Yield a problem if the source `name` should see all pushes but missed many that other sources saw.
+
+    `shares` is `SourceRow.recall` of this source.
+    """
     marks, seen, low, high = shares.get(str(COMPLETE_WITHIN_SECONDS), (0, 0, 0.0, 1.0))
     if name not in COMPLETE_SOURCES or marks < MIN_MARKS or high >= COMPLETE_SHARE:
         return

@@ -88,7 +88,9 @@ class Leaks:
         return Leak(kind, digest, f"{token[:6]}…{token[-4:]}", place)
 
     def brake(self, repository: str, token: str, number: int) -> str:
-        """Report more tokens at once than may be disabled in a minute without the operator's consent."""
+        """Report more tokens at once than may be disabled in a minute without the operator's consent. Return a text
+        about this.
+        """
         del repository
         digests = [sha256_digest(random_token().encode()) for _ in range(REPORTED - 1)]
         name = f"token of report {number}"
@@ -102,7 +104,7 @@ class Leaks:
         return f"{REPORTED} tokens that were reported at once; the brake holds those above its quota of a minute"
 
     def limit(self, repository: str, token: str, number: int) -> str:
-        """Push a token while GitHub refuses all git requests that read."""
+        """Push a token while GitHub refuses all git requests that read. Return where the token is."""
         place = self.push(repository, token, number)
         github = self._world.github
         github.git_limit = 0
@@ -110,7 +112,7 @@ class Leaks:
         return f"{place}; for {OUTAGE_SECONDS} s GitHub limits requests, so the push waits"
 
     def mail_down(self, repository: str, token: str, number: int) -> str:
-        """Push a token while the mail server accepts no mail."""
+        """Push a token while the mail server accepts no mail. Return where the token is."""
         mailbox = self._world.mailbox
         mailbox.is_down = True
         _later(lambda: setattr(mailbox, "is_down", False))
@@ -140,11 +142,11 @@ class Leaks:
         return work
 
     def push(self, repository: str, token: str, number: int) -> str:
-        """Push a commit with the token."""
+        """Push a commit with the token. Return where the token is."""
         return self._pushed(repository, f"app{number}.py", HISTORY.format(token).encode())
 
     def removed(self, repository: str, token: str, number: int) -> str:
-        """Push two commits at once: the first adds the token, the second removes it."""
+        """Push two commits at once: the first adds the token, the second removes it. Return where the token is."""
         work = self._workplace(repository)
         work.write(f"app{number}.py", HISTORY.format(token))
         work.commit("Generate images")
@@ -154,7 +156,7 @@ class Leaks:
         return f"{repository}, in a commit whose child removes it"
 
     def archive(self, repository: str, token: str, number: int) -> str:
-        """Push a zip archive that contains the token in base64."""
+        """Push a zip archive that contains the token in base64. Return where the token is."""
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("config/secrets.yaml", f"key: {base64.b64encode(token.encode()).decode()}\n")
@@ -168,21 +170,22 @@ class Leaks:
         return f"{repository}, file {path}"
 
     def gist(self, repository: str, token: str, number: int) -> str:
-        """Publish a gist with the token. As on GitHub, this creates no event, so the service must poll the list of
-        gists.
+        """Publish a gist with the token. Return where the token is.
+
+        As on GitHub, this creates no event, so the service must poll the list of gists.
         """
         owner = repository.partition("/")[0]
         gist = self._world.github.create_gist({f"example{number}.py": HISTORY.format(token).encode()}, owner)
         return f"gist {gist.id} of {owner}"
 
     def issue(self, repository: str, token: str, number: int) -> str:
-        """Open an issue with the token in its text."""
+        """Open an issue with the token in its text. Return where the token is."""
         self._workplace(repository)
         self._world.github.open_issue(repository, "It does not work", f"I call it with `{token}`", number)
         return f"{repository}, issue {number}"
 
     def comment(self, repository: str, token: str, number: int) -> str:
-        """Comment on an issue with the token in the text."""
+        """Comment on an issue with the token in the text. Return where the token is."""
         self._workplace(repository)
         self._world.github.comment(repository, f"Try `REPLICATE_API_TOKEN={token} python app.py`", number)
         return f"{repository}, comment on issue {number}"

@@ -49,9 +49,9 @@ def sweep() -> None:
 
 
 def _steps_with_work() -> list[Callable[[], object]]:
-    """Return the parts of the sweep that have something to do.
+    """Return the parts of the task `sweep` that have something to do.
 
-    If the query for this fails, return all parts.
+    If the database query for this fails, return all parts.
     """
     context = current_context()
     due = DueWork()
@@ -74,7 +74,7 @@ def _steps_with_work() -> list[Callable[[], object]]:
 
 
 def _guarded(step: Callable[[], object]) -> None:
-    """Run one part of the sweep. If it fails, log the error, so that the other parts still run.
+    """Run one part of the task `sweep`. If it fails, log the error, so that the other parts still run.
 
     If the database is unavailable, or a newer version has upgraded it, raise the error: the other parts would fail,
     too.

@@ -1,4 +1,4 @@
-"""Tests that a sandbox without new pushes reports no problem about GitHub's lists."""
+"""Tests that `r8scan sandbox` reports no outdated lists on GitHub if nobody pushes for a while."""
 
 from __future__ import annotations
 

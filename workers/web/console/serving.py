@@ -1,6 +1,6 @@
-"""Handles the console's requests: rate limit, origin of a form, session and role.
+"""Handles the console's requests. It checks the rate limit, the origin of a form, the session and the role.
 
-If all of them are right, the function of the requested page runs in a thread.
+If the checks pass, the function of the requested page runs in a thread.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def test_an_unavailable_provider_is_named_on_the_page(own_database: Database) ->
 
 
 class Answering(BaseHTTPRequestHandler):
-    """A handler that answers every request with the headers and the pieces of a body that a test sets."""
+    """An HTTP handler that sends the headers and the body parts that a test has chosen."""
 
     headers_sent: ClassVar[dict[str, str]] = {}
     pieces: ClassVar[Iterable[bytes]] = ()

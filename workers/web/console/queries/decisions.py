@@ -95,7 +95,7 @@ def _now(session: Session) -> datetime:
 
 
 def last_brake_decision(session: Session) -> AuditEntry | None:
-    """Return the audit entry of the operator's latest decision about waiting reports, or None."""
+    """Return the audit entry of the operator's latest decision about waiting reports, or None if there was none."""
     # Without "+ 0", PostgreSQL would read the audit backwards by its key until it finds one of these rare entries.
     newest = select(func.max(AuditEntry.id + 0)).where(AuditEntry.what.in_(BRAKE_DECISIONS))
     last_id = session.execute(newest).scalar()

@@ -87,7 +87,6 @@ def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Stor
 
 
 def is_open(incident: Incident) -> bool:
-    """Return whether the incident is open."""
     return incident.state == IncidentState.OPEN
 
 
