@@ -45,7 +45,10 @@ OTHER_CONNECTIONS = 1
 
 @dataclass
 class Context:
-    """The objects that the threads of one process share. A forked process needs its own."""
+    """The objects that the threads of one process share, such as the database and the clients.
+
+    A forked process needs its own.
+    """
 
     settings: Settings
     max_connections: int = MAX_CONNECTIONS

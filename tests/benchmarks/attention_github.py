@@ -95,10 +95,10 @@ class PlantedPushes:
         return traits.size_kb >= SMALL_KB and not traits.is_new
 
     def objects(self, number: int) -> tuple[LooseObjects, str, str]:
-        """Return the git objects of a push without the shared history, the id of the commit before it, and of its last
-        commit.
+        """Return three values: the push's git objects, the id of the commit before it, and the id of its last commit.
 
-        In a new repository, the id of the commit before the push is 40 zeros.
+        The objects do not include the shared history. In a new repository, the id of the commit before the push is 40
+        zeros.
         """
         chance, token, objects = random.Random(number), self.tokens.get(number), LooseObjects()
         parent = self.history_head if self.is_large(number) else ""

@@ -89,7 +89,10 @@ def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[C
 
 
 def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Call `run` with a new database and return its results."""
+    """Simulate the reading of pushes with a new database.
+
+    Return the numbers of pushes read, and of leaks among them, by band of likelihood.
+    """
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder) / 'r8scan.db'}")
         schema.upgrade(database)

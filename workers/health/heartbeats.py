@@ -159,8 +159,8 @@ def start(
         settings: The settings.
         role: The role of this process, such as poller.
         queues: The Celery queues that this process consumes.
-        end: See `Heart`.
-        then: See `Heart`.
+        end: Ends the process. It is called if the process no longer takes messages.
+        then: Called after each heartbeat.
     """
     global _current
     _current = Heart(settings, process(role, queues), end=end, then=then)

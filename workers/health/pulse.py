@@ -34,7 +34,7 @@ class Pulse:
         self.tried = self._now()
 
     def work(self) -> None:
-        """Record that Redis answered, or that the thread takes no messages because all workers are busy."""
+        """Record that Redis answered, or that the thread takes no messages because the pool of threads is full."""
         self.worked = self._now()
         self._notifier.alive()
 

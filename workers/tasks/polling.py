@@ -42,7 +42,7 @@ def poll(source: str) -> None:
 def look_up() -> None:
     """Look up a limited number of found tokens in the token store. Disable those that it knows, as the settings say.
 
-    If there were any, start this task again, because more may be due.
+    Start this task again if it had tokens to look up, because more may wait.
     """
     with bulkheads.slot("look_up") as is_free:
         if is_free:

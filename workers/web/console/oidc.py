@@ -213,9 +213,10 @@ class Provider:
         raise OidcError("you are signed in, but no group of yours may use this console: ask an operator")
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
-        """Return the values of the claim R8SCAN_OIDC_ROLE_CLAIM, or None if the claim is missing.
+        """Return the values of the claim that the setting R8SCAN_OIDC_ROLE_CLAIM names, or None if the claim is
+        missing.
 
-        If no claim has this name, a dot in the name selects a member of a JSON object.
+        If no claim has exactly this name, `a.b` means the member `b` of the claim `a`.
         """
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
@@ -301,7 +302,7 @@ def credential(settings: Settings) -> str:
 
 
 def name_of(claims: dict[str, Any], settings: Settings) -> str:
-    """Return the person's name for the audit log: the value of the claim R8SCAN_OIDC_NAME_CLAIM.
+    """Return the person's name for the audit log: the claim that the setting R8SCAN_OIDC_NAME_CLAIM names.
 
     If the claim is missing or is an unverified mail address, return the provider's id for the person.
     """

@@ -1,5 +1,6 @@
-"""The console's page of sources (what r8scan polls): their progress, finds and losses, the canaries and GitHub's
-quotas.
+"""The console's page of sources (what r8scan polls): their progress, and what they found and missed.
+
+It also shows canaries (planted test tokens) and GitHub's quotas.
 """
 
 from __future__ import annotations
