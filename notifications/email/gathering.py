@@ -258,7 +258,7 @@ def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[u
 
 
 def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
-    """Return when an operator enabled the token of an incident again, by the incident's id.
+    """Return, for the id of each incident, when an operator enabled its token again.
 
     Omit tokens that are disabled now or are not in the SQL token store.
     """

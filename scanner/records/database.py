@@ -137,7 +137,7 @@ def _postgresql(url: URL, max_connections: int) -> Engine:
 def _pool(max_connections: int) -> dict[str, Any]:
     if not max_connections:
         return {"poolclass": NullPool}
-    # An idle connection costs PostgreSQL some megabytes. A process of few connections keeps one.
+    # An idle connection costs PostgreSQL some megabytes, so keep only half of them open, but at least one.
     kept = max(max_connections // 2, 1)
     return {"pool_size": kept, "max_overflow": max_connections - kept}
 

@@ -287,7 +287,7 @@ class NotificationSubject(Base):
     __tablename__ = "notification_subjects"
     __table_args__ = (
         UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),
-        # An index for the console's sorted lists of incidents by the state of the owner's mail.
+        # An index for the console's lists of incidents whose mail to the owner has a given state.
         Index(
             "ix_notification_subjects_mail_list",
             "mail_state",

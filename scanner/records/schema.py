@@ -103,7 +103,7 @@ def current_revision(database: Database) -> str | None:
 
 
 def newest_revision() -> str:
-    """Return the newest revision, which this version of r8scan needs."""
+    """Return the id of the newest migration, which the database must have for this version of r8scan."""
     head = ScriptDirectory.from_config(_config(None)).get_current_head()
     assert head is not None  # noqa: S101 - the package ships its migrations
     return head

@@ -79,7 +79,7 @@ class _CallResult:
 
     @property
     def doubtful_answers(self) -> int:
-        """Return how often the store has said, up to now, that it does not know the token."""
+        """Return how often the store has said, up to now, that it does not know the incident's token."""
         return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_doubtful
 
     @property

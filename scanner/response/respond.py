@@ -165,7 +165,7 @@ def leave_out_unknown(
 
 
 def _spot(candidate: Candidate) -> tuple[str | None, str]:
-    """Return the git object and the URL of the file or text in which the candidate was found."""
+    """Return the id of the git object, or None, and the URL of the file or text in which the candidate was found."""
     return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 

@@ -91,7 +91,7 @@ def _defer_next(database: Database) -> int:
 
 
 def decide_again(database: Database, *, policy: Policy) -> Response:
-    """Decide again on tokens found in public that were not disabled because of the mode `observe` or a protection.
+    """Decide again on tokens found in public that were left enabled: the mode was `observe`, or they were protected.
 
     The operator may have changed the mode or removed the protection since then.
     """

@@ -163,7 +163,7 @@ def answer_alerts(
     state_dir: Path,
     clock: Callable[[], float] = time.monotonic,
 ) -> Verdict:
-    """Respond to the alerts, and return the answer to GitHub, which labels each token.
+    """Respond to the alerts, and return the answer to GitHub. The answer has a label for each token.
 
     A token that the store knows is a `true_positive`. A token that the store does not know is a `false_positive`. An
     alert whose token could not be looked up in time gets no label. If the database is unavailable, raise its error.
@@ -291,7 +291,7 @@ def _is_shown(url: str) -> bool:
 
 
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
-    """Return the label of an alert in the answer to GitHub, or None if its token could not be looked up."""
+    """Return an item of the answer to GitHub: the hash, type and label of a token. None if the look-up failed."""
     digest = alert.candidate.digest
     # Search the two sets one after the other. Joining them would copy both for each of thousands of alerts.
     if digest in done.known_digests:

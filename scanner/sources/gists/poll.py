@@ -258,10 +258,10 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
 
 def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget: ScanBudget | None = None) -> GistRead:
-    """Scan the texts in a gist's entry of the list. Return their candidates and the files to fetch.
+    """Scan the texts that GitHub's list of gists has about one gist. Return possible tokens and the files to fetch.
 
     Args:
-        gist: The entry of the list; untrusted.
+        gist: The gist's entry in the list; untrusted.
         web_url: The URL of the website.
         detector: Scans the texts.
         budget: The limit of processor time and bytes for scanning all texts of the poll.

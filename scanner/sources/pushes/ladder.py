@@ -72,7 +72,7 @@ def _continued(push: Push, known: RememberedTips | None) -> Plan:
         # claimed, the server would leave out the commits of this push, because they are reachable from these tips.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
-    # If `before` was never read, read it as well: either r8scan missed a push, or a force push has replaced it.
+    # If `before` was never read, read it as well: r8scan has missed the push to `before`.
     wants = [oid for oid in (push.head, push.before) if not known.holds(oid)]
     return Plan(wants, known.oids, before=push.before)
 

@@ -306,7 +306,7 @@ class Plan:
     def probed(self, lag: float, rate: float) -> None:
         """Update the plan with a measurement of how far GitHub's search index lags behind.
 
-        First searches then wait longer than that.
+        The first search for new repositories then waits longer than the lag.
 
         Args:
             lag: The age of the index's newest entry in seconds. It is ignored if `rate` is low, as on a self-hosted

@@ -104,7 +104,7 @@ class EventList:
 
     @property
     def has_gap(self) -> bool:
-        """Return whether earlier polls saw events, but none of these. Then events in between may be missing."""
+        """Return whether events between the last poll and this one may be missing: the two have no event in common."""
         return self.was_known and bool(self.times) and not self.overlaps
 
     def add(self, events: Sequence[Event], known: Collection[str]) -> None:
