@@ -166,7 +166,7 @@ def counted(value: float, name: str) -> str:
     if value == 1:
         place = next((at for at, part in enumerate(parts) if _PLURAL.search(part)), 0)
         parts[place] = _PLURAL.sub(lambda ending: "y" if ending[0] == "ies" else "", parts[place])
-    return Markup("{0} {1}").format(number(value), " ".join(parts))
+    return Markup("{0} {1}").format(number(value), visible(" ".join(parts)))
 
 
 def words(value: Any) -> str:
