@@ -40,8 +40,8 @@ PlaceKind = Literal[
 class Place:
     """The public place of a document, with an address that a person can open.
 
-    A place of kind `submission` has no address, because GitHub does not say where the submitted token was found. Unless
-    `redacted_place` returned it, a place may contain raw tokens.
+    A place of kind `submission` has no address, because GitHub does not say where the submitted token was found. The
+    path and other texts may contain raw tokens until `redacted_place` has replaced them.
 
     Attributes:
         repository: `owner/name`.

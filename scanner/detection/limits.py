@@ -20,8 +20,8 @@ class Limits:
     Attributes:
         depth: Nested layers of archives, compression and long base64 or hex texts (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
-        ratio: A second limit on bytes that are decompressed and decoded, as a multiple of the document's size. It
-            applies above `ratio_floor` bytes (`expansion_ratio`).
+        ratio: A second limit on bytes that are decompressed and decoded, as a multiple of the document's size
+            (`expansion_ratio`). Only more than `ratio_floor` bytes can exceed this limit.
         entries: Files in archives, compressed streams, and git objects (`entries`).
         seconds: Seconds for opening and decoding (`seconds`). The document itself is always searched to the end.
         member_bytes: The size of the largest part of a container that is held in memory (`member_size`).
@@ -32,7 +32,7 @@ class Limits:
         findings: Different tokens (`findings_over_limit`).
         repeats: Further occurrences of tokens that were found before (`repeats_over_limit`).
         opens: Whether to open archives and compressed data that are written in base64 or hex. If not, the token
-            `UNOPENED` is returned in their place. It is False for text that will be logged or stored.
+            `UNOPENED` is returned in their place. The value is False for text that will be logged or stored.
     """
 
     depth: int = 10

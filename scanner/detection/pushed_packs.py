@@ -129,7 +129,7 @@ def _in_process(
 
 
 class _Looks:
-    """Scans a pack's objects in this process. Raises `_TooCostly` if they exceed a limit."""
+    """Scans a pack's objects in this process. Raises `_TooCostly` if the objects exceed a limit."""
 
     def __init__(self, detector: Detector, budget: ScanBudget) -> None:
         self._detector, self._budget = detector, budget
@@ -273,7 +273,12 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
 
 
 def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject]:
-    """Return a list with the object if it was not read completely, otherwise an empty list."""
+    """Return a list with the object if it was not read completely, otherwise an empty list.
+
+    Args:
+        item: The object.
+        result: The result of scanning the object.
+    """
     if not result.content_digest:
         return []
     reasons = tuple(sorted(result.unread))

@@ -26,7 +26,7 @@ def redis_members(container: Container) -> Iterator[Member]:
     """Yield the strings of a Redis dump that are compressed with LZF.
 
     Such a string begins with the byte 0xC3, its compressed length and its decompressed length:
-    https://rdb.fnordig.de/file_format.html. Other bytes after 0xC3 are skipped.
+    https://rdb.fnordig.de/file_format.html.
     """
     content = whole(container)
     at = content.find(_LZF)

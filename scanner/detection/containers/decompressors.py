@@ -36,10 +36,10 @@ class Codec(NamedTuple):
 
     Attributes:
         name: The name of the compression.
-        make: Returns a new decompressor for one stream.
+        make: A function that returns a new decompressor for one stream.
         magic: The first bytes of each stream; empty if a file can contain only one stream.
         errors: The exceptions that `make` and the decompressor raise for bad input.
-        closed: Whether a stream marks its own end. If so, a stream without that mark is truncated.
+        closed: Whether each stream ends with an end mark. If so, a stream without the mark is truncated.
     """
 
     name: str
@@ -50,7 +50,10 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """A decompressor of zlib, gzip and deflate. It copies its state before each call, to keep output after errors."""
+    """A decompressor of zlib, gzip and deflate.
+
+    It copies its state before each call, so that output before an error is not lost.
+    """
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)

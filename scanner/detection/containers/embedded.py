@@ -90,7 +90,7 @@ def is_binary(content: bytes) -> bool:
 def embedded_members(container: Container) -> Iterator[Member]:
     """Yield each compressed stream in a binary content. The member's name says at which offset the stream begins.
 
-    At the first zip or 7z archive, yield the members of this archive instead, and end.
+    If a zip or 7z archive is found, yield the members of the archive and stop.
 
     Raises:
         UnreadableError: the content has a RAR archive, or HDF5 data in a compression that cannot be read, or is a
@@ -141,7 +141,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
 
 
 def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
-    """Yield a stream of an HDF5 file as it is, and then once for each size, with HDF5's shuffle filter undone.
+    """Yield a stream of an HDF5 file unchanged, and then once for each size, with HDF5's shuffle filter undone.
 
     Args:
         member: The stream.
@@ -252,7 +252,7 @@ def _begins_lzma(content: bytes, at: int) -> bool:
 
 
 def _begins_zstd(content: bytes, at: int) -> bool:
-    """Return whether a Zstandard frame (RFC 8878) begins at offset `at`. Test its header and its first block.
+    """Return whether a Zstandard frame (RFC 8878) with a valid header and first block begins at offset `at`.
 
     Frames that need a dictionary are not accepted.
     """
@@ -289,11 +289,7 @@ def _inflates(head: bytes) -> bool | None:
 
 
 def _begins_with_text(content: bytes, at: int) -> bool:
-    """Return whether a zlib stream decompresses to text at its beginning.
-
-    An error in a stream of text is a sign of damage. An error in other data may be chance: tables of numbers in fonts
-    and models can look like a zlib stream.
-    """
+    """Return whether a zlib stream decompresses to text at its beginning."""
     head = zlib.decompressobj().decompress(content[at : at + 2 * _PROOF_BYTES], _FIRST_TEXT_BYTES)
     return not head.translate(None, _TEXT)
 

@@ -44,7 +44,7 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
 
 
 class _Decoded:
-    """A stream of the bytes that a decoder yields, which counts them as work done for the document."""
+    """A stream of the bytes that a decoder yields. Each byte is counted as work done for the document."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -189,7 +189,7 @@ def _entry(code: int, table: list[bytes], previous: bytes) -> bytes | None:
     Args:
         code: The code.
         table: The strings of the codes from 258 on.
-        previous: The string of the code before.
+        previous: The string of the previous code.
     """
     if code < 256:
         return bytes((code,))

@@ -191,7 +191,8 @@ class _Database:
         return list(numbers)
 
     def _schema_row(self, kind: int, cell: int) -> tuple[int, str | None] | None:
-        """Return the root page number and the table name in a row of sqlite_schema, or None if it has no root page.
+        """Return the root page number and the table name in a row of sqlite_schema, or None if the row has no root
+        page.
 
         The name is None for an index.
         """

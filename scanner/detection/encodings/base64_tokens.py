@@ -67,17 +67,17 @@ class _Body:
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
-        """Return the pattern that matches the first base64 letter of a group."""
+        """Return the pattern of the first letter in a group of four base64 letters (three bytes)."""
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
-        """Return the pattern that matches the second base64 letter of a group in which only the first byte belongs to
-        the token.
+        """Return the pattern of the second letter in a group of four base64 letters, if only the group's first byte
+        belongs to the token.
         """
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:
-        """Return the pattern that matches the second and third base64 letter of a group.
+        """Return the pattern of the second and third letter in a group of four base64 letters (three bytes).
 
         Args:
             tops: The possible values of the top two bits of the group's third byte. The third letter encodes them.
@@ -93,7 +93,7 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def fourth(self, top: int) -> bytes:
-        """Return the pattern that matches the fourth base64 letter of a group.
+        """Return the pattern of the fourth letter in a group of four base64 letters (three bytes).
 
         Args:
             top: The top two bits of the group's third byte. The third letter encodes them.
@@ -101,12 +101,12 @@ class _Body:
         return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
 
     def tail(self) -> bytes:
-        """Return the pattern that matches the last three base64 letters of a group."""
+        """Return the pattern of the last three letters in a group of four base64 letters (three bytes)."""
         ways = [self.second_and_third((top,)) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def last_tail(self, before: int) -> bytes:
-        """Return the pattern that matches the last two base64 letters of a group.
+        """Return the pattern of the last two letters in a group of four base64 letters (three bytes).
 
         Args:
             before: The second byte of the group, which is the last byte of the token's prefix.
@@ -199,7 +199,7 @@ def base64_findings_at(content: bytes, start: int, meter: Meter | None = None) -
     Args:
         content: The bytes to search.
         start: The offset of the first base64 letter of the prefix.
-        meter: Counts the work of long comparisons that find no token. The caller counts a fixed cost per call.
+        meter: Counts the work of long comparisons that find no token.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.

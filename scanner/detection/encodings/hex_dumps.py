@@ -73,7 +73,7 @@ class _Block:
         self._places: list[int] = []
 
     def add(self, line: Match, size: int) -> None:
-        """Add the bytes that one line of the dump shows, but only the first `size` of them."""
+        """Add the first `size` bytes that a line of the dump shows."""
         first = line.start("bytes")
         pairs = [(pair[0], first + pair.start()) for pair in _PAIR.finditer(line["bytes"])][:size]
         here = [pair for pair, _ in pairs]
@@ -264,7 +264,7 @@ def _size(line: Match, following: Match | None) -> int:
     """Return the maximum number of bytes that a line of a hex dump shows.
 
     Some formats write this number in the line. Otherwise, it is the difference between the line's offset and the next
-    line's offset. Digits are not counted, because a text column may look like digits.
+    line's offset.
 
     Args:
         line: The line.

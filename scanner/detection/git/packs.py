@@ -96,7 +96,7 @@ class _Entry:
         base: The offset or the id of a delta's base object, or None for a whole object.
         data_at: The offset of the compressed data in the pack.
         size: The size of the decompressed data in bytes.
-        data: The decompressed data, or None if it is not kept in memory.
+        data: The decompressed data, or None if the data is not kept in memory.
     """
 
     offset: int

@@ -78,7 +78,7 @@ class ObjectList:
 
         Args:
             line: The line.
-            numbers: The wanted types by their names, as numbers of `ObjectList.types`.
+            numbers: The names of the wanted types, each with its number in `ObjectList.types`.
         """
         parts = line.split(b" ")
         if len(parts) == 3 and parts[1] in numbers and len(parts[2]) < MAX_SIZE_DIGITS:
@@ -116,7 +116,7 @@ def list_objects(
         git_dir: The git directory.
         deadline: The time at which git is killed.
         oids: The ids of the objects to list, or None for all objects.
-        only: The type of the objects to list, as a number of `ObjectList.types`, or None for all types.
+        only: The type of the objects to list, as its number in `ObjectList.types`, or None for all types.
 
     Raises:
         GitError: git cannot list the objects.
@@ -244,7 +244,7 @@ class _ShardReader:
             self.shard.unread[self._deadline.reason] += self._last - self._next
 
     def _read_until_exit(self) -> None:
-        """Start git, and read objects until the last object or the end of git's output."""
+        """Start git, and read objects until the last object is read or git exits."""
         arguments = ["cat-file", "--batch", "--buffer"]
         with started(self._git_dir, arguments) as child, killed_at(self._deadline, child):
             assert child.stdin is not None  # noqa: S101 - it was asked for
@@ -379,7 +379,7 @@ class _Parser:
             self._shard.take_content(oid, name, content, result)
 
     def _large(self, head: bytes, size: int) -> bool:
-        """Scan an object that is larger than PIECE. Return False if git's output ended inside it.
+        """Scan an object that is too large to be read at once. Return False if git's output ended inside the object.
 
         Args:
             head: The first bytes of the object, which were already read.

@@ -54,7 +54,7 @@ class HistoryShard:
     bytes: int = 0
 
     def note(self, oid: str, object_type: str, reason: str, count: int = 1) -> None:
-        """Count an object that was not read completely, and add the object to `named`."""
+        """Count an object that was not read completely, and add it to the list of such objects."""
         self.unread[reason] += count
         if len(self.named) < MAX_NAMED:
             self.named.append(UnreadHistoryObject(oid, object_type, reason, count))
@@ -77,7 +77,9 @@ class HistoryShard:
             self.note(oid, object_type, "object_damaged")
 
     def take_unread(self, oid: str, object_type: str, unread: Mapping[str, int]) -> None:
-        """Count the unread parts of an object by reason, and add the object to `named`."""
+        """Count the unread parts of an object by reason, and add the object to the list of objects that were not read
+        completely.
+        """
         for reason, count in unread.items():
             self.note(oid, object_type, reason, count)
 

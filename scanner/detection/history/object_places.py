@@ -115,7 +115,7 @@ class _GaveUp(Exception):
 
 
 def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Yield (commit id, tree id) of each commit that a branch or tag reaches, parents before children, oldest first."""
+    """Yield (commit id, tree id) of each commit that a branch or tag reaches. Parents come before children."""
     tips = set(repository.tips)
     if not tips:
         return
@@ -254,7 +254,7 @@ class _Walk:
         ]
 
     def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, Sequence[_Entry]]) -> None:
-        """Record the paths of the wanted objects in the trees that were just read, commit by commit.
+        """Record the paths of the wanted objects in the trees that were just read.
 
         Args:
             roots: The commit of each root tree, oldest first.

@@ -69,7 +69,7 @@ def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) 
 
 @contextmanager
 def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Kill the process, and the git processes that it started, when the `with` block ends."""
+    """Kill the child process, and the git processes that it started, when the `with` block ends."""
     try:
         yield child
     finally:
@@ -83,7 +83,7 @@ def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]
 
 
 def _process() -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """Start the confined process. Return a context manager that ends it.
+    """Start the confined process that searches for paths and commits. Return a context manager that ends the process.
 
     Raises:
         OSError: the system cannot start a process.

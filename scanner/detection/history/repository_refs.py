@@ -1,5 +1,5 @@
-"""The refs (branches, tags and others) of an untrusted repository: their object ids, and their names if a name may
-contain a token.
+"""The refs (branches, tags and others) of an untrusted repository: their object ids, and the names that may contain a
+token.
 
 If there are many refs, a confined process reads them. The process can read files, but it cannot write files or use a
 network, and it is killed at a deadline.
@@ -76,7 +76,7 @@ class Refs:
 
 
 def refs_of(common: Path) -> Refs:
-    """Return the refs in a git directory. If there are many, a confined process reads them."""
+    """Return the refs (branches and tags) in a git directory. If there are many, a confined process reads them."""
     if _has_few(common):
         return read_refs(common)
     try:
@@ -96,7 +96,7 @@ def refs_of(common: Path) -> Refs:
 
 
 def read_refs(common: Path) -> Refs:
-    """Return the refs in a git directory, those in files of their own first.
+    """Return the refs (branches and tags) in a git directory. Refs in files of their own come first.
 
     Symbolic links are ignored, because they may form cycles.
     """
@@ -237,11 +237,11 @@ _REASON = re.compile(r"refs_[a-z_]{1,30}")
 
 
 def main(common: str, formats: str) -> None:
-    """Read the refs of a git directory in the confined process, and write them to standard output.
+    """Read the refs (branches and tags) of a git directory in the confined process, and write them to standard output.
 
     Args:
         common: The git directory.
-        formats: The token formats, as `parse_formats` reads them.
+        formats: The token formats, as text that `parse_formats` can read.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -71,9 +71,6 @@ def _shared_parts(prefix: bytes) -> list[bytes]:
 
 
 def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
-    """Return the beginnings, of MIN_CORE bytes or more, that at least two needles of the kind `run` share, shortest
-    first.
-    """
     texts = sorted(needle.text for needle in needles if needle.kind == "run")
     found = set()
     for one, other in pairwise(texts):

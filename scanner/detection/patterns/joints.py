@@ -123,10 +123,7 @@ string literal up to the beginning of the next.
 
 
 def end_of_word_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of markup after a letter. If the markup follows a letter, no token begins with that letter.
-
-    In HTML, the pattern quickly excludes the last letters of most words.
-    """
+    """Return a pattern of markup after a letter. If the markup follows a letter, no token begins with that letter."""
     if len(form.prefix) < 2:
         return rb"(?!)"
     second = regex.escape(form.prefix[1].encode(), special_only=True)

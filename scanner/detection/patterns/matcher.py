@@ -138,14 +138,16 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
 
 
 def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> tuple[list[Hit], frozenset[Kind]]:
-    """Return the needles (first bytes of an encoded token) in `content[begin:end]`, and the kinds of needles that are
-    too frequent.
+    """Return the needles (first bytes of an encoded token) in a part of a content.
 
     Args:
         content: The whole content.
         part: `content[begin:end]` and a few more bytes, because a needle may extend beyond `end`.
         begin: The offset in `content` at which the search begins.
         end: The offset in `content` at which the search ends.
+
+    Returns:
+        The offset and the needle for each needle found; the kinds of needles that are too frequent to examine each.
     """
     hits: list[Hit] = []
     crowded: frozenset[Kind] = frozenset()

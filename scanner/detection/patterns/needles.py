@@ -106,8 +106,9 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 
 
 def plain_needle(prefix: bytes) -> bytes:
-    """Return the first bytes of a prefix, which are searched for instead of the whole prefix, because a line break may
-    divide it.
+    """Return the first bytes of a prefix.
+
+    They are searched for, because the whole prefix may be divided by a line break.
     """
     return prefix[:_PLAIN_BYTES]
 

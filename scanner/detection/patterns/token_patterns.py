@@ -61,17 +61,17 @@ class TokenPatterns(NamedTuple):
             Each character is captured as `unit`, and what is between two characters as `joint`.
         end_of_word: Markup after the first letter of a prefix. If it matches, no token begins with that letter.
         hexadecimal: The token in hexadecimal digits without anything between them.
-        hex_list: The token as hexadecimal numbers with separators. Each number of the body is captured as `unit`.
-        decimal_list: The token as decimal numbers with separators. Each number of the body is captured as `unit`.
+        hex_list: The token as hexadecimal numbers with separators. Each number after the prefix is captured as `unit`.
+        decimal_list: The token as decimal numbers with separators. Each number after the prefix is captured as `unit`.
         wide_hexadecimal: The token in little-endian UTF-16 in hexadecimal digits, without the last two digits.
         utf16: The token in big-endian UTF-16 without its first zero byte. This also matches little-endian UTF-16
             without its last zero byte.
         utf32: The token in UTF-32, without its first or last three zero bytes.
         decimal_escapes: The token with any of its characters as decimal escapes. Each character is captured as `unit`.
-        wide_hex_list: The token in UTF-16 as hexadecimal bytes. Each letter of the body is captured as `unit`.
+        wide_hex_list: The token in UTF-16 as hexadecimal bytes. Each letter after the prefix is captured as `unit`.
         lone_prefix: The prefix alone at the end of a string literal.
-        first_part: The prefix and at least four characters of the body at the end of a string literal. The characters
-            of the body are captured as `part`.
+        first_part: The prefix and at least four more characters at the end of a string literal. The characters after
+            the prefix are captured as `part`.
         marked_end: The token with the high bit set in its last letter, if the letter is not a part of another character
             in UTF-8.
         escaped: The beginning of a token with escaped or separated characters, for contents that may have very many
@@ -174,6 +174,6 @@ def plain_prefixes() -> tuple[bytes, ...]:
 
 
 def plain_matches(content: bytes) -> Iterator[Match]:
-    """Yield every token in plain text, format by format. Tokens of one format do not overlap."""
+    """Yield every token in plain text, one format after the other. Matches of the same format do not overlap."""
     for patterns in token_patterns():
         yield from patterns.plain.finditer(content)

@@ -102,8 +102,7 @@ class HistoryPlan:
 def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
     """Return the plan for reading every object of every pack.
 
-    If several packs contain an object id, the object is read from each pack, because a forged index may list another
-    object under the id.
+    If several packs list the same object id, the object is read from each pack, because an index may be forged.
     """
     history = HistoryPlan()
     families: list[tuple[PackPlan, npt.NDArray[np.uint32], Weights]] = []
@@ -166,10 +165,14 @@ def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
 
 
 def _children(bases: Signed) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """Return the values of `PackPlan.children` and `PackPlan.starts`.
+    """Order the deltas of a pack by their base.
 
     Args:
         bases: For each entry, the number of the entry that it is a delta of.
+
+    Returns:
+        The numbers of all deltas, ordered by their base; for each entry, the position in this list of the first delta
+        that has the entry as base.
     """
     count = len(bases)
     starts = np.zeros(count + 1, np.uint32)
@@ -201,8 +204,8 @@ def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDA
 def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Weights, target: int) -> list[Unit]:
     """Combine whole objects, and the objects that deltas build from them, into groups of about `target` bytes of work.
 
-    Objects that are near each other in the pack are in the same group. A whole object with more work gets a group of
-    its own.
+    Objects that are near each other in the pack are in the same group. A whole object whose work exceeds `target` gets
+    a group of its own.
     """
     is_large = weights >= target
     units = [Unit(plan, roots[row : row + 1], int(weights[row])) for row in np.flatnonzero(is_large).tolist()]

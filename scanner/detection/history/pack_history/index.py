@@ -65,10 +65,11 @@ class Entries:
     Attributes:
         offsets: The offset of each entry, and then the end of the last entry; uint32 if the pack is smaller than 4 GB.
         id_rows: For each entry, the row of its id in `PackFile.ids`.
-        kinds: The kind of each entry; see `EntryHead`.
+        kinds: The kind of each entry: a type of whole object or a kind of delta.
         heads: The size of each entry's header in bytes.
         sizes: The declared decompressed size of each entry in bytes. Sizes of 4 GB and more are stored as 4 GB - 1.
-        bases: For each entry, the number of the entry that it is a delta of, or NO_BASE or MISSING_BASE.
+        bases: For each entry, the number of the entry that it is a delta of; NO_BASE for a whole object; MISSING_BASE
+            if that entry is not in the pack.
     """
 
     offsets: Array
@@ -299,9 +300,7 @@ def _distances(
 
 
 def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
-    """Return, for each offset in `wanted`, the number of the pack entry that begins there, or MISSING_BASE if none
-    does.
-    """
+    """Return the number of the pack entry that begins at each offset in `wanted`, or MISSING_BASE where none begins."""
     starts = offsets[:-1]
     wanted = np.maximum(wanted, 0)
     numbers = np.searchsorted(starts, wanted.astype(offsets.dtype))

@@ -88,8 +88,8 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The two numbers in a message about objects that were read (COUNTS) or about the end of a group of objects
-        (DONE).
+        """The two numbers in a message of the kind COUNTS (objects and bytes read) or DONE (work left and gaps in the
+        pack).
         """
         one, other = _COUNTS.unpack(self.payload)
         return one, other
@@ -126,7 +126,7 @@ def done_frame(left: int, gaps: int) -> Frame:
     """Return a message that says that a worker has finished a group of objects.
 
     Args:
-        left: How many of the bytes of work that were allowed for the group were not spent.
+        left: The bytes of work that were allowed for the group and not spent.
         gaps: The number of places in the pack with bytes that the index does not list.
     """
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))

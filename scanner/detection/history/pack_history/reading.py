@@ -137,13 +137,15 @@ class FamilyReader:
         self.left -= cost
 
     def _deltas_of(self, number: int, parent: _Base | None, content: bytes) -> list[tuple[int, _Base]]:
-        """Return the deltas that build other objects from this object: for each, its entry number and this object as
-        its base.
+        """Return the deltas that build other objects from this object.
 
         Args:
             number: The entry number of the object.
             parent: The base from which the object itself was built, or None if it is stored whole.
             content: The content of the object.
+
+        Returns:
+            For each delta, its entry number and this object as its base.
         """
         deltas = self._children[self._starts[number] : self._starts[number + 1]].tolist()
         base = _Base(number, parent, content, len(deltas))

@@ -28,7 +28,7 @@ class Search:
     """Searches the objects of one pack for those that may contain a token.
 
     Args:
-        on_suspect: Called with an object that may contain a token, or that must be opened.
+        on_suspect: Called with an object that may contain a token, or must be decompressed or decoded to find out.
         on_pointer: Called with the entry number of an object that is a Git LFS pointer.
     """
 

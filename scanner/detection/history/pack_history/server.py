@@ -44,7 +44,8 @@ COUNT_EVERY = 4096
 
 
 def main(descriptor: int, formats: str, listed: str) -> None:
-    """Execute commands from the socket `descriptor` until the socket's other end is closed.
+    """Plan how to read the packs, then execute commands from the socket `descriptor` until the socket's other end is
+    closed.
 
     Args:
         descriptor: The file descriptor of the socket to the scanning process.
@@ -162,9 +163,7 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
-    """Read the groups of objects that the scanning process asks for, until the scanning process closes the
-    connection.
-    """
+    """Read the groups of objects that the scanning process asks for, until it closes the connection."""
     gc.disable()  # the objects of a unit form no reference cycles, and looking for cycles takes a tenth of the time
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         number, budget = UNIT.unpack(raw)
