@@ -89,7 +89,7 @@ class Detector:
         """Return the tokens in the document, in the order of their positions. Tokens in archives come last.
 
         Args:
-            document: The bytes to scan, and their public place.
+            document: The bytes to scan, and where they were published.
             budget: A limit on the cost of several documents together. When it is used up, only plain text is searched,
                 and a document with archives or encoded text counts as unread.
             patience: Seconds to wait while all reader processes are busy.
@@ -104,7 +104,9 @@ class Detector:
         return replace(result, candidates=tuple(replace(found, place=place) for found in result.candidates))
 
     def scan_bytes(self, content: bytes, name: str = "", budget: ScanBudget | None = None) -> ScanResult | None:
-        """Scan bytes without a public place. The candidates get an empty place of kind `other`.
+        """Scan bytes of which it is not known where they were published.
+
+        The candidates get an empty place of kind `other`.
 
         Returns:
             The result, or None if everything was read and no token was found.
@@ -135,7 +137,7 @@ class Detector:
     ) -> ScanResult:
         """Finish the scan of a content that was searched quickly by `plain_only`.
 
-        The candidates have no public place yet.
+        The candidates do not say yet where the content was published.
 
         Args:
             verdict: The result of `plain_only` for `content`. It says whether the content must be read in depth.
@@ -199,17 +201,17 @@ class Detector:
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:
-        """Return the sorted offsets at which a token or a long base64 text may begin or continue, in contents that were
-        joined into `batch`.
+        """Return the sorted offsets at which a token or a long base64 text may be, in contents that were joined into
+        `batch`.
 
-        A content without such an offset has no token, unless `container_kind()` or `wide_codec()` recognizes it.
+        A content without such an offset has no token, unless it is a container or in UTF-16 or UTF-32.
         """
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
         """Return a candidate (the digest and a hint, without the raw token) for each finding.
 
-        Candidates have no public place yet.
+        The candidates do not say yet where the content was published.
 
         Args:
             findings: The raw tokens, with line and column.

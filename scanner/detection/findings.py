@@ -35,7 +35,7 @@ class Segments:
     """Converts offsets in a text that was joined from parts of an original text into offsets in the original text."""
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        """Prepare the conversion.
+        """Prepare to convert offsets in a text that was joined from pieces.
 
         Args:
             pieces: The start and end of each piece in the original text, in ascending order.

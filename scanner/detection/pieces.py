@@ -25,7 +25,10 @@ _HEAD = 64 << 10
 
 @dataclass(slots=True)
 class Pieces:
-    """The result of scanning a content in pieces. The candidates (possible tokens) have no public place yet."""
+    """The result of scanning a content in pieces.
+
+    The candidates (possible tokens) do not say yet where it was published.
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)

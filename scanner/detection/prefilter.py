@@ -68,7 +68,7 @@ class PlainVerdict(NamedTuple):
 
     @property
     def needs_reader(self) -> bool:
-        """Whether the content must be read in depth, by a confined process."""
+        """Whether a confined process must open archives or decode texts in the content."""
         return bool(self.reason)
 
 
@@ -80,8 +80,8 @@ NOT_EXAMINED = PlainVerdict(reason="not_examined")
 def plain_only(content: bytes) -> PlainVerdict:
     """Search a content quickly for tokens. Never raises an exception.
 
-    The work is linear in the size. The search ends as soon as it is clear that the content must be read in depth, which
-    means to open archives and decode texts in a confined process.
+    The work is linear in the size. The search ends as soon as it is clear that a confined process must open archives or
+    decode texts in the content.
     """
     if is_ascii_text(content):
         kind = signed_kind(content)
@@ -131,7 +131,7 @@ def plain_only(content: bytes) -> PlainVerdict:
 def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
     """Return the tokens that begin where the matcher found the first bytes of a token.
 
-    Return None if the content must be read in depth to see whether there is a token.
+    Return None if a confined process must read the content to find out whether there is a token.
     """
     start, needle = hit
     kind = needle.kind
@@ -176,7 +176,8 @@ def _has_dull_texts(picture: bytes) -> bool:
 def fallback_tokens(content: bytes) -> list[Finding]:
     """Return the first MAX_FALLBACK_TOKENS different tokens in plain text.
 
-    Call this for a content that could not be read in depth, so that at least these tokens are found.
+    Call this if the archives and encoded texts in a content could not be read, so that at least the plain tokens are
+    found.
     """
     found: dict[bytes, Finding] = {}
     for match in plain_matches(content):

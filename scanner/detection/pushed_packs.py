@@ -85,7 +85,7 @@ def scan_pack(
     wants: Collection[str] = (),
     known: Known | None = None,
 ) -> PackScan[Candidate]:
-    """Scan a git pack, and return the possible tokens in its objects. They have no public place yet.
+    """Scan a git pack, and return the possible tokens in its objects, without the addresses of the objects on GitHub.
 
     Args:
         detector: Scans objects. Its `reader` scans costly packs.

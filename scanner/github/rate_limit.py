@@ -49,9 +49,8 @@ def is_limit(response: httpx.Response, body: bytes) -> bool:
 
 
 def seconds_to_wait(response: httpx.Response) -> float:
-    """Return the seconds to wait after a rate limit, as GitHub's headers say.
-
-    Otherwise return SECONDARY_LIMIT_SECONDS.
+    """Return the seconds to wait after a rate limit according to GitHub's headers, or SECONDARY_LIMIT_SECONDS without
+    them.
     """
     seconds = retry_after(response)
     if seconds is not None:

@@ -279,7 +279,7 @@ PROGRAM_STARTS = frozenset((b"MZ", b"\x7fE", b"#!", b"\xcf\xfa", b"\xce\xfa", b"
 
 
 def encrypted_members(container: Container) -> Iterator[Member]:
-    """Raise UnreadableError with the reason that the container is encrypted."""
+    """Raise UnreadableError, because the container is encrypted."""
     del container
     yield from ()
     raise UnreadableError("encrypted")

@@ -189,7 +189,9 @@ def _forms_of(patterns: TokenPatterns) -> tuple[Base64Form, ...]:
 
 @derived_from_formats
 def base64_forms() -> tuple[Base64Form, ...]:
-    """Return the base64 patterns for each active token format at each of the three alignments."""
+    """Return the base64 patterns of each active token format, for each position that a token can have in a group of
+    three bytes.
+    """
     return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
 
 

@@ -52,7 +52,7 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether reading must end: the seconds have passed, `stop` is set, or `cancel` was called."""
+        """Whether reading must end: the time is over, `stop` is set, or `cancel` was called."""
         return self._stop.is_set() or self._cancelled.is_set() or self.is_late
 
     @property

@@ -67,7 +67,7 @@ class HistoryBudget:
             return self._granted[unit]
 
     def settle(self, unit: int, left: int) -> None:
-        """Return the unspent bytes of a finished group of objects to the budget.
+        """Give the unspent bytes of a finished group of objects back to the budget.
 
         Args:
             unit: The number of the group.
@@ -77,7 +77,8 @@ class HistoryBudget:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """Return half of the bytes that were granted to a group of objects to the budget, because its process has died.
+        """Give half of the bytes of a group of objects back to the budget, because the process that read the group has
+        died.
 
         Args:
             unit: The number of the group.

@@ -32,7 +32,7 @@ class UnreadPart:
         reason: Why a part of the object was not read.
         count: The number of parts that were not read for this reason.
         git_object: The object's id.
-        kind: Whether the object is a file, a commit or another kind of public place.
+        kind: What the object is: a file, the name of a file, a commit or a tag.
         path: The path of the file, with each token replaced by its first and last characters; None if unknown.
         commit: The id of a commit that contains the object, or None if unknown.
     """

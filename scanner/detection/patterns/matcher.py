@@ -260,10 +260,7 @@ def longest_needle() -> int:
 
 
 def may_hold(content: bytes) -> bool:
-    """Return whether a token may be in `content`.
-
-    Tokens in containers or long strings of base64 letters are not considered.
-    """
+    """Return whether `content` may have a token that is not inside a container or a long string of base64 letters."""
     if len(content) <= WINDOW:
         return _is_core_in(content)
     view, size = memoryview(content), WINDOW + longest_core() - 1

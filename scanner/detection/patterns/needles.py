@@ -71,7 +71,7 @@ class Needle(NamedTuple):
 
     Attributes:
         text: The byte string.
-        kind: The encoding of the token, or the kind of data, which begins with `text`.
+        kind: The encoding of the token, or the kind of data, that begins with `text`.
         lead: The offset at which decoding begins, counted from the start of `text`. It is used only for data that is
             decoded as a whole.
         before: If not empty, one of these bytes must precede `text`.

@@ -48,8 +48,8 @@ def write_pack(
         repository: The git directory.
         name: Hexadecimal digits for the pack's file name.
         entries: The entries of the pack.
-        offsets: The offsets of the first entries, to be listed in the index instead of all entries and their true
-            offsets.
+        offsets: The offsets that the index lists, for the first entries. By default, the index lists the true offsets
+            of all entries.
         count: The number of objects that the pack's header states. By default, the number of entries in the index.
     """
     true = list(accumulate((len(entry.raw) for entry in entries), initial=FIRST))
