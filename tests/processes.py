@@ -1,6 +1,4 @@
-"""Measures the memory and CPU time of a process and its descendants. It does not matter if one of them ends
-meanwhile.
-"""
+"""Measures the memory and CPU time of a process and its descendants. Each of them may end meanwhile."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 @contextmanager
 def core_dumps_allowed() -> Iterator[None]:
-    """Let the processes that are started in the block dump core, as far as this process may allow it."""
+    """Allow core dumps of the processes that are started in the `with` block, as far as this process may allow them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     try:
@@ -41,7 +39,7 @@ def core_dumps_allowed() -> Iterator[None]:
 
 
 def that_may_dump_core(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return those of the processes that still run and may write their memory into a file when they crash."""
+    """Return those processes that still run and may write their memory to a file when they crash."""
     found = []
     for process in processes:
         try:

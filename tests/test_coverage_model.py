@@ -1,4 +1,4 @@
-"""Tests for the model behind the coverage pages, and that the pages show its results."""
+"""Tests for the model that computes the results on the coverage pages."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def services(processes: int, only: Collection[str] = ROLES) -> list[Service]:
 
     Args:
         processes: The number of processes that scan pushes.
-        only: The roles to return.
+        only: The roles (such as poller) of the processes to return.
     """
     scanners = [f"scanner-{number}" for number in range(1, processes + 1)]
     by_role = {

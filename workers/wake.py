@@ -37,7 +37,7 @@ def wake(task_name: str, times: int = 1, arguments: Sequence[str] = ()) -> bool:
 
     Args:
         task_name: The name of the Celery task.
-        times: How many messages to send, at most `MAX_WAKES`. As many workers may run the task in parallel.
+        times: How many messages to send, at most `MAX_WAKES`. Each message makes one worker run the task.
         arguments: The arguments of the task.
 
     Returns:

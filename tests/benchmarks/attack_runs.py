@@ -125,8 +125,8 @@ class _Scan:
     """The result of one `r8scan scan`. CPU times are in seconds.
 
     Attributes:
-        readers: The CPU time of the process that read content and used most.
-        elsewhere: The CPU time of the other process that used most.
+        readers: The highest CPU time of a process that only reads content.
+        elsewhere: The highest CPU time of any other process.
     """
 
     readers: float
@@ -200,7 +200,9 @@ def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 
 class InGist(HostileInput):
-    """A hostile input that is published in a gist, with another token beside it than the same input in a push."""
+    """A hostile input that is published in a gist. The token beside it differs from the one beside the same input in a
+    push.
+    """
 
     @property
     def neighbour(self) -> bytes:
@@ -337,7 +339,7 @@ _DELIVER = {
 
 
 def left_running(folder: Path) -> list[int]:
-    """Return the process ids of the service whose files are in `folder`."""
+    """Return the ids of the service's processes that still run. They have the path of `folder` in their environment."""
     sign = str(folder).encode()
     found: list[int] = []
     for name in filter(str.isdigit, os.listdir("/proc")):

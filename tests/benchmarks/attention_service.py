@@ -145,7 +145,7 @@ def _have_polled(database: Database) -> int:
 
 
 def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
-    """Add to `run` the number of pushes by band of likelihood, and of the planted tokens that were disabled.
+    """Count the pushes and leaks by band of likelihood, and the tokens that were disabled. Store the numbers in `run`.
 
     `leaking` has the names of the repositories with a planted leak.
     """

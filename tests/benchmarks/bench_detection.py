@@ -78,7 +78,7 @@ def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
 
 
 def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
-    """Print the order of the prefilter's byte strings with which the search in `content` is fastest."""
+    """Print the order of the prefilter's search strings with which `content` is searched fastest."""
     sample = Sample(content)
     cores = [core.text for group in core_groups() for core in group]
     tries = [fastest_order(cores, sample, steps, seed) for seed in range(seeds)]
@@ -89,7 +89,7 @@ def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
 
 
 def main() -> None:
-    """Measure every program. Print its speed, and its speed relative to the prefilter's."""
+    """Measure every search function. Print its speed, and its speed relative to the prefilter's."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="64 MB and fewer rounds")
     parser.add_argument("--tune", action="store_true", help="the best order of the cores, and nothing else")

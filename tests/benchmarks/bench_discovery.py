@@ -1,4 +1,4 @@
-"""The share of 70 pushes a second that r8scan finds with the quotas of one credential, the delay and the cost.
+"""How many of 70 pushes a second r8scan finds with the quotas of one credential, how late, and at which cost.
 
 The simulated GitHub has 230 new repositories a minute, a search index that is 60 s late, and pushes only on page 1 of
 the event timeline. Exit status 1: a target was missed.
@@ -121,7 +121,7 @@ def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: flo
         pid: The service's process id.
         run: The results.
         flow: How long pushes arrive, in seconds.
-        seconds: The time until the search index has shown all pushes, in seconds. Wait at least so long.
+        seconds: The minimum time to wait, in seconds. After it, the search index has shown all pushes.
     """
     began = time.time()
     used: list[tuple[float, dict[str, int]]] = []

@@ -90,7 +90,9 @@ def _processes(parents: dict[str, int]) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _name(service: str, process: psutil.Process) -> str:
-    """Return the name of a process in the table: the service's name, and for some processes also their role."""
+    """Return the name of a process in the table: the service's name and, for some processes, the role of the
+    process.
+    """
     line = " ".join(process.cmdline())
     if "fork_server" in line:
         return f"{service}: readers"

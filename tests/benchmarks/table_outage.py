@@ -1,8 +1,8 @@
-"""Measures how much Redis and the logs grow during two outages, for `make outage`: Redis is stopped, or all workers
-are.
+"""Measures how much Redis and the logs grow during two outages, for `make outage`.
 
-Each outage lasts `--minutes` (default: an hour). It passes if Redis and the logs grow by less than a megabyte each. The
-benchmark prints the growth in each quarter of the time, which must become smaller.
+In the first outage, Redis is stopped. In the second, no worker consumes messages. Each lasts `--minutes` (default: an
+hour). It passes if Redis and the logs grow by less than a megabyte each. The benchmark prints the growth in each
+quarter of the time.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _of_hint(session: Session, hint: str) -> Incident:
 
 
 def between(session: Session, since: datetime | None, until: datetime | None, account: str) -> Iterator[Incident]:
-    """Yield incidents in the order of their detection, without those of test tokens.
+    """Yield incidents in the order of their detection. Incidents of canaries (test tokens) are omitted.
 
     Args:
         session: A reading transaction.

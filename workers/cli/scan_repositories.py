@@ -96,7 +96,7 @@ class Histories:
 
 
 def missing_submodules(folder: Path) -> ScanRun:
-    """Return a result that lists each submodule that was not cloned as an item that was not read.
+    """Return a scan result with one unread item for each submodule that was not cloned.
 
     `folder` is the root of a git work tree.
     """

@@ -235,7 +235,7 @@ class _Walk:
         """Record the git repository if the folder is a work tree or a git directory. Return True for a git directory.
 
         Args:
-            folder: The folder.
+            path: The path of the folder.
             names: The names of the files and folders in it.
             is_in_git: Whether the folder is `.git` or is below it.
         """

@@ -54,7 +54,7 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
 
 
 def read_rows(session: Session, settings: Settings) -> Overview:
-    """Return the state of the service as the database's rows show it, with the problems that they show."""
+    """Return the state of the service and its problems, as far as the database's rows show them."""
     now = session.execute(select(db_now())).scalar_one()
     running = processes.read(session, now)
     polled = sources.read(session, settings, now)
@@ -92,7 +92,7 @@ def read_rows(session: Session, settings: Settings) -> Overview:
 
 
 def _of_database(database: Database, settings: Settings) -> Overview:
-    """Return the state of the service as the database's rows show it, with its problems and those of the processes.
+    """Return the state of the service, with the problems that the database's rows and the processes show.
 
     If the database cannot be used, or has tables of another version, return a state with only this problem.
     """
@@ -115,7 +115,7 @@ def _with_only(problem: Problem, settings: Settings) -> Overview:
 
 
 def _without_followers(database: Database, settings: Settings, found: Overview) -> list[Problem]:
-    """Return the problems of the database's rows and of the processes.
+    """Return the problems that the database's rows show, and those of the processes.
 
     Omit problems that are only a consequence of a missing process.
     """

@@ -46,7 +46,7 @@ def read(session: Session, now: datetime) -> list[ProcessRow]:
 def problems(database: Database, settings: Settings, processes: Sequence[ProcessRow]) -> list[Problem]:
     """Return the problems of processes.
 
-    If Redis or the database does not work and processes are therefore silent, return only that cause.
+    If processes send no heartbeats because Redis or the database does not work, return only that cause.
     """
     clocks = list(_clocks(processes))
     silent = list(_silences(processes))

@@ -31,9 +31,9 @@ class SourceRow:
     """The state of a source (something that r8scan polls). Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
-        recall: The share of pushes that this source saw in time, by the seconds allowed. Each value has four numbers:
-            the pushes that other sources saw, how many of them this source saw, and the lower and upper bound of the
-            share's 95 % confidence interval.
+        recall: The share of pushes that this source saw within a time limit. The keys are time limits in seconds. Each
+            value has four numbers: the pushes that other sources saw, how many of them this source saw in time, and the
+            lower and upper bound of the share's 95 % confidence interval.
         total: The estimated number of all pushes in a day, with the lower and upper bound of its 95 % confidence
             interval. Empty if it cannot be estimated.
     """

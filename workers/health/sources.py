@@ -167,7 +167,7 @@ def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Pr
 
 
 def _clock(state: SourceState) -> Iterator[Problem]:
-    """Yield a problem if the clock of the polling machine differed from GitHub's clock at the last answer."""
+    """Yield a problem if the polling machine's clock differed from GitHub's clock when GitHub last answered."""
     seconds = float(state.cursor.get("clock_seconds") or 0.0)
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
         word = "behind" if seconds > 0 else "ahead of"
@@ -184,7 +184,9 @@ def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _progress_of(state: SourceState | None) -> dict[str, Any]:
-    """Return the fields of a source's stored position that show its progress. Most sources have none."""
+    """Return the fields of a source's cursor (its position in a list) that show its progress. Most sources have
+    none.
+    """
     if state is None:
         return {}
     cursor = state.cursor

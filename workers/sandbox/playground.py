@@ -193,7 +193,7 @@ def _write_settings(folder: Path, surroundings: World) -> None:
 
 @contextmanager
 def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
-    """Read lines from standard input in a thread until the `with` block ends. Cause the kind of leak in each line."""
+    """Read lines from standard input in a thread until the `with` block ends. Each line is a kind of leak to cause."""
     ended = threading.Event()
 
     def read() -> None:

@@ -15,7 +15,7 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.scan")  # type: ignore[untyped-decorator]  # celery has no types
 def scan() -> None:
-    """Scan the next pushes that are due, a limited number. Then start this task again if there was work."""
+    """Scan a limited number of the most urgent pushes. Then start this task again if there was work."""
     context = current_context()
     response = push_scan.scan_next(
         context.database,
@@ -31,7 +31,7 @@ def scan() -> None:
 
 @app.task(name="r8scan.fetch")  # type: ignore[untyped-decorator]  # celery has no types
 def fetch() -> None:
-    """Scan the next files that are due, a limited number. Then start this task again if there was work."""
+    """Scan a limited number of the most urgent files. Then start this task again if there was work."""
     context = current_context()
     response = remote_files.scan_next(
         context.database,

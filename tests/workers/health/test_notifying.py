@@ -55,9 +55,9 @@ def channel() -> Recorder:
 
 @pytest.fixture
 def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
-    """Return a function that notifies about the given problems, after `later` seconds have passed.
+    """Return a function that lets `later` seconds pass and then notifies about the given problems.
 
-    It returns the messages that were sent, as pairs of the message's kind and the problem's name.
+    The function returns the messages that were sent, as pairs of the message's kind and the problem's name.
     """
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:

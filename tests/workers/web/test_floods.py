@@ -148,7 +148,7 @@ def test_large_unsigned_bodies_take_no_memory(
 
 
 def hang() -> str:
-    """Return a URL that contains a compressed SQLite file in base64. Without a limit, a decoder would hang on it.
+    """Return a URL that contains a compressed SQLite file in base64, as an attack on a decoder.
 
     The file has a generated column whose computation never ends.
     """

@@ -1,4 +1,4 @@
-"""Tests that nothing can be read or changed without a session, and only what the role allows with one."""
+"""Tests for the access to the console: nothing without a session, and only what the role allows with a session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that unusual HTTP methods, cookies, headers, URLs and forms gain an attacker nothing."""
+"""Tests that an attacker gains nothing by unusual HTTP methods, cookies, headers, URLs and forms."""
 
 from __future__ import annotations
 

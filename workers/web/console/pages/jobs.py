@@ -111,9 +111,9 @@ def cancel(view: View) -> Response:
 
 
 def retry(view: View) -> Response:
-    """Queue a failed, partial, cancelled or dropped job again.
+    """Queue a failed, partial, cancelled or dropped job again, as a new job.
 
-    If an equal job already waits, make that job due now instead.
+    If the same work is already queued as another job, make that job due now instead.
     """
     with view.context.database.write() as session:
         job = session.get(ScanJob, view.path_number())

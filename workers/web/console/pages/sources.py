@@ -25,13 +25,13 @@ within the longest shorter time that was measured.
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """The share of the pushes that other sources saw which this source saw, too, within a time limit.
+    """How many of the pushes that other sources saw were also seen by this source within a time limit.
 
     Attributes:
         within: The time limit as text, such as "5 min".
         marks: The number of pushes that other sources saw.
         seen: The number of these pushes that this source saw in time.
-        low: The lower bound of the share's 95 % confidence interval, in percent.
+        low: The lower bound of the 95 % confidence interval of the share `seen` / `marks`, in percent.
         high: The upper bound of this interval, in percent.
     """
 
