@@ -254,6 +254,12 @@ def derived_from_formats(function: Callable[[], _Value]) -> Callable[[], _Value]
 
 
 @derived_from_formats
+def prefixes() -> tuple[str, ...]:
+    """Return the constant first characters of each active token format, such as "r8_"."""
+    return tuple(form.prefix for form in active_formats())
+
+
+@derived_from_formats
 def min_token_length() -> int:
     """Return the length in bytes of a token of the shortest active format."""
     return min(form.length for form in active_formats())

@@ -20,7 +20,7 @@ from scanner.detection.patterns.joints import (
     hex_code,
     units_expression,
 )
-from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
+from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats, prefixes
 
 # The characters between two hexadecimal numbers: punctuation, a suffix of Dalvik's assembler, comments of C, casts of
 # Java, and directives of an assembler.
@@ -170,7 +170,7 @@ def token_patterns() -> tuple[TokenPatterns, ...]:
 @derived_from_formats
 def plain_prefixes() -> tuple[bytes, ...]:
     """Return the prefix of each active format."""
-    return tuple(form.prefix.encode() for form in active_formats())
+    return tuple(map(str.encode, prefixes()))
 
 
 def plain_matches(content: bytes) -> Iterator[Match]:

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from notifications.email.wording import KIND_WORDS, clean
 from scanner.detection.digests import masked
+from scanner.detection.patterns.token_formats import prefixes
 from scanner.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -90,7 +91,8 @@ def visible(value: Any) -> Any:
         return ""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
-    if value.isascii() and value.isprintable() and len(value) <= MAX_SHOWN and "r8_" not in value:
+    is_ordinary = value.isascii() and value.isprintable() and len(value) <= MAX_SHOWN
+    if is_ordinary and not any(prefix in value for prefix in prefixes()):
         return value
     return clean(value, MAX_SHOWN)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, aliased
 
+from scanner.detection.patterns.token_formats import prefixes
 from scanner.records.models import Incident, Notification, NotificationSubject
 from workers.web.console.queries.incident_rows import OWNER_CHANNEL
 
@@ -23,7 +24,7 @@ def search(term: str) -> list[ColumnElement[bool]]:
     low = term.lower()
     if _DIGEST.fullmatch(low):
         return [Incident.digest == low]
-    if term.startswith("r8_"):
+    if term.startswith(prefixes()):
         return [Incident.hint.like(prefix(term), escape="\\")]
     if "@" in term:
         return [_belongs_to_address(term)]
@@ -46,7 +47,7 @@ def of_account(account: str) -> list[ColumnElement[bool]]:
 
 def is_repository(term: str) -> bool:
     """Return whether a search term has the form of a repository's name."""
-    return "/" in term and not term.startswith("r8_")
+    return "/" in term and not term.startswith(prefixes())
 
 
 def is_rare(session: Session, alternatives: Sequence[ColumnElement[bool]]) -> bool:
