@@ -18,7 +18,8 @@ OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 
 class CandidateLimits:
-    """Counts possible tokens (candidates) and the places where each occurs, and refuses those above the limits.
+    """Counts possible tokens (candidates) and the places where each occurs, and refuses tokens and places above the
+    limits.
 
     `over` counts the refused places by reason. Threads may share an object.
     """

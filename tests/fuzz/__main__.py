@@ -1,8 +1,9 @@
 """Runs fuzz tests for minutes (`make fuzz`), each in a process with limits on CPU time and memory.
 
 If a test fails, hangs or needs too much memory, the program prints the error and the path of a file with the last
-input, and exits with status 1. With `--mutations N`, the program checks N damaged files of each format instead. Run:
-python -m tests.fuzz [--minutes N | --mutations N] [--only NAME ...]
+input, and exits with status 1. With `--mutations N`, the program checks N damaged files of each format instead.
+
+Run: python -m tests.fuzz [--minutes N | --mutations N] [--only NAME ...]
 """
 
 from __future__ import annotations

@@ -46,7 +46,10 @@ UNSET = ("mails_go_nowhere", "sender_not_set", "operator_not_set")
 
 @dataclass
 class Service:
-    """A running r8scan. `process` is `r8scan run`, `web` is `r8scan serve`, and `url` is the address of `web`."""
+    """A running r8scan.
+
+    `process` is the process of `r8scan run`, `web` that of `r8scan serve`, and `url` the address of `web`.
+    """
 
     folder: Path
     github: HostileGitHub

@@ -93,8 +93,8 @@ def embedded_members(container: Container) -> Iterator[Member]:
     If a zip or 7z archive is found, yield the members of the archive and stop.
 
     Raises:
-        UnreadableError: the content has a RAR archive, or HDF5 data in a compression that cannot be read, or is a
-            program that unpacks data in a format that cannot be read.
+        UnreadableError: the content has a RAR archive, HDF5 data in an unsupported compression, or a program that
+            unpacks itself in an unsupported format.
         LimitReachedError: the document has used up a limit.
     """
     content, meter = whole(container), container.meter

@@ -1,4 +1,4 @@
-"""Reader of the canvas of Figma: a schema and a drawing, each compressed by deflate or Zstandard."""
+"""Reader of Figma's canvas files: a schema and a drawing, each compressed by deflate or Zstandard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def figma_members(container: Container) -> Iterator[Member]:
-    """Yield each part. The length of a part is in the four bytes before it.
+    """Yield each part of the Figma canvas, decompressed. Four bytes before each part contain its length.
 
     Raises:
         LimitReachedError: the document has used up a limit.

@@ -1,6 +1,6 @@
 """Reader of recorded HTTP messages whose bodies were sent in chunks (RFC 9112, section 7.1).
 
-The length of the next chunk may divide a token or a compressed body.
+The reader joins the chunks, because a token or a compressed body may be divided between two chunks.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ _MAX_HEADERS_BYTES = 64 << 10
 
 
 def has_chunks(content: bytes) -> bool:
-    """Return whether the first headers say that a body was sent in chunks."""
+    """Return whether the first headers in a recorded HTTP message say that a body was sent in chunks."""
     return _CHUNKED.search(content, 0, _MAX_HEADERS_BYTES) is not None
 
 
 def chunked_members(container: Container) -> Iterator[Member]:
-    """Yield each body that was sent in chunks, without the lengths of the chunks. Then yield other compressed streams.
+    """Yield each body that was sent in chunks, with its chunks joined.
+
+    Then yield other compressed streams in the content.
 
     Raises:
         LimitReachedError: the document has used up a limit.
@@ -46,7 +48,10 @@ def chunked_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the chunks that begin at an offset, and the offset after them. A recording may end inside a chunk."""
+    """Return the chunks of an HTTP body that begin at offset `at`, and the offset after them.
+
+    A recording may end inside a chunk.
+    """
     chunks: list[bytes] = []
     while (size := _SIZE.match(content, at)) is not None:
         length = int(size[1], 16)

@@ -1,6 +1,6 @@
-"""Reader of Outlook's stores of mails (PST and OST), whose bytes are substituted by a table.
+"""Reader of Outlook's mail stores (PST and OST files), in which each byte is replaced according to a fixed table.
 
-Outlook calls the substitution "compressible encryption". It has no key: [MS-PST] 5.1.
+Outlook calls this "compressible encryption", but there is no key: [MS-PST] 5.1.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ PLAIN_BYTES = bytes.fromhex(
 
 
 def is_outlook_store(content: bytes) -> bool:
-    """Return whether the header of a store names its client, as all stores do."""
+    """Return whether the content is an Outlook mail store, judged by a field of its header."""
     return content[8:10] in (b"SM", b"SO") and len(content) > _METHOD_IN_ANSI
 
 
 def outlook_members(container: Container) -> Iterator[Member]:
-    """Yield the content of the store as one member.
+    """Yield the decoded content of an Outlook mail store as one member.
 
     Raises:
         UnreadableError: the store is encrypted with a key for each block ("high encryption").

@@ -1,4 +1,4 @@
-"""Recognition of programs whose own code unpacks compressed data that the detector cannot read."""
+"""Recognition of programs that unpack their own compressed code, in a format that the detector cannot read."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ _INNO_SETUP = b"Inno Setup Setup Data ("
 
 
 def packed_program(content: bytes) -> str | None:
-    """Return the name of the packer that has written a program, or None.
+    """Return the name of the packer that compressed a program, or None if the content is not such a program.
 
-    A tool that unpacks such programs also contains these texts, so each text must be at its place.
+    The packer's marks must be at their offsets in the program, because tools that unpack such programs contain the
+    marks as well.
     """
     if content[:2] == b"MZ":
         at = content.find(_NSIS)

@@ -50,7 +50,7 @@ class Decryption(NamedTuple):
             dictionary: The bytes between the previous object and the stream, which contain the object number.
 
         Raises:
-            UnreadableError: the object has no number, or the library does not accept its key.
+            UnreadableError: the object has no number, or the encryption library does not accept the object's key.
         """
         plain = b"/XRef" in dictionary or (not self.metadata and b"/Metadata" in dictionary)
         if self.method == "Identity" or plain:

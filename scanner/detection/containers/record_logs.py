@@ -1,7 +1,7 @@
-"""Reader of the logs of LevelDB, which consist of blocks of 32 kB. A block may divide a record.
+"""Reader of LevelDB's log files, which consist of blocks of 32 kB. A record may be divided between two blocks.
 
-Chrome and programs made with Electron store values of web pages in such logs, and Weights & Biases stores runs.
-The format: https://github.com/google/leveldb/blob/main/doc/log_format.md
+Chrome and Electron programs store values of web pages in such logs, and Weights & Biases stores experiments. The
+format: https://github.com/google/leveldb/blob/main/doc/log_format.md
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ _WANDB_HEADER = 7
 
 
 def is_record_log(content: bytes) -> bool:
-    """Return whether the records of the first block end exactly with the block, and a further block follows.
-
-    A file of one block divides no record, so it needs no reader.
+    """Return whether the content is a LevelDB log in which a record continues from the first block in the second
+    block.
     """
     at = _start(content)
     if len(content) <= _BLOCK or content[at + 6] not in (_FULL, _FIRST):
@@ -37,7 +36,7 @@ def is_record_log(content: bytes) -> bool:
 
 
 def record_log_members(container: Container) -> Iterator[Member]:
-    """Yield all records as one member, one after the other, without the headers of blocks.
+    """Yield the joined records of a LevelDB log as one member, without the headers of blocks.
 
     Raises:
         LimitReachedError: the document has used up a limit.

@@ -74,7 +74,7 @@ def sqlite_members(container: Container) -> Iterator[Member]:
 
 
 def _free_space(database: _Database, free: list[int], indexes: list[int], meter: Meter) -> Iterator[Member]:
-    """Yield the bytes of deleted rows, whose records may be overwritten in part, as one member."""
+    """Yield the bytes of deleted rows of a SQLite database as one member. The rows may be partly overwritten."""
     # Free pages consist mostly of zeros.
     pieces = [piece for piece in database.remains(free, indexes) if len(piece.strip(b"\0")) >= min_token_length()]
     if not pieces:
@@ -251,11 +251,11 @@ class _Database:
                         yield _Value(is_text, self._text(content) if is_text else content)
 
     def remains(self, free: list[int], indexes: list[int]) -> Iterator[bytes]:
-        """Yield the bytes of each page that belong to no cell, and the overflow pages of deleted rows.
+        """Yield the unused bytes of each page of a SQLite database, and the overflow pages of deleted rows.
 
         Args:
-            free: The numbers of the pages that belong to no tree.
-            indexes: The numbers of the pages of indexes, whose values are not read.
+            free: The numbers of the pages that belong to no table or index.
+            indexes: The numbers of the pages of indexes. Their values are not read.
         """
         content = self._content
         for number in indexes:
@@ -291,9 +291,9 @@ class _Database:
             yield self._chain(number.to_bytes(4, "big"), overflow)
 
     def _chain(self, first: bytes, overflow: set[int]) -> bytes:
-        """Return the bytes of a chain of overflow pages, and remove its pages from `overflow`.
+        """Return the bytes of a chain of overflow pages, and remove the pages from `overflow`.
 
-        If no such page has the number `first`, return the four bytes of `first`.
+        If `first` is not the number of a page in `overflow`, return the four bytes of `first`.
         """
         pieces: list[bytes] = []
         number = int.from_bytes(first, "big")

@@ -13,7 +13,9 @@ _MAX_GAP = 60
 
 
 def array_starts_at(content: bytes, second: int) -> Iterator[int]:
-    """Yield each offset where a token may begin. The token's second letter is between quotes at `second`."""
+    """Yield each offset at which a token in an array of characters may begin, if the quote before the token's second
+    letter is at offset `second`.
+    """
     quote = content[second : second + 1]
     for first in {patterns.form.prefix[0] for patterns in token_patterns()}:
         start = content.rfind(first.encode() + quote, max(0, second - _MAX_GAP), second)
@@ -22,7 +24,7 @@ def array_starts_at(content: bytes, second: int) -> Iterator[int]:
 
 
 def array_starts_in(content: bytes, begin: int, end: int) -> Iterator[int]:
-    """Yield each offset in `content[begin:end]` where a token may begin, because its second letter follows."""
+    """Yield each offset in `content[begin:end]` at which a token in an array of characters may begin."""
     for match in _first_letters().finditer(content, begin, min(len(content), end + _MAX_GAP)):
         if match.start() < end:
             yield match.start()
@@ -30,7 +32,10 @@ def array_starts_in(content: bytes, begin: int, end: int) -> Iterator[int]:
 
 @derived_from_formats
 def _first_letters() -> re.Pattern[bytes]:
-    """Return the pattern of the first letter of a prefix whose second letter follows between quotes."""
+    """Return the pattern of the first letter of a token in an array of characters.
+
+    The second letter must follow in quotes.
+    """
     pairs = {(patterns.form.prefix[0], patterns.form.prefix[1]) for patterns in token_patterns()}
     ways = (
         rb"%b(?=%b[^0-9A-Za-z\"']{1,%d}+[bBuUL]?%b%b%b)"

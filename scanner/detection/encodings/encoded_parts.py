@@ -28,13 +28,13 @@ _STARTS = frozenset(b"\"'`=: ")
 
 
 class _Encoding(NamedTuple):
-    """An encoding of parts.
+    """An encoding in which the parts of a token may be written.
 
     Attributes:
         name: The encoding's name in a finding.
         first: The pattern of the first part.
         part: The pattern of each further part, with the byte before it.
-        decode: Returns the bytes that a part encodes. It raises ValueError if the part is not valid.
+        decode: A function that returns the bytes that a part encodes. It raises ValueError if the part is not valid.
     """
 
     name: str
@@ -62,9 +62,9 @@ def encoded_parts_at(content: bytes, start: int, name: str, meter: Meter | None 
 
     Args:
         content: The bytes to search.
-        start: The offset of a needle, the encoded prefix.
+        start: The offset of the token's encoded prefix.
         name: `base64` or `hex`.
-        meter: Charged if the first part is at `start`.
+        meter: Counts the work done for the document, if the first part is at `start`.
 
     Raises:
         LimitReachedError: the document has used up its limit on work.
@@ -85,9 +85,10 @@ def encoded_parts_at(content: bytes, start: int, name: str, meter: Meter | None 
 def _joined(
     content: bytes, start: int, end: int, body: bytes, form: TokenFormat, encoding: _Encoding
 ) -> Iterator[Finding]:
-    """Yield the token whose body begins with the letters `body`, which `content[start:end]` encodes.
+    """Yield the token whose first part is encoded in `content[start:end]`.
 
-    A word is a further part if it decodes to letters of the token's alphabet. Other words are left out.
+    `body` is the part's letters after the prefix. A following word belongs to the token if it decodes to letters of the
+    token's alphabet. Other words are left out.
     """
     for word in encoding.part.finditer(content, end, min(len(content), start + _SPAN)):
         letters = _decoded(word[1], encoding)
@@ -101,7 +102,9 @@ def _joined(
 
 
 def _divided(content: bytes, start: int, encoding: _Encoding, meter: Meter | None) -> Iterator[Finding]:
-    """Yield the token whose encoded text begins at `start`, ends with a literal, and continues in the next literals."""
+    """Yield the token whose encoded text begins at offset `start` in a string literal and continues in the next
+    literals.
+    """
     first = _LITERAL_REST.match(content, start)
     if first is None:
         return

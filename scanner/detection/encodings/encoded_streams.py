@@ -53,7 +53,7 @@ class _Writing(NamedTuple):
     Attributes:
         name: The name of the encoding.
         pattern: The pattern of the whole text.
-        decode: Returns the bytes that a text stands for.
+        decode: A function that returns the bytes that a text encodes.
     """
 
     name: str
@@ -71,7 +71,7 @@ def _from_list(numbers: bytes) -> bytes:
 
 
 def _literal(quote: bytes) -> _Writing:
-    """Return the way in which string literals with this quotation mark write bytes."""
+    """Return the way in which bytes are written in string literals with this quotation mark."""
     # One literal ends and the next begins: adjacent literals, and literals joined by a plus sign.
     joint = rb"%b\s{0,40}+\+?\\?\s{0,40}+b?%b" % (quote, quote)
     escape = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|([0-7]{1,3})|\r?\n|(.))|" + joint, re.DOTALL)
@@ -100,7 +100,7 @@ _LITERALS = {quote: _literal(quote) for quote in (b'"', b"'")}
 
 
 def _writing_at(content: bytes, begin: int) -> _Writing | None:
-    """Return the way in which the text at `begin` is written, or None."""
+    """Return the way in which the text at offset `begin` writes bytes, or None if it is not recognized."""
     start = content[begin : begin + 2]
     if start == b"0x":
         return _LIST_WRITING

@@ -88,8 +88,8 @@ class _Block:
     def findings(self) -> Iterator[Finding]:
         """Yield the tokens in the dumped bytes.
 
-        If there is none, search a second time with the bytes of each word reversed, because `od -x`, `xxd -e` and
-        debuggers print words in little-endian order.
+        If no token is found, search again with the bytes of each word reversed, because `od -x`, `xxd -e` and debuggers
+        print words in little-endian order.
         """
         orders = [self._digits]
         if self._words != self._digits:
@@ -155,10 +155,10 @@ def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iter
 
 
 def whole_dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
-    """Yield the decoded dump whose second line contains the offset `second`, once for each order of bytes in a word.
+    """Yield the decoded dump whose second line contains offset `second`, once for each order of bytes in a word.
 
-    The first line of the dump shows the offset 0, and the second line the offset 16. So the dump is found whatever
-    bytes it shows. The work is linear in the size of the dump.
+    The dump is recognized by the numbers 0 and 16 at the beginning of its first two lines. The work is linear in the
+    size of the dump.
     """
     first = _first_line(content, second)
     if first is None:
@@ -185,12 +185,15 @@ def whole_dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
 
 
 def begins_whole_dump(content: bytes, second: int) -> bool:
-    """Return whether the line that contains the offset `second` is the second line of a dump."""
+    """Return whether the line that contains offset `second` is the second line of a hex dump."""
     return _first_line(content, second) is not None
 
 
 def _first_line(content: bytes, second: int) -> Match | None:
-    """Return the first line of a dump of lines of 16 bytes, whose second line contains the offset `second`, or None."""
+    """Return the first line of a hex dump whose second line contains offset `second`, or None if there is no dump.
+
+    Each line of the dump must show 16 bytes.
+    """
     line = line_start(content, second)
     if content[line - 1 : line] != b"\n":
         return None
@@ -202,7 +205,7 @@ def _first_line(content: bytes, second: int) -> Match | None:
 
 
 def _number(line: Match) -> int:
-    """Return the offset at the beginning of a line, or -1 if there is none."""
+    """Return the number at the beginning of a line of a hex dump, or -1 if the line does not begin with a number."""
     offset = _offset(line)
     return int(offset, 16) if offset else -1
 

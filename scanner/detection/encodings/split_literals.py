@@ -116,7 +116,7 @@ def _in_literals(content: bytes, start: int, end: int, form: TokenFormat, part: 
 def _in_values(content: bytes, start: int, patterns: TokenPatterns, meter: Meter | None) -> Iterator[Finding]:
     """Yield the token that begins in the value at the end of a line, and continues in the values of the next lines.
 
-    Files of environment variables, YAML and scripts have such lines. So have elements of XML, one below the other.
+    Such lines occur in files of environment variables, YAML, scripts and XML.
     """
     form = patterns.form
     value = _first_value(form).match(content, start)
@@ -167,7 +167,7 @@ def _value_line(form: TokenFormat) -> re.Pattern[bytes]:
 
 @functools.lru_cache(maxsize=64)
 def _next_element(form: TokenFormat, name: bytes) -> re.Pattern[bytes]:
-    """Return the pattern of the next element with this name. In a property list, a key may be before it."""
+    """Return the pattern of the next XML element with this name. In a property list, a key may precede the element."""
     return re.compile(
         rb"\s{0,80}+(?:<key>[^<>]{0,80}+</key>\s{0,80}+)?+<%b(?:\s[^<>]{0,200}+)?+>(%b{%d,%d}+)</%b>"
         % (name, form.character_class.encode(), _MIN_PART, form.body_length, name)

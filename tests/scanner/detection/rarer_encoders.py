@@ -1,4 +1,4 @@
-"""Encodings of a token in markup, recordings, and parts that are encoded one by one."""
+"""Functions that encode a token in rarer ways: in markup, in recordings, and in parts that are encoded separately."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from tests.scanner.detection.token_parts import Encoder, body_of, cut_body, each
 
 
 def _halves(line: str) -> Encoder:
-    """Return an encoder that writes both halves of a token in base64. The first half begins with the prefix."""
+    """Return a function that encodes the two halves of a token separately in base64.
+
+    `line` is the format of the line for one half.
+    """
 
     def encode(token: bytes, chance: random.Random) -> bytes:
         at = chance.randrange(15, len(token) - 8)
@@ -23,7 +26,10 @@ def _halves(line: str) -> Encoder:
 
 
 def _appended(first: bytes, other: bytes) -> Encoder:
-    """Return an encoder that writes a token in three statements. Each other statement appends to a variable."""
+    """Return a function that writes a token in three statements.
+
+    The first assigns a part to a variable, the others append parts.
+    """
     return lambda token, chance: b"".join(
         (other if at else first) % part
         for at, part in enumerate((prefix_of(token) + body_of(token)[:6], body_of(token)[6:-7], token[-7:]))
@@ -31,7 +37,7 @@ def _appended(first: bytes, other: bytes) -> Encoder:
 
 
 def _escaped(data: bytes) -> bytes:
-    """Return the bytes as a string literal of Go. Letters and digits stay as they are."""
+    """Return the bytes as a Go string literal. Letters and digits are not escaped."""
     return b"".join(b"%c" % byte if chr(byte).isascii() and chr(byte).isalnum() else b"\\x%02x" % byte for byte in data)
 
 

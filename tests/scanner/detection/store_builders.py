@@ -15,7 +15,7 @@ _SUBSTITUTED = bytes(PLAIN_BYTES.index(byte) for byte in range(256))
 
 
 def outlook_store(content: bytes, *, version: int = 23, method: int = 1) -> bytes:
-    """Return a store of Outlook: a header, and the content with its bytes substituted."""
+    """Return an Outlook mail store: a header, and the encoded content."""
     header = bytearray(564)
     header[:4], header[8:10], header[10:12] = b"!BDN", b"SM", struct.pack("<H", version)
     header[513 if version >= 23 else 461] = method
@@ -23,7 +23,7 @@ def outlook_store(content: bytes, *, version: int = 23, method: int = 1) -> byte
 
 
 def record_log(content: bytes, start: bytes = b"") -> bytes:
-    """Return a log of LevelDB. The end of the first block of 32 kB divides the content."""
+    """Return a LevelDB log in which the content is divided between the first and the second block of 32 kB."""
     first = b"v" * (32_768 - len(start) - 14 - 50 - len(content) // 2)
     log = bytearray(start)
     for record in (b"k" * 50, first + content + b"w" * 99):
@@ -50,7 +50,7 @@ def figma_canvas(content: bytes) -> bytes:
 
 
 def deleted_row(content: bytes) -> bytes:
-    """Return a SQLite database with a deleted row: the content twice, compressed with gzip."""
+    """Return a SQLite database with a deleted row, which contains the content twice, compressed with gzip."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute("CREATE TABLE cache (body BLOB)")
@@ -63,8 +63,8 @@ def deleted_row(content: bytes) -> bytes:
 
 
 def deleted_overflow(content: bytes) -> bytes:
-    """Return a SQLite database with a deleted row whose value spans several pages. Each page divides a copy of the
-    content.
+    """Return a SQLite database with a deleted row whose value has several copies of the content, each divided between
+    two pages.
     """
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA secure_delete = OFF")

@@ -1,4 +1,4 @@
-"""Functions that divide a token and put other text between its parts. The encoders of the tests are made of them."""
+"""Functions that divide a token and put other text between the parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mails, records, messages and deleted rows are read in the formats in which programs store them."""
+"""Tests for files in which programs store mails, records, messages or database rows, including deleted rows."""
 
 from __future__ import annotations
 

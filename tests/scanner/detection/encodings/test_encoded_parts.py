@@ -1,4 +1,7 @@
-"""An encoded token in several literals or values is found, and words that are no parts of it are left out."""
+"""Tests for encoded tokens that are divided among several literals or values.
+
+Words that are not part of a token are left out.
+"""
 
 from __future__ import annotations
 
