@@ -1,4 +1,6 @@
-"""Limits on the number of possible tokens in one push or one step of a job, so that invented tokens cost little."""
+"""Limits on the number of possible tokens in one push or one step of a job, so that thousands of invented tokens cost
+little.
+"""
 
 from __future__ import annotations
 

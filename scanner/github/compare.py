@@ -1,4 +1,4 @@
-"""Reads the content that a push added from the REST API. r8scan uses it if the git server answers with an error.
+"""Reads from the REST API what a push added. r8scan uses this if the git server answers with an error.
 
 A comparison shows at most 250 commits and 300 files, and no large or binary files. Content that is not shown is counted
 as unread: https://docs.github.com/rest/commits/commits#compare-two-commits

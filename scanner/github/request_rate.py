@@ -116,7 +116,7 @@ def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: Ra
 def first_slot(rate: RequestRate, now: float) -> float:
     """Return the time at which the next request may be sent.
 
-    If the stored time is in the far future, return `now`, because the clock may have been set back.
+    If the stored time is far in the future, return `now`, because the clock may have been set back.
     """
     return rate.next_slot_at if now <= rate.next_slot_at < now + 10 * MAX_WAIT_SECONDS else now
 

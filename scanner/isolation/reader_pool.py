@@ -172,7 +172,9 @@ class ReaderPool:
         return PackAnswer(PackScan(), (), done.seconds, done.reason)
 
     def prepare(self) -> None:
-        """Start a confined process in the background, so that the first document does not wait for it."""
+        """Start a confined process in the background, so that the first document does not have to wait for its
+        start.
+        """
 
         def start() -> None:
             with contextlib.suppress(ReadersUnavailable):  # the first content reports it

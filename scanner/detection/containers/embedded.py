@@ -78,7 +78,7 @@ def holds_streams(content: bytes) -> bool:
 def is_binary(content: bytes) -> bool:
     """Return whether the content has control characters that do not occur in text.
 
-    Only the beginning is examined, and the end of a script.
+    Only the beginning of the content is tested and, if the content is a script, also its end.
     """
     head = content[:HEAD_BYTES]
     # Test the end of a script as well, because an installer may be a long script with an archive after it.

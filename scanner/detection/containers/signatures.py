@@ -138,7 +138,10 @@ _SQUASHFS_STREAMS = (b"\1\0", b"\4\0", b"\6\0")
 
 
 def _is_squashfs(content: bytes) -> bool:
-    """Return whether the block size of a squashfs agrees with its logarithm: https://dr-emann.github.io/squashfs/."""
+    """Return whether a squashfs header is valid: its block size must be two to the power of the stored logarithm.
+
+    Format: https://dr-emann.github.io/squashfs/.
+    """
     order: Literal["little", "big"] = "big" if content[:4] == b"sqsh" else "little"
     logarithm = int.from_bytes(content[22:24], order)
     return len(content) >= 96 and logarithm <= 20 and int.from_bytes(content[12:16], order) == 1 << logarithm

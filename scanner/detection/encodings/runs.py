@@ -276,11 +276,10 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
 
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
-    """Return whether a compressed stream in base64 or hex begins at offset `begin`, or another text that must be
-    decoded.
+    """Return whether encoded data that may contain a token begins at offset `begin`.
 
-    The others are archives in base64, uuencoded blocks, git patches and dumps of bytes. For a dump, `begin` is the
-    start of its second line.
+    The data may be a compressed stream in base64 or hex, an archive in base64, a uuencoded block, a git patch or a dump
+    of bytes. For a dump, `begin` is the start of its second line.
     """
     if content[begin : begin + 2] in LINE_STARTS:
         return lines_at(content, begin) is not None
@@ -294,8 +293,9 @@ def stream_begins_at(content: bytes, begin: int) -> bool:
 
 
 def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
-    """Return whether the first `letters` base64 letters from `begin` on encode the beginning of a compressed stream, or
-    None if they are too few.
+    """Return whether a compressed stream is encoded by the base64 letters from offset `begin` on.
+
+    Only the first `letters` letters are tested. Return None if they are too few to tell.
     """
     head = _RUN.match(content, begin, begin + letters)
     return head is not None and begins_stream(decoded_base64(head[0]), inflate=inflate)

@@ -57,9 +57,7 @@ class View(NamedTuple):
 
 
 def _shared_parts(prefix: bytes) -> list[bytes]:
-    """Return byte strings that are rare in source code, and that the first bytes of a token have in common in several
-    encodings.
-    """
+    """Return rare byte strings that occur in the first bytes of a token in several encodings."""
     one, two, three = (b"%02x" % byte for byte in prefix[:3])
     decimal = b"%d" % prefix[0]
     parts = [two + b" ", two + b"\n", decimal if len(decimal) >= MIN_CORE else decimal + b","]

@@ -88,8 +88,8 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The two numbers in a message of the kind COUNTS (objects and bytes read) or DONE (work left and gaps in the
-        pack).
+        """The two numbers of a COUNTS message (objects and bytes that were read) or of a DONE message (work left, gaps
+        in the pack).
         """
         one, other = _COUNTS.unpack(self.payload)
         return one, other
