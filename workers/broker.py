@@ -1,7 +1,8 @@
 """Checks every message from the Redis broker before Celery sees it, because Redis is not trusted.
 
-A message may contain only the name of a task and, for a poll, the name of a source. Celery would also obey callbacks,
-time limits and other options in a message, so this module drops them. It refuses all other tasks and arguments.
+A message may contain only the name of a task and, for a poll, the name of what to poll. Celery would also obey
+callbacks, time limits and other options in a message, so this module drops them. It refuses all other tasks and
+arguments.
 """
 
 from __future__ import annotations

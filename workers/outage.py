@@ -18,7 +18,6 @@ class Outage:
     """Logs the outages of one server. Threads may share it.
 
     Args:
-        log: The logger.
         what: The name of the server in the log, such as "Redis".
         meanwhile: What the program does until the server is back, as text for the log.
         clock: Returns seconds from a monotonic clock.

@@ -34,7 +34,6 @@ def start(app: Celery, arguments: Sequence[str]) -> None:
     """Run a Celery worker or scheduler in this process until it is told to stop.
 
     Args:
-        app: The Celery app.
         arguments: The command-line arguments that would follow `celery -A workers`. Only those that the supervisor uses
             are supported.
 

@@ -78,7 +78,6 @@ def row_of(one: HostileInput, way: str, size: int) -> Row:
     """Return a row for this input in which all measurements are zero.
 
     Args:
-        one: The input.
         way: How the input is given to r8scan.
         size: The size of the input in bytes.
     """

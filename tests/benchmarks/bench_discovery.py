@@ -116,10 +116,8 @@ def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: flo
     """Wait until all pushes were shown and no job waits. Add memory and quota use to `run`.
 
     Args:
-        database: The service's database.
         http: An HTTP client for the simulated GitHub.
         pid: The service's process id.
-        run: The results.
         flow: How long pushes arrive, in seconds.
         seconds: The minimum time to wait, in seconds. After it, the search index has shown all pushes.
     """

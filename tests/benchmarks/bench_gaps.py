@@ -122,9 +122,7 @@ def _have_polled(database: Database) -> bool:
 
 
 def _prime(own: World) -> None:
-    """Run the service until each source has been polled once. Then make repository search start from the current
-    time.
-    """
+    """Run the service until it has polled everything once. Then make repository search start from the current time."""
     with own.service():
         until(lambda: _have_polled(own.database), 120)
     now = time.time()
@@ -141,7 +139,7 @@ def _sentences(own: World) -> list[str]:
 
 
 def _missed(own: World) -> dict[str, dict[str, int]]:
-    """Return the numbers of missed events from `r8scan status --json`, by source and reason."""
+    """Return the numbers of missed events from `r8scan status --json`, by source (what r8scan polls) and reason."""
     return {one["source"]: one["missed_reasons_24h"] for one in status(own.environment())["sources"]}
 
 

@@ -20,7 +20,6 @@ class CommandContext(Context):
     Reading `database` raises UserError or WrongVersion if the command cannot use the database.
 
     Args:
-        settings: The command's settings.
         creates_tables: Create the default database if it is missing.
     """
 

@@ -43,7 +43,6 @@ def point_in_time(text: str, option: str, *, is_end: bool = False, now: datetime
         text: A day, as for `day`, or a time in ISO 8601 format. A time without a time zone is in UTC.
         option: The name of the command-line option, for the error message.
         is_end: Return the end of the day instead of its beginning if `text` is a day.
-        now: The current time.
 
     Raises:
         UserError: The text is neither a day nor a time. The message contains `option`.

@@ -23,7 +23,6 @@ def sentence(what: str, settings: Settings, *hints: str) -> str:
 
     Args:
         what: A plural, such as "jobs of this kind".
-        settings: The command's settings.
         hints: Sentences to append, such as the results of `hint`.
     """
     from workers.health import machine  # late: a list with rows does not need it

@@ -143,7 +143,6 @@ def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]
     """Return an incident as a flat JSON object.
 
     Args:
-        incident: The incident.
         states: The states of its mails.
         places: The number of public places where its token was found.
     """

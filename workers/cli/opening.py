@@ -44,7 +44,6 @@ def opened_database(settings: Settings, *, any_version: bool = False) -> Iterato
     """Yield the database, for commands that need nothing else.
 
     Args:
-        settings: The command's settings.
         any_version: Allow a database of another version of r8scan.
 
     Raises:

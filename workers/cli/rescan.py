@@ -170,7 +170,7 @@ def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
     """Return the name of the repository, owner or gist that a GitHub address belongs to.
 
     Args:
-        text: The address.
+        text: The GitHub address that the user typed.
         kinds: The kinds of addresses that the command accepts.
         todo: The error message's advice on what to type.
 

@@ -37,7 +37,6 @@ def scan_stream(detector: Detector, stream: Readable, path: str, size: int = 0) 
 
     Args:
         detector: Scans the content.
-        stream: The stream.
         path: A path. The file name in it helps to recognize the file type.
         size: The content's size in bytes, or 0 if it is unknown.
     """

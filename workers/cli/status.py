@@ -185,7 +185,7 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
 
 
 def _gaps(one: SourceRow) -> str | None:
-    """Return one line about the events that a source has missed, or None if it has missed none.
+    """Return one line about the events that a source (something that r8scan polls) missed, or None if it missed none.
 
     The line contains the number of gaps (times in which events were missed) in 24 hours, the estimated number of missed
     events by reason, and the time range that is still to be read.

@@ -40,7 +40,6 @@ def read(session: Session, settings: Settings, now: datetime, began: datetime) -
 
     Args:
         session: A reading transaction.
-        settings: The settings.
         now: The database's time.
         began: When the service was started.
     """
@@ -82,7 +81,6 @@ def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: 
     """Return a list with the most urgent problem of this way of planting, or an empty list.
 
     Args:
-        settings: The settings.
         way: The way of planting canaries (test tokens).
         since: The result of `canaries.since_success`. It must not be empty.
         now: The database's time.

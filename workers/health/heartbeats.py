@@ -156,7 +156,6 @@ def start(
     """Start the heartbeat of this process.
 
     Args:
-        settings: The settings.
         role: The role of this process, such as poller.
         queues: The Celery queues that this process consumes.
         end: Ends the process. It is called if the process no longer takes messages.

@@ -37,7 +37,6 @@ def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]
     """Send the summary of incidents if it is due. Return whether this process has sent one.
 
     Args:
-        database: The database.
         hours: Hours between two summaries; 0 to send none.
         channels: The channels to the operator.
     """

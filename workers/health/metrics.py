@@ -194,9 +194,9 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of each source's recall: the share of the other sources' pushes that this source saw, too.
+    """Yield the metrics of recall: how many of the pushes that other sources saw were also seen by a source.
 
-    Before the first measurement, the metrics have no samples.
+    A source is something that r8scan polls. Before the first measurement, the metrics have no samples.
     """
     shares = [(row.source, within, share) for row in found.sources for within, share in row.recall.items()]
     yield (

@@ -35,8 +35,6 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
     Counts of events cover the last 24 hours. If the database is unavailable, this is one of the problems, not an error.
 
     Args:
-        database: The database.
-        settings: The settings of the service.
         ask_broker: Also count the messages that wait in Redis.
     """
     found = _of_database(database, settings)

@@ -72,7 +72,7 @@ class Problem:
         sentence: The problem as a sentence for people, without a final full stop.
         todo: What the operator should do, or that nothing has to be done.
         since: When the problem began, or None if that is not known.
-        subject: The source, queue or process with the problem.
+        subject: What has the problem, such as a queue, a process or a source (something that r8scan polls).
     """
 
     kind: Kind

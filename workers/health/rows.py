@@ -117,7 +117,7 @@ class CanaryRow:
         planted_at: When the newest canary was planted.
         ended_at: When the newest successful canary was disabled.
         seconds: The seconds from the planting of that canary until it was disabled.
-        source: The source that saw that canary.
+        source: Where r8scan saw that canary, such as the event timeline.
         waiting_seconds: How long the oldest canary that was planted later has waited to be disabled. None if none
             waits.
         error: The error of the newest canary, if there was one.

@@ -40,7 +40,7 @@ SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 @dataclass(frozen=True, slots=True)
 class _Missed:
-    """How often one source missed events, and the estimated number of missed events by reason."""
+    """How often a source (something that r8scan polls) missed events, and the estimated number of these by reason."""
 
     gaps: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class _Missed:
 
 @dataclass(frozen=True, slots=True)
 class SourcesState:
-    """The state of the sources, quotas and failing hosts, and their problems."""
+    """The state of the sources (what r8scan polls), quotas and failing hosts, and their problems."""
 
     sources: list[SourceRow]
     budgets: list[BudgetRow]
@@ -57,7 +57,7 @@ class SourcesState:
 
 
 def read(session: Session, settings: Settings, now: datetime) -> SourcesState:
-    """Return the state of the sources, quotas and failing hosts, and their problems.
+    """Return the state of the sources (what r8scan polls), quotas and failing hosts, and their problems.
 
     `now` is the database's time.
     """
@@ -135,7 +135,9 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
 
 
 def _behind(row: SourceRow) -> Iterator[Problem]:
-    """Yield a problem if a source has many pushes that are still to be read. They are late, but not missed."""
+    """Yield a problem if a source (something that r8scan polls) has many pushes still to read. They are late, not
+    missed.
+    """
     behind = row.cursor.get("seconds_behind", 0)
     if behind <= MAX_BEHIND_SECONDS:
         return
@@ -151,9 +153,9 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
 
 
 def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Problem]:
-    """Yield a problem if the source `name` should see all pushes but missed many that other sources saw.
+    """Yield a problem if the source `name` should show all pushes but missed many that other sources showed.
 
-    `shares` is `SourceRow.recall` of this source.
+    A source is something that r8scan polls. `shares` is its `SourceRow.recall`.
     """
     marks, seen, low, high = shares.get(str(COMPLETE_WITHIN_SECONDS), (0, 0, 0.0, 1.0))
     if name not in COMPLETE_SOURCES or marks < MIN_MARKS or high >= COMPLETE_SHARE:

@@ -61,8 +61,6 @@ def write_due(database: Database, settings: Settings, found: Overview | None = N
     """Write the summary into the log if the last one is a minute old. Return whether this process wrote it.
 
     Args:
-        database: The database.
-        settings: The settings of the service.
         found: The current state of the service, if the caller has just read it.
     """
     with database.write() as session:

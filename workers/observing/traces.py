@@ -82,7 +82,6 @@ class Tracing:
 
         Args:
             kind: The step, as the log names it: one of `KINDS`.
-            incident_id: The incident's id.
             at: When the step was logged.
         """
         with self._database.read() as session:

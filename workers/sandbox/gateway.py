@@ -157,7 +157,6 @@ def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Map
     """Remove all tokens from the cache that were disabled since the last call. Return the cursor for the next call.
 
     Args:
-        cache: The cache.
         client: An HTTP client for `r8scan serve`.
         after: The cursor that the last call returned, or None for the first call.
         headers: The headers that authenticate the gateway.

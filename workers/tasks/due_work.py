@@ -40,7 +40,6 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
     """Return which parts of the sweeper (the task that starts all due work) have something to do now.
 
     Args:
-        database: The database.
         max_sightings: The maximum number of stored tokens that wait to be confirmed. If there are more, some of them
             are to be dropped.
     """

@@ -170,7 +170,7 @@ def _decide_again_on_reports() -> None:
 def tidy() -> None:
     """Delete expired rows and abandoned folders.
 
-    Also decide again about tokens that could not be disabled, and measure how many pushes each source sees.
+    Also decide again about tokens that could not be disabled, and measure how many pushes were seen or missed.
     """
     with bulkheads.slot("tidy") as is_free:
         if is_free:

@@ -24,7 +24,10 @@ def poll_due() -> None:
 
 @app.task(name="r8scan.poll")  # type: ignore[untyped-decorator]  # celery has no types
 def poll(source: str) -> None:
-    """Poll one source if it is due. Start the tasks that process the jobs and tokens from this poll."""
+    """Poll one source (such as GitHub's event timeline) if it is due.
+
+    Start the tasks that process the jobs and tokens from this poll.
+    """
     context = current_context()
     if source not in context.settings.sources:
         return

@@ -61,8 +61,6 @@ def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str |
     """Serve requests until SIGINT or SIGTERM. Then finish the running requests and return.
 
     Args:
-        application: The web application.
-        listening: The listening socket.
         trusted_proxies: The addresses or networks of proxies, separated by commas. For a request from such a proxy, the
             client is the rightmost address in X-Forwarded-For that is not a trusted proxy.
     """

@@ -72,7 +72,7 @@ def test_the_status_of_a_database_that_cannot_be_read_is_only_the_reason(r8scan:
 
 
 def add_polled_sources(session: Session, now: datetime) -> None:
-    """Add four sources that were polled just now, with a quota, a gap (missed events), counts and a waiting job."""
+    """Add four things that r8scan polls, with a quota, a gap (missed events), counts and a waiting job."""
     for source in ("public_events", "code_search", "gists", "event_archive"):
         session.add(
             SourceState(

@@ -24,7 +24,7 @@ def source(name: str, error: str | None = None) -> SourceRow:
 
 
 def service(*silent: str, silent_seconds: float = 45.0, without: str = "") -> Overview:
-    """Return the state of a service with two sources and one process of each role.
+    """Return the state of a service with two polled sources and one process of each role.
 
     Args:
         silent: The roles whose process last sent a heartbeat `silent_seconds` seconds ago.

@@ -128,7 +128,6 @@ def begin_session(console: Console, request: Request, person: SignedIn, back: st
     """Begin a session for an authenticated person. Return a redirect that sets the session cookie.
 
     Args:
-        console: The console.
         request: The request that completes the sign-in.
         person: The authenticated person.
         back: The path of the page to show next.

@@ -66,7 +66,10 @@ def show(view: View) -> Response:
 
 
 def recalls(row: SourceRow) -> list[Recall]:
-    """Return the measured `Recall` of a source for several time limits, shortest first. The list may be empty."""
+    """Return the `Recall` of a source (something that r8scan polls) for several time limits, shortest first.
+
+    The list is empty if nothing was measured.
+    """
     return [
         Recall(span(seconds), int(marks), int(seen), 100 * low, 100 * high)
         for seconds, (marks, seen, low, high) in sorted((int(key), share) for key, share in row.recall.items())

@@ -233,7 +233,7 @@ def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, TokenC
 
 
 def newest_gaps(session: Session) -> list[Gap]:
-    """Return the newest gaps (times in which a source missed events) of all sources, at most MAX_GAPS."""
+    """Return the newest gaps (times in which events on GitHub were missed), at most MAX_GAPS."""
     return list(session.execute(select(Gap).order_by(Gap.id.desc()).limit(MAX_GAPS)).scalars())
 
 
