@@ -17,7 +17,14 @@ from typing import Literal, Protocol
 
 import httpx
 
-from notifications.email.render import MailIdentity, UnusableAddress, envelope_sender, header_line, sender_address
+from notifications.email.render import (
+    MailIdentity,
+    UnusableAddress,
+    envelope_sender,
+    header_line,
+    recipient_address,
+    sender_address,
+)
 from notifications.email.transport import Envelope, MailTransport, PermanentFailure, TransientFailure
 from notifications.email.wording import clean
 from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
@@ -111,17 +118,17 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
     """
     message = EmailMessage()
     try:
-        sender = sender_address(identity)
+        sender, to = sender_address(identity), recipient_address(recipient)
         # Clean the subject. It may contain the answer of a server, which could begin a new header or make the library
         # refuse the subject.
-        message["From"], message["To"], message["Subject"] = sender, recipient, header_line(subject)
+        message["From"], message["To"], message["Subject"] = sender, to, header_line(subject)
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = message_id = f"<{uuid.uuid4()}@{sender.domain}>"
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834
         lines = [clean(line, MAX_LINE_LENGTH) for line in text.split("\n")]
         message.set_content("\n".join(lines), cte="quoted-printable")
         content = message.as_bytes(policy=message.policy.clone(linesep="\r\n"))
-        envelope = Envelope(envelope_sender(identity), recipient, message_id, content)
+        envelope = Envelope(envelope_sender(identity), to, message_id, content)
         with transport.open() as connection:
             connection.send(envelope, deadline=time.monotonic() + SEND_SECONDS)
     except (TransientFailure, PermanentFailure) as err:

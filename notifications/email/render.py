@@ -260,19 +260,27 @@ def envelope_sender(identity: MailIdentity) -> str:
     return returns.addr_spec
 
 
+def recipient_address(address: str) -> str:
+    """Return the address as mail servers understand it, with its domain in ASCII.
+
+    Raises:
+        UnusableAddress: no mail can be sent to it.
+    """
+    return _address("", address).addr_spec
+
+
 def _address(name: str, address: str) -> Address:
     if not address or "=?" in address or any(char.isspace() or not char.isprintable() for char in address):
         raise UnusableAddress("this is not a mail address")
     local, _, domain = address.rpartition("@")
     if not local or not domain:
         raise UnusableAddress("this is not a mail address")
+    if not local.isascii():
+        raise UnusableAddress("addresses with letters beyond ASCII before the @ cannot be reached")
     try:
-        parsed = Address(display_name=name, addr_spec=f"{local}@{domain.encode('idna').decode('ascii')}")
+        return Address(display_name=name, addr_spec=f"{local}@{domain.encode('idna').decode('ascii')}")
     except (ValueError, IndexError, HeaderParseError) as err:
         raise UnusableAddress("this is not a mail address") from err
-    if not parsed.username.isascii():
-        raise UnusableAddress("addresses with letters beyond ASCII before the @ cannot be reached")
-    return parsed
 
 
 def _render(facts: MailFacts, identity: MailIdentity, environment: Environment) -> Rendered:

@@ -85,7 +85,7 @@ def parse_address(text: str, web_url: str, api_url: str) -> Target:
         if kind == "gists":
             return _gist(parts)
     elif host not in (web_host, f"www.{web_host}", "raw.githubusercontent.com"):
-        raise ValueError(f"not an address of {web_host}: give https://{web_host}/OWNER/NAME or a page below it")
+        raise ValueError(f"not an address of {web_host}: give {web_url}/OWNER/NAME or a page below it")
     if parts[:1] == ["gist"]:
         return _gist(parts[1:])
     if len(parts) >= 2 and parts[0] == "orgs":
@@ -94,9 +94,7 @@ def parse_address(text: str, web_url: str, api_url: str) -> Target:
         return Target("owner", parts[0])
     if len(parts) >= 2 and parts[0].lower() not in _NOT_OWNERS:
         return _in_repository(f"{parts[0]}/{parts[1].removesuffix('.git')}", parts[2:])
-    raise ValueError(
-        f"it leads to no repository, gist or commit: give https://{web_host}/OWNER/NAME or a page below it"
-    )
+    raise ValueError(f"it leads to no repository, gist or commit: give {web_url}/OWNER/NAME or a page below it")
 
 
 def _gist(parts: list[str]) -> Target:

@@ -41,7 +41,7 @@ def parse_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as err:
+    except (ArgumentError, ValueError) as err:
         raise ValueError(WRONG_URL) from err
     backend = parsed.get_backend_name()
     if backend == "postgresql":

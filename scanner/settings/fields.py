@@ -319,6 +319,8 @@ class Settings(BaseSettings):
     def _name_a_folder(cls, value: Any) -> Any:
         if value == "":  # it would be the working folder, which would then be made private
             raise ValueError("must not be empty")
+        if any(mark in str(value) for mark in "?#%"):  # the address of the database would name another folder
+            raise ValueError("must not contain ?, # or %: name another folder")
         return value
 
     @field_validator("search_queries", mode="before")

@@ -52,7 +52,8 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
         try:
             private_folders.make_private(settings.state_dir)
         except (NotOurs, OSError) as err:
-            raise SettingsError(f"{PREFIX}STATE_DIR: {reason(err)}; name a folder of your own") from err
+            where = "" if isinstance(err, NotOurs) else f"{settings.state_dir}: "
+            raise SettingsError(f"{PREFIX}STATE_DIR: {where}{reason(err)}; name a folder of your own") from err
     use_formats(settings.token_formats)
     return settings
 

@@ -10,7 +10,7 @@ import pytest
 
 from notifications.email.render import MailIdentity
 from notifications.email.transport import Envelope
-from notifications.operator_channels import MailChannel, News
+from notifications.operator_channels import MailChannel, News, OperatorNotNotified
 from tests.notifications.email.rendering import IDENTITY
 
 
@@ -51,3 +51,11 @@ def test_a_mail_to_the_operator_is_sent_whatever_text_its_problem_contains(hosti
     }
     assert "\u202e" not in str(envelope.content, "utf-8")
     assert len(envelope.content) < 20_000
+
+
+def test_a_domain_with_letters_beyond_ascii_is_written_as_mail_servers_understand_it() -> None:
+    transport = Kept()
+    MailChannel(transport, IDENTITY, "op@ex\u00e4mple.com").notify([News("test", "test", "a test")])
+    assert [one.recipient for one in transport.sent] == ["op@xn--exmple-cua.com"]
+    with pytest.raises(OperatorNotNotified, match="beyond ASCII before the @"):
+        MailChannel(transport, IDENTITY, "\u00fc@example.com").notify([News("test", "test", "a test")])

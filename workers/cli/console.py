@@ -115,7 +115,8 @@ def sign_out(name: Annotated[str, typer.Argument(metavar="NAME", help="The perso
     with opened_context() as context, context.database.write() as session:
         number = users.end_sessions(session, name.strip()) or users.end_sessions(session, name.strip().lower())
         audit.record(session, "console_sessions_ended", {"user": name, "sessions": number}, who=operator_name())
-    typer.echo(f"{counted(number, 'session')} ended")
+    ended = f"{counted(number, 'session')} ended" if number else f"{name} has no session: r8scan audit list --what"
+    typer.echo(output.plain(ended if number else f"{ended} console_signed_in names who has signed in"))
 
 
 @app.command("hash")

@@ -36,6 +36,16 @@ def day(text: str, option: str, *, now: datetime | None = None) -> str:
         raise WrongUsage(f"{option} must be a day: 2026-11-01, today, yesterday or 7d") from None
 
 
+def check_order(since: str | datetime | None, until: str | datetime | None) -> None:
+    """Check that a span does not end before it begins. Both ends have one type; an empty end sets no limit.
+
+    Raises:
+        WrongUsage: no time lies in the span.
+    """
+    if since and until and str(since) > str(until):
+        raise WrongUsage("--since is after --until: no incident lies in this span")
+
+
 def point_in_time(text: str, option: str, *, is_end: bool = False, now: datetime | None = None) -> datetime | None:
     """Return the time that `text` describes, or None if `text` is empty.
 

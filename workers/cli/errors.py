@@ -51,8 +51,11 @@ def explain(err: BaseException) -> str | None:
     if isinstance(err, DatabaseUnavailable):
         return redact(f"{err}: check {_database_setting()}")
     if isinstance(err, OSError) and err.errno in DISK_ERRORS:
-        place = f" ({err.filename})" if err.filename else ""
-        return redact(f"the disk cannot be written: {err.strerror}{place}; make room, or move R8SCAN_STATE_DIR")
+        if not err.filename:  # it is the command's output, or a file of the state folder that was open already
+            return f"cannot write: {err.strerror}; make room for the output, and in R8SCAN_STATE_DIR"
+        return redact(
+            f"the disk cannot be written: {err.strerror} ({err.filename}); make room, or move R8SCAN_STATE_DIR"
+        )
     if isinstance(err, SettingsError | NotPossible | NotErasable):
         return redact(" ".join(str(err).split()))
     if isinstance(err, StoreUnavailable):

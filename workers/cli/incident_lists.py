@@ -14,6 +14,7 @@ from scanner.detection.digests import masked
 from scanner.records.models import Exposure, Incident
 from scanner.settings import Settings
 from workers.cli import empty_lists, incident_records, output, words
+from workers.cli.days import check_order
 from workers.cli.errors import wrong_filter
 from workers.web.console.queries import incidents as queries
 from workers.web.console.queries.incident_rows import Row
@@ -49,8 +50,9 @@ def filter_of(given: Mapping[str, str | None]) -> Filter:
         given: The options' values by the name of the `Filter` field. None and empty values are ignored.
 
     Raises:
-        WrongUsage: A value is not allowed.
+        WrongUsage: A value is not allowed, or the days are in the wrong order.
     """
+    check_order(given.get("since"), given.get("until"))
     try:
         return Filter.from_query({name: str(value) for name, value in given.items() if value})
     except BadFilter as err:

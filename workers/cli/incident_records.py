@@ -16,9 +16,10 @@ from scanner.records.models import Exposure, Incident, Notification, Notificatio
 from scanner.records.states import Channel
 from scanner.response.timeline import timeline
 from workers.cli.errors import UserError
+from workers.web.console.queries.searching import prefix
 
 PAGE = 200
-HINT_MARKS = ("…", "_")
+HINT_MARKS = ("…", "_", "...")
 """Characters that distinguish the hint of a token from an id. A hint contains at least one of them, and an id none."""
 MAX_OF_HINT = 100
 
@@ -39,10 +40,10 @@ def find(session: Session, wanted: str) -> Incident:
         pass
     if any(mark in wanted for mark in HINT_MARKS):
         return _of_hint(session, wanted)
-    prefix = wanted.lower().replace("-", "")
-    if not prefix or any(char not in "0123456789abcdef" for char in prefix):
+    digits = wanted.lower().replace("-", "")
+    if wanted.startswith("-") or not digits or any(char not in "0123456789abcdef" for char in digits):
         raise UserError(f'"{wanted}" is not the beginning of an incident\'s id: see r8scan incidents list -q TEXT')
-    low, high = uuid.UUID(prefix[:32].ljust(32, "0")), uuid.UUID(prefix[:32].ljust(32, "f"))
+    low, high = uuid.UUID(digits[:32].ljust(32, "0")), uuid.UUID(digits[:32].ljust(32, "f"))
     matches = list(session.execute(select(Incident).where(Incident.id.between(low, high)).limit(2)).scalars())
     if len(matches) != 1:
         raise UserError(
@@ -52,12 +53,14 @@ def find(session: Session, wanted: str) -> Incident:
 
 
 def _of_hint(session: Session, hint: str) -> Incident:
-    """Return the newest incident of the token with this hint (first and last characters of the token).
+    """Return the newest incident of the token with this hint, or with a hint that begins so.
 
     Raises:
         UserError: No token has this hint, or several tokens have it.
     """
-    statement = select(Incident).where(Incident.hint == hint).order_by(Incident.detected_at.desc()).limit(MAX_OF_HINT)
+    hint = hint.replace("...", "…")
+    matches = Incident.hint == hint if "…" in hint else Incident.hint.like(prefix(hint), escape="\\")
+    statement = select(Incident).where(matches).order_by(Incident.detected_at.desc()).limit(MAX_OF_HINT)
     found = list(session.execute(statement).scalars())
     if len({one.digest for one in found}) != 1:
         which = "several tokens have" if found else "no incident is about a token with"

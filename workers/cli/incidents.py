@@ -21,7 +21,7 @@ from scanner.response import operator_actions
 from scanner.response.timeline import timeline
 from scanner.tokens.protocol import TokenRecord, TokenStore
 from workers.cli import incident_lists, incident_records, incidents_export, output, words
-from workers.cli.days import day, point_in_time
+from workers.cli.days import check_order, day, point_in_time
 from workers.cli.errors import UserError
 from workers.cli.groups import Group
 from workers.cli.incident_lists import MailState
@@ -232,6 +232,7 @@ def export(
     write: Callable[[TextIO, Session, Iterator[Incident]], int]
     write = incidents_export.write_json if form == "json" else incidents_export.write_csv
     start, end = point_in_time(since, "--since"), point_in_time(until, "--until", is_end=True)
+    check_order(start, end)
     with opened_context() as context, context.database.read() as session, _opened(to) as out:
         count = write(out, session, incident_records.between(session, start, end, account))
     typer.echo(counted(count, "incident"), err=True)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from scanner.records import jobs, unread_contents
 from scanner.records.models import ScanJob
 from scanner.records.source_models import UnreadContent
-from scanner.records.states import JobState
+from scanner.records.states import JobKind, JobState
 from scanner.settings import Settings, load_settings
 from workers.cli import empty_lists, jobs_watched, output
 from workers.cli.errors import UserError, wrong_filter
@@ -25,6 +25,8 @@ from workers.web.console.queries.incidents import BadFilter
 MAX_UNREAD_SHOWN = 20
 """The number of unread contents that the command prints. The JSON output has all that were recorded."""
 
+KINDS = ", ".join(JobKind)
+
 app = Group("List and show jobs: what each read and found, and what it could not read.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
@@ -35,14 +37,14 @@ def list_(
     as_json: JsonOption = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of rows, newest first.")] = 50,
     state: Annotated[JobState | None, typer.Option(help="The state of the job.")] = None,
-    kind: Annotated[str, typer.Option(help="The kind of job: pushes, repository, gist, owner, archive_hour, …")] = "",
+    kind: Annotated[JobKind | None, typer.Option(metavar="KIND", help=f"The kind of job: {KINDS}.")] = None,
     source: Annotated[str, typer.Option(help="The source that queued it, such as public_events or rescan.")] = "",
 ) -> None:
     """List jobs, the newest first.
 
     Example: r8scan jobs list --state failed
     """
-    values = {"state": state or "", "kind": kind, "source": source}
+    values = {"state": state or "", "kind": kind or "", "source": source}
     settings = load_settings()
     with opened_database(settings) as database, database.read() as session:
         found = _newest(session, values, limit)

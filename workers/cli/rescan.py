@@ -181,6 +181,8 @@ def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
     try:
         target = parse_address(text, settings.github_web_url, settings.github_api_url)
     except ValueError as err:
+        if "://" in text:
+            raise WrongUsage(f"{text}: {err}") from err
         shown = text if text.strip() else "an empty text"
         raise WrongUsage(f"{shown} cannot be understood: {todo}, or paste its address") from err
     if target.kind not in kinds:

@@ -81,12 +81,17 @@ def _watch(look: Callable[[], Overview]) -> None:
             return
 
 
+def _text(line: str, style: str = "") -> Text:
+    """Return a line that is wrapped only between words, so that paths and addresses can be copied."""
+    return Text(output.plain(line), style=style, overflow="ignore")
+
+
 def _verdict(found: Overview) -> RenderableType:
     """Return the sentence that says whether the service works, and a line with the database's name."""
     said = verdict(found)
     style = "bold red" if not said.works else "yellow" if found.problems else "green"
     where = f"database: {found.configuration.database}   read at {output.plain(found.at)}"
-    return Group(Text(output.plain(said.sentence), style=style), Text(output.plain(where)))
+    return Group(_text(said.sentence, style), _text(where))
 
 
 def _problems(found: Overview) -> list[Text]:
@@ -98,7 +103,7 @@ def _problems(found: Overview) -> list[Text]:
 
 def _line(mark: str, problem: Problem, found: Overview, style: str) -> Text:
     began = f" (began {output.ago(problem.since, found.at)})" if problem.since else ""
-    return Text(f"{mark}{output.plain(str(problem))}{began}", style=style)
+    return _text(f"{mark}{problem}{began}", style)
 
 
 def _times(found: Overview, one: IncidentRow) -> tuple[str | None, str | None]:
@@ -118,8 +123,8 @@ def _screen(found: Overview) -> RenderableType:
     states = sorted(found.sightings.items())
     sightings = ", ".join(f"{count} {_SIGHTINGS.get(state, state)}" for state, count in states) or "none"
     parts: list[RenderableType] = [
-        Text(output.plain(_configuration(found))),
-        Text(f"{delays}   found tokens by result: {sightings}"),
+        _text(_configuration(found)),
+        _text(f"{delays}   found tokens by result: {sightings}"),
         _table("Sources (24 hours)", _SOURCE_COLUMNS, (_source_row(found, one) for one in found.sources)),
         _table(
             "Share of the pushes of other sources that each source showed too, within",
@@ -140,7 +145,7 @@ def _screen(found: Overview) -> RenderableType:
     if found.rescans:
         rows = ((r.job, r.kind, r.target, r.state, r.phase, r.error) for r in found.rescans)
         parts.append(_table("Rescans", ("job", "kind", "target", "state", "at", "error"), rows))
-    incident_rows = ((i.id[:8], i.hint, i.account, i.action, *_times(found, i)) for i in found.incidents)
+    incident_rows = ((i.id[:8], i.hint or None, i.account, i.action, *_times(found, i)) for i in found.incidents)
     columns = ("incident", "token", "account", "action", "detected", "disabled")
     parts.append(_table("Last incidents", columns, incident_rows, optional=("disabled", "token")))
     spaced = [part for one in parts for part in (one, Text())]
@@ -290,7 +295,7 @@ def _table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
 ) -> RenderableType:
     shown = output.fitted(title, columns, rows, optional=optional)
-    return shown if shown.rows else Text(f"{title}: none")
+    return shown if shown.rows else _text(f"{title}: none")
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:

@@ -28,8 +28,7 @@ def opened(file: str) -> Iterator[TextIO]:
         try:
             stream = stack.enter_context(Path(file).open(encoding="utf-8", errors="surrogateescape"))
         except OSError as err:
-            # Do not print the name, because the user may have typed a token instead of a file name.
-            raise UserError(f"cannot read the file ({err.strerror}): give its name, or - for standard input") from err
+            raise UserError(f"cannot read {file} ({err.strerror}): give its name, or - for standard input") from err
         yield stream
 
 

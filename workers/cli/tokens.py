@@ -262,7 +262,7 @@ def _wanted(session: Any, token_id: str, sha256: str) -> TokenRecord:
 
 def _cells(record: TokenRecord, now: datetime) -> tuple[Any, ...]:
     mail = ", ".join(record.recipients)
-    return record.hint, record.name, record.account_name, mail, _state(record, now), record.digest[:16]
+    return record.hint or None, record.name, record.account_name, mail, _state(record, now), record.digest[:16]
 
 
 def _state(record: TokenRecord, now: datetime) -> str:

@@ -105,7 +105,7 @@ def _of_database(database: Database, settings: Settings) -> Overview:
     except Exception as err:
         if not is_unavailable(err):
             raise
-        return _with_only(_database_away(err), settings)
+        return _with_only(_database_away(err, settings), settings)
 
 
 def _with_only(problem: Problem, settings: Settings) -> Overview:
@@ -127,7 +127,8 @@ def _without_followers(database: Database, settings: Settings, found: Overview) 
     return [one for one in problems if one.kind not in followers]
 
 
-def _database_away(err: Exception) -> Problem:
+def _database_away(err: Exception, settings: Settings) -> Problem:
     detail = str(getattr(err, "orig", err)).strip().splitlines()
     sentence = f"the database cannot be used ({detail[0] if detail else type(err).__name__})"
-    return Problem(Kind.DATABASE_AWAY, sentence, "bring it back, or correct R8SCAN_DATABASE_URL")
+    setting = "R8SCAN_STATE_DIR" if settings.is_default_database else "R8SCAN_DATABASE_URL"
+    return Problem(Kind.DATABASE_AWAY, sentence, f"bring it back, or correct {setting}")

@@ -36,9 +36,15 @@ def state(tmp_path: Path) -> Database:
         ("R8SCAN_GATEWAY_KEY", "short", f"must have at least 16 characters; {MAKE_KEY}"),
         ("R8SCAN_VENDOR_NAME", "", "must not be empty"),
         ("R8SCAN_STATE_DIR", "", "must not be empty"),
+        ("R8SCAN_STATE_DIR", "what?", "must not contain ?, # or %: name another folder"),
         ("R8SCAN_VENDOR_NAME", "\udcff", "must be text in UTF-8"),
         ("R8SCAN_GITHUB_TOKEN", "a\nb", "must be one line of printable characters"),
         ("R8SCAN_DATABASE_URL", "mysql://x", "must be postgresql://user:password@host/name or sqlite:////path/to/file"),
+        (
+            "R8SCAN_DATABASE_URL",
+            "postgresql://u:p@[::1/x",
+            "must be postgresql://user:password@host/name or sqlite:////path/to/file",
+        ),
         ("R8SCAN_SUPPORT_CONTACT", "a" * 201, "must have at most 200 characters"),
         ("R8SCAN_WEB_PORT", "abc", "must be a whole number, such as 10"),
         ("R8SCAN_EVENTS_POLL_SECONDS", "abc", "must be a number, such as 2.5"),
@@ -57,6 +63,11 @@ def test_a_state_folder_that_cannot_be_made_names_the_right_setting(r8scan: Run,
     assert done.stderr.strip().endswith("check R8SCAN_STATE_DIR")
     database = {"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/file/x/r8scan.db"}
     assert r8scan("db", "upgrade", env=database).stderr.strip().endswith("check R8SCAN_DATABASE_URL")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "r8scan.db").write_text("This file is no database.")
+    assert "correct R8SCAN_STATE_DIR" in r8scan("status").stdout.splitlines()[0]
+    file = r8scan("status", env={"R8SCAN_STATE_DIR": str(tmp_path / "file")})
+    assert file.stderr.startswith(f"r8scan: R8SCAN_STATE_DIR: {tmp_path}/file: Not a directory")
 
 
 def test_the_check_of_a_store_names_the_file_that_it_cannot_read(r8scan: Run, tmp_path: Path) -> None:
@@ -107,7 +118,7 @@ def test_a_long_word_that_the_user_typed_is_cut_in_the_message(r8scan: Run, stat
     assert len(done.stderr) < 300
 
 
-@pytest.mark.parametrize("wanted", ["", "xyz", "-"])
+@pytest.mark.parametrize("wanted", ["", "xyz", "-", "-1"])
 def test_a_malformed_id_is_a_one_line_error(r8scan: Run, state: Database, wanted: str) -> None:
     done = r8scan("incidents", "show", "--", wanted)
     line = f'r8scan: "{wanted}" is not the beginning of an incident\'s id: see r8scan incidents list -q TEXT\n'
@@ -184,4 +195,7 @@ def test_a_full_disk_is_a_one_line_error() -> None:
     )
     sqlite = OperationalError("INSERT", {}, Exception("database or disk is full"))
     assert explain(sqlite) == "the disk of the database is full: make room, or change R8SCAN_STATE_DIR"
+    assert explain(OSError(errno.ENOSPC, "No space left on device")) == (
+        "cannot write: No space left on device; make room for the output, and in R8SCAN_STATE_DIR"
+    )
     assert explain(OSError(errno.EBADF, "Bad file descriptor")) is None

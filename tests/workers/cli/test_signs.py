@@ -82,7 +82,7 @@ def test_wrong_options_are_refused_before_anything_is_read(r8scan: Run, fresh_to
         assert "the report has a wrong" in result.stderr
     result = r8scan("report", token, "--sign", "x")
     assert (result.returncode, token[8:30] in result.stderr + result.stdout) == (1, False)
-    assert "cannot read the file" in result.stderr
+    assert "cannot read " in result.stderr
     assert live(r8scan) == 1
 
 

@@ -93,6 +93,9 @@ def test_an_incident_is_listed_and_shown(r8scan: Run, tmp_path: Path, fresh_toke
     assert first == "It was found in ana/app, and disabled. The mail to its owner is waiting."
     by_hint = r8scan("incidents", "show", hint_of(token.encode()), env={"COLUMNS": "110"})
     assert by_hint.stdout.splitlines()[0] == first
+    hint = hint_of(token.encode())
+    for written in (hint[:6], hint.replace("…", "...")):
+        assert r8scan("incidents", "show", written).stdout.splitlines()[0] == first
     assert re.search(
         r"^  \S+ \S+Z  incident opened \(r8scan\): because the token was found in public$", by_hint.stdout, re.MULTILINE
     )

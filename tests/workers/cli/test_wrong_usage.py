@@ -35,6 +35,16 @@ SIGN = "the option --sign is missing (the kind of evidence: abuse_report, stolen
         (("rescan", "repo", "a/b", "c"), "got unexpected extra argument"),
         (("scan", "/nope"), "there is no /nope: name a file or folder that exists"),
         (("incidents", "list", "--since", "x"), "--since must be a day: 2026-11-01, today, yesterday or 7d"),
+        (
+            ("incidents", "list", "--since", "2026-12-05", "--until", "2026-01-01"),
+            "--since is after --until: no incident",
+        ),
+        (("incidents", "export", "--format", "csv", "--since", "today", "--until", "2d"), "--since is after --until"),
+        (("jobs", "list", "--kind", "repo"), "the option --kind cannot be repo: write one of 'pushes', 'files', "),
+        (
+            ("rescan", "repo", "https://gitlab.com/a/b"),
+            "https://gitlab.com/a/b: not an address of github.com: give https://github.com/OWNER/NAME or a page below",
+        ),
         (("store", "check", "foo"), "foo is no address of a store: write http://… or https://…"),
         (("rescan", "repo", "x"), "x cannot be understood: write OWNER/NAME, or paste its address"),
         (("rescan", "repo", ""), "an empty text cannot be understood: write OWNER/NAME, or paste its address"),

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import redis
 from sqlalchemy import func, select
 
-from notifications.email.render import UnusableAddress, envelope_sender
+from notifications.email.render import UnusableAddress, envelope_sender, recipient_address
 from notifications.email.smtp import SmtpTransport
 from notifications.email.transport import PermanentFailure, TransientFailure
 from notifications.operator_channels import News, OperatorChannel, OperatorNotNotified
@@ -122,9 +122,9 @@ def check_mail(context: Context) -> str:
         raise Wrong(f"mails to owners go into a local folder ({where}), not to the owners", "set R8SCAN_SMTP_URL")
     try:
         sender = envelope_sender(context.identity)
+        recipient = recipient_address(settings.operator_email) if settings.operator_email else ""
     except UnusableAddress as err:
-        raise Wrong(f"the sender of mails cannot be used: {err}", "correct R8SCAN_EMAIL_FROM") from err
-    recipient = settings.operator_email or ""
+        raise Wrong(f"an address cannot be used: {err}", "correct R8SCAN_EMAIL_FROM or R8SCAN_OPERATOR_EMAIL") from err
     with transport.open() as connection:
         try:
             connection.rehearse(sender, recipient, deadline=time.monotonic() + MAIL_SECONDS)
