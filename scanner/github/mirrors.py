@@ -63,7 +63,10 @@ _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
 
 class MirrorTooLarge(GitHubError):
-    """The repository is larger than the limit. The folder contains a part of it, which the caller removes."""
+    """The repository is larger than the limit.
+
+    The folder contains a part of the repository. The caller must remove the folder.
+    """
 
 
 class MirrorStopped(Exception):

@@ -268,7 +268,7 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
     Args:
         content: The bytes to search.
         start: The offset at which the matcher found base64 letters.
-        lead: The number of letters between the start of a group of four base64 letters and `start`.
+        lead: Minus the number of letters that the group of four base64 letters has before `start`; 0 to -3.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)

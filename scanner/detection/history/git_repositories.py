@@ -70,7 +70,7 @@ def is_bare(path: Path) -> bool:
 
 
 def common_dir(git_dir: Path) -> Path:
-    """Return the git directory that has the objects and refs. It differs from `git_dir` in a linked work tree."""
+    """Return the git directory that has the objects and refs. For a linked work tree, this is not `git_dir` itself."""
     named = _small(git_dir / "commondir")
     return git_dir / os.fsdecode(named) if named else git_dir
 

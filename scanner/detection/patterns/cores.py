@@ -1,7 +1,7 @@
 """The byte strings for which the matcher searches with Aho-Corasick automata.
 
-A needle is the first bytes of a token in one encoding. Several needles often have a part in common. The matcher
-searches for these parts (cores), because there are fewer of them, and then compares the bytes around each.
+A needle is the first bytes of a token in one encoding. Several needles often have a part (core) in common. The matcher
+searches for the cores, because there are fewer of them, and then compares the bytes around each core with the needles.
 """
 
 from __future__ import annotations

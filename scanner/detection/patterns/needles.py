@@ -72,8 +72,8 @@ class Needle(NamedTuple):
     Attributes:
         text: The byte string.
         kind: The encoding of the token, or the kind of data, that begins with `text`.
-        lead: The offset at which decoding begins, counted from the start of `text`. It is used only for data that is
-            decoded as a whole.
+        lead: The offset at which decoding begins, counted from the start of `text`; may be negative. It is used only
+            for data that is decoded as a whole.
         before: If not empty, one of these bytes must precede `text`.
     """
 
@@ -108,7 +108,7 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 def plain_needle(prefix: bytes) -> bytes:
     """Return the first bytes of a prefix.
 
-    They are searched for, because the whole prefix may be divided by a line break.
+    Only these bytes are searched for, because a line break may divide the prefix.
     """
     return prefix[:_PLAIN_BYTES]
 
@@ -233,8 +233,8 @@ def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tu
 def _stream_needles() -> list[Needle]:
     """Return the byte strings with which encoded data other than a single token can begin.
 
-    The data are compressed streams in base64 or hexadecimal digits, gzip that is encoded twice, uuencoded blocks, git's
-    binary patches, and dumps of bytes from their second line on.
+    The data are compressed streams in base64, hexadecimal digits or escape sequences, gzip that is encoded twice,
+    uuencoded blocks, git's binary patches, and dumps of bytes from their second line on.
     """
     magics = (
         b"\x1f\x8b\x08",
