@@ -13,9 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import httpx
-import redis
 
 from scanner import tls
+from scanner.absent_modules import absent
+
+with absent("opentelemetry"):  # redis would import its metrics, which takes 3 MB and which r8scan does not use
+    import redis
 
 MAX_STREAM_ENTRIES = 100_000
 """The approximate number of entries that the stream keeps. A gateway gets older announcements from `GET /disabled`."""

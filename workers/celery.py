@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery, Task, bootsteps, signals
+from celery.backends.base import DisabledBackend
 from celery.exceptions import SecurityWarning
 from sqlalchemy.exc import DBAPIError
 
@@ -101,6 +102,14 @@ class App(Celery):  # type: ignore[misc]  # celery has no types
         return self.subclass_with_self("workers.programs:Worker")
 
     @cached_property
+    def backend(self) -> DisabledBackend:
+        """Return the backend without results.
+
+        Celery would search all installed packages for it, once in each thread.
+        """
+        return DisabledBackend(self)
+
+    @cached_property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
         """Return the class that `celery beat` runs."""
         return self.subclass_with_self("workers.programs:Beat")
@@ -144,7 +153,7 @@ def _beat_starts(**_: Any) -> None:
     heartbeats.start(current_context().settings, BEAT, end=watchdog.end_process)
     scheduler = app.conf.beat_scheduler.partition(":")[2]
     _log.info("beat starts", extra={"role": BEAT, "scheduler": scheduler, "version": __version__})
-    notifying.start(current_context())
+    notifying.start(current_context(), is_standby=True)
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types

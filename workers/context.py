@@ -281,6 +281,12 @@ def current_context() -> Context:
         return _current
 
 
+def use_context(context: Context) -> None:
+    """Make `context` the context of this process, which is a fork. The parent must not have used it."""
+    global _current
+    _current = context
+
+
 def forget_context(max_connections: int = MAX_CONNECTIONS) -> None:
     """Discard the context after a fork, because two processes must not share connections.
 

@@ -15,9 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import redis
-
+from scanner.absent_modules import absent
 from scanner.child_processes import start_child
+
+with absent("opentelemetry"):  # redis would import its metrics, which takes 3 MB and which r8scan does not use
+    import redis
 
 READY_SECONDS = 10.0
 MAX_SOCKET_PATH_LENGTH = 100

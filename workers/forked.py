@@ -31,14 +31,20 @@ PACKAGES = ("scanner", "workers", "notifications")
 SERVICES = ("workers.tasks", "workers.programs", "workers.beat")
 """The modules that services begin with. Commands, the web server, the sandbox and migrations are not among them."""
 LIBRARIES = (
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.log",
     "celery.concurrency.prefork",
     "celery.concurrency.thread",
     "celery.events.receiver",
     "celery.fixups",
+    "celery.worker.autoscale",
     "celery.worker.components",
     "celery.worker.consumer",
+    "celery.worker.consumer.delayed_delivery",
     "celery.worker.control",
     "celery.worker.loops",
+    "celery.worker.strategy",
     "encodings.idna",
     "h11",
     "httpcore",
@@ -125,15 +131,21 @@ def _finish_app() -> None:
     _ = app.conf.broker_url, app.amqp.queues
 
 
-def warm_up(database: Database, settings: Settings) -> None:
+def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False) -> None:
     """Load certificate authorities, prepare database queries and compile templates, so that the forks need not do it.
 
     No connection is left open, because a fork would inherit it.
+
+    Args:
+        database: The database. This function closes it.
+        settings: The settings of the service.
+        is_scanner: Whether all services are scanners. They send no mail and do not look for problems.
     """
     tls.trusted()
-    overview(database, settings)
-    for _, facts in samples():
-        render(facts, MailIdentity(sender="r8scan@localhost"))
+    if not is_scanner:
+        overview(database, settings)
+        for _, facts in samples():
+            render(facts, MailIdentity(sender="r8scan@localhost"))
     database.close()
     keep_memory_shared()
 

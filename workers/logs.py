@@ -18,12 +18,14 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-import structlog
-from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
-
+from scanner.absent_modules import absent
 from scanner.detection import redact
 from scanner.settings import Settings
 from workers import outage
+
+with absent("rich"):  # structlog would import it to draw tracebacks, which takes 4 MB
+    import structlog
+    from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 MAX_VALUE_CHARACTERS = 2000
 MAX_TRACEBACK_CHARACTERS = 16_000

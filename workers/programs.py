@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from celery import Celery
@@ -30,15 +30,11 @@ class Beat(beat.Beat):  # type: ignore[misc]  # celery has no types
         super().__init__(*args, **{**kwargs, "quiet": True})
 
 
-def start(app: Celery, arguments: Sequence[str]) -> None:
-    """Run a Celery worker or scheduler in this process until it is told to stop.
+@cache
+def parse(arguments: tuple[str, ...]) -> argparse.Namespace:
+    """Return the parsed command-line arguments that would follow `celery -A workers`.
 
-    Args:
-        arguments: The command-line arguments that would follow `celery -A workers`. Only those that the supervisor uses
-            are supported.
-
-    Raises:
-        SystemExit: The worker has ended. The exception contains its exit status.
+    Only those that the supervisor uses are supported.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -50,7 +46,19 @@ def start(app: Celery, arguments: Sequence[str]) -> None:
     options.add_argument("-c", dest="concurrency", type=int)
     for feature in ("gossip", "mingle", "heartbeat"):
         options.add_argument(f"--without-{feature}", action="store_true")
-    wanted = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def start(app: Celery, wanted: argparse.Namespace) -> None:
+    """Run a Celery worker or scheduler in this process until it is told to stop.
+
+    Args:
+        app: The Celery app.
+        wanted: The arguments, as `parse` returns them.
+
+    Raises:
+        SystemExit: The worker has ended. The exception contains its exit status.
+    """
     if wanted.command == "beat":
         app.Beat().run()
         return

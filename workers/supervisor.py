@@ -6,6 +6,7 @@ imported code.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import logging
 import os
@@ -26,7 +27,7 @@ from scanner.records.database import Database, DatabaseUnavailable, is_unavailab
 from scanner.settings import Settings
 from workers import embedded_redis, forked
 from workers.bulkheads import RESCANNER_THREADS, RESPONDER_THREADS
-from workers.context import MAX_CHILD_CONNECTIONS, MAX_CONNECTIONS, forget_context
+from workers.context import MAX_CHILD_CONNECTIONS, MAX_CONNECTIONS, Context, use_context
 from workers.forked import Child
 from workers.health import heartbeats, pulse, systemd
 from workers.health.machine import configuration
@@ -165,6 +166,7 @@ class Supervisor:
         self._settings = settings
         self._services = services(processes, only)
         self._is_whole = set(only) == set(ROLES)
+        self._is_scanner = set(only) == {"scanner"}
         self._is_embedded = settings.redis_url.get_secret_value() == "embedded"
         self._children: dict[str, Child] = {}
         self._fingerprint: int | None = None
@@ -222,7 +224,12 @@ class Supervisor:
         if self._is_embedded:
             self._start_redis()
         self._fingerprint = forked.import_everything()
-        forked.warm_up(Database(self._settings.database_url.get_secret_value()), self._settings)
+        from workers import programs
+
+        for service in self._services:
+            programs.parse(service.arguments)  # before the first fork, so that all forks share this memory
+        database = Database(self._settings.database_url.get_secret_value())
+        forked.warm_up(database, self._settings, is_scanner=self._is_scanner)
         self._start_all_services()
 
     def _start_all_services(self) -> None:
@@ -242,7 +249,14 @@ class Supervisor:
         # Hide the notify socket from the child, because the supervisor alone sends messages to systemd.
         own = {"R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive), "NOTIFY_SOCKET": ""}
         if self._fingerprint == forked.fingerprint() and forked.can_fork():
-            self._children[service.name] = forked.fork(lambda: run_forked(service), own)
+            from workers import programs
+
+            # Read the settings and the arguments before the fork. The memory of code that no fork runs stays shared.
+            wanted = programs.parse(service.arguments)
+            context = Context(
+                self._settings.model_copy(update={"state_dir": folder, "alive_file": alive}), service.connections
+            )
+            self._children[service.name] = forked.fork(lambda: run_forked(context, wanted), own)
         else:
             command = [sys.executable, "-m", "celery", "-A", "workers", "--quiet", *service.arguments]
             self._children[service.name] = start_child(command, env={**os.environ, **own}, own_group=True)
@@ -323,8 +337,12 @@ class Supervisor:
             redis.wait()
 
 
-def run_forked(service: Service) -> None:
+def run_forked(context: Context, wanted: argparse.Namespace) -> None:
     """Run a service in this process, which must be a fork of the supervisor.
+
+    Args:
+        context: The context of this process.
+        wanted: The arguments of the service, as `workers.programs.parse` returns them.
 
     Raises:
         SystemExit: A worker has ended. The exception contains its exit status.
@@ -332,9 +350,9 @@ def run_forked(service: Service) -> None:
     from workers.celery import app
     from workers.programs import start
 
-    forget_context(service.connections)
+    use_context(context)
     pulse.current().try_to_connect()  # the attempts of the supervisor before the fork do not count for this process
-    start(app, service.arguments)
+    start(app, wanted)
 
 
 def _signal_quietly(child: Child, number: signal.Signals) -> None:

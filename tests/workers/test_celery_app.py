@@ -54,6 +54,18 @@ def test_a_worker_started_by_hand_consumes_every_queue(tmp_path: Path, environme
     assert "Traceback" not in shown
 
 
+def test_every_thread_uses_the_same_backend_without_results(environment: dict[str, str]) -> None:
+    program = """
+from concurrent.futures import ThreadPoolExecutor
+from workers.celery import app
+with ThreadPoolExecutor(1) as pool:
+    print(type(app.backend).__name__, app.backend is pool.submit(lambda: app.backend).result())
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "DisabledBackend True\n", done.stderr
+
+
 def test_beat_uses_the_clock_that_cannot_jump(tmp_path: Path, environment: dict[str, str]) -> None:
     log = tmp_path / "beat.log"
     with log.open("wb") as output:

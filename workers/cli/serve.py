@@ -50,7 +50,7 @@ def serve(
         address, port_used = listening.getsockname()[:2]
         logging.getLogger("r8scan").info("listening on http://%s:%d", address, port_used)
         heartbeats.start(settings, WEB, end=watchdog.end_process)
-        notifying.start(current_context())
+        notifying.start(current_context(), is_standby=True)
         try:
             app = application(current_context())
             if settings.console:

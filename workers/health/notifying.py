@@ -1,7 +1,8 @@
 """Notifies the operator when a problem has lasted for some time, and when it has ended.
 
-Several processes run this code, so that each can report that another is dead. Rows in the database ensure that only one
-of them sends each message.
+Several processes run this code, so that each can report that another is dead. Beat and the web server are on standby:
+they act only if no other process has looked for some time, because reading the state of the service would take ten
+megabytes in each of them. Rows in the database ensure that only one process sends each message.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from workers.health.problems import Kind, Problem
 from workers.health.rows import Overview
 
 LOOK_SECONDS = 30.0
+STANDBY_SECONDS = 45.0
+"""Beat and the web server wait this long for the responder whenever it is time to look for problems."""
 LASTING_SECONDS = 120.0
 """Problems shorter than this are not reported, for example a process that is being restarted."""
 DECISIONS = (*known.DECISIONS, Kind.OWNER_UNDELIVERABLE)
@@ -45,34 +48,45 @@ _NO_PROBLEMS = (_LOOKOUT, summary.ROW, incident_summary.ROW)
 _log = logging.getLogger(__name__)
 
 
-def start(context: Context) -> None:
+def start(context: Context, *, is_standby: bool = False) -> None:
     """Start a thread that looks for problems every 30 seconds until the process ends.
 
     Once a minute, it also writes a summary of the service's work into the log.
+
+    Args:
+        context: The context of this process.
+        is_standby: Whether this process acts only if no other process does. See STANDBY_SECONDS.
     """
-    threading.Thread(target=_look_on, args=(context, threading.Event()), name="notifying", daemon=True).start()
+    patience = STANDBY_SECONDS if is_standby else 0.0
+    arguments = (context, threading.Event(), patience)
+    threading.Thread(target=_look_on, args=arguments, name="notifying", daemon=True).start()
 
 
-def _look_on(context: Context, stopped: threading.Event) -> None:
+def _look_on(context: Context, stopped: threading.Event, patience: float) -> None:
+    stopped.wait(patience)
     while not stopped.wait(LOOK_SECONDS):
         try:
-            look_and_sum_up(context)
+            look_and_sum_up(context, patience)
         except Exception as err:
             if not is_unavailable(err):
                 raise
             outage.database.failed(err)
 
 
-def look_and_sum_up(context: Context) -> None:
+def look_and_sum_up(context: Context, patience: float = 0.0) -> None:
     """Notify the operator of problems and send the daily summary of incidents. Once a minute, log a summary of the
     work.
 
     Several processes call this function regularly. Each of these jobs is done by only one of them when it is due.
+
+    Args:
+        context: The context of this process.
+        patience: Seconds for which this process leaves due work to other processes.
     """
     if not context.operator_channels:
-        summary.write_due(context.database, context.settings)
-    elif found := look(context.database, context.settings, context.operator_channels):
-        summary.write_due(context.database, context.settings, found)
+        summary.write_due(context.database, context.settings, patience=patience)
+    elif found := look(context.database, context.settings, context.operator_channels, patience=patience):
+        summary.write_due(context.database, context.settings, found, patience=patience)
         incident_summary.send_due(context.database, context.settings.operator_summary_hours, context.operator_channels)
 
 
@@ -81,18 +95,21 @@ def look(
     settings: Settings,
     channels: Sequence[OperatorChannel],
     problems: Callable[[], Sequence[Problem]] | None = None,
+    *,
+    patience: float = 0.0,
 ) -> Overview | None:
     """Notify the operator of new and ended problems. Do nothing if any process has done so in the last 30 seconds.
 
     Args:
         channels: The channels to the operator.
         problems: Returns the current problems. By default, they are read from the database.
+        patience: Seconds for which this process leaves due work to other processes.
 
     Returns:
         The state of the service, or None if it was not read.
     """
     with database.write() as session:
-        if not claim(session, _LOOKOUT, LOOK_SECONDS):
+        if not claim(session, _LOOKOUT, LOOK_SECONDS + patience):
             return None
     seen = None if problems else overview(database, settings)
     found = problems() if problems else seen.problems if seen else ()

@@ -57,14 +57,15 @@ class _Position:
     read: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def write_due(database: Database, settings: Settings, found: Overview | None = None) -> bool:
+def write_due(database: Database, settings: Settings, found: Overview | None = None, *, patience: float = 0.0) -> bool:
     """Write the summary into the log if the last one is a minute old. Return whether this process wrote it.
 
     Args:
         found: The current state of the service, if the caller has just read it.
+        patience: Seconds for which this process leaves a due summary to other processes.
     """
     with database.write() as session:
-        if not claim(session, ROW, MINUTE):
+        if not claim(session, ROW, MINUTE + patience):
             return False
         row = session.execute(select(NotifiedProblem).where(NotifiedProblem.key == ROW)).scalar_one()
         stored = json.loads(row.sentence or "{}")

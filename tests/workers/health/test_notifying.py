@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import respx
 from httpx import Response
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from notifications.email.maildir import MaildirTransport
 from notifications.email.render import MailIdentity
@@ -104,6 +104,27 @@ def test_only_one_of_several_processes_reports(
 ) -> None:
     assert look(BRAKE) == [("decision", "brake_closed")]
     notifying.look(database, load_settings(), [channel], lambda: pytest.fail("it was looked at just now"))
+
+
+def test_a_process_on_standby_reports_only_when_no_other_process_has_looked_for_longer(
+    look: Callable[..., object], channel: Recorder, database: Database
+) -> None:
+    assert look(BRAKE) == [("decision", "brake_closed")]
+
+    def standby() -> None:
+        patience = notifying.STANDBY_SECONDS
+        notifying.look(database, load_settings(), [channel], lambda: [BRAKE, AWAY], patience=patience)
+
+    def unseen_for(seconds: float) -> int:
+        with database.write() as session:
+            session.execute(
+                update(NotifiedProblem).where(NotifiedProblem.key == "lookout").values(last_at=db_now(-seconds))
+            )
+        standby()
+        with database.read() as session:
+            return len(session.execute(select(NotifiedProblem).where(NotifiedProblem.key == AWAY.key)).all())
+
+    assert [unseen_for(notifying.LOOK_SECONDS + 5), unseen_for(notifying.LOOK_SECONDS + 60)] == [0, 1]
 
 
 def test_the_process_that_looked_for_problems_writes_the_summary(
