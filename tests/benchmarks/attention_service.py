@@ -73,10 +73,9 @@ def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_
 
 
 def register(database: Database, lines: list[str]) -> set[str]:
-    """Register the planted tokens in the token store, and one other token for each customer. Return the planted
-    digests.
+    """Register the planted tokens in the token store, and one token for each customer that is not leaked.
 
-    `lines` are the lines of the file that `attention_github` writes.
+    Return the digests of the planted tokens. `lines` are the lines of the file that `attention_github` writes.
     """
     rows = [_row(f"r8_{number:037d}", f"customer{number}") for number in range(CUSTOMERS)]
     planted = set()

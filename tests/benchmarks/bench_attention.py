@@ -1,8 +1,8 @@
 """The share of leaks that r8scan finds if GitHub answers 5 git requests a second but shows 70 pushes a second.
 
-r8scan can then read only the pushes that it considers most likely to contain a leak. The benchmark has two simulations
-with the real queue on SQLite, and one run of the service with a real `git http-backend`. The second simulation has no
-target: in it, an owner with a customer's name does not make a leak more likely. Exit status 1: a target was missed.
+r8scan can then read only the pushes that it considers most likely to contain a leak. This is measured in two
+simulations and in one run of the service. In the second simulation, which has no target, customers' repositories leak
+no more often than others. Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_attention [--quick] [--model-only]
 """

@@ -1,8 +1,7 @@
 """Runs the service in three bad situations and checks that no push is missed without being counted.
 
 The situations: after a day's downtime, with a search index that loses half of its entries, and beside a second
-installation with the same credential. Each push must be queued, be in a time range that is still to be searched, or be
-in a recorded gap. Exit status 1: a target was missed.
+installation with the same credential. Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_gaps [--only downtime|index|two]
 """

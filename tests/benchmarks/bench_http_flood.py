@@ -1,7 +1,7 @@
 """Attacks `r8scan serve` in six ways at the same time, and measures how soon it answers signed alerts, and its memory.
 
-The attackers keep silent connections open, send headers or bodies slowly, and send large bodies or alerts with no or a
-wrong signature. Each has its own network. The signed alerts come from one of these networks, which is the hardest case.
+The attackers keep connections open, send requests slowly, or send large bodies or wrong alerts. Each has its own
+network. The signed alerts come from one of these networks, which is the hardest case.
 
 Run: python -m tests.benchmarks.bench_http_flood [--minutes N]
 """

@@ -1,10 +1,9 @@
 """Finds the order of the search strings ("cores") in which the automata of the token matcher are fastest.
 
-The vector search of an automaton puts its strings into 16 buckets. At each position, it compares three bytes with the
-beginnings of all strings of a bucket at once, separately for the low and the high half of each byte. A position can
-therefore match a bucket although it matches no string in it, and must then be examined slowly. This module exchanges
-strings until such positions are rare in a sample of source code. The rule that puts strings into buckets is that of the
-crate aho-corasick (`Teddy::new`).
+An automaton puts its strings into 16 buckets and searches for a whole bucket at once. It compares only three bytes, and
+the two halves of each byte separately. A position can therefore match a bucket without matching a string in it, and
+must then be examined slowly. This module exchanges strings until such positions are rare in a sample of source code.
+The buckets are those of the crate aho-corasick (`Teddy::new`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Breaks the parts of a running service one after another, for `make fault-table`. Measures how soon the status says
 so.
 
-The processes, PostgreSQL and Redis are real, and no supervisor restarts them. A fault passes if `r8scan status` reports
-it within 60 seconds, and stops reporting it within 60 seconds after its end. The table says which faults are only
-simulated. `--only TEXT` selects faults by name; `--write` writes the table into the documentation.
+A fault passes if `r8scan status` reports it within 60 seconds, and stops reporting it within 60 seconds after its end.
+The processes and servers are real. The table says which faults are only simulated. `--only TEXT` selects faults by
+name; `--write` writes the table into the documentation.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Measures the memory and CPU time of all processes of the idle service, for `make memory-table`.
 
 It measures two deployments: `r8scan run` with SQLite, and the commands of docker-compose.yml with PostgreSQL and Redis.
-Memory is the proportional set size (PSS): memory that N processes share counts as 1/N in each. Before a measurement, a
-planted token must have been found, so that all processes are running. `--settle` is the number of seconds to wait after
-that, and `--seconds` is the length of the measurement.
+Memory is the proportional set size (PSS): memory that N processes share counts as 1/N in each. `--settle` is the number
+of seconds to wait after a planted token was found, and `--seconds` is the length of the measurement.
 """
 
 from __future__ import annotations

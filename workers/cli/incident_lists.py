@@ -95,8 +95,9 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> NewestInciden
 
 
 def none(session: Session, wanted: Filter, settings: Settings) -> str:
-    """Return the sentence to print if no incident matches the filter. It names the database and the filter values that
-    no incident has.
+    """Return the sentence to print if no incident matches the filter.
+
+    It contains the database's name, and suggestions for filter values that no incident has.
     """
     hints = (
         empty_lists.hint(session, "--account", wanted.account, Incident.account_name),

@@ -1,8 +1,7 @@
 """Exports a trace of each leak to an OpenTelemetry collector: from its publication to the disabled token and the mail.
 
-Different processes do these steps, and the database records their times. A process that logs `token_disabled` or
-`mail_sent` exports the spans that end with this step. The trace id is the incident's id, so the spans of all processes
-belong to one trace.
+Different processes do these steps. Each exports the spans that end with its own step. The trace id is the incident's
+id, so all these spans belong to one trace.
 """
 
 from __future__ import annotations

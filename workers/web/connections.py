@@ -1,9 +1,8 @@
 """The open connections of the web server. This module decides which connections to accept and which to close.
 
 The number of connections is limited in total and for each address. When a limit is reached, an open connection is
-closed to accept the new one: one of the same address, or one of the network with the most connections. Only a
-connection that waits for its client is closed. A client that sends its request at once is therefore served even during
-an attack.
+closed to accept the new one. Only a connection that waits for its client is closed, so a client that sends its request
+at once is served even during an attack.
 """
 
 from __future__ import annotations

@@ -152,7 +152,9 @@ def end(session: Session, person: Person) -> None:
 
 
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
-    """Return the person's current role, or None if the password or provider has changed since the sign-in."""
+    """Return the person's current role. Return None if the user was removed, or the password or provider has
+    changed.
+    """
     if found.name.startswith(users.OIDC_PREFIX):
         from workers.web.console import oidc  # late: its libraries take ten megabytes
 

@@ -1,4 +1,4 @@
-"""Sign-in with a password, and sign-out.
+"""The sign-in page (password or identity provider), and sign-out.
 
 Rate limits are checked before a password is hashed, because hashing is expensive.
 """
