@@ -116,9 +116,7 @@ class PlantedPushes:
         return objects, before, head
 
     def prepared(self, number: int) -> Prepared:
-        """Return the push as GitHub's timeline shows it. It has no prepared pack, because real git serves its
-        repository.
-        """
+        """Return the push as GitHub's timeline shows it, without prepared answers to git requests."""
         traits, repository_id = self.traits[number], 1_000_000 + number
         name = f"{traits.owner}/project{number}"
         _, before, head = self.objects(number)
