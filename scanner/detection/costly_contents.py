@@ -25,8 +25,8 @@ class KnownContent:
     """The cached result of scanning one content.
 
     Attributes:
-        candidates: The possible tokens. They do not say where the content was published. Their container paths are
-            relative to the content.
+        candidates: The possible tokens. They do not say where the content was published, and their paths through
+            archives begin inside the content.
         unread: How often parts of the content were not read, by reason.
         expanded: The number of bytes that were decompressed and decoded.
     """

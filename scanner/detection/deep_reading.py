@@ -80,7 +80,7 @@ class DeepReader(Protocol):
 
         Args:
             content: The bytes to read.
-            name: The name of the content. The container path of each finding begins with it.
+            name: The name of the content, with which the path of each finding (such as `a.zip!/b.txt`) begins.
             seconds: The processor seconds that may be spent. The default and maximum is the reader's own limit.
             expanded_bytes: The number of bytes that may be decompressed and decoded. The default and maximum is the
                 reader's own limit.

@@ -106,7 +106,7 @@ class Detector:
     def scan_bytes(self, content: bytes, name: str = "", budget: ScanBudget | None = None) -> ScanResult | None:
         """Scan bytes of which it is not known where they were published.
 
-        The candidates get an empty place of kind `other`.
+        The returned candidates (possible tokens) get an empty place.
 
         Returns:
             The result, or None if everything was read and no token was found.
@@ -137,12 +137,12 @@ class Detector:
     ) -> ScanResult:
         """Finish the scan of a content that was searched quickly by `plain_only`.
 
-        The candidates do not say yet where the content was published.
+        The candidates (possible tokens) do not say yet where the content was published.
 
         Args:
             verdict: The result of `plain_only` for `content`. It says whether the content must be read in depth.
             content: The bytes to scan.
-            name: The name of the content. The container path of each candidate begins with it.
+            name: The name of the content, with which the path of each possible token (such as `a.zip!/b.txt`) begins.
             budget: A limit on the cost of several documents together.
             patience: Seconds to wait while all reader processes are busy.
         """
@@ -211,11 +211,11 @@ class Detector:
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
         """Return a candidate (the digest and a hint, without the raw token) for each finding.
 
-        The candidates do not say yet where the content was published.
+        The candidates (possible tokens) do not say yet where the content was published.
 
         Args:
             findings: The raw tokens, with line and column.
-            name: The name of the content. The container path of each candidate begins with it.
+            name: The name of the content, with which the path of each possible token (such as `a.zip!/b.txt`) begins.
         """
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]
@@ -235,7 +235,7 @@ class Detector:
 
 
 def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
-    """Return the cached result of an identical content, with `name` at the beginning of the container paths."""
+    """Return the cached result of an identical content, with `name` at the beginning of paths through archives."""
     prefix = redact(name)
     candidates = tuple(
         replace(found, container=f"{prefix}{found.container}") if found.container else found

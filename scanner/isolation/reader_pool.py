@@ -119,7 +119,7 @@ class ReaderPool:
 
         Args:
             content: The document. It may be hostile.
-            name: The name of the document. The container path of each finding begins with it.
+            name: The name of the document, with which the path of each finding (such as `a.zip!/b.txt`) begins.
             seconds: The processor seconds that may be spent. The default and maximum is `limits.seconds`.
             expanded_bytes: The number of bytes that may be decompressed and decoded. The default and maximum is
                 `limits.expanded_bytes`.

@@ -69,7 +69,7 @@ class TokenStore(Protocol):
     """
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Return what the store knows about the tokens with these digests.
+        """Return what the token store knows about the tokens with these digests.
 
         Raises:
             StoreUnavailable: The store did not answer, or its answer cannot be used. The SQL store raises the
@@ -87,7 +87,7 @@ class RemoteStore(Protocol):
     """
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Return what the store knows about the tokens with these digests."""
+        """Return what the token store knows about the tokens with these digests."""
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
         """Disable the token with this digest.

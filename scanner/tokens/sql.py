@@ -35,7 +35,7 @@ class SqlStore:
         """Do nothing, because the caller closes the database."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Return what the store knows about the tokens with these digests. The look-up is a separate transaction."""
+        """Return what the token store knows about the tokens with these digests, in a separate transaction."""
         with self._database.read() as session:
             return LookUp(look_up(session, digests))
 

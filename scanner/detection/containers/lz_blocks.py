@@ -77,7 +77,7 @@ def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
         before: The last 64 kB of output before this block, to which the block may refer.
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than a member may be.
+        UnreadableError: the block is damaged or its content is larger than the limit for one file.
         LimitReachedError: the document has used up a limit.
     """
     with _Output(meter, before) as output:
@@ -116,7 +116,7 @@ def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
     The format is defined by `lzf_d.c` of liblzf.
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than a member may be.
+        UnreadableError: the block is damaged or its content is larger than the limit for one file.
         LimitReachedError: the document has used up a limit.
     """
     with _Output(meter) as output:
@@ -144,7 +144,7 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
     The format: https://docs.kernel.org/staging/lzo.html.
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than a member may be.
+        UnreadableError: the block is damaged or its content is larger than the limit for one file.
         LimitReachedError: the document has used up a limit.
     """
     with _Output(meter) as output:
@@ -225,7 +225,7 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
     The format: https://github.com/google/snappy/blob/main/format_description.txt
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than a member may be.
+        UnreadableError: the block is damaged or its content is larger than the limit for one file.
         LimitReachedError: the document has used up a limit.
     """
     with _Output(meter) as output:
@@ -265,7 +265,7 @@ def blosclz_block(block: bytes, meter: Meter) -> bytes:
     The format is defined by `blosclz.c` of c-blosc.
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than a member may be.
+        UnreadableError: the block is damaged or its content is larger than the limit for one file.
         LimitReachedError: the document has used up a limit.
     """
     with _Output(meter) as output:

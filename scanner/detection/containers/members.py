@@ -106,7 +106,7 @@ def whole(container: Container) -> bytes:
     """Return all bytes of the container.
 
     Raises:
-        UnreadableError: the container exceeds the limit for one member.
+        UnreadableError: the container is larger than the limit for one file.
     """
     if isinstance(container.source, bytes):
         return container.source

@@ -23,7 +23,7 @@ class _Format(NamedTuple):
         module: The name of the reader's module in this package.
         reader: The name of the reader function.
         streamed: Whether the reader goes through the container once from start to end. If so, the container may be
-            larger than the limit for one member.
+            larger than the limit for files that are held in memory.
         compressed: Whether the container is one compressed stream, which counts as an encoding and not as an archive.
     """
 
