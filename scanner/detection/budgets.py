@@ -58,7 +58,7 @@ class ScanBudget:
     def for_first_look(cls, within: ScanBudget | None = None) -> ScanBudget:
         """Return a small budget for the first scan of one push or file.
 
-        A push or file that exceeds it is scanned again by a separate job, so that it does not delay others.
+        If the scan exceeds this budget, a separate job scans the push or file again, so that other work is not delayed.
 
         Args:
             within: A larger budget, which several pushes or files share.

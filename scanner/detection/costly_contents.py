@@ -74,7 +74,7 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # When a result is dropped, its size stays in this set, and callers compute digests in vain. If too many
-                # sizes have been collected, start again with an empty cache.
+                # The size of a dropped result stays in this set. For contents of such a size, callers compute a digest
+                # that is not in the cache. If there are too many sizes, start again with an empty cache.
                 self._sizes.clear()
                 self._known.clear()

@@ -196,7 +196,7 @@ class _Opening:
         self._deferred = self._deferred_bytes = 0
 
     def open(self, item: PackObject, content: bytes) -> Look[Finding] | None:
-        """Open an object and return the tokens found in it, or None if it has none.
+        """Open an object and return the tokens found in it, or None if the object has no token.
 
         If opening takes too long, pass the object to `defer` instead. If `defer` accepts no more objects, return the
         tokens that were found until then.

@@ -104,7 +104,10 @@ class Meter:
         self.unread[reason] += count
 
     def note_limit(self, stop: LimitReachedError) -> None:
-        """Count a reached limit as unread. Count it only once if several nested archives end because of it."""
+        """Count a reached limit as unread.
+
+        If several nested archives end because of the same limit, count the limit only once.
+        """
         if not self.unread[stop.reason]:
             self.unread[stop.reason] = 1
 

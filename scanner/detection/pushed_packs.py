@@ -72,7 +72,7 @@ Known = Callable[[Collection[str]], Collection[str] | None]
 
 
 class _TooCostly(Exception):
-    """The pack costs more than this process may spend on it, so a confined process has to scan it."""
+    """The pack costs more than this process may spend on one pack, so a confined process has to scan it."""
 
 
 def scan_pack(

@@ -98,8 +98,7 @@ class Ledger(RateLedger, Protocol):
     def take_probe(self, circuit: Circuit, now: float) -> bool:
         """Store the circuit breaker, unless the stored one stops requests at the time `now`.
 
-        Return whether it was stored. If it was stored, the caller is the only worker that may send a request to test
-        the host.
+        Return whether the circuit breaker was stored. If so, only the caller may send a request to test the host.
         """
 
 

@@ -257,7 +257,7 @@ def _watch(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Run git, and kill it if it exceeds the limits of time, output or folder size, or if `stop` is set."""
+    """Run git. Kill git if it exceeds a limit on time, output or folder size, or if `stop` is set."""
     deadline = clock() + MAX_SECONDS
     with tempfile.TemporaryFile() as stderr:
         with git_child(command, env=git_environment(credential, url), limits=RECEIVING, stderr=stderr) as child:

@@ -138,7 +138,9 @@ def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
 
 
 def main(formats: str) -> None:
-    """Read paths of files from standard input until it ends. For each file, write whether it certainly has no token.
+    """Read paths of files from standard input until the input ends.
+
+    For each file, write whether the file certainly has no token.
 
     Args:
         formats: The token formats, as text that `parse_formats` can read.

@@ -1,4 +1,4 @@
-"""Parser of the headers of 7z archives. It checks every count before it allocates memory for it.
+"""Parser of the headers of 7z archives. Every count in a header is checked before memory is allocated.
 
 The format: https://py7zr.readthedocs.io/en/latest/archive_format.html
 """

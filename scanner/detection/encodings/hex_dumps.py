@@ -126,8 +126,8 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     count = max_lines()
     begin, end = max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count
     yield from _found(_lines(content, begin, end, count))
-    # The first group of a line without an offset looks like an offset. A needle inside it shows that it is none. A
-    # needle that begins with a zero may begin with the last digit of an offset.
+    # In a dump without offsets, the first digits of a line look like an offset. If the token's prefix begins inside
+    # these digits, they are not an offset. A prefix whose digits begin with zero may begin at an offset's last digit.
     if following.start() <= start < following.start("bytes") and content[start] != ord("0"):
         yield from _found(_lines(content, begin, end, count, _LINE_WITHOUT_OFFSET))
 

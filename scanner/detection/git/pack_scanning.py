@@ -197,10 +197,7 @@ class _Scanner(Generic[T]):
         self._kept_bytes = 0
 
     def begin(self, item: PackObject, content: bytes) -> None:
-        """Count an object of the pack.
-
-        If it is a tree or commit, keep it in memory to find the paths of other objects later.
-        """
+        """Count an object of the pack. Keep a tree or commit in memory, to find the paths of other objects later."""
         scan = self._scan
         scan.objects += 1
         scan.bytes += len(content)

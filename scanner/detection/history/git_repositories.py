@@ -54,7 +54,10 @@ class Repository:
 
 
 def git_dir_of(path: Path) -> Path | None:
-    """Return the git directory of a work tree, the path itself if it is a bare repository, or None if it is neither."""
+    """Return the git directory of a work tree, or `path` itself if `path` is a bare repository.
+
+    Otherwise return None.
+    """
     dot_git = path / ".git"
     if dot_git.is_dir():
         return dot_git

@@ -123,7 +123,7 @@ class _Group:
         self._beginnings: set[bytes] = set()
 
     def takes(self, core: Core) -> bool:
-        """Add a byte string to the group if there is room for it. Return whether it was added."""
+        """Add a byte string to the group if there is room for it. Return whether the byte string was added."""
         beginnings = {core.text[:end] for end in range(1, len(core.text) + 1)}
         if len(self.cores) == MAX_GROUP or core.text in self._beginnings or not beginnings.isdisjoint(self._texts):
             return False

@@ -1,4 +1,6 @@
-"""Tests for the request rate that all workers share: it rises while it is used up, and a refusal halves it."""
+"""Tests for the request rate that all workers share: the rate rises while the workers use it up, and a refusal halves
+it.
+"""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.u
 
     Returns:
         For each pack entry, whether its object can be built; the entry numbers of the whole objects; for each whole
-        object, the estimated work in bytes on it and the objects built from it.
+        object, the estimated work in bytes to build all objects from it.
     """
     roots = _roots(entries.bases)
     is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))

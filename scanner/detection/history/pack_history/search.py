@@ -41,7 +41,7 @@ class Search:
         self.objects = self.bytes = 0
 
     def take(self, number: int, kind: int, content: bytes) -> None:
-        """Search an object now, or collect it to search it together with others later.
+        """Search a large object now, or collect a small object to search many of them together.
 
         Args:
             number: The entry number of the object.

@@ -1,5 +1,5 @@
-"""Tests for zip archives: the central directory is found anywhere in a file, and files are found without it if it is
-damaged.
+"""Tests for zip archives: the central directory is found anywhere in a file, and files are found even if the directory
+is damaged.
 """
 
 from __future__ import annotations
