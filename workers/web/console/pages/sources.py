@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.routing import Route
 
-from workers.health.problems import Kind
+from workers.health.problems import Kind, counted
 from workers.health.rows import Overview, SourceRow
 from workers.web.console.queries import lists
 from workers.web.console.rendering import span
@@ -60,9 +60,26 @@ def show(view: View) -> Response:
             "sources.html",
             found=found,
             canary_problems=canary_problems(found),
+            missed=missed(found),
             gaps=lists.newest_gaps(session),
             recalls=recalls,
         )
+
+
+def missed(found: Overview) -> str:
+    """Return a sentence that says what all sources together are known to have missed within 24 hours."""
+    gaps = sum(row.gaps_24h for row in found.sources)
+    events = sum(sum(row.missed_reasons_24h.values()) for row in found.sources)
+    unread = sum(sum(row.unread_24h.values()) for row in found.sources)
+    dropped = sum(sum(row.dropped_24h.values()) for row in found.sources)
+    if not gaps and not unread and not dropped:
+        return "Nothing is known to be missed."
+    parts = (
+        f"{counted(gaps, 'gap', 'gaps')} with about {counted(events, 'event', 'events')}",
+        f"{counted(unread, 'content', 'contents')} not read",
+        f"{counted(dropped, 'piece', 'pieces')} of work dropped",
+    )
+    return f"Missed: {', '.join(parts)}."
 
 
 def recalls(row: SourceRow) -> list[Recall]:
