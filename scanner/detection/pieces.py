@@ -61,13 +61,13 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     del start
     for part in parts:
         pieces.bytes += len(part)
-        # Zeros are the beginning of nothing, so do not copy 32 MB in order to join them.
+        # No token begins with zeros, so do not copy 32 MB in order to join zeros with the next part.
         piece = rest + part if rest.strip(b"\0") else part
         _scan(detector, piece, lines, pieces, found)
         rest = piece[-OVERLAP:]
         lines += piece.count(b"\n", 0, len(piece) - len(rest))
     pieces.candidates = list(found.values())
-    # The ends of the pieces cut streams off, so an error in a stream is no damage of the content.
+    # The end of a piece may cut off a stream, so an error in a stream does not show that the content is damaged.
     is_damaged = pieces.unread.pop("damaged", 0) > 0
     if is_container or is_damaged:
         pieces.unread["container_over_limit"] = 1

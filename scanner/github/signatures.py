@@ -63,7 +63,7 @@ def verify(pem: str, signature: str, body: bytes) -> None:
     Raises:
         Forged: The signature is not valid.
     """
-    # Late: most web servers never get an alert, and these modules take 3 MB.
+    # Import these modules only now, because most web servers never get an alert, and the modules take 3 MB.
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec

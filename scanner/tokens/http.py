@@ -145,7 +145,7 @@ def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | N
 
 def _content(response: httpx.Response, deadline: float) -> bytes:
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        # httpx would inflate each piece as a whole before its size can be checked.
+        # Refuse a compressed answer, because httpx decompresses a whole piece before its size can be checked.
         raise _wrong("it is compressed")
     parts, size = [], 0
     for part in response.iter_bytes():

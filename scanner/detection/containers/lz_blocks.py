@@ -5,7 +5,7 @@ from __future__ import annotations
 from scanner.detection.containers.members import UnreadableError
 from scanner.detection.limits import Meter
 
-# Charge the meter once for this many bytes or steps, because charging each of them would be slow.
+# Count the work once for this many bytes or steps, because counting each byte or step would be slow.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
 # The largest distance that fits into 13 bits. A block that needs a larger distance writes this value, and then two
@@ -27,7 +27,7 @@ class _Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Charge the work on a damaged block too, because callers may try many blocks.
+        # Count the work on a damaged block too, because callers may try many blocks.
         self.settle()
 
     def append(self, piece: bytes) -> None:

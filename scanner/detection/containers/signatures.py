@@ -180,8 +180,7 @@ def _is_event_stream(content: bytes) -> bool:
 
 
 def _is_bzip2(content: bytes) -> bool:
-    # After the compression level comes the magic number of a block. In an empty file, it is the magic number of the
-    # end.
+    # The magic number of a block follows the compression level. In an empty file, the magic number of the end follows.
     return content[3:4] in b"123456789" and content[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 

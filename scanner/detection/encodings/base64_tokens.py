@@ -133,7 +133,8 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
     for letter in reversed(needle[1:]):
         pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
-    # Most chance needles fail at the next letter. Compare no signs: in a patch, a sign may be the beginning of a line.
+    # The next letter rules out most needles that occur by chance. Compare only letters and digits, because a line of a
+    # patch begins with a plus sign or a hyphen.
     others = bytes(letter for letter in _ALPHABET[:62] if letter not in next_letters)
     # Let the match contain only the first letter, so that `finditer` also finds a place that begins within the next
     # letters.

@@ -38,7 +38,7 @@ _OFFSET = (
 _WIDE_WORDS = rb"(?:%(d)s{4}[ ]{4}){1,7}+%(d)s{4}(?!\S)[ ]{0,4}+" % {b"d": _DIGITS}
 _BYTES = rb"(?P<bytes>" + _WIDE_WORDS + rb"|(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:_])?)++)"
 _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
-# The groups of an offset exist in this pattern and never match.
+# This pattern has the named groups for an offset, which the caller reads, but these groups never match.
 _LINE_WITHOUT_OFFSET = regex.compile(rb"[ \t]*(?:(?!)" + _OFFSET + rb")?" + _BYTES)
 # A line of a dump inside a log, where other text precedes the offset.
 _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
@@ -276,8 +276,8 @@ def _size(line: Match, following: Match | None) -> int:
     if line["record"] is not None:
         return int(line["record"], 16)
     if line["srecord"] is not None:
-        # The number in the line includes the address and a checksum of one byte. The address has one byte more than the
-        # number of the record's type. For example, type 1 has an address of two bytes.
+        # The line states how many bytes follow, including the address and a checksum of one byte. The address in a
+        # record of type N has N + 1 bytes.
         return max(0, int(line["srecord"], 16) - int(line["type"]) - 2)
     begin, end = _offset(line), _offset(following) if following is not None else b""
     # An offset of seven digits is written by `od` (in octal) and by `hexdump` (in hexadecimal). Neither of them writes

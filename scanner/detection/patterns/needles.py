@@ -209,8 +209,7 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
     """Yield groups of strings of four base64 letters with which a token in base64 can begin.
 
-    If the prefix is shorter than three bytes, the fourth letter depends on the token, so there are several strings.
-    Strings in one group differ only in the lower four bits of their last byte.
+    Strings in one group differ only in the lower four bits of their last letter.
 
     Args:
         prefix: The prefix of the token format.
