@@ -93,14 +93,14 @@ def check(
 
 
 def _rules(checked: _Check, strangers: _NamedRule, *, has_known: bool, may_disable: bool) -> list[_NamedRule]:
-    """Return the rules of the interface that can be checked, in order.
+    """Return the rules of the token store's interface that can be checked, in order.
 
-    A rule is a name and a function that raises an exception if the store breaks the rule.
+    A rule is a name and a function that raises an exception if the token store breaks the rule.
 
     Args:
         checked: Has a method for each rule.
-        strangers: The rule that the store refuses clients without r8scan's secret or certificate.
-        has_known: Whether a token of the store is known.
+        strangers: The rule that the token store refuses clients without r8scan's secret or certificate.
+        has_known: Whether the digest of a token in the store is known.
         may_disable: Whether this token may be disabled.
     """
     rules: list[_NamedRule] = [

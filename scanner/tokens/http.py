@@ -159,13 +159,13 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
-    """Return the result of a look-up from the store's JSON answer.
+    """Return the result of a look-up from the token store's JSON answer.
 
     The digests of malformed records are returned in `not_checked`.
 
     Args:
         value: The JSON answer.
-        asked: The digests that the store was asked about.
+        asked: The digests that the token store was asked about.
     """
     listed, unasked = value.get("tokens"), value.get("not_checked", [])
     if not isinstance(listed, list) or not isinstance(unasked, list):

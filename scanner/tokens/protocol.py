@@ -83,7 +83,8 @@ class TokenStore(Protocol):
 class RemoteStore(Protocol):
     """A token store outside r8scan's database.
 
-    It cannot take part in a transaction, so r8scan records each decision to disable a token before it calls the store.
+    Calls to this store cannot be part of a transaction, so r8scan records each decision to disable a token before the
+    call.
     """
 
     def look_up(self, digests: Collection[str]) -> LookUp:
