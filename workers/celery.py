@@ -103,9 +103,9 @@ class App(Celery):  # type: ignore[misc]  # celery has no types
 
     @cached_property
     def backend(self) -> DisabledBackend:
-        """Return the backend without results.
+        """Return a Celery result backend that stores no results.
 
-        Celery would search all installed packages for it, once in each thread.
+        Celery's own search for a backend would go through all installed packages in each thread.
         """
         return DisabledBackend(self)
 

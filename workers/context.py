@@ -282,7 +282,9 @@ def current_context() -> Context:
 
 
 def use_context(context: Context) -> None:
-    """Make `context` the context of this process, which is a fork. The parent must not have used it."""
+    """Make `context` the context (the shared objects) of this forked process. The parent process must not have
+    used it.
+    """
     global _current
     _current = context
 

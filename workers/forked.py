@@ -134,12 +134,10 @@ def _finish_app() -> None:
 def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False) -> None:
     """Load certificate authorities, prepare database queries and compile templates, so that the forks need not do it.
 
-    No connection is left open, because a fork would inherit it.
-
     Args:
-        database: The database. This function closes it.
+        database: The database. It is closed, because the forks must not inherit a connection.
         settings: The settings of the service.
-        is_scanner: Whether all services are scanners. They send no mail and do not look for problems.
+        is_scanner: All services only scan. They send no mail and do not look for problems, so less is loaded.
     """
     tls.trusted()
     if not is_scanner:

@@ -341,8 +341,8 @@ def run_forked(context: Context, wanted: argparse.Namespace) -> None:
     """Run a service in this process, which must be a fork of the supervisor.
 
     Args:
-        context: The context of this process.
-        wanted: The arguments of the service, as `workers.programs.parse` returns them.
+        context: The objects that the process's threads will share, such as the settings and the database.
+        wanted: The service's arguments, as `workers.programs.parse` returns them.
 
     Raises:
         SystemExit: A worker has ended. The exception contains its exit status.

@@ -73,7 +73,7 @@ def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_
 
 
 def register(database: Database, lines: list[str]) -> set[str]:
-    """Register the planted tokens in the token store, and one token for each customer that is not leaked.
+    """Register the planted tokens in the token store, and, for each customer, one token that is not leaked.
 
     Return the digests of the planted tokens. `lines` are the lines of the file that `attention_github` writes.
     """

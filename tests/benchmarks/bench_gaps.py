@@ -78,8 +78,8 @@ class Pushes:
     def accounted_for(self, database: Database) -> Counter[str]:
         """Count the pushes by what r8scan did with them.
 
-        The keys are `queued` (queued or read), `behind` (in a time range to search later), `gap` (in a recorded gap)
-        and `silent` (none of these).
+        The keys are `queued` (queued or read), `behind` (in a time range to search later), `gap` (missed, and recorded
+        as missed) and `silent` (none of these).
         """
         with database.read() as session:
             targets = session.execute(select(ScanJob.target).where(ScanJob.kind == JobKind.PUSHES)).scalars()

@@ -1,8 +1,8 @@
 """Notifies the operator when a problem has lasted for some time, and when it has ended.
 
-Several processes run this code, so that each can report that another is dead. Beat and the web server are on standby:
-they act only if no other process has looked for some time, because reading the state of the service would take ten
-megabytes in each of them. Rows in the database ensure that only one process sends each message.
+Several processes run this code, so that each can report that another is dead. Beat and the web server do it only if no
+other process has done it for some time, to save memory. Rows in the database ensure that only one process sends each
+message.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def start(context: Context, *, is_standby: bool = False) -> None:
     Once a minute, it also writes a summary of the service's work into the log.
 
     Args:
-        context: The context of this process.
-        is_standby: Whether this process acts only if no other process does. See STANDBY_SECONDS.
+        context: The objects that this process shares, such as the database.
+        is_standby: Look only if no other process has looked in time.
     """
     patience = STANDBY_SECONDS if is_standby else 0.0
     arguments = (context, threading.Event(), patience)
@@ -80,8 +80,8 @@ def look_and_sum_up(context: Context, patience: float = 0.0) -> None:
     Several processes call this function regularly. Each of these jobs is done by only one of them when it is due.
 
     Args:
-        context: The context of this process.
-        patience: Seconds for which this process leaves due work to other processes.
+        context: The objects that this process shares, such as the database.
+        patience: How many seconds this process waits for other processes to do the work, after it is due.
     """
     if not context.operator_channels:
         summary.write_due(context.database, context.settings, patience=patience)
@@ -103,7 +103,7 @@ def look(
     Args:
         channels: The channels to the operator.
         problems: Returns the current problems. By default, they are read from the database.
-        patience: Seconds for which this process leaves due work to other processes.
+        patience: How many seconds this process waits for other processes to do this, after it is due.
 
     Returns:
         The state of the service, or None if it was not read.
