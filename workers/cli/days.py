@@ -37,10 +37,10 @@ def day(text: str, option: str, *, now: datetime | None = None) -> str:
 
 
 def check_order(since: str | datetime | None, until: str | datetime | None) -> None:
-    """Check that the time range from `since` to `until` is not empty. An empty value is no limit.
+    """Check that `since` is not after `until`. An empty value is no limit.
 
     Raises:
-        WrongUsage: The range ends before it begins.
+        WrongUsage: `since` is after `until`.
     """
     if since and until and str(since) > str(until):
         raise WrongUsage("--since is after --until: no incident lies in this span")
