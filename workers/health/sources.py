@@ -180,7 +180,8 @@ def _clock(state: SourceState) -> Iterator[Problem]:
 def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
     found = {what: counts.get(key, 0) for what, key in others.items()}
-    # Leave out dropped sightings. A flood of invented tokens causes them, and more workers would not help against it.
+    # Leave out dropped sightings (unconfirmed tokens). A flood of invented tokens causes them, and more workers would
+    # not help against it.
     pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values()) - counts.get("dropped_sightings", 0)
     return {what: number for what, number in {"pushes": pushes, **found}.items() if number}
 

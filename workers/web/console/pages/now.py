@@ -121,7 +121,7 @@ def lights(found: Overview) -> list[Light]:
     }
     shown = []
     for name, kinds in PARTS:
-        # A message to a gateway that waits says nothing about the mail server.
+        # A waiting message to an API gateway says nothing about the mail server.
         of_parts = (one for one in found.problems if one.subject not in (Channel.STREAM, Channel.WEBHOOK))
         red = next((problem for problem in of_parts if problem.kind in kinds), None)
         tone = "bad" if red or known[name] == NO_WORKER else "" if known[name] == "not measured" else "good"
