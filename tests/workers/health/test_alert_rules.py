@@ -1,6 +1,6 @@
-"""Prometheus accepts the alert rules. Each rule fires for its fault, and none fires while all is well.
+"""Tests for the Prometheus alert rules: each fires for its fault, and none fires without a fault.
 
-`promtool` of Debian's package `prometheus` evaluates the rules. Without it, only the test of the kinds runs.
+They need `promtool`, which is part of Debian's package `prometheus`. Without it, only one of the tests runs.
 """
 
 from __future__ import annotations
@@ -85,7 +85,12 @@ if shutil.which("promtool"):
 
 
 def _case(series: dict[str, float], fired: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return a case of promtool: series that keep their values for half an hour, and the alerts at its end."""
+    """Return a test case for promtool.
+
+    Args:
+        series: The metrics, which keep their values for half an hour.
+        fired: The alerts that must have fired after this time.
+    """
     return {
         "interval": "1m",
         "input_series": [{"series": name, "values": f"{json.dumps(value)}x30"} for name, value in series.items()],
@@ -96,7 +101,7 @@ def _case(series: dict[str, float], fired: dict[str, list[dict[str, Any]]]) -> d
 
 
 def _fired(alert: str, labels: dict[str, str]) -> dict[str, Any]:
-    """Return how promtool describes this alert when it fires with these labels."""
+    """Return the alert with these labels in the format of promtool's test cases."""
     (rule,) = (one for one in RULES if one["alert"] == alert)
     written = rule["annotations"]
     annotations = {

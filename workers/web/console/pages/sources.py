@@ -67,7 +67,7 @@ def show(view: View) -> Response:
 
 
 def missed(found: Overview) -> str:
-    """Return a sentence that says what all sources together are known to have missed within 24 hours."""
+    """Return a sentence with the numbers of missed events, unread contents and dropped jobs in the last 24 hours."""
     gaps = sum(row.gaps_24h for row in found.sources)
     events = sum(sum(row.missed_reasons_24h.values()) for row in found.sources)
     unread = sum(sum(row.unread_24h.values()) for row in found.sources)
