@@ -72,14 +72,16 @@ def missed(found: Overview) -> str:
     events = sum(sum(row.missed_reasons_24h.values()) for row in found.sources)
     unread = sum(sum(row.unread_24h.values()) for row in found.sources)
     dropped = sum(sum(row.dropped_24h.values()) for row in found.sources)
-    if not gaps and not unread and not dropped:
-        return "Nothing is known to be missed."
-    parts = (
-        f"{counted(gaps, 'gap', 'gaps')} with about {counted(events, 'event', 'events')}",
-        f"{counted(unread, 'content', 'contents')} not read",
-        f"{counted(dropped, 'piece', 'pieces')} of work dropped",
-    )
-    return f"Missed: {', '.join(parts)}."
+    parts = [
+        text
+        for number, text in (
+            (gaps, f"{counted(gaps, 'gap', 'gaps')} with about {counted(events, 'event', 'events')}"),
+            (unread, f"{counted(unread, 'content', 'contents')} not read"),
+            (dropped, f"{counted(dropped, 'piece', 'pieces')} of work dropped"),
+        )
+        if number
+    ]
+    return f"Missed: {', '.join(parts)}." if parts else "Nothing is known to be missed."
 
 
 def recalls(row: SourceRow) -> list[Recall]:
