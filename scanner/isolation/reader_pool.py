@@ -120,9 +120,8 @@ class ReaderPool:
         Args:
             content: The document. It may be hostile.
             name: The name of the document, with which the path of each finding (such as `a.zip!/b.txt`) begins.
-            seconds: The processor seconds that may be spent. The default and maximum is `limits.seconds`.
-            expanded_bytes: The number of bytes that may be decompressed and decoded. The default and maximum is
-                `limits.expanded_bytes`.
+            seconds: Processor seconds that may be spent. Default and maximum: `limits.seconds`.
+            expanded_bytes: Bytes that may be decompressed and decoded. Default and maximum: `limits.expanded_bytes`.
             patience: Seconds to wait for a free process before the document counts as unread (`reader_busy`).
 
         Raises:
@@ -172,9 +171,7 @@ class ReaderPool:
         return PackAnswer(PackScan(), (), done.seconds, done.reason)
 
     def prepare(self) -> None:
-        """Start a confined process in the background, so that the first document does not have to wait for its
-        start.
-        """
+        """Start a confined process in the background, so that the first document need not wait for its start."""
 
         def start() -> None:
             with contextlib.suppress(ReadersUnavailable):  # the first content reports it
@@ -343,10 +340,7 @@ class _ForkServer:
             self._control.send(fork_server.COMMAND.pack(command, process))
 
     def abandon(self) -> None:
-        """Close the connection to a fork server that belongs to the parent process.
-
-        The fork server continues to run.
-        """
+        """Close the connection to the parent process's fork server, which continues to run."""
         self._control.close()
         self._process.returncode = 0
 

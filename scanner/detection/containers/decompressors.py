@@ -50,10 +50,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """A decompressor of zlib, gzip and deflate.
-
-    It copies its state before each call, so that output before an error is not lost.
-    """
+    """A decompressor of zlib, gzip and deflate. It copies its state so that output before an error is not lost."""
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -112,10 +109,7 @@ class BrokenStreamError(Exception):
 
 
 class _Stepped:
-    """Base class of decompressors whose library cannot limit its output.
-
-    They pass the input to the library in small pieces.
-    """
+    """Base class of decompressors that pass input in small pieces, because their library cannot limit its output."""
 
     def __init__(self) -> None:
         self._input = b""

@@ -78,9 +78,7 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
 
 
 def ends_word(content: bytes, start: int) -> bool:
-    """Return whether the markup after the letter at `start` shows that the letter ends a word, so that no token begins
-    with it.
-    """
+    """Return whether the letter at `start` is the last letter of a word, because markup follows that ends the word."""
     return all(match(content, start + 1) for match in _ends_of_words())
 
 
@@ -304,9 +302,7 @@ def _wide_hex_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _is_after_address(content: bytes, start: int) -> bool:
-    """Return whether the line that contains offset `start` begins with a memory address, as in GDB's output of
-    `x/8xb`.
-    """
+    """Return whether the line around offset `start` begins with a memory address, as GDB's `x/8xb` writes it."""
     line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
     return _ADDRESS.match(content, line, start) is not None
 

@@ -1,7 +1,4 @@
-"""Search for runs: long texts in base64 or hex. The engine scans the decoded bytes of each run.
-
-A single token in base64 is found by the module `base64_tokens`, without decoding a run.
-"""
+"""Search for runs: long texts in base64 or hex. The engine scans the decoded bytes of each run."""
 
 from __future__ import annotations
 
@@ -97,7 +94,6 @@ def _short_run() -> re.Pattern[bytes]:
 
 @derived_from_formats
 def _nested_likely() -> regex.Pattern[bytes]:
-    """Return a pattern that matches decoded bytes if they are base64 again, or begin with a token in UTF-16."""
     wide = b"|".join(b"".join(_WIDE % byte for byte in prefix[:3]) for prefix in plain_prefixes())
     return regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|" + wide + rb")")
 
@@ -118,9 +114,7 @@ class Run(NamedTuple):
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Convert findings in the decoded bytes to findings in the content, with their offsets and encodings, and yield
-        them.
-        """
+        """Convert findings in the decoded bytes to findings in the content, and yield them."""
         segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
         for finding in inner:
             if segments is None or finding.members:
@@ -210,8 +204,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
 def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLines]:
     """Yield the decoded bytes of the uuencoded block, git patch or dump of bytes at offset `begin`.
 
-    For a dump, `begin` is the start of its second line. A dump is yielded once for each possible meaning of its
-    numbers.
+    For a dump, `begin` is the start of its second line. Each possible meaning of its numbers is yielded.
 
     Raises:
         LimitReachedError: a limit of the document is reached.
@@ -233,10 +226,7 @@ def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> 
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every decoded base64 text in a part of the content with very many base64 texts.
-
-    Each text is decoded once for each letter at which a group of four letters may begin.
-    """
+    """Yield every decoded base64 text in a part of the content with very many base64 texts."""
     begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
     meter.spend(_RUN_STEPS * (end - begin))
     for match in _RUN.finditer(content, begin, end):
@@ -293,10 +283,6 @@ def stream_begins_at(content: bytes, begin: int) -> bool:
 
 
 def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bool = True) -> bool | None:
-    """Return whether a compressed stream is encoded by the base64 letters from offset `begin` on.
-
-    Only the first `letters` letters are tested. Return None if they are too few to tell.
-    """
     head = _RUN.match(content, begin, begin + letters)
     return head is not None and begins_stream(decoded_base64(head[0]), inflate=inflate)
 
@@ -338,9 +324,7 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
-    """Yield the decoded base64 or hex texts around the given offsets.
-
-    Texts below `min_run_length()` letters are left out.
+    """Yield the decoded base64 or hex texts of at least `min_run_length()` letters around the given offsets.
 
     Raises:
         LimitReachedError: a limit of the document is reached.

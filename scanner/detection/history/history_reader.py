@@ -91,10 +91,7 @@ class ObjectList:
             self.unreadable += 1
 
     def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
-        """Drop the largest objects until the rest has at most `most` bytes.
-
-        Return the ids and types of the dropped objects.
-        """
+        """Drop the largest objects, to keep at most `most` bytes. Return the ids and types of the dropped objects."""
         if sum(self.sizes) <= most:
             return []
         order = sorted(range(len(self)), key=self.sizes.__getitem__)
@@ -285,9 +282,7 @@ class _Blocks:
         self._buffer = bytearray(BLOCK)
 
     def read(self, size: int = 0) -> bytes:
-        """Return the next `size` bytes of git's output (BLOCK bytes if `size` is 0), or fewer at the end of the
-        output.
-        """
+        """Return the next `size` bytes of git's output, or fewer at its end. If `size` is 0, return BLOCK bytes."""
         size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)
@@ -301,10 +296,7 @@ class _Blocks:
 
 
 class _Parser:
-    """Splits git's output into objects, and scans the objects.
-
-    `index` is the position of the next object in `listed`.
-    """
+    """Splits git's output into objects and scans them. `index` is the position of the next object in `listed`."""
 
     def __init__(
         self, listed: ObjectList, first: int, last: int, detector: Detector, shard: HistoryShard, blocks: _Blocks
