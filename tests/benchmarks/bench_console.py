@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 from sqlalchemy import text
+from sqlalchemy.orm import configure_mappers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -104,7 +105,9 @@ def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
     The loading of values that the console caches is timed separately.
     """
     console = Console(context, BodyBudget())
-    rendering.compile_templates()  # as `r8scan serve` does, like the next line
+    # Prepare the process as `r8scan serve` does before it answers the first request.
+    configure_mappers()
+    rendering.compile_templates()
     memory.freeze_started_objects()
     for name, load in (
         ("overview, once in 3 s", console.overview.refresh),
