@@ -7,7 +7,7 @@ beginning is valid.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from scanner.detection.containers.packed_programs import packed_program
 from scanner.detection.containers.seven_zip_files import seven_zip_members
 from scanner.detection.containers.zip_ends import is_local_header
 from scanner.detection.containers.zip_files import zip_members
-from scanner.detection.limits import Meter
+from scanner.detection.limits import LimitReachedError, Meter
 
 if TYPE_CHECKING:
     from ahocorasick_rs import BytesAhoCorasick
@@ -46,8 +46,12 @@ _MIN_BYTES_OF_DAMAGED_STREAM = 1024
 _FIRST_TEXT_BYTES = 256
 _MAX_ZSTD_BLOCK = 128 << 10
 _LZMA_HEAD = 2048
-_MAX_GUESSES = 20_000
-"""Magic numbers that are tested in one content. Each test inflates at most a few hundred bytes."""
+_GUESS_STEPS = 300
+"""Steps charged for the test of one magic number, 3 µs. A test of Zstandard costs one more for each byte of a block."""
+_LZMA_STEPS = 2_000
+"""Steps charged in addition for a test of LZMA, 20 µs: it allocates a dictionary."""
+_QUICK_STEPS = 4 << 20
+"""Steps that `holds_streams` may spend, 40 ms, because it also runs outside of confined processes."""
 
 SCRIPT_STARTS = (b"#!", b"<?")
 _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
@@ -70,9 +74,24 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether a content has a compressed stream or archive inside it, at any offset."""
-    has_stream = _is_raw_deflate(content) or next(_proven(content, 0), None) is not None
-    return has_stream or packed_program(content) is not None
+    """Return whether a content has, or may have, a compressed stream or archive inside it, at any offset.
+
+    The time is limited. If it ends before all magic numbers are tested, return True, so that a reader tests the others.
+    """
+    if _is_raw_deflate(content) or packed_program(content) is not None:
+        return True
+    left = _QUICK_STEPS
+
+    def spend(steps: int) -> None:
+        nonlocal left
+        left -= steps
+        if left < 0:
+            raise LimitReachedError("work")
+
+    try:
+        return any(_begins(content, start, magic, spend) for start, magic in _magics(content))
+    except LimitReachedError:
+        return True
 
 
 def is_binary(content: bytes) -> bool:
@@ -105,8 +124,9 @@ def embedded_members(container: Container) -> Iterator[Member]:
     yield from embedded_blosc_chunks(container)
     sizes = shuffled_sizes(content)
     at = 0
-    while (found := next(_proven(content, at), None)) is not None:
-        start, magic = found
+    for start, magic in _magics(content):
+        if start < at or not _begins(content, start, magic, meter.spend):
+            continue
         meter.enter()
         if magic == b"PK\x03\x04":
             yield from zip_members(Container(container.name, content[start:], meter), is_part=True)
@@ -190,24 +210,18 @@ def _inflated(content: bytes, start: int, magic: bytes, container: Container, ta
     return Inflated(source, codec, single=True)
 
 
-def _proven(content: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and the magic number of each compressed stream or archive in `content[begin:]`.
-
-    A magic number counts only if the bytes after it are valid.
-    """
+def _magics(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the magic number of each possible compressed stream or archive in `content`."""
     view = memoryview(content)
-    guesses = 0
-    for base in range(begin, len(content), 1 << 20):
+    for base in range(0, len(content), 1 << 20):
         # A magic number has up to six bytes. So search each MiB together with the first five bytes of the next one.
         for index, start, _ in _automaton().find_matches_as_indexes(view[base : base + (1 << 20) + 5]):
-            guesses += 1
-            if guesses > _MAX_GUESSES:
-                return
-            if _begins(content, base + start, _MAGICS[index]):
-                yield base + start, _MAGICS[index]
+            yield base + start, _MAGICS[index]
 
 
-def _begins(content: bytes, at: int, magic: bytes) -> bool:
+def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None]) -> bool:
+    """Return whether the bytes after the magic number at offset `at` are valid. `spend` counts the steps."""
+    spend(_GUESS_STEPS)
     head = content[at : at + 64]
     if magic == b"PK\x03\x04":
         return is_local_header(content, at)
@@ -216,6 +230,7 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
     if magic == _RAR:
         return _begins_rar(content[at : at + 160])
     if magic in _LZMA:
+        spend(_LZMA_STEPS)
         return _begins_lzma(content, at)
     if magic == b"BZh":
         return head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"
@@ -228,7 +243,7 @@ def _begins(content: bytes, at: int, magic: bytes) -> bool:
     if magic[0] == 0xFD:
         return zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
     if magic[0] == 0x28:
-        return _begins_zstd(content, at)
+        return _begins_zstd(content, at, spend)
     # Test the first 64 bytes before copying more, because most false magic numbers already fail this test.
     return _inflates(head) is not False and bool(_inflates(content[at : at + 2 * _PROOF_BYTES]))
 
@@ -251,7 +266,7 @@ def _begins_lzma(content: bytes, at: int) -> bool:
     return decompressor.eof or len(output) == _PROOF_BYTES
 
 
-def _begins_zstd(content: bytes, at: int) -> bool:
+def _begins_zstd(content: bytes, at: int, spend: Callable[[int], None]) -> bool:
     """Return whether a Zstandard frame (RFC 8878) with a valid header and first block begins at offset `at`.
 
     Frames that need a dictionary are not accepted.
@@ -265,6 +280,7 @@ def _begins_zstd(content: bytes, at: int) -> bool:
     if kind == 3 or length > _MAX_ZSTD_BLOCK:
         return False
     end = at + size + 3 + (1 if kind == 1 else length)
+    spend(min(end, len(content)) - at)
     codec = decompressors.zstd_codec()
     decompressor = codec.make()
     try:

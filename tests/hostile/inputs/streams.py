@@ -134,3 +134,14 @@ def compressors_in_turn() -> bytes:
     content = bz2.compress(content + more)
     content = lzma.compress(content + more, preset=0)
     return zstandard.ZstdCompressor().compress(content + more)
+
+
+@hostile("embedded streams", "400,000 beginnings of Zstandard frames whose block of 128 kB is not valid", unread=True)
+def embedded_zstd_beginnings() -> bytes:
+    block = ((128 << 10) << 3 | 2 << 1).to_bytes(3, "little")
+    return b"\0\1\2\3" * 20 + (b"\x28\xb5\x2f\xfd\0\x38" + block + bytes(11)) * 400_000
+
+
+@hostile("embedded streams", "500,000 zlib streams of eleven bytes, two bytes apart", unread=True)
+def embedded_zlib_streams() -> bytes:
+    return b"\0\1\2\3" * 20 + (b"\0\1" + zlib.compress(b"hello there")) * 500_000

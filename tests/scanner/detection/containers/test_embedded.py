@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from scanner.detection import Detector, Document, Place, ScanResult, sha256_digest
+from scanner.detection.containers import decompressors
 from scanner.detection.containers.recognition import container_kind
 from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.compression_builders import raw_deflated
@@ -170,3 +171,22 @@ def test_the_magic_number_of_rar_as_a_constant_hides_no_stream_and_is_not_counte
     content = b"\x7fELF\0" + bytes(500) + b"Rar!\x1a\x07" + behind
     assert scanned(content).unread == {}
     assert digests(content + bytes(64) + zlib.compress(TEXT)) == {sha256_digest(TOKEN)}
+
+
+def test_many_false_magic_numbers_cost_little_outside_of_a_reader_and_hide_nothing_silently() -> None:
+    block = ((128 << 10) << 3 | 2 << 1).to_bytes(3, "little")  # a compressed block of 128 kB, which is not valid
+    content = b"\0\1" + (b"\x28\xb5\x2f\xfd\0\x38" + block + bytes(11)) * 8_000 + gzip.compress(TEXT)
+    calls = 0
+    original = decompressors.zstd_codec
+
+    def counted() -> decompressors.Codec:
+        nonlocal calls
+        calls += 1
+        return original()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decompressors, "zstd_codec", counted)
+        assert container_kind(content) == "embedded"
+        assert calls < 100
+    result = scanned(content)
+    assert result.candidates or result.unread == {"work": 1}
