@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
@@ -45,6 +45,9 @@ SEND_SECONDS = 20.0
 GIVE_UP_AFTER = timedelta(days=3)
 """A mail fails this long after its facts were frozen, which happens at the first attempt."""
 MAX_ATTEMPTS = 200
+MAX_SOON_ATTEMPTS = 100
+MAX_SOON_SECONDS = 45.0
+"""The longest delay while the mail server is down: the problem in the status ends within a minute of the outage."""
 """A mail fails after this many attempts. The limit is for a mail that makes the worker crash at each attempt.
 
 It is twice the number of attempts that fit into GIVE_UP_AFTER.
@@ -221,7 +224,7 @@ def _deliver(database: Database, connection: MailConnection, identity: MailIdent
     except (PermanentFailure, UnusableAddress) as err:
         return _Attempt(_fail(database, claimed, identity, str(err)))
     except TransportDown as down:
-        return _Attempt(_defer(database, claimed, identity, MAIL_SERVER_DOWN + down.reason), down)
+        return _Attempt(_defer(database, _soon(claimed), identity, MAIL_SERVER_DOWN + down.reason), down)
     except TransientFailure as err:
         return _Attempt(_defer(database, claimed, identity, err.reason))
     except Exception as err:
@@ -285,6 +288,17 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
             time.sleep(1)
         else:
             return
+
+
+def _soon(claimed: Claimed) -> Claimed:
+    """Return the mail with a short delay until its next attempt, because the mail server is down.
+
+    The mails that wait are the only ones that notice when the server works again. After MAX_SOON_ATTEMPTS the delays
+    grow, so that the attempts of an outage of days stay below MAX_ATTEMPTS.
+    """
+    if claimed.lease.attempts > MAX_SOON_ATTEMPTS:
+        return claimed
+    return replace(claimed, delay=min(claimed.delay, MAX_SOON_SECONDS))
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:

@@ -99,6 +99,18 @@ def _worker(name: str, queues: str, pool: str, concurrency: int) -> tuple[str, .
     return ("worker", "-n", f"{name}@r8scan", "-Q", queues, "-P", pool, "-c", str(concurrency), *options)
 
 
+def create_folder(state_dir: Path) -> None:
+    """Create the state folder, if it does not exist. Each process touches a file in it while it takes messages.
+
+    Raises:
+        CannotRun: The folder cannot be created.
+    """
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as err:
+        raise CannotRun(f"cannot write to the state folder {state_dir} ({err.strerror}): set R8SCAN_STATE_DIR") from err
+
+
 @contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
     """Create the state folder, and lock it until the `with` block ends.
@@ -107,8 +119,8 @@ def locked(state_dir: Path) -> Iterator[None]:
         CannotRun: The folder cannot be written, or another r8scan process has locked it.
     """
     path = state_dir / "run.lock"
+    create_folder(state_dir)
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = path.open("a+")
     except OSError as err:
         raise CannotRun(f"cannot write to the state folder {state_dir} ({err.strerror}): set R8SCAN_STATE_DIR") from err
@@ -189,6 +201,7 @@ class Supervisor:
         # Lock the state folder, unless this supervisor starts only some of the services and uses an external Redis.
         # Such supervisors may share a state folder.
         is_alone = self._is_embedded or self._is_whole
+        create_folder(self._settings.state_dir)
         with locked(self._settings.state_dir) if is_alone else nullcontext():
             prepare(self._settings)
             try:

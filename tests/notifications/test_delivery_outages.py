@@ -72,6 +72,21 @@ def test_an_unavailable_server_is_asked_once_per_run(database: Database) -> None
     assert deliver(database, Post()).sent == 4
 
 
+def test_a_mail_asks_an_unavailable_server_again_within_a_minute_but_not_for_days(database: Database) -> None:
+    one = leak(database)
+    post = Post({"*": TransportDown("421 not accepting messages")})
+    for _ in range(8):
+        deliver(database, post)
+        assert seconds_until_next(database, one) <= delivery.MAX_SOON_SECONDS
+        make_due(database, one)
+    with database.write() as session:
+        session.execute(update(Notification).values(attempts=delivery.MAX_SOON_ATTEMPTS))
+    deliver(database, post)
+    assert seconds_until_next(database, one) > 1800
+    hourly = delivery.GIVE_UP_AFTER.total_seconds() / BACKOFF_SECONDS[-1]
+    assert delivery.MAX_SOON_ATTEMPTS + 1.25 * hourly < delivery.MAX_ATTEMPTS
+
+
 def test_a_mail_that_waits_for_the_server_still_takes_further_incidents(database: Database) -> None:
     leak(database, "first@acme.example")
     waiting = leak(database, "second@acme.example")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,15 @@ def test_a_process_that_was_stable_is_started_again_at_once_each_time(
 ) -> None:
     monkeypatch.setattr(supervisor, "STABLE_SECONDS", -1.0)
     assert [revive() for _ in range(3)] == [True] * 3
+
+
+def test_a_part_of_the_service_creates_its_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the folder, no process could show that it takes messages, and each would be killed as deaf."""
+    state = tmp_path / "new" / "state"
+    settings = load_settings(state_dir=state, redis_url="redis://127.0.0.1:1/0")
+    parent = Supervisor(settings, only=("scanner",))
+    monkeypatch.setattr(supervisor, "prepare", lambda _: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(parent, "_start_all", parent.stop)
+    parent.run()
+    assert state.stat().st_mode & 0o777 == 0o700
