@@ -25,8 +25,9 @@ from scanner.detection.containers.members import (
 )
 from scanner.detection.containers.recognition import container_kind, is_compressed, is_streamed, members_of
 from scanner.detection.containers.signatures import ContainerKind
+from scanner.detection.encodings.decoded_runs import Run
 from scanner.detection.encodings.recognition import findings_of, plain_tokens
-from scanner.detection.encodings.runs import Run, long_runs, run_spots, runs_in
+from scanner.detection.encodings.runs import long_runs, run_spots, runs_in
 from scanner.detection.findings import Finding, Segments, distinct, located, wrapped
 from scanner.detection.limits import LimitReachedError, Meter
 from scanner.detection.patterns.matcher import Window, may_hold, windows

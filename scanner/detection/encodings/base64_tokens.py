@@ -33,9 +33,9 @@ LOOK_STEPS = 2000
 FAILED_LOOK_STEPS = 6000
 """Further steps charged if a form does not match. With many joints, it can take 80 µs until the last letters fail."""
 
-_STEPS_PER_BYTE = 100
-"""Steps charged instead for each byte since the last form that failed, if that is less. No token has the needle in its
-body, so a form fails at the next needle at the latest."""
+_SHORT_LOOK_STEPS, _STEPS_PER_BYTE = 3_200, 100
+"""Steps charged instead, for a form and for each byte since the last form that failed, if that is less. No token has
+the needle in its body, so a form fails at the next needle at the latest."""
 
 _LETTER = rb"[0-9A-Za-z+/_-]"
 _NO_LETTER = rb"[^0-9A-Za-z+/_-]"
@@ -234,7 +234,7 @@ def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> It
             if match is not None:
                 yield from _finding(match, form)
             else:
-                meter.spend(min(FAILED_LOOK_STEPS, _STEPS_PER_BYTE * (start - last)))
+                meter.spend(min(FAILED_LOOK_STEPS, _SHORT_LOOK_STEPS + _STEPS_PER_BYTE * (start - last)))
                 last = start
 
 

@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import regex
 
-from scanner.detection.containers.zip_ends import is_local_header
 from scanner.detection.encodings.encoded_lines import EncodedLines
 from scanner.detection.limits import Meter
 
-STREAM_STARTS = frozenset((b"1f", b"78", b"\\x", b"x\\", b"PK", b"0x"))
+STREAM_STARTS = frozenset((b"1f", b"78", b"\\x", b"x\\", b"0x"))
 """The first two bytes of the streams below. No compressed stream in base64 begins with these bytes."""
 MAX_STREAM_BYTES = 16 << 20
 """Bytes of one stream that are decoded. The rest of a longer stream is not decoded."""
@@ -152,13 +151,11 @@ def _head(content: bytes, begin: int, letters: int, writing: _Writing) -> bytes:
 
 
 def _begins_stream(head: bytes) -> bool | None:
-    """Return whether a compressed stream or a zip begins with `head`.
+    """Return whether a compressed stream begins with `head`.
 
     Returns:
         True if it does, False if `head` is too short to tell, None if no stream begins with these bytes.
     """
-    if head[:2] == b"PK":
-        return is_local_header(head, 0) or (None if len(head) >= _FIRST_LETTERS else False)
     inflater = zlib.decompressobj(47)
     try:
         output = inflater.decompress(head, _PROOF_BYTES)

@@ -20,7 +20,7 @@ from scanner.detection.patterns.token_patterns import Match, Pattern, plain_matc
 MAX_LINE = 256
 """Letters that are read of one line. Dumps have 16 or 32 bytes per line, and `xxd -p` has 30."""
 
-LINE_STEPS = 800
+LINE_STEPS = 1_000
 """Steps charged per line: up to eight microseconds."""
 
 _DIGITS = rb"[0-9A-Fa-f]"
@@ -44,6 +44,8 @@ _LINE_WITHOUT_OFFSET = regex.compile(rb"[ \t]*(?:(?!)" + _OFFSET + rb")?" + _BYT
 _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
 _WORD = re.compile(rb"0x(%b{8}(?:%b{8})?)" % (_DIGITS, _DIGITS))
 _WORD_ARRAY = regex.compile(_WORD.pattern + rb"(?:[uUlL]{0,3}+,\s{0,40}+" + _WORD.pattern + rb"){2,40}+")
+_STEPS_PER_LETTER = 30
+"""Steps charged for each letter of a line's bytes."""
 _NEEDLE_DIGITS = 6
 _NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdefABCDEF")
 _FEW_DIGITS = 12
@@ -212,7 +214,7 @@ def _number(line: Match) -> int:
 
 def _paid(lines: Iterator[Match | None], meter: Meter) -> Iterator[Match | None]:
     for line in lines:
-        meter.spend(LINE_STEPS)
+        meter.spend(LINE_STEPS + (_STEPS_PER_LETTER * len(line["bytes"]) if line is not None else 0))
         yield line
 
 

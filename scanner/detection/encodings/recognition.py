@@ -30,7 +30,7 @@ _WORDS_OF_LIST = range(3, 13)
 """A list of so many words after a prefix can have as many letters together as a body."""
 
 LOOK_STEPS: dict[Kind, int] = {
-    "token": 1000,
+    "token": 1300,
     "characters": 400,
     "hex": 3000,
     "list": 4000,

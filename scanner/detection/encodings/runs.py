@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import itemgetter
-from typing import NamedTuple
 
 import regex
 
 from scanner.detection.containers.media import is_media
 from scanner.detection.containers.picture_runs import picture_at
+from scanner.detection.encodings.decoded_runs import Run
 from scanner.detection.encodings.encoded_lines import LINE_STARTS, EncodedLines, lines_at
 from scanner.detection.encodings.encoded_streams import STREAM_STARTS, encoded_stream_at
 from scanner.detection.encodings.number_dumps import begins_dump, dumps_at
@@ -22,7 +22,6 @@ from scanner.detection.encodings.run_streams import (
     begins_stream,
     decoded_base64,
 )
-from scanner.detection.findings import Finding, Segments, wrapped
 from scanner.detection.limits import Meter
 from scanner.detection.patterns.matcher import DECODED, LONG_RUN, Window, is_run_at, run_start
 from scanner.detection.patterns.token_formats import derived_from_formats, max_token_length, min_token_length
@@ -38,6 +37,7 @@ _ALL_SHIFTS = 4096
 _MIN_LINE_LENGTH = 44
 _JOINT = rb"(?:\\+[rn]|=?\r?\n[ \t]*+|\\?/|[\"'][\s+.,\\]{0,80}[\"']|(?<=[0-9A-Za-z+/]{40})[ ])(?=[0-9A-Za-z+/])"
 _RUN = regex.compile(rb"(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
+_LONGER_RUN = regex.compile(rb"[0-9A-Za-z+/_-]{7,}+(?:[0-9A-Za-z+/_-]++|" + _JOINT + rb")*+")
 _LETTER = re.compile(rb"[0-9A-Za-z+/_-]")
 _LETTERS_HERE = re.compile(rb"[0-9A-Za-z+/_-]*+")
 _LINES = re.compile(rb"(?:[0-9A-Za-z+/_\-\r\n]++|\\++(?=[nr]))*+={0,2}")
@@ -47,12 +47,12 @@ _MAX_GLUE = 64
 """How many letters of the same run may precede a stream. A needle further inside a run is a coincidence."""
 
 _NESTED_LOOK_STEPS = 300
-_RUN_STEPS = 2
+_RUN_STEPS = 4
 _INSIDE_STEPS = 200
 _INSIDE_SPAN = 4096
 _STEPS_PER_DUMP_LETTER = 10
 _DUMP_START = b"00"
-_HEAD_STEPS = 500
+_HEAD_STEPS = 800
 _HEAD_STEPS_PER_LETTER = 20
 """Steps of ten nanoseconds charged for each letter that is examined, as measured on repeated needles."""
 
@@ -96,50 +96,6 @@ def _short_run() -> re.Pattern[bytes]:
 def _nested_likely() -> regex.Pattern[bytes]:
     wide = b"|".join(b"".join(_WIDE % byte for byte in prefix[:3]) for prefix in plain_prefixes())
     return regex.compile(rb"(?s:.){0,3}(?:[0-9A-Za-z+/_=\-\\\s\"']{24}|" + wide + rb")")
-
-
-class Run(NamedTuple):
-    """A long text in base64, hex or another encoding, and the bytes that it encodes.
-
-    Attributes:
-        decoded: The decoded bytes.
-        encoding: The name of the encoding.
-        start: The offset of the encoded text in the content.
-        raw: The encoded text.
-    """
-
-    decoded: bytes
-    encoding: str
-    start: int
-    raw: bytes
-
-    def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Convert findings in the decoded bytes to findings in the content, and yield them."""
-        segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
-        for finding in inner:
-            if segments is None or finding.members:
-                start, end = self.start, self.start + len(self.raw)
-            else:
-                start, end = self._span(segments, finding)
-            yield finding._replace(start=start, end=end, encoding=wrapped((self.encoding,), finding.encoding))
-
-    def _segments(self) -> Segments:
-        raw = self.raw
-        pieces = []
-        for match in RUN_PIECE.finditer(raw):
-            begin, end = match.span()
-            # Leave out the `n` or `r` of an escaped line break (`\n`, `\r`), because it is not part of the encoded
-            # text.
-            if begin and raw[begin - 1] == 0x5C and raw[begin] in b"rn":
-                begin += 1
-            pieces.append((begin, end))
-        return Segments(pieces)
-
-    def _span(self, segments: Segments, finding: Finding) -> tuple[int, int]:
-        per_byte = (2, 1) if self.encoding == "hex" else (4, 3)
-        first = finding.start * per_byte[0] // per_byte[1]
-        last = max(first, -(-finding.end * per_byte[0] // per_byte[1]) - 1)
-        return self.start + segments.origin(first), self.start + segments.origin(last) + 1
 
 
 def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
@@ -229,7 +185,7 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
     """Yield every decoded base64 text in a part of the content with very many base64 texts."""
     begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
     meter.spend(_RUN_STEPS * (end - begin))
-    for match in _RUN.finditer(content, begin, end):
+    for match in _LONGER_RUN.finditer(content, begin, end):
         raw = match[0]
         if len(raw) < _nested_letters(min_token_length()) - 4:
             continue

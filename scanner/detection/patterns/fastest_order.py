@@ -19,6 +19,6 @@ FASTEST_ORDER: tuple[bytes, ...] = (
     b"r\xe2\x81\xa0", b"r8$", b"IAOABf", b"yO\r\nF", b"r8{\\", b"NqaG", b"=eN", b"I\x004\x00X", b"789c", b"&#X72",
     b"y\x00O\x00F", b"JNF", b"cjh", b"lPRj", b"00000010", b"r8+AF8", b"yADgAX", b"r\\u0000", b"r\x00\x00\x008",
     b"I4\r\nX", b"UEsDB", b"r\\x00", b"Qlpo", b"r8\r", b"38\n", b"r8_", b"r8\xcd", b",38", b"c\x00j\x00h", b"eAF",
-    b"eJx", b"\ndelta ", b"eF5", b'r8"', b"Td6WF", b"r8\xc2", b"eJz", b"r8\n", b"x1f", b"PK\\x03\\x04", b"x\\x9c",
+    b"eJx", b"\ndelta ", b"eF5", b'r8"', b"Td6WF", b"r8\xc2", b"eJz", b"r8\n", b"x1f", b"x\\x9c",
 )
 # fmt: on

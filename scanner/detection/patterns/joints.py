@@ -25,7 +25,7 @@ _ZERO_WIDTH = (
 # Terminal control sequences (ECMA-48), such as colours and links. The escape character is raw, or it is escaped in a
 # string, or `cat -v` has written it as `^[`. Some logs have only the rest of a colour (`[0m`).
 _ESCAPE_SEQUENCE = (
-    rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|\^\[)"
+    rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|\^\[|\xe2\x90\x9b)"
     rb"(?:\[[0-9:;?]{0,40}+[A-Za-z]|\([0AB]|\][^\x07\x1b\\\n]{0,300}+(?:\x07|\x1b\\|\\+u0007|\\+u001[bB]\\+))"
     rb"|\[[0-9;]{1,12}+m"
 )
@@ -35,7 +35,8 @@ _INLINE_TAG = (
     rb"<(?:/?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r"
     rb"|rPr|wbr|br|text|samp|var|cite|q|nobr|strike|del|label|hi|emphasis|highlight)(?=[\s>/])|!--)[^<>]{0,300}+>"
     # The same tags in a JSON string that escapes angle brackets, and tags that are shown as text in HTML.
-    rb"|\\+u003[cC]/?(?:b|i|em|strong|span|mark|code|font)(?![0-9A-Za-z])(?:[^<>\\\n]|\\+(?!u003)){0,200}+\\+u003[eE]"
+    rb"|\\+u003[cC]/?(?:b|i|u|s|em|strong|span|mark|code|font|var|kbd|tt|small|sub|sup|w?br)(?![0-9A-Za-z])"
+    rb"(?:[^<>\\\n]|\\+(?!u003)){0,200}+\\+u003[eE]"
     rb"|&lt;/?(?:b|i|em|strong|span|mark|code|font)(?![0-9A-Za-z])[^<>\n]{0,200}?&gt;"
 )
 _NEXT_CDATA = rb"\]\]>\s{0,80}+<!\[CDATA\["
@@ -49,7 +50,7 @@ _RTF_RUN = (
 # The joint between two parts of an answer in the stream protocol of the AI SDK.
 _NEXT_PART = rb"\\*\"\r?\n[0-9a-g]:\\*\""
 # The joint between two events of a terminal recording (asciicast version 2).
-_NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"o\\*\",[ ]?\\*\""
+_NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"[io]\\*\",[ ]?\\*\""
 # To wrap a line, a terminal writes the first letter of the next line (or a space) and a carriage return. Then it writes
 # the next line, which begins with the same letter.
 _TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
@@ -343,7 +344,9 @@ def unit_kind(unit: bytes) -> UnitKind:
     return "css-escape" if body[:1].isdigit() else "named-character"
 
 
-_STARTS_SEQUENCE = regex.compile(rb"\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|[ ]\\+r$|\^\[|\[[0-9;]+m$")
+_STARTS_SEQUENCE = regex.compile(
+    rb"\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|[ ]\\+r$|\^\[|\xe2\x90\x9b|\[[0-9;]+m$|\\*\"\]\r?\n\["
+)
 _IS_MARKUP = regex.compile(rb"<[^\0]|[})\]*+]|&lt;|\\+(?:u003[cC]|[b-df-mo-qs-tvwy])|[|!/@]\s*\\+verb")
 _IS_CHUNK = regex.compile(_NEXT_CHUNK)
 JointKind = Literal[
@@ -368,7 +371,7 @@ def joint_kind(joint: bytes) -> JointKind:
         return "quoted-printable"
     if _IS_MARKUP.match(joint) is not None:
         return "markup"
-    if joint[-1:] == b"\r" or _STARTS_SEQUENCE.match(joint) is not None or (b'"o' in joint and b"\n[" in joint):
+    if joint[-1:] == b"\r" or _STARTS_SEQUENCE.match(joint) is not None:
         return "terminal"
     has_length = (joint[0] < 0x1B and joint[0] not in b"\t\n\r") or (joint[0] == 0x3C and joint[1] == 0)
     if has_length or _IS_CHUNK.fullmatch(joint) is not None:

@@ -19,8 +19,8 @@ _BEFORE_VALUE = b"\"' =\n/:"
 """Bytes that may precede a value."""
 DUMP_OFFSETS = (b"0000020 ", b"00000006:", b"00000010")
 """The second offset in the dumps of `od`, of `xxd -b`, and of programs that show 16 bytes in each line."""
-ESCAPED_MAGICS = (b"\\x1f\\x8b", b"0x1f, 0x8b", b"0x1f,0x8b", b"PK\\x03\\x04", b"x\\x9c")
-"""The first bytes of gzip, zip and zlib in string literals and lists of numbers, as `go-bindata` writes them."""
+ESCAPED_MAGICS = (b"\\x1f\\x8b", b"0x1f, 0x8b", b"0x1f,0x8b", b"x\\x9c")
+"""The first bytes of gzip and zlib in string literals and lists of numbers, as `go-bindata` writes them."""
 _PLAIN_BYTES = 4
 _AFTER_LETTERS = (
     b"%",

@@ -8,7 +8,6 @@ import random
 import textwrap
 import zlib
 
-from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.token_parts import Encoder, body_of, cut_body, each, prefix_of
 
 
@@ -36,11 +35,6 @@ def _appended(first: bytes, other: bytes) -> Encoder:
     )
 
 
-def _escaped(data: bytes) -> bytes:
-    """Return the bytes as a Go string literal. Letters and digits are not escaped."""
-    return b"".join(b"%c" % byte if chr(byte).isascii() and chr(byte).isalnum() else b"\\x%02x" % byte for byte in data)
-
-
 def _xxd_capitals(token: bytes, chance: random.Random) -> bytes:
     data = b"=" * chance.randrange(30) + token + b"\nmore text that follows"
     rows = [data[at : at + 16] for at in range(0, len(data), 16)]
@@ -63,6 +57,7 @@ RARER_ENCODINGS: dict[str, Encoder] = {
     "emphasis of the prefix (Markdown)": lambda token, chance: b"**" + prefix_of(token) + b"**" + body_of(token),
     "link inside (terminal)": cut_body(b"\x1b]8;;\x1b\\\x1b(B\x1b[m"),
     "colours inside (cat -v)": cut_body(b"^[[0m^[[1;32m"),
+    "terminal recording, letters that were typed": each('[1.25, "i", "%c"]\n'),
     "control words inside (RTF)": cut_body(b"\\b0\\cf1\\fs22 "),
     "tags inside, escaped in JSON": cut_body(b"\\u003c/span\\u003e\\u003cspan class=a\\u003e"),
     "tags inside, shown as text": cut_body(b"&lt;/em&gt;"),
@@ -78,7 +73,6 @@ RARER_ENCODINGS: dict[str, Encoder] = {
     "gzip in a list of numbers (xxd -i)": lambda token, chance: (
         b"{" + ", ".join(f"0x{byte:02x}" for byte in gzip.compress(token * 2, mtime=0)).encode() + b"};\n"
     ),
-    "zip in escapes": lambda token, chance: b'data := "' + _escaped(zipped(token)) + b'"\n',
     "zlib as Python prints it": lambda token, chance: f"loads({zlib.compress(token * 2)!r})".encode(),
     "base64, spaces instead of line breaks": lambda token, chance: base64.encodebytes(
         b"=" * chance.randrange(80) + token

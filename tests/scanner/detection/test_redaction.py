@@ -32,7 +32,6 @@ MAY_LOOK_COMPRESSED = {name for name in ENCODINGS if "base64" in name} | {
     "zlib in a link (kroki, pako)",
     "gzip in hex",
     "zlib in hex",
-    "zip in escapes",
     "zlib as Python prints it",
     *(name for name in ENCODINGS if "(od" in name or "(xxd -" in name or "(go-bindata)" in name),
 }

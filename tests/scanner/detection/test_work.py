@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import random
+import sys
 import tracemalloc
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,8 @@ NEEDLES = needles()
 BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
 UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
 SMALL = Limits(work_floor=1 << 18, work_per_byte=4)
+LINES_OF_THE_SEARCH = 4
+"""Steps for each byte that the search for needles takes, which is not charged."""
 MAX_STEP_BYTES = 1 << 20
 """The last charge may exceed the budget by the size of one run of base64 or one window, in bytes."""
 
@@ -67,6 +72,35 @@ def test_work_ends_at_its_limit_and_plain_tokens_are_still_found(needle: Needle)
 def test_a_used_up_budget_of_work_is_recorded() -> None:
     content = b"r8\n" * 100_000
     assert cost(content, SMALL).unread == {"work": 1}
+
+
+def _lines_and_work(content: bytes) -> tuple[int, int]:
+    """Return how many lines of `scanner.detection` Python executed for a content, and the steps that were charged."""
+    lines = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal lines
+        if "scanner/detection" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+            return None
+        lines += event == "line"
+        return count
+
+    sys.settrace(count)
+    try:
+        meter = cost(content, UNBOUNDED)
+    finally:
+        sys.settrace(None)
+    return lines, meter.work
+
+
+@pytest.mark.parametrize("kind", sorted({needle.kind for needle in NEEDLES}))
+def test_repeated_needles_are_charged_for_the_lines_that_python_executes(kind: str) -> None:
+    same_kind = [needle for needle in NEEDLES if needle.kind == kind]
+    for number, needle in enumerate(same_kind[:: -(-len(same_kind) // 3)]):
+        content = (rows(needle)[number] * (1 << 12))[: 1 << 13]
+        lines, work = _lines_and_work(content)
+        # A line takes about five steps of ten nanoseconds.
+        assert 5 * lines <= work + LINES_OF_THE_SEARCH * len(content), (needle, lines, work)
 
 
 def test_layers_share_one_budget() -> None:

@@ -1,0 +1,53 @@
+"""The result of decoding a run: a long text of base64 or hex letters, or bytes that are written as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from scanner.detection.encodings.run_streams import RUN_PIECE
+from scanner.detection.findings import Finding, Segments, wrapped
+
+
+class Run(NamedTuple):
+    """A long text in base64, hex or another encoding, and the bytes that it encodes.
+
+    Attributes:
+        decoded: The decoded bytes.
+        encoding: The name of the encoding.
+        start: The offset of the encoded text in the content.
+        raw: The encoded text.
+    """
+
+    decoded: bytes
+    encoding: str
+    start: int
+    raw: bytes
+
+    def outside(self, inner: list[Finding]) -> Iterator[Finding]:
+        """Convert findings in the decoded bytes to findings in the content, and yield them."""
+        segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
+        for finding in inner:
+            if segments is None or finding.members:
+                start, end = self.start, self.start + len(self.raw)
+            else:
+                start, end = self._span(segments, finding)
+            yield finding._replace(start=start, end=end, encoding=wrapped((self.encoding,), finding.encoding))
+
+    def _segments(self) -> Segments:
+        raw = self.raw
+        pieces = []
+        for match in RUN_PIECE.finditer(raw):
+            begin, end = match.span()
+            # Leave out the `n` or `r` of an escaped line break (`\n`, `\r`), because it is not part of the encoded
+            # text.
+            if begin and raw[begin - 1] == 0x5C and raw[begin] in b"rn":
+                begin += 1
+            pieces.append((begin, end))
+        return Segments(pieces)
+
+    def _span(self, segments: Segments, finding: Finding) -> tuple[int, int]:
+        per_byte = (2, 1) if self.encoding == "hex" else (4, 3)
+        first = finding.start * per_byte[0] // per_byte[1]
+        last = max(first, -(-finding.end * per_byte[0] // per_byte[1]) - 1)
+        return self.start + segments.origin(first), self.start + segments.origin(last) + 1
