@@ -204,7 +204,7 @@ def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *,
 def _history(baseline: UsageBaseline, hour: datetime) -> UsageHistory:
     """Return the token's usage before this hour.
 
-    Return an empty history if the hour is older than the newest stored hour, because the history already includes it.
+    If the hour is not the newest stored one, return an empty history, because the stored usage includes later hours.
     """
     if hour != baseline.hour:
         return UsageHistory()

@@ -1,4 +1,4 @@
-"""The number of failures after which r8scan stops sending requests to a host."""
+"""The number of failures of a host after which r8scan sends it no requests for some time."""
 
 from __future__ import annotations
 

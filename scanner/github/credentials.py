@@ -53,7 +53,7 @@ class NoCredential:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PersonalToken:
-    """A token of a person or a service account."""
+    """An API token of GitHub that belongs to a person or a service account."""
 
     value: str
     label: str = "R8SCAN_GITHUB_TOKEN"

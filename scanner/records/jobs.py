@@ -376,7 +376,7 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Let a waiting job with this dedupe key serve the new request as well, and lock it.
+    """Let a waiting job with this dedupe key serve the new request as well. Lock the row of the job.
 
     Return False if none is waiting. The waiting job becomes at least as urgent as `priority`.
     """

@@ -62,7 +62,7 @@ def respond_remotely(
 def look_up_again_remotely(
     database: Database, *, policy: Policy, access: RemoteAccess, limit: int = MAX_CANDIDATES_PER_TRANSACTION
 ) -> LookedUp:
-    """Look up at most `limit` stored candidates again that are due, and disable those that are tokens by now.
+    """Ask the token store again about at most `limit` stored strings that are due. Disable those that it knows now.
 
     If a candidate could not be looked up, it is due again after `ASK_AGAIN_SECONDS`.
     """

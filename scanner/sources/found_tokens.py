@@ -47,7 +47,7 @@ class FoundTokens:
         return {"known": sorted(self.known), "unknown": sorted(self.unknown), "is_full": self.is_full}
 
     def add(self, response: Response) -> None:
-        """Add the tokens that `response` has looked up."""
+        """Remember the tokens that were looked up in the token store, with their results in `response`."""
         self._add(self.known, response.known_digests)
         self._add(self.unknown, response.unknown_digests)
         self.unknown -= self.known

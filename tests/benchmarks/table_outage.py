@@ -37,7 +37,7 @@ def redis_bytes(service: Service) -> int:
 
 
 def grown(measure: Callable[[Service], int], service: Service, minutes: float) -> list[int]:
-    """Return by how many bytes the result of `measure` grows in each quarter of these minutes."""
+    """Divide the minutes into four parts. Return, for each, by how many bytes the result of `measure` grew."""
     sizes = [measure(service)]
     for _ in range(PARTS):
         time.sleep(minutes * 60 / PARTS)

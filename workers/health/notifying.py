@@ -1,8 +1,8 @@
 """Notifies the operator when a problem has lasted for some time, and when it has ended.
 
-Several processes run this code, so that each can report that another is dead. Beat and the web server do it only if no
-other process has done it for some time, to save memory. Rows in the database ensure that only one process sends each
-message.
+Several processes run this code, so that each can report that another is dead. Celery beat and the web server look for
+problems only if no other process has done so for some time, because the code needs memory. Rows in the database ensure
+that only one process sends each message.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def _polled(found: Overview) -> str:
 
 
 def _waits(found: Overview) -> str:
-    """Return the number of decisions that wait for the operator as part of a sentence."""
+    """Return words for how many decisions the operator has to make, such as "2 tokens wait for your decision"."""
     decisions = found.decisions
     number = decisions.held + decisions.protected + decisions.flagged
     if number:

@@ -220,7 +220,7 @@ def _magics(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None]) -> bool:
-    """Return whether the bytes after the magic number at offset `at` are valid. `spend` counts the steps."""
+    """Return whether a valid stream or archive begins with the magic number at `at`. Pass the cost to `spend`."""
     spend(_GUESS_STEPS)
     head = content[at : at + 64]
     if magic == b"PK\x03\x04":

@@ -228,7 +228,7 @@ class _Walk:
         return fresh, None
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
-        """Return the entries of a tree that are wanted objects, or folders that were not read before."""
+        """Return the entries of a tree that are needed: objects whose paths are searched, and folders still to read."""
         if content is None:
             self.places.is_complete = False
             return []

@@ -214,7 +214,7 @@ def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list
 
 
 def _settle(session: Session, job: ClaimedJob, outcome: ItemOutcome[T]) -> Counter[str]:
-    """Queue a retry of the item if a retry can help. Return counters of what was read and what happened to the item."""
+    """Queue a retry of the item if a retry can help. Return how much was read and the item's result, as counters."""
     item, err = outcome.item, outcome.error
     counts = Counter(outcome.counts)
     may_try = item.tries + 1 < MAX_TRIES

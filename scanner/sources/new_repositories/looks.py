@@ -81,7 +81,7 @@ class Looks:
                     self.pushed.append(one)
 
     def _missing(self, page: Page) -> list[Waiting]:
-        """Return the list (`unseen`, `gone` or `failed`) for repositories that are not in GitHub's answer."""
+        """Return the list to which repositories missing in GitHub's answer belong: `unseen`, `gone` or `failed`."""
         if not page.is_whole:
             return self.unseen
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed

@@ -89,7 +89,7 @@ class _PageReader:
     """Reads the pushes of one job. Several threads call `read`.
 
     Attributes:
-        host: The host of GitHub's website, which is part of the key of remembered repositories.
+        host: The host of GitHub's website. It is a part of the keys under which repositories are stored.
         readings: The result of each push that was read.
     """
 

@@ -1,4 +1,4 @@
-"""Tests for the summary in the log each minute. It also contains what operators did with commands."""
+"""Tests for the line that sums up each minute in the log, including what operators did with commands."""
 
 from __future__ import annotations
 

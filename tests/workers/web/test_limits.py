@@ -1,4 +1,4 @@
-"""Tests for the web server's limits on connections, bodies, rates and threads, which networks share fairly."""
+"""Tests for the web server's limits on connections, bodies, rates and threads. No network can use up all of a limit."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ class Console:
         self._key: bytes | None = None
 
     def now(self) -> datetime:
-        """Return the database's time at which the newest cached value was read."""
+        """Return when the newest cached value was read, by the clock of the database."""
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:

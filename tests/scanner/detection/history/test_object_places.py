@@ -1,4 +1,4 @@
-"""Tests for the search for paths and commits of objects. Each tree is read once, and reached limits are counted."""
+"""Tests for the search for paths and commits of objects. Each tree is read once. Reaching a limit is recorded."""
 
 from __future__ import annotations
 

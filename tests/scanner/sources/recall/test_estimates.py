@@ -109,7 +109,7 @@ class Biased:
 
     @property
     def covariation(self) -> float:
-        """Return the covariance of the two sources' probabilities, divided by the product of their means."""
+        """Return the covariance of two sources' probabilities to see a push, divided by the product of the means."""
         return self.common[0] * self.common[1]
 
     def holds(self, chance: random.Random) -> bool:

@@ -51,7 +51,7 @@ class Searching:
             setattr(repository, field, value)
 
     def look_again(self) -> None:
-        """Make the next search of every range of push times due."""
+        """Let every range of push times be searched again now."""
         with self.database.write() as session:
             session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))
 
