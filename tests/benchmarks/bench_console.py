@@ -107,7 +107,7 @@ def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
     console = Console(context, BodyBudget())
     # Prepare the process as `r8scan serve` does before it answers the first request.
     configure_mappers()
-    rendering.compile_templates()
+    rendering.prepare()
     memory.freeze_started_objects()
     for name, load in (
         ("overview, once in 3 s", console.overview.refresh),

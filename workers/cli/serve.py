@@ -54,7 +54,7 @@ def serve(
         try:
             app = application(current_context())
             if settings.console:
-                rendering.compile_templates()
+                rendering.prepare()
             memory.freeze_started_objects()
             run(app, listening, settings.web_trusted_proxies)
         finally:

@@ -70,10 +70,11 @@ def environment() -> Environment:
     return templates
 
 
-def compile_templates() -> None:
-    """Compile all templates now, so that the first requests are not slower than later ones."""
+def prepare() -> None:
+    """Compile all templates, and the patterns that redact tokens. The first pages would otherwise take 0.3 s longer."""
     for name in environment().list_templates(extensions=("html",)):
         environment().get_template(name)
+    visible("r8_")
 
 
 def render(name: str, values: Mapping[str, Any]) -> str:

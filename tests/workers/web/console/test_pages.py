@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import httpx
+import pytest
 from sqlalchemy import text
 
 from scanner.records import audit
@@ -20,6 +21,7 @@ from tests.console_pictures import pages
 from tests.workers.web.console.conftest import newest_incident, signed_in
 from tests.workers.web.console.filled import HOSTILE
 from workers.context import Context
+from workers.web.console import rendering
 from workers.web.console.rendering import counted, words
 
 PAGES = (
@@ -229,6 +231,15 @@ def test_a_token_without_a_hint_is_shown_by_its_digest_and_its_incident_can_be_o
     shown = re.search(rf'href="/console/incidents/{one}"><code>(digest [0-9a-f]{{8}}…)</code>', row)
     assert shown
     assert f"<h1><code>{shown[1]}</code>" in viewer.get(f"/console/incidents/{one}").text
+
+
+def test_a_prepared_process_compiles_no_template_during_a_request(
+    viewer: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendering.prepare()
+    monkeypatch.setattr(rendering.environment(), "compile", None)
+    for path in ("/console/", "/console/incidents", "/console/jobs", "/console/no/such/page"):
+        assert viewer.get(path).status_code in (200, 404), path
 
 
 def test_counters_are_singular_for_one() -> None:
