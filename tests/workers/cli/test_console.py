@@ -32,7 +32,7 @@ def test_a_user_is_added_listed_changed_and_removed(r8scan: Run, tmp_path: Path)
     assert users.check(kept, "ana", f"another {PASSWORD}") is not None
     assert users.check(kept, "ana", PASSWORD) is None
     assert r8scan("console", "user", "remove", "ana").returncode == 0
-    assert r8scan("console", "sign-out", "ana").stdout == "0 sessions ended\n"
+    assert r8scan("console", "sign-out", "ana").stdout.startswith("ana has no session: ")
     gone = r8scan("console", "user", "remove", "ana")
     assert (gone.returncode, "there is no user ana" in gone.stderr) == (1, True)
 
