@@ -39,6 +39,7 @@ IDLE_SECONDS = 60.0
 PUSHED = (
     *("sqlite-generated-search", "sqlite-generated-row", "seven-zip-entries", "tar-digits", "pdf-zeros-in-streams"),
     *("text-stream-starts", "text-needles", "text-invented-tokens", "zip-layers", "gzip-leak-before-bomb"),
+    "embedded-zstd-beginnings",
 )
 """Names of `file` inputs that the service also reads from a push."""
 IN_GISTS = ("sqlite-generated-search", "text-stream-starts", "tar-digits")
