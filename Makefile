@@ -46,7 +46,7 @@ run: $(RUNTIME)
 test: lint
 	TMPDIR=$(TEST_ROOT) PYTEST_DEBUG_TEMPROOT=$(TEST_ROOT) $(BIN)/python -m pytest -n 3 --dist worksteal
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name >/dev/null && exit 0; done; \
-		echo "LEFT OUT: the console in a browser (tests/workers/web/console/test_browser.py): no Chromium on the PATH"
+		echo "LEFT OUT: the console in a browser (test_browser.py and test_flows.py in tests/workers/web/console): no Chromium on the PATH"
 
 # Skips the tests that need PostgreSQL, Redis, the sandbox or other processes. `make test` runs them.
 check: lint
