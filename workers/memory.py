@@ -26,13 +26,14 @@ def limit_kept_memory() -> None:
         if hasattr(libc, "mallopt"):  # musl has none, and no arenas
             libc.mallopt(_M_ARENA_MAX, MAX_ARENAS)
             libc.mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES)
-            libc.malloc_trim(0)
+            libc.malloc_trim(0)  # return what is free already
 
 
 def freeze_started_objects() -> None:
     """Exclude all existing objects from garbage collection, so that later collections take less time.
 
-    A service calls this after its start.
+    Also return memory that the start has freed to the system. A service calls this after its start.
     """
     gc.collect()
     gc.freeze()
+    limit_kept_memory()
