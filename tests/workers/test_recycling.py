@@ -21,8 +21,8 @@ from workers.health import heartbeats
 recycling.MAX_MEMORY_BYTES = 1
 heartbeats.WRITE_SECONDS = 0.2
 from workers.celery import app
-from workers.programs import start
-start(app, ["worker", "-n", "large@test", "-Q", "scanning", "-P", "threads", "-c", "1"])
+from workers.programs import parse, start
+start(app, parse(["worker", "-n", "large@test", "-Q", "scanning", "-P", "threads", "-c", "1"]))
 """
 
 

@@ -19,6 +19,7 @@ from scanner.sources.canaries import ways
 from workers.cli import output, words
 from workers.cli.opening import opened_database
 from workers.cli.output import message_state
+from workers.cli.tables import WrappedLine
 from workers.health.overview import overview
 from workers.health.problems import DECISIONS, Kind, Problem, counted
 from workers.health.rows import IncidentRow, OutboxRow, Overview, SourceRow
@@ -81,9 +82,9 @@ def _watch(look: Callable[[], Overview]) -> None:
             return
 
 
-def _text(line: str, style: str = "") -> Text:
+def _text(line: str, style: str = "") -> RenderableType:
     """Return a line that is wrapped only between words, so that paths and addresses can be copied."""
-    return Text(output.plain(line), style=style, overflow="ignore")
+    return WrappedLine(output.plain(line), style)
 
 
 def _verdict(found: Overview) -> RenderableType:
@@ -94,14 +95,14 @@ def _verdict(found: Overview) -> RenderableType:
     return Group(_text(said.sentence, style), _text(where))
 
 
-def _problems(found: Overview) -> list[Text]:
+def _problems(found: Overview) -> list[RenderableType]:
     """Return one line for each problem, then one line for each kind of decision that waits for a person."""
     decisions = [one for one in found.problems if one.kind in DECISIONS]
     others = [one for one in found.problems if one.kind not in DECISIONS]
     return [_line("! ", one, found, "red") for one in others] + [_line("? ", one, found, "yellow") for one in decisions]
 
 
-def _line(mark: str, problem: Problem, found: Overview, style: str) -> Text:
+def _line(mark: str, problem: Problem, found: Overview, style: str) -> RenderableType:
     began = f" (began {output.ago(problem.since, found.at)})" if problem.since else ""
     return _text(f"{mark}{problem}{began}", style)
 

@@ -95,6 +95,19 @@ class FittedTable:
                     yield Text(f"  {name:<{indent - 2}}{text}", no_wrap=True, overflow="ignore")
 
 
+@dataclass(frozen=True, slots=True)
+class WrappedLine:
+    """A line of text that is wrapped between words. Rich alone would break a path that is wider than the terminal."""
+
+    text: str
+    style: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the text in lines that fit the terminal's width, except for longer words."""
+        del console
+        yield Text("\n".join(_wrapped(self.text, options.max_width)), self.style, no_wrap=True, overflow="ignore")
+
+
 def _lines(text: str) -> int:
     return max(map(len, text.split("\n")))
 

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from workers.cli import output
+from workers.cli.tables import WrappedLine
 
 HOSTILE = "a\x1b[2J\x07\x9b31m\u202egpj.exe\u2028\u200b\x7f\r\n\ud800 é😀"
 
@@ -53,3 +55,9 @@ def test_a_closed_stream_or_a_terminal_without_columns_does_not_stop_a_command(t
     narrow = {"PATH": os.environ["PATH"], "COLUMNS": "0"}
     helped = subprocess.run([command, "--help"], env=narrow, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "status" in helped.stdout
+
+
+def test_a_path_that_is_wider_than_the_terminal_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    path = f"/tmp/{'state' * 10}/r8scan.db"
+    Console(width=40).print(WrappedLine(f"database: {path}   read at noon"), crop=False)
+    assert capsys.readouterr().out.split("\n") == ["database:", path, "read at noon", ""]
