@@ -22,7 +22,7 @@ recycling.MAX_MEMORY_BYTES = 1
 heartbeats.WRITE_SECONDS = 0.2
 from workers.celery import app
 from workers.programs import parse, start
-start(app, parse(["worker", "-n", "large@test", "-Q", "scanning", "-P", "threads", "-c", "1"]))
+start(app, parse(("worker", "-n", "large@test", "-Q", "scanning", "-P", "threads", "-c", "1")))
 """
 
 
