@@ -221,6 +221,8 @@ class _Walk:
             except OSError:
                 self.run.add_unread(folder, {"folder_unreadable": 1})
                 continue
+            if not names:
+                continue
             self.run.candidates += self.in_names(folder, names)
             is_git_dir = self._meet(folder, names, is_in_git=is_in_git)
             prefix = f"{folder.rstrip('/')}/" if folder != os.curdir else ""
