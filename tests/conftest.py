@@ -26,7 +26,8 @@ from workers.sandbox.workplace import Workplace
 
 _numbers = itertools.count()
 
-# Switch off the deadline that Hypothesis has for each example, because other work on the machine may delay an example.
+# By default, Hypothesis fails an example that takes too long. Switch this off, because other work on the machine may
+# delay an example.
 hypothesis.settings.register_profile("r8scan", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("r8scan")
 

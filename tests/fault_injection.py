@@ -61,7 +61,8 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
         crashed = True
     else:
         crashed = False
-    gc.collect()  # the frames of a traceback keep cursors alive, and these keep SQLite's lock
+    # A traceback keeps the database cursors alive, and these keep SQLite's lock. Delete all of them now.
+    gc.collect()
     return crashed
 
 

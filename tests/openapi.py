@@ -18,8 +18,7 @@ MAX_PER_PAGE = 100
 https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api
 """
 
-# GitHub also serves a repository under its id, and redirects to this path after a rename. The description lacks this
-# path.
+# GitHub redirects to this path after a repository was renamed. GitHub's OpenAPI description lacks the path.
 _BY_ID = re.compile(r"/repositories/\d+(?=/|$)")
 
 _formats = FormatChecker(())
@@ -118,7 +117,8 @@ class Description:
             return
         schema = operation["responses"][status]
         if schema is None or "raw" in response.headers.get("content-type", ""):
-            return  # a raw blob: the description has only its JSON form
+            # The OpenAPI description describes only JSON answers, not raw contents.
+            return
         if response.has_redirect_location:
             return  # the client does not read the body of a redirect
         self.check(f"{name} {status}", schema, response.json())

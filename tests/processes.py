@@ -45,9 +45,10 @@ def that_may_dump_core(processes: Iterable[psutil.Process]) -> list[psutil.Proce
         try:
             limits = Path(f"/proc/{process.pid}/limits").read_text()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended meanwhile
+            continue  # the process has ended
         line = next((line for line in limits.splitlines() if line.startswith("Max core file size")), "")
-        if line and line.split()[4:6] != ["0", "0"]:  # a process that has ended, but was not waited for, has no limits
+        # A process that has ended, but whose exit status was not collected, has no limits.
+        if line and line.split()[4:6] != ["0", "0"]:
             found.append(process)
     return found
 

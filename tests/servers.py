@@ -62,7 +62,7 @@ def postgresql_server(kept: Path | None = None) -> Iterator[str]:
         is_new = not data.exists()
         data.mkdir(mode=0o700, exist_ok=True)
         if user is not None:
-            # PostgreSQL refuses to run as root. So another user, who must own the folders, runs PostgreSQL.
+            # PostgreSQL refuses to run as root. Start it as another user, and let that user own these folders.
             owner = pwd.getpwnam(user)
             os.chown(folder, owner.pw_uid, owner.pw_gid)
             os.chown(data, owner.pw_uid, owner.pw_gid)
@@ -97,8 +97,8 @@ def postgresql_server(kept: Path | None = None) -> Iterator[str]:
             _await(lambda: _answers(folder), child, (psycopg.OperationalError,))
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:
-            # Shut down properly if the data folder is kept, because the next start would otherwise begin with a
-            # recovery.
+            # If the data folder is kept, let PostgreSQL shut down normally. After a kill, its next start would begin
+            # with a recovery.
             child.send_signal(signal.SIGKILL if kept is None else signal.SIGINT)
             child.wait()
 
@@ -115,7 +115,8 @@ def _postgresql_binaries(folder: Path, user: str | None) -> Path:
     installed = Path(spec.origin).parent / "pginstall"
     if user is None or all(parent.stat().st_mode & 0o001 for parent in installed.parents):
         return installed / "bin"
-    # The other user cannot start the package if it is in a home folder that only root may enter, so copy it.
+    # The package may be in root's home folder, which other users cannot enter. Copy it, so that the other user can
+    # start PostgreSQL.
     copied = folder / "pginstall"
     shutil.copytree(installed, copied, symlinks=True)
     folder.chmod(0o711)

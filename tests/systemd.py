@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_CREDENTIALS = struct.Struct("iii")  # struct ucred of Linux: process, user, group
+_CREDENTIALS = struct.Struct("iii")  # Linux's struct ucred: process id, user id, group id
 
 
 @contextmanager

@@ -70,8 +70,8 @@ MAY_IMPORT = {
     },
 }
 
-# For each package of `scanner.detection`, the other packages of `scanner.detection` that it may import. The modules
-# directly in `scanner.detection` may import all these packages.
+# The packages of `scanner.detection`, each with the other packages there that it may import. The modules directly in
+# `scanner.detection` may import all these packages.
 MAY_IMPORT_IN_DETECTION = {
     "patterns": set(),
     "git": set(),
@@ -149,7 +149,7 @@ def test_every_module_has_a_docstring() -> None:
 
 
 def test_no_packages_depend_on_each_other_in_a_cycle() -> None:
-    TopologicalSorter(MAY_IMPORT).prepare()  # raises CycleError
+    TopologicalSorter(MAY_IMPORT).prepare()  # raises CycleError if there is a cycle
 
 
 def test_lock_files_pin_by_hash_and_name_no_registry() -> None:

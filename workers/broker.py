@@ -56,7 +56,8 @@ def checked(raw: Any, queue: str) -> dict[str, Any]:
 
 
 def _queue_of(name: str) -> str | None:
-    # Import late: Celery reads its settings after this module is imported.
+    # Import this here and not at the top of the file, because Celery reads celeryconfig.py only after it has imported
+    # this module.
     from celeryconfig import task_routes
 
     route = task_routes.get(name)

@@ -29,8 +29,8 @@ from workers.logs import configure_logging, last_line
 from workers.queues import BEAT, QUEUES, role_of
 from workers.recycling import Recycler
 
-# Ignore Celery's warning about workers that run as root and accept pickled messages. Our messages are JSON and are
-# checked.
+# Celery warns when a worker runs as root. The danger is pickled messages, which can run any code. Ignore the warning,
+# because this worker accepts only JSON.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 VERSION_SECONDS = 60.0
@@ -132,8 +132,8 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
     def start(self, parent: Any) -> None:
         queues = tuple(parent.app.amqp.queues.consume_from)
         role = role_of(queues)
-        # A prefork pool needs no Recycler: its children do the tasks, and Celery itself replaces children that have
-        # grown.
+        # A `Recycler` ends a process whose memory has grown. A prefork pool needs none: its child processes do the
+        # tasks, and Celery itself replaces a child whose memory has grown.
         then = None if _is_prefork(parent.pool) else Recycler().look
         heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process, then=then)
         _log.info("a worker starts", extra={"role": role, "queues": queues, "version": __version__})
@@ -167,7 +167,7 @@ def _logs(**_: Any) -> None:
     create_files_privately()
     context = current_context()
     configure_logging(context.settings)
-    # Import late, because a process that only sends messages does not need this module.
+    # Import this here, because a process that only sends messages does not need it.
     from workers import programs
 
     programs.say_as(context.settings.log_format)
@@ -175,7 +175,7 @@ def _logs(**_: Any) -> None:
         context.check()
         context.check_version()
         observing.start(context.settings)
-    except (SettingsError, WrongVersion) as err:  # Celery would print a traceback
+    except (SettingsError, WrongVersion) as err:  # print one line instead of Celery's traceback
         print(last_line(str(err)), file=sys.stderr)  # noqa: T201 - the process ends with it
         raise SystemExit(1) from None
 

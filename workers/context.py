@@ -77,7 +77,8 @@ class Context:
 
     def close(self) -> None:
         """Close all open connections. Call this only when no other thread uses the context."""
-        opened = self.__dict__  # it contains only the cached properties that were used
+        # `__dict__` contains only the cached properties that were used. Nothing else has to be closed.
+        opened = self.__dict__
         if (background := opened.pop("background", None)) is not None:
             background.shutdown(cancel_futures=True)
         for channel in opened.pop("gateways", {}).values():

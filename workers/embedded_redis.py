@@ -18,7 +18,8 @@ from pathlib import Path
 from scanner.absent_modules import absent
 from scanner.child_processes import start_child
 
-with absent("opentelemetry"):  # redis would import its metrics, which takes 3 MB and which r8scan does not use
+# Hide OpenTelemetry during the import. Otherwise redis would load metrics that take 3 MB and that r8scan does not use.
+with absent("opentelemetry"):
     import redis
 
 READY_SECONDS = 10.0

@@ -107,7 +107,9 @@ Child = ForkedChild | subprocess.Popen[bytes]
 def import_everything() -> int:
     """Import all code that the services need. Return the fingerprint of the source files before the import."""
     before = fingerprint()
-    gc.disable()  # a collection would leave holes, which each fork fills with objects of its own
+    # Switch off garbage collection during the imports, because it would leave gaps in the memory. Each forked process
+    # would fill these gaps with its own objects, and could not share this memory.
+    gc.disable()
     for name in (*SERVICES, *LIBRARIES):
         importlib.import_module(name)
     from sqlalchemy.orm import configure_mappers
@@ -186,8 +188,8 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # Block signals until the child has its own handlers. The child inherits the parent's handlers, which would swallow
-    # an earlier signal.
+    # Block signals until the child has set its own signal handlers. Until then the child has its parent's handlers,
+    # which would swallow a signal to the child.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     pid = os.fork()
     if pid:
@@ -205,8 +207,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     except BaseException:  # noqa: BLE001 - below are the frames of the supervisor
         _log.critical("a service ends: an exception was not caught", exc_info=True)
     finally:
-        # Do not use sys.exit. The stack still contains the supervisor's frames, and their cleanup would stop the other
-        # services.
+        # Do not use sys.exit. It would run the cleanup code of the supervisor, which would stop the other services.
         os._exit(status)
 
 
@@ -217,8 +218,8 @@ def _begin(parent: int, environment: Mapping[str, str]) -> None:
     for number in HANDLED:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    # This closes, among others, the inherited file that locks the state folder. Otherwise the lock would outlive the
-    # supervisor.
+    # Close all files that were inherited from the supervisor. One of them locks the state folder. If it stayed open
+    # here, the folder would stay locked after the supervisor has ended.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -23,7 +23,8 @@ from scanner.detection import redact
 from scanner.settings import Settings
 from workers import outage
 
-with absent("rich"):  # structlog would import it to draw tracebacks, which takes 4 MB
+# Hide rich during the import. Otherwise structlog would load it for its tracebacks, which takes 4 MB.
+with absent("rich"):
     import structlog
     from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 

@@ -23,7 +23,7 @@ def limit_kept_memory() -> None:
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):  # musl has none, and no arenas
+        if hasattr(libc, "mallopt"):  # the C library musl has neither mallopt nor arenas
             libc.mallopt(_M_ARENA_MAX, MAX_ARENAS)
             libc.mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES)
             libc.malloc_trim(0)  # return what is free already

@@ -78,7 +78,7 @@ def resident_bytes() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, IndexError, ValueError):
-        return 0  # not on Linux
+        return 0  # there is no /proc, because the system is not Linux
 
 
 def _end_warmly() -> None:

@@ -154,7 +154,7 @@ def prepare(settings: Settings) -> None:
             with database.read() as session:
                 before = after = versions.present(session)
             if before != versions.wanted():
-                from scanner.records import schema  # late: alembic would stay in the memory of every process
+                from scanner.records import schema  # only for an upgrade, because alembic would stay in memory
 
                 before, after = schema.upgrade(database)
         finally:
@@ -198,8 +198,8 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        # Lock the state folder, unless this supervisor starts only some of the services and uses an external Redis.
-        # Such supervisors may share a state folder.
+        # Several supervisors may share a state folder if each starts only some of the services and Redis runs
+        # elsewhere. Otherwise lock the folder.
         is_alone = self._is_embedded or self._is_whole
         create_folder(self._settings.state_dir)
         with locked(self._settings.state_dir) if is_alone else nullcontext():
@@ -230,7 +230,7 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         if self._stop.is_set():
-            raise SystemExit(130)  # the second signal: do not wait for the workers
+            raise SystemExit(130)  # a second signal: end at once, without waiting for the workers
         self._stop.set()
 
     def _start_all(self) -> None:
@@ -240,7 +240,9 @@ class Supervisor:
         from workers import programs
 
         for service in self._services:
-            programs.parse(service.arguments)  # before the first fork, so that all forks share this memory
+            # Parse the arguments once before the first fork. All child processes then share the memory of the code for
+            # this.
+            programs.parse(service.arguments)
         database = Database(self._settings.database_url.get_secret_value())
         forked.warm_up(database, self._settings, is_scanner=self._is_scanner)
         self._start_all_services()
@@ -259,12 +261,14 @@ class Supervisor:
         folder = self._settings.state_dir.absolute()
         alive = self._alive_file(service.name)
         alive.unlink(missing_ok=True)
-        # Hide the notify socket from the child, because the supervisor alone sends messages to systemd.
+        # NOTIFY_SOCKET is the address for messages to systemd. Hide it from the child, because only the supervisor
+        # sends them.
         own = {"R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive), "NOTIFY_SOCKET": ""}
         if self._fingerprint == forked.fingerprint() and forked.can_fork():
             from workers import programs
 
-            # Read the settings and the arguments before the fork. The memory of code that no fork runs stays shared.
+            # Parse the arguments and copy the settings before the fork. If each child did this, each would need its own
+            # copy of the memory that the code uses.
             wanted = programs.parse(service.arguments)
             context = Context(
                 self._settings.model_copy(update={"state_dir": folder, "alive_file": alive}), service.connections
@@ -298,8 +302,8 @@ class Supervisor:
                 touched = self._alive_file(service.name).stat().st_mtime
             except OSError:
                 touched = 0.0
-            # Watch whether the file's time changes. Its age would depend on the system's clock: if the clock jumped,
-            # all processes would look silent and be killed.
+            # Check whether the file's modification time has changed, not how old it is. If the system's clock jumped,
+            # all files would look old, and all processes would be killed.
             if touched != self._touched.get(service.name):
                 self._touched[service.name], self._life[service.name] = touched, now
             if now - self._life[service.name] > DEAF_SECONDS:
@@ -364,7 +368,8 @@ def run_forked(context: Context, wanted: argparse.Namespace) -> None:
     from workers.programs import start
 
     use_context(context)
-    pulse.current().try_to_connect()  # the attempts of the supervisor before the fork do not count for this process
+    # Set the time of the last attempt to reach Redis to now. The value inherited from the supervisor may be old.
+    pulse.current().try_to_connect()
     start(app, wanted)
 
 

@@ -35,7 +35,7 @@ TASK_SECONDS = {
     "r8scan.scan": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.fetch": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.rescan": MAX_STEP_SECONDS + _MARGIN_SECONDS,
-    # One task sends up to a hundred mails of at most 20 seconds each, and records them.
+    # One task sends up to a hundred mails. Each of them may take 20 seconds.
     "r8scan.deliver": 2400.0,
     "r8scan.tidy": 3600.0,
 }
@@ -101,8 +101,8 @@ class TaskWatchdog:
 
     def _check_forever(self) -> None:
         while True:
-            # If no Python code runs for a minute, faulthandler ends the process. It does not need the interpreter lock,
-            # which C code may hold.
+            # If no Python code can run for a minute, for example because C code holds the interpreter lock,
+            # faulthandler ends the process. It works without this lock.
             faulthandler.dump_traceback_later(FROZEN_INTERPRETER_SECONDS, exit=True, file=sys.__stderr__ or 2)
             if self.check():
                 return
@@ -115,8 +115,7 @@ class TaskWatchdog:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # The work under this lease does not hang. Release its rows, so that another worker can claim them
-                # immediately.
+                # This work does not hang. Release its database rows, so that another worker can do it immediately.
                 keeping.release()
 
 

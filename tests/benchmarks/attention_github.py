@@ -106,7 +106,7 @@ class PlantedPushes:
             parent = objects.commit(f"# {number}\n{chance.choice(self.texts)}", "", "begin")
         before, head = parent or ZEROS, parent
         steps = chance.randint(2, 3)
-        # In every other leak, the last commit of the push removes the token again.
+        # In half of the pushes with a leak, the last commit removes the token again.
         leak_step = steps - 1 - number % 2
         for step in range(steps):
             text = f"# {number} {step}\n{chance.choice(self.texts)}"

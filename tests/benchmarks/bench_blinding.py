@@ -89,7 +89,7 @@ def _comment(content: bytes) -> Prepared:
 
 
 def _pack(one: HostileInput, content: bytes) -> Prepared:
-    # Give each push a last commit of its own, because the service reads a commit only once.
+    # Give the last commit of each push a different id, because the service reads each commit only once.
     number = next(_pack_numbers)
     return hostile_github.push_of_pack(content, sha256_digest(f"{one.name} {number}".encode())[:40])
 

@@ -103,7 +103,8 @@ def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> t
         work.write(f"f{number}.txt", "\n".join("r8_" + "".join(chosen.choices(letters, k=37)) for _ in range(count)))
     work.commit("flood")
     work.push()
-    # Pack the repository before the measurement, so that the measured time does not include the sandbox GitHub's work.
+    # Pack the repository before the measurement. Otherwise the measured time would include the work of the sandbox
+    # GitHub.
     subprocess.run(["git", "-C", str(repository.path), "repack", "-adq"], check=True)
     head = work.git("rev-parse", "HEAD").strip()
     pairs = ((first, before), (before, head))
@@ -118,8 +119,9 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
 
     Return the cost of the second push: `seconds`, `cpu` (seconds) and `growth_mb`.
     """
-    memory.limit_kept_memory()  # as each service does at its start
-    scanner.github.client.TIMEOUT = httpx.Timeout(100.0)  # the sandbox makes the large pack during its answer
+    memory.limit_kept_memory()  # as every process of the service does at its start
+    # The sandbox GitHub needs long to answer, because it creates a large pack.
+    scanner.github.client.TIMEOUT = httpx.Timeout(100.0)
     database, detector = Database(url), Detector(reader=shared_pool())
     github = scanner.github.client.connect(api_url, web_url, None)
     limits = PackLimits(pack_bytes=PACK_BYTES)
@@ -128,13 +130,13 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
         with database.write() as session:
             jobs.enqueue(session, JobKind.PUSHES, {"pushes": [push]}, source="public_events")
         for kind in KINDS:
-            # A push that takes long to read becomes a job of the kind SLOW_PUSHES, so claim that kind too.
+            # A push that takes long to read becomes a job of the kind SLOW_PUSHES, so scan these jobs too.
             push_scan.scan_next(
                 database, github, detector, Policy(), limits=limits, threads=8, state_dir=folder, kind=kind
             )
 
-    # A worker in production has scanned pushes before, so its imports are done. Scan an ordinary push first, so that
-    # the imports do not count as a cost of the flood.
+    # Scan an ordinary push first, so that the imports are done before the measurement. A worker in production has done
+    # them long ago.
     scan_one(pushes[0])
     fallback_tokens(b"r8_")
     this_process = psutil.Process()

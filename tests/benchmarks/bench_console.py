@@ -174,7 +174,7 @@ def pages() -> list[tuple[str, Callable[[View], Response], dict[str, str], str]]
         *("source=code_search&mail=failed", "source=rescan&repository=acme/popular", "q=account&mail=failed"),
         *("q=token&source=rescan&state=closed", "repository=acme/popular&since=2025-06-01&until=2025-06-30"),
         *("mail=sent&until=2025-03-01", "source=public_events&until=2025-03-01", "q=account-99&until=2025-03-01"),
-        # Only the oldest incidents belong to these accounts.
+        # The `retired` accounts have only old incidents. A search that begins with the newest incident finds them last.
         *("q=retired", "q=retired&source=code_search", "account=retired", "account=retired&state=open&mail=failed"),
         *("action=flagged&mail=sent", "state=closed&action=flagged", "cause=compromise_signs&mail=failed&state=open"),
     )

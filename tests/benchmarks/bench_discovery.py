@@ -126,7 +126,8 @@ def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: flo
     while time.time() - began < seconds or not _is_idle(database):
         run.memory.append(memory_mb(pid))
         elapsed = time.time() - began
-        # Measure the quota use in the second half of the flow, because each source has then adapted its rate of polls.
+        # Measure the used request quota only in the second half, because by then each source has adapted how often it
+        # polls.
         if (not used and elapsed >= flow / 2) or (len(used) == 1 and elapsed >= flow):
             used.append((elapsed, http.get("/state").json()["used"]))
         if elapsed > seconds + 600:
@@ -159,7 +160,9 @@ def _count(database: Database, http: httpx.Client, digests: dict[str, str], run:
                 stages["reading a page"].append((finished_at - begun_at).total_seconds())
             for push in target["pushes"]:
                 if push["published_at"] is None or source == CANARY:
-                    continue  # a job that reads the commit before a push, or a canary
+                    # Leave out jobs that read the commit before a push (they have no time of publication), and the
+                    # service's own test tokens (canaries).
+                    continue
                 number, at = push["repository_id"], created_at.timestamp()
                 read.update([number] if job_state in (JobState.DONE, JobState.PARTIAL) else [])
                 published.setdefault(number, datetime.fromisoformat(push["published_at"]).timestamp())

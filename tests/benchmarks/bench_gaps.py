@@ -171,7 +171,7 @@ def downtime(own: World, targets: Targets) -> None:
     work.write("app.py", f'client = Client(api_token="{token}")\n')
     work.commit("first")
     work.push()
-    _emit_pushes(own)  # so that page 1 no longer shows the leak
+    _emit_pushes(own)  # moves the leak off page 1 of the timeline
     began = time.time()
     with own.service() as child:
         until(lambda: is_disabled(own.database, digest), 180)
@@ -194,7 +194,9 @@ def index(own: World, targets: Targets) -> None:
     with own.service() as child:
         pushes.push_for(60)
         until(lambda: _cursor(own.database)["until"] > max(pushes.at.values()), 120)
-        for _ in range(3):  # make the later searches of each window; the last one decides what counts as missed
+        # The service searches each range of time again later. Make it do this now, three times, because only its last
+        # search decides what counts as missed.
+        for _ in range(3):
             with own.database.write() as session:
                 before = session.execute(select(SearchWindow.start, SearchWindow.looks)).all()
                 session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))

@@ -200,7 +200,7 @@ def _alert(client: httpx.Client, github: SandboxGitHub, run: Run) -> None:
     body = json.dumps([{"token": random_token(), "type": "t", "url": "", "source": "content"}]).encode()
     began = time.monotonic()
     try:
-        # Open a new connection for each alert, as GitHub does.
+        # Use a new connection for each alert, as GitHub does.
         answer = client.post(ROUTE, content=body, headers={**github.signer.headers(body), "Connection": "close"})
     except httpx.TransportError as err:
         run.failures[type(err).__name__] += 1

@@ -17,9 +17,9 @@ LANGUAGES = ("Python", "JavaScript", "TypeScript", "Java", "C++", "HTML", "Rust"
 # Shares of all pushes: those by bots, to forks, to repositories of the vendor's customers, and to repositories that
 # mention the vendor.
 MACHINE_SHARE, FORK_SHARE, CUSTOMER_SHARE, VENDOR_SHARE = 0.25, 0.15, 0.005, 0.0005
-# Shares of the pushes with a leak. People create their account at the vendor by signing in with GitHub, so most
-# repositories with a leak have an owner with the same name as the leaked token's account. LEAK_NEW_SHARE: of 85 known
-# leaks by a push, 45 were in the first push to a repository (docs/coverage/inputs.toml).
+# Shares of the pushes with a leak. People sign up at the vendor with their GitHub account, so most of these
+# repositories belong to an owner who has the same name as the leaked token's account. LEAK_NEW_SHARE: of 85 known leaks
+# by a push, 45 were in the first push to a repository (docs/coverage/inputs.toml).
 LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_VENDOR_SHARE, LEAK_MACHINE_SHARE = 0.53, 0.6, 0.25, 0.02
 
 

@@ -23,7 +23,9 @@ COMMANDS = """
 import contextlib, os, sys, workers
 from workers.cli import main
 assert workers.__file__.startswith(os.environ["PYTHONPATH"])
-with contextlib.suppress(ImportError):  # the program began before the upgrade: commands that begin later are refused
+# Switch off the check of the database's version, as if this program had started before the upgrade. Programs that start
+# later are refused.
+with contextlib.suppress(ImportError):
     from scanner.records import versions
     versions.check = lambda database: None
 for arguments in (

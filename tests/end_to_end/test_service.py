@@ -35,8 +35,8 @@ def processes(pid: int) -> dict[str, list[int]]:
         parent = stack.pop()
         for child in children(parent):
             try:
-                words = " ".join(child.cmdline()).split()  # a forked process has a title of one word
-            except psutil.NoSuchProcess:  # it has ended after it was listed
+                words = " ".join(child.cmdline()).split()  # a forked process has its command line in one string
+            except psutil.NoSuchProcess:  # the process has ended
                 continue
             stack.append(child.pid)
             roles = ("poller@", "responder@", "rescanner@", "scanner-", "beat")

@@ -207,7 +207,7 @@ def test_options_in_a_message_that_celery_would_obey_are_dropped(
         forged("r8scan.sweep", [], headers={"id": {"$": 1}, "root_id": [], "origin": 7, "lang": "c"}),
         forged("r8scan.sweep", body=pickled, content_type="application/x-python-serialize"),
         forged("r8scan.sweep", [], content_type="application/x-python-serialize"),
-        forged("r8scan.rescan", []),  # sent to a queue in which it would delay polls
+        forged("r8scan.rescan", []),  # this task must not run in this queue, where it would delay polls
         forged("r8scan.poll", ["event_archive"], headers={"task": {}}),
         {},
         {"headers": {"task": "r8scan.sweep"}},
@@ -323,7 +323,7 @@ def test_ticks_that_no_worker_consumes_do_not_fill_redis(redis_socket: str, monk
     client = redis.Redis(unix_socket_path=redis_socket, db=UNCONSUMED_HOST)
     client.flushdb()
     before = client.info("memory")["used_memory"]
-    monkeypatch.setattr("kombu.transport._transport_cache", {})  # another test may have filled it before `install`
+    monkeypatch.setattr("kombu.transport._transport_cache", {})  # another test may have filled this cache
     broker.install()
     with Celery("beat", broker=url, set_as_current=False).connection_for_write() as connection:
         producer = connection.Producer()

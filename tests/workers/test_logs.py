@@ -64,7 +64,7 @@ def leaks(token: str, text: str) -> bool:
 
 @pytest.fixture
 def token() -> str:
-    # No two parts of this token are equal, so that the test recognises every part that is printed.
+    # No two parts of this token are equal. So the test can recognise each part of the token in the output.
     return "r8_" + "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789a"
 
 

@@ -77,8 +77,10 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         command = _loaded(COMMANDS[name], name)
-        if not gc.isenabled():  # see `workers.cli.main`
-            gc.freeze()  # collections leave out what was imported
+        # `workers.cli.main` has switched off garbage collection. Switch it on again, but let it skip the imported
+        # objects.
+        if not gc.isenabled():
+            gc.freeze()
             gc.enable()
         return command
 
@@ -145,7 +147,7 @@ def run() -> None:
     try:
         status = build()(standalone_mode=False)
     except typer.TyperException as err:
-        if type(err).__name__ != "NoArgsIsHelpError":  # typer has printed the help
+        if type(err).__name__ != "NoArgsIsHelpError":  # NoArgsIsHelpError: typer has printed the help
             from workers.cli import wrong_usage
 
             print(_last_line(wrong_usage.line(err)), file=sys.stderr)

@@ -20,8 +20,8 @@ def require_database(settings: Settings) -> None:
         if url.get_backend_name() != "sqlite" or file.exists():
             return
     except OSError:
-        return  # opening the database will give the reason
-    from workers.cli.errors import UserError  # late: a command without an error does not need it
+        return  # the program reports this error when it opens the database
+    from workers.cli.errors import UserError  # imported here, because only errors need it
 
     if settings.is_default_database:
         raise UserError(
@@ -45,7 +45,7 @@ def create_default_tables(settings: Settings) -> None:
     file = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
     if not _is_empty(file):
         return
-    from scanner.records import schema  # late: alembic is needed only here
+    from scanner.records import schema  # imported here, because only this needs alembic
 
     with closing(Database(settings.database_url.get_secret_value())) as database:
         schema.upgrade(database)
@@ -63,4 +63,4 @@ def _is_empty(file: Path) -> bool:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
     except (OSError, sqlite3.Error):
-        return False  # opening the database will give the reason
+        return False  # the program reports this error when it opens the database

@@ -105,7 +105,7 @@ def _check_database(context: Context) -> str:
 
     try:
         database = context.database
-    except UserError as err:  # there is no database, and this command creates none
+    except UserError as err:  # the database is missing, and this command does not create it
         sentence, _, todo = str(err).partition("; ")
         raise Wrong(sentence, todo) from err
     except WrongVersion as err:
@@ -119,5 +119,6 @@ def _channels(context: Context, *, send: bool) -> Iterator[Check]:
     from workers.health.checks.check import Check
 
     for channel in context.operator_channels:
-        if channel.address or send:  # the login of the mail server has a check of its own
+        # The channel for mails has no address here, because the mail server is checked separately.
+        if channel.address or send:
             yield Check(f"operator's {channel.name}", partial(outside.check_channel, channel, send=send))

@@ -147,7 +147,8 @@ def bounced(
     except NotABounce as err:
         raise UserError(f"not recorded: {err}") from err
     except Exception as err:
-        if not (is_unavailable(err) or isinstance(err, UserError)):  # UserError: there is no database here
+        # UserError means that the database does not exist.
+        if not (is_unavailable(err) or isinstance(err, UserError)):
             raise
         typer.echo(f"r8scan: {explain(err)}", err=True)
         raise typer.Exit(TEMPORARY_FAILURE) from None

@@ -25,7 +25,7 @@ def sentence(what: str, settings: Settings, *hints: str) -> str:
         what: A plural, such as "jobs of this kind".
         hints: Sentences to append, such as the results of `hint`.
     """
-    from workers.health import machine  # late: a list with rows does not need it
+    from workers.health import machine  # imported here, because only an empty list needs it
 
     words = [f"No {what} in the database {machine.database(settings)}.", *hints]
     return output.plain(" ".join(word for word in words if word))

@@ -31,7 +31,7 @@ def explain(err: BaseException) -> str | None:
     """Return one line that says what is wrong and what to do, or None if the error is unexpected."""
     if isinstance(err, UserError):
         return redact(" ".join(str(err).split()))
-    # Import these modules only here, because every command imports this module, but few commands fail.
+    # Import these modules only when a command has failed, because every command imports `workers.cli.errors`.
     from sqlalchemy.exc import DBAPIError
 
     from scanner.records.database import DatabaseUnavailable, is_unavailable
@@ -51,7 +51,8 @@ def explain(err: BaseException) -> str | None:
     if isinstance(err, DatabaseUnavailable):
         return redact(f"{err}: check {_database_setting()}")
     if isinstance(err, OSError) and err.errno in DISK_ERRORS:
-        if not err.filename:  # it is the command's output, or a file of the state folder that was open already
+        # Without a file name, the error is about the command's output or about an open file in the state folder.
+        if not err.filename:
             return f"cannot write: {err.strerror}; make room for the output, and in R8SCAN_STATE_DIR"
         return redact(
             f"the disk cannot be written: {err.strerror} ({err.filename}); make room, or move R8SCAN_STATE_DIR"
@@ -93,7 +94,7 @@ def _wrong_version() -> str | None:
             wrong = versions.problem(versions.present(session))
         database.close()
     except (SettingsError, DatabaseUnavailable, DBAPIError):
-        return None  # print the first error instead
+        return None  # then the caller prints the original error
     if wrong is None:
         return None
     sentence, todo = wrong

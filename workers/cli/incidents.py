@@ -274,7 +274,7 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
 def _print(session: Session, incident: Incident) -> None:
     out = output.console()
-    from workers.web.console.pages.incident import short, summary  # late: it imports the console's pages
+    from workers.web.console.pages.incident import short, summary  # imported here, because it loads the web console
 
     (row,) = rows_of(session, [incident])
     out.print(summary(row), markup=False, style="bold", soft_wrap=True)
@@ -322,7 +322,7 @@ def _print(session: Session, incident: Incident) -> None:
     moments = timeline(session, incident)
     for moment in short(moments):
         who, detail = f" ({moment.who})" if moment.who else "", f": {moment.detail}" if moment.detail else ""
-        # Print a line for each moment instead of a table, in which a long detail would make the other columns narrow.
+        # Print lines and not a table. In a table, one long detail would make the other columns narrow.
         out.print(
             output.plain(f"  {output.plain(moment.at)}  {moment.what}{who}{detail}"), markup=False, soft_wrap=True
         )

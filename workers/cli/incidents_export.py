@@ -18,7 +18,8 @@ COLUMNS = (
 )
 """The columns of the CSV file."""
 
-# A spreadsheet runs a cell that begins with one of these characters as a formula. Attackers choose names and paths.
+# A spreadsheet treats a cell that begins with one of these characters as a formula. Attackers can choose such names for
+# repositories and files.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

@@ -55,7 +55,7 @@ def _watched(database: Database, job_id: int) -> Watched:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
     console = output.errors()
-    # Off a terminal, a progress display would only print an empty line at its end.
+    # Show the progress only on a terminal. In a file it would only add an empty line.
     with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
         task = progress.add_task("waiting for a worker", total=None, detail="")
         while True:

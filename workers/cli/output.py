@@ -23,7 +23,7 @@ It is so large that each row of a table is one line, which other programs can re
 
 def console() -> Console:
     """Return a rich console for standard output. Without a terminal, it is WIDTH_OF_PIPES characters wide."""
-    from rich.console import Console  # late: a scan without findings prints no table
+    from rich.console import Console  # imported here, because few commands print a table
 
     is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(soft_wrap=False, highlight=False, width=WIDTH_OF_PIPES if is_pipe else None)
@@ -82,7 +82,7 @@ def fitted(
 
 def message_state(state: str) -> str:
     """Return the state of an outgoing message in words, such as "in delivery" for "frozen"."""
-    from scanner.records.states import NotificationState  # late: a scan needs no records
+    from scanner.records.states import NotificationState  # imported here, because `r8scan scan` does not need it
 
     return "in delivery" if state == NotificationState.FROZEN else str(state)
 

@@ -57,7 +57,8 @@ def report(
     reporter = operator_name()
     counts: Counter[str] = Counter()
     with opened_context(creates_tables=True) as context:
-        # Check the options with an invented digest first, because reading the file may take minutes.
+        # Reading the file may take minutes, so check the options first. The check needs a digest, so use an invented
+        # one.
         _new_reports([Subject("0" * 64)], sign, note, reporter, key)
 
         def take(subjects: list[Subject]) -> None:

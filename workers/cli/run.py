@@ -33,7 +33,8 @@ def run(
     from workers.supervisor import ROLES, CannotRun, Supervisor
 
     try:
-        # Python imports modules from the working folder, so nobody else may have the right to write to it.
+        # Python imports modules from the working folder. If another user could write to it, this command would run that
+        # user's code.
         check_trusted(Path.cwd())
     except (NotOurs, OSError) as err:
         raise UserError(f"{err}: start r8scan run in a folder of your own") from err

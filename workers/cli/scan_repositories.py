@@ -64,7 +64,7 @@ class Histories:
         name = redact(str(shown_as))
         for part in found.parts:
             named[part.reason] += part.count
-            # Each path begins with the path of its repository, because the user may have named several repositories.
+            # Begin each path with the path of its repository, because the user may have named several repositories.
             path = os.path.join(name if name != os.curdir else "", part.path) if part.path else name
             run.add_not_read(NotRead(part.reason, path, part.count, part.git_object, part.commit))
         run.add_unread(str(shown_as), found.unread - named)
@@ -103,7 +103,7 @@ def missing_submodules(folder: Path) -> ScanRun:
     run = ScanRun()
     file = folder / ".gitmodules"
     if file.is_symlink():
-        return run  # git refuses it, too
+        return run  # git does not read a symbolic link here either
     named: set[str] = set()
     for line in file_start(file, MAX_GITMODULES).splitlines():
         key, _, value = line.partition(b"=")

@@ -40,7 +40,7 @@ def status(
 
     Example: r8scan status --json | jq .problems
     """
-    # Do not use `opened_context`, because it imports all clients. This takes longer than reading the status.
+    # Do not use `opened_context`, because it imports all network clients. This takes longer than reading the status.
     settings = load_settings()
     with opened_database(settings, any_version=True) as database:
 
@@ -71,7 +71,7 @@ def as_json_object(found: Overview) -> dict[str, Any]:
 
 
 def _watch(look: Callable[[], Overview]) -> None:
-    from rich.live import Live  # late: only a watched status needs it
+    from rich.live import Live  # imported here, because only --watch needs it
 
     with Live(_screen(look()), console=Console(highlight=False), screen=False, auto_refresh=False) as live:
         try:
@@ -256,7 +256,7 @@ def _rate_rows(found: Overview) -> Iterable[Sequence[Any]]:
 def _canary_rows(found: Overview) -> Iterable[Sequence[Any]]:
     for row in found.canaries:
         if row.off and not row.planted_at:
-            continue  # `r8scan canary list` shows the reason
+            continue  # `r8scan canary list` shows why this check is switched off
         took, waits = _span(row.seconds), _span(row.waiting_seconds)
         yield (
             ways.WORDS[CanaryWay(row.way)],

@@ -54,7 +54,7 @@ class FittedTable:
         cells = [[self.columns[number], *(row[number] for row in self.rows)] for number in shown]
         widths = [max(_lines(cell) for cell in column) for column in cells]
         least = [max(_longest_word(cell) for cell in column) for column in cells]
-        least[0] = widths[0]  # the first column names the row: it is never wrapped
+        least[0] = widths[0]  # never wrap the first column, which contains the rows' names
         between = 2 * PADDING * len(widths) - 1
         excess = sum(widths) + between - width
         if sum(least) + between > width:
@@ -67,7 +67,7 @@ class FittedTable:
 
     def _grid(self, shown: Sequence[int], widths: Sequence[int]) -> Table:
         grid = Table(
-            title=Text(self.title, no_wrap=True, overflow="ignore"),  # it may be wider than a table of short cells
+            title=Text(self.title, no_wrap=True, overflow="ignore"),  # the title may be wider than the table
             title_justify="left",
             title_style="bold italic",
             header_style="bold",

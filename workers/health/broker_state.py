@@ -57,7 +57,7 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
 @contextmanager
 def connected(settings: Settings) -> Iterator[redis.Redis]:
     """Yield a Redis client with short timeouts. It connects when it is first used."""
-    import redis  # import late: this import takes as long as the rest of the status
+    import redis  # imported here, because this import takes as long as the rest of the status
 
     from workers.celery_settings import broker_url
 
@@ -75,7 +75,7 @@ def write_refusal(database: Database) -> str | None:
     """Return why the database cannot be written, or None if it can. The test changes no data."""
     try:
         with database.write() as session:
-            # A read-only database refuses this statement. A full disk makes the commit fail.
+            # A read-only database refuses this UPDATE. If the disk is full, the commit at the end of the block fails.
             session.execute(update(Heartbeat).values(version=Heartbeat.version))
     except Exception as err:
         if is_conflict(err):

@@ -23,8 +23,8 @@ def claim(session: Session, key: str, seconds: float) -> bool:
     session.execute(insert_or_nothing(session, NotifiedProblem).values(key=key, **row))
     statement = (
         update(NotifiedProblem)
-        # Allow the next claim one second early. Otherwise a thread that claims every `seconds` would sometimes be
-        # refused because it comes a millisecond too early.
+        # Allow one second less than `seconds`. Otherwise a thread that calls this every `seconds` would sometimes come
+        # a millisecond too early, and would be refused.
         .where(NotifiedProblem.key == key, NotifiedProblem.last_at < db_now(1 - seconds))
         .values(last_at=db_now())
         .execution_options(synchronize_session=False)

@@ -71,8 +71,8 @@ class Heart:
 
         It writes the first heartbeat when the process has begun to take messages.
         """
-        # Start the pulse of this process. A fork inherits its parent's last pulse, and the time since then would count
-        # as silence.
+        # Record a sign of life for this process now. A forked process inherits the time of its parent's last sign of
+        # life, and would look silent if that was long ago.
         self._pulse.try_to_connect()
         self._thread.start()
 
@@ -114,8 +114,8 @@ class Heart:
     def _in_database(self, do: Callable[[Database], None]) -> None:
         try:
             if self._database is None:
-                # Open a new connection for each heartbeat. If a connection were kept open, a child that is forked later
-                # would share it.
+                # Open a new connection for each heartbeat. A connection that is kept open would be shared with child
+                # processes that are forked later.
                 self._database = Database(self._settings.database_url.get_secret_value(), max_connections=0)
             do(self._database)
         except Exception as err:  # noqa: BLE001 - whatever is wrong there, the next try comes in seconds

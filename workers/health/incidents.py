@@ -70,8 +70,8 @@ def disable_delays(session: Session, seconds: float) -> list[float]:
         .limit(MAX_DELAYS)
         .subquery()
     )
-    # Ignore places that were found after the disable. They may have been public for years, but did not delay the
-    # disable. A subquery for each incident is faster than a join with GROUP BY, for which PostgreSQL would read the
+    # Leave out places where the token was found after it was disabled. They may have been public for years, but did not
+    # delay the disabling. Use a subquery for each incident, because for a join with GROUP BY, PostgreSQL would read the
     # places of all incidents.
     first_public = (
         select(func.min(Exposure.published_at))

@@ -81,7 +81,7 @@ def read(settings: Settings) -> MachineState:
         usage = shutil.disk_usage(settings.state_dir)
         free, share = usage.free, usage.free / usage.total if usage.total else 0.0
     except OSError:
-        pass  # the folder does not exist yet, because nothing was ever written
+        pass  # the folder is missing, because nothing was ever written into it
     problems = (*_spool_problems(settings, waiting, refused), *_disk_problems(settings, free, share))
     return MachineState(waiting, refused, free, share, problems)
 

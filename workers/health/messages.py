@@ -51,8 +51,8 @@ def read(session: Session, now: datetime) -> MessagesState:
     """
     outbox, stood = _outbox(session, now), brake.status(session)
     decisions = _decisions(session, stood)
-    # If the mail server is unavailable, report only that, because it is the reason why mails wait. Messages to gateways
-    # wait for another reason.
+    # If the mail server is unavailable, do not report waiting mails separately, because the mail server is the reason.
+    # Messages to API gateways do not use the mail server, so report them as well.
     server = list(_mail_server(session, now))
     waiting = [*server, *(one for one in _waiting(outbox, now) if not server or one.subject not in MAIL_CHANNELS)]
     problems = [
@@ -66,7 +66,8 @@ def read(session: Session, now: datetime) -> MessagesState:
 
 
 def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
-    # A digest waits for a day by design. So a message that was not tried yet counts as waiting only after it is due.
+    # Some messages are planned for later: a daily digest waits for a day. So a message that was never tried counts as
+    # waiting only from the time at which it is due.
     due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
     kinds = (
         Notification.state.in_(WAITING),
@@ -76,7 +77,7 @@ def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
             Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS),
         ),
     )
-    # Use one query for each condition. For an OR of the conditions, PostgreSQL would read the whole table.
+    # Use one query for each condition. For a single query with OR, PostgreSQL would read the whole table.
     counts = [
         select(
             Notification.channel,
@@ -106,7 +107,8 @@ def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
 
 def _failed(outbox: Sequence[OutboxRow]) -> Iterator[Problem]:
     for row in outbox:
-        if row.state == NotificationState.FAILED and row.channel != Channel.EMAIL:  # owners: see `_undeliverable`
+        # `_undeliverable` reports failed mails to owners.
+        if row.state == NotificationState.FAILED and row.channel != Channel.EMAIL:
             sentence = f"{counted(row.rows, 'message')} ({row.channel}) failed in {FAILED_SHOWN_DAYS} days"
             yield Problem(Kind.MESSAGE_FAILED, sentence, "see r8scan incidents list", subject=row.channel)
 

@@ -23,7 +23,7 @@ class Kind(StrEnum):
     QUEUE_WITHOUT_CONSUMER = "queue_without_consumer"
     MIXED_VERSIONS = "mixed_versions"
     CLOCK_OFF = "clock_off"
-    # Problems with jobs, polls, the spool and the disk.
+    # Problems with jobs, polls, the disk, and the files in which events wait while the database is unavailable.
     STALLED = "stalled"
     JOBS_WAIT = "jobs_wait"
     DROPPED = "dropped"

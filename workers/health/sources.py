@@ -116,10 +116,10 @@ def _row(
 
 def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
     name, last = state.source, state.last_success_at
-    if state.error and not state.error.startswith(time_limits.TIME_LIMIT):  # see `stalled`
+    if state.error and not state.error.startswith(time_limits.TIME_LIMIT):  # `stalled.py` reports time limits
         todo = "it is tried again with growing delays"
         sentence, separator, advice = state.error.partition(": ")
-        if separator:  # the error already says what to do
+        if separator:  # the text after the colon says what to do
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", advice, last, name)
         else:
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", todo, last, name)
@@ -180,8 +180,8 @@ def _clock(state: SourceState) -> Iterator[Problem]:
 def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
     found = {what: counts.get(key, 0) for what, key in others.items()}
-    # Leave out dropped sightings (unconfirmed tokens). A flood of invented tokens causes them, and more workers would
-    # not help against it.
+    # Do not count dropped sightings (unconfirmed tokens) as pushes. A flood of invented tokens causes them, and more
+    # workers would not help against it.
     pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values()) - counts.get("dropped_sightings", 0)
     return {what: number for what, number in {"pushes": pushes, **found}.items() if number}
 

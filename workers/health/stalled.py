@@ -101,8 +101,8 @@ def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
 ) -> StalledRow:
     is_running = row.leased_until is not None
-    # A stopped job may have been claimed again. It then has a new deadline, and counts as running only near that
-    # deadline.
+    # Another worker may have claimed a stopped job again, with a new deadline. Such a job is reported as running only
+    # when its new deadline is near. Until then it is reported as stopped.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
     return StalledRow(
         what=what,

@@ -94,7 +94,7 @@ def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
     )
     mails = select(Notification.channel, func.count()).where(
         Notification.state == NotificationState.SENT,
-        # For a sent row, this column is the time of sending. It has an index; `sent_at` has none.
+        # For a sent message, this column contains the time of sending. It has an index, unlike the column `sent_at`.
         Notification.next_attempt_at > since,
     )
     waiting = Counter[str]()

@@ -45,7 +45,8 @@ class Notifier:
             try:
                 listener.sendto(message.encode(), self._address)
             except OSError:
-                return  # systemd is unavailable or busy. Its watchdog ends a process that sends nothing
+                # systemd is unavailable or busy. If it receives no messages for long, it ends this process itself.
+                return
 
 
 def current_notifier() -> Notifier:

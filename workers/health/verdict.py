@@ -63,7 +63,7 @@ def _cause(found: Overview) -> str | None:
     stopper = next((kinds[kind] for kind in STOPPERS if kind in kinds), None)
     if stopper is not None and stopper.kind not in (Kind.DISABLING_WAITS, Kind.STORE_AWAY):
         return f"{stopper.sentence}; {stopper.todo}"
-    # The web server and beat have heartbeats as well, but find no tokens.
+    # Leave out the web server and beat (the scheduler), because they do not search for tokens.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT)]
     silent = min((one.silent_seconds for one in workers), default=None)
     if silent is None:

@@ -138,7 +138,7 @@ class _Steps(logging.Handler):
             try:
                 self._steps.put_nowait((kind, uuid.UUID(incident), at))
             except queue.Full:
-                return  # `MAX_WAITING` says why
+                return  # drop the record, because tracing must not slow down the service
 
 
 def _root_id(incident_id: uuid.UUID) -> int:

@@ -59,8 +59,8 @@ class Cache:
         live = self.is_live(digest)
         with self._lock:
             self.asked += 1
-            # Do not cache an answer if an announcement arrived after the store was asked, because the answer may be
-            # outdated.
+            # If an announcement arrived while the store was asked, the store's answer may be outdated. Do not cache it
+            # then.
             if live and generation == self._generation:
                 if len(self.entries) >= MAX_ENTRIES:
                     self.entries.clear()
@@ -114,8 +114,9 @@ def following(
         missed: Called after each outage of Redis. It must call `catch_up`. If it raises, it is called again later.
         pause: Seconds between two attempts during an outage.
     """
-    # Do not let the client retry. A retry would hide an outage, and then nobody would ask for the missed announcements.
-    connection: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))  # the library's types are too wide
+    # Switch off the client's own retries. They would hide an outage of Redis, and announcements sent during the outage
+    # would be missed.
+    connection: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))
     last: bytes | None = _newest(connection, stream)
     stop = threading.Event()
 
@@ -124,8 +125,9 @@ def following(
         while not stop.is_set():
             try:
                 if last is None:
-                    # Read the position in the stream before catching up. An announcement that arrives meanwhile may
-                    # then be handled twice. In the other order it could be missed.
+                    # Read the stream's position first, then ask for the missed announcements. An announcement that
+                    # arrives between these steps is then handled twice, which is harmless. In the other order it would
+                    # be missed.
                     newest = _newest(connection, stream)
                     missed()
                     last = newest

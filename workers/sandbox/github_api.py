@@ -189,7 +189,7 @@ class Answers:
         if (
             refused is None
             and self.github.git_limit is not None
-            and not _is_push(request)  # the limit is that of readers; people still push
+            and not _is_push(request)  # the limit applies only to reading
             and self._windows["git"].spend(1) > self.github.git_limit
         ):
             refused = git_throttled(request.method)

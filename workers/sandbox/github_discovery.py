@@ -81,7 +81,7 @@ class Discovery:
         if len(page) == LIST_SIZE:
             headers["Link"] = f'<{self._github.api_url}/repositories?since={page[-1].id}>; rel="next"'
         listed: list[Any] = [self._listed(repository) for repository in page]
-        # GitHub's list may contain null entries and repeated entries.
+        # GitHub's own list sometimes contains null and repeated entries, so this list can contain them as well.
         listed[1:1] = [None, listed[0]] if listed and self._github.strange_lists else []
         return JSONResponse(listed, headers=headers)
 

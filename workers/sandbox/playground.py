@@ -206,8 +206,8 @@ def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
             while not ended.is_set():
                 if not selector.select(0.2):
                     continue
-                # Do not use readline: its buffer may contain a second line, for which the selector would not wake the
-                # thread.
+                # Do not use readline. It could read two lines at once and keep the second in its buffer, where the
+                # selector does not see it.
                 part = os.read(sys.stdin.fileno(), MAX_TYPED)
                 if not part:
                     return

@@ -46,8 +46,8 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
     look_up, finish, settle_canaries, settle_reports, wake = map(bool, due)
-    # `sightings` is the highest id minus the lowest. This is quicker to read than the number of rows, and never lower
-    # than that number minus one.
+    # `sightings` is the highest id minus the lowest. This is quicker to read than the number of rows. It is never lower
+    # than the number of rows minus one.
     return DueWork(look_up, finish, settle_canaries, settle_reports, (sightings or 0) >= max_sightings, wake)
 
 
@@ -56,12 +56,12 @@ def _statement() -> Select[Any]:
     """Return the SQL query for `due_work`. It is built only once."""
     last, first = (select(limit(Sighting.id)).scalar_subquery() for limit in (func.max, func.min))
     return select(
-        # Name all states, because the index begins with the state.
+        # All states match. Name them anyway, because the index begins with the state and could not be used otherwise.
         _any(Sighting.state.in_(tuple(SightingState)), Sighting.next_check_at <= db_now()),
         _any(Incident.action == Decision.DISABLING, leases.is_due(Incident)),
         canaries.decided().exists(),
         _any(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now()),
-        # Include open jobs that are not due, because the step `wake` also drops jobs above the limits.
+        # Include jobs that are not due yet, because the step `wake` also drops jobs when there are too many.
         or_(
             _any(ScanJob.state.in_(jobs.OPEN_STATES)),
             _any(Notification.state.in_(OPEN), leases.is_due(Notification)),

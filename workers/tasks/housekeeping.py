@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
     """Start all due work, including work of lost messages and dead workers."""
-    _guarded(_recover_spool)  # first, because the entries that it commits are work for the other steps
+    _guarded(_recover_spool)  # first, because it saves entries that the other steps then process
     for step in _steps_with_work():
         _guarded(step)
 
@@ -69,7 +69,7 @@ def _steps_with_work() -> list[Callable[[], object]]:
         _shed_sightings: due.shed_sightings,
     }
     found: list[Callable[[], object]] = [step for step, has_work in steps.items() if has_work]
-    # Put the step that wakes tasks last, because the other steps may create work for these tasks.
+    # Put `_wake_due` last. It starts tasks, and the other steps may create work for these tasks.
     return [*found, _wake_due] if found or due.wake else []
 
 
@@ -191,7 +191,8 @@ def _tidy() -> None:
         announcements.purge_expired(session)
         heartbeats.purge_expired(session)
         canaries.purge_expired(session)
-    # Use one transaction for each table. One transaction that deletes a million rows would block all other writers.
+    # Use a separate transaction for each table. A single transaction that deletes a million rows would block all other
+    # writers.
     for old in (
         ReadObject.read_at < db_now(-READ_OBJECTS_KEPT_DAYS * 86400),
         SeenEvent.seen_at < db_now(-SEEN_EVENTS_KEPT_DAYS * 86400),

@@ -15,7 +15,7 @@ def deliver() -> None:
     """Send a limited number of due mails. If there were any, start this task again, because more may be due."""
     with bulkheads.slot("deliver") as is_free:
         if not is_free:
-            return  # the runs that hold the slots wake the task again when they end
+            return  # enough of these tasks run, and each starts this task again at its end
         context = current_context()
         report = deliver_due(context.database, context.transport, context.identity, rate=context.settings.mail_rate)
     if report.claimed:

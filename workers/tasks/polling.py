@@ -37,7 +37,8 @@ def poll(source: str) -> None:
         for task in dict.fromkeys(TASKS_OF_JOBS[kind] for kind in chosen.job_kinds):
             wake(task, min(report.jobs, MAX_WAKES))
     if report.candidates:
-        # Look the candidates up in another task, so that a hung token store takes no thread from polling.
+        # Ask the token store about the found tokens in another task. If the store hangs, that blocks no thread that
+        # polls.
         wake("r8scan.look_up")
 
 

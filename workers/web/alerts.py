@@ -46,8 +46,8 @@ class _Alerts:
         self._context = context
         self._keys = PublicKeys(context.github)
         self._intake = Intake(budget, Pool(threads=4, queue=32))
-        # Verify signatures in a separate pool, so that requests with wrong signatures cannot use up the threads that
-        # work on the database.
+        # Use separate threads to verify signatures, so that requests with wrong signatures cannot block the threads
+        # that use the database.
         self._verifying = Pool(threads=2, queue=64)
         self._forgers = RateLimiter(Rate(60, 60), Rate(6000, 6000))
         self._waiting = 0
@@ -78,8 +78,8 @@ class _Alerts:
         try:
             await self._verifying.run(self._keys.check_prepared, key_id, signature, body)
         except Forged:
-            # Count the wrong signature against the sender's networks. The names of GitHub's keys are public, so anybody
-            # can make the service read a body. A network with too many wrong signatures may send small bodies only.
+            # Anybody can name one of GitHub's public keys, and the service must read the request's body to check the
+            # signature. So networks that send many wrong signatures may send only small bodies.
             self._forgers.admit(networks)
             raise
 

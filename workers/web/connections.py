@@ -54,8 +54,8 @@ class ConnectionTable:
         self._trusted = trusted
         self._total = total
         self._per_address = per_address
-        # The inner dictionaries are ordered sets, and their values are not used. `wait` moves an entry to the end, so
-        # the entry that has waited longest comes first.
+        # The inner dictionaries are used as ordered sets: all their values are None. `wait` moves a connection to the
+        # end, so the connection that has waited longest comes first.
         self._addresses: dict[str, dict[ConnectionEntry, None]] = {}
         self._networks: dict[str, dict[ConnectionEntry, None]] = {}
         self._held = 0
@@ -122,8 +122,8 @@ class ConnectionTable:
 
     def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
         waiting = [entry for entry in entries if entry.is_waiting]
-        # First choose a connection on which no request was answered. A connection with an answered request more likely
-        # belongs to a real client.
+        # Prefer a connection on which no request was answered yet. Connections with an answered request more likely
+        # belong to a real client.
         chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False

@@ -75,7 +75,9 @@ class HealthCheck:
                 present = versions.present(session)
             if present is None or present < newest:
                 words, status = "the database is older than this program: run r8scan db upgrade", 503
-            else:  # with newer tables this version still works, so a rolling upgrade must not take it out of service
+            else:
+                # Accept newer tables as well, because this version still works with them. It must stay in service
+                # during a rolling upgrade.
                 words, status = ("late" if self._is_late() else "ok"), 200
         except Exception as err:
             if not is_unavailable(err):

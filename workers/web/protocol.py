@@ -108,8 +108,8 @@ class BoundedProtocol(H11Protocol):
         if self._entry is not None:
             self._entry.served += 1
         if self.conn.their_state is h11.SEND_BODY:
-            # The request was refused before its whole body arrived. Close the connection, because the server would
-            # otherwise have to read the rest of the body before the next request.
+            # The server refused the request before the whole body arrived. Close the connection. Otherwise the server
+            # would have to read the rest of the body before the next request.
             self.server_state.total_requests += 1
             self.finish()
             return
@@ -139,8 +139,8 @@ class BoundedProtocol(H11Protocol):
         if cycle is None:
             self._enter("head")
         elif cycle.response_complete:
-            # Between two requests, uvicorn's own time-out applies. When the next byte arrives, uvicorn sets
-            # `timeout_keep_alive_task` to None.
+            # Between two requests, the web server uvicorn applies its own time-out. When the next request begins,
+            # uvicorn sets `timeout_keep_alive_task` to None.
             self._enter("head" if self.timeout_keep_alive_task is None else "idle")
         else:
             self._enter("body" if cycle.more_body else "answer")

@@ -23,7 +23,8 @@ from workers.queues import QUEUES
 def settings(redis_socket: str) -> Settings:
     return load_settings(
         sources="public_events",
-        canaries=False,  # these processes exist only as rows, and plant no canaries
+        # The processes of this test are only rows in the database, so they cannot plant test tokens (canaries).
+        canaries=False,
         redis_url=f"redis+socket://{redis_socket}?virtual_host=7",
         smtp_url="smtp://127.0.0.1:1",
         email_from="r8scan@vendor.example",
@@ -129,7 +130,7 @@ def read_only(polled: Database) -> Database:
             session.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
     else:
         event.listen(polled.engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
-    polled.close()  # the next connection is read-only
+    polled.close()  # the next connection will be read-only
     return polled
 
 

@@ -57,8 +57,8 @@ def test_a_clock_that_differs_from_githubs_is_reported_with_its_direction(databa
         ("repository_search", [200, 104, 0.45, 0.59], True),
         ("new_repositories", [60, 30, 0.38, 0.62], True),
         ("repository_search", [200, 190, 0.91, 0.97], False),
-        ("repository_search", [40, 10, 0.14, 0.4], False),  # too few marks
-        ("public_events", [900, 20, 0.01, 0.03], False),  # the timeline never shows more than a sample
+        ("repository_search", [40, 10, 0.14, 0.4], False),  # too few measured pushes
+        ("public_events", [900, 20, 0.01, 0.03], False),  # the event timeline never shows all pushes
     ],
 )
 def test_a_source_that_shows_too_little_of_what_others_showed_is_a_problem(

@@ -85,7 +85,8 @@ def test_a_second_request_head_has_a_time_limit_too(connect: Connect) -> None:
 def test_a_body_that_arrives_too_slowly_is_refused(
     connect: Connect, sandbox: SandboxGitHub, server: httpx.Client
 ) -> None:
-    assert alert(sandbox, server, b"[]").status_code == 200  # now the server knows GitHub's keys
+    # This makes the server fetch GitHub's public keys.
+    assert alert(sandbox, server, b"[]").status_code == 200
     connection = connect(signed_head(sandbox, 1000) + b"[")
     assert connection.recv(100).startswith(b"HTTP/1.1 408")
 
@@ -165,7 +166,7 @@ def test_addresses_made_to_hang_a_decoder_block_no_thread(
     server: httpx.Client, sandbox: SandboxGitHub, own_database: Database, fresh_token: Token
 ) -> None:
     with ExitStack() as stack:
-        # Send from three networks, because the rate limit would stop a single network.
+        # Send from three networks, because the server limits the requests of a single network.
         clients = [
             stack.enter_context(
                 httpx.Client(

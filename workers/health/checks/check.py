@@ -147,8 +147,7 @@ def _result(check: Check) -> Result:
             return Result(check.name, State.FAILED, f"the database cannot be used ({_line(reason(err))})", todo)
         if is_unavailable(err):
             return Result(check.name, State.FAILED, "the database cannot be used", "see the check of the database")
-        # Show only the type of the error, because the text of an unexpected error may contain an address with a
-        # password.
+        # Show only the error's type, because the text of an unexpected error may contain an address with a password.
         return Result(check.name, State.FAILED, f"it failed with {type(err).__name__}", "report this as a bug")
 
 

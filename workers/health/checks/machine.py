@@ -70,7 +70,8 @@ def check_beat(context: Context) -> str:
         return "has just been seen"
     newest = min((one.silent_seconds for one in running if one.role == BEAT), default=None)
     sentence = f"beat was seen {span(newest)} ago" if newest is not None else "beat does not run"
-    if newest is None and polled_at is not None:  # a beat that ended normally has deleted its row
+    # Beat (the scheduler) deletes its row when it ends normally. Then show how long ago the last poll was.
+    if newest is None and polled_at is not None:
         sentence += f", the last poll was {span(now - polled_at)} ago"
     raise Wrong(f"{sentence}: nothing is polled", "start beat, or r8scan run")
 
@@ -88,7 +89,7 @@ def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str
     try:
         response, _ = get_json(github, f"{github.api_url}/rate_limit", expected=dict)
     except GitHubError:
-        pass  # the check of GitHub gives the reason
+        pass  # another check reports that GitHub does not answer
     else:
         compared.append("GitHub's")
         _compare("GitHub's", server_time(response) - clock())

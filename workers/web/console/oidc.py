@@ -157,7 +157,8 @@ class Provider:
         auth = None
         ways = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if secret is not None and "client_secret_basic" in ways:
-            # The standard requires both values to be form-encoded: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
+            # The standard requires the client's id and secret to be form-encoded:
+            # https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
             auth = httpx.BasicAuth(quote(self._client_id, safe=""), quote(secret.get_secret_value(), safe=""))
         else:
             form["client_id"] = self._client_id
@@ -171,7 +172,7 @@ class Provider:
             raise OidcError("the identity provider sent no identity token")
         token = self._verified(metadata, given)
         options: Any = {
-            # Compare with the issuer in the metadata, not with the setting, because it may end in a slash.
+            # Take the issuer from the provider's metadata. There it may end in a slash; in the settings it does not.
             "iss": {"essential": True, "value": metadata["issuer"]},
             "aud": {"essential": True, "value": self._client_id},
             "sub": {"essential": True},
@@ -220,7 +221,7 @@ class Provider:
         """
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
-            return None  # anybody may have given this address to the provider
+            return None  # the provider has not verified that this address is the person's
         if found is None:
             found = claims
             for part in self._settings.oidc_role_claim.split("."):
@@ -268,7 +269,8 @@ class Provider:
                 client.stream(method, address, **given) as answer,
             ):
                 if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
-                    # httpx would inflate each piece as a whole before its size can be checked.
+                    # Refuse compressed answers. httpx decompresses a whole piece at once, so a small piece could fill
+                    # the memory before its size can be checked.
                     raise OidcError("the identity provider's answer is compressed")
                 body = b""
                 for piece in answer.iter_bytes():
@@ -307,7 +309,7 @@ def name_of(claims: dict[str, Any], settings: Settings) -> str:
     If the claim is missing or is an unverified mail address, return the provider's id for the person.
     """
     given = claims.get(settings.oidc_name_claim)
-    # Some providers send the claim as text instead of a boolean.
+    # Some providers send the claim `email_verified` as text instead of a boolean.
     is_unverified = settings.oidc_name_claim == "email" and claims.get("email_verified", True) not in (True, "true")
     name = given if isinstance(given, str) and given.strip() and not is_unverified else str(claims["sub"])
     return OIDC_PREFIX + printable(name)

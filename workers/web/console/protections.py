@@ -24,8 +24,8 @@ HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # With "no-referrer", browsers would send `Origin: null` with the console's own forms. `comes_from_here` refuses
-    # such a request.
+    # Do not use "no-referrer". Browsers would then send `Origin: null` with the console's own forms, and
+    # `comes_from_here` would refuse these requests.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",

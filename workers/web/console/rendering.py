@@ -157,8 +157,8 @@ def span(seconds: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Return a number as text, rounded and with separators between thousands."""
-    # Return Markup. In plain text, `visible` would replace the narrow spaces by ordinary spaces, at which browsers
-    # break lines.
+    # Return `Markup`. In plain text, `visible` would replace the narrow spaces by ordinary spaces, and browsers break
+    # lines at ordinary spaces.
     text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return Markup("{0}").format(text)
 

@@ -53,13 +53,13 @@ STATEMENT_SECONDS = 5
 """PostgreSQL cancels a search of the console after this time, so that it cannot slow down the disabling of tokens."""
 READING = (
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
-    # Make PostgreSQL plan each query for its values. A generic plan does not consider how many incidents a filter
-    # matches, and may read all incidents.
+    # Make PostgreSQL plan each query with its actual values. A generic plan does not consider how many incidents match
+    # the filter, so it may read all incidents.
     "SET LOCAL plan_cache_mode = force_custom_plan; "
     # By default PostgreSQL assumes that random reads are slow. It would then read a whole table in the list's order,
     # instead of using an index to read only the rows that match the filter.
     "SET LOCAL random_page_cost = 1.1; "
-    # PostgreSQL compiles queries that it expects to be long. That takes longer than these queries, which read little.
+    # Switch off the compilation of queries. Compiling takes longer than running these queries, which read little.
     "SET LOCAL jit = off"
 )
 SIGN_IN = "/console/sign-in"
@@ -290,7 +290,8 @@ class Console:
             found = sessions.find(session, secret, self.context.settings)
         if found is None:
             return None
-        # Requests by htmx may be automatic refreshes of an open page. They must not keep the session from timing out.
+        # The JavaScript library htmx also sends requests to refresh an open page. These must not keep the session from
+        # timing out.
         if found.is_stale and "hx-request" not in request.headers:
             with self.context.database.write() as session:
                 sessions.touch(session, found.person)

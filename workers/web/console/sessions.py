@@ -156,10 +156,10 @@ def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Ro
     changed.
     """
     if found.name.startswith(users.OIDC_PREFIX):
-        from workers.web.console import oidc  # late: its libraries take ten megabytes
+        from workers.web.console import oidc  # imported here, because its libraries take ten megabytes
 
-        # For a person from the identity provider, the role was decided at sign-in. It is valid only while the settings
-        # that decided it are unchanged.
+        # The role of a person from the identity provider was decided when the person signed in. It is valid only while
+        # the settings that decided it are unchanged.
         is_same = settings.oidc_issuer and hmac.compare_digest(oidc.credential(settings), found.credential)
         return found.role if is_same else None
     now = users.credential_of(session, settings, found.name)

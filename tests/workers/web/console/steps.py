@@ -16,12 +16,13 @@ from workers.context import Context
 
 AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
 OTHER_LOOKS = (
-    # The HTML is the same in every look. So repeat only the rules that depend on the colours or on the width.
+    # These windows show the same HTML with other widths and colours. So check only the rules that depend on width or
+    # colour.
     (1280, True, ["color-contrast"]),
     (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
 )
 """The other looks: width in pixels, dark mode or not, and the rules of axe to check (None: all)."""
-expect.set_options(timeout=30_000)  # for a machine that does other work too
+expect.set_options(timeout=30_000)  # long enough for a busy machine
 needs_chromium = pytest.mark.skipif(
     chromium_path() is None, reason="the browser tests were left out: there is no Chromium on the PATH"
 )

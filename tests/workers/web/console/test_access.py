@@ -313,7 +313,7 @@ def test_no_path_leads_out_of_the_console(operator: httpx.Client) -> None:
     )
     connection = http.client.HTTPConnection("127.0.0.1", operator.base_url.port)
     for path in paths:
-        # Do not use httpx, which would send these paths in another form.
+        # Do not use httpx here, because it would change these paths before it sends them.
         connection.request("GET", path, headers={"Cookie": f"r8scan={operator.cookies['r8scan']}"})
         answer = connection.getresponse()
         assert b"root:" not in answer.read(), path

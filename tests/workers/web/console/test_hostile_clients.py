@@ -73,7 +73,8 @@ def test_no_other_method_reaches_a_page_or_an_action(operator: httpx.Client, con
         method = methods[number % len(methods)]
         assert operator.request(method, address).status_code in (404, 405), (method, address)
     for address in posted - got:
-        # A link or an image on another site can make the browser send a GET with the person's cookie.
+        # A link or image on another site can make the operator's browser send a GET request with the operator's cookie.
+        # So a GET request must change nothing.
         assert operator.get(address, params={"reason": "mine", "act": "close"}).status_code in (404, 405), address
 
 

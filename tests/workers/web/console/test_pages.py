@@ -94,7 +94,7 @@ def test_no_column_that_a_page_shows_can_inject_markup(viewer: httpx.Client, con
             for column in model.__table__.columns:
                 is_text = isinstance(column.type, (String, Text)) and not column.primary_key and not column.foreign_keys
                 if is_text and column.name not in KEPT_BY_THE_SERVICE:
-                    # Use another value for each row, because some columns have a unique index.
+                    # Give each row a different value, because some columns have a unique index.
                     marked = text(f'UPDATE {model.__tablename__} SET "{column.name}" = :hostile || rowid')
                     session.execute(marked, {"hostile": HOSTILE})
                     changed += 1

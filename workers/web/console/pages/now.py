@@ -41,7 +41,8 @@ def show(view: View) -> Response:
     problems = [one for one in known if one.kind not in DECISIONS]
     processes = sorted(found.processes, key=lambda one: (one.silent_seconds <= SILENT_SECONDS, one.role, one.host))
     with view.reading() as session:
-        # Show reported tokens in a separate list. Otherwise one report with many tokens would displace all leaks.
+        # Show reported tokens in a separate list. Otherwise one report with many tokens would push all leaks off this
+        # page.
         newest = incidents.page(session, Filter(cause=Cause.PUBLIC_REPOSITORY), rows=NEWEST)
         reported = incidents.page(session, Filter(cause=Cause.COMPROMISE_SIGNS), rows=NEWEST_REPORTED)
         queued = [row for row in found.queues if row.state == JobState.QUEUED]
@@ -107,7 +108,7 @@ def lights(found: Overview) -> list[Light]:
     A light is red if the part has a problem. It is green only if the part was measured.
     """
     messages = found.broker_messages
-    # Do not count the web server and beat (the scheduler) as workers, because they do not look for leaks.
+    # Do not count the web server and beat (the scheduler) as workers, because they do not search for leaks.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT) and one.silent_seconds <= SILENT_SECONDS]
     waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {
@@ -121,7 +122,7 @@ def lights(found: Overview) -> list[Light]:
     }
     shown = []
     for name, kinds in PARTS:
-        # A waiting message to an API gateway says nothing about the mail server.
+        # Leave out problems with messages to API gateways, because they say nothing about the mail server.
         of_parts = (one for one in found.problems if one.subject not in (Channel.STREAM, Channel.WEBHOOK))
         red = next((problem for problem in of_parts if problem.kind in kinds), None)
         tone = "bad" if red or known[name] == NO_WORKER else "" if known[name] == "not measured" else "good"

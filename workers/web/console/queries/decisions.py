@@ -96,7 +96,8 @@ def _now(session: Session) -> datetime:
 
 def last_brake_decision(session: Session) -> AuditEntry | None:
     """Return the audit entry of the operator's latest decision about waiting reports, or None if there was none."""
-    # Without "+ 0", PostgreSQL would read the audit backwards by its key until it finds one of these rare entries.
+    # Without "+ 0", PostgreSQL would read the audit log backwards until it finds one of these rare entries. That is
+    # slow.
     newest = select(func.max(AuditEntry.id + 0)).where(AuditEntry.what.in_(BRAKE_DECISIONS))
     last_id = session.execute(newest).scalar()
     return None if last_id is None else session.get(AuditEntry, last_id)

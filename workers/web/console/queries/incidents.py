@@ -151,7 +151,8 @@ def page(
     Raises:
         BadFilter: The cursor is malformed.
     """
-    # For the first page, read enough keys to count the matching incidents as well. This saves a second query.
+    # For the first page, read up to `counted` keys, so that this query also counts the matching incidents. This saves a
+    # second query.
     keys = session.execute(
         _keys_of(session, criteria, before=before).limit(1 + max(rows, 0 if before else counted))
     ).all()
@@ -213,14 +214,15 @@ def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: dat
     keys = _OF_INCIDENTS
     driver: list[ColumnElement[bool]] = []
     if any(is_rare(session, one) for one in _names(criteria)):
-        # By its statistics, the database may expect to find these incidents soon by reading all incidents newest first.
-        # If they are old, that takes seconds. So find and sort them first: OFFSET makes this a step of its own.
+        # These incidents are rare. The database may expect to find them quickly by reading all incidents from the
+        # newest on, but this takes seconds if they are old. OFFSET makes the database find them first and sort them
+        # then.
         rare = select(Incident.detected_at, Incident.id).where(*direct)
         rows = rare.order_by(Incident.detected_at.desc(), Incident.id.desc()).offset(0).subquery()
         keys, direct = _Keys(rows.c.detected_at, rows.c.id), []
     elif not direct:
-        # Use one condition to choose an index that has the keys in the list's order. The database tests the other
-        # conditions for each key.
+        # Use one of the filter's conditions to choose an index that is sorted like the list. The database tests the
+        # other conditions for each row of this index.
         if repository:
             keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
             driver = _is_in(Exposure, repository)
@@ -291,8 +293,8 @@ def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
 
 def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
     key = place.repository_key == repository[:MAX_REPOSITORY_KEY]
-    # `repository_key` is the name, cut to MAX_REPOSITORY_KEY characters. For a name that is longer, compare the whole
-    # name as well.
+    # `repository_key` contains only the first MAX_REPOSITORY_KEY characters of the name. If the name may be longer,
+    # also compare the whole name.
     return [key] if len(repository) < MAX_REPOSITORY_KEY else [key, place.repository == repository]
 
 
@@ -327,7 +329,8 @@ def _day(value: str, name: str) -> datetime | None:
         return None
     try:
         day = date.fromisoformat(value)
-        # The limits leave room for the day that is added, and for other time zones.
+        # Limit the year, because callers add a day and convert between time zones. For the years 1 and 9999, Python
+        # could not represent the result.
         return datetime(min(max(day.year, 1970), 9998), day.month, day.day, tzinfo=UTC)
     except ValueError:
         raise BadFilter(f"{name} must be a day, such as 2026-11-01") from None
