@@ -8,6 +8,7 @@ import pytest
 
 from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, parse_formats, use_formats
 from scanner.records.models import Incident
+from workers.web.console import rendering
 from workers.web.console.queries.searching import is_repository, search
 from workers.web.console.rendering import visible
 
@@ -26,6 +27,11 @@ def test_a_token_in_a_name_is_masked() -> None:
     shown = visible(f"folder/{TOKEN}.txt")
     assert TOKEN not in shown
     assert "acme-012" in shown
+
+
+def test_a_hint_is_shown_unchanged_without_a_search_for_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(rendering, "clean")
+    assert visible("acme-012…cdef") == "acme-012…cdef"
 
 
 def test_a_search_for_the_beginning_of_a_token_compares_hints() -> None:
