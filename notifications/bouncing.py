@@ -17,7 +17,7 @@ from scanner.records.database import Database
 from scanner.records.models import Notification
 from scanner.records.states import Channel, NotificationState
 
-# The Message-ID of each mail begins with the id of its row in the outbox. So `record` finds the row by its key.
+# `record` uses the Message-ID to find the outbox row of a mail, because each Message-ID starts with the row's id.
 _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
 
@@ -52,8 +52,8 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Bounce
             return BounceOutcome.UNCHANGED
         if row.state in OPEN:
             return BounceOutcome.EARLY
-        # Check the state again in the UPDATE. Two bounces of one mail may be recorded at the same time, and only one
-        # may queue the mail to the operator.
+        # Check the state again in the UPDATE. Two workers may record bounces of the same mail at the same time, but the
+        # operator must get only one mail about them.
         settled = session.execute(
             update(Notification)
             .where(Notification.id == row.id, Notification.state == NotificationState.SENT)

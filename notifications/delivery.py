@@ -352,8 +352,8 @@ def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, ide
 
 
 def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
-    # For a mail to an owner, use the incidents that the claim has read. If the owner's account was erased after the
-    # claim, the database no longer has them.
+    # For a mail to an owner, use the incidents that were read when the mail was claimed. The database no longer has
+    # them if the account has been erased since then.
     if claimed.channel == Channel.EMAIL:
         _audit(session, claimed, claimed.subjects, what, **evidence)
     else:
@@ -385,7 +385,8 @@ def _hold_back(database: Database, down: TransportDown) -> int:
     """Defer all due mails, because the mail server is unavailable. Return the number of deferred mails."""
     level = logging.ERROR if down.is_configuration else logging.WARNING
     _log.log(level, "all due mails are deferred: %s", down.reason)
-    # Skip rows that another transaction has locked. It may lock rows in a different order, so waiting could deadlock.
+    # Skip rows that another transaction has locked. Waiting for them could cause a deadlock if that transaction locks
+    # rows in a different order.
     due = select(Notification.id).where(*is_open(), leases.is_due(Notification)).with_for_update(skip_locked=True)
     with database.write() as session:
         result = session.execute(
@@ -400,7 +401,8 @@ def _hold_back(database: Database, down: TransportDown) -> int:
 
 
 def _sent_last_minute(session: Session) -> int:
-    # For a sent mail, `next_attempt_at` is the time of sending. Use it because it has an index, unlike `sent_at`.
+    # After a mail was sent, `next_attempt_at` contains the time of sending. Use this column because it has an index and
+    # `sent_at` has none.
     statement = select(func.count()).where(
         Notification.channel.in_(CHANNELS),
         Notification.state == NotificationState.SENT,

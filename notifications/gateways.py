@@ -121,7 +121,7 @@ class WebhookChannel:
             SIGNATURE_HEADER: signature(self._secret, timestamp, body),
         }
         try:
-            # Do not read the body of the answer, because only the status matters and the body could be endless.
+            # Do not read the body of the response. Only the status is needed, and the body could be endless.
             with self._http.stream("POST", self._url, content=body, headers=headers) as response:
                 status = response.status_code
         except httpx.HTTPError as err:

@@ -119,8 +119,7 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
     message = EmailMessage()
     try:
         sender, to = sender_address(identity), recipient_address(recipient)
-        # Clean the subject. It may contain the answer of a server, which could begin a new header or make the library
-        # refuse the subject.
+        # The subject may contain text from a remote server, such as a line break that would start a new header.
         message["From"], message["To"], message["Subject"] = sender, to, header_line(subject)
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = message_id = f"<{uuid.uuid4()}@{sender.domain}>"
@@ -217,7 +216,7 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
             httpx.Client(
                 verify=tls.trusted(), timeout=SEND_SECONDS / 2, follow_redirects=False, trust_env=False
             ) as client,
-            # Do not read the body of the answer, because only the status matters and the body could be endless.
+            # Do not read the body of the response. Only the status is needed, and the body could be endless.
             client.stream("POST", url, content=body, headers=headers) as response,
         ):
             status = response.status_code

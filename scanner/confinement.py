@@ -80,14 +80,13 @@ class _Architecture:
 
 
 _ARCHITECTURES = {
-    # The first list of numbers has the allowed system calls in this order:
+    # The numbers of the allowed system calls, in this order:
     # read write close lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn sched_yield mremap
     # madvise nanosleep getpid sendto recvfrom sendmsg recvmsg exit getrusage sigaltstack gettid futex clock_gettime
     # clock_nanosleep getcwd exit_group getrandom membarrier rseq
-    #
-    # The second list of numbers has the refused system calls in this order:
-    # socket connect bind listen accept accept4 ptrace process_vm_readv process_vm_writev mount bpf unshare setns
-    # keyctl add_key request_key io_uring_setup perf_event_open userfaultfd kexec_load
+    # Then the numbers of the refused system calls, in this order:
+    # socket connect bind listen accept accept4 ptrace process_vm_readv process_vm_writev mount bpf unshare setns keyctl
+    # add_key request_key io_uring_setup perf_event_open userfaultfd kexec_load
     "x86_64": _Architecture(
         0xC000003E,
         (
@@ -207,7 +206,7 @@ def _become_nobody() -> bool:
         os.setresuid(NOBODY, NOBODY, NOBODY)
     except OSError:
         return False
-    # A change of the user clears the parent-death signal in the kernel, so set it again.
+    # The kernel clears the parent-death signal when a process changes its user, so set the signal again.
     die_with_parent(os.getppid())
     return True
 
@@ -290,7 +289,7 @@ def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, mos
         most: Calls with a larger number are refused. None: no limit.
     """
     count = len(numbers)
-    # The second element of a jump is the number of steps to skip if its test is true, the third if it is false.
+    # In a jump, the second number says how many instructions to skip if the test is true. The third is for false.
     bound = [] if most is None else [(_BPF_JUMP_GREATER, count + 2, 0, most)]
     steps = [
         (_BPF_LOAD_WORD, 0, 0, _OFFSET_OF_ARCHITECTURE),

@@ -21,7 +21,7 @@ KILL_SECONDS = 30.0
 """A killed process that has not ended after this time is stuck in the kernel. Waiting longer would hang the caller."""
 
 _SETTINGS = {
-    # Git must not run other programs: no hooks, monitors, helpers or other transports.
+    # Settings that keep git from running other programs, such as hooks and credential helpers.
     "core.fsmonitor": "false",
     "core.hooksPath": os.devnull,
     "core.sshCommand": "false",
@@ -41,14 +41,13 @@ _SETTINGS = {
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "transfer.bundleURI": "false",
-    # Ignore replace refs, commit graphs and similar files, because the repository's owner may have forged them.
+    # Do not use replace refs, commit graphs or similar files. The repository's owner may have forged them.
     "core.useReplaceRefs": "false",
     "core.commitGraph": "false",
     "core.multiPackIndex": "false",
     "log.showSignature": "false",
     "log.mailmap": "false",
-    # Limit git's memory: stream objects of 16 MB or more where git can, limit the size of maps and caches, and use one
-    # thread.
+    # Limits of git's memory and threads. Git streams objects of 16 MB or more where it can, instead of loading them.
     "core.bigFileThreshold": "16m",
     "core.packedGitWindowSize": "32m",
     "core.packedGitLimit": "256m",
@@ -56,7 +55,7 @@ _SETTINGS = {
     "pack.windowMemory": "64m",
     "pack.deltaCacheSize": "32m",
     "pack.threads": "1",
-    # Keep a received pack as one file. Otherwise git would unpack each object into a file.
+    # Keep a received pack file as it is. Otherwise git would write each object into its own file.
     "transfer.unpackLimit": "1",
     "fetch.fsckObjects": "false",
 }

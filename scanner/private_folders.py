@@ -95,8 +95,8 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
             continue
         try:
             if is_open:
-                # Change the mode by name, without opening the file: closing a SQLite file would release this process's
-                # locks on it.
+                # Change the mode by the file's name. Opening and closing a SQLite file would release the locks that
+                # this process holds on it.
                 os.chmod(entry.name, found.st_mode & 0o700, dir_fd=folder)
             if is_folder and (is_open or everything):
                 descriptor = os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder)

@@ -20,8 +20,8 @@ MAX_DIAGNOSTIC_LENGTH = 300
 MAX_RECIPIENTS = 100
 _MAX_FIELD_LENGTH = 2000
 
-# The standard library's parser takes time in proportion to these sizes, or even to their square. Real bounces are far
-# below the limits.
+# For long input, Python's mail parser is slow: its time grows with the size, or even with the square of the size. Real
+# bounces are far below these limits.
 MAX_LINES = 20_000
 """A megabyte of base64 in lines of 76 characters has 14,000 lines."""
 MAX_LINE_BYTES = 8000
@@ -31,7 +31,6 @@ MAX_DASHED_LINES = 100
 MAX_FIELD_BYTES = 32 * 1024
 """The limit for one header field with its continuation lines."""
 
-# RFC 3463, section 2, defines the form of a status code.
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{3,250}>")
 _WITHOUT_STATUS = "5.0.0"
@@ -116,8 +115,8 @@ def _refuse_costly(content: bytes) -> None:
 
 
 def _read(content: bytes) -> Bounce:
-    # Use the policy compat32, which does not parse the values of headers. For the newer policies, hostile headers are
-    # slow to parse or cause errors.
+    # Use the policy compat32, because it does not parse the values of headers. The newer policies parse them slowly or
+    # fail if a header is malicious.
     message = BytesParser(policy=compat32).parsebytes(_without_envelope(content))
     payload = message.get_payload()
     if message.get_content_type() != "multipart/report" or not isinstance(payload, list):

@@ -48,7 +48,7 @@ class SocketWatchdog:
 
     def guard(self, connection: socket.socket) -> None:
         """Start the timer, which shuts the connection down at the deadline."""
-        # Duplicate the file descriptor, because the socket object loses its descriptor when the caller wraps it in TLS.
+        # Duplicate the file descriptor. The socket object loses its own descriptor when the caller wraps it in TLS.
         connection.settimeout(self.left + GRACE_SECONDS)
         self._guarded = socket.socket(fileno=os.dup(connection.fileno()))
         self._timer = threading.Timer(self.left, self._expire)

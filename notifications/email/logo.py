@@ -22,8 +22,7 @@ SHOWN_WIDTH = 220
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
 _JPEG = b"\xff\xd8\xff"
-# The markers at which a JPEG frame begins. Its header contains the picture's size. C4, C8 and CC have other meanings
-# (ITU T.81, table B.1).
+# The JPEG markers whose segment contains the picture's size. C4, C8 and CC have other meanings (ITU T.81, table B.1).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
@@ -88,7 +87,7 @@ def read_logo(content: bytes) -> Logo:
         raise BadLogo("is cut off: the picture's size is missing") from None
     if not (0 < width <= MAX_SIDE_PIXELS and 0 < height <= MAX_SIDE_PIXELS):
         raise BadLogo(f"has {width} x {height} pixels: each side must have 1 to {MAX_SIDE_PIXELS}")
-    # Each picture has a different content id, so that a mail program never shows an older logo from its cache.
+    # Derive the content id from the picture. Otherwise a mail program could show an old logo from its cache.
     return Logo(content, subtype, width, height, f"{hashlib.sha256(content).hexdigest()[:32]}@logo.r8scan")
 
 

@@ -87,7 +87,7 @@ class _Headers(HeaderRegistry):
         return self._kinds[name]
 
 
-# Bodies are encoded as quoted-printable, which allows at most 76 characters in a line (RFC 2045, section 6.7).
+# Mail bodies are encoded as quoted-printable, which allows at most 76 characters in a line (RFC 2045, section 6.7).
 _POLICY = _Policy(linesep="\r\n", cte_type="7bit", max_line_length=76, header_factory=_Headers())
 
 
@@ -335,7 +335,7 @@ def _environment(template_dir: Path | None) -> Environment:
     loaders: list[BaseLoader] = [built_in, PrefixLoader({"builtin": built_in})]
     if template_dir is not None:
         loaders.insert(0, FileSystemLoader(template_dir))
-    # Use the sandbox only for custom templates, because it makes rendering take a quarter longer.
+    # The sandbox makes rendering take a quarter longer, so use it only for templates that the operator wrote.
     kind = Environment if template_dir is None else ImmutableSandboxedEnvironment
     environment = kind(
         loader=ChoiceLoader(loaders),

@@ -20,9 +20,10 @@ from notifications.email.wording import clean
 
 MAX_REPLY_LENGTH = 200
 
-# Replies that are caused by the configuration of the sender, not by the recipient: authentication is required (RFC
-# 4954, section 6), the status is about security or policy (RFC 3463, section 3.8), or the reply has no status and says
-# that the server does not relay.
+# Replies of a mail server that show a wrong configuration of r8scan rather than a bad recipient.
+# The codes mean that authentication is required (RFC 4954, section 6).
+# The pattern matches a status about security or policy (RFC 3463, section 3.8), or the word "relay" in a reply without
+# a status.
 _AUTHENTICATION_CODES = (530, 534, 535, 538)
 _CONFIGURATION_REPLY = re.compile(r"\d+ (5\.7\.\d+\b|(?!5\.\d+\.\d+\b).*\brelay)", re.IGNORECASE)
 
@@ -54,8 +55,8 @@ class _Client(smtplib.SMTP):
     def __init__(self, host: str, watchdog: SocketWatchdog) -> None:
         self.watchdog = watchdog
         super().__init__(local_hostname=_own_name())
-        # `starttls` checks the certificate against this name. smtplib sets the name itself only if its constructor
-        # opens the connection.
+        # `starttls` checks the server's certificate against this name. smtplib sets it only if its constructor opens
+        # the connection.
         self._host = host
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -166,7 +167,7 @@ class SmtpConnection:
         except TransportDown:
             raise
         except smtplib.SMTPAuthenticationError as err:
-            # Report only the code, because the text of the server's reply could contain the password.
+            # Report only the code. The text of the server's reply could contain the password.
             permanent = err.smtp_code >= 500
             raise TransportDown(
                 f"{self._name} refused the login ({err.smtp_code}): check R8SCAN_SMTP_URL", is_configuration=permanent
@@ -225,7 +226,8 @@ class SmtpConnection:
 
 
 def _own_name() -> str:
-    # If smtplib got no name of this machine, it would ask a name server, without a time-out.
+    # Always return a name for this machine. Without one, smtplib would query a name server, and has no time-out for
+    # that.
     name = socket.gethostname()
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 

@@ -22,9 +22,9 @@ TEXT_WIDTH = 74
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _COMMAND = regex.compile(r"\br8scan(?: [a-z]{1,20}){1,2}\b")
 
-# Characters that could deceive a reader: control characters, surrogates, private use characters, line and paragraph
-# separators, letters without a shape, seven or more combining marks in a row, and format characters (such as
-# bidirectional overrides) except two joiners that some scripts need.
+# Characters that could deceive a reader, such as control characters, characters without a visible shape, and codes that
+# reverse the direction of the text. Two joiners are allowed because some scripts need them. Seven or more combining
+# marks in a row are removed too.
 _HIDDEN = regex.compile(
     r"(?V1)[\p{Cc}\p{Cs}\p{Co}\p{Zl}\p{Zp}[\p{Cf}--[\u200c\u200d]]\u115f\u1160\u2800\u3164\uffa0]|\p{M}{7,}"
 )
@@ -110,7 +110,7 @@ def safe_link(url: str, web_url: str, kind: str) -> str | None:
     try:
         address, _, fragment = url.partition("#")
         parts = urlsplit(address)
-        # Encode all characters at which a mail program could end the link too early.
+        # Percent-encode every character at which a mail program could end the link too early.
         path = quote(parts.path, safe="/%-._~+=", errors="replace")
     except ValueError:
         return None
@@ -173,8 +173,7 @@ def wrap(text: str, first: str = "", rest: str = "") -> str:
         first: The text before the first line.
         rest: The text before every other line.
     """
-    # Replace the spaces in a command by no-break spaces, at which `fill` breaks no line. A command is easy to copy only
-    # if it is on one line.
+    # Keep each command on one line, so that it is easy to copy. `fill` does not break lines at no-break spaces.
     kept = _COMMAND.sub(lambda found: found[0].replace(" ", _NO_BREAK_SPACE), text)
     filled = textwrap.fill(
         kept,

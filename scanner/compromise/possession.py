@@ -97,8 +97,8 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
         sign=SIGN,
         note="",
         reporter=REPORTER,
-        # The key contains the day, so a report on a later day is new. If an operator enabled the token meanwhile, it is
-        # disabled again.
+        # Include the date in the key, so that a report on a later day counts as a new report. It then disables the
+        # token again if an operator has enabled it.
         key=idempotency_key(f"{today} {idempotency_key(None, place)}", ""),
         url=place,
         is_braked=False,
@@ -138,5 +138,5 @@ def _without_tokens(url: str) -> str:
         if decoded == text:
             return url
         text = decoded
-    # No genuine URL is percent-encoded so many times. A token may still be hidden in this URL, so keep only the host.
+    # No genuine URL is percent-encoded so many times. It may hide a token, so keep only the host.
     return f"https://{urlsplit(url).netloc}/…"

@@ -45,7 +45,7 @@ def admit(session: Session, client: str, *, per_client: int, overall: int) -> bo
         )
         count = session.execute(upsert.returning(RequestRate.count)).scalar_one()
         if key == client and count > per_client:
-            # Another process counted a request of this client after this function had read the count.
+            # Other requests of this client were counted after the check above, and have used up the client's limit.
             return False
     return True
 

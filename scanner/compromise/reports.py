@@ -113,7 +113,7 @@ def new_report(
     if not _REPORTER.fullmatch(reporter):
         raise BadReport("has a wrong reporter: write 1 to 64 letters, digits and _.@:-")
     words = clean_note(note, redacted)
-    # The sign or the reporter's name may contain a token by mistake.
+    # Redact the sign and the reporter's name too, because somebody may have put a token there by mistake.
     return NewReport(subject, redact(sign), words, redact(reporter), idempotency_key(key, words))
 
 

@@ -71,7 +71,7 @@ def parse_address(text: str, web_url: str, api_url: str) -> Target:
     if text.lower().startswith("git clone "):
         text = text.split()[-1]
     ssh = _SSH.fullmatch(text)
-    # Browsers show addresses without their scheme, so add the scheme.
+    # People copy addresses from browsers, which do not show the scheme. So add "https://" if it is missing.
     url = urlsplit(f"https://{ssh[1]}/{ssh[2]}" if ssh else text if "://" in text else f"https://{text}")
     host = url.netloc.rpartition("@")[2].lower()
     if ssh:
@@ -113,6 +113,5 @@ def _in_repository(name: str, rest: list[str]) -> Target:
         before, dots, head = rest[1].partition("...")
         if dots and is_object_id(before) and is_object_id(head):
             return Target("push", name, before, head)
-    # The address of a file, a branch, an issue or a release does not name the commits to read, so rescan the whole
-    # repository.
+    # The address of a file, a branch, an issue or a release does not name commits, so rescan the whole repository.
     return Target("repository", name)

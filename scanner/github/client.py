@@ -120,7 +120,7 @@ def connect(
     http = httpx.Client(
         transport=gated,
         auth=authorization,
-        # Accept gzip only, because transport.py can check whether a gzip body is complete.
+        # Accept only gzip, because transport.py cannot check other encodings for missing data at the end.
         headers={"User-Agent": f"r8scan/{__version__}", "Accept-Encoding": "gzip"},
         timeout=TIMEOUT,
         follow_redirects=True,
@@ -262,7 +262,7 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
     if status in (404, 410):
         raise NotFound("not_found", f"{host} answered {status}")
     if status == 409:
-        # GitHub answers 409 for a repository without a commit: https://docs.github.com/rest/commits/commits
+        # A repository without commits: https://docs.github.com/rest/commits/commits
         raise NotFound("empty", f"{host} has no commits there yet")
     if status >= 500 or status == 408:
         raise Unavailable(f"http_{status}", f"{host} answered {status}", retry_after=retry_after(response))
@@ -296,7 +296,8 @@ def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T
                 return once(attempt.num)
     except GitHubError as err:
         if failed and not err.asked:
-            # The gate refused the retry. Raise the failure of the request that was sent: it is the cause.
+            # The local rate limiter refused the retry. Raise the error of the earlier attempt, because it says what
+            # went wrong at GitHub.
             raise failed[0] from None
         raise
     raise AssertionError("unreachable")  # the last attempt raises
@@ -336,8 +337,8 @@ def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) 
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION, "Authorization": f"Bearer {signed}"}
     url = f"{api_url}/app/installations/{installation}/access_tokens"
     try:
-        # `auth=None` would select the client's own authorization. This request already has its own Authorization
-        # header.
+        # Keep the Authorization header that this request already has. With `auth=None`, httpx would replace it with the
+        # client's own.
         with http.stream("POST", url, headers=headers, auth=_as_it_is, follow_redirects=False) as response:
             content = read_body(response, MAX_JSON_BYTES)
     except httpx.HTTPError as err:

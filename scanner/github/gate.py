@@ -128,7 +128,7 @@ class RequestGate:
         self._circuits: dict[str, Circuit] = {}
         self._read_at = 0.0
         self._shared_at: dict[str, float] = {}
-        # GitHub publishes no quota for git, so the limiter finds a rate that GitHub accepts.
+        # GitHub publishes no quota for git requests, so this limiter measures which rate GitHub accepts.
         self._limiters = {"git": RateLimiter(credential, "git", git_rate, ledger)} if git_rate else {}
 
     def admit(self, host: str, resource: str, reserve: float = 0.0) -> None:
@@ -148,7 +148,7 @@ class RequestGate:
             self._decide(host, resource, reserve)
             limiter = self._limiters.get(resource)
             if limiter is not None and limiter.wait():
-                # Check again: GitHub may have refused another request while this request waited for its slot.
+                # Check again after the wait, because GitHub may meanwhile have refused another request.
                 self._check_budgets(host, resource, reserve)
         except GitHubError as err:
             err.asked, err.resource = False, resource
@@ -207,7 +207,8 @@ class RequestGate:
             )
             resource = found.resource
         if status == 401 and self._credential != "none" and resource in API_RESOURCES:
-            # The git server may answer 401 for a repository that is gone. The API answers 401 only to a bad credential.
+            # The API answers 401 only if the credential is bad. The git server may also answer 401 for a deleted
+            # repository.
             self.reject()
         elif status == 429 or (status == 403 and is_limit(response, body)):
             self._block(resource, now + seconds_to_wait(response), "rate_limited")
@@ -334,8 +335,8 @@ class RequestGate:
                 budget = replace(budget, blocked_until=before.blocked_until, reason=before.reason)
                 if budget.blocked_until <= now:
                     budget = replace(budget, blocked_until=0.0, reason="")
-                # Answers may arrive out of order. Within one period of the quota, the smaller remainder is the newer
-                # one.
+                # Responses may arrive out of order. The remaining quota only decreases until it is reset, so keep the
+                # smaller number.
                 if abs(before.resets_at - budget.resets_at) < 5 and before.remaining < budget.remaining:
                     budget = replace(budget, remaining=before.remaining)
             self._budgets[budget.resource] = budget
@@ -361,8 +362,8 @@ class RequestGate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Take over the state that another process stored if the circuit is open there, or if it is open here.
-                # While it is closed in both, each process counts only its own failures.
+                # Use the stored state if the circuit breaker is open there or in this process. If it is closed in both,
+                # keep this process's own count of failures.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):

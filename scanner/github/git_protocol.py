@@ -129,8 +129,8 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1", prefi
         GitHubError: GitHub gave no usable answer.
     """
     body = [b"command=ls-refs\n", AGENT, _format(hash_name), b"0001", b"symrefs\n", b"peel\n"]
-    # Ask only for branches and tags. Large repositories have many more refs of pull requests, and these would come
-    # before the tags in the sorted answer.
+    # Ask only for branches and tags. A large repository has many refs of pull requests, and the server would list them
+    # before the tags.
     prefixes = [prefix.encode("utf-8", "surrogateescape")] if prefix else [b"refs/heads/", b"refs/tags/"]
     body += [b"ref-prefix %s\n" % one for one in (b"HEAD", *prefixes)]
     with _exchange(github, repository, body) as chunks:
@@ -266,7 +266,8 @@ def _answer(
     """
     deadline = time.monotonic() + EXCHANGE_SECONDS
     try:
-        # Follow redirects here. A renamed repository answers 301, and httpx would then turn the POST into a GET.
+        # Follow redirects here, because httpx would turn the POST into a GET. A renamed repository is redirected with
+        # 301.
         for _ in range(MAX_REDIRECTS):
             with github.http.stream(
                 method,
@@ -297,11 +298,11 @@ def _check(response: httpx.Response, github: GitHub) -> None:
     if EDGE_MESSAGE in response.headers and response.status_code in (403, 503):
         raise _limit(response, github)
     if response.status_code == 401 and github.credential.token() is None:
-        # Without a credential, the server answers 401 for a repository that is private or gone.
+        # If the request has no credential, the git server answers 401 for a private or deleted repository.
         raise NotFound("not_found", f"{host} answered 401")
     if response.status_code == 401 and not github.gate.is_rejected():
-        # The API accepts the credential, so the refusal concerns this repository. If GitHub has just revoked the
-        # credential, the API will soon answer 401 too.
+        # GitHub's API still accepts the credential, so treat this 401 as a problem of this repository only. If the
+        # credential has just been revoked, the next API request will show it.
         raise Unavailable("git_unauthorized", f"{host} answered 401 to git")
     check_status(response, start, github.credential_label)
 

@@ -86,7 +86,7 @@ def query(
     errors = _errors(value.get("errors"))
     if _is_limit(errors, value.get("errors")):
         limit = RateLimited("rate_limited", f"{host} limits our queries", retry_after=seconds_to_wait(response))
-        # The gate saw only status 200, so report the rate limit to it.
+        # Report the rate limit explicitly, because the status of the response was 200.
         github.gate.note_result(response.request.url.netloc.decode(), RESOURCE, limit)
         raise limit
     data = value.get("data")
@@ -116,7 +116,7 @@ def _type_of(error: Any) -> str:
 def _is_limit(errors: Counter[str], listed: Any) -> bool:
     if any(errors[name] for name in LIMIT_TYPES):
         return True
-    # GitHub may report a secondary limit by an error without a type, so look at its text.
+    # GitHub may report a secondary rate limit as an error without a type, so check the text of such errors.
     texts: Sequence[Any] = listed[:MAX_ERRORS] if isinstance(listed, list) else ()
     messages = (mapping(error).get("message") for error in texts if _type_of(error) == "UNNAMED")
     return any("rate limit" in text[:500].lower() for text in messages if isinstance(text, str))

@@ -16,7 +16,7 @@ MAX_DIGITS = 1000
 MAX_BRACKETS = 4_000_000
 """Limit of the brackets of one body. A page of 100 events has about 10,000. This many take about two seconds."""
 
-# Matches everything up to the next bracket outside a string. If the match ends with a quote, a string is not closed.
+# Matches up to the next bracket that is outside a string. A match that ends with a quote has found an unclosed string.
 _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)', re.DOTALL)
 
 

@@ -300,7 +300,7 @@ def git_environment(credential: str | None, url: str) -> dict[str, str]:
     }
     if credential and url:
         basic = base64.b64encode(f"x-access-token:{credential}".encode()).decode()
-        # Set the header for this host only, so that no other host gets it after a redirect.
+        # Set the header only for this host. Otherwise git would send the credential to another host after a redirect.
         config[f"http.{url.split('/', 3)[0]}//{url.split('/', 3)[2]}/.extraHeader"] = f"Authorization: Basic {basic}"
     variables = environment(config)
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"):
@@ -310,7 +310,7 @@ def git_environment(credential: str | None, url: str) -> dict[str, str]:
 
 
 def _tail(file: IO[bytes]) -> bytes:
-    # Do not use seek(): the child process shares this file's position and writes there.
+    # Use pread() instead of seek(), because the running git process writes at the same file position.
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), STDERR_READ, max(size - STDERR_READ, 0))
 
@@ -358,7 +358,7 @@ def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
     if b"could not read username" in lower or b"returned error: 401" in lower or b"authentication failed" in lower:
         if has_credential:
             return BadCredential("bad_credential", "git access is refused: check the GitHub credential")
-        # Without a credential, git gets this answer for a repository that does not exist.
+        # GitHub asks for a user name if a repository does not exist and the request has no credential.
         return NotFound("not_found", "there is no such public repository")
     if is_forbidden:
         return Forbidden("forbidden", "git access is forbidden", retry_after=FORBIDDEN_SECONDS)

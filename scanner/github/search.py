@@ -59,7 +59,7 @@ def search_code(github: GitHub, query: str, page: int) -> SearchPage:
     """Return page `page` (from 1) of the results, with the text around each match. Raises GitHubError."""
     params: dict[str, str | int] = {"q": query, "per_page": PAGE_SIZE, "page": page}
     url = f"{github.api_url}/search/code"
-    # One attempt only: the quota is ten requests a minute, and the next poll asks for the same page.
+    # Do not retry. The quota is only ten requests a minute, and the next poll requests the same page again.
     _, value = get_json(github, url, params=params, accept=WITH_FRAGMENTS, expected=dict, attempts=1)
     items, total = value.get("items"), value.get("total_count")
     if not isinstance(items, list) or not isinstance(total, int):
@@ -75,8 +75,8 @@ def parse_result(item: Mapping[str, Any]) -> SearchResult:
     """
     repository, matches = item.get("repository"), item.get("text_matches")
     repository = repository if isinstance(repository, dict) else {}
-    # If an attribute is missing, PyGithub requests it from an address that the answer contains. So set every attribute
-    # that is read below.
+    # Set every attribute that the code below reads. PyGithub would otherwise request a missing one from a URL in
+    # GitHub's response.
     raw: dict[str, Any] = {
         **{name: item.get(name) for name in ("path", "sha", "html_url")},
         "repository": {name: repository.get(name) for name in ("full_name", "id")},

@@ -63,7 +63,7 @@ def verify(pem: str, signature: str, body: bytes) -> None:
     Raises:
         Forged: The signature is not valid.
     """
-    # Import these modules only now, because most web servers never get an alert, and the modules take 3 MB.
+    # Import these modules only when they are needed. They take 3 MB, and most web servers never receive an alert.
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -160,7 +160,7 @@ class PublicKeys:
             return known.keys[key_id]
         if known.is_current:
             raise Forged("the key is not one of GitHub's")
-        # The keys are not current, so the unknown key may be a new key of GitHub.
+        # The list of keys may be outdated, so this key may be a new key of GitHub.
         raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
@@ -184,12 +184,12 @@ class PublicKeys:
                 return last
             self._asked_at, ended = now, threading.Event()
             self._ended = ended
-            # Until the fetch has ended, an unknown key may be a new key of GitHub.
+            # The list of keys counts as outdated until the new one has been fetched.
             self._known = replace(self._known, is_current=False)
         try:
             self._start(lambda: self._fetch(now, ended))
         except RuntimeError:
-            # No thread could be started. Set the event, or later requests would wait for a fetch that never ends.
+            # No thread could be started. Set the event anyway. Later requests would otherwise wait for ever.
             ended.set()
             _log.exception("no thread to fetch the keys of secret scanning: a later alert will try again")
         return ended

@@ -66,7 +66,7 @@ class GatedTransport(httpx.BaseTransport):
                 self.gate.note_failure(host)
             raise
         if response.has_redirect_location:
-            # httpx reads the body of a redirect to its end, however long it is, before it follows the redirect.
+            # Drop the body of a redirect. httpx would read all of it, and it may be endless.
             response = _with_content(response, request, b"")
         is_read = response.is_stream_consumed
         if not is_read:
@@ -234,7 +234,8 @@ class Authorization(httpx.Auth):
     requires_response_body = False
 
     def __init__(self, api_url: str, web_url: str) -> None:
-        # Write the addresses as httpx does: hosts in lower case, and no default port.
+        # Normalize the URLs as httpx does (lower-case host, no default port), so that they can be compared with the
+        # URLs of requests.
         self._api, self._web = str(httpx.URL(f"{api_url}/")), str(httpx.URL(f"{web_url}/"))
         self.credential: Credential = NoCredential()
         self.gate = RequestGate()
@@ -244,7 +245,7 @@ class Authorization(httpx.Auth):
             yield request
             return
         response = yield request
-        # An App's token may expire early. Try once with a new token.
+        # The token of a GitHub App may expire early. Get a new token and try once more.
         if response.status_code == 401 and self.credential.renew():
             self.gate.forgive()
             self._apply(request)

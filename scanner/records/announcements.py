@@ -85,8 +85,7 @@ def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequ
     if not new:
         return 0
     rows = [_row(token, now) for token in new]
-    # Sort the rows here. If the statement had to return the rows in order, SQLAlchemy would insert them into SQLite one
-    # by one.
+    # Sort in Python. If the statement had to return sorted rows, SQLAlchemy would insert them into SQLite one by one.
     inserted = session.execute(insert(Announcement).returning(Announcement), rows)
     announcements = sorted(inserted.scalars(), key=lambda row: row.id)
     for channel in channels:
@@ -130,8 +129,8 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
     settled, oldest, newest = settled or 0, oldest or 0, newest or 0
     if after is None:
         return AnnouncementPage([], settled, has_more=False)
-    # If the row after the cursor has been deleted, later rows may be missing as well. A cursor above the newest id was
-    # issued before the database was restored from a backup.
+    # Old announcements have been deleted, and the reader may have missed some of them. Or the cursor is newer than all
+    # announcements, because the database was restored from a backup.
     if after + 1 < oldest or after > newest:
         raise CursorExpired(max(settled, oldest - 1, 0))
     rows = list(

@@ -73,8 +73,8 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
         event.listen(session, "after_rollback", _forget_waiting)
     session.info[_WAITING] += [
         {
-            # The hash must match the values that the database will return, so convert text and JSON to these values
-            # now.
+            # The hash must match what the database returns later, so store only values that the database does not
+            # change.
             "who": storable_text(who),
             "what": entry.what,
             "incident_id": entry.incident_id,

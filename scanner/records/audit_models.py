@@ -22,8 +22,7 @@ class AuditEntry(Base):
 
     __tablename__ = "audit"
     __table_args__ = (
-        # An index for the console's list of actions by people. Few entries are by people; most are by the service
-        # itself.
+        # For the console's list of actions by people. Only few entries are by people, so the index covers only these.
         Index("ix_audit_people", "id", postgresql_where=text("who <> 'r8scan'"), sqlite_where=text("who <> 'r8scan'")),
     )
 

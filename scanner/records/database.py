@@ -107,18 +107,17 @@ def is_unavailable(err: BaseException) -> bool:
         return True
     if not isinstance(err, DBAPIError):
         return False
-    # SQLite raises the plain DatabaseError only for a damaged file.
+    # SQLite raises this class, and not a subclass of it, only if the database file is damaged.
     return err.connection_invalidated or type(err.orig) is sqlite3.DatabaseError
 
 
 def _postgresql(url: URL, max_connections: int) -> Engine:
     is_pooled = url.query.get(POOLER) == TRANSACTION
-    # Limit the duration of statements. Otherwise a hung statement could still be running after its worker's lease has
-    # expired.
+    # Stop statements that take too long. Otherwise a worker's statement could still run after its lease has expired.
     limits = {"statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s", "idle_in_transaction_session_timeout": "60s"}
     options = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
-    # A pooler may run the next transaction on another connection, on which the statement was never prepared. A pooler
-    # also refuses options at the start of a session, and keeps no setting from one transaction to the next.
+    # A connection pooler (such as PgBouncer) may use another server connection for each transaction. So do not use
+    # prepared statements or settings of a session.
     arguments = {"prepare_threshold": None} if is_pooled else options
     engine = create_engine(
         url.difference_update_query([POOLER]),
@@ -137,7 +136,7 @@ def _postgresql(url: URL, max_connections: int) -> Engine:
 def _pool(max_connections: int) -> dict[str, Any]:
     if not max_connections:
         return {"poolclass": NullPool}
-    # An idle connection costs PostgreSQL some megabytes, so keep only half of them open, but at least one.
+    # Keep only half of the connections open while they are idle, because each costs PostgreSQL some megabytes.
     kept = max(max_connections // 2, 1)
     return {"pool_size": kept, "max_overflow": max_connections - kept}
 
@@ -151,7 +150,8 @@ def _sqlite(url: URL, max_connections: int) -> Engine:
     if path.is_dir():
         raise DatabaseUnavailable(f"{path} is a folder, not the file of a database")
     try:
-        # SQLite creates the -wal and -shm files with the mode of the database file.
+        # SQLite gives its -wal and -shm files the same permissions as this file, so make it private before SQLite opens
+        # it.
         create_privately(path)
     except OSError as err:
         raise DatabaseUnavailable(f"cannot create {path}: {err.strerror}") from err
@@ -168,8 +168,8 @@ def _sqlite(url: URL, max_connections: int) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
-    # Turn off the driver's transaction control. The driver begins a transaction only at the first write, so an update
-    # based on earlier reads could overwrite a concurrent change. `_begin_sqlite` begins the transactions instead.
+    # Let `_begin_sqlite` start the transactions. The driver would start them only at the first write, and an update
+    # based on earlier reads could overwrite another process's change.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")

@@ -97,8 +97,7 @@ def enqueue(
     while (job_id := session.execute(statement).scalar_one_or_none()) is None:
         if _join(session, dedupe_key, priority, parent_id):
             return None
-        # A worker has just claimed the waiting job and may already have read past the content of this request. Try
-        # again to queue a new job.
+        # A worker claimed the waiting job just now, and may already have read past the new content. Queue a new job.
     return job_id
 
 
@@ -124,7 +123,7 @@ def enqueue_urgent(
     )
     if job_id is not None:
         return job_id
-    # `enqueue` has locked the waiting job until the end of this transaction, so no worker can have claimed it.
+    # The waiting job cannot have been claimed, because `enqueue` locked its row until the end of this transaction.
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
@@ -217,8 +216,7 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
         statement = (
             update(ScanJob)
             .where(lease.holds(), ScanJob.leased_until.is_not(None))
-            # Increase the fencing token without giving a lease to any worker, so that the hung worker can no longer
-            # write.
+            # Increase the fencing token, so that the hung worker can no longer write its results.
             .values(leased_until=None, deadline_at=None, attempts=ScanJob.attempts + 1, failures=counted, error=error)
             .returning(ScanJob.source)
             .execution_options(synchronize_session=False)
@@ -307,7 +305,7 @@ def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: st
             job.lease.write(session, begun_at=None, failures=0)
             defer(session, job, delay=delay, error=error)
     except IntegrityError:
-        # A job with the same dedupe key was queued after this claim. That job may be due earlier, so keep both.
+        # Another job with the same dedupe key was queued meanwhile. It may be due earlier, so keep both jobs.
         job.lease.write(session, failures=0)
         defer(session, job, delay=delay, error=error)
 
@@ -386,7 +384,7 @@ def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: in
         .values(
             priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
             parent_id=func.coalesce(ScanJob.parent_id, parent_id),
-            # After a crash, the same parent may ask again. Its second request must not make the job shared.
+            # A parent job may ask again after a crash. This alone does not make the job shared.
             is_shared=or_(ScanJob.is_shared, ScanJob.parent_id.is_distinct_from(parent_id)),
         )
         .execution_options(synchronize_session=False)

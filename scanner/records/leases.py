@@ -113,7 +113,7 @@ def claim_all(
     Leave out rows that another transaction has locked. Return the leases of the claimed rows.
     """
     key = _key_of(model)
-    # Skip locked rows instead of waiting: two workers that claim rows in different orders would deadlock.
+    # Do not wait for rows that another worker has locked. Two workers could otherwise deadlock.
     free = select(key).where(key.in_(keys), is_due(model), *conditions).with_for_update(skip_locked=True)
     statement = (
         update(model)

@@ -16,8 +16,7 @@ from sqlalchemy import Connection, text
 from scanner.records import online_changes, versions
 from scanner.records.database import Database
 
-# An arbitrary number. Every version of r8scan must use the same number, so that no two of them upgrade at the same
-# time.
+# An arbitrary number for the lock that allows only one upgrade at a time. It must be the same in every version.
 _ADVISORY_LOCK = 724_385_201
 _LOCK_ASKED_EVERY_SECONDS = 0.1
 
@@ -42,7 +41,8 @@ def upgrade_to(database: Database, revision: str) -> str | None:
     with _only_one(database):
         before = current_revision(database)
         if before is not None and before > versions.wanted():
-            # Refuse a revision that is newer than this program. Alembic would end with a traceback.
+            # Do not let Alembic handle a database that is newer than this program, because it would end with a
+            # traceback.
             sentence, todo = versions.problem(before) or ("", "")
             raise versions.WrongVersion(f"{sentence}: {todo}")
         if database.is_postgresql:
@@ -90,8 +90,8 @@ def _only_one(database: Database) -> Iterator[None]:
 def _takes_lock(connection: Connection) -> bool:
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
     is_ours = bool(connection.execute(lock, {"key": _ADVISORY_LOCK}).scalar_one())
-    # This statement keeps the server from ending the transaction while the transaction only holds the lock. It also
-    # ends the snapshot of the query above: a concurrent index build would wait for it.
+    # Turn off the idle time-out, because the server would otherwise end a transaction that only holds the lock. Running
+    # this statement also releases the snapshot of the query above, for which a concurrent index build would wait.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return is_ours
 

@@ -134,8 +134,8 @@ def _finish_group(
         return Response()
     with leases.keep_renewed(database, *(one.lease for one in claimed)):
         try:
-            # Look the tokens up again: their owners may have disabled them meanwhile, and r8scan does not store the
-            # owners' mail addresses.
+            # Get the tokens from the store again. Their owners may have disabled them meanwhile, and only the store has
+            # the mail addresses.
             found = _look_up(store, [one.incident.digest for one in claimed], deadline)
             results = _disable_all(store, policy, claimed, found, deadline)
             error = None
@@ -258,8 +258,8 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
         return None
-    # If the token is already disabled, call the store all the same: only a repeated call with the same idempotency key
-    # shows whether r8scan itself disabled the token before a crash.
+    # Call the store even if the token is already disabled. Its answer to the same idempotency key shows whether r8scan
+    # disabled the token before a crash.
     is_disabled = record is not None and record.disabled_at is not None
     if policy.enforce == EnforceMode.OBSERVE and not is_disabled:
         return Disabled(Decision.OBSERVED)

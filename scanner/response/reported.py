@@ -129,7 +129,8 @@ def respond_to_reports(
         for digest in sorted(by_digest.keys() - found.not_checked):
             token = found.records.get(digest)
             if token is None:
-                # The token of an ended canary was deleted from the SQL store, so the store does not know it any more.
+                # The token may belong to a canary (a planted test token) that has ended. Such a token is deleted from
+                # the store.
                 decision = Decision.ALREADY_DISABLED if digest in ended else Decision.UNKNOWN
                 outcomes += [ReportOutcome(report.id, decision) for report in by_digest[digest]]
             else:
@@ -187,7 +188,8 @@ def _decide(
     if report.wanted == RequestedAction.FLAG and token.disabled_at is not None:
         return _Decided(Decision.ALREADY_DISABLED, None)
     if token.digest in batch.canaries:
-        # Nobody uses a canary. So disable it even if the reporter asks only to flag it, and without the disable quota.
+        # A canary is a planted test token that nobody uses. Always disable it, even if the report only asks to flag it
+        # or the disable quota is used up.
         report = dataclasses.replace(report, wanted=RequestedAction.DISABLE)
         may_disable = _always
     open_incident = _open_incident(batch, token, report)
@@ -197,8 +199,7 @@ def _decide(
     _keep_sign(incident, report)
     _keep_place(batch, incident, report)
     if incident.action == Decision.DISABLING:
-        # The disable is already decided, perhaps because the token was found in public. So the disable quota does not
-        # apply.
+        # The token will be disabled anyway, perhaps because it was found in public. So do not check the disable quota.
         _audit(batch, Decision.DISABLING, report, incident)
         return _Decided(Decision.DISABLING, incident)
     is_held = report.wanted == RequestedAction.DISABLE and is_live and not may_disable(report)

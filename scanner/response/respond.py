@@ -176,7 +176,7 @@ def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDID
         by_source = defaultdict(list)
         for one in due:
             by_source[one.source].append(one.candidate)
-        # Lock all tokens together. If the tokens of each source were locked separately, two transactions could
+        # Look up the tokens of all sources at once, because this locks them. Separate locks for each source could
         # deadlock.
         known = policy.access.look_up(session, {one.candidate.digest for one in due}, None).records
         sightings.settle(session, [one.id for one in due], known=known)
@@ -211,8 +211,7 @@ def respond_within(
     found = policy.access.look_up(session, by_digest, asked)
     records = {digest: found.records[digest] for digest in by_digest if digest in found.records}
     missing = [candidate for candidate in candidates if candidate.digest not in records]
-    # The token of an ended canary was deleted from the SQL store, but it was a real token. So do not count it as
-    # unknown.
+    # The token of an ended canary (a planted test token) is no longer in the store. Do not count it as unknown.
     ended = canaries.ended_among(session, by_digest.keys() - records.keys() - found.not_checked)
     missing = [candidate for candidate in missing if candidate.digest not in ended]
     unknown = [candidate for candidate in missing if candidate.digest not in found.not_checked]

@@ -98,8 +98,8 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
     is_observing = policy.enforce == EnforceMode.OBSERVE
     actions = (Decision.PROTECTED,) if is_observing else (Decision.PROTECTED, Decision.OBSERVED)
     first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
-    # With the SQL store, select only tokens that would now be disabled. Otherwise tokens whose decision does not
-    # change would fill the pages that are read.
+    # Read only tokens that would now be disabled, if the store can tell. Otherwise the pages could be full of tokens
+    # that stay enabled.
     changed = policy.access.live_only(Incident.digest, even_protected=Incident.action != Decision.PROTECTED)
     total, last = Response(), 0
     for _ in range(MAX_PAGES):

@@ -52,8 +52,7 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
         }
     if not rows:
         return
-    # Use one statement with many rows of parameters. Compiling a VALUES list for each call would take ten times as
-    # long.
+    # Execute one statement with a list of rows. Compiling a statement with all the values would take ten times as long.
     statement = insert_or_nothing(session, Sighting).values(state=state, seen_at=db_now(), next_check_at=db_now(delay))
     session.connection().execute(statement, [rows[key] for key in sorted(rows)])
     if state == SightingState.UNCHECKED:
@@ -128,8 +127,8 @@ def shed(session: Session, *, max_rows: int) -> dict[str, int]:
     Returns:
         The number of deleted sightings by source.
     """
-    # The span of ids is an upper bound of the number of rows. Two queries for the minimum and the maximum read one
-    # index entry each; one query for both would scan the table.
+    # Get the minimum and the maximum by two queries, because each can then use the index. Their difference is at least
+    # the number of rows, so a small one makes counting unnecessary.
     last = session.execute(select(func.max(Sighting.id))).scalar() or 0
     first = session.execute(select(func.min(Sighting.id))).scalar() or 0
     if last - first < max_rows:

@@ -231,8 +231,7 @@ def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> 
     Otherwise these tokens would look as if an operator had enabled them again.
     """
     known = [digest for digest in digests if digest in found.records]
-    # Lock the incidents before reading them. If another worker is completing an incident, this statement waits for that
-    # worker.
+    # Lock the incidents first. If another worker is just completing an incident, wait until it has finished.
     statement = (
         select(Incident.digest, Incident.disabled_at, db_now(-SETTLING_SECONDS))
         .where(Incident.digest.in_(known), Incident.state == IncidentState.OPEN)

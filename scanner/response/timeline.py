@@ -109,7 +109,7 @@ def _notifications(session: Session, incident: Incident) -> Iterator[Moment]:
     for row, occasion in session.execute(statement):
         if row.channel in (Channel.EMAIL, Channel.OPERATOR):
             to = row.recipient or "nobody: no address is known"
-            # An incident may join a mail that waits already, such as a digest.
+            # A mail such as a digest may be older than the incident, because incidents are added to a waiting mail.
             at = max(row.created_at, incident.detected_at)
             yield Moment(at, "r8scan", "mail queued", f"to {to} ({occasion.replace('_', ' ')})")
         elif row.sent_at is not None:

@@ -360,8 +360,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fill_in(self) -> Settings:
-        # Some defaults depend on other settings, so set them here. The model is frozen, so assign with
-        # object.__setattr__.
+        # Set the defaults that depend on other settings. Normal assignment is impossible, because the model is frozen.
         if not self.database_url.get_secret_value():
             self._set("database_url", SecretStr(self.default_database_url))
         if not self.smtp_url.get_secret_value():

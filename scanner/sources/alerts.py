@@ -73,7 +73,7 @@ KINDS: dict[str, PlaceKind] = {
     "wiki_content": "wiki_page",
     "wiki_commit": "wiki_page",
     "npm": "package",
-    # A person submitted the token to GitHub, so the token may never have been public.
+    # Somebody gave this token to GitHub directly, so it may never have been public.
     "manual_submission": "submission",
 }
 
@@ -122,13 +122,12 @@ def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
         NotAlerts: The body is not a list of alerts.
         TooManyAlerts: The body has more than MAX_RECORDS records.
     """
-    # Refuse all records. If r8scan accepted a part, GitHub would not send the rest again.
+    # Refuse the whole request. If r8scan accepted a part of it, GitHub would not send the rest again.
     too_many = TooManyAlerts(f"the body holds more than {MAX_RECORDS} records: send them in parts")
     if body.count(b",") > MAX_COMMAS or body.count(b"{") > MAX_BRACES:
         raise too_many
     try:
-        # Replace all numbers by None: no field that is read below is a number, and Python refuses to convert very long
-        # numbers.
+        # Replace all numbers by None. They are not used, and Python raises an error for very long ones.
         value = json.loads(body, parse_int=_no_number, parse_float=_no_number, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise NotAlerts("the body is not JSON") from None
@@ -178,7 +177,7 @@ def answer_alerts(
         candidates = limits.taken(batch)
         done = respond_or_keep(database, candidates, source=SOURCE, policy=policy, state_dir=state_dir)
         verdict.response.add(done)
-        # The places of one token may begin in an earlier batch, so use the answers to all of them.
+        # Use the results of all batches so far, because one token may appear in several batches.
         verdict.feedback += [label for alert in batch if (label := _label(alert, verdict.response)) is not None]
         position += len(batch)
     rest = limits.taken(ordered[position:])
@@ -226,13 +225,14 @@ def _alert(record: Any, url: str, token_type: str, reading: _Reading) -> Alert |
     token = record.get("token") if isinstance(record, dict) else None
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_LENGTH:
         return None
-    # Do not use `type` to judge the token, because GitHub has sent alerts with swapped types.
+    # Ignore the field `type`, because GitHub has sent alerts in which the types of two tokens were swapped.
     raw = token.strip().encode("utf-8", "surrogatepass")
     hint = hint_if_token(raw.decode("utf-8", "replace"))
     return Alert(
         token_hash=hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest(),
         token_type=token_type,
-        # Give no hint of a string that is not a token: the hint of a short string would contain all of it.
+        # Do not show a hint (first and last characters) if the string is not a token. It could show all of a short
+        # string.
         candidate=Candidate(reading.digester(raw), hint or UNKNOWN_HINT, _place(record, url, reading)),
     )
 
@@ -270,7 +270,7 @@ def _place(record: dict[str, Any], url: str, reading: _Reading) -> Place:
         return Place("commit", url, repository=commit[1], commit=commit[2])
     if kind == "submission":
         return Place(kind)
-    # The alert has no path of a file, so only the address distinguishes this place from others.
+    # Here the path of the file is unknown, so only the URL distinguishes this place from others.
     return Place("other" if kind == "file" else kind, url)
 
 
@@ -293,7 +293,7 @@ def _is_shown(url: str) -> bool:
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
     """Return an item of the answer to GitHub: the hash, type and label of a token. None if the look-up failed."""
     digest = alert.candidate.digest
-    # Search the two sets one after the other. Joining them would copy both for each of thousands of alerts.
+    # Check the two sets separately. Merging them would copy both sets for every alert, and there may be thousands.
     if digest in done.known_digests:
         label = "true_positive"
     elif digest in done.unknown_digests:

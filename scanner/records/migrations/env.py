@@ -23,7 +23,7 @@ from scanner.records import (
 from scanner.records.database import Database
 from scanner.records.models import Base
 
-# The import of these modules adds their tables to the metadata.
+# Import every module that defines tables, because the import registers the tables in the metadata.
 _MODULES = (
     audit_models,
     canary_models,

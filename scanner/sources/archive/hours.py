@@ -79,7 +79,7 @@ def read_hour(work: Work) -> Response:
     with work.database.write() as session:
         dropped = _dropped(session, work.job, hour)
         if dropped:
-            # Do not mark the hour as read, so that it is read again when the queue has room.
+            # The queue is full. Do not mark the hour as read, so that r8scan reads it again later.
             work.counts["unread_dropped_backlog"] += dropped
             return Response()
         session.execute(
@@ -155,12 +155,11 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
     with work.database.write() as session:
         enqueue_found(session, found, source=SOURCE, priority=ARCHIVE_PRIORITY, archive_hour=hour)
         if datetime.now(UTC) - hour < REMEMBERED_FOR:
-            # Store the ids of the events. If the hour is read again, only events that were not seen are queued.
+            # Store the ids of the events, so that they are not queued again if the hour is read twice.
             remember_events(session, [event for event in fresh if event.type in REMEMBERED])
         if candidates:
             sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
-        # Record the position in the same transaction. A crash then neither loses a batch nor makes r8scan read it
-        # twice.
+        # Record the position in the same transaction as the events. After a crash, r8scan then continues exactly here.
         work.reached({"lines": lines_done})
         progress: dict[str, Any] = {
             "step": work.step,

@@ -26,6 +26,6 @@ def not_read_object(reasons: Sequence[str], digest: str, size: int, place: Place
         size: The document's size in bytes.
         place: Where the document was found. It does not have to be redacted.
     """
-    # Wrap the place in an empty candidate, so that it is written in the same JSON format as all other places.
+    # Store the place in the same JSON format as everywhere else. That format needs a candidate, so use an empty one.
     written = candidate_to_json(Candidate("", "", redacted_place(place)))["place"]
     return NotRead(tuple(reasons), digest, size, written)

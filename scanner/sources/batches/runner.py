@@ -112,7 +112,7 @@ def work(
         LeaseLost: Another worker claimed the job after this lease expired.
     """
     if job.failures >= 2 and len(items) > 1:
-        # One of the items may have killed the worker. In separate jobs, the other items can succeed.
+        # Perhaps one of the items crashes the worker. Put each item into its own job, so that the others can succeed.
         _split(database, job, items)
         return Response()
     with jobs.keep_renewed(database, job) as keeping:
@@ -168,7 +168,7 @@ def _read_all(
 def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]) -> None:
     waiting = _waiting(outcomes)
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
-        # No request was sent for this job. Requeue the job unchanged, due when GitHub accepts requests again.
+        # No request was sent, so put the same job back into the queue until GitHub accepts requests again.
         first = waiting[0][0]
         jobs.requeue_unread(session, job, delay=_wait(first), error=str(first))
         return
@@ -181,7 +181,8 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
             if outcome.error is not None and not isinstance(outcome.error, NotFound):
                 errors.append(f"{outcome.item.label}: {outcome.error}")
     for err, items in waiting:
-        # The items were not attempted, so they keep their priority, and load shedding may still drop them.
+        # These items were not attempted. Keep the job's priority, so that they can still be dropped if too many jobs
+        # wait.
         _enqueue(session, job, items, delay=_wait(err), priority=job.priority)
         counts["retried"] += len(items)
     counts = +counts
@@ -193,7 +194,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
     )
     tallies.add(session, job.source, {**counts, "jobs": 1})
     if job.source == "rescan":
-        # Counting tokens needs database queries. Do so only for jobs of operators, who want to know what was found.
+        # Count the tokens only for an operator's job, because counting needs database queries.
         found = FoundTokens()
         for outcome in outcomes:
             found.add(outcome.response)
@@ -263,7 +264,7 @@ def _enqueue(
     jobs.enqueue(
         session,
         job.kind,
-        # The other fields of the target say where the items come from, so keep these fields.
+        # Keep the other fields of the target, which say where the items come from.
         {**job.target, job.kind: [item.to_json() for item in items]},
         source=job.source,
         priority=priority,

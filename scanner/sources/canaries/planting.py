@@ -87,7 +87,8 @@ def _wait_after(settings: Settings, newest: Canary) -> float:
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)
-    # While a canary has not been found, another canary would show nothing new.
+    # Wait until the newest canary (planted test token) is found or lost. Until then, another one would show nothing
+    # new.
     return max(interval, ways.PATIENCE[newest.way].lost) if newest.state == CanaryState.PLANTED else interval
 
 

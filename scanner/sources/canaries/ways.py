@@ -29,8 +29,7 @@ class Patience:
 PATIENCE: Mapping[CanaryWay, Patience] = {
     # Without a credential, events are polled about every three minutes.
     CanaryWay.TEXTS: Patience(late=600, lost=3600),
-    # Canaries are queued like pushes that are likely to contain a token. The service promises to read such pushes
-    # within two minutes, and retries take longer.
+    # Pushes that are likely to contain a token are read within two minutes. Retries take longer.
     CanaryWay.PUSHES: Patience(late=300, lost=3600),
     # Files of gists are read within minutes.
     CanaryWay.FILES: Patience(late=300, lost=3600),

@@ -80,15 +80,15 @@ class Results:
             self.counts["unusable_result"] += 1
             return
         place = _place(result, name, path, sha, github.web_url)
-        # A name that contains a token must not be stored. The address with the repository's id leads to the same
-        # repository.
+        # If the repository's name contains a token, the name must not be stored. Use the repository's id in the URL
+        # instead.
         address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
         file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, MAX_SIZE_BYTES * 2, RAW, ("blob", sha))
         text = "\n".join(result.fragments)[:MAX_FRAGMENTS_BYTES]
         scanned = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), self.budget)
         self.counts.update({f"unread_{reason}": count for reason, count in scanned.unread.items()})
         if scanned.candidates:
-            # A line number in a fragment differs from the line number in the file, so set it to 0 (unknown).
+            # The line number refers to the search result's fragment, not to the file, so store 0 (unknown).
             self.hits.append((file, [replace(candidate, line=0, column=0) for candidate in scanned.candidates]))
         else:
             self.files.append(file)
@@ -158,7 +158,7 @@ def _poll(
     database: Database, github: GitHub, detector: Detector, queries: Sequence[str], leased: LeasedPoll
 ) -> PollReport:
     if github.credential_label == "none":
-        # Code search requires a credential: https://docs.github.com/rest/search/search#search-code
+        # GitHub requires a credential for code search: https://docs.github.com/rest/search/search#search-code
         missing = Forbidden("needs_credential", "code search needs a credential: set GITHUB_TOKEN", retry_after=3600)
         with database.write() as session:
             leased_poll.defer(session, leased, missing)

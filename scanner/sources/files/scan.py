@@ -74,7 +74,8 @@ class RemoteFile:
         return self.place.published_at
 
     def to_json(self) -> dict[str, Any]:
-        # Wrap the place in an empty candidate, so that it is written in the same JSON format as all other places.
+        # Store the place in the same JSON format as everywhere else. That format needs a candidate, so use an empty
+        # one.
         place = candidate_to_json(Candidate("", "", self.place))["place"]
         return {
             "url": self.url,
@@ -212,7 +213,7 @@ class _Reader:
         self._database, self._github, self._detector, self._policy = database, github, detector, policy
         self._budget, self._limits = ScanBudget.for_page(), CandidateLimits()
         self._is_shared = len(files) > 1
-        # Of files with the same content, read one. The others wait for it and use its result.
+        # If several files have the same content, only one thread reads it. The others wait and use its result.
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
     def read(self, file: RemoteFile) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:
@@ -260,13 +261,13 @@ class _Reader:
         missed = not_read(result, file.place, len(content))
         outcome.not_read = (missed,) if missed else ()
         if not is_as_named(file, content):
-            # The content may be cut off. Keep its candidates, and fetch it again.
+            # The content does not match the expected hash, so it may be incomplete. Keep the tokens found in it, and
+            # fetch it again.
             outcome.counts["unread_blob_differs"] += 1
             outcome.is_partial = outcome.is_cut_off = True
         elif result.unread or over:
             outcome.is_partial = True
-            # Other files of the job have used up the shared scan budget. A retry reads this file with a separate
-            # budget.
+            # The files of a job share one scan budget. If other files have used it up, retry this file in its own job.
             outcome.is_cut_off = SPENT in result.unread and self._is_shared
         else:
             self.found[file] = candidates

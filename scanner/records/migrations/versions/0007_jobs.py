@@ -18,13 +18,13 @@ _QUEUED = sa.text("state = 'queued'")
 
 def upgrade() -> None:
     op.add_column("scan_jobs", sa.Column("begun_at", UtcDateTime(), nullable=True))
-    # A claimed page that is queued again was refused before anything of it was read.
+    # A queued job of pushes or files has not been read yet, even if a worker has claimed it. So it gets no start time.
     op.execute(
         "UPDATE scan_jobs SET begun_at = created_at WHERE attempts > 0 "
         "AND (state <> 'queued' OR kind NOT IN ('pushes', 'files'))"
     )
     op.add_column("scan_jobs", sa.Column("is_shared", sa.Boolean(), server_default=sa.text("false"), nullable=False))
-    # Until this revision, a child job kept the source that had asked for it before its parent did.
+    # If a child job has another source than its parent job, both sources have asked for the child job.
     op.execute(
         "UPDATE scan_jobs SET is_shared = true WHERE EXISTS (SELECT 1 FROM scan_jobs AS parent "
         "WHERE parent.id = scan_jobs.parent_id AND parent.source <> scan_jobs.source)"

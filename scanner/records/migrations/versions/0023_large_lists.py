@@ -19,7 +19,7 @@ def upgrade() -> None:
     if op.get_bind().dialect.name != "postgresql":
         for name, definition in LARGE_LIST_INDEXES.items():
             op.execute(f"CREATE INDEX {name} ON {definition.replace(' text_pattern_ops', '')}")
-    # An index on recipient and time replaces it.
+    # The new index on recipient and time is used instead of this one.
     op.drop_index("ix_notifications_recipient", "notifications")
 
 
