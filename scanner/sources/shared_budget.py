@@ -59,11 +59,12 @@ class DatabaseLedger:
         is_due = or_(
             CircuitState.open_until.is_(None),
             CircuitState.open_until <= _time(now),
-            # A gate never sets a time so far in the future, so the clock must have jumped. Ignore the stored time.
+            # Ignore a stored time that is too far in the future, because a clock must have been wrong.
             CircuitState.open_until > _time(now + MAX_WAIT_SECONDS),
         )
         with self._database.write() as session:
-            # The row is missing if the database could not be reached when the circuit opened.
+            # This adds the row if it is missing, because the database may have been unreachable when the circuit
+            # breaker opened.
             return _upsert(session, CircuitState, {"host": circuit.host}, values, is_due)
 
     def update_rate(
@@ -71,7 +72,7 @@ class DatabaseLedger:
     ) -> tuple[RequestRate, RequestRate, float]:
         first = replace(first, credential=first.credential[:160])
         key = (ResourceRate.credential == first.credential, ResourceRate.resource == first.resource)
-        # Use the database's clock, because workers on several machines share the slots.
+        # Use the database's clock, because workers on several machines share this rate.
         locked = select(ResourceRate, db_now()).where(*key).with_for_update()
         with self._database.write() as session:
             found = session.execute(locked).first()

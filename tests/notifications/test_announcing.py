@@ -123,7 +123,7 @@ def test_the_webhook_gets_a_signed_body_that_the_sandbox_accepts(database: Datab
 
 
 def test_the_signature_is_over_the_timestamp_and_the_body() -> None:
-    # This value was computed with: printf '1700000000.{}' | openssl dgst -sha256 -hmac key
+    # The result of: printf '1700000000.{}' | openssl dgst -sha256 -hmac key
     expected = "v1=9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae"
     assert signature(b"key", "1700000000", b"{}") == expected
 

@@ -53,7 +53,7 @@ class Dying(Post):
 def begin(database: Database) -> None:
     """Delete all rows. Then write an incident with mails to two owners, and one whose mail cannot be delivered."""
     with database.write() as session:
-        # The database refuses to delete audit entries above `purged_id`, so set it to the last entry.
+        # The database allows deleting audit entries only up to `purged_id`, so set it to the last entry.
         session.execute(update(AuditHead).values(purged_id=AuditHead.last_id, purged_hash=AuditHead.last_hash))
         for model in (NotificationSubject, Notification, Announcement, Exposure, Incident, AuditEntry):
             session.query(model).delete()
@@ -112,8 +112,8 @@ def test_a_crash_anywhere_in_a_delivery_neither_loses_nor_doubles_a_mail(databas
             break
         number += 1
     assert number > 20
-    # A mail is sent twice only if the worker crashes between the mail server's acceptance and the commit. Most crash
-    # points are elsewhere.
+    # A mail is sent twice only if the worker crashes after the mail server accepts it and before the commit. Most of
+    # the simulated crashes happen at other points.
     assert 0 < doubled < number / 2
 
 

@@ -159,8 +159,7 @@ def test_every_setting_is_in_the_documentation() -> None:
     pages = "\n".join(page.read_text() for page in (Path(__file__).parents[2] / "docs").glob("*.md"))
     for name in Settings.model_fields:
         written = f"R8SCAN_{name.upper()}"
-        # The documentation of a usage rule lists its thresholds by their endings only, for example `…_DAYS` for
-        # R8SCAN_USAGE_DORMANT_DAYS.
+        # The documentation may list only the end of a setting's name, such as `…_DAYS` for R8SCAN_USAGE_DORMANT_DAYS.
         rule, _, threshold = written.rpartition("_")
         assert written in pages or (rule in pages and f"`…_{threshold}`" in pages), written
 

@@ -184,7 +184,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, leased: Leased
     limits = CandidateLimits()
     candidates = limits.take(candidates)
     polled.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
-    # Until the quota's reset, use only this source's own share of the remaining quota.
+    # Delay the next poll enough that this source uses only its share of GitHub's quota until the quota is reset.
     pace = github.gate.seconds_a_request("core") * polled.counts["requests"] / (1 - RESERVE)
     with database.write() as session:
         jobs = _commit(session, leased, polled, candidates, fetched.files, pace)
@@ -229,18 +229,19 @@ def list_new(
         polled.fresh += fresh
         has_met_known = has_met_known or not known.isdisjoint(polled.versions)
         following = next_page(github, response)
-        # `since` is earlier than the newest known change. So if the list ends here, no gist is missing.
+        # The request asks for changes since a time before the newest known change. So if the list ends here, nothing is
+        # missing.
         is_at_end = following is None and len(listed) < PAGE_SIZE
         if is_at_end or not (fresh or owed):
             break
         page += 1
         if owed and not fresh and page < owed.page - 1:
-            # All pages before the failed page are known. Continue one page before the failed page, because deleted
-            # gists move later gists to an earlier page.
+            # The pages up to the failed page were already read, so skip them. Start one page earlier, because deleted
+            # gists move the later gists to an earlier page.
             polled.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
-        # The address of the next page already contains all parameters. A full page has a next page, even if GitHub
-        # links to none.
+        # A link from GitHub already contains the parameters. GitHub may leave out the link, but a full page always has
+        # a next page.
         url, params = (following, None) if following else (first_url, {**first, "page": page})
     polled.overlaps = is_at_end or (has_met_known and not owed)
     return polled
@@ -251,7 +252,8 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
     `before` is the part that the previous poll left unread.
     """
-    # If the span that this poll has read overlaps with the span of the previous poll, join the two spans.
+    # The unread part ends at the oldest time that was read. If this poll met known gists, it overlaps with the previous
+    # poll, and this is the oldest time of both.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)
@@ -348,7 +350,7 @@ def _commit(
     before = leased.newest_seen_at
     newest = max((at for at in [before, *polled.times] if at and at <= now), default=before)
     missed = _missed(leased, polled) if known else None
-    # If the unread rest of the list was recorded as a gap, later polls do not have to read it.
+    # A part of the list that was recorded as missed need not be read by later polls.
     owed = polled.owed if missed is None else None
     leased_poll.end(
         session,
@@ -374,7 +376,8 @@ def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
     Gists are missed if the list no longer shows them, or if too many polls could not read the list to its end.
     """
     before = _owed(leased)
-    # All gists up to this time were read. If an earlier poll left a rest of the list, the rest begins at this time.
+    # Gists up to this time were read. If an earlier poll could not read the whole list, its unread part starts at this
+    # time.
     covered = (parse_time(before.since) if before else None) or leased.newest_seen_at
     oldest = polled.owed.until if polled.owed else min(polled.times, default=None)
     is_left = polled.owed.polls >= MAX_OWED_POLLS if polled.owed else not polled.overlaps
@@ -389,7 +392,7 @@ def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
 
 def _owed(leased: LeasedPoll) -> Owed | None:
     value = leased.cursor.get("owed")
-    # An earlier version of r8scan stored only the time.
+    # Older versions of r8scan stored only the time, as a string.
     return Owed(value) if isinstance(value, str) else Owed.from_json(value) if value else None
 
 

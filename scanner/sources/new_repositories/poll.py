@@ -55,7 +55,8 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     listing, looked = Listing(ListPosition.from_json(lease.cursor)), Looks()
     with database.read() as session:
         due = looks.due(session)
-    # Listing new repositories and looking at each of them use separate quotas, so each continues if the other fails.
+    # Listing new repositories and checking known ones use separate quotas of GitHub. So do the second even if the first
+    # fails.
     errors = [
         _error_of(lambda: listing.run(github, time.time())),
         _error_of(lambda: looked.run(github, due)),
@@ -89,7 +90,7 @@ def _commit(
     for span in listing.given_up:
         leased_poll.record_gap(session, SOURCE, _missed(lease, span))
     listing.counts["repositories"] += len(listing.found)
-    # A list overlaps with the ids before it, so it also shows repositories that may be old.
+    # The listing starts some ids before the newest known one, so it may also contain older repositories.
     before = ListPosition.from_json(lease.cursor).newest
     interval = BEHIND_SECONDS if listing.place.owed else INTERVAL_SECONDS
     leased_poll.end(
@@ -99,7 +100,7 @@ def _commit(
         interval=leased_poll.MIN_INTERVAL_SECONDS if is_full else interval,
         counts=+(listing.counts + looked.counts),
         newest=datetime.now(UTC) if any(one.id > before for one in listing.found) else None,
-        # Leave out the error's waiting time. The gate enforces it, and only for the quota that is exhausted.
+        # Omit the error's waiting time. The request limiter enforces it only for the quota that is used up.
         error=None if error is None else GitHubError(error.reason, str(error)),
     )
     if candidates:
@@ -128,7 +129,7 @@ def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
     The span begins at the time of the newest repository that earlier polls saw.
     """
     now = datetime.now(UTC)
-    # About half of all ids belong to public repositories: https://github.com/github/rest-api-description/issues/4531.
+    # About half of all repository ids are public: https://github.com/github/rest-api-description/issues/4531.
     return MissedSpan(lease.newest_seen_at or now, now, (span[1] - span[0]) // 2, "not_caught_up")
 
 

@@ -128,7 +128,8 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
         if lease is None:
             return None
         state = _state(session, source)
-        # Count the interval from the start of the poll, so that the poll's duration is not added. `end` adds the rest.
+        # Set the time of the next poll now, so that the interval is counted from the start of this poll. `end` extends
+        # it.
         lease.write(session, next_poll_at=db_now(MIN_INTERVAL_SECONDS))
         is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
         return LeasedPoll(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)
@@ -191,7 +192,7 @@ def end(
     total = Counter(state.counts)
     total.update(counts)
     total["polls"] += 1
-    # `take` set next_poll_at to the start of this poll plus MIN_INTERVAL_SECONDS.
+    # `take` set next_poll_at to the start of this poll plus MIN_INTERVAL_SECONDS, so only add the rest of the interval.
     following: Any = state.next_poll_at + timedelta(seconds=min(interval, MAX_INTERVAL_SECONDS) - MIN_INTERVAL_SECONDS)
     if error is not None and error.retry_after:
         following = db_now(min(error.retry_after, MAX_INTERVAL_SECONDS))
@@ -247,7 +248,7 @@ def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) ->
             .where(leased.lease.holds(), SourceState.leased_until.is_not(None))
             .values(
                 leased_until=None,
-                # Set a fencing token that no worker holds, so that the hung poll can no longer write.
+                # Increase the fencing token, so that the hung poll can no longer write its results.
                 attempts=SourceState.attempts + 1,
                 failures=min(state.failures + 1, MAX_FAILURES),
                 next_poll_at=db_now(spread(min(2.0**state.failures, MAX_BACKOFF_SECONDS))),

@@ -104,8 +104,8 @@ def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
     return Push(
         repository=redact(found.repository),
         repository_id=found.repository_id,
-        # Do not claim (git's "have") the previous tip, because it may not have been read. The reader claims the tips
-        # that it remembers.
+        # Use zeros (no previous commit), because r8scan may not have read the previous commit. Otherwise the git server
+        # would not send the content of that commit.
         before="0" * (len(found.tip) if found.tip else 40),
         head=found.tip or "",
         ref=redact(ref),

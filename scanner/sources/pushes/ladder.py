@@ -68,11 +68,11 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
     """Return the plan for a push whose last commit, and the commit before it, are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
-        # If `head` is remembered but was not read, a later push has continued from it. If the remembered tips were
-        # claimed, the server would leave out the commits of this push, because they are reachable from these tips.
+        # If `head` is known but was never read, a later push was based on it. Naming all known commits would then make
+        # the server leave out the commits of this push. So name only `before`.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
-    # If `before` was never read, read it as well: r8scan has missed the push to `before`.
+    # If `before` was never read, r8scan has missed an earlier push, so read `before` as well.
     wants = [oid for oid in (push.head, push.before) if not known.holds(oid)]
     return Plan(wants, known.oids, before=push.before)
 
@@ -82,11 +82,11 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Pla
     if known is not None:
         if push.head and not known.holds(push.head):
             return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])
-        # The default branch has not moved, so the push went to another ref.
+        # The default branch has not changed, so the push went to another branch or tag.
         return _changed(_refs(github, push), known)
     if push.is_new and push.head:
-        # Nearly all new repositories have one branch, which one request reads. GitHub limits the number of requests,
-        # not their size.
+        # Nearly all new repositories have only one branch. One request reads it whole, and GitHub limits only the
+        # number of requests.
         return Plan([push.head], rung="whole", default=push.head, is_whole=True, reads_refs_later=True)
     if not push.head:
         refs = _refs(github, push)
@@ -111,10 +111,10 @@ def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     default = refs.oids.get(refs.head or "", "")
     if push.ref_type == "repository" or not push.ref:
         return _whole(refs) if known is None else _changed(refs, known)
-    # The stored name of the ref is redacted, so redact the listed names before comparing.
+    # The name of the branch or tag was stored with tokens redacted, so redact the listed names before comparing them.
     wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
     if not wants and refs.is_truncated:
-        # The listing is cut off before this ref, so ask for this ref alone. The server does not know a redacted name.
+        # The list was cut off, so ask the server for this name alone. The server cannot find a name that was redacted.
         named = _refs(github, push, prefix=push.ref)
         wants = [oid for name, oid in named.oids.items() if name == push.ref]
     if not wants:
@@ -123,7 +123,7 @@ def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
         return Plan([oid for oid in wants if not known.holds(oid)], known.oids, refs=refs)
     if not default or push.ref == redact(refs.head or ""):
         return Plan(wants, rung="whole", default=default, is_whole=True, refs=refs)
-    # A branch or tag that points to the default branch's tip adds no content.
+    # If the new branch or tag points to the newest commit of the default branch, it adds no content.
     wants = [oid for oid in wants if oid != default]
     return Plan(wants, [default], "before", earlier=[default], before=default, default=default, refs=refs)
 
@@ -163,8 +163,8 @@ def _tips(refs: Refs) -> Iterator[str]:
 def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str], refs: Refs | None = None) -> Plan:
     default = "" if push.kind == "earlier" else tip
     if not _can_filter(github, push.repository):
-        # Without a filter, the server would send the commits together with all their files. So read the whole
-        # repository once instead.
+        # This server cannot leave out file contents, so asking only for the commits saves nothing. Read the whole
+        # repository.
         return Plan([tip], rung="whole", default=default, may_miss=may_miss, is_whole=True, refs=refs)
     boundary = _boundary(github, push, tip)
     if boundary is None:

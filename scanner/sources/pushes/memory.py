@@ -55,7 +55,7 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
     if not by_key:
         return
     now = session.execute(select(db_now())).scalar_one()
-    # Use a fixed order, so that two jobs with the same repositories do not deadlock.
+    # Lock the rows in a fixed order, so that two jobs with the same repositories cannot deadlock.
     keys = sorted(by_key)
     empty = {"tips": b"", "is_whole": False}
     rows = [{"host": host_name, "repository_id": number, **empty} for host_name, number in keys]

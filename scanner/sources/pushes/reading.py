@@ -61,7 +61,8 @@ def read_push(
     if is_first_look and reading.unread[SPENT] and not budget.has_time:
         reading.is_slow = True
     if reading.unread[SPENT] and budget.is_spent_by_others:
-        # Other pushes of the job have used up the shared budget. A retry reads this push with a separate budget.
+        # Other pushes of the job have used up the scan budget that they share. A retry reads this push with its own
+        # budget.
         reading.is_cut_off = True
     reading.unread = +reading.unread
     return reading
@@ -113,13 +114,13 @@ class _PushReader:
         try:
             self._read_objects(plan.wants, plan.haves, plan.refs)
             if parents:
-                # The named commit was read above. Fetch its history separately, so that a failure here does not lose
-                # the commit.
+                # Fetch the history by a separate request. If this fails, the result still contains the commit that was
+                # read above.
                 self._read_objects(parents, [], plan.refs)
         except GitHubError as err:
             if not reading.objects:
                 raise
-            # A later request failed. Keep the content of the first request.
+            # The first request succeeded and a later one failed. Keep what was read.
             reading.unread[f"second_request_{err.reason}"] += 1
             reading.is_cut_off = reading.is_cut_off or not isinstance(err, NotFound | Malformed)
             reading.refusal = None if err.asked else err
@@ -134,7 +135,7 @@ class _PushReader:
                 self._ask_for_less(wants, haves, refs)
         except (Malformed, Forbidden) as err:
             if err.reason == "git_refused" and push.kind == "push" and push.before in wants:
-                # The server no longer has the commit that a force push replaced. Read the new commits without it.
+                # The server no longer has the commit that a force push replaced. Read the other commits without it.
                 reading.unread["before_gone"] += 1
                 if others := [oid for oid in wants if oid != push.before]:
                     self._read_objects(others, haves, refs)

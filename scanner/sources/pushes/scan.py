@@ -69,7 +69,8 @@ def scan_next(
         outcome = reader.read(push)
         if (reading := reader.readings.get(push)) is not None:
             response = _respond(database, reading.candidates, source=job.source, policy=policy, state_dir=state_dir)
-            # The reading is kept until all pushes of the job are read, so free the memory of its candidates.
+            # The results of all pushes stay in memory until the job ends, so drop the found tokens as soon as they are
+            # handled.
             reading.candidates.clear()
             outcome.response = response
             outcome.counts[f"band_read_{push.likelihood}"] += 1
@@ -208,7 +209,7 @@ def _queue_earlier(
 
 def _outcome(push: Push, reading: PushReading) -> ItemOutcome[Push]:
     """Return the outcome of reading a push. It does not yet say what was done about the candidates."""
-    # If the gate refused a further request, the push is queued again, like a push that was not read at all.
+    # If the request limiter refused a later request, set the error, so that the push is queued again.
     outcome = ItemOutcome(push, error=reading.refusal, is_slow=reading.is_slow)
     outcome.counts["candidates"] += len(reading.candidates)
     if reading.is_slow:

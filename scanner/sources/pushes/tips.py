@@ -105,7 +105,7 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
     """
     new = [Tip(oid, read.is_read, is_default=oid == read.default) for oid in dict.fromkeys(read.tips)]
     names = {tip.oid for tip in new}
-    # If a tip was read completely, it counts as read even if a later attempt reads only a part of it.
+    # A commit that was once read completely stays marked as read, even if a later attempt reads only a part of it.
     new = [replace(tip, is_read=tip.is_read or known.has_read(tip.oid)) for tip in new]
     old = [
         replace(

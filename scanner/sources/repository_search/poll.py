@@ -66,7 +66,7 @@ def _poll(
 ) -> PollReport:
     began = clock()
     if github.credential_label == "none":
-        # GraphQL requires a credential: https://docs.github.com/graphql/guides/forming-calls-with-graphql
+        # GitHub requires a credential for GraphQL: https://docs.github.com/graphql/guides/forming-calls-with-graphql
         message = "repository search needs a credential: set GITHUB_TOKEN"
         return _defer(database, lease, Forbidden("needs_credential", message, retry_after=3600))
     search = SearchRun(github, Plan.from_json(lease.cursor, began), clock)
@@ -134,8 +134,8 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
             for missed in search.missed:
                 leased_poll.extend_gap(session, SOURCE, missed)
             lease.lease.write(session, cursor=search.plan.to_json())
-            # Poll again before GitHub's waiting time has passed, because the REST search has a separate quota. The gate
-            # enforces the waiting time for GraphQL.
+            # Only GraphQL's quota is used up. Poll again soon, because the REST search has a separate quota. The
+            # request limiter makes GraphQL requests wait.
             error = RateLimited(error.reason, str(error), retry_after=MAX_IDLE_SECONDS)
         leased_poll.defer(session, lease, error)
     return PollReport(polled=True, error=error.reason)

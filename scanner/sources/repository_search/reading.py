@@ -134,15 +134,16 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
     for number in range(1, MAX_PASSES + 1):
         before = reading.total
         reading.add_pages(github, span, after)
-        # When a repository in the span is pushed to again, it leaves the span, and all later results move up. The next
-        # page may then skip a result.
+        # A repository that is pushed to again leaves this range of push times. All later results move up, and the next
+        # page may skip one of them.
         missing = max(min(reading.total, MAX_RESULTS) - len(reading.found), before - reading.total)
         if missing <= SHORT_SHARE * reading.total or number == MAX_PASSES:
             break
         reading.counts["passes_again"] += 1
         after = reading.add_page(github, span, None).after
     if reading.total > MAX_RESULTS:
-        # A span of one second cannot be split. The opposite sort order shows up to MAX_RESULTS further results.
+        # A range of one second cannot be split. The reverse order shows results that are beyond MAX_RESULTS in this
+        # order.
         reading.add_pages(github, span, "", newest_first=True)
     reading.short = max(reading.total - len(reading.found), 0)
     return reading

@@ -122,7 +122,7 @@ class SearchRun:
         if isinstance(self.error, BadCredential):
             return
         try:
-            # Use the REST search even if GraphQL has failed. It reads the windows in `behind`.
+            # Use the REST search too, even if GraphQL has failed. It reads push times that were not searched in time.
             self._catch_up(reading.read_by_rest)
         except RateLimited:
             self.counts["rest_quota_spent"] += 1
@@ -193,8 +193,8 @@ class SearchRun:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Measure only sampled windows. Other windows are read only if they seem incomplete, so they would
-            # exaggerate how much later searches add.
+            # Learn only from ranges that were sampled at random. The others are read again only if they seem
+            # incomplete, so they would exaggerate how much a repeated search finds.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 
@@ -231,8 +231,7 @@ class SearchRun:
         if found.total > MAX_RESULTS:
             self._miss(window, found.short, "over_1000_results")
         elif now - window[1] < LOOKS_AFTER[-1]:
-            # The index may still add pushes to this window, so plan later searches, as for a window that was searched
-            # in time.
+            # The index may still add pushes of this recent range, so plan to search the range again.
             self.first.append((window, NOT_SAMPLED, found))
         elif is_thin:
             self._miss(window, expected - len(found.found), "index_incomplete")

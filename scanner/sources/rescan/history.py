@@ -38,7 +38,7 @@ def read_repository(work: Work) -> Response:
     url = git_url(work.github.web_url, name)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
     if described.get("has_discussions") is True:
-        # The REST API cannot list discussions, so count them as unread.
+        # GitHub's REST API cannot list discussions, so count them as unread.
         work.counts["unread_discussions"] = 1
     tips = _activity_tips(work, name)
     found = _scan(work, url, tips, base)
@@ -230,7 +230,7 @@ def _fetch_unreached(work: Work, mirror: Path, url: str, tips: tuple[str, ...]) 
         on_progress=lambda done, total: work.report("fetching what no ref reaches", done, total),
     )
     work.counts["unreached_commits"] += fetched.got
-    # GitHub removes unreachable commits after some time. A commit that is gone is no longer public.
+    # GitHub removes commits after some time if no branch or tag reaches them. Such a commit is no longer public.
     work.counts["unreached_commits_gone"] += fetched.gone
     work.counts["unread_unreached_commits"] += fetched.unread
 

@@ -108,7 +108,7 @@ def _work(
     number = int(job.progress.get("step", 0))
     step = STEPS[job.kind][number]
     if step.optional and job.failures >= MAX_TRIES:
-        # The errors of the earlier attempts are not known, because the workers crashed.
+        # The workers crashed in the earlier attempts, so no error is known that could be reported.
         _log.warning("rescan: a step failed too often and is skipped", extra={"job": job.id, "step": step.name})
         with database.write() as session:
             _pass_over(session, job, number, counts, FoundTokens.from_json(job.progress.get("found")))
@@ -163,7 +163,7 @@ def _failed(session: Session, work: Work, step: RescanStep, err: GitHubError) ->
     if waits or (may_pass and not _is_last_try(work, step)):
         wait = CREDENTIAL_RETRY_SECONDS if isinstance(err, BadCredential) else 10.0
         delay = err.retry_after or 60.0 if waits else max(err.retry_after or 0.0, wait * 4.0**job.failures)
-        # A rate limit ends without any action, so waiting for its end does not count as a failure.
+        # A rate limit ends by itself, so do not count the wait as a failure.
         kept: dict[str, Any] = {"failures": 0} if waits else {}
         there = {"counts": dict(work.counts_there), "at": dict(work.at), "found": work.found.to_json()}
         progress = {**job.progress, "step": work.step, **there}

@@ -118,7 +118,7 @@ class Work:
         retried for ever.
         """
         if (phase, done) != self._reached:
-            # A step that reports the same number repeatedly is hung, so only a new number extends the deadline.
+            # A step that reports the same number again and again is hung, so only a new number extends the deadline.
             self._reached = (phase, done)
             self.keeping.progressed()
         now = time.monotonic()

@@ -63,7 +63,7 @@ def enqueue_found(
                 visible_at=first_visible(page),
             )
             count += 1
-    # Use a fixed order, so that two transactions that queue the same repositories do not deadlock.
+    # Queue in a fixed order, so that two transactions with the same repositories cannot deadlock.
     for repository in sorted(found.repositories, key=lambda one: one[0].lower()):
         name, repository_id, published_at = repository
         target = {

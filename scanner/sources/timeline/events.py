@@ -45,7 +45,7 @@ KNOWN_TYPES = frozenset(
     ]
 )
 
-# The objects with text in the payload of each event type: the key of the object, and the kind of place of its text.
+# For each type of event, the fields of the payload that contain text, and the kind of place that each text belongs to.
 _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
     "CommitCommentEvent": {"comment": "commit_comment"},
     "DiscussionEvent": {"discussion": "discussion"},
@@ -188,8 +188,8 @@ class _EventReader:
         counts, payload = self.found.counts, event.payload
         ref = _string(payload.get("ref"))
         if not ref.isprintable():
-            # git does not allow unprintable characters in the name of a ref. A push can be read without the name, but a
-            # created ref cannot.
+            # The name of this branch or tag is invalid in git. A push can be read without the name, but a created
+            # branch or tag cannot.
             counts["unusable_ref"] += 1
             ref = ""
         if event.type == "CreateEvent":

@@ -193,16 +193,17 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
             if answer.has_next and page < last_page:
                 page += 1
                 continue
-        # Also read the pages that could not be read in the previous poll, even if page 1 has not changed.
+        # Even if page 1 has not changed, also read the pages that the previous poll could not read.
         page = next((number for number in cursor.owed_pages if number > page), PAGES + 1)
     ids = tuple(dict.fromkeys([*events, *cursor.known_ids]))[:IDS_KEPT]
-    # Make the texts due slightly early. Otherwise a poll at the full interval could come just before they are due.
+    # Subtract a few seconds. Otherwise the next poll could come just before the texts are due, and skip them.
     texts_at = now + interval - TEXTS_EARLY_SECONDS if are_texts_due else cursor.texts_at
     after = Cursor(
         ids, etags, tuple(owed), cursor.credential, texts_at=texts_at, clock_seconds=clock_seconds, interval=interval
     )
     if not are_texts_due:
-        # Events with texts on page 1 cannot show a gap in pages 2 and 3, which this poll has not read.
+        # Texts are read from all pages, but this poll may have read only page 1. So it cannot tell whether texts were
+        # missed.
         texts.was_known = False
     return TimelinePoll(list(events.values()), after, interval, counts, pushes, texts, error, at)
 

@@ -116,11 +116,11 @@ def _poll(
         return PollReport(polled=True, error=err.reason)
     owners = _owners(database, polled.events)
     found = read_events(polled.events, github.web_url, api_url=github.api_url, owners=owners, vendor=vendor)
-    # Keep canaries out of the counts and ids of events, so that no other part of the program notices them.
+    # Scan canaries (planted test events) together with the real events, but do not count or store them as events.
     planted = read_events(canaries(), github.web_url)
     texts = _scan(detector, [*found.documents, *planted.documents])
-    # If the quota is small, spread it over its hour. Polls every few minutes see more events than a burst of polls and
-    # then none.
+    # If the hourly quota is small, poll at even intervals. Using it up in a few minutes would miss all events of the
+    # rest of the hour.
     pace = github.gate.seconds_a_request("core") * polled.counts["requests"]
     interval = max(polled.interval if seconds is None else seconds, pace)
     try:
@@ -129,8 +129,8 @@ def _poll(
                 is_quiet = github.api_url != NEVER_QUIET and not _was_newer(session, leased.newest_seen_at, polled)
                 return _commit(session, leased, polled, found, texts, interval, may_be_old=is_quiet)
         except LeaseLost:
-            # Another worker has written the cursor, but that worker may not have seen the same events. Store these
-            # events as well.
+            # Another worker has polled at the same time, but may have seen other events. Store the events of this poll
+            # too.
             _log.warning("public events: another worker has polled; its cursor is kept, and so are these events")
             with database.write() as session:
                 return _take(session, polled, found, texts)
@@ -215,7 +215,7 @@ def _commit(
     is_stale = not may_be_old and _is_stale(newest, polled, _usual(polled.times))
     if is_stale:
         _log.warning("public events: GitHub serves an old list", extra={"newest": str(newest)})
-        # Drop the ETags. With them, GitHub could answer for ever that the stale list has not changed.
+        # Drop the ETags. Otherwise GitHub could keep answering that the outdated list has not changed.
         cursor = replace(cursor, etags={}, is_stale=True)
     counts["stale_list"] += is_stale
     for one in (missed, texts_missed):
@@ -296,7 +296,7 @@ def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -
 
 
 def _newest(before: datetime | None, times: Iterable[datetime | None], now: datetime) -> datetime | None:
-    # A time in the future comes from a wrong clock. If it were stored, it would hide every later delay.
+    # A time in the future comes from a wrong clock. If it were stored, later delays would not be noticed.
     return max((at for at in [before, *times] if at is not None and at <= now), default=before)
 
 

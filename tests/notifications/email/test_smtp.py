@@ -120,8 +120,7 @@ def _hangs(connection: socket.socket) -> None:
 
 
 def _drips(connection: socket.socket) -> None:
-    # Send each byte before the client's read times out. Only the client's deadline for the whole exchange ends the
-    # connection.
+    # Send a byte before each read of the client times out. Then only a deadline for the whole exchange can end it.
     while True:
         connection.sendall(b"2")
         time.sleep(0.05)
@@ -136,7 +135,7 @@ def _drips_lines(connection: socket.socket) -> None:
 
 
 def _drips_a_handshake(connection: socket.socket) -> None:
-    # Send the header of a TLS record of 16 kB, and then the bytes of the record one by one.
+    # Announce a TLS record of 16 kB, and then send its bytes slowly.
     connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
     while True:
         connection.sendall(b"\0")

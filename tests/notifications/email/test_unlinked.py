@@ -17,8 +17,7 @@ from tests.notifications.email.rendering import IDENTITY
 from tests.notifications.email.test_render import poisoned, read
 
 SAMPLES = dict(samples())
-# This pattern matches every text that a mail program makes into a link, and some others. A text that the pattern does
-# not match becomes no link.
+# Matches every text that a mail program turns into a link, and some other texts.
 LINKED = re.compile(
     r"(?i)(?:[a-z][a-z0-9+.-]*:[/\\]{2}|\b(?:mailto|tel|javascript|data|sms|file):|\bwww\.|\bftp\."
     r"|[\w-][.。](?:com|org|net|example|md|sh|zip|io|dev|app|ai|рф)\b|(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w)|\\\\)"
@@ -34,7 +33,7 @@ LURES = (
         "https://github.com@evil.com",
     ),
     *("https:/\\evil.com", "src/https://evil.com/www.evil.com", "evil.js.com", "ssh://evil.com", "file:///etc/x"),
-    # Host names with a label that contains a combining mark, an emoji or an invisible joiner.
+    # Host names with a combining mark, an emoji or an invisible joiner.
     *("\u0939\u093f\u0928\u094d\u0926\u0940.com", "cafe\u0301.com", "i\u2764.ws", "evil\u200c.com", "evil.\u200dcom"),
 )
 
@@ -48,7 +47,7 @@ def without_own_addresses(body: str) -> str:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_no_attackers_string_becomes_a_link_in_any_mail(name: str) -> None:
     for lure in LURES:
-        # Store the facts as JSON and read them again, as the service does for a repeated attempt.
+        # Convert the facts to JSON and back, because a mail that is sent again is also made from stored JSON.
         frozen = MailFacts.from_json(json.loads(json.dumps(poisoned(SAMPLES[name], lure).to_json())))
         mail = render_strictly(frozen, IDENTITY)
         reader = read(mail)

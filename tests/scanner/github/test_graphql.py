@@ -47,8 +47,8 @@ def test_the_sandbox_answers_each_query_as_the_schema_describes(
     answer = query(client, text, variables)
     names = [node["nameWithOwner"] for node in (answer.data.get("search") or answer.data)["nodes"]]
     assert sorted(names) == ["ana/app", "ana/empty"]
-    # Execute the query once more, on the sandbox's answer as the data. If the result equals the answer, the answer has
-    # every field that the query asks for, with the type that the schema states.
+    # Execute the query on the answer itself. The result equals the answer only if the answer has every requested field
+    # with the right type.
     again = core.execute_sync(
         SCHEMA,
         core.parse(text),

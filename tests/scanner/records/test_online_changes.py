@@ -67,7 +67,7 @@ def test_an_interrupted_upgrade_continues(postgresql_url: str, monkeypatch: pyte
         with pytest.raises(ConnectionError):
             schema.upgrade(database)
     assert schema.current_revision(database) == "0019"
-    # Create the invalid index that an interrupted `CREATE INDEX CONCURRENTLY` leaves.
+    # Create the invalid index that PostgreSQL leaves if `CREATE INDEX CONCURRENTLY` is interrupted.
     run(
         database,
         "CREATE INDEX ix_incidents_without_mail ON incidents (id)",

@@ -17,7 +17,7 @@ def test_limits_are_set_in_each_transaction_and_no_statement_is_prepared(postgre
         assert session.execute(LIMIT).one() == ("20000", "client")
     direct.close()
     url = f"{postgresql_url}&pooler=transaction"
-    # The upgrade needs two connections: one holds the lock for upgrades, and the other changes the tables.
+    # An upgrade uses two connections. One holds the lock, and the other changes the tables.
     upgraded = Database(url, max_connections=2)
     schema.upgrade(upgraded)
     upgraded.close()

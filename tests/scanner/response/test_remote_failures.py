@@ -95,7 +95,7 @@ def test_one_failing_disable_does_not_affect_others_and_is_attributed_to_r8scan_
         reference.add(digest, recipients=(f"owner{number}@example.com",))
     store = Failing(reference.url, "the-secret")
     policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=(Channel.STREAM,))
-    # Let later incidents fail, because the first incident is always processed alone before the others.
+    # Do not let the first incident fail, because r8scan processes it alone before the others.
     store.failures = {digests[7]: failure, digests[20]: failure}
     found = [
         Candidate(digest, "r8_Ab1…xyz9", Place("file", url="https://github.com/a/b", path="a")) for digest in digests

@@ -148,7 +148,7 @@ def test_requests_and_answers_are_as_github_describes_them(
         service.fetch()
         service.rescan(Target("repository", "ana/app"), Target("gist", sandbox.gists[0].id), Target("owner", "ana"))
         service.rescan(Target("commit", "ana/app", head=last), Target("repository", "no/body"), Target("gist", "abc"))
-        # Let the git server give malformed answers, so that r8scan reads the push by the REST API.
+        # Let the git server fail, so that r8scan reads the push through the REST API.
         sandbox.faults["git"].extend([lambda: Response(b"0000")] * 8)
         service.rescan(Target("push", "ana/app", first, last))
         sandbox.faults["git"].clear()
@@ -175,7 +175,8 @@ def test_the_payload_of_every_event_fits_the_schema_of_its_type(sandbox: Sandbox
     for event in events:
         payload = dict(event["payload"])
         if payload.get("ref_type") == "repository":
-            # The description requires a text here. GitHub really sends null, as its page on event types says.
+            # GitHub's OpenAPI description requires a string here, but GitHub really sends null, as its documentation of
+            # events says.
             assert payload["ref"] is None
             payload["ref"] = ""
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", event["type"]).lower()

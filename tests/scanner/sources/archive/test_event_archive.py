@@ -94,15 +94,15 @@ def test_a_file_is_fetched_again_only_when_the_queue_has_enough_room(
     reading: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 25)
-    # 1,000 pushes are 40 jobs. The source stops reading while more than half of these wait (20), and resumes when at
-    # most a quarter waits (10).
+    # 1,000 pushes make 40 jobs. The source stops reading when more than 20 of them wait (half), and continues when at
+    # most 10 wait (a quarter).
     reading.settings = reading.settings.model_copy(update={"queue_max_pushes": 1000})
     route = reading.publish(HOUR, packed(*(push(number) for number in range(1, 1001))))
     reading.queue(HOUR)
     reading.work()
     assert (route.call_count, len(jobs_of(reading.database, "pushes"))) == (1, 21)
     while reading.hour().state != "done":
-        # Finish one job of pushes before each attempt, so that the queue becomes empty slowly.
+        # Finish one job before each attempt, so that the queue empties slowly.
         with reading.database.write() as session:
             first = session.execute(select(ScanJob.id).where(ScanJob.kind == JobKind.PUSHES, ScanJob.state == "queued"))
             session.execute(update(ScanJob).where(ScanJob.id == first.scalars().first()).values(state="done"))

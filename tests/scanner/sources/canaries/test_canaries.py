@@ -304,7 +304,7 @@ def test_a_report_of_a_canary_ends_the_canary_and_mails_nobody(
     published: Bench, sandbox: SandboxGitHub, url: str
 ) -> None:
     token = token_of(published, sandbox)
-    # Set the disable quota to zero, so that a report of any other token would be held.
+    # With a disable quota of zero, r8scan would not disable any other token that is reported.
     settled = settle(
         published.database,
         reports.record(published.database, [reported(token, url=url)]),

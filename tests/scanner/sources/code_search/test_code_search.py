@@ -181,7 +181,7 @@ def test_the_budget_of_ten_requests_a_minute_is_never_exceeded(search: Search, s
         search.poll()
     for _ in range(10):
         search.poll()
-    # A new minute may begin during these polls. The polls then have the budgets of two minutes.
+    # A new minute may begin during these polls, so allow the quota of two minutes.
     assert sandbox.requests["search"] <= 2 * sandbox.search_limit
     assert sandbox.requests["search"] < search_polls(search)
 

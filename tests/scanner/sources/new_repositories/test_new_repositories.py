@@ -88,7 +88,7 @@ def test_the_first_push_of_a_new_repository_is_queued_once(source: Listing) -> N
     [push] = source.queued()
     assert (push.repository, push.head, push.likelihood) == ("ana/app", "1" * 40, "likely")
     assert created.id not in source.waiting
-    # The next list contains the repository again, but the source already knows it, so it queues no second push.
+    # Another check of the repository must not queue the push a second time.
     source.look()
     assert len(source.queued()) == 1
     counts = source.state.counts

@@ -268,7 +268,7 @@ def test_the_default_branch_alone_misses_other_refs_and_records_it(
 ) -> None:
     push = pushes[kind]
     if push.tip == push.before["refs/heads/main"]:
-        # The default branch is unchanged, so the push went to another ref, and r8scan must list the refs.
+        # The default branch has not changed, so r8scan must look for the push in the other branches and tags.
         reading = read(reader, push.push(push.tip), push.known())
         assert found(reading) == push.tokens_in("other")
         return
@@ -315,7 +315,7 @@ def test_a_new_or_small_repository_is_read_whole_by_one_request(
     assert reading.tips.is_whole
     assert github.requests["git"] == 1
     assert reading.plan is not None
-    # Another job reads the other refs of a new repository later, so the plan says that nothing is missed.
+    # A separate job reads the other branches of a new repository later, so the plan does not list them as missed.
     assert (reading.plan.reads_refs_later, list(reading.plan.may_miss)) == (
         ("is_new" in changes),
         [] if "is_new" in changes else ["other_refs"],

@@ -20,7 +20,7 @@ def test_a_push_counts_as_seen_by_the_first_listing_of_its_repository_from_then_
     marks = [Mark(1, 100.0, 101.0), Mark(2, 100.0, 101.0), Mark(3, 100.0, 101.0)]
     catches = [
         *(Mark(1, 300.0, 360.0), Mark(1, 99.0, 160.0)),
-        # The source saw an earlier push of this repository. That does not show that it saw the marked push.
+        # This is an earlier push of the repository, so it does not show that the source saw the later push.
         Mark(2, 50.0, 110.0),
     ]
     assert delays(marks, catches) == [60.0, None, None]
@@ -87,8 +87,8 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
         measured = recall(first, second, 1e9)[86_400]
         shares_held += measured.low <= search <= measured.high
     assert held >= 0.93 * 200
-    # An interval contains the true share with a probability of 95 %. With this probability, a random run of 200
-    # intervals falls below 91 % only once in about 200 runs.
+    # Each interval contains the true share with a probability of 95 %. By chance, fewer than 91 % of 200 intervals
+    # would contain it in only one of about 200 test runs.
     assert shares_held >= 0.91 * 200
 
 
@@ -178,8 +178,7 @@ class Day:
                     first.append(Mark(repository, float(int(at)), at + 5))
                 lag = chance.expovariate(1 / self.lag)
                 is_superseded = number + 1 < len(times) and times[number + 1] < at + lag
-                # At the busiest time of the day, search misses a tenth of the pushes, because the quota is not enough
-                # to read them.
+                # At the busiest time of the day, the quota is too small, so search misses a tenth of the pushes.
                 is_paid_for = chance.random() > max(busy - 1, 0) / 4
                 if is_found and is_paid_for and not is_superseded and chance.random() > self.unlisted:
                     second.append(Mark(repository, float(int(at + chance.random())), at + lag))

@@ -45,8 +45,7 @@ def test_each_source_is_measured_by_the_others_and_the_status_shows_it(database:
     with database.write() as session:
         marks.measure(session)
         rows = {row.source: row for row in session.execute(select(RecallMeasurement)).scalars()}
-    # The sources are compared two minutes after the push. Repository search did not see the pushes within 60 seconds,
-    # which is the first horizon. The later horizons are not over yet.
+    # Repository search saw none of these 45 pushes within 60 seconds.
     assert rows["repository_search"].shares["60"][:2] == [45, 0]
     assert rows["new_repositories"].shares["60"][0] == 10
     estimate, low, high = rows["repository_search"].total

@@ -118,7 +118,6 @@ def test_spans_older_than_a_day_are_given_up_and_recorded() -> None:
     given_up = plan.leave_behind(NOW)
     assert given_up == [(int(NOW) - MAX_BEHIND_SECONDS - 500, int(NOW) - MAX_BEHIND_SECONDS - 1)]
     assert plan.behind[0][0] == int(NOW) - MAX_BEHIND_SECONDS
-    # A second call does not return the same span again.
     assert plan.leave_behind(NOW) == []
 
 

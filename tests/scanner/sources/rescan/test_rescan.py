@@ -167,7 +167,7 @@ def test_a_rescan_requested_during_a_rescan_runs_afterwards(
         ended = session.execute(select(ScanJob).order_by(ScanJob.id)).scalars().all()
     assert [(one.source, one.state) for one in ended] == [("rescan", "done"), ("public_events", "done")]
     assert ended[0].id == job_id
-    # Two rescans ran. Each cloned the repository and its wiki.
+    # Each of the two rescans cloned the repository and its wiki.
     assert len(clones) == 4
 
 
