@@ -31,6 +31,7 @@ MAX_DASHED_LINES = 100
 MAX_FIELD_BYTES = 32 * 1024
 """The limit for one header field with its continuation lines."""
 
+# A status code such as 5.1.1 (RFC 3463, section 2).
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{3,250}>")
 _WITHOUT_STATUS = "5.0.0"
