@@ -33,6 +33,10 @@ MAX_STEPS = 200_000
 counts.
 """
 WEB_URL = "https://github.example"
+_PACKED_REFS = b"# pack-refs with: peeled\n" + b"a" * 40 + b" refs/heads/main\n" + b"b" * 40 + b" refs/tags/r8_x\n^\n"
+_REFS_ANSWER = json.dumps(
+    {"tips": "a" * 40 + "\n", "names": ["refs/tags/x"], "unread": {"refs_over_limit": 1}}
+).encode()
 LIMITS = Limits(expanded_bytes=MAX_EXPANDED, entries=MAX_ENTRIES, member_bytes=1 << 20, piece_bytes=256 << 10)
 
 
@@ -148,6 +152,25 @@ def reader_answer(content: bytes) -> None:
         theirs.close()
         with suppress(messages.BadAnswer):
             pack_messages.receive_pack_answer(ours, lambda: None)
+
+
+def packed_refs(content: bytes) -> None:
+    """Check that any file of packed refs is read, within the limits on commits and names."""
+    from scanner.detection.history import repository_refs
+
+    with tempfile.TemporaryDirectory(prefix="r8scan-fuzz-") as folder:
+        (Path(folder) / "packed-refs").write_bytes(content)
+        refs = repository_refs.read_refs(Path(folder))
+    assert len(refs.tips) <= repository_refs.MAX_TIPS
+    assert len(refs.names) <= repository_refs.MAX_NAMES
+
+
+def refs_answer(content: bytes) -> None:
+    """Check that any answer of the process that reads refs is accepted, or counted as unreadable."""
+    from scanner.detection.history import repository_refs
+
+    refs = repository_refs._parsed(content)
+    assert refs.unread["refs_unreadable"] or len(refs.names) <= repository_refs.MAX_NAMES
 
 
 def hostile_json(body: bytes) -> None:
@@ -383,6 +406,8 @@ def targets() -> list[Target]:
         Target("pack_in_reader", edited(samples.packs()), pack_in_reader),
         Target("pack_of_history", st.one_of(*map(_pack_and_index, range(2))), pack_of_history),
         Target("reader_answer", edited(samples.reader_answers()), reader_answer),
+        Target("packed_refs", edited((_PACKED_REFS,)), packed_refs),
+        Target("refs_answer", edited((_REFS_ANSWER,)), refs_answer),
         Target("hostile_json", st.one_of(edited(samples.json_bodies()), _json_bytes(any_json())), hostile_json),
         Target("delta", edited(samples.deltas()), delta),
         Target("git_answer", edited(samples.answers()), answer),
