@@ -15,7 +15,7 @@ broker_url = _broker_url()
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 broker_transport_options = {
-    # This is longer than any task takes. A lower value would only send a message again while its task still runs.
+    # This is longer than any task takes, so that no message is delivered again while its task still runs.
     "visibility_timeout": 12 * 3600,
     "queue_order_strategy": "priority",
     # If Redis is unavailable, do not let the sender wait. The task `r8scan.sweep` later starts the work of lost

@@ -240,8 +240,7 @@ class Supervisor:
         from workers import programs
 
         for service in self._services:
-            # Parse the arguments once before the first fork. All child processes then share the memory of the code for
-            # this.
+            # Parse the arguments once before the first fork, so that all child processes share the parser's memory.
             programs.parse(service.arguments)
         database = Database(self._settings.database_url.get_secret_value())
         forked.warm_up(database, self._settings, is_scanner=self._is_scanner)
@@ -268,7 +267,7 @@ class Supervisor:
             from workers import programs
 
             # Parse the arguments and copy the settings before the fork. If each child did this, each would need its own
-            # copy of the memory that the code uses.
+            # copy of the memory that this code uses.
             wanted = programs.parse(service.arguments)
             context = Context(
                 self._settings.model_copy(update={"state_dir": folder, "alive_file": alive}), service.connections

@@ -107,7 +107,7 @@ def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
 
 def _failed(outbox: Sequence[OutboxRow]) -> Iterator[Problem]:
     for row in outbox:
-        # `_undeliverable` reports failed mails to owners.
+        # Leave out mails to owners, because `_undeliverable` reports them.
         if row.state == NotificationState.FAILED and row.channel != Channel.EMAIL:
             sentence = f"{counted(row.rows, 'message')} ({row.channel}) failed in {FAILED_SHOWN_DAYS} days"
             yield Problem(Kind.MESSAGE_FAILED, sentence, "see r8scan incidents list", subject=row.channel)

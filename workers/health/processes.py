@@ -118,7 +118,7 @@ def _is_forgotten(one: ProcessRow, processes: Sequence[ProcessRow]) -> bool:
 
 def _not_running(workers: Sequence[ProcessRow]) -> Problem:
     newest = min(workers, key=lambda one: one.silent_seconds, default=None)
-    if newest is None:  # each process deletes its row when it ends normally
+    if newest is None:  # no rows, because a process deletes its row when it ends normally
         return Problem(Kind.NOT_RUNNING, "no worker runs", "start r8scan run")
     sentence = f"no worker runs, the last was seen {span(newest.silent_seconds)} ago"
     return Problem(Kind.NOT_RUNNING, sentence, "start r8scan run", newest.seen_at)

@@ -116,7 +116,8 @@ def _row(
 
 def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
     name, last = state.source, state.last_success_at
-    if state.error and not state.error.startswith(time_limits.TIME_LIMIT):  # `stalled.py` reports time limits
+    # `stalled.py` reports polls that were stopped at their time limit.
+    if state.error and not state.error.startswith(time_limits.TIME_LIMIT):
         todo = "it is tried again with growing delays"
         sentence, separator, advice = state.error.partition(": ")
         if separator:  # the text after the colon says what to do

@@ -45,7 +45,7 @@ class Notifier:
             try:
                 listener.sendto(message.encode(), self._address)
             except OSError:
-                # systemd is unavailable or busy. If it receives no messages for long, it ends this process itself.
+                # Ignore the error. If systemd receives no messages from this process for long, it ends the process.
                 return
 
 
