@@ -135,9 +135,9 @@ def test_only_these_modules_know_which_kind_of_token_store_there_is() -> None:
         if kinds & {name for module in imports_of(path) for name in module.split(".")[-1:]}
     }
     assert importing == {
-        "scanner/response/paths.py",  # chooses the response path
-        "scanner/response/policy.py",  # the default access
-        "scanner/response/remote.py",  # the remote path
+        "scanner/response/paths.py",  # chooses the code for the kind of store
+        "scanner/response/policy.py",  # the default kind of store
+        "scanner/response/remote.py",  # the code for stores behind HTTP
         "scanner/response/store_access.py",
         "scanner/tokens/conformance.py",
         "workers/context.py",  # opens the store from the settings

@@ -127,9 +127,9 @@ class _Unacknowledged(virtual.QoS):
     restore_at_shutdown = False
 
     def can_consume(self) -> bool:
-        """Return whether the worker may take one more message. It may not while all its threads are busy.
+        """Return whether the worker may take one more message. Return False while all its threads are busy.
 
-        Even if it may not, record that the worker is alive.
+        In both cases, record that the worker is alive.
         """
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:

@@ -167,7 +167,7 @@ class Firehose:
             return
         due = min(int((time.time() - self.started) * self.rate), len(self.pushes))
         for number in range(self.shown, due):
-            # Date the event from the time at which it was due. This request for the events may come later.
+            # Give the event the time at which it was due, because this method may be called later.
             push, now = self.pushes[number], self.started + number / self.rate
             stamp = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}"
             self.window.appendleft(json.dumps({**push.event, "created_at": stamp}).encode())

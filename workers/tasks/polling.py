@@ -1,4 +1,4 @@
-"""The tasks that poll GitHub, and look up the tokens that were found in the token store."""
+"""The tasks that poll GitHub, and ask the token store about the tokens that were found."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def poll(source: str) -> None:
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
 def look_up() -> None:
-    """Look up a limited number of found tokens in the token store. Disable those that it knows, as the settings say.
+    """Ask the token store about a limited number of found tokens. Disable those that the store knows, as the settings say.
 
     Start this task again if it had tokens to look up, because more may wait.
     """
