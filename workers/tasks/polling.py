@@ -44,7 +44,9 @@ def poll(source: str) -> None:
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
 def look_up() -> None:
-    """Ask the token store about a limited number of found tokens. Disable those that the store knows, as the settings say.
+    """Ask the token store about a limited number of found tokens. Then disable the known ones.
+
+    The settings may exclude some tokens from this.
 
     Start this task again if it had tokens to look up, because more may wait.
     """
