@@ -74,7 +74,7 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # The size of a dropped result stays in this set. For contents of such a size, callers compute a digest
-                # that is not in the cache. If there are too many sizes, start again with an empty cache.
+                # Each size in this set makes callers compute a digest to look it up in the cache. Sizes of results that
+                # the cache has dropped cause digests without use, so start again if there are too many.
                 self._sizes.clear()
                 self._known.clear()

@@ -215,7 +215,7 @@ class _Opening:
         left = min(self._seconds, self._time_left())
         if left <= 0:
             return DeepReading((), {LATE: 1})
-        # Allow more time for searching text, which is safe, than for opening a container.
+        # Text with many possible tokens is safe to search, so allow more time for it than for opening an archive.
         most = MANY_HITS_SECONDS if plain_only(content).reason == "many_hits" else QUICK_SECONDS
         try:
             reading = self._reader.read(content, OBJECT_NAME, seconds=min(most, left))

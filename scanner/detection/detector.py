@@ -121,8 +121,8 @@ class Detector:
         return self.scan_after(self._verdict(content, budget), content, name, budget, patience)
 
     def _verdict(self, content: bytes, budget: ScanBudget | None) -> PlainVerdict:
-        # A reader in this process searches a large content as fast as `plain_only` does. After `plain_only` it would
-        # often have to search the content again, because a large content is rarely plain to its end.
+        # Skip `plain_only` for a large content if the reader runs in this process. The reader is as fast, and it is
+        # needed for most large contents anyway, so the content would be searched twice.
         if self._is_in_process and budget is None and len(content) > WINDOW:
             return NOT_EXAMINED
         return plain_only(content)
@@ -178,7 +178,7 @@ class Detector:
             if reading.unread and reading.seconds >= left.seconds:
                 reading = replace(reading, unread={**reading.unread, SPENT: 1})
         if reading.unread and not reading.findings:
-            # Reading in depth failed or did not begin. Return at least the tokens in plain text.
+            # Reading the content completely failed or did not begin. Return at least the tokens in plain text.
             reading = replace(reading, findings=tuple(located(fallback_tokens(content), content)))
         return reading
 
@@ -190,8 +190,8 @@ class Detector:
 
     def _remember(self, content: bytes, name: str, result: ScanResult, expanded: int) -> None:
         prefix = len(redact(name))
-        # The cached result must not contain the name of this copy of the content. Only candidates inside a container
-        # contain the name. Do not copy the other candidates, because there may be thousands.
+        # The cached result is also used for copies with other names, so remove the name. Only candidates inside a
+        # container have it. Do not copy the other candidates, because there may be thousands.
         inside = tuple(
             replace(found, container=found.container[prefix:]) if found.container else found
             for found in result.candidates

@@ -76,8 +76,8 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
     """
     found = windows(content, with_run_spots=not inside_run)
     first = next(found, None)
-    # If the content was decoded from a run of base64 or hex, look for short runs in it too, because text that was
-    # encoded once is often encoded twice.
+    # In content that was decoded from base64 or hex, look for short base64 texts too, because text that was encoded
+    # once is often encoded twice.
     short_runs = run_spots(content) if inside_run else []
     codec = wide_codec(content)
     kind = container_kind(content)
@@ -120,8 +120,8 @@ def findings_after(
     found = _text_findings_after(seen, content, meter, depth)
     if seen.kind is not None:
         inner = _opened(seen.kind, Container(name, content, meter), depth, inside_run=inside_run)
-        # A token in an uncompressed member is found twice. Keep the finding with the member's name and the line in the
-        # member.
+        # A token in an uncompressed file of an archive is found twice: in the archive's bytes and in the file. Keep the
+        # finding from the file, which has the file's name and the line in it.
         known = {finding.token for finding in inner}
         found = [finding for finding in found if finding.token not in known] + inner
     return distinct(found)
@@ -145,8 +145,8 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
             found += _in_runs(runs_in(content, window, meter), meter, depth)
         found += _in_runs(long_runs(content, spots, meter), meter, depth)
     except LimitReachedError as stop:
-        # In each window, plain tokens are found before a limit can be reached. So plain tokens are missing only after
-        # `done`, the end of the last window that was searched.
+        # The loop finds tokens in plain text before a limit can stop it. So such tokens are missing only after `done`,
+        # up to which the content was searched.
         meter.note_limit(stop)
         found.extend(_admitted(plain_tokens(content, done, len(content), meter), meter))
     if seen.codec is not None and depth >= meter.limits.depth:
@@ -192,8 +192,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # A token that was encoded once in base64 is already found by its needle, without decoding the run. So do not search
-    # for it again.
+    # Tokens that are encoded once in base64 are found without decoding the text. Do not search for them again.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         found.extend(_admitted(plain_tokens(decoded, 0, len(decoded), meter), meter))
     kind = container_kind(decoded)
@@ -222,7 +221,8 @@ def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run
     except Exception:  # noqa: BLE001 - libraries raise exceptions of many types on hostile bytes; they are counted
         meter.note("damaged")
     if inside_run and meter.expanded - expanded < _PROVEN_BYTES and meter.unread["damaged"] > damaged:
-        # The base64 letters looked like the beginning of a stream only by chance, so do not count the error as damage.
+        # So little was decompressed that the base64 text only looked like compressed data by chance. Do not count the
+        # error as damage.
         meter.unread["damaged"] = damaged
         meter.unread += Counter()
     return found

@@ -48,7 +48,7 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     pieces = Pieces()
     head = start[:_HEAD]
     is_container = container_kind(head) is not None or wide_codec(head) is not None
-    # A sparse file begins with zeros, in which there is no archive.
+    # Do not read a sparse file as a whole. It begins with zeros, and no archive does.
     if is_container or (is_binary(head) and start != bytes(len(start))):
         start = b"".join((start, read(MAX_WHOLE_BYTES - len(start))))
         if len(start) < MAX_WHOLE_BYTES:
@@ -67,7 +67,8 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
         rest = piece[-OVERLAP:]
         lines += piece.count(b"\n", 0, len(piece) - len(rest))
     pieces.candidates = list(found.values())
-    # The end of a piece may cut off a stream, so an error in a stream does not show that the content is damaged.
+    # Each piece was scanned separately. Compressed data may be cut off at the end of a piece, so an error in it does
+    # not show that the content is damaged.
     is_damaged = pieces.unread.pop("damaged", 0) > 0
     if is_container or is_damaged:
         pieces.unread["container_over_limit"] = 1

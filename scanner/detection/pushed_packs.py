@@ -168,7 +168,8 @@ def _in_reader(
     request = replace(request, seconds=seconds, opens=not budget.is_spent)
     answer = detector.reader.read_pack(content, request)
     if answer.failure and request.opens:
-        # Opening an object has killed the reader. Let another reader find plain tokens without opening objects.
+        # The reader process failed, probably while it opened an archive. Let another reader search for tokens in plain
+        # text only.
         budget.spend(seconds=answer.seconds)
         answer = detector.reader.read_pack(content, replace(request, opens=False))
     confirmed = _confirmed(detector, answer.scan, known) if known is not None else []
@@ -179,7 +180,8 @@ def _in_reader(
         scan.not_read.append(UnreadPackObject("", "commit", (answer.failure,), digest, len(content)))
     spent = answer.seconds
     if scan.unread[LATE] and left.seconds <= seconds:
-        # The reader stopped because the push's budget was spent, so count the objects under that reason.
+        # The reader stopped because the push's time budget was used up. Count the objects that it left unread under
+        # that reason (SPENT).
         scan.unread[SPENT] += scan.unread.pop(LATE)
         spent = max(spent, left.seconds)
     budget.spend(seconds=spent, work=scan.bytes, findings=sum(len(hit.found) for hit in scan.hits))
@@ -187,7 +189,7 @@ def _in_reader(
     for hit in scan.hits:
         limits.take(hit.found)
     for item in answer.deferred:
-        # The object took the pack's reader too long, so scan it in a separate reader.
+        # Scanning this object took too long for the process that reads the whole pack, so scan the object alone.
         result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
         scan.unread.update(result.unread)
         scan.not_read += _not_read(item, result)[: MAX_NOT_READ - len(scan.not_read)]

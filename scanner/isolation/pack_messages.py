@@ -208,7 +208,7 @@ def _location(value: Any) -> tuple[str, Location]:
     """Return an object id and the object's location from the JSON list that a confined process has sent."""
     oid, path, commit, seconds = value
     at = None if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
-    # Allow two characters more than MAX_PATH, because a path whose beginning was cut off has a mark there.
+    # A path whose beginning was cut off begins with a mark, so allow two characters more than MAX_PATH.
     return _oid(oid), Location(path=str(path)[-(MAX_PATH + 2) :], commit=_oid(commit), committed_at=at)
 
 

@@ -379,7 +379,7 @@ def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: f
 
 def _processor_seconds(process: int) -> float:
     """Return the processor seconds that a process has used, or 0 if it has ended."""
-    # On Linux, this is how clock_getcpuclockid(3) computes the id of a process's clock from its process id.
+    # Compute the id of the process's clock from its process id, as clock_getcpuclockid(3) does on Linux.
     try:
         return time.clock_gettime((~process << 3) | 2)
     except OSError:

@@ -183,8 +183,8 @@ def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
         except StoreUnavailable as err:
             warning = warning or str(err)
             digest = entry.get("digest") if isinstance(entry, dict) else None
-            # If the digest of the record is malformed too, the record may be about any requested digest. So no
-            # requested digest counts as unknown.
+            # If the digest is invalid too, the record may be about any of the requested tokens. So treat none of them
+            # as unknown.
             not_checked |= {digest} if digest in asked else asked
         else:
             records[record.digest] = record

@@ -98,7 +98,6 @@ def test_work_above_its_cpu_limit_is_ended_and_reported_as_an_error(tmp_path: Pa
     path = tmp_path / "input"
     with Measurer() as measurer:
         path.write_bytes(b"H4sI" * (1 << 18))
-        # A limit of zero CPU seconds stops any work.
         assert measurer.run("read", path, cpu_seconds=0).ended in ("SIGXCPU", "SIGKILL")
         path.write_bytes(b"{")
         assert measurer.run("event", path).ended == "JSONDecodeError"

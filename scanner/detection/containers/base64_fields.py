@@ -13,8 +13,7 @@ from scanner.detection.containers.decompressors import brotli_codec
 from scanner.detection.containers.members import Container, Member, whole
 
 _HEAD_BYTES = 4096
-# In a picture that draw.io exported, the diagram is the value of an attribute, so the angle brackets of the diagram are
-# escaped.
+# draw.io writes the diagram into an attribute of the exported picture. Its angle brackets are then escaped (`&lt;`).
 _DIAGRAM = regex.compile(rb"(?:<|&lt;)diagram(?:[ ][^<>]{0,300}?)?(?:>|&gt;)([0-9A-Za-z+/]{20,}+)={0,2}(?:<|&lt;)")
 _FIELD = b'"encoding":'
 _VALUES = (b' "base64"', b'"base64"')

@@ -25,11 +25,11 @@ _LZ_CODECS = (blosclz_block, lz4_block, snappy_block)
 _MAX_PARTS = 16
 _MIN_PART_BYTES = 128
 """The compressor divides only blocks whose parts have this many bytes, into at most `_MAX_PARTS`."""
-# Bytes by which a compressed part may be larger than its content.
+# Compression may make data that cannot be compressed bigger, by at most this many bytes.
 _MAX_PART_OVERHEAD = 1024
 _FILTERS = (b"blosc", b"BLOSC", b"shuffle\0", b"lzf\0", b"szip\0")
 _UNREAD_FILTERS = (b"lzf\0", b"szip\0")
-# HDF5 writes the name of the shuffle filter in eight bytes, and then the size of an element.
+# In an HDF5 file, the size of an element follows the name of the shuffle filter, which is padded to eight bytes.
 _SHUFFLE = re.compile(rb"shuffle\0(..)\0\0", re.DOTALL)
 _MAX_SIZES = 8
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -56,8 +56,7 @@ def _chunk_size(content: bytes, at: int) -> int:
         return packed if packed == plain + 16 else 0
     blocks = -(-plain // block)
     first = int.from_bytes(content[at + 16 : at + 20], "little")
-    # The compressor's threads write the blocks in any order. So the first block may be anywhere after the table of
-    # offsets.
+    # The first block may be anywhere after the table of offsets, because several threads write the blocks in any order.
     return packed if blocks <= _MAX_BLOCKS and 16 + 4 * blocks <= first < packed else 0
 
 
@@ -109,8 +108,8 @@ def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Mete
         meter.step(1)
         packed = int.from_bytes(chunk[at : at + 4], "little")
         if packed > part_size + _MAX_PART_OVERHEAD:
-            # In a valid file, a compressed part is hardly larger than its content. In a hostile file, all blocks may
-            # refer to one huge part, and the code below would copy that part for each block.
+            # Compressed data is hardly larger than the decompressed data. In a hostile file, all blocks may refer to
+            # the same large range of bytes, and the code below would copy it for each block.
             raise UnreadableError("damaged")
         part = chunk[at + 4 : at + 4 + packed]
         at += 4 + packed

@@ -112,8 +112,8 @@ def woff2_members(container: Container) -> Iterator[Member]:
         flags = content[at]
         at += 5 if flags & 63 == 63 else 1
         is_glyphs = flags & 63 in (10, 11)
-        # The directory entry of a table has one number, or two if the table was transformed. In tables of glyphs,
-        # version 3 means "not transformed". In other tables, version 0 means "not transformed".
+        # The entry of a font table contains one length, or two if the table was transformed. Version 3 means "not
+        # transformed" for the tables of glyphs. For other tables, version 0 does.
         numbers = 1 + ((flags >> 6 != 3) if is_glyphs else (flags >> 6 != 0))
         for _ in range(numbers):
             end = min(len(content), at + _MAX_NUMBER_BYTES - 1)

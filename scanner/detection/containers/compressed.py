@@ -9,13 +9,12 @@ from scanner.detection.containers import decompressors
 from scanner.detection.containers.decompressors import BrokenStreamError, Codec, Decompressor
 from scanner.detection.containers.members import Container, Member, Readable, UnreadableError, readable
 
-# The first read of a stream is small. Otherwise, if an archive contains many tiny files, a whole chunk would be copied
-# for each of them.
+# Read little at first: an archive may contain many tiny files, and each read copies all bytes that it asks for.
 _FIRST_CHUNK = 4 << 10
 _CHUNK = 64 << 10
 _STEP = 256 << 10
-# After more broken streams than this, the reader stops looking for the next stream. Each start allocates a
-# decompressor, so a file full of false stream headers must not cause one start per header.
+# Stop after this many damaged streams. Each attempt to decompress allocates memory, so a file full of false stream
+# headers would take long.
 _MAX_RESTARTS = 100
 _SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|lz|lzo|zst|zstd|Z)$", re.IGNORECASE)
 _SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
@@ -62,8 +61,8 @@ class Inflated:
             if not self._ready:
                 if self._ended:
                     break
-                # Decompress a large piece even if the caller wants few bytes, because each call copies the remaining
-                # input.
+                # Decompress a large piece even if the caller wants few bytes, because each call of the decompressor
+                # copies all the remaining input.
                 piece = self._more()
                 self._ready = memoryview(piece)
                 self._meter.take(len(piece))
@@ -123,15 +122,15 @@ class Inflated:
         self._current = None
         self._restarts += 1
         self._certain = False
-        # Skip the magic number of the stream that failed, so that it is not found again.
+        # Skip the magic number of the damaged stream, so that the search for the next stream does not find it again.
         first = self._stream_input == b""
         self._pending = data[len(self._codec.magic) :] if first else data
         self._ended = self._single or self._restarts > _MAX_RESTARTS
         return output
 
     def _count_damage(self) -> None:
-        # Among bytes of an unknown format, a magic number may occur by chance. So count a stream there as damaged only
-        # if it has produced output.
+        # A magic number may occur by chance in data of another format. So count a stream that follows such data as
+        # damaged only if some of it was decompressed.
         if self._certain or self._stream_output:
             self._meter.note("damaged")
 

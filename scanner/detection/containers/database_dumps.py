@@ -17,8 +17,8 @@ _MAX_PLAIN_BYTES = 20
 _MAX_LZF_RATIO = 264
 # Testing whether a compressed string begins at an offset costs as much as decoding this many LZF codes.
 _STEPS_PER_START = 16
-# The first chunk of a table: the sign byte of the length, four bytes of the length, and the start of a stream in zlib,
-# Zstandard or LZ4.
+# The beginning of a PostgreSQL table's compressed data: a sign byte, a length of four bytes, and the first bytes of
+# zlib, Zstandard or LZ4 data.
 _FIRST_CHUNK = re.compile(rb"\0(.{4})(?=x[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd|\x04\x22\x4d\x18)", re.DOTALL)
 
 

@@ -42,7 +42,8 @@ def chunked_members(container: Container) -> Iterator[Member]:
             meter.enter()
             meter.take(sum(map(len, chunks)))
             yield Member("body", b"".join(chunks))
-    # Leave out the bodies in chunks. A length would be taken for a part of a compressed stream.
+    # Search the rest without the bodies that were sent in chunks. The lengths between the chunks would look like damage
+    # in a compressed body.
     others.append(content[done:])
     yield from embedded_members(container._replace(source=b"".join(others)))
 

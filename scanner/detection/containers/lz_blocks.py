@@ -8,8 +8,8 @@ from scanner.detection.limits import Meter
 # Count the work once for this many bytes or steps, because counting each byte or step would be slow.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
-# The largest distance that fits into 13 bits. A block that needs a larger distance writes this value, and then two
-# bytes with the rest of the distance.
+# The largest distance back to a repeated string that fits into 13 bits. For a larger distance, the data contains this
+# value, and then the rest of the distance in two bytes.
 _BLOSCLZ_NEAR = 8191
 
 

@@ -76,7 +76,7 @@ def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
             _skip(stream, int.from_bytes(read_up_to(stream, 4), "little"))
             continue
         if magic != _LZ4_MAGIC:
-            # The last frame has ended. Only padding or foreign bytes follow.
+            # Only padding or unrelated bytes follow.
             return
         flags = read_up_to(stream, 2)
         if len(flags) < 2 or flags[0] >> 6 != 1:
@@ -214,7 +214,8 @@ def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
     width, held, previous = 9, 0, b""
     pieces: list[bytes] = []
     size = 0
-    # Eight codes of `width` bits have `width` bytes. When the width changes, the rest of the group is padding.
+    # Read eight codes at a time, because eight codes of `width` bits fill exactly `width` bytes. When the width
+    # changes, the rest of these bytes is padding.
     while group := read_up_to(stream, width):
         bits = int.from_bytes(group, "little")
         meter.step(8)

@@ -48,5 +48,5 @@ def outlook_members(container: Container) -> Iterator[Member]:
     container.meter.enter()
     container.meter.take(len(content))
     body = content[at:]
-    # The first byte is a zero, so that the engine searches the member for compressed streams.
+    # The zero byte marks the mails as binary data. Only binary data is searched for compressed attachments.
     yield Member("mails", b"\0" + (body.translate(PLAIN_BYTES) if method == _PERMUTED else body))

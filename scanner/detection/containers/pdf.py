@@ -56,8 +56,8 @@ def pdf_members(container: Container) -> Iterator[Member]:
             continue
         if filters:
             yield Member(name, decoded)
-        # Skip the pixels of pictures. They contain no text, and strings that occur in them by chance would take the
-        # most time.
+        # Do not search the pixels of a picture for text. They contain none, and accidental matches would take most of
+        # the time.
         for text in texts.read(name, decoded) if _IMAGE.search(header) is None else ():
             yield Member(name, text)
     for name, text in texts.texts_by_maps():
@@ -84,7 +84,8 @@ def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         begin = match.end()
         end = content.find(b"endstream", begin)
         at = end if end >= 0 else len(content)
-        # Look back no further than the end of the previous stream, so that no dictionary is read twice.
+        # The stream's dictionary (its properties) is before the stream. Stop at the end of the previous stream, because
+        # the bytes before that belong to other streams.
         before = content[max(last, match.start() - _DICTIONARY) : match.start()]
         last = at
         if at - begin > 2 or content[begin:at].strip():

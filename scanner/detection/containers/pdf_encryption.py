@@ -157,7 +157,7 @@ def _hash_of_revision_6(salt: bytes) -> bytes:
         kind = sum(encrypted[:16]) % 3
         value = hashlib.new(("sha256", "sha384", "sha512")[kind], encrypted).digest()
         turn += 1
-        # The loop ends: the last byte is at most 255, so there are at most 288 rounds.
+        # The standard's rule ends the loop after at most 288 turns, because the last byte is at most 255.
         if turn >= 64 and encrypted[-1] <= turn - 32:
             return value[:32]
 

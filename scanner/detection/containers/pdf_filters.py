@@ -73,8 +73,8 @@ def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
         body, tilde, _rest = chunk.partition(b"~")
         ended = bool(tilde)
         held += _NO_ASCII85.sub(b"", body)
-        # A `z` may occur only between groups. So the letters before a `z` are whole groups, and only letters after the
-        # last `z` may be an incomplete group.
+        # ASCII85 text consists of groups of five letters, and a `z` may occur only between groups. So the letters
+        # before a `z` are whole groups, and only letters after the last `z` may be an incomplete group.
         whole, held = _whole_groups(held)
         yield from _groups(whole, meter)
     if held:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from scanner.detection.limits import Meter
 from scanner.detection.patterns.token_formats import min_token_length
 
-# Each alternative consumes every byte that it examines, so no byte is examined twice, even if a string has no end. The
-# pattern has no groups, because `re` can then skip in C to the next byte that may begin a match.
+# Each alternative keeps every byte that it has read, even if a string has no end, so no byte is read twice. Groups
+# would prevent `re` from skipping quickly to the next byte with which a match can begin.
 _TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
 _OPEN, _OPEN_HEX = b"(<"
 _STRINGS_A_STEP = 1000
@@ -25,7 +25,7 @@ _MARKS = (_MARK, rb"\376\377", b"<FEFF", b"<feff")
 
 _CMAP_WIDTH = re.compile(rb"begincodespacerange\s*+<\s*+([0-9A-Fa-f]{2,8})\s*+>")
 _CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
-# A code has at most 16 bits, so a valid map has at most this many codes.
+# A valid map from character codes to letters has at most this many entries, because a code has at most 16 bits.
 _MAX_CODES = 65_536
 _MAX_CMAPS = 64
 _MAX_LETTERS = 8
@@ -143,7 +143,8 @@ def _in_utf16(strings: list[bytes]) -> Iterator[bytes]:
 
 
 def _by_map(strings: list[bytes], cmap: _CMap) -> str:
-    # Decode the joined strings, because decoding each string separately would take several times as long.
+    # Join the strings of a line and decode them together. To decode each string separately would take several times as
+    # long.
     if cmap.width == 2:
         strings = [codes if len(codes) % 2 == 0 else _whole_codes(codes) for codes in strings]
     lines = (b"".join(line) for is_end, line in groupby(strings, b"\n".__eq__) if not is_end)
@@ -179,12 +180,12 @@ def _ranges(items: list[re.Match[bytes]], meter: Meter) -> Iterator[tuple[int, s
         if first is None or last is None:
             return
         count = _number(last) - _number(first) + 1
-        # A map may give the same 32,768 codes again and again.
+        # Count this work, because a hostile map may repeat the same 32,768 codes many times.
         meter.step(max(count, 0))
         if target is not None:
             text = _letters(target)
-            # The codes of a range stand for texts that differ in their last letter: it increases by one with each code.
-            # The range ends where Unicode ends.
+            # Each next code in the range stands for the same text with the next letter at its end (AB1, AB2, AB3). The
+            # range ends at the last character of Unicode.
             most = sys.maxunicode + 1 - ord(text[-1]) if text else 0
             for step in range(min(count, most)):
                 yield _number(first) + step, text[:-1] + chr(ord(text[-1]) + step)

@@ -78,8 +78,8 @@ class _Letters:
 
     def __init__(self, content: bytes, begin: int) -> None:
         self._content, self._begin = content, begin
-        # If these letters have no line break, assume that the picture has none. If a line break follows later, the
-        # computed offsets have no valid chunk headers, and the picture is rejected.
+        # If there is no line break near the beginning, assume that the base64 text is one long line. If a line break
+        # follows later, the picture's chunk headers are at wrong offsets, and the picture is rejected.
         head = content[begin : begin + _MAX_LINE_LENGTH]
         ends = [end for end in map(head.find, (b"\r", b"\n", b"\\")) if end >= 0]
         self._line = min(ends, default=len(content))

@@ -107,7 +107,7 @@ def container_kind(content: bytes) -> ContainerKind | None:
     if kind is not None or is_ascii_text(content):
         return kind
     binary = is_binary(content)
-    # The header of a tar file contains zeros, so only a content that is not text is tested for one.
+    # The header of a tar file contains zeros, so test binary contents only.
     if binary and len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):
         return "tar"
     # A zip may be appended to a program or a script, so search for the zip's directory near the end of the content.
@@ -118,7 +118,7 @@ def container_kind(content: bytes) -> ContainerKind | None:
         return None
     if is_record_log(content):
         return "record_log"
-    # Test for Firefox's cache first, because the beginning of such an entry can look like a Brotli stream.
+    # Test for an entry of Firefox's cache before Brotli, because its beginning can look like Brotli data.
     if is_firefox_cache(content):
         return "firefox_cache"
     if is_brotli(content):

@@ -48,7 +48,7 @@ def record_log_members(container: Container) -> Iterator[Member]:
         length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
         end = (at // _BLOCK + 1) * _BLOCK
         if kind not in (_FULL, _FIRST, _MIDDLE, _LAST) or at + _HEADER + length > end:
-            # The rest of the block is empty, or damaged. The log continues at the next block.
+            # No valid record follows in this block. Continue with the next block.
             at = end
             continue
         meter.step(1)

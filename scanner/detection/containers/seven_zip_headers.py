@@ -247,10 +247,11 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
     if not simple:
         if any(coder.method == AES for coder in coders):
             raise UnreadableError("encrypted")
-        # The block has a coder with several inputs (BCJ2). Opening such a block fails, and its files are skipped.
+        # A compression method with several inputs (BCJ2) is not supported. Opening this block fails, and its files are
+        # skipped.
         return coders, list(range(count)), max(packed_streams, 2)
-    # A bind pair connects the output of one coder to the input of another. The first coder to undo is the one whose
-    # input is in no pair, because it reads the packed stream.
+    # Each pair says which decoder's output is the input of another decoder. The first decoder is the one whose input is
+    # in no pair, because it reads the compressed bytes of the file.
     after = {output: number for number, output in bound.items()}
     at = next((number for number in range(count) if number not in bound), 0)
     order = [at]

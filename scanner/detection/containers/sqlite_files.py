@@ -14,10 +14,10 @@ from scanner.detection.patterns.token_formats import min_token_length
 
 SIGNATURE = b"SQLite format 3\0"
 
-# Join the texts of a table to members of about this many bytes, because each member has a fixed cost.
+# Search the texts of a table together, in batches of about this many bytes, because each search has a fixed cost.
 _BATCH_BYTES = 1 << 20
-# An overflow page may be read more than once, because a freed cell may still refer to a page that is in use again. This
-# limit keeps the work linear if many cells refer to the same page.
+# How often one overflow page (with the rest of a long row) may be read. A deleted row may still refer to a page that
+# another row uses now. The limit keeps the work linear if many rows refer to the same page.
 _MAX_READS_OF_OVERFLOW_PAGE = 4
 _MAX_COLUMNS = 32_767
 """The largest number of columns that SQLite can be compiled for: https://sqlite.org/limits.html#max_column"""
@@ -75,16 +75,16 @@ def sqlite_members(container: Container) -> Iterator[Member]:
 
 def _free_space(database: _Database, free: list[int], indexes: list[int], meter: Meter) -> Iterator[Member]:
     """Yield the bytes of deleted rows of a SQLite database as one member. The rows may be partly overwritten."""
-    # Free pages consist mostly of zeros.
     pieces = [piece for piece in database.remains(free, indexes) if len(piece.strip(b"\0")) >= min_token_length()]
     if not pieces:
         return
     meter.enter()
     meter.take(sum(map(len, pieces)))
     damaged = meter.unread["damaged"]
-    # The first byte is a zero, so that the engine searches the member for compressed streams.
+    # The zero byte at the beginning marks the data as binary. Only binary data is searched for compressed data.
     yield Member("free space", b"\0".join((b"", *pieces)))
-    # A stream that is overwritten in part does not mean that the database is damaged.
+    # Compressed data in a deleted row is often partly overwritten. Such damage does not mean that the database is
+    # damaged, so restore the count.
     meter.unread["damaged"] = damaged
     meter.unread += type(meter.unread)()
 
@@ -223,7 +223,7 @@ class _Database:
         cells = [
             start + int.from_bytes(content[at : at + 2], "big") for at in range(array, min(array + 2 * count, end), 2)
         ]
-        # A freed page may be partly overwritten, so skip cells with invalid offsets.
+        # A free page may be partly overwritten, so skip rows with invalid offsets.
         cells = [cell for cell in dict.fromkeys(cells) if array + 2 * count <= cell < end - 3]
         return _Page(kind, start, cells, int.from_bytes(content[header + 8 : header + 12], "big"))
 
@@ -234,7 +234,7 @@ class _Database:
             self._meter.take(0)
             if page is None or page.kind == _INTERIOR_TABLE:
                 continue
-            # Cells may overlap only in a damaged page. Read no more bytes of cells than the page has.
+            # In a valid page, the cells (rows) do not overlap. Stop when the cells together are larger than the page.
             room = self.usable
             self._meter.step(len(page.cells))
             for cell in page.cells:
@@ -262,7 +262,7 @@ class _Database:
             index = self.page(number)
             self._meter.step(1)
             for cell in index.cells if index is not None and index.kind in (_INTERIOR_INDEX, _LEAF_INDEX) else ():
-                # This marks the overflow pages of the index as read, so that they do not count as free.
+                # Read the cell, so that its overflow pages count as used by the index and not as free.
                 self._meter.step(1)
                 self._payload(index.kind if index is not None else 0, cell)
         overflow = {number for number in free if not self._reads[number] and self.page(number) is None}

@@ -54,8 +54,7 @@ class _Archive:
             intact = is_tar_header(header)
             size = self._size(header) if intact or _is_almost_header(header) else None
             if not intact and not lost and not ended:
-                # Count each damaged place once. Do not count bytes after the end of an archive, because they do not
-                # belong to it.
+                # Count several damaged headers in a row once. Bytes after the end of the archive are not damage.
                 self._meter.note("damaged")
             if size is None:
                 if intact and not lost:
@@ -87,7 +86,8 @@ class _Archive:
         if kind in _WITHOUT_DATA or (kind in (b"0", b"\0") and name.endswith(b"/") and size == 0):
             return
         if kind == _GNU_SPARSE and header[482]:
-            # Skip the blocks that continue the map of a sparse file. They come before its data.
+            # A sparse file begins with a list of its parts. Skip the blocks in which this list continues, to get to the
+            # data.
             while len(block := read_up_to(self._stream, BLOCK)) == BLOCK and block[504]:
                 self._meter.take(0)
         data = Bounded(self._stream, size)

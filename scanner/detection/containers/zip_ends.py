@@ -72,8 +72,8 @@ def directory(content: bytes) -> tuple[int, int, int] | None:
             found = _placed(content, end, size, offset)
             if found is not None:
                 return found
-        # This magic number is inside a comment or after the archive. Continue the search only near the end of the
-        # content, where the real end record must be.
+        # This magic number is not that of the zip's end record: it is in a comment, or after the archive. The real one
+        # is near the end of the content, so search further back only there.
         if end < len(content) - MAX_END_DISTANCE:
             return None
         end = content.rfind(_END_MAGIC, 0, end)

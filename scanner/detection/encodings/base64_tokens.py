@@ -62,8 +62,8 @@ class _Body:
 
     def __init__(self, alphabet: bytes) -> None:
         self._bytes = frozenset(alphabet)
-        # The possible values of the top two bits of a character in the alphabet: 1 for letters, 0 for digits. In each
-        # group, the third base64 letter encodes these two bits of the third byte.
+        # The possible values of the top two bits of a character: 1 for letters, 0 for digits. The third letter of each
+        # four base64 letters encodes these bits of the third character.
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
@@ -133,11 +133,11 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
     for letter in reversed(needle[1:]):
         pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
-    # The next letter rules out most needles that occur by chance. Compare only letters and digits, because a line of a
-    # patch begins with a plus sign or a hyphen.
+    # The letter that follows excludes most accidental matches. Test it only if it is a letter or digit, because a plus
+    # sign or hyphen may be the beginning of a line in a patch.
     others = bytes(letter for letter in _ALPHABET[:62] if letter not in next_letters)
-    # Let the match contain only the first letter, so that `finditer` also finds a place that begins within the next
-    # letters.
+    # Match the first letter, and only look ahead at the others. Then `finditer` also finds a match that begins among
+    # the others.
     return rb"%b(?!%b\r?\n?[%b])(?=%b)" % (needle[:1], needle[1:], others, pattern)
 
 
@@ -244,7 +244,7 @@ def _finding(match: regex.Match[bytes], form: Base64Form) -> Iterator[Finding]:
     if token is None:
         return
     start = match.start()
-    # The letter before the needle encodes some bits of the token's first byte, so it belongs to the encoded token.
+    # The base64 letter before the match also encodes some bits of the token's first byte, so it belongs to the token.
     if form.lead and start and match.string[start - 1] in _LETTERS:
         start -= 1
     yield Finding(token[0], start, match.end(), ("base64",))

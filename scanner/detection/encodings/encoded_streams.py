@@ -71,7 +71,8 @@ def _from_list(numbers: bytes) -> bytes:
 
 def _literal(quote: bytes) -> _Writing:
     """Return the way in which bytes are written in string literals with this quotation mark."""
-    # One literal ends and the next begins: adjacent literals, and literals joined by a plus sign.
+    # The joint between two string literals that make one string: side by side (`"a" "b"`), or with a plus sign (`"a" +
+    # "b"`).
     joint = rb"%b\s{0,40}+\+?\\?\s{0,40}+b?%b" % (quote, quote)
     escape = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|([0-7]{1,3})|\r?\n|(.))|" + joint, re.DOTALL)
 

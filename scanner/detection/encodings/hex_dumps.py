@@ -32,13 +32,13 @@ _OFFSET = (
     rb"|:(?P<record>%(d)s{2})(?P<address>%(d)s{4})00"
     rb"|S(?P<type>[123])(?P<srecord>%(d)s{2})(?:(?<=1..)%(d)s{4}|(?<=2..)%(d)s{6}|(?<=3..)%(d)s{8}))"
 ) % {b"d": _DIGITS}
-# Two spaces, a hyphen or a thin vertical line may separate the two halves of a line. Three or more spaces, or other
-# characters, end the bytes of the line.
-# Four spaces separate the words of `hexdump -x`.
+# The bytes in a line of a dump. Two spaces, a hyphen or a thin vertical line may separate the two halves of the line. A
+# wider gap ends the bytes, except in `hexdump -x`, which writes four spaces between words.
 _WIDE_WORDS = rb"(?:%(d)s{4}[ ]{4}){1,7}+%(d)s{4}(?!\S)[ ]{0,4}+" % {b"d": _DIGITS}
 _BYTES = rb"(?P<bytes>" + _WIDE_WORDS + rb"|(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:_])?)++)"
 _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
-# This pattern has the named groups for an offset, which the caller reads, but these groups never match.
+# The same for a line without an offset. The groups for the offset never match. They are there because the caller reads
+# them.
 _LINE_WITHOUT_OFFSET = regex.compile(rb"[ \t]*(?:(?!)" + _OFFSET + rb")?" + _BYTES)
 # A line of a dump inside a log, where other text precedes the offset.
 _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
@@ -120,7 +120,7 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """
     line = line_start(content, start)
     before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
-    # Read the previous line as well, because the first letters of the token may be at the end of that line.
+    # Begin with the previous line, because the first letters of the token may be at its end.
     begin = before if content[line - 1 : line] == b"\n" and line - before <= MAX_LINE else line
     following = _line_at(content, line, min(len(content), line + MAX_LINE))
     if following is None or len(following["bytes"]) < _FEW_DIGITS:
@@ -128,8 +128,9 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     count = max_lines()
     begin, end = max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count
     yield from _found(_lines(content, begin, end, count))
-    # In a dump without offsets, the first digits of a line look like an offset. If the token's prefix begins inside
-    # these digits, they are not an offset. A prefix whose digits begin with zero may begin at an offset's last digit.
+    # In a dump without offsets, the first bytes of a line look like an offset. If the token begins inside them, they
+    # are not an offset, so read the lines again. This does not apply to a match that begins with zero, because the zero
+    # may be the last digit of a real offset.
     if following.start() <= start < following.start("bytes") and content[start] != ord("0"):
         yield from _found(_lines(content, begin, end, count, _LINE_WITHOUT_OFFSET))
 
@@ -278,12 +279,12 @@ def _size(line: Match, following: Match | None) -> int:
     if line["record"] is not None:
         return int(line["record"], 16)
     if line["srecord"] is not None:
-        # The line states how many bytes follow, including the address and a checksum of one byte. The address in a
-        # record of type N has N + 1 bytes.
+        # An S-record begins with the number of bytes that follow: the address, the data and one byte of checksum. The
+        # address in a record of type N has N + 1 bytes.
         return max(0, int(line["srecord"], 16) - int(line["type"]) - 2)
     begin, end = _offset(line), _offset(following) if following is not None else b""
-    # An offset of seven digits is written by `od` (in octal) and by `hexdump` (in hexadecimal). Neither of them writes
-    # a text column, so all digits of the line are bytes.
+    # Only `od` and `hexdump` write offsets of seven digits, and neither writes a text column. So all digits of the line
+    # are bytes.
     if not begin or not end or len(begin) == 7:
         return MAX_LINE
     size = int(end, 16) - int(begin, 16)

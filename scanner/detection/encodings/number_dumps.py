@@ -140,7 +140,7 @@ def _decoded(content: bytes, begin: int, parse: _Parser) -> EncodedLines:
         if offset is not None:
             pieces.append(parse(line[offset.end() :]))
         elif _END.match(line) is not None:
-            # An asterisk stands for repeated lines.
+            # An asterisk stands for repeated lines. Add a zero byte for them, because a token does not continue there.
             pieces.append(b"\0")
         elif _OTHER_FORMAT.match(line) is None:
             break

@@ -247,8 +247,8 @@ def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str)
 
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
-    # A needle that begins with zeros is inside digits of UTF-16, or it is the end of the header of an S-record or Intel
-    # HEX record. Tables of numbers also have such digits, so require the first letter of a record.
+    # The digits "00" may be from UTF-16 text in hexadecimal, or from the header of an S-record or Intel HEX record.
+    # Tables of numbers have such digits too, so require the letter with which a record begins.
     if content.startswith(b"00", start):
         yield from _wide_hex_at(content, start - _WIDE_LEAD)
         if not _RECORD_START.search(content, max(0, start - _RECORD_HEADER), start):
@@ -258,14 +258,15 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
     number = _DECIMAL_START.match(content, start)
     if number is not None:
         for patterns in token_patterns():
-            # Most numbers are not followed by the code of the second letter. `find` sees this faster than a pattern.
+            # Test first with `find` whether the code of the token's second letter follows. Mostly it does not, and
+            # `find` is faster than a pattern.
             if content.find(b"%d" % ord(patterns.form.prefix[1]), start, start + _MAX_TO_SECOND) < 0:
                 continue
             match = patterns.decimal_list.match(content, start, start + MAX_ENCODED_BYTES)
             if match is not None:
                 yield from _decimal_list_finding(match, patterns)
         if len(number[0]) == 4:
-            # A number of three digits cannot be a hexadecimal byte, so the text is no list of hexadecimal numbers.
+            # A number of three digits is no hexadecimal byte, so this is not a list of hexadecimal bytes.
             return
     wide = False
     for patterns in token_patterns():
@@ -281,8 +282,8 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
         for patterns in token_patterns()
         if (match := patterns.hex_list.match(content, start, start + MAX_ENCODED_BYTES)) is not None
     ]
-    # If the match contains a line break, the text may be a dump, and some digits may belong to an offset or a text
-    # column. So read it as a dump first.
+    # Text with line breaks may be a hex dump, in which some digits belong to an offset or a text column. So read it as
+    # a dump first.
     is_list = content.startswith(b"0x", start) and not _is_after_address(content, start)
     may_be_dump = not is_list and (not matches or any(b"\n" in match[0] for match, _ in matches))
     found = list(dump_findings_at(content, start)) if may_be_dump else []

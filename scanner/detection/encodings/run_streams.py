@@ -35,7 +35,7 @@ def decoded_base64(raw: bytes) -> bytes:
     Line breaks, quotes and other separators are ignored. So is a single letter at the end that encodes no whole byte.
     """
     if b"\\" in raw:
-        # If the backslash of `\n` or `\r` is doubled, one backslash remains here. The translation below drops it.
+        # Remove escaped line breaks. If their backslash was doubled, one backslash is left, which `translate` removes.
         raw = raw.replace(b"\\n", b"").replace(b"\\r", b"")
     letters = raw.partition(b"=")[0].translate(_FROM_URL, _NO_LETTERS)
     rest = len(letters) % 4

@@ -30,8 +30,8 @@ from scanner.detection.patterns.token_patterns import plain_prefixes
 NESTED_SPAN = 512
 """Bytes decoded after a needle of nested base64: 76 letters for a token of 40 bytes, and room for line breaks."""
 
-# To test whether a run of base64 is a compressed stream, decode 160 letters first. Decode 4096 only if 160 are too few
-# to decide.
+# To test whether base64 text is compressed data, decode 160 letters of it. Decode 4096 only if 160 are too few to
+# decide.
 _HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
 _MIN_LINE_LENGTH = 44
@@ -108,8 +108,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
-    # A group of base64 has one of four alignments (its offset modulo four). For each alignment, the content was already
-    # decoded up to this offset.
+    # Base64 encodes text in groups of four letters. The groups may begin at any offset, so remember for each of the
+    # four remainders modulo four how far the content was decoded.
     decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
@@ -138,7 +138,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                     yield _paid_run(block, content, begin, meter)
                 continue
             if _is_inside_run(content, begin):
-                # Skip all further needles in the same line of letters, because they are inside the run as well.
+                # This match is in the middle of a base64 text. Skip the rest of its line, because all matches there are
+                # too.
                 line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
                 covered = line.end() if line is not None else begin
                 continue
@@ -150,8 +151,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
-                # A stream that was found here may be a coincidence, formed by letters in front of a real stream. So
-                # test the needles close behind its beginning as well.
+                # The compressed data found here may be an accident: letters before the real beginning can look like
+                # one. So test the matches that follow shortly after it, too.
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
@@ -260,7 +261,8 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
         head = _RUN.match(content, begin, begin + letters)
         size = head.end() - begin if head is not None else 0
         meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * size)
-        # A run that continues after these letters may have megabytes, so require a stronger proof before decoding it.
+        # The base64 text may continue for megabytes after these letters, so require a stronger proof before decoding
+        # all of it.
         proof = _LONG_PROOF_BYTES if size == letters else PROOF_BYTES
         opens = meter.limits.opens
         begins = begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
@@ -308,7 +310,7 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
 
 def run_spots(content: bytes) -> list[int]:
     """Return the offsets of all base64 texts of at least `min_run_length()` letters."""
-    # Most binary contents have no run, and a few samples show this faster than a search does.
+    # Most binary contents have no long base64 text, and testing a few bytes shows this faster than a full search.
     samples = content[:: max(1, min_run_length() // _RUN_SAMPLES)]
     if bytes(_RUN_SAMPLES) not in samples.translate(_OTHER_BYTES):
         return []
@@ -338,8 +340,8 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
             meter.decode(len(decoded))
             yield Run(decoded, "base64", at + shift, shifted)
             if is_media(decoded):
-                # The magic number of a picture or font proves that this alignment of the groups is right. Try no other
-                # one.
+                # Decoding gave a picture or a font, so it began at the right letter. The other three possible
+                # beginnings are wrong.
                 break
 
 

@@ -26,9 +26,9 @@ _IS_LETTER = bytes(byte != 32 for byte in range(256))
 _ONES = b"\1" * MAX_TOKEN_LENGTH
 _QUOTES = (b'"', b"'", b"`")
 _IS_KEY = re.compile(rb"\s{0,3}[:=\]]")
-# The beginning of a literal or value to which the variable with the earlier parts is prepended: `"${K}…"`, `%K%…`.
+# A reference to the variable that has the earlier parts of the token, written before the next part: `"${K}…"`, `%K%…`.
 _VARIABLE = rb"(?:(?:[A-Za-z_]\w{0,40}+=)?%\w{1,40}+%|\$\{\w{1,40}+\}|\$\(\w{1,40}+\)|\{\$?\w{1,40}+\})?+"
-# The words before the name of a variable, and the operator after it.
+# The beginning of an assignment to a variable, up to the operator: `export KEY=`, `set KEY=`, `key: `.
 _NAME = (
     rb"(?:(?:set|setx|export|declare|local|let|var|const|ENV|ARG|-e|--env|--build-arg)[ ]{1,4}+)?+"
     rb"[A-Za-z_$][0-9A-Za-z_.-]{0,60}+[ \t]{0,20}+(?:[:+?]?=|:)[ ]{0,4}+"
@@ -81,7 +81,7 @@ def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: 
     spans = ((end - quoted, min(len(content), end + _SPAN)), (max(0, start - _SPAN), start))
     for is_before, (begin, stop) in enumerate(spans):
         words_only = content[begin:stop].translate(_WORDS_ONLY)
-        # Most spans have no word of this length. This test takes a tenth of the time of splitting.
+        # Most texts have no word of this length. This test takes a tenth of the time of splitting the text into words.
         if _ONES[:length] not in words_only.translate(_IS_LETTER):
             continue
         words = words_only.split()

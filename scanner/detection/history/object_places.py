@@ -130,7 +130,8 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
             else:
                 yield commit, text
     except GitError:
-        # A parent is missing or damaged. `_listed` still yields all commits, in another order.
+        # Git fails if a parent commit is missing or damaged. The result can still be complete, because `_listed` yields
+        # all commits. It cannot if the time is over.
         places.is_complete = places.is_complete and not deadline.is_over
 
 
@@ -161,8 +162,8 @@ class _Walk:
         self._seen: set[bytes] = set()
         self._read = 0
         self._is_useful = False
-        # The last alternative matches all bytes from the first damaged entry on, as one match with empty groups.
-        # Without this alternative, the search would begin again at each of these bytes, in quadratic time.
+        # The last alternative (`.++`) matches the rest of the content, from the first damaged entry on. Without it, the
+        # search would try again at each byte of the rest, in quadratic time.
         self._entries = re.compile(rb"([0-7]{5,6}) ([^\0]++)\0(.{%d})|.++" % hash_bytes, re.DOTALL)
         self._ids = re.compile(rb"[0-7]{5,6} [^\0]++\0(.{%d})|.++" % hash_bytes, re.DOTALL)
 
@@ -237,8 +238,8 @@ class _Walk:
         if ids and not ids[-1]:
             self.places.is_complete = False
         if missing.isdisjoint(ids):
-            # Nearly all trees contain no wanted object, and most of these contain no folder either. A search for the
-            # mode of folders is faster than parsing the tree.
+            # Most trees (Git's directories) that contain no wanted object contain no subfolder either. Searching for
+            # the mode of folders shows this faster than parsing the tree.
             if _FOLDER_MODE not in content:
                 return []
             return [

@@ -29,41 +29,41 @@ _ESCAPE_SEQUENCE = (
     rb"(?:\[[0-9:;?]{0,40}+[A-Za-z]|\([0AB]|\][^\x07\x1b\\\n]{0,300}+(?:\x07|\x1b\\|\\+u0007|\\+u001[bB]\\+))"
     rb"|\[[0-9;]{1,12}+m"
 )
-# Comments, and the tags of elements that can format a part of a word. The tags of other elements, such as paragraphs,
-# end a word. React writes an empty comment between two pieces of one text.
+# Markup that may stand inside a word: comments, and the tags of elements that format text. Tags such as `<p>` end a
+# word. React writes an empty comment between two pieces of one text.
 _INLINE_TAG = (
     rb"<(?:/?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r"
     rb"|rPr|wbr|br|text|samp|var|cite|q|nobr|strike|del|label|hi|emphasis|highlight)(?=[\s>/])|!--)[^<>]{0,300}+>"
-    # The same tags in a JSON string that escapes angle brackets, and tags that are shown as text in HTML.
+    # The same tags with escaped angle brackets, in JSON (`\u003c`) or in HTML (`&lt;`).
     rb"|\\+u003[cC]/?(?:b|i|u|s|em|strong|span|mark|code|font|var|kbd|tt|small|sub|sup|w?br)(?![0-9A-Za-z])"
     rb"(?:[^<>\\\n]|\\+(?!u003)){0,200}+\\+u003[eE]"
     rb"|&lt;/?(?:b|i|em|strong|span|mark|code|font)(?![0-9A-Za-z])[^<>\n]{0,200}?&gt;"
 )
 _NEXT_CDATA = rb"\]\]>\s{0,80}+<!\[CDATA\["
-# The joint between two lines of `curl --trace-ascii`, which writes an offset before every 64 bytes.
+# The bytes between two lines of `curl --trace-ascii`, which writes an offset before every 64 bytes.
 _NEXT_OF_TRACE = rb"\r?\n[0-9a-f]{4}:\ "
 _RTF_RUN = (
     rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
     rb"|(?:\\(?:b|i|ul|ulnone|strike|cf|cb|highlight|lang|f|fs|plain|noproof)(?![a-z])-?[0-9]{0,5}+"
     rb"(?:[ ]|(?=\\))){1,9}+"
 )
-# The joint between two parts of an answer in the stream protocol of the AI SDK.
+# The bytes between two parts of an answer in the stream protocol of the AI SDK.
 _NEXT_PART = rb"\\*\"\r?\n[0-9a-g]:\\*\""
-# The joint between two events of a terminal recording (asciicast version 2).
+# The bytes between two events of a terminal recording (asciicast version 2).
 _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"[io]\\*\",[ ]?\\*\""
 # To wrap a line, a terminal writes the first letter of the next line (or a space) and a carriage return. Then it writes
 # the next line, which begins with the same letter.
 _TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
-# The border of a table or of a box (`│`, `┃`).
+# The vertical border of a table or a box: `|`, `│` or `┃`.
 _BORDER = rb"(?:\||\xe2\x94[\x82\x83])"
 _NEXT_CELL = (
     rb"(?:[\ \t]{0,200}+%(border)s){1,4}+[\ \t]*+\r?\n[\ \t]*+%(border)s(?:[\ \t]{0,40}+%(border)s){0,8}+[\ \t]{0,40}+"
 ) % {b"border": _BORDER}
-# The joint between two lines of a wrapped cell of psql: a dot (or an ellipsis) ends the first and begins the second.
+# psql wraps a long cell into several lines. A dot or an ellipsis ends each line and begins the next one.
 _PSQL_MARK = rb"(?:\.|\xe2\x80\xa6)"
 _NEXT_OF_PSQL = _PSQL_MARK + rb"(?:[ ]{0,2}\|[^|\n]{0,80}+){0,4}+\r?\n(?:[^|.\n]{0,80}+\|){0,4}+[ ]?" + _PSQL_MARK
-# Places inside a word where TeX and troff may break the line, the end of one TeX command and the beginning of the next,
-# and the distance between two strings in PostScript.
+# Marks that may stand inside a word: places where TeX and troff may break the line, the end of one TeX command and the
+# beginning of the next, and the distance between two strings in PostScript.
 _BREAK_POINT = (
     rb"\\+(?:-|[:&%](?=[0-9A-Za-z_])|(?:allowbreak|linebreak|discretionary|hspace|penalty0|breakhere|seqbreak)(?![a-z])"
     rb"(?:\[[0-9]\]|\{[0-9a-z]{0,9}\}){0,3}+[ ]?+)"
@@ -80,8 +80,8 @@ _TIME = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}Z[ ]"
 # of Excel 97.
 _LENGTH_BYTE = rb"(?:[\x01-\x08\x0e-\x1a]|\x3c\x00(?s:.){2}[\x00\x01])(?=[0-9A-Za-z_])"
 _NEXT_ENCODED_WORD = rb"\?=\s{1,4}+=\?[0-9A-Za-z-]{1,40}+\?[BbQq]\?"
-# An underscore is a joint only at the end of a line, where Visual Basic uses it to continue the line. Elsewhere it may
-# belong to the token.
+# The characters that may separate two parts of a token. The underscore is one of them only at the end of a line, where
+# Visual Basic uses it to continue the line. Elsewhere it may belong to the token.
 _GLUE = rb"(?:[\s+.&,~|()<>\[\]{}$]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
 JOINT = rb"""
     (?: %(zero)s
@@ -163,12 +163,12 @@ CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
 With a copy of JOINTS before each of its letters, a pattern takes `regex` 0.2 seconds to compile. The lookahead avoids
 the call before a letter. Where a match often fails at a joint, JOINTS is faster.
 """
-# A line of base64 may consist of four hexadecimal digits, so the length of a chunk is no joint here.
-# Shells and YAML replace the line breaks of base64 by spaces.
+# For base64, do not skip the lengths of HTTP chunks, because a line of four hexadecimal digits may be base64. Skip
+# spaces instead, because shells and YAML replace the line breaks of base64 by spaces.
 _JOINTS_OF_BASE64 = JOINTS.replace(_NEXT_CHUNK, rb"[ ](?=[0-9A-Za-z+/_-])")
 JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + _JOINTS_OF_BASE64 + rb"))"
-# A hyphen at the beginning of a continued line usually marks a list item or a comment, so JOINTS accepts it. This
-# pattern is for tokens that may contain hyphens. It does not accept the hyphen, which may belong to the token.
+# JOINTS skips a hyphen at the beginning of a line, where it usually marks a list item or a comment. In a token that may
+# contain hyphens, it may belong to the token, so this pattern does not skip it.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//").replace(rb"(?:-|[:&%]", rb"(?:[:&%]")
 
 

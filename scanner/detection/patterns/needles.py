@@ -134,8 +134,8 @@ def _token_needles(prefix: bytes) -> list[Needle]:
         b"\\%03d\\" % first[0],
         b"\\x00%02x" % first[0],
     ]
-    # Needles for terminal recordings, colours, markup, grapheme joiners and tag characters. Arrays of characters have
-    # needles of their own below: the second letter between quotes.
+    # The first letter of a token before the next event of a terminal recording, a colour, a tag or an invisible joiner.
+    # The text appended next is this letter as an invisible tag character of Unicode.
     texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
     texts.append(chr(0xE0000 | first[0]).encode() + b"\xf3")
     # PowerShell's CLIXML writes an underscore as `_x005F_`.
@@ -161,8 +161,7 @@ def _byte_needles(prefix: bytes) -> list[Needle]:
     lower = tuple(b"%02x" % byte for byte in prefix[:3])
     cases = in_both_cases(*lower)
     needles = [Needle(b"".join(digits), "hex") for digits in cases]
-    # Use the templates in _LISTS with lower-case digits, as `xxd` and similar programs write them, and with upper-case
-    # digits, as Intel HEX writes them.
+    # Most programs, such as `xxd`, write hexadecimal digits in lower case. Intel HEX writes them in upper case.
     texts = [template.format(*_texts(digits)) for template in _LISTS for digits in cases]
     texts += [template.format(*_texts(lower)) for template in _LOWER_LISTS]
     texts += [template.format(*_texts(cases[-1])) for template in _UPPER_LISTS]
@@ -190,8 +189,8 @@ def _base64_needles(prefix: bytes) -> list[Needle]:
     texts = [*plain]
     for text in plain:
         texts += [text[:cut] + gap + text[cut:] for gap in (b"\n", b"\r\n") for cut in (1, 2)]
-    # Inside JSON strings, line breaks are escaped. Encoders break lines only between groups of four letters. The
-    # letters of the second and third alignment span the end of a group, so a line break may be between them.
+    # JSON strings contain line breaks in escaped form. Encoders break a line only between groups of four letters. Only
+    # the second and the third text contain the end of a group, so only these may contain a line break.
     _, second, third = plain
     for gap in (b"\\n", b"\\r\\n"):
         texts += [third[:1] + gap + third[1:], second[:2] + gap + second[2:]]
@@ -251,8 +250,8 @@ def _stream_needles() -> list[Needle]:
         *(Needle(text, "stream") for text in ESCAPED_MAGICS),
         *(Needle(b"\n" + offset, "stream", 1) for offset in DUMP_OFFSETS[:-1]),
         Needle(DUMP_OFFSETS[-1], "stream"),
-        # In base64, xz begins with a slash, or with an underscore in the alphabet of URLs. Leave out this first letter,
-        # so that the needle finds both.
+        # The base64 of xz data begins with `/`, or with `_` in the alphabet for URLs. Leave out this letter to find
+        # both.
         Needle(b"Td6WF", "stream", -1),
         *(Needle(b"%ceN" % before, "stream", 1) for before in _BEFORE_VALUE),
         *(Needle(b"eA" + third, "stream", before=_BEFORE_VALUE) for third in (b"E", b"F", b"G", b"H")),

@@ -115,7 +115,7 @@ def zip_headers_without_directory() -> bytes:
 @hostile("zip", "local headers without a directory, each claiming 4 GB of stored bytes")
 def zip_stored_sizes() -> bytes:
     head = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0xFFFFFFFF, 1, 0) + b"a"
-    # Write no content between the headers: each header declares that the rest of the file is its content.
+    # The headers follow directly one after another, although each declares 4 GB of content.
     return head * 20_000
 
 

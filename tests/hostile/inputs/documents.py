@@ -169,7 +169,8 @@ def sqlite_shared_chain() -> bytes:
         first = connection.serialize()[:size]
     finally:
         connection.close()
-    # A leaf page stores the first 489 bytes of each row, and each overflow page stores 4,092 more.
+    # SQLite stores the first 489 bytes of each row in a leaf page, and the rest in overflow pages with 4,092 bytes
+    # each.
     payload = local + links * (size - 4)
     record = (_varint(6) + _varint(13 + 2 * (payload - 6))).ljust(local, b"x")
     cells = [_varint(payload) + _varint(row) + record + struct.pack(">I", leaves + 3) for row in range(1, 9)]

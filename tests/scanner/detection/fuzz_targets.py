@@ -25,7 +25,7 @@ LIMITS = Limits(
 )
 """Small limits, so that a fuzzer reaches them."""
 
-# A reader counts a piece only after reading it. So a reader may exceed the limit by one piece. The largest piece is the
+# A reader may exceed the size limit by one piece, because it counts a piece after reading it. The largest piece is the
 # output of one step of a decompressor.
 _SLACK = 4 << 20
 _READ = 16 << 10

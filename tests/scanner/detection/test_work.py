@@ -42,18 +42,18 @@ def cost(content: bytes, limits: Limits) -> Meter:
     return meter
 
 
-# Leave out runs of base64. A run can contain further runs, so the work grows with each layer of encoding. Only the
-# budget that all layers share limits this work, and a test below checks that budget.
+# Leave out the beginnings of long base64 texts. Base64 text can contain base64 text, so the work grows with each layer.
+# Only the budget of the whole document limits this work, and another test below checks that budget.
 @pytest.mark.parametrize(
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )
 def test_work_grows_no_faster_than_the_size(needle: Needle) -> None:
-    # To save time, check only one of the contents for each needle, in turn. A content has the same effect for all
-    # needles of a kind.
+    # To save time, test each byte string with one of nine contents, in turn. Byte strings of the same kind behave
+    # alike.
     for row in rows(needle)[NEEDLES.index(needle) % 9 :: 9]:
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 13, 1 << 15))
-        # The size grows by a factor of 4. The work may double once more, because a window with many needles is searched
-        # in another way. Work that grew with the square of the size would be 16 times as large.
+        # The size grows by a factor of 4. The work may grow twice as much, because text with many matches is searched
+        # in another way. If it grew with the square of the size, it would grow by a factor of 16.
         assert large.work <= 9 * small.work + 1_000_000, row
         assert large.expanded <= 5 * small.expanded + 10_000, row
 

@@ -119,8 +119,8 @@ def test_a_reader_that_gets_no_processor_time_is_not_late(
     answers: list[DeepReading] = []
     thread = threading.Thread(target=lambda: answers.append(own_pool.read(zipped(TEXT + b"."), "b.zip")))
     thread.start()
-    # Wait until the pool has looked three times at the reader's processor time. It looks once before it sends the
-    # content, and then again after each short wait for the answer.
+    # Wait until the pool has measured the reader's processor time three times. It does so once before it sends the
+    # content, and then after each short wait for the answer.
     for _ in range(3):
         assert looked.acquire(timeout=60)
     waiting.resume()

@@ -182,7 +182,6 @@ def _children(bases: Signed) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uin
     np.cumsum(starts, out=starts)
     children = np.empty(int(starts[-1]), np.uint32)
     for part in _slices(count):
-        # The deltas whose bases are in this part, in ascending order.
         deltas = np.flatnonzero((bases >= part.start) & (bases < part.stop))
         is_last = ~is_base[deltas]
         order = np.argsort(bases[deltas].astype(np.int64) * 2 + is_last, kind="stable")

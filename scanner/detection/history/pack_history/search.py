@@ -73,7 +73,8 @@ class Search:
         for row, content in enumerate(contents):
             if kinds[row] != BLOB or len(content) <= 3:
                 continue
-            # The matcher may suspect a pointer because of the object after it, so test suspects as well.
+            # Test suspected objects too. The objects were searched as one joined text, so a pointer of Git LFS may be
+            # suspected only because of the object after it.
             if is_lfs_pointer(content):
                 self._on_pointer(self._numbers[row])
             if row not in suspects and (container_kind(content) is not None or wide_codec(content) is not None):

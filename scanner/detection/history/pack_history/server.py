@@ -197,7 +197,7 @@ def _read_unit(connection: socket.socket, unit: Unit, budget: int) -> None:
         records = _records(plan, (number for number, _ in reader.for_git))
         messages.send_frame(connection, Frame(GIT, payload=records))
     else:
-        # Git looks up objects by id. The ids in this index are not unique, so git cannot read these objects.
+        # The ids in the pack's index are not unique. Git looks up objects by id, so it cannot read these objects.
         for number, kind in reader.for_git:
             send(DAMAGED, number, kind)
     messages.send_frame(connection, messages.done_frame(reader.left, reader.gaps))

@@ -51,7 +51,7 @@ def built() -> dict[str, bytes]:
 def test_a_container_without_a_signature_is_never_taken_for_ascii_text(built: dict[str, bytes]) -> None:
     taken = {name for name, content in built.items() if is_ascii_text(content) and signed_kind(content) is None}
 
-    # The search for runs of base64 finds these two.
+    # These two are ASCII text. A search for base64 text finds the archives in them.
     assert taken == {"zip in base64", "tar.gz in base64"}
 
 

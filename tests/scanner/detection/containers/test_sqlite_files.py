@@ -128,7 +128,7 @@ def test_a_truncated_database_is_read_up_to_its_end_and_counted() -> None:
 
 
 def _a_loop(content: bytearray) -> None:
-    # Write the number of the root page as its own rightmost child.
+    # Make the root page its own child.
     content[512 + 8 : 512 + 12] = (2).to_bytes(4, "big")
 
 
