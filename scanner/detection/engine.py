@@ -192,7 +192,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # Tokens that are encoded once in base64 are found without decoding the text. Do not search for them again.
+    # Search only what was decoded from hex and the like. Tokens encoded in base64 were already found without decoding.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         found.extend(_admitted(plain_tokens(decoded, 0, len(decoded), meter), meter))
     kind = container_kind(decoded)

@@ -134,7 +134,7 @@ def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:
-            continue  # all of it is replaced already
+            continue  # this block is already replaced
         block = raw[begin : begin + _BLOCK + _OVERLAP]
         found = text_findings(block, meter)
         if meter.unread:

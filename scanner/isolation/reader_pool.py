@@ -174,7 +174,7 @@ class ReaderPool:
         """Start a confined process in the background, so that the first document need not wait for its start."""
 
         def start() -> None:
-            with contextlib.suppress(ReadersUnavailable):  # the first content reports it
+            with contextlib.suppress(ReadersUnavailable):  # reading the first document will report this
                 self._give_back(self._taken(), keeps=True)
 
         threading.Thread(target=start, name="reader-start", daemon=True).start()

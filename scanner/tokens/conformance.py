@@ -154,7 +154,7 @@ class _Check:
 
         The store may refuse the client by a failed TLS handshake or by an HTTP status (nginx sends 400).
         """
-        self.takes_the_secret()  # otherwise a store that is down would seem to refuse
+        self.takes_the_secret()  # a store that is down would seem to refuse the client
         headers = {"Idempotency-Key": f"{self._key}-stranger"}
         for path in (LOOKUP, DISABLE):
             body = {"digests": [UNKNOWN], "digest": UNKNOWN, "reason": "conformance", "cause": Cause.COMPROMISE_SIGNS}

@@ -237,8 +237,8 @@ def _text(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
         return ""
     if not isinstance(found, str) or (needed and not found):
         raise _wrong(f"`{name}` must be text")
-    # Owners choose these names. They may contain a token, or characters that a database rejects. Redact before cutting,
-    # because a part of a token would not be recognised.
+    # An owner may have chosen this text. It may contain a token, or characters that a database rejects. Redact it
+    # before shortening it, because a part of a token would not be recognised.
     clean = redact(found[:MAX_REDACTED_LENGTH])[:MAX_TEXT_LENGTH]
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
 

@@ -171,7 +171,7 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
                 if code < 32:
                     distance += ((code & 8) << 11) + 0x3FFF
                     if distance == 0x4000:
-                        break  # the mark of the end
+                        break  # the end mark
             else:
                 length, distance, last = _lzo_near(code, block[at] if at < len(block) else 0, literals)
                 at += 1

@@ -54,7 +54,7 @@ class _Archive:
             intact = is_tar_header(header)
             size = self._size(header) if intact or _is_almost_header(header) else None
             if not intact and not lost and not ended:
-                # Count several damaged headers in a row once. Bytes after the end of the archive are not damage.
+                # Several damaged headers in a row count once. Bytes after the end of the archive are not damage.
                 self._meter.note("damaged")
             if size is None:
                 if intact and not lost:

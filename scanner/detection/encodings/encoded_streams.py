@@ -71,8 +71,8 @@ def _from_list(numbers: bytes) -> bytes:
 
 def _literal(quote: bytes) -> _Writing:
     """Return the way in which bytes are written in string literals with this quotation mark."""
-    # The joint between two string literals that make one string: side by side (`"a" "b"`), or with a plus sign (`"a" +
-    # "b"`).
+    # The end of one string literal and the beginning of the next, if both make one string, for example in `"a" "b"` or
+    # `"a" + "b"`.
     joint = rb"%b\s{0,40}+\+?\\?\s{0,40}+b?%b" % (quote, quote)
     escape = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|([0-7]{1,3})|\r?\n|(.))|" + joint, re.DOTALL)
 

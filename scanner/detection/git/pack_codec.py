@@ -22,7 +22,7 @@ COMMAND_COST = 8
 """Bytes charged for each byte of a delta in addition to its output: a command of two bytes takes 50 nanoseconds."""
 
 _SLICE = 64 * 1024
-_StreamError = cast("type[Exception]", isal_zlib.error)  # its stub says that it is an exception, but it is a class
+_StreamError = cast("type[Exception]", isal_zlib.error)  # the stub declares an instance, but it is a class
 _MAX_SHIFT = 60
 _MAX_DISTANCE = 1 << 48
 

@@ -320,7 +320,7 @@ class _Parser:
             newline = find(b"\n", position, position + MAX_HEAD)
             if newline < 0:
                 if size_of_data - position >= MAX_HEAD:
-                    return False  # the output does not match the requested ids
+                    return False  # git's answer does not match the requested ids
                 break
             size = sizes[self.index]
             if data[newline - 7 : newline] == b"missing":

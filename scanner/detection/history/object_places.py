@@ -334,7 +334,7 @@ class _Objects:
                     answered += 1
                     yield content
                 asked = asked[answered:]
-                if asked:  # git died while it read the first of them
+                if asked:  # git ended while it read the first object in `asked`
                     self._output = None
                     yield None
                     asked = asked[1:]

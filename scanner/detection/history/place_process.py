@@ -45,7 +45,7 @@ def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) 
     try:
         running = _process()
     except OSError:
-        return places  # the system has no room for a process: the objects are counted as not located
+        return places  # no process can be started, so the objects are counted as not located
     request = {"git_dir": str(repository.git_dir), "tips": repository.tips, "wanted": sorted(wanted)}
     with running as child, killed_at(deadline, child):
         assert child.stdin is not None  # noqa: S101 - it was asked for
@@ -73,7 +73,7 @@ def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]
     try:
         yield child
     finally:
-        with contextlib.suppress(ProcessLookupError):  # all of them have ended
+        with contextlib.suppress(ProcessLookupError):  # the process and its children have ended
             os.killpg(child.pid, signal.SIGKILL)
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:

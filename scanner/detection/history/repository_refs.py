@@ -87,7 +87,7 @@ def refs_of(common: Path) -> Refs:
             stderr=subprocess.DEVNULL,
         )
     except OSError:
-        return Refs(unread=Counter({"refs_unreadable": 1}))  # the system has no room for a process
+        return Refs(unread=Counter({"refs_unreadable": 1}))  # no process can be started
     with child, killed_at(Deadline(READ_SECONDS), child):
         assert child.stdout is not None  # noqa: S101 - it was asked for
         answer = child.stdout.read(MAX_ANSWER)

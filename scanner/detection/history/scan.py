@@ -136,7 +136,7 @@ def _ref_names(repository: Repository, detector: Detector) -> Iterator[Candidate
     for start in range(0, len(repository.ref_names), _NAMES_AT_ONCE):
         names = repository.ref_names[start : start + _NAMES_AT_ONCE]
         if detector.scan_bytes(b"\n".join(names)) is None:
-            continue  # a reader finds no token in them, though they look like it
+            continue  # no token is in these names
         for name in names:
             place = Place("ref_name", ref=name.decode("utf-8", "surrogateescape"))
             yield from detector.scan(Document(name, place)).candidates

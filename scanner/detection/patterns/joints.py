@@ -280,7 +280,7 @@ def unit_value(unit: bytes) -> int:
     """Return the ASCII code of a letter that is written plainly or as an escape sequence."""
     if len(unit) == 1:
         return unit[0]
-    if unit[0] == 0xF3:  # tag characters: the code point's last seven bits
+    if unit[0] == 0xF3:  # a tag character: its last seven bits are the ASCII code
         return (unit[2] & 1) << 6 | unit[3] & 0x3F
     if _IS_NAMED_UNDERSCORE.fullmatch(unit):
         return ord("_")

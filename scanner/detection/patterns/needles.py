@@ -41,8 +41,9 @@ _AFTER_LETTERS = (
 )
 """The first bytes of a joint or an escape."""
 
-# Templates of hex dumps. {0}, {1} and {2} are the hexadecimal codes of the prefix's first three letters. {3} is the
-# first digit of {2}. Some templates contain the gap between two groups of bytes, or the last digit of a line's offset.
+# Templates for the beginning of a token in a hex dump. {0}, {1} and {2} are the hexadecimal codes of the first three
+# letters. {3} is the first digit of {2}. Some templates contain the gap between two groups of bytes, or the last digit
+# of a line's offset.
 _LISTS: tuple[str, ...] = (
     "{0},00,{1}",
     "{0},{1},{3}",
@@ -134,8 +135,8 @@ def _token_needles(prefix: bytes) -> list[Needle]:
         b"\\%03d\\" % first[0],
         b"\\x00%02x" % first[0],
     ]
-    # The first letter of a token before the next event of a terminal recording, a colour, a tag or an invisible joiner.
-    # The text appended next is this letter as an invisible tag character of Unicode.
+    # The first letter of a token, followed by the next event of a terminal recording, a colour, a tag or an invisible
+    # joiner. The text appended next is this letter as an invisible tag character of Unicode.
     texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
     texts.append(chr(0xE0000 | first[0]).encode() + b"\xf3")
     # PowerShell's CLIXML writes an underscore as `_x005F_`.

@@ -109,7 +109,7 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
     for number, (file, entries) in enumerate(opened):
         is_rooted, roots, weights = _families(entries)
         children, starts = _children(entries.bases)
-        entries.bases = np.empty(0, np.int32)  # no longer needed: `children` replaces them
+        entries.bases = np.empty(0, np.int32)  # free the memory, because `children` replaces it
         plan = PackPlan(file, entries, children, starts, np.flatnonzero(~is_rooted), number)
         history.packs.append(plan)
         history.objects += len(is_rooted) - len(plan.rest)

@@ -73,8 +73,8 @@ class Search:
         for row, content in enumerate(contents):
             if kinds[row] != BLOB or len(content) <= 3:
                 continue
-            # Test suspected objects too. The objects were searched as one joined text, so a pointer of Git LFS may be
-            # suspected only because of the object after it.
+            # A pointer of Git LFS may be in `suspects` too: the objects were searched as one joined text, so the match
+            # may belong to the object after the pointer.
             if is_lfs_pointer(content):
                 self._on_pointer(self._numbers[row])
             if row not in suspects and (container_kind(content) is not None or wide_codec(content) is not None):
