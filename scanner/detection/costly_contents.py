@@ -74,7 +74,8 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # Each size in this set makes callers compute a digest to look it up in the cache. Sizes of results that
-                # the cache has dropped cause digests without use, so start again if there are too many.
+                # Callers look up a content in the cache if its size is in this set, and must compute its digest for
+                # that. The sizes of results that the cache has dropped stay in the set, so start again if there are too
+                # many.
                 self._sizes.clear()
                 self._known.clear()

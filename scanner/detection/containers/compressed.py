@@ -9,7 +9,8 @@ from scanner.detection.containers import decompressors
 from scanner.detection.containers.decompressors import BrokenStreamError, Codec, Decompressor
 from scanner.detection.containers.members import Container, Member, Readable, UnreadableError, readable
 
-# Read little at first: an archive may contain many tiny files, and each read copies all bytes that it asks for.
+# Read little at first: an archive may contain many tiny files, and reading a whole chunk for each of them would take
+# long.
 _FIRST_CHUNK = 4 << 10
 _CHUNK = 64 << 10
 _STEP = 256 << 10

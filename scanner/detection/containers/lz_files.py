@@ -26,8 +26,8 @@ _LZO_EXTRA_FIELD, _LZO_FILTER, _LZO_NEWER = 0x40, 0x800, 0x940
 _MAX_SNAPPY_CHUNK = 65_536 + 4096
 _MOZILLA_HEADER = 12
 _LZW_CLEAR = 256
-# Limits the bytes of all strings in the LZW table. Text needs far fewer. If the input repeats one byte, each string is
-# one byte longer than the string before it, and without this limit the table would grow to gigabytes.
+# The limit on the bytes of all strings in the LZW table. Text needs far fewer. If the input repeats one byte, each
+# string is one byte longer than the one before. Without the limit, the table would then grow to gigabytes.
 _MAX_LZW_TABLE_BYTES = 32 << 20
 
 

@@ -181,7 +181,7 @@ def _method(dictionary: bytes, default: str) -> str:
 
 
 def _number(dictionary: bytes, name: bytes, default: int) -> int:
-    # Remove the dictionary of the crypt filter before the search, because its `/Length` is not the length of the key.
+    # Remove the nested dictionary `/CF`, because its `/Length` is not the length of the key.
     outside = re.sub(rb"/CF\s{0,8}<<.{0,1000}?>>\s{0,8}>>", b"", dictionary, flags=re.DOTALL)
     found = re.search(rb"/" + name + _NUMBER, outside)
     return int(found[1]) if found else default

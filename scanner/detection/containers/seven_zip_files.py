@@ -32,7 +32,7 @@ from scanner.detection.containers.seven_zip_headers import (
 from scanner.detection.limits import Meter
 
 _SIGNATURE_HEADER_SIZE = 32
-# The header of 50,000 files with long names has about 10 MB.
+# For 50,000 files with long names, the header is about 10 MB.
 _MAX_HEADER_BYTES = 16 << 20
 _MAX_ENCODED_HEADERS = 4
 

@@ -39,8 +39,7 @@ class Run(NamedTuple):
         pieces = []
         for match in RUN_PIECE.finditer(raw):
             begin, end = match.span()
-            # Leave out the `n` or `r` of an escaped line break (`\n`, `\r`), because it is not part of the encoded
-            # text.
+            # The `n` or `r` of an escaped line break (`\n`, `\r`) looks like a base64 letter. Leave it out.
             if begin and raw[begin - 1] == 0x5C and raw[begin] in b"rn":
                 begin += 1
             pieces.append((begin, end))

@@ -40,7 +40,7 @@ _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
 # The same for a line without an offset. The groups for the offset never match. They are there because the caller reads
 # them.
 _LINE_WITHOUT_OFFSET = regex.compile(rb"[ \t]*(?:(?!)" + _OFFSET + rb")?" + _BYTES)
-# A line of a dump inside a log, where other text precedes the offset.
+# A line of a dump in a log, where other text precedes the line's offset.
 _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
 _WORD = re.compile(rb"0x(%b{8}(?:%b{8})?)" % (_DIGITS, _DIGITS))
 _WORD_ARRAY = regex.compile(_WORD.pattern + rb"(?:[uUlL]{0,3}+,\s{0,40}+" + _WORD.pattern + rb"){2,40}+")

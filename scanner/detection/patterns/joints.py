@@ -72,12 +72,11 @@ _BREAK_POINT = (
 )
 # The end of a chunk of an HTTP body, and the length of the next chunk.
 _NEXT_CHUNK = rb"\r\n[0-9A-Fa-f]{1,4}+(?:;[^\r\n]{0,80}+)?+\r\n"
-# The continuation of a literal in column seven of COBOL's fixed format.
+# In COBOL's fixed format, a hyphen in column seven continues a string from the line before.
 _COBOL_LINE = rb"[\"']?\r?\n[ 0-9]{6}-[ ]{1,60}+[\"']"
-# The time at the beginning of each line, in logs of workflows and containers.
+# The time that logs of workflows and containers write at the beginning of each line.
 _TIME = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}Z[ ]"
-# The lengths that some formats write between the pieces of a text: blocks of GIF, packed words of Cap'n Proto, records
-# of Excel 97.
+# The length bytes between two pieces of a text, in blocks of GIF, packed words of Cap'n Proto and records of Excel 97.
 _LENGTH_BYTE = rb"(?:[\x01-\x08\x0e-\x1a]|\x3c\x00(?s:.){2}[\x00\x01])(?=[0-9A-Za-z_])"
 _NEXT_ENCODED_WORD = rb"\?=\s{1,4}+=\?[0-9A-Za-z-]{1,40}+\?[BbQq]\?"
 # The characters that may separate two parts of a token. The underscore is one of them only at the end of a line, where

@@ -59,7 +59,8 @@ _LISTS += ("{0} 00 {1} ", "{0}\n{1}\n", "{0}\n{1}{2}", "{0}{1}\n{2}", "{0} {1} \
 _LISTS += ("{0}\n{1} {3}", "{0} {1}\n{3}", "{0}\r\n{1} {3}")
 _LOWER_LISTS: tuple[str, ...] = (" {1}{2}", ": {1} {2}", ": {2}", ":  {2}")
 _LOWER_LISTS += ("{0}, {1}, {2}", "{0}h,{1}h", "0 {1} {2}", "8 {1} {2}", "8 {2} ", "0 {2} ", "0  {1} {2}", "0  {2} ")
-# Little-endian words, as `od -x`, `hexdump`, `xxd -e` and debuggers write them.
+# Numbers of two or four bytes in reverse order (little-endian), as `od -x`, `hexdump`, `xxd -e` and debuggers write
+# them.
 _LOWER_LISTS += (" {1}{0}", "{2}{1} ", "{2}{1}\n", "{2}{1}{0}")
 _UPPER_LISTS = ("00{1}{2}", "00{2}")
 _DECIMAL_LISTS: tuple[str, ...] = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{0},"')
@@ -122,7 +123,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     texts += [first + b"\n" + prefix[1:3], first + b"\r\n" + prefix[1:3]]
     texts += [first + end + second for end in (b"=\n", b"=\r\n", b"\\\n")]
     texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
-    # A letter before an escaped zero byte: `repr` and JSON write UTF-16 and UTF-32 text in this form.
+    # The first letter before an escaped zero byte, as `repr` and JSON write UTF-16 and UTF-32 text.
     texts += [first + b"\\x00", first + b"\\u0000"]
     for one, two in in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")

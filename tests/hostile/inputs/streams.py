@@ -75,8 +75,7 @@ def xz_bomb() -> bytes:
 
 @hostile("xz", "a header that asks for a dictionary of 2 GB", unread=True)
 def xz_dictionary() -> bytes:
-    # The bytes are a stream in the older LZMA format: properties, the size of the dictionary, an unknown uncompressed
-    # size, and data.
+    # In the older LZMA format: the properties, the size of the dictionary, an unknown uncompressed size, and data.
     return b"]" + struct.pack("<I", 1 << 31) + b"\xff" * 8 + bytes(64 * 1024)
 
 
@@ -107,7 +106,7 @@ def zstd_frames() -> bytes:
 
 @hostile("Zstandard", "a window of 1 GB", unread=True)
 def zstd_window() -> bytes:
-    # The bytes are a frame header with a window descriptor, and one raw block of 4 bytes.
+    # A Zstandard frame: the header, which gives the window size, and one uncompressed block of 4 bytes.
     return b"(\xb5/\xfd" + bytes([0, 20 << 3]) + struct.pack("<I", (4 << 3) | 1)[:3] + b"abcd"
 
 

@@ -100,7 +100,7 @@ def test_repeated_needles_are_charged_for_the_lines_that_python_executes(kind: s
     for number, needle in enumerate(same_kind[:: -(-len(same_kind) // 3)]):
         content = (rows(needle)[number] * (1 << 12))[: 1 << 13]
         lines, work = _lines_and_work(content)
-        # A line takes about five steps of ten nanoseconds.
+        # Python takes about five steps (50 nanoseconds) to execute a line.
         assert 5 * lines <= work + LINES_OF_THE_SEARCH * len(content), (needle, lines, work)
 
 
