@@ -17,7 +17,7 @@ from scanner.records.database import Database
 from scanner.records.models import Notification
 from scanner.records.states import Channel, NotificationState
 
-# `record` uses the Message-ID to find the outbox row of a mail, because each Message-ID starts with the row's id.
+# The Message-ID of a mail starts with the id of the mail's row in the database, so a bounce leads to that row.
 _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
 

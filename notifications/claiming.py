@@ -189,8 +189,7 @@ def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
     for one in claimed:
         frozen = {"frozen": one.facts.to_json()} if one.is_new and one.facts is not None else {}
         rows[bool(frozen)].append({"key": one.id, "at": one.now + timedelta(seconds=one.delay), **frozen})
-    # Another worker cannot have taken these rows, because this transaction still holds the locks on them. So do not
-    # check the leases.
+    # Do not check the leases. Other workers cannot have claimed these rows, because this transaction still locks them.
     connection = session.connection()
     if rows[False]:
         connection.execute(planned.values(next_attempt_at=bindparam("at")), rows[False])

@@ -385,8 +385,7 @@ def _hold_back(database: Database, down: TransportDown) -> int:
     """Defer all due mails, because the mail server is unavailable. Return the number of deferred mails."""
     level = logging.ERROR if down.is_configuration else logging.WARNING
     _log.log(level, "all due mails are deferred: %s", down.reason)
-    # Skip rows that another transaction has locked. Waiting for them could cause a deadlock if that transaction locks
-    # rows in a different order.
+    # Skip rows that another transaction has locked. Waiting for them could cause a deadlock.
     due = select(Notification.id).where(*is_open(), leases.is_due(Notification)).with_for_update(skip_locked=True)
     with database.write() as session:
         result = session.execute(
@@ -401,8 +400,7 @@ def _hold_back(database: Database, down: TransportDown) -> int:
 
 
 def _sent_last_minute(session: Session) -> int:
-    # After a mail was sent, `next_attempt_at` contains the time of sending. Use this column because it has an index and
-    # `sent_at` has none.
+    # `next_attempt_at` is the time of sending if a mail was sent. It has an index, but the column `sent_at` has none.
     statement = select(func.count()).where(
         Notification.channel.in_(CHANNELS),
         Notification.state == NotificationState.SENT,

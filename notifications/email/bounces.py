@@ -20,8 +20,7 @@ MAX_DIAGNOSTIC_LENGTH = 300
 MAX_RECIPIENTS = 100
 _MAX_FIELD_LENGTH = 2000
 
-# For long input, Python's mail parser is slow: its time grows with the size, or even with the square of the size. Real
-# bounces are far below these limits.
+# Limits of a bounce's size, because Python's mail parser is slow for large input. Real bounces are far smaller.
 MAX_LINES = 20_000
 """A megabyte of base64 in lines of 76 characters has 14,000 lines."""
 MAX_LINE_BYTES = 8000

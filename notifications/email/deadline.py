@@ -48,7 +48,8 @@ class SocketWatchdog:
 
     def guard(self, connection: socket.socket) -> None:
         """Start the timer, which shuts the connection down at the deadline."""
-        # Duplicate the file descriptor. The socket object loses its own descriptor when the caller wraps it in TLS.
+        # Keep a duplicate of the file descriptor, because the socket object loses its own when the caller wraps it in
+        # TLS.
         connection.settimeout(self.left + GRACE_SECONDS)
         self._guarded = socket.socket(fileno=os.dup(connection.fileno()))
         self._timer = threading.Timer(self.left, self._expire)

@@ -52,8 +52,8 @@ class MaildirTransport:
             raise TransportDown(f"cannot write to the Maildir {self.folder}: {err.strerror}") from err
 
     def _write(self, name: str, content: bytes) -> None:
-        # Each process uses its own temporary file, because two of them may write the same mail. This happens if the
-        # first one is so slow that its lease expires.
+        # Each process uses its own temporary file, because a second process writes the same mail if the first one is
+        # too slow.
         temporary = self.folder / "tmp" / f"{name}.{os.getpid()}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

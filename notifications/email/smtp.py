@@ -226,8 +226,7 @@ class SmtpConnection:
 
 
 def _own_name() -> str:
-    # Always return a name for this machine. Without one, smtplib would query a name server, and has no time-out for
-    # that.
+    # Always give smtplib a name of this machine. Otherwise it would ask a name server and might wait for ever.
     name = socket.gethostname()
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 

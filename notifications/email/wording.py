@@ -22,9 +22,8 @@ TEXT_WIDTH = 74
 _NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _COMMAND = regex.compile(r"\br8scan(?: [a-z]{1,20}){1,2}\b")
 
-# Characters that could deceive a reader, such as control characters, characters without a visible shape, and codes that
-# reverse the direction of the text. Two joiners are allowed because some scripts need them. Seven or more combining
-# marks in a row are removed too.
+# Characters that could deceive a reader: for example invisible characters, and those that reverse the direction of the
+# text. Two invisible characters that some scripts need are allowed.
 _HIDDEN = regex.compile(
     r"(?V1)[\p{Cc}\p{Cs}\p{Co}\p{Zl}\p{Zp}[\p{Cf}--[\u200c\u200d]]\u115f\u1160\u2800\u3164\uffa0]|\p{M}{7,}"
 )

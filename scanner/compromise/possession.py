@@ -97,8 +97,8 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
         sign=SIGN,
         note="",
         reporter=REPORTER,
-        # Include the date in the key, so that a report on a later day counts as a new report. It then disables the
-        # token again if an operator has enabled it.
+        # The key contains the date, so that a report on a later day is a new report. If an operator has enabled the
+        # token meanwhile, r8scan disables it again.
         key=idempotency_key(f"{today} {idempotency_key(None, place)}", ""),
         url=place,
         is_braked=False,
@@ -138,5 +138,5 @@ def _without_tokens(url: str) -> str:
         if decoded == text:
             return url
         text = decoded
-    # No genuine URL is percent-encoded so many times. It may hide a token, so keep only the host.
+    # No genuine URL is percent-encoded so many times. The URL may hide a token, so keep only its host.
     return f"https://{urlsplit(url).netloc}/…"

@@ -227,8 +227,8 @@ def _settle_within(
     )
     for undecided in rows.keys() - {outcome.report_id for outcome in outcomes}:
         rows[undecided].next_check_at = db_now(ASK_AGAIN_SECONDS)
-    # Fetch the times from the database first, so that the rows contain plain values. With SQL expressions in the rows,
-    # SQLAlchemy would send a separate statement for each row.
+    # Get the times as plain values first. If they were SQL expressions, SQLAlchemy would send one statement for each
+    # row.
     now, recheck_at = session.execute(select(db_now(), db_now(RECHECK_SECONDS))).one()
     for outcome in outcomes:
         _write(rows[outcome.report_id], outcome, now, recheck_at)

@@ -103,8 +103,7 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
     total = value.get("total_commits")
     if isinstance(total, int) and total > len(found.messages):
         found.unread["commits_over_limit"] += total - len(found.messages)
-    # GitHub's comparison shows only the difference between the first and the last commit. Content that one commit added
-    # and a later one removed does not appear, so count it as unread.
+    # A comparison of two commits does not show content that one commit between them added and a later one removed.
     found.unread["between_commits"] += len(found.messages) > 1
     found.unread = +found.unread
     return found

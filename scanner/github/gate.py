@@ -335,7 +335,7 @@ class RequestGate:
                 budget = replace(budget, blocked_until=before.blocked_until, reason=before.reason)
                 if budget.blocked_until <= now:
                     budget = replace(budget, blocked_until=0.0, reason="")
-                # Responses may arrive out of order. The remaining quota only decreases until it is reset, so keep the
+                # Responses may arrive out of order. The remaining quota can only decrease until its reset, so keep the
                 # smaller number.
                 if abs(before.resets_at - budget.resets_at) < 5 and before.remaining < budget.remaining:
                     budget = replace(budget, remaining=before.remaining)
@@ -362,8 +362,8 @@ class RequestGate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Use the stored state if the circuit breaker is open there or in this process. If it is closed in both,
-                # keep this process's own count of failures.
+                # Use the state that other processes have stored, if the circuit breaker is open there or here. While it
+                # is closed, each process counts its own failures.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):

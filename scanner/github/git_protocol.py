@@ -298,11 +298,11 @@ def _check(response: httpx.Response, github: GitHub) -> None:
     if EDGE_MESSAGE in response.headers and response.status_code in (403, 503):
         raise _limit(response, github)
     if response.status_code == 401 and github.credential.token() is None:
-        # If the request has no credential, the git server answers 401 for a private or deleted repository.
+        # Without a credential, the git server answers 401 if the repository is private or deleted.
         raise NotFound("not_found", f"{host} answered 401")
     if response.status_code == 401 and not github.gate.is_rejected():
-        # GitHub's API still accepts the credential, so treat this 401 as a problem of this repository only. If the
-        # credential has just been revoked, the next API request will show it.
+        # GitHub's API still accepts the credential, so only this repository is affected. If GitHub has just revoked the
+        # credential, the next API request fails too.
         raise Unavailable("git_unauthorized", f"{host} answered 401 to git")
     check_status(response, start, github.credential_label)
 

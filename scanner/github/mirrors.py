@@ -150,7 +150,7 @@ def branches_and_tags(folder: Path) -> list[str]:
             except subprocess.TimeoutExpired:
                 status = -1
         if status != 0:
-            return []  # its next push is then read without remembered tips
+            return []  # without known commits, the next push is read as if it were the first
         answers.seek(0)
         lines = answers.read(MAX_ANSWER_BYTES).decode("ascii", "replace").splitlines()
     return [oid for _, oid in sorted((line.partition(" ")[::2] for line in lines), key=lambda one: one[0] != "HEAD")]

@@ -151,7 +151,7 @@ def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
     if 0 <= seconds < WINDOW_SECONDS:
         return rate
     measured = rate.asked / seconds if seconds > 0 else 0.0
-    # If the period lasted far too long, it contains a pause. Then it does not show whether GitHub accepts the rate.
+    # If this period was much longer than usual, no requests were sent for a part of it. So do not raise the rate.
     is_used_up = seconds < 2 * WINDOW_SECONDS and measured >= USED_UP_SHARE * rate.per_second
     raised = min(rate.per_second + STEP_PER_SECOND, bounds.maximum) if is_used_up else rate.per_second
     return replace(rate, per_second=raised, asked=0, window_began_at=now, measured_per_second=measured)

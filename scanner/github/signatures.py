@@ -160,7 +160,7 @@ class PublicKeys:
             return known.keys[key_id]
         if known.is_current:
             raise Forged("the key is not one of GitHub's")
-        # The list of keys may be outdated, so this key may be a new key of GitHub.
+        # The list of keys is outdated, so the unknown key may be a new key of GitHub.
         raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
@@ -184,12 +184,13 @@ class PublicKeys:
                 return last
             self._asked_at, ended = now, threading.Event()
             self._ended = ended
-            # The list of keys counts as outdated until the new one has been fetched.
+            # Until the new list is fetched, mark the old list of keys as outdated.
             self._known = replace(self._known, is_current=False)
         try:
             self._start(lambda: self._fetch(now, ended))
         except RuntimeError:
-            # No thread could be started. Set the event anyway. Later requests would otherwise wait for ever.
+            # No thread could be started. Set the event, because later requests would otherwise wait for a fetch that
+            # never ends.
             ended.set()
             _log.exception("no thread to fetch the keys of secret scanning: a later alert will try again")
         return ended

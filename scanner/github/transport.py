@@ -87,7 +87,7 @@ class GatedTransport(httpx.BaseTransport):
             chunks = map(_refused, (host,))  # refuse when the body is read
         for name in _OF_THE_BODY if encoding != "identity" else ():
             response.headers.pop(name, None)
-        failed = response.status_code >= 500  # the gate counts it by its status
+        failed = response.status_code >= 500  # the request limiter already counts it by its status
         is_counted = failed or is_retry
         response.stream = _Body(
             chunks,

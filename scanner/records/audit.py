@@ -73,8 +73,7 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
         event.listen(session, "after_rollback", _forget_waiting)
     session.info[_WAITING] += [
         {
-            # The hash must match what the database returns later, so store only values that the database does not
-            # change.
+            # Store text and JSON in the form that the database returns, because the hash is checked against that form.
             "who": storable_text(who),
             "what": entry.what,
             "incident_id": entry.incident_id,

@@ -22,7 +22,8 @@ class AuditEntry(Base):
 
     __tablename__ = "audit"
     __table_args__ = (
-        # For the console's list of actions by people. Only few entries are by people, so the index covers only these.
+        # This index is for the console's list of actions by people. It leaves out the service's own entries, which are
+        # far more numerous.
         Index("ix_audit_people", "id", postgresql_where=text("who <> 'r8scan'"), sqlite_where=text("who <> 'r8scan'")),
     )
 

@@ -112,12 +112,12 @@ class _StorableText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         del dialect
-        # Return most values unchanged, because an alert of 10,000 records writes 50,000 of them.
+        # Most values need no change. Return them quickly, because one request may write 50,000 values.
         if value is None or (value.isascii() and "\0" not in value):
             return value
         storable = storable_text(value)
         length = getattr(self.impl_instance, "length", None)
-        # The escaped text is longer, so it may no longer fit into the column.
+        # Escaping makes the text longer, so cut it to the width of the column.
         return storable[:length] if length and storable is not value else storable
 
 

@@ -107,7 +107,7 @@ def is_unavailable(err: BaseException) -> bool:
         return True
     if not isinstance(err, DBAPIError):
         return False
-    # SQLite raises this class, and not a subclass of it, only if the database file is damaged.
+    # SQLite raises DatabaseError itself, rather than a subclass of it, only if the database file is damaged.
     return err.connection_invalidated or type(err.orig) is sqlite3.DatabaseError
 
 
@@ -116,8 +116,8 @@ def _postgresql(url: URL, max_connections: int) -> Engine:
     # Stop statements that take too long. Otherwise a worker's statement could still run after its lease has expired.
     limits = {"statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s", "idle_in_transaction_session_timeout": "60s"}
     options = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
-    # A connection pooler (such as PgBouncer) may use another server connection for each transaction. So do not use
-    # prepared statements or settings of a session.
+    # A connection pooler such as PgBouncer may use another connection for each transaction. Prepared statements and
+    # options of a session would be lost, so do not use them.
     arguments = {"prepare_threshold": None} if is_pooled else options
     engine = create_engine(
         url.difference_update_query([POOLER]),
@@ -150,8 +150,7 @@ def _sqlite(url: URL, max_connections: int) -> Engine:
     if path.is_dir():
         raise DatabaseUnavailable(f"{path} is a folder, not the file of a database")
     try:
-        # SQLite gives its -wal and -shm files the same permissions as this file, so make it private before SQLite opens
-        # it.
+        # Make the database file private first. SQLite then creates its -wal and -shm files with the same permissions.
         create_privately(path)
     except OSError as err:
         raise DatabaseUnavailable(f"cannot create {path}: {err.strerror}") from err

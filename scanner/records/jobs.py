@@ -97,7 +97,8 @@ def enqueue(
     while (job_id := session.execute(statement).scalar_one_or_none()) is None:
         if _join(session, dedupe_key, priority, parent_id):
             return None
-        # A worker claimed the waiting job just now, and may already have read past the new content. Queue a new job.
+        # A worker has just claimed the waiting job and may already be past the new content. The loop tries to queue a
+        # new job.
     return job_id
 
 
@@ -123,7 +124,7 @@ def enqueue_urgent(
     )
     if job_id is not None:
         return job_id
-    # The waiting job cannot have been claimed, because `enqueue` locked its row until the end of this transaction.
+    # `enqueue` has locked the waiting job until the end of this transaction, so no worker can claim it now.
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
@@ -384,7 +385,7 @@ def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: in
         .values(
             priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
             parent_id=func.coalesce(ScanJob.parent_id, parent_id),
-            # A parent job may ask again after a crash. This alone does not make the job shared.
+            # If the same parent job asks again after a crash, the child job does not become shared.
             is_shared=or_(ScanJob.is_shared, ScanJob.parent_id.is_distinct_from(parent_id)),
         )
         .execution_options(synchronize_session=False)

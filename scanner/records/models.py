@@ -75,7 +75,7 @@ class ApiToken(Base):
 
     __tablename__ = "api_tokens"
     __table_args__ = (
-        # For the console's search for a token by the first characters of its hint or name.
+        # These indexes are for the console's search by the first characters of a token's hint or name.
         *(Index(f"ix_api_tokens_{name}", name, postgresql_ops={name: "text_pattern_ops"}) for name in ("hint", "name")),
         *(
             Index(
@@ -123,7 +123,7 @@ class Incident(Base):
             postgresql_where=text("state = 'open'"),
             sqlite_where=text("state = 'open'"),
         ),
-        # For the console's lists of incidents, which are sorted by time.
+        # These indexes are for the console's filtered lists of incidents, which are sorted by time.
         *(Index(f"ix_incidents_{name}_detected_at", name, "detected_at") for name in ("state", "action", "cause")),
         Index("ix_incidents_account_name", "account_name", postgresql_ops={"account_name": "text_pattern_ops"}),
         Index("ix_incidents_token_name", "token_name", postgresql_ops={"token_name": "text_pattern_ops"}),
@@ -199,10 +199,10 @@ class Exposure(PlaceColumns, Base):
     __tablename__ = "exposures"
     __table_args__ = (
         UniqueConstraint("incident_id", "place_key"),
-        # For the console's lists of incidents of one source or one repository.
+        # These indexes are for the console's lists of the incidents of one source or one repository.
         Index("ix_exposures_source_list", "source", "detected_at", "incident_id"),
         Index("ix_exposures_repository_list", "repository_key", "detected_at", "incident_id"),
-        # For reading only the first few places of an incident, because it may have thousands of them.
+        # This index is for reading only the first few places of an incident, because an incident may have thousands.
         Index("ix_exposures_incident_id_id", "incident_id", "id"),
     )
 
@@ -287,7 +287,7 @@ class NotificationSubject(Base):
     __tablename__ = "notification_subjects"
     __table_args__ = (
         UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),
-        # For the console's filter of incidents by the state of the mail to the owner.
+        # This index is for the console's filter of incidents by the state of the mail to the owner.
         Index(
             "ix_notification_subjects_mail_list",
             "mail_state",
@@ -344,7 +344,7 @@ class ScanJob(Base):
     __table_args__ = (
         Index("ix_scan_jobs_kind_state_priority_next_attempt_at", "kind", "state", "priority", "next_attempt_at"),
         Index("ix_scan_jobs_state", "state"),
-        # For the console's lists of jobs of one kind, source or parent job.
+        # These indexes are for the console's lists of jobs of one kind, source or parent job.
         *(Index(f"ix_scan_jobs_{name}_id", name, "id") for name in ("kind", "source", "parent_id")),
         Index(
             "uq_scan_jobs_waiting_dedupe_key",

@@ -122,8 +122,8 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
     """
     with database.read() as session:
         digests = _plan(session, selector).digests
-    # First delete stored results of earlier scans. This reads a whole table, so it uses separate transactions. If the
-    # erasure fails afterwards, it can simply be repeated.
+    # First delete stored results of earlier scans, in separate transactions because the whole table is read. If the
+    # erasure fails afterwards, the operator can simply repeat it.
     forgotten = forget_hits(database, digests)
     with database.write() as session:
         return _erase(session, selector, forgotten, who=who)
@@ -190,7 +190,7 @@ def _plan(session: Session, selector: AccountSelector) -> _Plan:
         NotErasable: The data cannot be erased now.
     """
     account = _account(session, selector)
-    # If the token store is remote, the database has no row of the account. Then use the account id in the incidents.
+    # If the token store is remote, r8scan has no row of the account, and finds its id only in incidents.
     of_account = Incident.account_id.in_(_account_ids(session, selector, account))
     incidents = session.execute(select(Incident.id, Incident.digest, Incident.action).where(of_account)).all()
     if account is None and not incidents:

@@ -41,8 +41,7 @@ def upgrade_to(database: Database, revision: str) -> str | None:
     with _only_one(database):
         before = current_revision(database)
         if before is not None and before > versions.wanted():
-            # Do not let Alembic handle a database that is newer than this program, because it would end with a
-            # traceback.
+            # Refuse a database that is newer than this program. Alembic would end with a traceback.
             sentence, todo = versions.problem(before) or ("", "")
             raise versions.WrongVersion(f"{sentence}: {todo}")
         if database.is_postgresql:
@@ -90,8 +89,8 @@ def _only_one(database: Database) -> Iterator[None]:
 def _takes_lock(connection: Connection) -> bool:
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
     is_ours = bool(connection.execute(lock, {"key": _ADVISORY_LOCK}).scalar_one())
-    # Turn off the idle time-out, because the server would otherwise end a transaction that only holds the lock. Running
-    # this statement also releases the snapshot of the query above, for which a concurrent index build would wait.
+    # While it only holds the lock, the transaction must not end by the idle time-out. Setting the time-out also ends
+    # the snapshot of the query above. Otherwise an index build by another process would wait for this transaction.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return is_ours
 

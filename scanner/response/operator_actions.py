@@ -78,7 +78,7 @@ def enable_token(session: Session, digest: str, *, who: str, reason: str) -> boo
     if not result.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
         return False
     _audit(session, "token_enabled_by_operator", digest, who=who, reason=cleaned_reason)
-    # Close the open incident. Otherwise `decide_again` could disable the token again because of an old finding.
+    # Close the open incident. Otherwise `decide_again` could disable the token again for an old finding.
     incidents.close_reenabled(session, incidents.open_incidents(session, [digest]).values())
     return True
 
@@ -176,7 +176,7 @@ def resend(
             "the account has no mail address: add one first, in the token store or with r8scan tokens import, whose"
             " row names the token's sha256"
         )
-    # Lock the incident. Otherwise two operators could both see that no mail is waiting, and the owner would get two.
+    # Lock the incident. Otherwise two operators could both see that no mail is waiting, and queue two mails.
     session.execute(select(Incident.id).where(Incident.id == incident.id).with_for_update())
     waiting = session.execute(
         select(Notification.recipient)

@@ -129,8 +129,8 @@ def respond_to_reports(
         for digest in sorted(by_digest.keys() - found.not_checked):
             token = found.records.get(digest)
             if token is None:
-                # The token may belong to a canary (a planted test token) that has ended. Such a token is deleted from
-                # the store.
+                # The token of a canary (a planted test token) is deleted from the store when the canary ends. So the
+                # store no longer knows it, but it is disabled.
                 decision = Decision.ALREADY_DISABLED if digest in ended else Decision.UNKNOWN
                 outcomes += [ReportOutcome(report.id, decision) for report in by_digest[digest]]
             else:
@@ -199,7 +199,8 @@ def _decide(
     _keep_sign(incident, report)
     _keep_place(batch, incident, report)
     if incident.action == Decision.DISABLING:
-        # The token will be disabled anyway, perhaps because it was found in public. So do not check the disable quota.
+        # The token is already being disabled, perhaps because it was found in public. So do not check the disable
+        # quota.
         _audit(batch, Decision.DISABLING, report, incident)
         return _Decided(Decision.DISABLING, incident)
     is_held = report.wanted == RequestedAction.DISABLE and is_live and not may_disable(report)

@@ -176,7 +176,7 @@ def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDID
         by_source = defaultdict(list)
         for one in due:
             by_source[one.source].append(one.candidate)
-        # Look up the tokens of all sources at once, because this locks them. Separate locks for each source could
+        # The look-up locks the tokens, so look up those of all sources at once. Locking them in several steps could
         # deadlock.
         known = policy.access.look_up(session, {one.candidate.digest for one in due}, None).records
         sightings.settle(session, [one.id for one in due], known=known)

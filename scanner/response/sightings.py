@@ -52,7 +52,8 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
         }
     if not rows:
         return
-    # Execute one statement with a list of rows. Compiling a statement with all the values would take ten times as long.
+    # Use one statement with a list of rows. A statement that contains all values would take ten times as long to
+    # compile.
     statement = insert_or_nothing(session, Sighting).values(state=state, seen_at=db_now(), next_check_at=db_now(delay))
     session.connection().execute(statement, [rows[key] for key in sorted(rows)])
     if state == SightingState.UNCHECKED:
@@ -127,8 +128,8 @@ def shed(session: Session, *, max_rows: int) -> dict[str, int]:
     Returns:
         The number of deleted sightings by source.
     """
-    # Get the minimum and the maximum by two queries, because each can then use the index. Their difference is at least
-    # the number of rows, so a small one makes counting unnecessary.
+    # The range of ids is at least as large as the number of rows. Two queries can use the index for it, but one query
+    # for both ends would scan the table.
     last = session.execute(select(func.max(Sighting.id))).scalar() or 0
     first = session.execute(select(func.min(Sighting.id))).scalar() or 0
     if last - first < max_rows:

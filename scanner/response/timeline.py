@@ -109,7 +109,8 @@ def _notifications(session: Session, incident: Incident) -> Iterator[Moment]:
     for row, occasion in session.execute(statement):
         if row.channel in (Channel.EMAIL, Channel.OPERATOR):
             to = row.recipient or "nobody: no address is known"
-            # A mail such as a digest may be older than the incident, because incidents are added to a waiting mail.
+            # The mail may have been queued before the incident, because an incident can join a waiting mail such as a
+            # digest.
             at = max(row.created_at, incident.detected_at)
             yield Moment(at, "r8scan", "mail queued", f"to {to} ({occasion.replace('_', ' ')})")
         elif row.sent_at is not None:

@@ -105,8 +105,7 @@ def check_proxy_networks(value: str) -> str:
         try:
             network = ipaddress.ip_network(part, strict=False)
         except ValueError as err:
-            # "*" is refused here too, because it would let every client choose the IP address that is counted against
-            # its rate limit.
+            # "*" is refused here as well. It would let a client invent its IP address and so avoid the rate limit.
             raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
         if network.prefixlen == 0:
             raise ValueError(f"must not trust everybody: {part} is the whole internet")

@@ -177,7 +177,7 @@ def answer_alerts(
         candidates = limits.taken(batch)
         done = respond_or_keep(database, candidates, source=SOURCE, policy=policy, state_dir=state_dir)
         verdict.response.add(done)
-        # Use the results of all batches so far, because one token may appear in several batches.
+        # Use the results of all batches so far. The places of one token may be in more than one batch.
         verdict.feedback += [label for alert in batch if (label := _label(alert, verdict.response)) is not None]
         position += len(batch)
     rest = limits.taken(ordered[position:])
@@ -270,7 +270,7 @@ def _place(record: dict[str, Any], url: str, reading: _Reading) -> Place:
         return Place("commit", url, repository=commit[1], commit=commit[2])
     if kind == "submission":
         return Place(kind)
-    # Here the path of the file is unknown, so only the URL distinguishes this place from others.
+    # Here no path of a file is known, so only the URL distinguishes this place from others.
     return Place("other" if kind == "file" else kind, url)
 
 

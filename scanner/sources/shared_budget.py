@@ -59,12 +59,11 @@ class DatabaseLedger:
         is_due = or_(
             CircuitState.open_until.is_(None),
             CircuitState.open_until <= _time(now),
-            # Ignore a stored time that is too far in the future, because a clock must have been wrong.
+            # The circuit breaker never waits that long, so the stored time comes from a wrong clock. Ignore it.
             CircuitState.open_until > _time(now + MAX_WAIT_SECONDS),
         )
         with self._database.write() as session:
-            # This adds the row if it is missing, because the database may have been unreachable when the circuit
-            # breaker opened.
+            # If the row is missing, add it. The database may have been unreachable when the circuit breaker opened.
             return _upsert(session, CircuitState, {"host": circuit.host}, values, is_due)
 
     def update_rate(

@@ -335,7 +335,7 @@ def test_an_answer_older_than_the_announcement_is_not_cached() -> None:
     cache: Cache
 
     def is_live(digest: str) -> bool:
-        cache.forget(digest)  # as an announcement does that arrives while the store answers
+        cache.forget(digest)  # as if an announcement arrived during the look-up
         return True
 
     cache = Cache(is_live)

@@ -108,12 +108,12 @@ def test_a_crash_anywhere_in_a_delivery_neither_loses_nor_doubles_a_mail(databas
         recover(database, post)
         assert_all_is_well(database, post, number)
         doubled += len(post.taken) > len(OWNERS) + 1
-        if not crashed:  # the delivery has no further crash point
+        if not crashed:  # the delivery ended before the crash
             break
         number += 1
     assert number > 20
-    # A mail is sent twice only if the worker crashes after the mail server accepts it and before the commit. Most of
-    # the simulated crashes happen at other points.
+    # A mail is sent twice only if the crash comes between the mail server's answer and the commit. Most of the crashes
+    # come at other points.
     assert 0 < doubled < number / 2
 
 

@@ -92,7 +92,7 @@ def test_later_places_join_the_incident_and_queue_no_second_mail(
     token = fresh_token()
     known(database, token)
     respond(database, [found(token)], source="public_events", policy=POLICY)
-    assert mails(database, Post({"*": TransientFailure("450 later")})) == []  # freezes and defers them
+    assert mails(database, Post({"*": TransientFailure("450 later")})) == []  # the content of the mail is now fixed
     respond(database, [found(token, repository=2)], source="public_events", policy=POLICY)
     sent = mails(database)
     respond(database, [found(token, repository=3)], source="rescan", policy=POLICY)

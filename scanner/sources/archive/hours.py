@@ -79,7 +79,8 @@ def read_hour(work: Work) -> Response:
     with work.database.write() as session:
         dropped = _dropped(session, work.job, hour)
         if dropped:
-            # The queue is full. Do not mark the hour as read, so that r8scan reads it again later.
+            # Some events were dropped because the queue is full. Do not mark the hour as read, so that it is read again
+            # later.
             work.counts["unread_dropped_backlog"] += dropped
             return Response()
         session.execute(
@@ -159,7 +160,7 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
             remember_events(session, [event for event in fresh if event.type in REMEMBERED])
         if candidates:
             sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
-        # Record the position in the same transaction as the events. After a crash, r8scan then continues exactly here.
+        # Store the position in the same transaction as the events. After a crash, no event is then lost or read twice.
         work.reached({"lines": lines_done})
         progress: dict[str, Any] = {
             "step": work.step,

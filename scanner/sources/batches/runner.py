@@ -168,7 +168,7 @@ def _read_all(
 def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]) -> None:
     waiting = _waiting(outcomes)
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
-        # No request was sent, so put the same job back into the queue until GitHub accepts requests again.
+        # No request could be sent. Put the job back into the queue, due when GitHub accepts requests again.
         first = waiting[0][0]
         jobs.requeue_unread(session, job, delay=_wait(first), error=str(first))
         return
@@ -181,8 +181,8 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
             if outcome.error is not None and not isinstance(outcome.error, NotFound):
                 errors.append(f"{outcome.item.label}: {outcome.error}")
     for err, items in waiting:
-        # These items were not attempted. Keep the job's priority, so that they can still be dropped if too many jobs
-        # wait.
+        # These items were not attempted. Keep their priority, so that they can still be dropped if the queue is too
+        # long.
         _enqueue(session, job, items, delay=_wait(err), priority=job.priority)
         counts["retried"] += len(items)
     counts = +counts
@@ -194,7 +194,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
     )
     tallies.add(session, job.source, {**counts, "jobs": 1})
     if job.source == "rescan":
-        # Count the tokens only for an operator's job, because counting needs database queries.
+        # Count the found tokens only for jobs of operators, because counting needs extra database queries.
         found = FoundTokens()
         for outcome in outcomes:
             found.add(outcome.response)
@@ -264,7 +264,7 @@ def _enqueue(
     jobs.enqueue(
         session,
         job.kind,
-        # Keep the other fields of the target, which say where the items come from.
+        # Keep the other fields of `target`, which say where the items come from.
         {**job.target, job.kind: [item.to_json() for item in items]},
         source=job.source,
         priority=priority,

@@ -22,7 +22,7 @@ def make(database: Database, policy: Policy, digester: Digester, canary_id: int)
         StoreUnavailable: The token store refuses the token. The next call makes a new token.
     """
     content = fresh_canary(digester)
-    # Store the digest before the token becomes valid. r8scan must already know that the token is only a test.
+    # Store the digest before the token becomes valid, because r8scan must recognize it as its own test token.
     if not _write(database, policy, canary_id, content.digest, None):
         return None
     try:

@@ -80,8 +80,7 @@ class Results:
             self.counts["unusable_result"] += 1
             return
         place = _place(result, name, path, sha, github.web_url)
-        # If the repository's name contains a token, the name must not be stored. Use the repository's id in the URL
-        # instead.
+        # A repository's name that contains a token must not be stored. Use the repository's id in the URL instead.
         address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
         file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, MAX_SIZE_BYTES * 2, RAW, ("blob", sha))
         text = "\n".join(result.fragments)[:MAX_FRAGMENTS_BYTES]

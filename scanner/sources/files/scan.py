@@ -213,7 +213,7 @@ class _Reader:
         self._database, self._github, self._detector, self._policy = database, github, detector, policy
         self._budget, self._limits = ScanBudget.for_page(), CandidateLimits()
         self._is_shared = len(files) > 1
-        # If several files have the same content, only one thread reads it. The others wait and use its result.
+        # If files have the same content, one thread reads it. Threads with the other files wait and use its result.
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
     def read(self, file: RemoteFile) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:
@@ -261,8 +261,8 @@ class _Reader:
         missed = not_read(result, file.place, len(content))
         outcome.not_read = (missed,) if missed else ()
         if not is_as_named(file, content):
-            # The content does not match the expected hash, so it may be incomplete. Keep the tokens found in it, and
-            # fetch it again.
+            # The content does not match the file's hash, so a part may be missing. Keep the tokens found, and fetch it
+            # again.
             outcome.counts["unread_blob_differs"] += 1
             outcome.is_partial = outcome.is_cut_off = True
         elif result.unread or over:

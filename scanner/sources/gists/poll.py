@@ -184,7 +184,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, leased: Leased
     limits = CandidateLimits()
     candidates = limits.take(candidates)
     polled.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
-    # Delay the next poll enough that this source uses only its share of GitHub's quota until the quota is reset.
+    # Delay the next poll, so that this source uses only its share of GitHub's quota until the quota is reset.
     pace = github.gate.seconds_a_request("core") * polled.counts["requests"] / (1 - RESERVE)
     with database.write() as session:
         jobs = _commit(session, leased, polled, candidates, fetched.files, pace)
@@ -229,19 +229,18 @@ def list_new(
         polled.fresh += fresh
         has_met_known = has_met_known or not known.isdisjoint(polled.versions)
         following = next_page(github, response)
-        # The request asks for changes since a time before the newest known change. So if the list ends here, nothing is
-        # missing.
+        # `since` is earlier than the newest known change, so a list that ends here is complete.
         is_at_end = following is None and len(listed) < PAGE_SIZE
         if is_at_end or not (fresh or owed):
             break
         page += 1
         if owed and not fresh and page < owed.page - 1:
-            # The pages up to the failed page were already read, so skip them. Start one page earlier, because deleted
-            # gists move the later gists to an earlier page.
+            # The pages before the failed page have nothing new, so skip them. Go back one page more, because gists move
+            # to an earlier page when others are deleted.
             polled.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
-        # A link from GitHub already contains the parameters. GitHub may leave out the link, but a full page always has
-        # a next page.
+        # GitHub's link to the next page contains all parameters. A full page has a next page even if GitHub links to
+        # none.
         url, params = (following, None) if following else (first_url, {**first, "page": page})
     polled.overlaps = is_at_end or (has_met_known and not owed)
     return polled
@@ -252,8 +251,8 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
     `before` is the part that the previous poll left unread.
     """
-    # The unread part ends at the oldest time that was read. If this poll met known gists, it overlaps with the previous
-    # poll, and this is the oldest time of both.
+    # The unread part ends at the oldest time that was read. If this poll met known gists, that may be a time of the
+    # previous poll.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)
@@ -350,7 +349,7 @@ def _commit(
     before = leased.newest_seen_at
     newest = max((at for at in [before, *polled.times] if at and at <= now), default=before)
     missed = _missed(leased, polled) if known else None
-    # A part of the list that was recorded as missed need not be read by later polls.
+    # If the unread part of the list was recorded as a gap, later polls need not read it.
     owed = polled.owed if missed is None else None
     leased_poll.end(
         session,
@@ -376,8 +375,7 @@ def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
     Gists are missed if the list no longer shows them, or if too many polls could not read the list to its end.
     """
     before = _owed(leased)
-    # Gists up to this time were read. If an earlier poll could not read the whole list, its unread part starts at this
-    # time.
+    # All gists up to this time were read. If an earlier poll left a part of the list unread, that part starts here.
     covered = (parse_time(before.since) if before else None) or leased.newest_seen_at
     oldest = polled.owed.until if polled.owed else min(polled.times, default=None)
     is_left = polled.owed.polls >= MAX_OWED_POLLS if polled.owed else not polled.overlaps

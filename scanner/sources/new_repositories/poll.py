@@ -55,8 +55,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     listing, looked = Listing(ListPosition.from_json(lease.cursor)), Looks()
     with database.read() as session:
         due = looks.due(session)
-    # Listing new repositories and checking known ones use separate quotas of GitHub. So do the second even if the first
-    # fails.
+    # The two steps use separate quotas of GitHub, so do the second step even if the first one fails.
     errors = [
         _error_of(lambda: listing.run(github, time.time())),
         _error_of(lambda: looked.run(github, due)),
@@ -90,7 +89,7 @@ def _commit(
     for span in listing.given_up:
         leased_poll.record_gap(session, SOURCE, _missed(lease, span))
     listing.counts["repositories"] += len(listing.found)
-    # The listing starts some ids before the newest known one, so it may also contain older repositories.
+    # The list starts with some ids that are already known, so it may contain repositories that are not new.
     before = ListPosition.from_json(lease.cursor).newest
     interval = BEHIND_SECONDS if listing.place.owed else INTERVAL_SECONDS
     leased_poll.end(

@@ -128,8 +128,7 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
         if lease is None:
             return None
         state = _state(session, source)
-        # Set the time of the next poll now, so that the interval is counted from the start of this poll. `end` extends
-        # it.
+        # Store the earliest time of the next poll now, so that the interval starts with this poll. `end` adds the rest.
         lease.write(session, next_poll_at=db_now(MIN_INTERVAL_SECONDS))
         is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
         return LeasedPoll(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)

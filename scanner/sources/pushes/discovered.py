@@ -104,8 +104,8 @@ def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
     return Push(
         repository=redact(found.repository),
         repository_id=found.repository_id,
-        # Use zeros (no previous commit), because r8scan may not have read the previous commit. Otherwise the git server
-        # would not send the content of that commit.
+        # Do not tell the git server that r8scan has the previous commit. It may not have been read, and the server
+        # would then not send it.
         before="0" * (len(found.tip) if found.tip else 40),
         head=found.tip or "",
         ref=redact(ref),

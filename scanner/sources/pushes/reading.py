@@ -61,7 +61,7 @@ def read_push(
     if is_first_look and reading.unread[SPENT] and not budget.has_time:
         reading.is_slow = True
     if reading.unread[SPENT] and budget.is_spent_by_others:
-        # Other pushes of the job have used up the scan budget that they share. A retry reads this push with its own
+        # Other pushes of this job have used up the scan budget that all share. A retry reads this push with its own
         # budget.
         reading.is_cut_off = True
     reading.unread = +reading.unread
@@ -114,8 +114,8 @@ class _PushReader:
         try:
             self._read_objects(plan.wants, plan.haves, plan.refs)
             if parents:
-                # Fetch the history by a separate request. If this fails, the result still contains the commit that was
-                # read above.
+                # Fetch the history by a separate request, so that a failure does not affect the commit that was read
+                # above.
                 self._read_objects(parents, [], plan.refs)
         except GitHubError as err:
             if not reading.objects:

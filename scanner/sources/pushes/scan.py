@@ -69,8 +69,8 @@ def scan_next(
         outcome = reader.read(push)
         if (reading := reader.readings.get(push)) is not None:
             response = _respond(database, reading.candidates, source=job.source, policy=policy, state_dir=state_dir)
-            # The results of all pushes stay in memory until the job ends, so drop the found tokens as soon as they are
-            # handled.
+            # The reading stays in memory until the job ends, so free its list of found tokens, which is no longer
+            # needed.
             reading.candidates.clear()
             outcome.response = response
             outcome.counts[f"band_read_{push.likelihood}"] += 1

@@ -142,8 +142,8 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
         reading.counts["passes_again"] += 1
         after = reading.add_page(github, span, None).after
     if reading.total > MAX_RESULTS:
-        # A range of one second cannot be split. The reverse order shows results that are beyond MAX_RESULTS in this
-        # order.
+        # A range of one second cannot be split further. Reading it in the reverse order shows up to MAX_RESULTS other
+        # results.
         reading.add_pages(github, span, "", newest_first=True)
     reading.short = max(reading.total - len(reading.found), 0)
     return reading

@@ -193,8 +193,8 @@ class SearchRun:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Learn only from ranges that were sampled at random. The others are read again only if they seem
-            # incomplete, so they would exaggerate how much a repeated search finds.
+            # Measure only a regular sample of the ranges of push times. Other ranges are read again only if they seem
+            # incomplete, so they would distort the measurement.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 
@@ -231,7 +231,7 @@ class SearchRun:
         if found.total > MAX_RESULTS:
             self._miss(window, found.short, "over_1000_results")
         elif now - window[1] < LOOKS_AFTER[-1]:
-            # The index may still add pushes of this recent range, so plan to search the range again.
+            # GitHub's index may still add pushes to this recent range of push times, so search it again later.
             self.first.append((window, NOT_SAMPLED, found))
         elif is_thin:
             self._miss(window, expected - len(found.found), "index_incomplete")

@@ -45,7 +45,7 @@ KNOWN_TYPES = frozenset(
     ]
 )
 
-# For each type of event, the fields of the payload that contain text, and the kind of place that each text belongs to.
+# The parts of each event that contain text, and what kind of place each text is.
 _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
     "CommitCommentEvent": {"comment": "commit_comment"},
     "DiscussionEvent": {"discussion": "discussion"},

@@ -193,17 +193,16 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
             if answer.has_next and page < last_page:
                 page += 1
                 continue
-        # Even if page 1 has not changed, also read the pages that the previous poll could not read.
+        # If the previous poll could not read some pages, read them now, even if page 1 has not changed.
         page = next((number for number in cursor.owed_pages if number > page), PAGES + 1)
     ids = tuple(dict.fromkeys([*events, *cursor.known_ids]))[:IDS_KEPT]
-    # Subtract a few seconds. Otherwise the next poll could come just before the texts are due, and skip them.
+    # Make pages 2 and 3 due a little early. Otherwise the next regular poll could come just before they are due.
     texts_at = now + interval - TEXTS_EARLY_SECONDS if are_texts_due else cursor.texts_at
     after = Cursor(
         ids, etags, tuple(owed), cursor.credential, texts_at=texts_at, clock_seconds=clock_seconds, interval=interval
     )
     if not are_texts_due:
-        # Texts are read from all pages, but this poll may have read only page 1. So it cannot tell whether texts were
-        # missed.
+        # This poll may not have read pages 2 and 3, so it cannot tell whether events with texts were missed.
         texts.was_known = False
     return TimelinePoll(list(events.values()), after, interval, counts, pushes, texts, error, at)
 

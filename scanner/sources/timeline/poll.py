@@ -116,11 +116,11 @@ def _poll(
         return PollReport(polled=True, error=err.reason)
     owners = _owners(database, polled.events)
     found = read_events(polled.events, github.web_url, api_url=github.api_url, owners=owners, vendor=vendor)
-    # Scan canaries (planted test events) together with the real events, but do not count or store them as events.
+    # Scan the texts of canaries (planted test events) with the others, but do not count or store canaries as events.
     planted = read_events(canaries(), github.web_url)
     texts = _scan(detector, [*found.documents, *planted.documents])
-    # If the hourly quota is small, poll at even intervals. Using it up in a few minutes would miss all events of the
-    # rest of the hour.
+    # If the hourly quota is small, spread the polls over the hour. Otherwise the quota would soon be used up, and all
+    # later events of the hour would be missed.
     pace = github.gate.seconds_a_request("core") * polled.counts["requests"]
     interval = max(polled.interval if seconds is None else seconds, pace)
     try:
@@ -129,8 +129,7 @@ def _poll(
                 is_quiet = github.api_url != NEVER_QUIET and not _was_newer(session, leased.newest_seen_at, polled)
                 return _commit(session, leased, polled, found, texts, interval, may_be_old=is_quiet)
         except LeaseLost:
-            # Another worker has polled at the same time, but may have seen other events. Store the events of this poll
-            # too.
+            # Another worker has polled meanwhile, but may not have seen the same events. So store these events as well.
             _log.warning("public events: another worker has polled; its cursor is kept, and so are these events")
             with database.write() as session:
                 return _take(session, polled, found, texts)
@@ -296,7 +295,7 @@ def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -
 
 
 def _newest(before: datetime | None, times: Iterable[datetime | None], now: datetime) -> datetime | None:
-    # A time in the future comes from a wrong clock. If it were stored, later delays would not be noticed.
+    # Ignore a time in the future, which comes from a wrong clock. If it were stored, later delays would go unnoticed.
     return max((at for at in [before, *times] if at is not None and at <= now), default=before)
 
 

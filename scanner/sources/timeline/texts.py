@@ -30,7 +30,7 @@ def strings_of(value: Mapping[str, Any]) -> Texts:
     """
     strings = [value[key] for key in TEXT_KEYS if isinstance(value.get(key), str)]
     over = Counter[str]()
-    # Use iterators instead of lists, so that the work for a list of a million values also ends at the limit.
+    # Iterators keep the work within the limit, even if the value contains a list of a million items.
     stack: list[Iterator[Any]] = [iter([part for key, part in value.items() if key not in TEXT_KEYS])]
     for _ in range(MAX_VALUES):
         part = next(stack[-1], _END)

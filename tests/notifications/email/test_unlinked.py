@@ -47,7 +47,7 @@ def without_own_addresses(body: str) -> str:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_no_attackers_string_becomes_a_link_in_any_mail(name: str) -> None:
     for lure in LURES:
-        # Convert the facts to JSON and back, because a mail that is sent again is also made from stored JSON.
+        # Convert the facts to JSON and back, as r8scan does before it sends a mail again.
         frozen = MailFacts.from_json(json.loads(json.dumps(poisoned(SAMPLES[name], lure).to_json())))
         mail = render_strictly(frozen, IDENTITY)
         reader = read(mail)

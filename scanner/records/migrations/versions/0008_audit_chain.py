@@ -48,8 +48,8 @@ _POSTGRESQL = (
     "CREATE TRIGGER audit_only_grows BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_only_grows()",
     "CREATE TRIGGER audit_is_not_emptied BEFORE TRUNCATE ON audit "
     "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows()",
-    # The function adds entries while it locks the newest hash, so that no other transaction adds entries meanwhile.
-    # `scanner.records.audit_hashes` must compute the same hashes.
+    # This function adds entries to the audit log. It locks the row with the newest hash, so that two transactions
+    # cannot add entries at the same time. `scanner.records.audit_hashes` computes the same hashes.
     """
     CREATE FUNCTION audit_append(entries jsonb) RETURNS void LANGUAGE plpgsql AS $$
     DECLARE

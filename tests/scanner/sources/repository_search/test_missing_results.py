@@ -47,7 +47,7 @@ def test_results_that_github_counts_but_does_not_show_are_read_later_or_recorded
         search.look_again()
         search.poll(5)
     assert len(set(search.names)) == (150 if is_repaired else 140)
-    # Count only gaps that this test causes. After the first burst of pushes, the quiet time also looks like a gap.
+    # Ignore gaps with other reasons. After the first burst of pushes, the quiet time also looks like a gap.
     gaps = [gap.estimated for gap in search.gaps if gap.reason == "results_not_shown"]
     assert gaps == ([] if is_repaired else [10])
 

@@ -82,7 +82,7 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
     search.poll(150)
     assert search.names == ["ana/early", "ana/late"]
     assert search.state.counts["repositories_late"] == 1
-    # Later searches find nothing new. After the last of them, r8scan deletes its record of this search.
+    # Search the same range of push times again until r8scan has no more searches planned. Nothing new is found.
     for _ in range(3):
         search.look_again()
         search.poll(5)
@@ -108,7 +108,7 @@ def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, m
         found = answered(words)
         if len(found) == 300 and "updated-asc" in words:
             calls.append(len(found))
-            # On later pages, leave out ten results of the first page.
+            # From the second page on, the results have moved up by ten.
             return found if len(calls) == 1 else found[10:]
         return found
 
