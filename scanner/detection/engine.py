@@ -145,8 +145,8 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
             found += _in_runs(runs_in(content, window, meter), meter, depth)
         found += _in_runs(long_runs(content, spots, meter), meter, depth)
     except LimitReachedError as stop:
-        # The loop finds tokens in plain text before a limit can stop it. So such tokens are missing only after `done`,
-        # up to which the content was searched.
+        # The loop finds the tokens in plain text of each part before a limit can stop it. So search only the content
+        # after `done` for them.
         meter.note_limit(stop)
         found.extend(_admitted(plain_tokens(content, done, len(content), meter), meter))
     if seen.codec is not None and depth >= meter.limits.depth:

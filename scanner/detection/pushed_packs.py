@@ -180,8 +180,8 @@ def _in_reader(
         scan.not_read.append(UnreadPackObject("", "commit", (answer.failure,), digest, len(content)))
     spent = answer.seconds
     if scan.unread[LATE] and left.seconds <= seconds:
-        # The reader stopped because the push's time budget was used up. Count the objects that it left unread under
-        # that reason (SPENT).
+        # The reader stopped because the push's time budget was used up. Count the unread objects under the reason SPENT
+        # instead of LATE.
         scan.unread[SPENT] += scan.unread.pop(LATE)
         spent = max(spent, left.seconds)
     budget.spend(seconds=spent, work=scan.bytes, findings=sum(len(hit.found) for hit in scan.hits))

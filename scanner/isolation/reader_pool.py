@@ -257,7 +257,8 @@ class ReaderPool:
             try:
                 return server.fork()
             except OSError:
-                # The fork server has ended, perhaps because memory ran out. The next round of this loop starts another.
+                # The fork server has ended, perhaps because memory ran out. The loop starts another one and tries
+                # again.
                 self._drop(server)
         raise ReadersUnavailable("no process for reading contents can be started")
 

@@ -215,7 +215,7 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
     Args:
         content: The bytes to search.
         start: The offset at which the matcher found base64 letters.
-        lead: Minus the number of letters that the group of four base64 letters has before `start`; 0 to -3.
+        lead: 0 to -3. The group of four base64 letters begins this many letters from `start`; -2 is two letters before.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
@@ -346,7 +346,7 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return how many letters (0 to 3) may be in a base64 text before the encoded data."""
+    """Return the possible numbers of letters (0 to 3) before the encoded data in a base64 text."""
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

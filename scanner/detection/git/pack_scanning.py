@@ -62,8 +62,8 @@ class PackHit(Generic[T]):
     """An object of a git pack in which tokens were found.
 
     Attributes:
-        is_confirmed: Whether the token store knows all of the tokens. The limits on the number of tokens do not apply
-            then.
+        is_confirmed: Whether the token store knows all of the tokens. If so, the limits on the number of tokens do not
+            apply.
     """
 
     oid: str

@@ -130,8 +130,8 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
             else:
                 yield commit, text
     except GitError:
-        # Git fails if a parent commit is missing or damaged. The result can still be complete, because `_listed` yields
-        # all commits. It cannot if the time is over.
+        # Git fails if a parent commit is missing or damaged. `_listed` then still yields all commits, so the result is
+        # incomplete only if the time is over.
         places.is_complete = places.is_complete and not deadline.is_over
 
 
