@@ -97,7 +97,9 @@ def fastest_order(cores: Sequence[bytes], sample: Sample, steps: int, seed: int 
                     best, best_groups = sum(costs), [group[:] for group in groups]
                 continue
         groups[one][at], groups[two][to] = groups[two][to], groups[one][at]
-    return [[core for core in group if core is not None] for group in best_groups]
+    found = [[core for core in group if core is not None] for group in best_groups]
+    # `core_groups` fills one group after the other, so only the last group may have free places.
+    return sorted(found, key=len, reverse=True)
 
 
 def _cost(sample: Sample, group: Sequence[bytes | None]) -> float:

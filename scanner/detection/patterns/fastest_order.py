@@ -8,17 +8,18 @@ from __future__ import annotations
 
 # fmt: off
 FASTEST_ORDER: tuple[bytes, ...] = (
-    b"3872", b"r\xef\xbb\xbf", b"TFpJUA", b"eJw", b"\n0000020 ", b"r=\n8", b"XQAA", b"\n8_", b"cj\r\nh", b"I4X",
-    b"%2572", b"SDRzS", b"eF4", b'"8",', b"1f8b08", b"\\N{U+", b"r</", b'"eN', b"eF6", b"=72=38",
-    b"\xf3\xa0\x81\xb2\xf3", b"r8`", b"eAG", b"72:38:5", b"385F", b"begin ", b"k0W", b"x72", b"eU9GO", b"r\xc2\xad",
-    b"114", b"\\162", b"0072", b" eN", b"eF7", b"{72", b"\nliteral ", b"H4sI", b"385f", b"\neN", b"005F", b":eN",
-    b"r\x008\x00_", b"%72", b"eAE", b"r8'", b"\\nX", b"'8'", b"r8\x1b", b"'eN", b"\n00000006:", b"eJy", b"\nOF",
-    b"r8%", b"Y2poZ", b"/eN", b'r"]\n[', b"jamhm", b"yO\nF", b"r8\\", b"5T0Y", b"r8<", b"\n4X", b"STRY", b"N3q8r",
-    b" 5f", b"r\x1b[", b"cj\nh", b"r8=", b"yOF", b"72-38-5", b"r\xcd\x8f", b"38 ", b"r\xe2\x80\x8b", b"\njh", b"r8&",
-    b"r8\xef", b"\\nOF", b"0   5F ", b"I4\nX", b"r=\r\n8", b"r8\xe2", b"BCJNG", b"cgA4AF", b"r\\\n8", b"eAH", b"KLUv",
-    b"r\xe2\x81\xa0", b"r8$", b"IAOABf", b"yO\r\nF", b"r8{\\", b"NqaG", b"=eN", b"I\x004\x00X", b"789c", b"&#X72",
-    b"y\x00O\x00F", b"JNF", b"cjh", b"lPRj", b"00000010", b"r8+AF8", b"yADgAX", b"r\\u0000", b"r\x00\x00\x008",
-    b"I4\r\nX", b"UEsDB", b"r\\x00", b"Qlpo", b"r8\r", b"38\n", b"r8_", b"r8\xcd", b",38", b"c\x00j\x00h", b"eAF",
-    b"eJx", b"\ndelta ", b"eF5", b'r8"', b"Td6WF", b"r8\xc2", b"eJz", b"r8\n", b"x1f", b"x\\x9c",
+    b"\n4X", b"r=\r\n8", b"r</", b"=72=38", b"I4\nX", b"eAG", b"r\\x00", b"JNF", b"eAE", b"begin ", b'r"]\n[',
+    b"r8+AF8", b"\ndelta ", b"/eN", b"TFpJUA", b"SDRzS", b"KLUv", b"r\x008\x00_", b"eU9GO", b"lPRj", b"I4X",
+    b"c\x00j\x00h", b"r\\u0000", b'"eN', b"r8\x1b", b"0072", b"r8{\\", b"r8`", b"\nliteral ", b"'eN",
+    b"r\xe2\x81\xa0", b"\n8_", b"\nOF", b"r\xcd\x8f", b"r\\\n8", b"k0W", b"r\xc2\xad", b"5T0Y", b",38", b" eN",
+    b"r\x1b[", b"eJw", b"\\nX", b"{72", b"38\n", b"cgA4AF", b"r\xe2\x80\x8b", b"STRY", b"&#X72", b"\\nOF", b"eF5",
+    b"\\162", b"jamhm", b"eF7", b"r8\xef", b"r\x00\x00\x008", b"eF4", b"r8_", b"BCJNG", b"r8\\", b"r8<", b"eAH",
+    b"Y2poZ", b"yADgAX", b'"8",', b"eAF", b"00000010", b"Td6WF", b"cjh", b"\neN", b"r8\r", b"r\xef\xbb\xbf", b"114",
+    b"UEsDB", b"3872", b"H4sI", b"\njh", b"y\x00O\x00F", b"x\\x9c", b"r8'", b" 5f", b"XQAA", b"005F", b"cj\nh",
+    b"eJz", b"=eN", b"r8=", b"x1f", b"yO\r\nF", b"\\N{U+", b"385F", b"I\x004\x00X", b"Qlpo", b"eF6", b"0   5F ",
+    b"r8&", b"'8'", b"eJx", b"r8\xe2", b"cj\r\nh", b"IAOABf", b"72-38-5", b"x72", b"NqaG", b"r8\xcd",
+    b"\xf3\xa0\x81\xb2\xf3", b"38 ", b"\n0000020 ", b"1f8b08", b"%2572", b"r8\n", b"N3q8r", b"r8%", b"eJy", b"385f",
+    b'r8"', b"\n00000006:", b"72:38:5", b"%72", b"r=\n8", b"I4\r\nX", b"yO\nF", b"789c", b"r8\xc2", b":eN", b"yOF",
+    b"r8$",
 )
 # fmt: on
