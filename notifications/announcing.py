@@ -122,8 +122,8 @@ def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel
     taken = refused = 0
     for number, one in enumerate(claimed):
         if time.monotonic() > until or (refused >= MAX_REFUSED and not taken):
-            # Stop here. The announcements that were not sent yet are sent first in the next batch, before the refused
-            # ones.
+            # Stop here, and keep the order: the announcements that were not sent yet come before the refused ones in
+            # the next batch.
             report += _give_back(database, claimed[number:])
             break
         try:

@@ -289,7 +289,8 @@ def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, mos
         most: Calls with a larger number are refused. None: no limit.
     """
     count = len(numbers)
-    # In a jump, the second number says how many instructions to skip if the test is true. The third is for false.
+    # In a jump, the second number says how many instructions to skip if the test is true. The third number is for a
+    # test that is false.
     bound = [] if most is None else [(_BPF_JUMP_GREATER, count + 2, 0, most)]
     steps = [
         (_BPF_LOAD_WORD, 0, 0, _OFFSET_OF_ARCHITECTURE),

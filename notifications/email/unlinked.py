@@ -15,7 +15,7 @@ _OPAQUE = re.compile(
     r"(?i)(?<![a-z0-9])(mailto|tel|sms|javascript|vbscript|data|file|callto|skype|sip|sips|xmpp|magnet|news|urn|geo|im):"
 )
 _WEB_SCHEME = re.compile(r"(?i)(?<![a-z0-9])h(tt)ps?(?=\[:\])")
-# The first backslash of a network path such as `\\server\share`. Mail programs on Windows make such a path a link.
+# The first backslash of a network path such as `\\server\share`. Mail programs on Windows turn such a path into a link.
 _SHARE = re.compile(r"\\(?=\\)")
 # A character that mail programs accept in a host name: any except white space, punctuation and some symbols.
 _IN_HOST = r"[^\s\p{P}\p{Sm}\p{Sc}\p{Sk}]"

@@ -59,7 +59,7 @@ def mail_view(facts: MailFacts, web_url: str) -> MailView:
 
 def _token_view(token: TokenFacts, web_url: str) -> TokenView:
     places = tuple(
-        # Make the link from the original URL, because the cleaned URL is only for display and cannot be opened.
+        # Make the link from the original URL. The cleaned URL is only for display and cannot be opened.
         PlaceView(**_cleaned_fields(place), link=safe_link(place.url, web_url, place.kind))
         for place in token.places
     )

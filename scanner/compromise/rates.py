@@ -45,7 +45,7 @@ def admit(session: Session, client: str, *, per_client: int, overall: int) -> bo
         )
         count = session.execute(upsert.returning(RequestRate.count)).scalar_one()
         if key == client and count > per_client:
-            # Other requests of this client were counted after the check above, and have used up the client's limit.
+            # The limit is used up, because other requests of this client were counted after the check above.
             return False
     return True
 

@@ -296,8 +296,8 @@ def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T
                 return once(attempt.num)
     except GitHubError as err:
         if failed and not err.asked:
-            # The retry was not sent, because r8scan's own request limiter refused it. So raise the error of the earlier
-            # attempt.
+            # r8scan's own request limiter refused the retry, so it was not sent. Raise the error of the earlier attempt
+            # instead.
             raise failed[0] from None
         raise
     raise AssertionError("unreachable")  # the last attempt raises

@@ -362,8 +362,8 @@ class RequestGate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Use the state that other processes have stored, if the circuit breaker is open there or here. While it
-                # is closed, each process counts its own failures.
+                # Use the stored state if the circuit breaker is open there or in this process. While it is closed in
+                # both, each process counts its own failures.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):

@@ -189,8 +189,8 @@ class PublicKeys:
         try:
             self._start(lambda: self._fetch(now, ended))
         except RuntimeError:
-            # No thread could be started. Set the event, because later requests would otherwise wait for a fetch that
-            # never ends.
+            # No thread could be started. Set the event. Otherwise later requests would wait for a fetch that never
+            # ends.
             ended.set()
             _log.exception("no thread to fetch the keys of secret scanning: a later alert will try again")
         return ended

@@ -113,7 +113,7 @@ def is_unavailable(err: BaseException) -> bool:
 
 def _postgresql(url: URL, max_connections: int) -> Engine:
     is_pooled = url.query.get(POOLER) == TRANSACTION
-    # Stop statements that take too long. Otherwise a worker's statement could still run after its lease has expired.
+    # Limit how long a statement may take. Otherwise a worker's statement could still run after its lease has expired.
     limits = {"statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s", "idle_in_transaction_session_timeout": "60s"}
     options = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
     # A connection pooler such as PgBouncer may use another connection for each transaction. Prepared statements and

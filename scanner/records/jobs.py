@@ -97,8 +97,8 @@ def enqueue(
     while (job_id := session.execute(statement).scalar_one_or_none()) is None:
         if _join(session, dedupe_key, priority, parent_id):
             return None
-        # A worker has just claimed the waiting job and may already be past the new content. The loop tries to queue a
-        # new job.
+        # A worker has just claimed the waiting job and may already have read past the new content. So try again to
+        # queue a new job.
     return job_id
 
 
@@ -385,7 +385,7 @@ def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: in
         .values(
             priority=case((ScanJob.priority > priority, priority), else_=ScanJob.priority),
             parent_id=func.coalesce(ScanJob.parent_id, parent_id),
-            # If the same parent job asks again after a crash, the child job does not become shared.
+            # A child job is shared if different jobs have asked for it. The same parent may ask again after a crash.
             is_shared=or_(ScanJob.is_shared, ScanJob.parent_id.is_distinct_from(parent_id)),
         )
         .execution_options(synchronize_session=False)

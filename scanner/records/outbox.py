@@ -254,8 +254,8 @@ def _pending(
     now = session.execute(select(db_now())).scalar_one()
     rows = [_new_row(channel, by_key[key], domain, now, now + timedelta(seconds=window)) for key in sorted(by_key)]
     session.flush()
-    # If another process is preparing a mail with the same key for sending, this statement waits for it and adds a new
-    # mail.
+    # If another process is just preparing a mail with the same key for sending, this statement waits for that process
+    # and then adds a new mail.
     statement = _insert_or_hasten(session).returning(Notification.merge_key, Notification.id)
     return dict(list(session.connection().execute(statement, rows)))
 

@@ -129,8 +129,8 @@ def respond_to_reports(
         for digest in sorted(by_digest.keys() - found.not_checked):
             token = found.records.get(digest)
             if token is None:
-                # The token of a canary (a planted test token) is deleted from the store when the canary ends. So the
-                # store no longer knows it, but it is disabled.
+                # A canary is a planted test token. When a canary ends, its token is deleted from the store, so the
+                # store no longer knows it.
                 decision = Decision.ALREADY_DISABLED if digest in ended else Decision.UNKNOWN
                 outcomes += [ReportOutcome(report.id, decision) for report in by_digest[digest]]
             else:

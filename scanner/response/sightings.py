@@ -128,8 +128,8 @@ def shed(session: Session, *, max_rows: int) -> dict[str, int]:
     Returns:
         The number of deleted sightings by source.
     """
-    # The range of ids is at least as large as the number of rows. Two queries can use the index for it, but one query
-    # for both ends would scan the table.
+    # The range of ids is at least as large as the number of rows. Get its ends by two queries, because one query for
+    # both would scan the table.
     last = session.execute(select(func.max(Sighting.id))).scalar() or 0
     first = session.execute(select(func.min(Sighting.id))).scalar() or 0
     if last - first < max_rows:

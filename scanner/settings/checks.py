@@ -105,7 +105,8 @@ def check_proxy_networks(value: str) -> str:
         try:
             network = ipaddress.ip_network(part, strict=False)
         except ValueError as err:
-            # "*" is refused here as well. It would let a client invent its IP address and so avoid the rate limit.
+            # "*" is refused here as well. It would trust every client as a proxy, so a client could invent its IP
+            # address.
             raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
         if network.prefixlen == 0:
             raise ValueError(f"must not trust everybody: {part} is the whole internet")

@@ -63,7 +63,8 @@ class DatabaseLedger:
             CircuitState.open_until > _time(now + MAX_WAIT_SECONDS),
         )
         with self._database.write() as session:
-            # If the row is missing, add it. The database may have been unreachable when the circuit breaker opened.
+            # This adds the row if it is missing. The database may have been unreachable when the circuit breaker
+            # opened.
             return _upsert(session, CircuitState, {"host": circuit.host}, values, is_due)
 
     def update_rate(

@@ -112,7 +112,7 @@ def work(
         LeaseLost: Another worker claimed the job after this lease expired.
     """
     if job.failures >= 2 and len(items) > 1:
-        # Perhaps one of the items crashes the worker. Put each item into its own job, so that the others can succeed.
+        # One of the items may have crashed the worker. Put each item into its own job, so that the others can succeed.
         _split(database, job, items)
         return Response()
     with jobs.keep_renewed(database, job) as keeping:

@@ -235,8 +235,8 @@ def list_new(
             break
         page += 1
         if owed and not fresh and page < owed.page - 1:
-            # The pages before the failed page have nothing new, so skip them. Go back one page more, because gists move
-            # to an earlier page when others are deleted.
+            # The pages before the failed page have nothing new, so skip them. Start one page earlier than the failed
+            # page, because gists move to an earlier page when others are deleted.
             polled.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
         # GitHub's link to the next page contains all parameters. A full page has a next page even if GitHub links to
@@ -251,8 +251,8 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
     `before` is the part that the previous poll left unread.
     """
-    # The unread part ends at the oldest time that was read. If this poll met known gists, that may be a time of the
-    # previous poll.
+    # The unread part ends at the oldest time that was read. If this poll met known gists, also consider the oldest time
+    # that the previous poll read.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)

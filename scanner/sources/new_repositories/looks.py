@@ -96,7 +96,7 @@ class Looks:
         for looks in range(len(LOOKS_AFTER) - 1):
             empty = [row.repository_id for row in self.empty if row.looks == looks]
             _set_next_look(session, empty, LOOKS_AFTER[looks + 1] - LOOKS_AFTER[looks], looks + 1)
-            # Count a failed check too. Otherwise a repository that GitHub never shows would be checked for ever.
+            # Count failed checks too. Otherwise r8scan would check a repository for ever if GitHub never shows it.
             failed = [row.repository_id for row in self.failed if row.looks == looks]
             _set_next_look(session, failed, LOOK_AGAIN_SECONDS, looks + 1)
         for looks in range(len(LOOKS_AFTER)):

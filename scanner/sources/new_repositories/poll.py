@@ -55,7 +55,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     listing, looked = Listing(ListPosition.from_json(lease.cursor)), Looks()
     with database.read() as session:
         due = looks.due(session)
-    # The two steps use separate quotas of GitHub, so do the second step even if the first one fails.
+    # Both requests use separate quotas of GitHub, so send the second one even if the first one fails.
     errors = [
         _error_of(lambda: listing.run(github, time.time())),
         _error_of(lambda: looked.run(github, due)),

@@ -68,8 +68,8 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
     """Return the plan for a push whose last commit, and the commit before it, are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
-        # If `head` is known but was never read, a later push was based on it. Naming all known commits would then make
-        # the server leave out the commits of this push. So name only `before`.
+        # If `head` is known but was never read, a later push was based on it. If r8scan named all known commits to the
+        # server, the server would leave out the commits of this push. So name only `before`.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
     # If `before` was never read, r8scan has missed an earlier push, so read `before` as well.
@@ -85,7 +85,7 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Pla
         # The default branch has not changed, so the push went to another branch or tag.
         return _changed(_refs(github, push), known)
     if push.is_new and push.head:
-        # Nearly all new repositories have only one branch. One request reads it whole, and GitHub limits only the
+        # Nearly all new repositories have only one branch. Fetch it whole in one request, because GitHub limits the
         # number of requests.
         return Plan([push.head], rung="whole", default=push.head, is_whole=True, reads_refs_later=True)
     if not push.head:
@@ -163,8 +163,8 @@ def _tips(refs: Refs) -> Iterator[str]:
 def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str], refs: Refs | None = None) -> Plan:
     default = "" if push.kind == "earlier" else tip
     if not _can_filter(github, push.repository):
-        # This server cannot leave out file contents, so asking only for the commits saves nothing. Read the whole
-        # repository.
+        # This server cannot leave out file contents, so a request for the commits alone would not be cheaper. Read the
+        # whole repository.
         return Plan([tip], rung="whole", default=default, may_miss=may_miss, is_whole=True, refs=refs)
     boundary = _boundary(github, push, tip)
     if boundary is None:

@@ -61,8 +61,8 @@ def read_push(
     if is_first_look and reading.unread[SPENT] and not budget.has_time:
         reading.is_slow = True
     if reading.unread[SPENT] and budget.is_spent_by_others:
-        # Other pushes of this job have used up the scan budget that all share. A retry reads this push with its own
-        # budget.
+        # The pushes of a job share one scan budget, and the others have used it up. A retry reads this push with its
+        # own budget.
         reading.is_cut_off = True
     reading.unread = +reading.unread
     return reading

@@ -69,8 +69,7 @@ def scan_next(
         outcome = reader.read(push)
         if (reading := reader.readings.get(push)) is not None:
             response = _respond(database, reading.candidates, source=job.source, policy=policy, state_dir=state_dir)
-            # The reading stays in memory until the job ends, so free its list of found tokens, which is no longer
-            # needed.
+            # The found tokens are no longer needed. Free their memory, because `reading` is kept until the job ends.
             reading.candidates.clear()
             outcome.response = response
             outcome.counts[f"band_read_{push.likelihood}"] += 1
@@ -209,7 +208,7 @@ def _queue_earlier(
 
 def _outcome(push: Push, reading: PushReading) -> ItemOutcome[Push]:
     """Return the outcome of reading a push. It does not yet say what was done about the candidates."""
-    # If the request limiter refused a later request, set the error, so that the push is queued again.
+    # If the request limiter refused a later request of this push, set the error. The push is then queued again.
     outcome = ItemOutcome(push, error=reading.refusal, is_slow=reading.is_slow)
     outcome.counts["candidates"] += len(reading.candidates)
     if reading.is_slow:

@@ -134,8 +134,8 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
             for missed in search.missed:
                 leased_poll.extend_gap(session, SOURCE, missed)
             lease.lease.write(session, cursor=search.plan.to_json())
-            # Only GraphQL's quota is used up, and the request limiter blocks GraphQL until its reset. Poll again soon
-            # all the same, because the REST search has its own quota.
+            # The request limiter blocks GraphQL until its quota is reset. Poll again sooner, because the REST search
+            # has its own quota.
             error = RateLimited(error.reason, str(error), retry_after=MAX_IDLE_SECONDS)
         leased_poll.defer(session, lease, error)
     return PollReport(polled=True, error=error.reason)

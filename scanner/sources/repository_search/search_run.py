@@ -193,8 +193,8 @@ class SearchRun:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Measure only a regular sample of the ranges of push times. Other ranges are read again only if they seem
-            # incomplete, so they would distort the measurement.
+            # Measure only a regular sample of the searches. Other searches are completed only if results seem to be
+            # missing, so they would distort the measurement.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 

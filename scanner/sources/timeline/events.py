@@ -45,7 +45,7 @@ KNOWN_TYPES = frozenset(
     ]
 )
 
-# The parts of each event that contain text, and what kind of place each text is.
+# For each type of event, its parts that contain text, and the kind of place that a token in that text gets.
 _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
     "CommitCommentEvent": {"comment": "commit_comment"},
     "DiscussionEvent": {"discussion": "discussion"},

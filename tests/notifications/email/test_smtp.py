@@ -120,7 +120,7 @@ def _hangs(connection: socket.socket) -> None:
 
 
 def _drips(connection: socket.socket) -> None:
-    # Send a byte before each read of the client times out. Then only a deadline for the whole exchange can end it.
+    # Send each byte early enough that no single read times out. Only a deadline for the whole exchange can then end it.
     while True:
         connection.sendall(b"2")
         time.sleep(0.05)

@@ -19,7 +19,7 @@ def upgrade() -> None:
     if op.get_bind().dialect.name != "postgresql":
         for name, definition in LARGE_LIST_INDEXES.items():
             op.execute(f"CREATE INDEX {name} ON {definition.replace(' text_pattern_ops', '')}")
-    # This index is no longer needed, because the upgrade has created an index on recipient and time.
+    # The upgrade has created an index on recipient and time, so this older index is no longer needed.
     op.drop_index("ix_notifications_recipient", "notifications")
 
 

@@ -178,8 +178,7 @@ class Day:
                     first.append(Mark(repository, float(int(at)), at + 5))
                 lag = chance.expovariate(1 / self.lag)
                 is_superseded = number + 1 < len(times) and times[number + 1] < at + lag
-                # At the busiest time of the day, the quota of the search is too small, so it misses a tenth of the
-                # pushes.
+                # At the busiest time of the day, search misses a tenth of the pushes, because its quota is too small.
                 is_paid_for = chance.random() > max(busy - 1, 0) / 4
                 if is_found and is_paid_for and not is_superseded and chance.random() > self.unlisted:
                     second.append(Mark(repository, float(int(at + chance.random())), at + lag))

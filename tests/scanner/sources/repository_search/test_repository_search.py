@@ -82,7 +82,7 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
     search.poll(150)
     assert search.names == ["ana/early", "ana/late"]
     assert search.state.counts["repositories_late"] == 1
-    # Search the same range of push times again until r8scan has no more searches planned. Nothing new is found.
+    # Search again until r8scan has no more searches planned for these pushes. Nothing new is found.
     for _ in range(3):
         search.look_again()
         search.poll(5)

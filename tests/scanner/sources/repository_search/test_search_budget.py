@@ -64,7 +64,7 @@ def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> Non
     search.poll_for(400, every=40)
     search.poll(2 * 86_400)
     [gap] = [gap for gap in search.gaps if gap.reason == "not_caught_up"]
-    # Nothing was pushed during the pause. To r8scan, the search index therefore looks incomplete.
+    # Nothing was pushed during the pause, so r8scan also reports that the search index seems incomplete.
     assert {gap.reason for gap in search.gaps} == {"not_caught_up", "index_incomplete"}
     assert (gap.until_at - gap.from_at).total_seconds() == pytest.approx(86_400, abs=600)
     assert gap.estimated > 1000
