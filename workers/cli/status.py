@@ -146,7 +146,7 @@ def _screen(found: Overview) -> RenderableType:
     if found.rescans:
         rows = ((r.job, r.kind, r.target, r.state, r.phase, r.error) for r in found.rescans)
         parts.append(_table("Rescans", ("job", "kind", "target", "state", "at", "error"), rows))
-    incident_rows = ((i.id[:8], i.hint or None, i.account, i.action, *_times(found, i)) for i in found.incidents)
+    incident_rows = ((i.id[:8], i.hint, i.account, i.action, *_times(found, i)) for i in found.incidents)
     columns = ("incident", "token", "account", "action", "detected", "disabled")
     parts.append(_table("Last incidents", columns, incident_rows, optional=("disabled", "token")))
     spaced = [part for one in parts for part in (one, Text())]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from scanner.detection.digests import masked
 from scanner.records.canaries import is_no_canary
 from scanner.records.models import Exposure, Incident, db_now
 from scanner.records.states import Decision
@@ -39,7 +40,7 @@ def latest(session: Session) -> list[IncidentRow]:
     return [
         IncidentRow(
             id=str(one.id),
-            hint=one.hint,
+            hint=masked(one.hint, one.digest),
             account=one.account_name,
             cause=one.cause,
             action=one.action,

@@ -206,7 +206,7 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """One of the latest incidents."""
+    """One of the latest incidents. `hint` is the token's hint, or the beginning of its digest if it has none."""
 
     id: str
     hint: str
