@@ -239,8 +239,7 @@ def list_new(
             # page, because gists move to an earlier page when others are deleted.
             polled.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
-        # GitHub's link to the next page contains all parameters. A full page has a next page even if GitHub links to
-        # none.
+        # GitHub's link contains all parameters. A full page has a next page even if GitHub links to none.
         url, params = (following, None) if following else (first_url, {**first, "page": page})
     polled.overlaps = is_at_end or (has_met_known and not owed)
     return polled
@@ -251,8 +250,7 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
     `before` is the part that the previous poll left unread.
     """
-    # The unread part ends at the oldest time that was read. If this poll met known gists, also consider the oldest time
-    # that the previous poll read.
+    # The unread part ends at the oldest time that this poll read, or that the previous poll read if both overlap.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)
