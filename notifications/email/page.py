@@ -34,8 +34,8 @@ class WordsError(ValueError):
 class Words:
     """The texts of one kind of mail, from its template file `words.txt` and from the `words.txt` that all kinds share.
 
-    `macro` returns the Jinja macro with a name. `titles` has the titles of sections by name. If both files define a
-    name, the text of the specific file is used.
+    `macro` returns the Jinja macro of the given name. `titles` has the titles of sections by name. If both files define
+    a name, the text of the specific file is used.
     """
 
     macro: Callable[[str], Macro]

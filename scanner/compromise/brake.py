@@ -83,7 +83,7 @@ class DisableQuota:
 
 
 def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
-    """Queue a mail that tells the operator that the disable quota was exceeded and further reports now wait.
+    """Queue a mail to the operator: too many tokens were reported, and further reports wait for a decision.
 
     The mail names the first incident of `incident_ids`.
     """

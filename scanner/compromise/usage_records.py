@@ -36,7 +36,7 @@ _COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
 class BadRecord(ValueError):
     """Raised if a line is not a usage record.
 
-    The message completes a sentence that begins with "line 7", and does not repeat the line.
+    The message completes a sentence that begins with "line 7". It contains no text of the line.
     """
 
 

@@ -121,8 +121,8 @@ class Detector:
         return self.scan_after(self._verdict(content, budget), content, name, budget, patience)
 
     def _verdict(self, content: bytes, budget: ScanBudget | None) -> PlainVerdict:
-        # Skip `plain_only` for a large content if the reader runs in this process. The reader is as fast, and it is
-        # needed for most large contents anyway, so the content would be searched twice.
+        # Most large contents need a reader. If the reader runs in this process, leave the search to it, because it is
+        # as fast as `plain_only`.
         if self._is_in_process and budget is None and len(content) > WINDOW:
             return NOT_EXAMINED
         return plain_only(content)

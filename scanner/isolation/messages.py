@@ -149,7 +149,7 @@ def _parsed(value: Any) -> tuple[DeepReading, bool]:
 
 
 def reasons_from_json(value: Any) -> Counter[str]:
-    """Return the counts by reason that a confined process has sent.
+    """Return, from a message of a confined process, how many parts were not read for each reason.
 
     Raises:
         ValueError, TypeError, AttributeError: the value has another form.

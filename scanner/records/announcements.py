@@ -129,8 +129,8 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
     settled, oldest, newest = settled or 0, oldest or 0, newest or 0
     if after is None:
         return AnnouncementPage([], settled, has_more=False)
-    # Announcements after this cursor may have been deleted. A cursor above the newest id was issued before the database
-    # was restored from a backup.
+    # The client may have missed deleted announcements, or its cursor is newer than the backup from which the database
+    # was restored.
     if after + 1 < oldest or after > newest:
         raise CursorExpired(max(settled, oldest - 1, 0))
     rows = list(

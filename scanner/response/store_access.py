@@ -221,7 +221,7 @@ TRANSACTIONAL = TransactionalAccess()
 
 
 def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
-    """Return the access object for this kind of store."""
+    """Return the functions that look up and disable tokens in this token store."""
     return TRANSACTIONAL if isinstance(store, SqlStore) else RemoteAccess(store)
 
 

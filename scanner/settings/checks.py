@@ -55,7 +55,7 @@ def check_redis_url(value: str) -> str:
 
 
 def check_smtp_url(value: str) -> str:
-    """Return the URL of a mail server or Maildir.
+    """Return `value` unchanged if it is the URL of a mail server or of a Maildir folder.
 
     Raises:
         ValueError: The text is not such a URL.

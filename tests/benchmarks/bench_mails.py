@@ -145,7 +145,7 @@ def judge(
     """Check that every owner got exactly one mail.
 
     Args:
-        targets: The comparison with the targets.
+        targets: Collects the measured values and the limits for them.
         incidents: The number of owners.
         copies: The number of mails by recipient.
         message_ids: The number of distinct Message-IDs.

@@ -29,7 +29,7 @@ OTHERS = "sk_live_[0-9a-zA-Z]{24},hf_[A-Za-z]{34},acme-[a-f0-9]{32}"
 
 
 def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, bytes, bytes]]:
-    """Yield the rows of the table: section, name, a token, and the content of a file with the token."""
+    """Yield the rows of the table in docs/detection.md: section, encoding or container, token, file content."""
     number = 0
     sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
     for section, encoders in sections.items():

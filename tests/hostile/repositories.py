@@ -1,4 +1,4 @@
-"""Makes a git repository from a hostile input."""
+"""Makes a git repository whose only file has a hostile content."""
 
 from __future__ import annotations
 

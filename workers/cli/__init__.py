@@ -30,6 +30,6 @@ def _open_closed_streams() -> None:
 
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            # The system gives the opened file the lowest free number. This is `number`, because that stream is closed.
+            # The system gives the opened file the lowest free number, which is the number of the closed stream.
             os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for the process

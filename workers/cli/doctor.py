@@ -57,7 +57,7 @@ def _results(*, send: bool) -> Iterator[Result]:
 
 
 def checks(context: Context, *, send: bool) -> list[Check]:
-    """Return all checks that apply to these settings, in the order in which the command shows them.
+    """Return the checks of `r8scan doctor` that apply to the context's settings, in the order of its output.
 
     If `send` is set, some of the checks send a test message to the operator.
     """

@@ -27,7 +27,7 @@ _OWN_COLUMNS = ("id", "incident_id", "place_key", "detected_at", "repository_key
 
 
 def find(session: Session, wanted: str) -> Incident:
-    """Return the incident with this id, the beginning of an id, or the hint of its token (first and last characters).
+    """Find an incident by its id, by the beginning of its id, or by the shortened form of its token.
 
     Raises:
         UserError: No incident matches, or several incidents match.

@@ -94,7 +94,7 @@ def reference(
     secret: Annotated[str, typer.Option(help="The bearer secret of the store (default: a random one).")] = "",
     digest: Annotated[list[str] | None, typer.Option(help="A digest that the store knows; may be repeated.")] = None,
 ) -> None:
-    """Run a small store in memory, on loopback, that obeys the contract. Use it to try `r8scan store check`.
+    """Run a small token store in memory, on loopback, to try `r8scan store check`.
 
     Example: r8scan store reference --port 8099 --digest 9f86d081…
     """

@@ -103,7 +103,7 @@ def look(
     Args:
         channels: The channels to the operator.
         problems: Returns the current problems. By default, they are read from the database.
-        patience: How many seconds this process waits for other processes to do this, after it is due.
+        patience: How many seconds longer than other processes this process waits before it notifies the operator.
 
     Returns:
         The state of the service, or None if it was not read.

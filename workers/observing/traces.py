@@ -151,7 +151,7 @@ def _nanoseconds(at: datetime) -> int:
 
 
 def follow(export: Callable[[str, uuid.UUID, datetime], None]) -> tuple[logging.Handler, queue.Queue[Any]]:
-    """Start a thread that exports each step of an incident that this process logs.
+    """Start a thread that exports the steps of incidents. The steps are read from this process's log.
 
     Args:
         export: Called in the thread with the kind of step, the incident's id and the time.

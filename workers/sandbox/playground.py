@@ -62,7 +62,7 @@ class _Journal:
 
 
 class _Watched:
-    """The leaks whose outcome is not known yet. Prints each outcome once."""
+    """The planted leaks that are not handled yet. Prints once for each leak whether its token was disabled."""
 
     def __init__(self, surroundings: World, journal: _Journal) -> None:
         self._world, self._journal = surroundings, journal

@@ -11,7 +11,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.plant_canaries")  # type: ignore[untyped-decorator]  # celery has no types
 def plant_canaries() -> None:
-    """Plant a canary (a test token) in each way of planting (pushes, gists, …) in which one is due."""
+    """Plant the test tokens (canaries) that are due, at most one for each kind of place, such as pushes and gists."""
     with bulkheads.slot("plant_canaries") as is_free:
         if not is_free:
             return

@@ -1,4 +1,4 @@
-"""The task that decides about reported tokens for which there is no decision yet."""
+"""The task that decides whether reported tokens are disabled, if that is not decided yet."""
 
 from __future__ import annotations
 

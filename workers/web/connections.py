@@ -122,8 +122,8 @@ class ConnectionTable:
 
     def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
         waiting = [entry for entry in entries if entry.is_waiting]
-        # Prefer a connection on which no request was answered yet. Connections with an answered request more likely
-        # belong to a real client.
+        # If there is a connection on which no request was answered yet, close it, because the others more likely belong
+        # to real clients.
         chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False

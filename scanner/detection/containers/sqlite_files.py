@@ -40,7 +40,7 @@ class _Page(NamedTuple):
     Attributes:
         kind: The type of the page.
         start: The offset of the page in the file.
-        cells: The offsets in the file of its cells (records or references to child pages).
+        cells: Where the page's cells (records, or references to child pages) are: offsets in the file.
         right_child: The number of its last child page.
     """
 

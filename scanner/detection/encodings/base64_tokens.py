@@ -133,7 +133,7 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
     for letter in reversed(needle[1:]):
         pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
-    # The letter that follows excludes most accidental matches. Test it only if it is a letter or digit, because a plus
+    # The character after a match excludes most accidental matches. Test only letters and digits, because a plus
     # sign or hyphen may be the beginning of a line in a patch.
     others = bytes(letter for letter in _ALPHABET[:62] if letter not in next_letters)
     # Match the first letter, and only look ahead at the others. Then `finditer` also finds a match that begins among

@@ -292,7 +292,7 @@ def is_token(text: str) -> bool:
 
 
 def hint_if_token(text: str) -> str | None:
-    """Return the first and last characters of a token if the text is exactly one token, otherwise None."""
+    """Return a token in shortened form, such as `r8_Ab1…xyz9`, if the text is exactly one token, otherwise None."""
     for form, pattern in _expressions():
         if pattern.fullmatch(text) and form.has_checksum(text):
             return _hint(text, len(form.prefix))

@@ -83,7 +83,7 @@ def _plant_if_due(context: PlantingContext, way: CanaryWay) -> bool:
 
 
 def _wait_after(settings: Settings, newest: Canary) -> float:
-    """Return the seconds from the planting of the newest canary to the planting of the next one in the same way."""
+    """Return how many seconds after the newest canary the next canary of the same kind is planted."""
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)

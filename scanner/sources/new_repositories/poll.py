@@ -39,9 +39,9 @@ def poll(
     vendor: str,
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """If the poll is due, list new repositories and check the earlier ones for their first push.
+    """If the poll is due, list new repositories, and check those of earlier polls for their first push.
 
-    Repositories that mention `vendor`, the vendor's name, are read first. `wait` is the function that sleeps.
+    Repositories that mention `vendor`, the vendor's name, are scanned first. `wait` is the function that sleeps.
     """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, lease)

@@ -153,7 +153,7 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
     """Estimate the number of all pushes from the pushes that two sources have seen. Return None if that is impossible.
 
-    Unlike in `delays`, a source has not seen a push if it only saw a later push of the same repository.
+    A source that only saw a later push of the same repository counts as not having seen the push.
     """
     pushes, listed = _distinct(first), _distinct(second)
     both = sum(_has_near(listed.get(number, ()), at) for number, times in pushes.items() for at in times)

@@ -268,7 +268,7 @@ class Plan:
         return is_fewer(total, self.expected(window))
 
     def expected(self, window: Span) -> float:
-        """Return how many repositories were pushed to within the window (range of push times) at the usual rate."""
+        """Return how many repositories the usual rate of pushes predicts for the window (range of push times)."""
         return self.rate * (window[1] - window[0] + 1)
 
     def expected_behind(self, window: Span, now: float) -> float:

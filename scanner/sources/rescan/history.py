@@ -1,4 +1,4 @@
-"""Reads a git history for a rescan: that of a repository, a wiki or a gist."""
+"""Reads the git history of a repository, wiki or gist for a rescan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs long jobs: whole repositories, gists, owners and archived hours.
+"""Runs long jobs: scans of whole repositories, of gists, of all repositories of an owner, and of hours of past events.
 
 A job consists of steps. A worker executes one step at a time. After a crash, another worker resumes the step.
 """

@@ -178,7 +178,7 @@ def json_stream(content: bytes) -> bytes:
 
 
 def event_stream(content: bytes) -> bytes:
-    """Return the answer of a chat model as `text/event-stream`: events with three letters of the content each."""
+    """Return the answer of a chat model as `text/event-stream`: each event has three letters of `content`."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]

@@ -76,7 +76,7 @@ def test_a_used_up_budget_of_work_is_recorded() -> None:
 
 
 def _lines_and_work(content: bytes) -> tuple[int, int]:
-    """Return how many lines of `scanner.detection` Python executed for a content, and the steps that were charged."""
+    """Scan a content. Return the number of executed lines of `scanner.detection`, and the work that was counted."""
     lines = 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:

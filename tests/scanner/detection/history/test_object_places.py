@@ -23,7 +23,7 @@ PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for f
 
 @pytest.fixture(autouse=True)
 def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for paths in the test's own process instead of a confined process, so that a test can patch limits."""
+    """Let the test's own process search for the paths of objects, so that a test can change its limits."""
     monkeypatch.setattr(history, "locate", object_places.locate)
 
 
