@@ -53,9 +53,9 @@ def test_work_grows_no_faster_than_the_size(needle: Needle) -> None:
     # alike.
     for row in rows(needle)[NEEDLES.index(needle) % 9 :: 9]:
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 13, 1 << 15))
-        # The size grows by a factor of 4. The work may grow twice as much, because text with many matches is searched
-        # in another way. If it grew with the square of the size, it would grow by a factor of 16.
-        assert large.work <= 9 * small.work + 1_000_000, row
+        # The size grows by a factor of 4. The work may grow 2.5 times as much, because text with many matches is
+        # searched in another way. If it grew with the square of the size, it would grow by a factor of 16.
+        assert large.work <= 10 * small.work + 1_000_000, row
         assert large.expanded <= 5 * small.expanded + 10_000, row
 
 
