@@ -55,6 +55,8 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
             pieces.bytes = len(start)
             _scan(detector, start, 0, pieces, {})
             return pieces
+    elif not start.startswith(b"\0"):
+        start = b"".join((start, read(PIECE)))
     found: dict[tuple[str, int], Candidate] = {}
     rest, lines = b"", 0
     parts = _parts(start, read)
@@ -76,9 +78,9 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
 
 
 def _parts(start: bytes, read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield the content in parts of at most PIECE bytes."""
-    for begin in range(0, len(start), PIECE):
-        yield start[begin : begin + PIECE]
+    """Yield the content in parts. A part of `start` has at most twice PIECE bytes, later parts have at most PIECE."""
+    for begin in range(0, len(start), 2 * PIECE):
+        yield start[begin : begin + 2 * PIECE]
     del start
     while part := read(PIECE):
         yield part
@@ -92,6 +94,6 @@ def _scan(
         return
     pieces.unread.update(result.unread)
     for candidate in result.candidates:
-        moved = replace(candidate, line=candidate.line + lines if not candidate.container else candidate.line)
+        moved = replace(candidate, line=candidate.line + lines) if lines and not candidate.container else candidate
         found.setdefault((candidate.digest, moved.line), moved)
     pieces.candidates = list(found.values())

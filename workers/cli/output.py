@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,9 +44,14 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     sys.stdout.flush()
 
 
+@cache
+def _encoder() -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=False, default=json_value)  # `json.dumps` would make one for each row
+
+
 def json_text(value: Any) -> str:
     """Return a value as JSON on one line. Non-printable characters are escaped."""
-    text = json.dumps(value, ensure_ascii=False, default=json_value)
+    text = _encoder().encode(value)
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

@@ -288,7 +288,7 @@ def has_right_checksum(token: bytes) -> bool:
 
 def is_token(text: str) -> bool:
     """Return whether the text is exactly one token, with the right checksum if its format has one."""
-    return any(pattern.fullmatch(text) and form.has_checksum(text) for form, pattern in _expressions())
+    return hint_if_token(text) is not None
 
 
 def hint_if_token(text: str) -> str | None:
@@ -312,8 +312,17 @@ def hint_of(token: bytes) -> str:
     The owner can recognise the token by this hint, but nobody can use it or guess the token.
     """
     text = token.decode("ascii")
-    prefix = max((len(form.prefix) for form in active_formats() if text.startswith(form.prefix)), default=HINT_BODY)
-    return _hint(text, prefix)
+    length = HINT_BODY
+    for prefix in _longest_first():
+        if text.startswith(prefix):
+            length = len(prefix)
+            break
+    return _hint(text, length)
+
+
+@derived_from_formats
+def _longest_first() -> tuple[str, ...]:
+    return tuple(sorted(prefixes(), key=len, reverse=True))
 
 
 def _hint(text: str, prefix: int) -> str:
