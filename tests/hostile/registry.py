@@ -73,6 +73,16 @@ INPUTS: dict[str, HostileInput] = {}
 """Every hostile input by its name."""
 
 
+def _name(build: Callable[..., bytes]) -> str:
+    return build.__name__.replace("_", "-")
+
+
+def _add(one: HostileInput) -> None:
+    if one.name in INPUTS:
+        raise ValueError(f"two hostile inputs are named {one.name}")
+    INPUTS[one.name] = one
+
+
 def hostile(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
@@ -87,9 +97,10 @@ def hostile(
     """
 
     def register(build: Callable[[], bytes]) -> Callable[[], bytes]:
-        name = build.__name__.replace("_", "-")
-        INPUTS[name] = HostileInput(
-            name, family, attack, delivery, lambda _: build(), is_large=large, cannot_be_read=unread
+        _add(
+            HostileInput(
+                _name(build), family, attack, delivery, lambda _: build(), is_large=large, cannot_be_read=unread
+            )
         )
         return build
 
@@ -112,9 +123,10 @@ def hostile_with_leak(
     """
 
     def register(build: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-        name = build.__name__.replace("_", "-")
-        INPUTS[name] = HostileInput(
-            name, family, attack, delivery, build, holds_leak=True, is_large=large, cannot_be_read=unread
+        _add(
+            HostileInput(
+                _name(build), family, attack, delivery, build, holds_leak=True, is_large=large, cannot_be_read=unread
+            )
         )
         return build
 

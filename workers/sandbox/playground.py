@@ -170,7 +170,7 @@ def _explain(console: Console, folder: Path, page: str, url: str, password: str)
     lines = [
         f"  Leaks    {page}/   (or: curl -X POST {page}/leak/push)",
         f"  Console  {url}   user {users.SETTINGS_USER}, password {password}",
-        f"  r8scan   cd {folder} && {command()} status   (or: incidents show, followed by an incident's number)",
+        f"  r8scan   cd {folder} && {command()} status   (or: incidents show, and the beginning of an incident's id)",
         f"  Type a kind and Enter to leak: {', '.join(KINDS)}. Ctrl-C ends all.",
     ]
     console.print("\n" + "\n".join(lines) + "\n", markup=False, soft_wrap=True)

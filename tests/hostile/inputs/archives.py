@@ -298,7 +298,7 @@ def seven_zip_counts() -> bytes:
 
 
 @hostile("7z", "a plain header of 1,000,000 attribute bytes and undefined times")
-def seven_zip_properties() -> bytes:
+def seven_zip_attributes() -> bytes:
     count = 1_000_000
     header = b"\x01\x05" + number(count) + b"\x14" + number(2 + 8 * count) + b"\1\0" + bytes(8 * count) + b"\0\0"
     return encoded_header(header)
