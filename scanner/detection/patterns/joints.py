@@ -127,8 +127,11 @@ def end_of_word_expression(form: TokenFormat) -> bytes:
     if len(form.prefix) < 2:
         return rb"(?!)"
     second = regex.escape(form.prefix[1].encode(), special_only=True)
-    other = rb"(?!%b)[0-9A-Za-z](?!\r)|[ ][0-9A-Za-z]" % second
-    return rb"(?!%b)<(?!\x00)|(?:<[^<>]{0,320}+>){1,5}+(?:%b)" % (_INLINE_TAG, other)
+    # No joint begins with these characters: punctuation, and a space before a letter, a tag or punctuation.
+    other = rb"(?!%b)[0-9A-Za-z](?!\r)|[ ][0-9A-Za-z<({=}]|[(,;:]" % second
+    other += rb"|\.(?![ ]{0,2}(?:\||\r?\n))|\)(?![ ]{0,2}[0-9.-])"
+    block_tag = rb"(?!%b)<(?!\x00)" % _INLINE_TAG
+    return rb"%b|(?:%b){1,5}+%b|(?:<[^<>]{0,320}+>){1,5}+(?:%b)" % (block_tag, _INLINE_TAG, block_tag, other)
 
 
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:
