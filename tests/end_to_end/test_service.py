@@ -12,11 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from sqlalchemy import select
 
+from scanner.records.models import db_now
 from tests.end_to_end.conftest import disabled, idle, told, until
 from tests.processes import children, core_dumps_allowed, family, that_may_dump_core
 from tests.systemd import notified
 from workers.embedded_redis import socket_path
+from workers.health import processes as process_rows
 from workers.sandbox import world
 from workers.sandbox.workplace import Workplace
 from workers.sandbox.world import World
@@ -203,8 +206,14 @@ def test_a_repository_is_rescanned_with_all_its_history_its_pull_requests_and_it
     wiki.commit("page")
     wiki.push()
     command = [os.sys.executable, "-m", "workers", "rescan", "repo", "bo/app", "--json"]  # type: ignore[attr-defined]
+
+    def ready() -> bool:
+        with surroundings.database.read() as session:
+            running = process_rows.read(session, session.execute(select(db_now())).scalar_one())
+        return polling() and process_rows.has_consumer(running, "rescans")
+
     with surroundings.service():
-        until(polling, MINUTE)
+        until(ready, MINUTE)
         done = subprocess.run(
             command, env=surroundings.environment(), capture_output=True, text=True, timeout=90, check=False
         )
