@@ -1,13 +1,17 @@
-"""Loads all decoders at once, because a confined process cannot open files later."""
+"""Loads what a confined process needs, because it cannot open files of code later."""
 
 from __future__ import annotations
 
 import pkgutil
+import signal
 from importlib import import_module
 
 from scanner import detection
+from scanner.confinement import confine_to_reading
 from scanner.detection import containers, encodings, git, patterns
 from scanner.detection.patterns.matcher import automata
+from scanner.detection.patterns.token_formats import parse_formats, use_formats
+from scanner.detection.prefilter import plain_only
 
 _LIBRARIES = ("bcj", "brotli", "bz2", "dulwich.pack", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
 """The libraries that decoders import at their first use."""
@@ -24,3 +28,17 @@ def load_decoders() -> None:
     for codec in _CODECS:
         "".encode(codec).decode(codec, "replace")
     automata()
+
+
+def confine_quick_search(formats: str, memory_bytes: int) -> None:
+    """Prepare this process for `plain_only`, and confine it to reading files. It ignores Ctrl-C; its parent ends it.
+
+    Args:
+        formats: The token formats, as text that `parse_formats` can read.
+        memory_bytes: The limit of the process's memory.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    use_formats(parse_formats(formats))
+    plain_only(b"\0" * 64)  # build the search automata before the confinement
+    confine_to_reading(memory_bytes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
 import stat
 import struct
 import subprocess
@@ -23,9 +22,9 @@ from typing import IO
 
 import scanner
 from scanner.child_processes import start_child
-from scanner.confinement import confine_to_reading
 from scanner.detection.documents import is_lfs_pointer
-from scanner.detection.patterns.token_formats import active_formats, parse_formats, use_formats, written_formats
+from scanner.detection.loading import confine_quick_search
+from scanner.detection.patterns.token_formats import active_formats, written_formats
 from scanner.detection.prefilter import CLEAN, plain_only
 
 MAX_FILE_BYTES = 1 << 18
@@ -145,11 +144,7 @@ def main(formats: str) -> None:
     Args:
         formats: The token formats, as text that `parse_formats` can read.
     """
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    use_formats(parse_formats(formats))
-    plain_only(b"\0" * 64)  # build the search automata before the confinement
-    confine_to_reading(MEMORY_BYTES)
+    confine_quick_search(formats, MEMORY_BYTES)
     _serve(sys.stdin.buffer, sys.stdout.buffer)
 
 

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import re
-import signal
 import stat
 import subprocess
 import sys
@@ -22,10 +21,10 @@ from pathlib import Path
 
 import scanner
 from scanner.child_processes import start_child
-from scanner.confinement import confine_to_reading
 from scanner.detection.git import git_formats
 from scanner.detection.history.git_processes import Deadline, killed_at
-from scanner.detection.patterns.token_formats import active_formats, parse_formats, use_formats, written_formats
+from scanner.detection.loading import confine_quick_search
+from scanner.detection.patterns.token_formats import active_formats, written_formats
 from scanner.detection.prefilter import CLEAN, plain_only
 
 FEW_REFS, FEW_BYTES = 2_000, 256 << 10
@@ -243,11 +242,7 @@ def main(common: str, formats: str) -> None:
         common: The git directory.
         formats: The token formats, as text that `parse_formats` can read.
     """
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    use_formats(parse_formats(formats))
-    plain_only(b"\0" * 64)  # build the search automata before the confinement
-    confine_to_reading(MEMORY_BYTES)
+    confine_quick_search(formats, MEMORY_BYTES)
     try:
         refs = read_refs(Path(common))
     except MemoryError:

@@ -11,13 +11,10 @@ import lzma
 import random
 import sqlite3
 import struct
-import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import brotli
 import pytest
@@ -28,6 +25,7 @@ from tests.scanner.detection.archive_builders import ar, cpio, tarred
 from tests.scanner.detection.compression_builders import lz4_block, snappy_stream, unix_compressed, zstandard_compressed
 from tests.scanner.detection.document_builders import png, sqlite_database
 from tests.scanner.detection.fuzz_targets import read_all
+from tests.scanner.detection.line_counts import executed_lines
 from tests.scanner.detection.store_builders import chunked_response, outlook_store
 from tests.scanner.detection.stream_builders import chrome_cache, firefox_cache
 
@@ -39,21 +37,7 @@ def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
 
     Return how many lines of `scanner.detection` were executed, and the meter that counted the work.
     """
-    lines = 0
-
-    def count(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal lines
-        if "scanner/detection" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
-            return None
-        lines += event == "line"
-        return count
-
-    sys.settrace(count)
-    try:
-        meter = read_all(kind, content, ROOMY)
-    finally:
-        sys.settrace(None)
-    return lines, meter
+    return executed_lines(lambda: read_all(kind, content, ROOMY))
 
 
 def _many_cells_to_one_chain(size: int) -> bytes:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import random
-import sys
 import tracemalloc
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.patterns.needles import Needle, needles
+from tests.scanner.detection.line_counts import executed_lines
 from tests.scanner.detection.token_encoders import random_token
 
 NEEDLES = needles()
@@ -77,20 +75,7 @@ def test_a_used_up_budget_of_work_is_recorded() -> None:
 
 def _lines_and_work(content: bytes) -> tuple[int, int]:
     """Scan a content. Return the number of executed lines of `scanner.detection`, and the work that was counted."""
-    lines = 0
-
-    def count(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal lines
-        if "scanner/detection" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
-            return None
-        lines += event == "line"
-        return count
-
-    sys.settrace(count)
-    try:
-        meter = cost(content, UNBOUNDED)
-    finally:
-        sys.settrace(None)
+    lines, meter = executed_lines(lambda: cost(content, UNBOUNDED))
     return lines, meter.work
 
 

@@ -122,7 +122,7 @@ class _Skipped:
         self._because = because
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return a result that contains the name of the other check that did not pass."""
+        """Return the result of a check that was skipped because another check failed. It names the other check."""
         del deadline
         return Result(name, State.SKIPPED, f"not checked, because the check of {self._because} failed")
 

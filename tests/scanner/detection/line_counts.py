@@ -1,0 +1,29 @@
+"""Counts the lines of code that a scan executes. Tests compare this number with the work that the scan reports."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def executed_lines(run: Callable[[], T]) -> tuple[int, T]:
+    """Call `run`. Return how many lines of `scanner.detection` it executed, and its result."""
+    lines = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal lines
+        if "scanner/detection" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+            return None
+        lines += event == "line"
+        return count
+
+    sys.settrace(count)
+    try:
+        result = run()
+    finally:
+        sys.settrace(None)
+    return lines, result
