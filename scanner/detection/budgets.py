@@ -1,7 +1,7 @@
 """Limits on the total cost of scanning several documents together.
 
-`Limits` limits the cost of one document. Without a budget, a push with 200 variants of one hostile file could cost 200
-times as much as that file.
+`Limits` limits only the cost of a single document. A push may contain 200 variants of one hostile file, so the total
+needs a limit as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
 
 
 class Remaining(NamedTuple):
-    """What is left of a budget: processor seconds, bytes to read, and tokens. No value is below zero."""
+    """The part of a budget that is not used up: processor seconds, bytes to read, and tokens. No value is below
+    zero.
+    """
 
     seconds: float
     work: int
@@ -33,10 +35,11 @@ class Remaining(NamedTuple):
 
 
 class ScanBudget:
-    """A limit on the processor seconds, bytes read and tokens found of several documents together.
+    """A limit on the total cost of scanning several documents: processor seconds, bytes read and tokens found.
 
-    The last document may exceed the budget, but only by that document's own limits. A budget may be part of a larger
-    one, `within`: everything that is spent here is also subtracted from `within`. Threads may share a budget.
+    The cost of a document is known only after its scan, so the last document may exceed the budget. A budget may be
+    part of a larger budget, `within`. Everything that is spent here is then subtracted from both. Threads may share a
+    budget.
     """
 
     def __init__(self, seconds: float, work: int, findings: int, within: ScanBudget | None = None) -> None:
@@ -75,7 +78,7 @@ class ScanBudget:
 
     @classmethod
     def for_poll(cls) -> ScanBudget:
-        """Return the budget for all texts in one answer of GitHub to a poll."""
+        """Return the budget for scanning all texts in one response of GitHub."""
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 
     def remaining(self) -> Remaining:
@@ -93,7 +96,7 @@ class ScanBudget:
         )
 
     def spend(self, *, seconds: float = 0.0, work: int = 0, findings: int = 0) -> None:
-        """Subtract the cost of a document.
+        """Subtract the cost of scanning a document.
 
         Args:
             seconds: Processor seconds.
@@ -115,7 +118,7 @@ class ScanBudget:
 
     @property
     def is_spent(self) -> bool:
-        """Whether processor time, bytes or tokens are used up in this budget or in the larger budget `within`."""
+        """Whether this budget or the larger budget `within` has no processor time, bytes or tokens left."""
         return not all(self.remaining())
 
     @property

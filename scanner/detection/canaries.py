@@ -30,14 +30,14 @@ class CanaryContent:
 
 @dataclass(frozen=True, slots=True)
 class CanaryPack:
-    """A git pack with one commit of one file, like a pack that a git server sends. `head` is the id of the commit."""
+    """A git pack that contains one commit with one file. `head` is the id of the commit."""
 
     content: bytes = field(repr=False)
     head: str
 
 
 def fresh_canary(digester: Digester) -> CanaryContent:
-    """Return a text that contains a new token of the first active token format."""
+    """Generate a new token, and return a text that contains it. The token has the first active token format."""
     token = active_formats()[0].invented(secrets.choice).encode("ascii")
     text = (
         b"This token is a canary: it was planted to test the scanner, and belongs to nobody.\n\nTOKEN=" + token + b"\n"
@@ -46,7 +46,7 @@ def fresh_canary(digester: Digester) -> CanaryContent:
 
 
 def packed(text: bytes) -> CanaryPack:
-    """Return a git pack with one commit of one file, whose content is `text`.
+    """Return a git pack that contains one commit with one file. The content of the file is `text`.
 
     The format: https://git-scm.com/docs/gitformat-pack
     """

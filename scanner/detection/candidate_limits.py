@@ -1,5 +1,5 @@
-"""Limits on the number of possible tokens in one push or one step of a job, so that thousands of invented tokens cost
-little.
+"""Limits on the number of possible tokens in one push or one step of a job, so that thousands of invented tokens are
+cheap to process.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 
 class CandidateLimits:
-    """Counts possible tokens (candidates) and the places where each occurs, and refuses tokens and places above the
-    limits.
+    """Counts possible tokens (candidates), and refuses tokens above a limit.
 
-    `over` counts the refused places by reason. Threads may share an object.
+    The number of places in which one token was found is limited as well. `over` counts the refused places by reason.
+    Threads may share an object.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""A cache of scan results for contents that took long to scan, so that a copy of a hostile file is not scanned again.
+"""A cache of scan results for contents that took long to scan.
 
-The cache contains no raw tokens.
+It prevents copies of a hostile file from being scanned again and again. The cache contains no raw tokens.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class KnownContent:
     """The cached result of scanning one content.
 
     Attributes:
-        candidates: The possible tokens. They do not say where the content was published, and their paths through
-            archives begin inside the content.
-        unread: How often parts of the content were not read, by reason.
+        candidates: The possible tokens, without the place where the content was published. Paths through archives lack
+            the name of the content.
+        unread: The number of parts of the content that were not read, for each reason.
         expanded: The number of bytes that were decompressed and decoded.
     """
 
@@ -55,9 +55,7 @@ class CostlyContents:
         return size in self._sizes
 
     def recall(self, digest: bytes) -> KnownContent | None:
-        """Return the cached result for the content with this SHA-256 digest, or None if the cache has no result for
-        it.
-        """
+        """Return the cached result for the content with this SHA-256 digest, or None if there is no result for it."""
         with self._lock:
             return self._known.get(digest)
 

@@ -50,7 +50,7 @@ class DeepReading:
 
     Attributes:
         findings: The tokens found, each with line and column.
-        unread: How often parts of the content were not read, by reason.
+        unread: The number of parts of the content that were not read, for each reason.
         expanded: The number of bytes that were decompressed and decoded.
         seconds: The processor seconds spent.
     """
@@ -138,7 +138,7 @@ class InProcessReader:
         Args:
             content: The pack.
             request: What to scan for, and the limits.
-            defer: Called at once with each object that takes too long, so that it need not be kept in memory.
+            defer: Called with each object that takes too long to open. The caller may scan the object in another way.
         """
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
@@ -174,8 +174,7 @@ _TO_OPEN: Look[Finding] = Look(is_postponed=True)
 
 
 class _Opening:
-    """Opens the objects of a git pack that may have encoded or compressed tokens, after the quick search of all
-    objects.
+    """Opens objects of a git pack in which the quick search may have missed encoded or compressed tokens.
 
     Args:
         reader: Opens one object.

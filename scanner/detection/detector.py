@@ -30,7 +30,7 @@ class ScanResult:
 
     Attributes:
         candidates: The possible tokens, in the order of their positions.
-        unread: How often parts of the document were not read, by reason.
+        unread: The number of parts of the document that were not read, for each reason.
         bytes_read: The number of bytes of the content, plus those that were decompressed and decoded.
         content_digest: The SHA-256 of the content, in hex, if a part of it was not read; otherwise empty.
     """
@@ -104,9 +104,9 @@ class Detector:
         return replace(result, candidates=tuple(replace(found, place=place) for found in result.candidates))
 
     def scan_bytes(self, content: bytes, name: str = "", budget: ScanBudget | None = None) -> ScanResult | None:
-        """Scan bytes of which it is not known where they were published.
+        """Scan bytes whose place of publication is unknown.
 
-        The returned candidates (possible tokens) get an empty place.
+        The `place` of each returned candidate (possible token) is empty.
 
         Returns:
             The result, or None if everything was read and no token was found.
@@ -137,7 +137,7 @@ class Detector:
     ) -> ScanResult:
         """Finish the scan of a content that was searched quickly by `plain_only`.
 
-        The candidates (possible tokens) do not say yet where the content was published.
+        The `place` of each returned candidate (possible token) is empty. The caller sets it.
 
         Args:
             verdict: The result of `plain_only` for `content`. It says whether the content must be read in depth.
@@ -201,17 +201,17 @@ class Detector:
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:
-        """Return the sorted offsets at which a token or a long base64 text may be, in contents that were joined into
-        `batch`.
+        """Return the sorted offsets at which a token or a long base64 text may begin.
 
-        A content without such an offset has no token, unless it is a container or in UTF-16 or UTF-32.
+        `batch` consists of several contents, one after the other. A content without such an offset has no token, unless
+        it is a container or in UTF-16 or UTF-32.
         """
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
         """Return a candidate (the digest and a hint, without the raw token) for each finding.
 
-        The candidates (possible tokens) do not say yet where the content was published.
+        The `place` of each candidate (possible token) is empty. The caller sets it.
 
         Args:
             findings: The raw tokens, with line and column.
@@ -235,7 +235,7 @@ class Detector:
 
 
 def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
-    """Return the cached result of an identical content, with `name` at the beginning of paths through archives."""
+    """Return the cached result of an identical content. Begin the paths through archives with `name`."""
     prefix = redact(name)
     candidates = tuple(
         replace(found, container=f"{prefix}{found.container}") if found.container else found

@@ -38,14 +38,14 @@ PlaceKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The public place of a document, with an address that a person can open.
+    """The public place of a document, with an address that a person can open in a browser.
 
     A place of kind `submission` has no address, because GitHub does not say where the submitted token was found. The
     path and other texts may contain raw tokens until `redacted_place` has replaced them.
 
     Attributes:
-        repository: `owner/name`.
-        path: Relative to the repository's root; for `local_file`, the file's own path.
+        repository: For example `owner/name`.
+        path: The path in the repository. For `local_file`, the path of the file on this machine.
         commit: The full object id of a commit.
         git_object: The id of the blob, commit or tag that contains the document.
         published_at: When the public could first see the document, in UTC; None if unknown.
@@ -81,7 +81,7 @@ class Candidate:
     Attributes:
         digest: 64 lower-case hex digits.
         hint: A few letters of the token, such as `r8_Ab1…xyz9`.
-        place: The document's place, redacted.
+        place: The place of the document. Tokens in its texts are replaced by their hints.
         line: The line number, from 1; 0 if unknown.
         column: The column in bytes, from 1; 0 if unknown.
         encoding: The encodings of the token, outermost first, such as `plain` or `base64>gzip`.

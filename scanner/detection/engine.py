@@ -57,8 +57,8 @@ class Glance(NamedTuple):
             iterator can be used only once.
         short_runs: The offsets of all base64 texts in the content, if the content itself was decoded from base64 or
             hex. Otherwise empty.
-        codec: The codec if the content is UTF-16 or UTF-32.
-        kind: The container format if the content is a container (an archive or a compressed file).
+        codec: The codec if the content is UTF-16 or UTF-32, otherwise None.
+        kind: The container format if the content is an archive or a compressed file, otherwise None.
     """
 
     windows: Iterator[Window]
@@ -94,7 +94,7 @@ def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, ins
     Args:
         content: The bytes to search.
         name: The name of the content, for the paths of its members.
-        meter: Counts the work done for the document.
+        meter: Counts and limits the work of the scan.
         depth: The number of containers and encodings that the content is inside of.
         inside_run: Whether the content was decoded from base64 or hex.
     """
@@ -113,7 +113,7 @@ def findings_after(
         seen: The result of `glance` for the content.
         content: The bytes to search.
         name: The name of the content, for the paths of its members.
-        meter: Counts the work done for the document.
+        meter: Counts and limits the work of the scan.
         depth: The number of containers and encodings that the content is inside of.
         inside_run: Whether the content was decoded from base64 or hex.
     """
@@ -165,7 +165,7 @@ def _admitted(findings: Iterable[Finding], meter: Meter) -> Iterator[Finding]:
 def _in_runs(runs: Iterator[Run], meter: Meter, depth: int) -> list[Finding]:
     """Return the tokens in decoded base64 and hex texts.
 
-    If a limit of the document is reached, count that as unread and return the tokens found until then.
+    If a limit on the cost of the scan is reached, count the rest as unread and return the tokens found until then.
     """
     found: list[Finding] = []
     try:
@@ -260,8 +260,10 @@ def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) ->
 
 
 def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedError | None]:
-    """Return the next piece of a stream, and the error if a limit of the document was reached while reading, otherwise
-    None.
+    """Read the next piece of a stream.
+
+    Returns:
+        The bytes; the error if a limit was reached while reading, otherwise None.
     """
     pieces: list[bytes] = []
     missing = meter.limits.piece_bytes
@@ -285,7 +287,7 @@ def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: 
         member: The member.
         head: The first piece of the member.
         rest: The stream of the bytes after the first piece.
-        meter: Counts the work done for the document.
+        meter: Counts and limits the work of the scan.
         depth: The number of containers and encodings that the member is inside of.
     """
     kind = container_kind(head)
@@ -304,7 +306,7 @@ def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: 
 def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
     """Return the tokens in a long text that is read piece by piece.
 
-    Lines and columns count from the start of the text.
+    The lines and columns of the tokens are positions in the whole text.
     """
     found: list[Finding] = []
     carried = lines = columns = 0

@@ -32,7 +32,9 @@ class Finding(NamedTuple):
 
 
 class Segments:
-    """Converts offsets in a text that was joined from parts of an original text into offsets in the original text."""
+    """Converts offsets in a joined text into offsets in the original text. The joined text consists of parts of the
+    original.
+    """
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
         """Prepare to convert offsets in a text that was joined from pieces.

@@ -65,7 +65,9 @@ STEPS_PER_RUN = 1_000
 
 
 class LimitReachedError(Exception):
-    """A limit of the document is reached. `reason` is the key under which `ScanResult.unread` counts it."""
+    """A limit on the cost of scanning a document is reached. `reason` names the limit, and is a key of
+    `ScanResult.unread`.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -117,7 +119,7 @@ class Meter:
         Each byte also raises the document's limit on work by `work_per_byte` steps.
 
         Raises:
-            LimitReachedError: a limit of the document is reached.
+            LimitReachedError: a limit on the cost of scanning the document is reached.
         """
         self._most_work = min(self.limits.work, self._most_work + size * self.limits.work_per_byte)
         self._expand(size)
@@ -126,7 +128,7 @@ class Meter:
         """Count `size` bytes that were decoded from base64 or hex. The limit on work is not raised.
 
         Raises:
-            LimitReachedError: a limit of the document is reached.
+            LimitReachedError: a limit on the cost of scanning the document is reached.
         """
         self._expand(size)
         self.spend(STEPS_PER_RUN + size)
@@ -146,7 +148,7 @@ class Meter:
         """Count steps of work (matching and decoding), of about ten nanoseconds each.
 
         Raises:
-            LimitReachedError: the document has used up its limit on work.
+            LimitReachedError: the limit on the work of scanning the document is reached.
         """
         self.work += steps
         if self.work > self._most_work:
@@ -188,7 +190,7 @@ class Meter:
         """Count one more file of an archive, compressed stream or git object.
 
         Raises:
-            LimitReachedError: a limit of the document is reached.
+            LimitReachedError: a limit on the cost of scanning the document is reached.
         """
         self.entries += 1
         if self._spent is None and self.entries > self.limits.entries:
@@ -202,7 +204,7 @@ class Meter:
             steps: The number of codes or records.
 
         Raises:
-            LimitReachedError: a limit of the document is reached.
+            LimitReachedError: a limit on the cost of scanning the document is reached.
         """
         self.decoded += steps
         if self._spent is None and self.decoded > self.limits.decoding_steps:

@@ -1,4 +1,4 @@
-"""Loads what a confined process needs, because it cannot open files of code later."""
+"""Prepares confined processes: imports all modules that they need, because they cannot open files of code later."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def load_decoders() -> None:
 
 
 def confine_quick_search(formats: str, memory_bytes: int) -> None:
-    """Prepare this process for `plain_only`, and confine it to reading files. It ignores Ctrl-C; its parent ends it.
+    """Prepare this process for `plain_only`, and confine it to reading files.
+
+    The process then ignores Ctrl-C, because its parent process ends it.
 
     Args:
         formats: The token formats, as text that `parse_formats` can read.

@@ -27,7 +27,7 @@ _HEAD = 64 << 10
 class Pieces:
     """The result of scanning a content in pieces.
 
-    The candidates (possible tokens) do not say yet where the content was published.
+    The `place` of each candidate (possible token) is empty. The caller sets it.
     """
 
     candidates: list[Candidate] = field(default_factory=list)

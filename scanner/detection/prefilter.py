@@ -1,7 +1,7 @@
 """A quick search for tokens in a content, without opening archives or decoding long texts.
 
-It is enough for most contents, because they have no tokens or only plain ones. A confined process must read the other
-contents in depth.
+This search is enough for most contents, because they have no tokens or only tokens in plain text. The other contents
+must be read in depth by a confined process.
 """
 
 from __future__ import annotations

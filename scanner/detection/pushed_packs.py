@@ -93,7 +93,7 @@ def scan_pack(
         limits: Limits for scanning the pack in a confined process.
         budget: The limit on the cost of the push. When it is used up, only tokens in plain text are found.
         hash_name: `sha1` or `sha256`.
-        wants: Object ids. `PackScan.reached` tells which of them the pack contains.
+        wants: The ids of the wanted objects. `PackScan.reached` contains those that are in the pack.
         known: Asks the token store about tokens above the limits on the number of tokens. If None, these tokens are
             only counted.
 
@@ -113,7 +113,7 @@ def _in_process(
     """Scan the pack in this process, and return the possible tokens.
 
     Raises:
-        _TooCostly: a confined process has to scan the pack. Only limited work was done before.
+        _TooCostly: the pack exceeds a limit of this process, so a confined process has to scan it.
     """
     count = int.from_bytes(content[8:12], "big") if content[:4] == b"PACK" else 0
     if len(content) > IN_PROCESS.pack_bytes or count > IN_PROCESS.objects:

@@ -104,7 +104,7 @@ def _redacted(text: str, raw: bytes, meter: Meter | None) -> str:
     Args:
         text: The text.
         raw: The same text as bytes.
-        meter: Counts the work. If None, each pass over the text has its own limit.
+        meter: Counts and limits the work. If None, a new meter is used each time that the text is searched.
     """
     for round_number in range(_MAX_ROUNDS):
         masked = _masked(raw, meter or Meter(_LIMITS, 0))

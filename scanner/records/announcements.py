@@ -1,7 +1,7 @@
 """Announcements of disabled tokens, for API gateways that cache authentications.
 
-The transaction that disables a token also writes its announcement: a row that gateways can fetch after an outage, and
-for each configured channel (such as a webhook) a row of the outbox, to be sent.
+The transaction that disables a token also writes its announcement. Gateways can fetch the announcement later, for
+example after an outage. It is also added to the outbox, once for each configured channel, such as a webhook.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ def payload(row: Announcement) -> dict[str, Any]:
 def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> AnnouncementPage:
     """Return the announcements with an id above `after`, oldest first.
 
-    An announcement younger than `SETTLED_SECONDS` is not settled: another transaction may still commit a smaller id. So
-    the cursor stays at the newest settled announcement, and the next call returns the younger ones again.
+    Transactions may commit in another order than the order of their ids. So an announcement younger than
+    `SETTLED_SECONDS` does not move the cursor, and the next call returns it again.
 
     Args:
         after: The id up to which the gateway has all announcements. None returns an empty page with the current cursor.
-        limit: The maximum number of settled announcements. The last page also has all younger ones.
+        limit: The maximum number of older announcements. The last page also has all younger ones.
 
     Raises:
         CursorExpired: Announcements after the cursor were deleted, or the cursor is above the newest announcement's id.
@@ -177,7 +177,7 @@ def _row(token: DisabledToken, now: datetime) -> dict[str, Any]:
 def _queue(session: Session, channel: Channel, announcements: Sequence[Announcement], now: datetime) -> None:
     """Add an outbox row (a message to be sent) for each announcement.
 
-    Mark the rows as frozen, which means that their content is final.
+    The rows are written in the state `frozen`, which means that their content is final.
     """
     rows = [
         {

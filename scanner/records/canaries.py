@@ -92,7 +92,7 @@ def listed(session: Session, limit: int) -> list[Canary]:
 
 
 def digests_among(session: Session, digests: Collection[str]) -> set[str]:
-    """Return those of the given digests that belong to canary tokens."""
+    """Return the given digests that belong to canary tokens."""
     if not digests:
         return set()
     found = session.execute(select(Canary.digest).where(is_among(session, Canary.digest, digests))).scalars()
@@ -100,7 +100,7 @@ def digests_among(session: Session, digests: Collection[str]) -> set[str]:
 
 
 def ended_among(session: Session, digests: Collection[str]) -> set[str]:
-    """Return those of the given digests that belong to canary tokens which are no longer planted or never were."""
+    """Return the given digests that belong to canary tokens which are no longer planted or never were."""
     if not digests:
         return set()
     statement = select(Canary.digest).where(

@@ -56,8 +56,7 @@ def parse_url(url: str) -> URL:
 class Database:
     """Access to the database in two kinds of transactions: `read()` and `write()`.
 
-    If a connection is lost, SQLAlchemy's own error is raised. `is_unavailable` tells it from the error of a wrong
-    statement.
+    If a connection is lost, SQLAlchemy raises its own exception. Call `is_unavailable` to recognize such an exception.
 
     Args:
         url: The address of the database.

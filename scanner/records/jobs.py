@@ -112,9 +112,10 @@ def enqueue_urgent(
     dedupe_key: str,
     parent_id: int | None = None,
 ) -> int:
-    """Queue a job that an operator or a parent job waits for, or make a waiting job with the same dedupe key due now.
+    """Queue a job for which an operator or a parent job waits. It is due now.
 
-    The waiting job gets the new `source`, unless `parent_id` is given.
+    If a job with the same dedupe key is already waiting, make that job due now instead of queuing another one. It also
+    gets the new `source`, unless `parent_id` is given.
 
     Returns:
         The id of the new job, or of the waiting job.
@@ -200,8 +201,8 @@ def _deadline() -> ColumnElement[Any]:
 def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
     """Take a job back from a worker that exceeded the time limit.
 
-    The time-out counts as one more failure, so that a job that always hangs is split or given up sooner. But the count
-    stays below `MAX_FAILURES`, so that the next attempt can skip an optional step before the job is given up.
+    The time-out counts as one more failure, so that a job that always hangs is split or given up sooner. The count
+    never reaches `MAX_FAILURES` here, because the next attempt may succeed by skipping an optional step.
 
     Args:
         database: The job's database.
@@ -375,9 +376,9 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Let a waiting job with this dedupe key serve the new request as well. Lock the row of the job.
+    """Let a waiting job with this dedupe key serve the new request as well, and lock the row of this job.
 
-    Return False if none is waiting. The waiting job becomes at least as urgent as `priority`.
+    The waiting job becomes at least as urgent as `priority`. Return False if no job with this key is waiting.
     """
     statement = (
         update(ScanJob)

@@ -108,9 +108,9 @@ def claim(
 def claim_all(
     session: Session, model: type[Row], keys: Collection[Any], *conditions: ColumnElement[bool], **values: Any
 ) -> list[Lease]:
-    """Claim those of the rows with these keys that are due and meet `conditions`, and set `values` in them.
+    """Claim the rows with these keys that are due and meet `conditions`. Set `values` in the claimed rows.
 
-    Leave out rows that another transaction has locked. Return the leases of the claimed rows.
+    Rows that another transaction has locked are left out. Return the leases of the claimed rows.
     """
     key = _key_of(model)
     # Do not wait for rows that another worker has locked. Two workers could otherwise deadlock.

@@ -1,6 +1,6 @@
 """The outbox: messages to owners and the operator that wait to be sent.
 
-Here they are queued; `notifications` sends them.
+This module adds messages to the outbox. The package `notifications` sends them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class OwnerNotice:
 class _Message:
     """Incidents to report to one recipient.
 
-    Until the mail is sent, the incidents of further messages with the same `merge_key` are added to it.
+    If a later message has the same `merge_key` and the mail has not been sent yet, the incidents of both are sent in
+    one mail.
     """
 
     merge_key: str
@@ -162,7 +163,8 @@ class _Subject:
 
 
 def _add(session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str) -> None:
-    """Add incidents to mails that have not been sent yet or to new mails, except incidents that were reported before.
+    """Add incidents to mails that have not been sent yet, or to new mails. Leave out incidents that were reported
+    before.
 
     The number of SQL statements does not depend on the number of messages, because one transaction may report hundreds
     of incidents.

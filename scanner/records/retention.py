@@ -52,7 +52,7 @@ class NotErasable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AccountSelector:
-    """The name or the id of an account, by which its data is found. The `id` is that of the token store.
+    """The name or the id of an account, by which the data of the account is found. The token store assigns the `id`.
 
     `is_in_our_tables` says whether r8scan's own SQL tables are the token store.
     """
@@ -130,9 +130,9 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
 
 
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
-    """Delete the stored candidates of every read object (such as a file) in which one of these digests was found.
+    """Delete the list of found tokens of every read object (such as a file) in which one of these digests was found.
 
-    If a source shows such an object again, r8scan reads it again.
+    A source may show such an object again. r8scan then reads the object again.
 
     Returns:
         The number of changed rows by table.

@@ -71,9 +71,9 @@ def _migrate(database: Database, revision: str) -> None:
 def _only_one(database: Database) -> Iterator[None]:
     """Let only one process upgrade at a time. On SQLite, the database's own write lock is enough.
 
-    The lock belongs to a transaction, because PgBouncer may give a session to another client. Each attempt to get the
-    lock is a separate transaction, because `CREATE INDEX CONCURRENTLY` in the upgrading process waits until older ones
-    end.
+    The lock belongs to a transaction and not to a session, because PgBouncer may give a session to another client. Each
+    attempt to get the lock is a new short transaction, because `CREATE INDEX CONCURRENTLY` in the upgrading process
+    waits for the end of older transactions.
     """
     if not database.is_postgresql:
         yield

@@ -35,10 +35,10 @@ class SourceState(Base):
 
 
 class RepositoryTips(Base):
-    """The newest commits of a repository that r8scan has read, or counted as unread, together with all their ancestors.
+    """The newest commits of a repository that r8scan has dealt with. All older commits need not be read again.
 
     Attributes:
-        tips: For each such commit, one byte of flags and the commit's id; see `scanner.sources.pushes.tips`.
+        tips: For each of these commits, one byte of flags and the commit's id; see `scanner.sources.pushes.tips`.
         pushed_at: The time of the newest push that r8scan has read.
         refs_listed_at: When r8scan last compared all branches and tags with `tips`.
     """
@@ -107,7 +107,10 @@ class Tally(Base):
 
 
 class BudgetState(Base):
-    """The quota of one credential for one GitHub resource: remaining requests, and until when none may be sent."""
+    """The quota of one credential for one GitHub resource: the number of remaining requests, and when it is reset.
+
+    `blocked_until` is the time before which no request may be sent, if there is one.
+    """
 
     __tablename__ = "budgets"
 
@@ -138,7 +141,9 @@ class ResourceRate(Base):
 
 
 class CircuitState(Base):
-    """The circuit breaker of one host: the consecutive failures, and until when no request is sent to the host."""
+    """The circuit breaker of one host: how many requests failed in a row. Until `open_until`, no request is sent to the
+    host.
+    """
 
     __tablename__ = "circuits"
 

@@ -51,7 +51,7 @@ def avro_members(container: Container) -> Iterator[Member]:
 
     Raises:
         UnreadableError: the file is damaged, or its blocks are compressed by an unknown codec.
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     content, meter = whole(container), container.meter
     cursor = _Cursor(content, len(MAGIC))

@@ -100,7 +100,7 @@ def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Mete
         size: The size of the decompressed block in bytes.
         parts: The number of parts in which the block is stored.
         codec: Blosc's number of the compression method.
-        meter: Counts the work done for the document.
+        meter: Counts and limits the work of the scan.
     """
     pieces = []
     part_size = size // max(parts, 1)

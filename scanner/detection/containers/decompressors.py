@@ -49,7 +49,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """A decompressor of zlib, gzip and deflate. It copies its state so that output before an error is not lost."""
+    """A decompressor of zlib, gzip and deflate. It also returns the output that precedes an error in the data."""
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -100,7 +100,7 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
 
 
 class BrokenStreamError(Exception):
-    """A stream is damaged. `output` is what the failed call of the decompressor produced before the error."""
+    """A stream is damaged. `output` contains the bytes that were decompressed before the error."""
 
     def __init__(self, output: bytes) -> None:
         super().__init__("broken stream")
@@ -373,7 +373,7 @@ def _check_dictionary(size: int) -> None:
 
 
 def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
-    """Return what a damaged stream decompresses to before the error, without the first `delivered` bytes.
+    """Return the bytes that a damaged stream decompresses to before the error, without the first `delivered` bytes.
 
     Args:
         codec: The compression method of the stream.

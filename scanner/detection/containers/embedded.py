@@ -75,9 +75,9 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether a content has, or may have, a compressed stream or archive inside it, at any offset.
+    """Return whether a content may have a compressed stream or archive inside it, at any offset.
 
-    The time is limited. If it ends before all magic numbers are tested, return True, so that a reader tests the others.
+    The test has a limit on its work. If it reaches the limit, return True, so that the content is read completely.
     """
     if _is_raw_deflate(content) or packed_program(content) is not None:
         return True
@@ -115,7 +115,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
     Raises:
         UnreadableError: the content has a RAR archive, HDF5 data in an unsupported compression, or a program that
             unpacks itself in an unsupported format.
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     content, meter = whole(container), container.meter
     if _is_raw_deflate(content):
@@ -162,12 +162,13 @@ def embedded_members(container: Container) -> Iterator[Member]:
 
 
 def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
-    """Yield a stream of an HDF5 file unchanged, and then once for each size, with HDF5's shuffle filter undone.
+    """Yield a stream of an HDF5 file unchanged. Then yield it once for each element size, with the shuffle filter
+    undone.
 
     Args:
         member: The stream.
         sizes: The possible sizes, in bytes, of the elements that were shuffled.
-        meter: The counter of the work done for the document.
+        meter: Counts and limits the work of the scan.
     """
     if not sizes:
         yield member
@@ -223,7 +224,14 @@ def _magics(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None]) -> bool:
-    """Return whether a valid stream or archive begins with the magic number at `at`. Pass the cost to `spend`."""
+    """Return whether a valid stream or archive begins with the magic number at `at`.
+
+    Args:
+        content: The bytes to test.
+        at: The offset of the magic number.
+        magic: The magic number.
+        spend: Called with the work of each test. It raises an exception if the work is above its limit.
+    """
     spend(_GUESS_STEPS)
     head = content[at : at + 64]
     if magic == b"PK\x03\x04":
@@ -254,8 +262,7 @@ def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None])
 def _begins_lzma(content: bytes, at: int) -> bool:
     """Return whether a `.lzma` stream begins at `at`.
 
-    The stream begins with a zero. The size of its output is unknown or below 2^40. The beginning decompresses to
-    at least 1 kB, or to the whole output.
+    Test the fields of the header, and whether the beginning can be decompressed: at least 1 kB or the whole output.
     """
     head = content[at : at + _LZMA_HEAD]
     if len(head) < 18 or head[13] or not (head[5:13] == b"\xff" * 8 or head[10:13] == bytes(3)):
@@ -308,7 +315,7 @@ def _inflates(head: bytes) -> bool | None:
 
 
 def _begins_with_text(content: bytes, at: int) -> bool:
-    """Return whether a zlib stream decompresses to text at its beginning."""
+    """Return whether the beginning of a zlib stream decompresses to text."""
     head = zlib.decompressobj().decompress(content[at : at + 2 * _PROOF_BYTES], _FIRST_TEXT_BYTES)
     return not head.translate(None, _TEXT)
 

@@ -22,7 +22,7 @@ def event_stream_members(container: Container) -> Iterator[Member]:
     """Yield one member for each JSON field that occurs in several events: the strings of that field, joined.
 
     Raises:
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     texts: dict[str, list[str]] = defaultdict(list)
     meter = container.meter

@@ -18,7 +18,7 @@ def figma_members(container: Container) -> Iterator[Member]:
     """Yield each part of the Figma canvas, decompressed. Four bytes before each part contain its length.
 
     Raises:
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     content, meter = whole(container), container.meter
     at, number = _HEADER, 0

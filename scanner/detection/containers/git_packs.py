@@ -24,7 +24,10 @@ _DAMAGE = ("pack_damaged", "pack_truncated")
 
 
 class _DocumentBudget(WorkBudget):
-    """The limit on the work for a git pack inside a document. The work also counts against the document's own limit."""
+    """A limit on the work of reading a git pack that is part of a document.
+
+    The work is also counted by the meter of the document.
+    """
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter.room // 2)
@@ -54,7 +57,7 @@ def pack_members(container: Container) -> Iterator[Member]:
 
     Raises:
         UnreadableError: the rest of the pack is damaged. The objects before the damage were yielded.
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     content, meter = whole(container), container.meter
     most = meter.limits.member_bytes

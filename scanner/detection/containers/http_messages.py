@@ -17,7 +17,7 @@ _MAX_HEADERS_BYTES = 64 << 10
 
 
 def has_chunks(content: bytes) -> bool:
-    """Return whether the first headers in a recorded HTTP message say that a body was sent in chunks."""
+    """Return whether the content is a recorded HTTP message whose first headers declare a chunked body."""
     return _CHUNKED.search(content, 0, _MAX_HEADERS_BYTES) is not None
 
 
@@ -27,7 +27,7 @@ def chunked_members(container: Container) -> Iterator[Member]:
     Then yield other compressed streams in the content.
 
     Raises:
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     content, meter = whole(container), container.meter
     begin = done = 0

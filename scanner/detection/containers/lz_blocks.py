@@ -73,12 +73,12 @@ def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
 
     Args:
         block: The compressed bytes.
-        meter: Counts the work done for the document.
+        meter: Counts and limits the work of the scan.
         before: The last 64 kB of output before this block, to which the block may refer.
 
     Raises:
         UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     with _Output(meter, before) as output:
         at = 0
@@ -117,7 +117,7 @@ def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
 
     Raises:
         UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     with _Output(meter) as output:
         while at < end:
@@ -145,7 +145,7 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
 
     Raises:
         UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     with _Output(meter) as output:
         at, literals = 0, 0
@@ -226,7 +226,7 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
 
     Raises:
         UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     with _Output(meter) as output:
         at = 0
@@ -266,7 +266,7 @@ def blosclz_block(block: bytes, meter: Meter) -> bytes:
 
     Raises:
         UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     with _Output(meter) as output:
         at, first = 0, 31

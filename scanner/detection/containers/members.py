@@ -47,7 +47,9 @@ Reader = Callable[[Container], Iterator[Member]]
 
 
 class UnreadableError(Exception):
-    """The rest of a container cannot be read. `reason` is the key under which `ScanResult.unread` counts this."""
+    """The rest of a container cannot be read. `reason` says why, for example `damaged`. `ScanResult.unread` counts
+    it.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -55,7 +57,9 @@ class UnreadableError(Exception):
 
 
 class Chained:
-    """A stream that returns bytes that were already read from another stream, and then the rest of that stream."""
+    """A stream that first returns bytes that were already read from another stream, and then the rest of that
+    stream.
+    """
 
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head = io.BytesIO(head)

@@ -47,7 +47,7 @@ def ole_members(container: Container) -> Iterator[Member]:
 
     Raises:
         UnreadableError: the header is damaged.
-        LimitReachedError: a limit of the document is reached.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     content, meter = whole(container), container.meter
     file = _CompoundFile(content, meter)

@@ -37,7 +37,7 @@ def outlook_members(container: Container) -> Iterator[Member]:
 
     Raises:
         UnreadableError: the store is encrypted with a key for each block ("high encryption").
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     content = whole(container)
     version = int.from_bytes(content[10:12], "little")

@@ -25,9 +25,9 @@ _MAX_TEXT_BYTES = 4 << 20
 
 
 def pdf_members(container: Container) -> Iterator[Member]:
-    """Yield the members of a PDF: each stream with its filters undone, and the text that it shows.
+    """Yield the decoded streams of a PDF, and the text that each stream shows on a page.
 
-    Texts in fonts with their own numbering of glyphs come last, because they need all streams to be read first.
+    Texts in fonts with their own numbering of glyphs come last, because all streams must be read before them.
     """
     content = whole(container)
     decryption = _decryption(content)

@@ -152,12 +152,12 @@ def _by_map(strings: list[bytes], cmap: _CMap) -> str:
 
 
 def _whole_codes(codes: bytes) -> bytes:
-    """Return two-byte codes with the incomplete code at the end replaced by U+FFFD in UTF-16.
+    """Replace the incomplete two-byte code at the end by U+FFFD (the replacement character), and return the result.
 
-    A single line feed, which marks the end of a text object, is returned unchanged.
+    A single line feed marks the end of a text object, and is returned unchanged.
 
     Args:
-        codes: An odd number of bytes.
+        codes: Two-byte codes with an odd number of bytes.
     """
     return codes if codes == b"\n" else codes[:-1] + b"\xff\xfd"
 

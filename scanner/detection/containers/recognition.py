@@ -145,7 +145,7 @@ def members_of(kind: ContainerKind, container: Container) -> Iterator[Member]:
 
     Raises:
         UnreadableError: the rest of the container cannot be read.
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
         Exception: a library failed on malformed bytes; libraries raise exceptions of many types.
     """
     chosen = _FORMATS[kind]

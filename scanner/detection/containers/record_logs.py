@@ -19,8 +19,8 @@ _WANDB_HEADER = 7
 
 
 def is_record_log(content: bytes) -> bool:
-    """Return whether the content is a LevelDB log in which a record continues from the first block in the second
-    block.
+    """Return whether the content is a LevelDB log with a record that begins in the first block and continues in the
+    second.
     """
     at = _start(content)
     if len(content) <= _BLOCK or content[at + 6] not in (_FULL, _FIRST):
@@ -39,7 +39,7 @@ def record_log_members(container: Container) -> Iterator[Member]:
     """Yield the joined records of a LevelDB log as one member, without the headers of blocks.
 
     Raises:
-        LimitReachedError: the document has used up a limit.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     content, meter = whole(container), container.meter
     at = _start(content)

@@ -119,7 +119,7 @@ class HeaderReader:
 
         Raises:
             UnreadableError: the number exceeds `most`.
-            LimitReachedError: a limit of the document is reached.
+            LimitReachedError: a limit on the cost of scanning the document is reached.
         """
         count = self.number()
         if count > most:

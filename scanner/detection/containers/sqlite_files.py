@@ -38,10 +38,10 @@ class _Page(NamedTuple):
     """A b-tree page of a SQLite database file.
 
     Attributes:
-        kind: The type of the page.
+        kind: The number of the page's type in the file format, for example 13 for a leaf page of a table.
         start: The offset of the page in the file.
-        cells: Where the page's cells (records, or references to child pages) are: offsets in the file.
-        right_child: The number of its last child page.
+        cells: The offset in the file of each cell. A cell is a record, or a reference to a child page.
+        right_child: The number of the last child page.
     """
 
     kind: int
@@ -255,7 +255,7 @@ class _Database:
 
         Args:
             free: The numbers of the pages that belong to no table or index.
-            indexes: The numbers of the pages of indexes. Their values are not read.
+            indexes: The numbers of the pages of indexes.
         """
         content = self._content
         for number in indexes:

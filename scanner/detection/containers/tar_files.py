@@ -28,9 +28,8 @@ _NAMES = (b"path", b"GNU.sparse.name")
 def tar_members(container: Container) -> Iterator[Member]:
     """Yield every file and the target of every link in a tar archive, in order.
 
-    Sparse files are yielded without their holes. After a damaged header, and after the end of an archive, the reader
-    continues with the next block that is a header. Skipped bytes are counted as damaged, except after the end of an
-    archive.
+    Sparse files are yielded without their holes. If a header is damaged, the bytes up to the next valid header are
+    skipped and counted as damaged. After the end of the archive, the reader looks for another archive.
     """
     yield from _Archive(container).members()
 

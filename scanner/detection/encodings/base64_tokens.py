@@ -205,7 +205,7 @@ def base64_findings_at(content: bytes, start: int, meter: Meter | None = None) -
         meter: Counts the work of long comparisons that find no token.
 
     Raises:
-        LimitReachedError: the document has used up its limit on work.
+        LimitReachedError: the limit on the work of scanning the document is reached.
     """
     for form in base64_forms():
         if form.likely.match(content, start) is None:
@@ -221,7 +221,7 @@ def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> It
     """Yield the tokens whose encoded prefix begins in `content[begin:end]`.
 
     Raises:
-        LimitReachedError: the document has used up its limit on work.
+        LimitReachedError: the limit on the work of scanning the document is reached.
     """
     for form in base64_forms():
         last = begin - FAILED_LOOK_STEPS

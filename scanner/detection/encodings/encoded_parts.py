@@ -64,10 +64,10 @@ def encoded_parts_at(content: bytes, start: int, name: str, meter: Meter | None 
         content: The bytes to search.
         start: The offset of the token's encoded prefix.
         name: `base64` or `hex`.
-        meter: Counts the work done for the document, if the first part is at `start`.
+        meter: Counts and limits the work of the scan.
 
     Raises:
-        LimitReachedError: the document has used up its limit on work.
+        LimitReachedError: the limit on the work of scanning the document is reached.
     """
     encoding = _ENCODINGS[name]
     yield from _divided(content, start, encoding, meter)
@@ -87,8 +87,16 @@ def _joined(
 ) -> Iterator[Finding]:
     """Yield the token whose first part is encoded in `content[start:end]`.
 
-    `body` is the part's letters after the prefix. A following word belongs to the token if it decodes to letters of the
-    token's alphabet. Other words are left out.
+    The next words are decoded. A word that decodes to letters of the token's alphabet is a part of the token. All other
+    words are skipped.
+
+    Args:
+        content: The bytes to search.
+        start: The offset of the first encoded part.
+        end: The offset after the first encoded part.
+        body: The letters of the first part after the token's prefix.
+        form: The format of the token.
+        encoding: The encoding of the parts.
     """
     for word in encoding.part.finditer(content, end, min(len(content), start + _SPAN)):
         letters = _decoded(word[1], encoding)
@@ -102,8 +110,8 @@ def _joined(
 
 
 def _divided(content: bytes, start: int, encoding: _Encoding, meter: Meter | None) -> Iterator[Finding]:
-    """Yield the token whose encoded text begins at offset `start` in a string literal and continues in the next
-    literals.
+    """Yield the token whose encoded text is divided among several string literals, the first of which begins at
+    `start`.
     """
     first = _LITERAL_REST.match(content, start)
     if first is None:

@@ -118,10 +118,10 @@ def encoded_stream_at(content: bytes, begin: int, *, inflate: bool, meter: Meter
         content: The bytes to search.
         begin: The offset of the first digit, escape or number.
         inflate: Whether to test that the beginning can be decompressed. If not, only the length is tested.
-        meter: Counts the work done for the document.
+        meter: Counts and limits the work of the scan.
 
     Raises:
-        LimitReachedError: the document has used up its limit on work.
+        LimitReachedError: the limit on the work of scanning the document is reached.
     """
     writing = _writing_at(content, begin)
     if writing is None:

@@ -136,7 +136,10 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the token in a C array of little-endian hexadecimal words, if the first word ends at offset `start + 6`."""
+    """Yield the tokens in a C array of little-endian hexadecimal words.
+
+    `start` is the offset of the last six digits of the first word. They encode the beginning of a token's prefix.
+    """
     for digits in (8, 16):
         begin = start + _NEEDLE_DIGITS - digits - 2
         words = _WORD_ARRAY.match(content, begin) if begin >= 0 else None
@@ -151,17 +154,17 @@ def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iter
     """Yield the tokens in every dump that begins in `content[begin:end]`.
 
     Raises:
-        LimitReachedError: the document has used up its limit on work.
+        LimitReachedError: the limit on the work of scanning the document is reached.
     """
     first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
     yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
 
 
 def whole_dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
-    """Yield the decoded dump whose second line contains offset `second`, once for each order of bytes in a word.
+    """Decode the hex dump whose second line contains offset `second`, and yield its bytes.
 
-    The dump is recognized by the numbers 0 and 16 at the beginning of its first two lines. The work is linear in the
-    size of the dump.
+    If the dump shows words of several bytes and no token is found, yield the bytes again with each word reversed. The
+    dump is recognized by the numbers 0 and 16 at the beginning of its first two lines.
     """
     first = _first_line(content, second)
     if first is None:

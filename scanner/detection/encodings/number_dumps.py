@@ -29,7 +29,7 @@ _Parser = Callable[[bytes], bytes]
 
 
 class _Numbers(NamedTuple):
-    """How one kind of dump writes its numbers.
+    """The way in which one kind of dump writes its numbers.
 
     Attributes:
         field: The pattern of one number.

@@ -95,10 +95,10 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
     Args:
         content: The bytes to search.
         window: A part of the content, and the offsets in it that the matcher found.
-        meter: Counts the work done for the document. The search for plain text is not counted.
+        meter: Counts and limits the work of the scan. The search for plain text is not counted.
 
     Raises:
-        LimitReachedError: the document has used up its limit on work.
+        LimitReachedError: the limit on the work of scanning the document is reached.
     """
     if "token" in window.crowded:
         yield from plain_tokens(content, window.begin, window.end, meter)
@@ -180,12 +180,13 @@ def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = No
     Args:
         content: The bytes to search.
         start: The offset of the first bytes of the token.
-        kind: The encoding that the matcher recognized. `run` and `stream`, which are no encodings of a single token,
-            are not allowed.
-        meter: Counts the work of one call beyond `LOOK_STEPS`, the steps that the caller has already counted.
+        kind: The encoding that the matcher recognized. The kinds `run` and `stream` are not allowed, because they do
+            not stand for the encoding of a single token.
+        meter: Counts and limits the additional work of expensive searches. The caller counts the usual work,
+            `LOOK_STEPS`.
 
     Raises:
-        LimitReachedError: the document has used up its limit on work.
+        LimitReachedError: the limit on the work of scanning the document is reached.
     """
     if kind == "token":
         return _token_at(content, start, meter)
@@ -238,9 +239,9 @@ def _hex_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
 
 
 def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str) -> Iterator[Finding]:
-    """Yield a finding if `token`, which was decoded, is a token of the format.
+    """Yield a finding if the decoded `token` is a token of the format.
 
-    The patterns of encoded tokens accept too much.
+    This test is needed because the patterns of encoded tokens also match some texts that are no tokens.
     """
     if patterns.plain.fullmatch(token):
         yield Finding(token, match.start(), match.end(), (encoding,))

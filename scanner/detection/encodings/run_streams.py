@@ -32,7 +32,8 @@ _NO_LETTERS = bytes(byte for byte in range(256) if byte not in BASE64_LETTERS)
 def decoded_base64(raw: bytes) -> bytes:
     """Return the bytes that a base64 text encodes, in the standard or the URL-safe alphabet.
 
-    Line breaks, quotes and other separators are ignored. So is a single letter at the end that encodes no whole byte.
+    Line breaks, quotes and other separators are ignored. A single letter at the end is also ignored if it encodes no
+    whole byte.
     """
     if b"\\" in raw:
         # Remove escaped line breaks. If their backslash was doubled, one backslash is left, which `translate` removes.

@@ -102,7 +102,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     """Yield the decoded base64, hex and similar texts that begin in `window`, a part of the content.
 
     Raises:
-        LimitReachedError: a limit of the document is reached.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     hits = sorted((hit for hit in window.hits if hit[1].kind in DECODED), key=itemgetter(0))
     if "run" in window.crowded:
@@ -161,10 +161,11 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
 def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLines]:
     """Yield the decoded bytes of the uuencoded block, git patch or dump of bytes at offset `begin`.
 
-    For a dump, `begin` is the start of its second line. Each possible meaning of its numbers is yielded.
+    For a dump, `begin` is the start of its second line. A dump whose numbers are ambiguous is yielded several times,
+    once for each meaning of the numbers.
 
     Raises:
-        LimitReachedError: a limit of the document is reached.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     if content[begin : begin + 2] != _DUMP_START:
         if (lines := lines_at(content, begin)) is not None:
@@ -215,7 +216,8 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
     Args:
         content: The bytes to search.
         start: The offset at which the matcher found base64 letters.
-        lead: 0 to -3. The group of four base64 letters begins this many letters from `start`; -2 is two letters before.
+        lead: The position of the first letter of a group of four base64 letters, counted in letters from `start`. It is
+            from -3 to 0. For example, -2 is two letters before `start`.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
@@ -285,7 +287,7 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
     """Yield the decoded base64 or hex texts of at least `min_run_length()` letters around the given offsets.
 
     Raises:
-        LimitReachedError: a limit of the document is reached.
+        LimitReachedError: a limit on the cost of scanning the document is reached.
     """
     covered = -1
     for spot in spots:
@@ -346,7 +348,9 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return the possible numbers of letters (0 to 3) before the encoded data in a base64 text."""
+    """Return how many letters (0 to 3) may have to be skipped at the beginning of a base64 text before it is
+    decoded.
+    """
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

@@ -43,7 +43,7 @@ def split_literals_at(
     """Yield the token whose beginning is a string literal at `start` and whose rest is in other literals nearby.
 
     Raises:
-        LimitReachedError: the document has used up its limit on work.
+        LimitReachedError: the limit on the work of scanning the document is reached.
     """
     form, part = patterns.form, b""
     first = patterns.lone_prefix.match(content, start)

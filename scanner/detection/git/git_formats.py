@@ -39,8 +39,7 @@ def is_fanout(name: str) -> bool:
 
 
 def of_loose_object(name: str) -> int | None:
-    """Return the size in bytes of an object id, judged by the name of a file, or None if the file is not a loose
-    object.
+    """Return the size in bytes of an object id, judged by a file's name, or None if the file is not a loose object.
 
     Args:
         name: The name of the file, which is the object id in hex without its first two digits.

@@ -44,10 +44,11 @@ class Look(Generic[T]):
 
     Attributes:
         found: The tokens found: candidates (digests) or raw findings.
-        unread: How often parts of the object were not read, by reason.
+        unread: The number of parts of the object that were not read, for each reason.
         content_digest: The SHA-256 of the content in hex if a part of the object was not read, otherwise empty.
-        is_deferred: Whether another process will read the object later. Its path and commit are determined in any case.
-        is_postponed: Whether the object must still be opened, after all other objects were scanned.
+        is_deferred: Whether another process will read the object later. The path and the commit of the object are still
+            determined by this scan.
+        is_postponed: Whether the object must be opened later, when all other objects were scanned.
     """
 
     found: Sequence[T] = ()
@@ -106,10 +107,10 @@ class PackScan(Generic[T]):
     Attributes:
         hits: The objects in which tokens were found. Objects with few tokens come first.
         locations: The path and commit of objects, by object id.
-        unread: How often something was not read, by reason.
+        unread: The number of objects, or parts of them, that were not read, for each reason.
         not_read: The objects that were not read completely, at most MAX_NOT_READ.
         beyond: The tokens that exceed the limits on the number of tokens.
-        reached: Those of the wanted object ids that the pack contains.
+        reached: The ids of the wanted objects that the pack contains.
         objects: The number of objects that were scanned.
         bytes: The decompressed bytes that were scanned.
         is_all_located: Whether all trees were searched for paths.
@@ -150,8 +151,8 @@ def scan_objects(
         pack: The pack, not iterated yet.
         look: Scans one object. Its second argument is the object's content or, for a tree, the joined names of the
             entries. It returns None if the object has no token and was read completely.
-        key: Returns the same value for all findings of one token.
-        wants: Object ids. `PackScan.reached` tells which of them the pack contains.
+        key: Returns a value that identifies the token of a finding.
+        wants: The ids of the wanted objects. `PackScan.reached` contains those that are in the pack.
         open_object: Opens an object for which `look` returned `is_postponed`. This happens after all other objects were
             scanned, because it may take long.
         token_of: Returns the token of a finding. If given, tokens above the limits on the number of tokens are returned
@@ -234,7 +235,7 @@ class _Scanner(Generic[T]):
     def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
         """Return the findings within the limits on the number of tokens.
 
-        Keep or count the findings above the limits.
+        The findings above the limits are passed to `_set_aside`.
         """
         taken: list[T] = []
         beyond: list[T] = []
@@ -248,9 +249,9 @@ class _Scanner(Generic[T]):
         return taken
 
     def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
-        """Keep tokens above the limits on the number of tokens, to ask the token store about them.
+        """Keep the tokens that are above the limits on the number of tokens.
 
-        Count what does not fit.
+        The token store is asked about the kept tokens later. If there are too many to keep, count the rest as unread.
         """
         kept = found[: self._room_beyond]
         if kept and self._token_of is not None:
@@ -287,7 +288,7 @@ class PackRequest:
     Attributes:
         limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`.
-        wants: Object ids. `PackScan.reached` tells which of them the pack contains.
+        wants: The ids of the wanted objects. `PackScan.reached` contains those that are in the pack.
         seconds: The processor seconds that may be spent on the pack.
         opens: Whether to open archives and decode texts. If not, objects with them are returned in
             `PackAnswer.deferred`.

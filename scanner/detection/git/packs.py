@@ -1,6 +1,6 @@
 """Reader of git packs: yields each object, within limits on size, number, work and memory.
 
-Objects above the limits are counted by reason. The format: https://git-scm.com/docs/gitformat-pack
+Objects above a limit are not read, and are counted by the reason. The format: https://git-scm.com/docs/gitformat-pack
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class _Base:
 class PackReading:
     """An iterator over the objects of a git pack. Only some of the objects are in memory at a time.
 
-    `unread` counts the objects that could not be read, by reason. The counts are complete when the iteration has ended.
+    `unread` has the number of objects that could not be read, for each reason. It is complete when the iteration has
+    ended.
     """
 
     limits: PackLimits

@@ -57,7 +57,7 @@ class Deadline:
 
     @property
     def reason(self) -> str:
-        """The reason for which the remaining objects are unread: the time is over, or the reading was stopped."""
+        """Why the remaining objects are unread: the time is over, or the reading was stopped."""
         return "history_seconds" if self.is_late and not self._stop.is_set() else "stopped"
 
 

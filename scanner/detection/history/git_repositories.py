@@ -40,8 +40,8 @@ class Repository:
         git_dir: The folder that r8scan made for git.
         tips: The object ids to which branches and tags point, in hex. The list may be incomplete.
         ref_names: The names of branches and tags that may contain a token.
-        unread: How often something cannot be read, by reason.
-        stored: The number of loose objects and packs, by the size of their object ids in bytes.
+        unread: The number of files or folders that cannot be read, for each reason.
+        stored: The number of loose objects and packs for each size of object ids (20 or 32 bytes).
         stores: The packs and folders of loose objects that git can read.
     """
 
@@ -171,8 +171,8 @@ def _lay_out(repository: Repository, common: Path) -> None:
 def _object_format(repository: Repository, config: bytes) -> int:
     """Return the size of the repository's object ids in bytes.
 
-    This is the configured size, unless all objects have ids of another size. Otherwise, objects with ids of another
-    size are counted as unread, because git ignores them.
+    This is the configured size. If the repository has only objects of the other size, it is the other size. If it has
+    objects of both sizes, git ignores the objects of the other size, so they are counted as unread.
 
     Args:
         repository: The repository. The counts in `unread` are changed.
@@ -235,7 +235,8 @@ def _link_files(source: Path, target: Path, repository: Repository) -> None:
 
 
 def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
-    """Return the other folders of objects to which an object folder refers (git alternates), directly or indirectly.
+    """Return the other object folders that an object folder refers to, directly or through another folder (git
+    alternates).
 
     Folders of another owner are left out, because a repository must not choose which folders of other users are read.
     """

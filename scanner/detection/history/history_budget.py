@@ -1,4 +1,4 @@
-"""The limit on the bytes of objects that are built from deltas when a git repository is read.
+"""A limit on the work of building objects from deltas when a git repository is read.
 
 A delta of 20 bytes can make an object of megabytes, so a small repository could keep its reader busy for hours. Other
 objects need no such limit.
@@ -19,11 +19,11 @@ BUDGET_PER_BYTE = 1000
 
 
 class HistoryBudget:
-    """A limit on the bytes of objects that are built from deltas, divided among groups of objects of a repository.
+    """Limits how many bytes of objects may be built from deltas, and divides this limit among groups of objects.
 
-    Each group has a reserve: its estimated work, or a fair share if the estimates exceed the limit. Because the
-    estimate may be too low, the group also gets half of the bytes that are not reserved when it begins. Threads may
-    share a budget.
+    The budget reserves the estimated bytes for each group, or less if the sum of the estimates exceeds the limit. An
+    estimate may be too low, so a group that begins also gets half of the bytes that are not reserved. Threads may share
+    a budget.
 
     Args:
         packed: The size of the repository's packs in bytes.
@@ -37,11 +37,11 @@ class HistoryBudget:
 
     @property
     def left(self) -> int:
-        """The number of bytes that are neither reserved for nor granted to a group of objects."""
+        """The number of bytes that are still free: neither reserved nor granted to a group of objects."""
         return self._free
 
     def reserve(self, weights: Sequence[int]) -> None:
-        """Set the reserve of each group of objects.
+        """Reserve bytes for each group of objects.
 
         Args:
             weights: The estimated work on each group in bytes.
@@ -51,10 +51,9 @@ class HistoryBudget:
         self._free -= sum(self._reserves)
 
     def grant(self, unit: int) -> int:
-        """Return how many bytes of work may be done for a group of objects: its reserve, and half of the unreserved
-        bytes.
+        """Return how many bytes may be built for a group of objects. Call this when the work on the group begins.
 
-        Call this when the work on the group begins.
+        The result is the number of bytes reserved for the group, plus half of the free bytes.
 
         Args:
             unit: The number of the group, which is its position in the list that was passed to `reserve`.
@@ -77,8 +76,7 @@ class HistoryBudget:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """Give half of the bytes of a group of objects back to the budget, because the process that read the group has
-        died.
+        """Give half of the bytes of a group back to the budget, because the process that read the group has died.
 
         Args:
             unit: The number of the group.
@@ -87,7 +85,7 @@ class HistoryBudget:
             self._free += self._granted.pop(unit, 0) // 2
 
     def take(self, size: int) -> None:
-        """Subtract bytes of work from the bytes that are not reserved for a group of objects, down to zero."""
+        """Subtract bytes of work that belongs to no group from the free bytes, down to zero."""
         with self._lock:
             self._free = max(self._free - size, 0)
 

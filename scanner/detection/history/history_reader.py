@@ -91,7 +91,10 @@ class ObjectList:
             self.unreadable += 1
 
     def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
-        """Drop the largest objects, to keep at most `most` bytes. Return the ids and types of the dropped objects."""
+        """Drop the largest objects, so that the remaining objects have at most `most` bytes in total.
+
+        Return the ids and types of the dropped objects.
+        """
         if sum(self.sizes) <= most:
             return []
         order = sorted(range(len(self)), key=self.sizes.__getitem__)

@@ -41,7 +41,7 @@ class HistoryShard:
 
     Attributes:
         hits: The objects in which possible tokens were found.
-        unread: How often something was not read, by reason.
+        unread: The number of objects, or parts of them, that were not read, for each reason.
         named: The objects that were not read completely, at most MAX_NAMED.
         objects: The number of objects that were read.
         bytes: The decompressed bytes of these objects.
@@ -60,7 +60,7 @@ class HistoryShard:
             self.named.append(UnreadHistoryObject(oid, object_type, reason, count))
 
     def take(self, oid: str, object_type: str, result: ScanResult) -> None:
-        """Add the result of scanning a git object: its possible tokens, and what was not read."""
+        """Add the result of scanning a git object: its possible tokens, and its unread parts."""
         self.take_unread(oid, object_type, result.unread)
         if result.candidates:
             self.hits.append(ObjectHit(oid, object_type, result))
@@ -77,9 +77,7 @@ class HistoryShard:
             self.note(oid, object_type, "object_damaged")
 
     def take_unread(self, oid: str, object_type: str, unread: Mapping[str, int]) -> None:
-        """Count the unread parts of an object by reason, and add the object to the list of objects that were not read
-        completely.
-        """
+        """Count the unread parts of an object by reason, and add the object to the list `named`."""
         for reason, count in unread.items():
             self.note(oid, object_type, reason, count)
 

@@ -196,11 +196,11 @@ class _Walk:
     def _new_trees(
         self, roots: Iterable[bytes], objects: _Objects
     ) -> tuple[dict[bytes, Sequence[_Entry]], Exception | None]:
-        """Read the given trees and all trees below them, except trees that were read earlier.
+        """Read the given trees and all trees below them, except trees that were read before.
 
         Returns:
-            The entries of each of these trees that are wanted objects or unread folders; the error that ended the
-            reading early, or None.
+            For each tree, the entries that are needed: objects whose paths are searched, and folders that were not read
+            before. Then the error that ended the reading early, or None.
         """
         fresh = dict.fromkeys(roots, _NO_ENTRIES)
         level, kept = list(fresh), 0
@@ -229,7 +229,9 @@ class _Walk:
         return fresh, None
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
-        """Return the entries of a tree that are needed: objects whose paths are searched, and folders still to read."""
+        """Return the entries of a tree that are needed: objects whose paths are searched, and folders that were not
+        read before.
+        """
         if content is None:
             self.places.is_complete = False
             return []

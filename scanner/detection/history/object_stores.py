@@ -1,7 +1,7 @@
 """The packs and folders of loose objects (here called stores) of a git repository.
 
-Each store is read separately: git takes an object from the first store that lists its id, and the index of a hostile
-pack may list a wrong object under an id.
+Each store is read separately, because the index of a hostile pack may list a wrong object under an id. Git would then
+return the wrong object for this id, even if another store has the right one.
 """
 
 from __future__ import annotations

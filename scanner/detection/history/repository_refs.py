@@ -66,7 +66,7 @@ class Refs:
     Attributes:
         tips: The object ids of at most MAX_TIPS refs, in hex.
         names: The names of refs that may contain a token, at most MAX_NAMES.
-        unread: Counts of what cannot be read, by reason.
+        unread: The number of refs or files that cannot be read, for each reason.
     """
 
     tips: list[str] = field(default_factory=list)

@@ -51,7 +51,7 @@ class HistoryScan:
 
     Attributes:
         candidates: The possible tokens. Each has a path, commit and object id, but no URL and repository.
-        unread: How often something was not read, by reason.
+        unread: The number of objects, or parts of them, that were not read, for each reason.
         parts: The objects that were not read completely and whose ids are known.
         objects: The number of objects that were read.
         bytes: The decompressed bytes of these objects.

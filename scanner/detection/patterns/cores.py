@@ -47,8 +47,8 @@ class View(NamedTuple):
     Attributes:
         ahead: How many bytes before the found string the range begins.
         length: The length of the range in bytes.
-        needles: For each possible content of the range: its needle, and how many bytes before the found string the
-            needle begins.
+        needles: A mapping from each possible content of the range to a pair: the needle in it, and how many bytes
+            before the found string this needle begins.
     """
 
     ahead: int

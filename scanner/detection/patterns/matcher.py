@@ -56,8 +56,8 @@ class Automaton(NamedTuple):
     Attributes:
         find: A function that returns the cores in a content as (core index, start, end).
         cores: The cores that the automaton searches for.
-        covered: For each core in `cores`: the offsets inside the core at which other cores may begin, each with the
-            texts of those cores. The automaton does not find a core that begins inside another core.
+        covered: The automaton does not find a core that begins inside another core. So for each core in `cores`, this
+            lists the offsets inside the core at which other cores may begin, and the texts of these other cores.
         by_text: The same cores, by their text.
         longest: The length of the longest core in bytes.
     """

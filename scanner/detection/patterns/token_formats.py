@@ -119,9 +119,10 @@ class TokenFormat:
         )
 
     def may_be_body(self, text: bytes) -> bool:
-        """Return whether `text` may be all characters of a random token after its prefix.
+        """Return whether `text` may be the part of a random token after its prefix.
 
-        Ordinary words are excluded, because they have no digits or letters of only one case.
+        The text must have the right length and contain no other characters than the alphabet. Ordinary words are not
+        accepted: they have no digits, or only letters of one case.
         """
         return (
             len(text) == self.body_length

@@ -1,7 +1,6 @@
-"""Divides the objects of a repository's packs into groups.
+"""Divides the objects of a repository's packs into groups. A worker process reads one group at a time.
 
-Worker processes read the objects of one group after the other. An object and all objects that are built from it by
-deltas are in the same group.
+An object and all objects that are built from it by deltas are in the same group.
 """
 
 from __future__ import annotations
@@ -123,11 +122,11 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
 
 
 def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32], Weights]:
-    """Combine each whole object with all objects that deltas build from it.
+    """Group each whole object with all objects that deltas build from it, and estimate the work for each group.
 
     Returns:
-        For each pack entry, whether its object can be built; the entry numbers of the whole objects; for each whole
-        object, the estimated work in bytes to build all objects from it.
+        For each pack entry, whether its object can be built. The entry numbers of the whole objects. For each whole
+        object, the estimated work in bytes to build its group.
     """
     roots = _roots(entries.bases)
     is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
@@ -147,9 +146,9 @@ def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.u
 
 
 def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
-    """Return, for each entry, the number of the whole object from which deltas build it.
+    """Return the number of the whole object at the start of each entry's chain of deltas.
 
-    If the chain of deltas is too long or never ends, the returned number is that of a delta.
+    If the chain is too long or never ends, return the number of a delta instead.
 
     Args:
         bases: For each entry, the number of the entry that it is a delta of.
@@ -201,7 +200,7 @@ def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDA
 
 
 def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Weights, target: int) -> list[Unit]:
-    """Combine whole objects, and the objects that deltas build from them, into groups of about `target` bytes of work.
+    """Combine whole objects, and the objects that are built from them, into groups of about `target` bytes of work.
 
     Objects that are near each other in the pack are in the same group. A whole object whose work exceeds `target` gets
     a group of its own.

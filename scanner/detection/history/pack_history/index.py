@@ -199,7 +199,7 @@ def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
 def argsort(values: npt.NDArray[np.integer]) -> Array:
     """Return the indexes that sort the values (a stable sort), as uint32.
 
-    `numpy.argsort` needs at least twice the memory.
+    This function exists because `numpy.argsort` needs at least twice the memory.
     """
     count = len(values)
     order = np.empty(count, np.uint32)

@@ -41,7 +41,7 @@ class Search:
         self.objects = self.bytes = 0
 
     def take(self, number: int, kind: int, content: bytes) -> None:
-        """Search a large object now, or collect a small object to search many of them together.
+        """Search a large object now. Collect a small object instead, because many small objects are searched together.
 
         Args:
             number: The entry number of the object.

@@ -1,4 +1,6 @@
-"""Tables of the sources: budgets, circuit breakers, gaps, tallies, and what was already read."""
+"""Creates the tables of the sources: budgets, circuit breakers, gaps, counters, and the objects that were already
+read.
+"""
 
 from __future__ import annotations
 

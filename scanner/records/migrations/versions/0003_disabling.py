@@ -1,4 +1,4 @@
-"""Leases and due times of incidents whose token is disabled by a call to an external token store."""
+"""Adds leases and due times to incidents, for tokens that are disabled by a call to an external token store."""
 
 from __future__ import annotations
 

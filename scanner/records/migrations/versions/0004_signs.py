@@ -1,4 +1,6 @@
-"""Reports, the brake, hourly usage and public request rates; the evidence of incidents."""
+"""Creates the tables of reports, the disable quota, hourly usage and public request rates. Adds evidence to
+incidents.
+"""
 
 from __future__ import annotations
 

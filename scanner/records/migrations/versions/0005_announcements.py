@@ -1,4 +1,4 @@
-"""Announcements of disabled tokens, for gateways that cache authentications."""
+"""Creates the table of announcements: disabled tokens, for gateways that cache authentications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triggers that refuse to change or delete an audit entry."""
+"""Creates triggers that refuse to change or delete an audit entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of jobs: when they were begun, how many items they have, and whether several requesters share them."""
+"""Adds columns to jobs: when a job was begun, how many items it has, and whether several requesters share it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hash chain of the audit. A trigger refuses to delete an entry whose hashes are not kept."""
+"""Creates the hash chain of the audit, and a trigger that refuses to delete an entry unless its hashes are kept."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ _HEAD = ("id", "last_id", "last_hash", "purged_id", "purged_hash", "purged_count
 
 
 def _chain_existing_entries(connection: sa.Connection) -> tuple[int, str]:
-    """Compute the hashes of the existing entries in the order of ids. Return the last id and hash."""
+    """Compute the hashes of the existing entries in the order of ids. Return the id and the hash of the last entry."""
     last_id, last_hash = 0, FIRST_HASH
     change = (
         _AUDIT.update()

@@ -1,4 +1,4 @@
-"""Deadlines of jobs and polls, so that `status` can show which of them are overdue."""
+"""Adds deadlines to jobs and polls, so that `r8scan status` can show which of them are overdue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table of contents that were not read completely: reasons, digest and place."""
+"""Creates the table of contents that were not read completely: the reasons, the digest and the place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The column `spelling`, which says how a token was written, is renamed to `encoding`."""
+"""Renames the column `spelling`, which says how a token was written, to `encoding`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rate of git requests is a row that all workers share."""
+"""Creates the table in which all workers share one rate of git requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Spans of time that repository search is asked for again, and new repositories that wait for their first push."""
+"""Creates tables for ranges of time that repository search will search again, and for new repositories without a
+push.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users and sessions of the console, and the indexes that its lists need."""
+"""Creates the tables of the console's users and sessions, and the indexes that its lists need."""
 
 from __future__ import annotations
 

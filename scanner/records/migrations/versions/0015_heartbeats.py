@@ -1,4 +1,4 @@
-"""Heartbeats of processes, and problems of which the operator was told."""
+"""Creates the tables of the heartbeats of processes, and of problems about which the operator was notified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marks of pushes that sources have seen, and the recall that was measured from them."""
+"""Creates the table of pushes that sources have seen, and the table of the recall that is measured from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A row of tips for each repository instead of one for each push that was read."""
+"""Replaces the table of pushes that were read by a table with one row for each repository: its newest commits
+(tips).
+"""
 
 from __future__ import annotations
 

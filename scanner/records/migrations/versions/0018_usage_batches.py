@@ -1,4 +1,4 @@
-"""The cursors of usage batches, which were rows of `read_objects`, get a table of their own."""
+"""Creates a table for the cursors of usage batches, which were rows of `read_objects` before."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Copies of columns beside what the console's lists filter by, so that one index gives a filter in the list's order.
+"""Adds copied columns to the console's tables, so that one index can both filter and sort a list.
 
-Triggers keep the copies, in the transaction that writes what they copy. Older code that still runs needs no change.
-On PostgreSQL, `online_changes` fills the copies of older rows and builds the indexes before the next revision.
+Triggers copy a value in the same transaction that writes it, so older versions of the code need no change. On
+PostgreSQL, `online_changes` copies the values of existing rows and builds the indexes before the next revision.
 """
 
 from __future__ import annotations

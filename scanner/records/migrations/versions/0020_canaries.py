@@ -1,4 +1,4 @@
-"""Canary tokens: where each was planted, when it was disabled, and which source saw it."""
+"""Creates the table of canary tokens: where each was planted, when it was disabled, and which source saw it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The person of the console who looks after an incident."""
+"""Adds the console user who is responsible for an incident."""
 
 from __future__ import annotations
 

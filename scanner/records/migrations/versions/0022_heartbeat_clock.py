@@ -1,4 +1,4 @@
-"""The difference between the clock of a process's host and the database's clock."""
+"""Adds the difference between the clock of a process's host and the database's clock."""
 
 from __future__ import annotations
 

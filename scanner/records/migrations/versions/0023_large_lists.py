@@ -1,6 +1,6 @@
-"""Indexes for lists of the console that read a large table: places of one incident, tokens, messages, people's audit.
+"""Creates indexes for the console's lists of large tables: places of one incident, tokens, messages, people's audit.
 
-On PostgreSQL, `online_changes` builds them before this revision, beside the working service.
+On PostgreSQL, `online_changes` builds these indexes before this revision, while the service works.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Indexes for the console's lists of jobs by kind, source and parent, in the order of the list.
+"""Creates indexes for the console's lists of jobs by kind, source and parent, in the order of the list.
 
-On PostgreSQL, `online_changes` builds them before this revision, beside the working service.
+On PostgreSQL, `online_changes` builds these indexes before this revision, while the service works.
 """
 
 from __future__ import annotations
