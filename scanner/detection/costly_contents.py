@@ -72,8 +72,8 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # Callers look up a content in the cache if its size is in this set, and must compute its digest for
-                # that. The sizes of results that the cache has dropped stay in the set, so start again if there are too
-                # many.
+                # Callers compute a content's digest only if its size is in this set. The set keeps the sizes of results
+                # that the cache has dropped, so callers would compute more and more digests in vain. Clear both if the
+                # set is too large.
                 self._sizes.clear()
                 self._known.clear()

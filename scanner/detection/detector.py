@@ -121,8 +121,8 @@ class Detector:
         return self.scan_after(self._verdict(content, budget), content, name, budget, patience)
 
     def _verdict(self, content: bytes, budget: ScanBudget | None) -> PlainVerdict:
-        # Most large contents need a reader. If the reader runs in this process, leave the search to it, because it is
-        # as fast as `plain_only`.
+        # Most large contents must be read in depth. If the reader runs in this process, skip the quick search
+        # (`plain_only`), because the reader would then search the same content a second time in this process.
         if self._is_in_process and budget is None and len(content) > WINDOW:
             return NOT_EXAMINED
         return plain_only(content)
@@ -190,8 +190,8 @@ class Detector:
 
     def _remember(self, content: bytes, name: str, result: ScanResult, expanded: int) -> None:
         prefix = len(redact(name))
-        # The cached result is also used for copies with other names, so remove the name. Only candidates inside a
-        # container have it. Do not copy the other candidates, because there may be thousands.
+        # The cached result is also used for copies with other names, so remove the name from it. Only candidates inside
+        # a container contain the name. Do not copy the other candidates, because there may be thousands.
         inside = tuple(
             replace(found, container=found.container[prefix:]) if found.container else found
             for found in result.candidates

@@ -145,8 +145,8 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
             found += _in_runs(runs_in(content, window, meter), meter, depth)
         found += _in_runs(long_runs(content, spots, meter), meter, depth)
     except LimitReachedError as stop:
-        # The loop finds the tokens in plain text of each part before a limit can stop it. So search only the content
-        # after `done` for them.
+        # Search the rest of the content for tokens in plain text. The rest begins at `done`, because the loop finds the
+        # plain tokens of each part before it can reach a limit.
         meter.note_limit(stop)
         found.extend(_admitted(plain_tokens(content, done, len(content), meter), meter))
     if seen.codec is not None and depth >= meter.limits.depth:
@@ -221,7 +221,7 @@ def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run
     except Exception:  # noqa: BLE001 - libraries raise exceptions of many types on hostile bytes; they are counted
         meter.note("damaged")
     if inside_run and meter.expanded - expanded < _PROVEN_BYTES and meter.unread["damaged"] > damaged:
-        # So little was decompressed that the base64 text only looked like compressed data by chance. Do not count the
+        # Very little was decompressed, so the base64 text looked like compressed data only by chance. Do not count the
         # error as damage.
         meter.unread["damaged"] = damaged
         meter.unread += Counter()

@@ -63,7 +63,7 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     del start
     for part in parts:
         pieces.bytes += len(part)
-        # Join the end of the last part with the next part, which copies 32 MB. Skip this if the end has only zeros.
+        # Join the end of the last part with the next part. This copies 32 MB, so skip it if the end has only zeros.
         piece = rest + part if rest.strip(b"\0") else part
         _scan(detector, piece, lines, pieces, found)
         rest = piece[-OVERLAP:]

@@ -142,7 +142,7 @@ def _write_waiting(session: Session) -> None:
     waiting: list[dict[str, Any]] = session.info[_WAITING]
     if not waiting:
         return
-    session.flush()  # takes every other lock first
+    session.flush()  # get all other locks before the lock on the chain
     at = session.execute(select(db_now())).scalar_one()
     for row in waiting:
         row |= {"at": at, "nonce": secrets.token_hex(16)}

@@ -97,8 +97,8 @@ def enqueue(
     while (job_id := session.execute(statement).scalar_one_or_none()) is None:
         if _join(session, dedupe_key, priority, parent_id):
             return None
-        # A worker has just claimed the waiting job and may already have read past the new content. So try again to
-        # queue a new job.
+        # No job is waiting any more, because a worker has just claimed it. The worker may not see the new content, so
+        # try again to queue a new job.
     return job_id
 
 

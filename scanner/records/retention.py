@@ -190,8 +190,8 @@ def _plan(session: Session, selector: AccountSelector) -> _Plan:
         NotErasable: The data cannot be erased now.
     """
     account = _account(session, selector)
-    # If the token store is remote, r8scan stores no row of the account. It then finds the account's id only in
-    # incidents.
+    # If the token store is remote, r8scan has no row of the account in its database. The account's id is then stored
+    # only in incidents.
     of_account = Incident.account_id.in_(_account_ids(session, selector, account))
     incidents = session.execute(select(Incident.id, Incident.digest, Incident.action).where(of_account)).all()
     if account is None and not incidents:

@@ -130,8 +130,8 @@ class Inflated:
         return output
 
     def _count_damage(self) -> None:
-        # A magic number may occur by chance in data of another format. So count a stream that follows such data as
-        # damaged only if some of it was decompressed.
+        # After other data, a magic number may have occurred by chance. In this case, count the stream as damaged only
+        # if some of it was decompressed.
         if self._certain or self._stream_output:
             self._meter.note("damaged")
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from scanner.detection.limits import Meter
 from scanner.detection.patterns.token_formats import min_token_length
 
-# Each alternative keeps every byte that it has read, even if a string has no end, so no byte is read twice. Groups
-# would prevent `re` from skipping quickly to the next byte with which a match can begin.
+# A string without an end also matches, up to the last byte that was read. So the search reads no byte twice. The
+# pattern has no capturing groups, because `re` would then search more slowly.
 _TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
 _OPEN, _OPEN_HEX = b"(<"
 _STRINGS_A_STEP = 1000

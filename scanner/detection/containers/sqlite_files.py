@@ -84,7 +84,7 @@ def _free_space(database: _Database, free: list[int], indexes: list[int], meter:
     # The zero byte at the beginning marks the data as binary. Only binary data is searched for compressed data.
     yield Member("free space", b"\0".join((b"", *pieces)))
     # Compressed data in a deleted row is often partly overwritten. Such damage does not mean that the database is
-    # damaged, so restore the count.
+    # damaged, so restore the count of damaged parts.
     meter.unread["damaged"] = damaged
     meter.unread += type(meter.unread)()
 

@@ -16,7 +16,8 @@ _EMPTY = bytes(BLOCK)
 _OCTAL = frozenset(b"01234567 \0")
 # An extended header contains a path, times and attributes. A larger one is scanned as text and not parsed.
 _MAX_EXTENDED_HEADER_BYTES = 64 << 10
-# A PAX record begins with its length. With more digits than these, it would be larger than the largest extended header.
+# A PAX record begins with its length. A record whose length has more digits would be larger than the largest extended
+# header.
 _MAX_LENGTH_DIGITS = 6
 _GNU_NAME, _GNU_LINK, _PAX, _PAX_OF_ALL, _SUN_PAX, _GNU_SPARSE = b"L", b"K", b"x", b"g", b"X", b"S"
 _LINKS = (b"1", b"2")

@@ -62,8 +62,8 @@ class _Body:
 
     def __init__(self, alphabet: bytes) -> None:
         self._bytes = frozenset(alphabet)
-        # The possible values of the top two bits of a character: 1 for letters, 0 for digits. The third letter of each
-        # four base64 letters encodes these bits of the third character.
+        # The possible values of the top two bits of a character: 1 for letters, 0 for digits. In a group of four base64
+        # letters, the third letter encodes the top two bits of the third character.
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
@@ -133,11 +133,11 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
     for letter in reversed(needle[1:]):
         pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
-    # The character after a match excludes most accidental matches. Test only letters and digits, because a plus
-    # sign or hyphen may be the beginning of a line in a patch.
+    # Most accidental matches are excluded here: a letter or digit follows that cannot follow the needle. Other base64
+    # characters are not excluded, because a plus sign or hyphen may be the beginning of a line in a patch.
     others = bytes(letter for letter in _ALPHABET[:62] if letter not in next_letters)
-    # Match the first letter, and only look ahead at the others. Then `finditer` also finds a match that begins among
-    # the others.
+    # Match only the first letter, and test the following letters by a lookahead. Then `finditer` also finds a match
+    # that begins at one of the following letters.
     return rb"%b(?!%b\r?\n?[%b])(?=%b)" % (needle[:1], needle[1:], others, pattern)
 
 

@@ -259,8 +259,8 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
     number = _DECIMAL_START.match(content, start)
     if number is not None:
         for patterns in token_patterns():
-            # Test first with `find` whether the code of the token's second letter follows. Mostly it does not, and
-            # `find` is faster than a pattern.
+            # Test first with `find` whether the code of the token's second letter follows. In most cases it does not,
+            # and `find` is faster than a pattern.
             if content.find(b"%d" % ord(patterns.form.prefix[1]), start, start + _MAX_TO_SECOND) < 0:
                 continue
             match = patterns.decimal_list.match(content, start, start + MAX_ENCODED_BYTES)

@@ -108,8 +108,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
-    # Base64 encodes text in groups of four letters. The groups may begin at any offset, so remember for each of the
-    # four remainders modulo four how far the content was decoded.
+    # Base64 is decoded in groups of four letters. The same letters can be decoded with four different beginnings of the
+    # groups, so remember for each of the four how far the content was decoded.
     decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
@@ -151,8 +151,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
-                # The compressed data found here may be an accident: letters before the real beginning can look like
-                # one. So test the matches that follow shortly after it, too.
+                # The compressed data may really begin a few letters later, because other letters before it can look
+                # like a beginning. So also test the matches that follow shortly after this one.
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run

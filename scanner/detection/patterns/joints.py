@@ -127,7 +127,8 @@ def end_of_word_expression(form: TokenFormat) -> bytes:
     if len(form.prefix) < 2:
         return rb"(?!)"
     second = regex.escape(form.prefix[1].encode(), special_only=True)
-    # No joint begins with these characters: punctuation, and a space before a letter, a tag or punctuation.
+    # These characters do not occur between two letters of a token: punctuation, and a space before a letter, a tag or
+    # punctuation.
     other = rb"(?!%b)[0-9A-Za-z](?!\r)|[ ][0-9A-Za-z<({=}]|[(,;:]" % second
     other += rb"|\.(?![ ]{0,2}(?:\||\r?\n))|\)(?![ ]{0,2}[0-9.-])"
     block_tag = rb"(?!%b)<(?!\x00)" % _INLINE_TAG

@@ -123,7 +123,8 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     texts += [first + b"\n" + prefix[1:3], first + b"\r\n" + prefix[1:3]]
     texts += [first + end + second for end in (b"=\n", b"=\r\n", b"\\\n")]
     texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
-    # The first letter before an escaped zero byte, as `repr` and JSON write UTF-16 and UTF-32 text.
+    # The first letter and an escaped zero byte after it. Python's `repr` and JSON write UTF-16 and UTF-32 text in this
+    # way.
     texts += [first + b"\\x00", first + b"\\u0000"]
     for one, two in in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")

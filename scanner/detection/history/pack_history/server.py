@@ -164,7 +164,8 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
     """Read the groups of objects that the scanning process asks for, until it closes the connection."""
-    gc.disable()  # the objects of a unit form no reference cycles, and looking for cycles takes a tenth of the time
+    # The objects here form no reference cycles, and searching for cycles would take a tenth of the time.
+    gc.disable()
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         number, budget = UNIT.unpack(raw)
         if number >= len(history.units):
