@@ -1,4 +1,4 @@
-"""Hides installed modules from libraries that import them if they exist, so that they take no memory and no time."""
+"""Makes libraries believe that an optional module is not installed, to save the memory and time of its import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def absent(name: str) -> Iterator[None]:
-    """Make the import of this module raise ImportError while the block runs, as if it were not installed."""
+    """Make every import of the module `name` raise ImportError while the `with` block runs."""
     modules: dict[str, Any] = sys.modules  # None as the value makes the import fail
     before = modules.get(name)
     modules[name] = None
@@ -24,6 +24,9 @@ def absent(name: str) -> Iterator[None]:
 
 
 def hide_httpx_command() -> None:
-    """Make the import of the command `httpx` fail, for which httpx imports rich, pygments and click."""
+    """Keep httpx from importing its command line program, which needs rich, pygments and click.
+
+    httpx works without this program.
+    """
     modules: dict[str, Any] = sys.modules
     modules.setdefault("httpx._main", None)

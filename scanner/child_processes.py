@@ -43,7 +43,7 @@ def start_child(
 
     Args:
         command: The program and its arguments.
-        env: Environment variables of the child. None: those of this process.
+        env: Environment variables of the child. None: the child inherits the variables of this process.
         own_group: Start the child in a separate process group, so that a terminal's Ctrl-C does not reach it.
         death_signal: The signal that the child gets when this process ends.
         stdin: Passed to subprocess.Popen.

@@ -70,7 +70,7 @@ class _Architecture:
 
     Attributes:
         audit: The number of the architecture in the kernel's audit interface.
-        allowed: The numbers of the only system calls that `confine` allows.
+        allowed: The numbers of the system calls that `confine` allows. It refuses all others.
         refused: The numbers of the system calls that `confine_to_reading` refuses.
     """
 
@@ -263,7 +263,7 @@ def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]
 
 
 def _only_allowed(architecture: _Architecture) -> bytes:
-    """Return a seccomp filter that allows only the calls for computing and for answering on an open socket.
+    """Return a seccomp filter that allows only the system calls for computing and for answering on an open socket.
 
     It refuses all other calls with EPERM, including the calls of the x32 interface, whose numbers have bit 30 set.
     """

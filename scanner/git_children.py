@@ -90,7 +90,8 @@ RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the complete environment for a git process.
 
-    `settings` are values of git's configuration. They are added to the safe configuration and take precedence over it.
+    `settings` are additional values of git's configuration. They take precedence over the safe configuration of this
+    module.
     """
     merged = {**_SETTINGS, **(settings or {})}
     variables = {
@@ -124,8 +125,8 @@ def git_child(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run git in a separate process group while the `with` block runs. The pipes to git are not buffered.
 
-    At the end of the block, kill the whole group even if git itself has ended, because programs that git started may
-    still run. Linux also kills git when the thread that started it ends.
+    At the end of the block, kill the whole process group. Programs that git started may still run after git has ended.
+    Linux also kills git when the thread that started it ends.
 
     Raises:
         FileNotFoundError: The git program is not installed.
@@ -174,5 +175,5 @@ def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
 
 
 def _lowered(value: int, hard: int) -> int:
-    """Return the smaller of the value and the hard limit, because a process cannot raise its hard limits."""
+    """Return the smaller of `value` and the process's hard limit, because a process cannot raise its hard limits."""
     return value if hard == resource.RLIM_INFINITY else min(value, hard)

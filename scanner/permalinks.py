@@ -29,8 +29,8 @@ def is_own_page(web_url: str, url: object) -> bool:
 def is_permalink(web_url: str, url: str) -> bool:
     """Return whether `url` is a permalink: of a file at a commit, of lines in such a file, of a commit, or of a gist.
 
-    A permalink's content cannot be changed later. A URL with a query, another port, another fragment, or a path that a
-    browser would shorten is not a permalink.
+    The content at a permalink cannot be changed later. A URL with a query, an explicit port, an unusual fragment, or a
+    path that a browser would shorten is not a permalink.
     """
     if not is_own_page(web_url, url) or "?" in url or "\\" in url:
         return False

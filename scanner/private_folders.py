@@ -1,4 +1,4 @@
-"""Functions that keep the state folder private, and that check that nobody else could have written a file."""
+"""Functions that keep the state folder private, and that check that no other user can write to a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def create_files_privately() -> None:
 
 
 def check_trusted(path: Path) -> None:
-    """Check that only this user (or root) could have written the file or folder.
+    """Check that only this user (or root) can write to the file or folder.
 
     Raises:
         NotOurs: Another user owns the file or folder, or its group or other users may write to it.
@@ -51,7 +51,7 @@ def check_trusted(path: Path) -> None:
 def make_private(folder: Path) -> None:
     """Make the folder and its contents accessible to this user only. Do nothing if the folder does not exist.
 
-    Do not follow links, and do not change files of other users.
+    Symbolic links are not followed, and files of other users are not changed.
 
     Raises:
         NotOurs: Another user owns the folder.
@@ -110,7 +110,7 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
 
 
 def create_privately(path: Path) -> None:
-    """Create an empty private file unless it exists. Make an existing file of this user private.
+    """Create an empty file that only this user can read. If the file already exists, only change its permissions.
 
     Raises:
         OSError: The file cannot be created.

@@ -1,4 +1,4 @@
-"""Retries of operations after temporary failures, by means of the library stamina.
+"""Retries operations after temporary failures, using the library stamina.
 
 Retries are logged at debug level only, because an outage would flood the log with them. stamina's own logging is
 replaced, because it prints to standard output, without r8scan's redaction.
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 def tries(
     on: type[Exception] | Callable[[Exception], bool], *, attempts: int, timeout: float | None
 ) -> Iterator[stamina.Attempt]:
-    """Yield a context for each attempt until one succeeds.
+    """Yield one context manager for each attempt, until an attempt succeeds.
 
     Args:
         on: The exceptions to retry, by class or by a predicate.

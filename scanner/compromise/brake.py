@@ -1,7 +1,8 @@
-"""The brake: a quota on how many tokens reports and usage rules may disable. Beyond it, an operator must approve.
+"""The brake: a limit on how many tokens per minute are disabled because of reports and usage rules.
 
-Without the brake, one mistaken report of ten thousand tokens would cause an outage for the vendor's customers. Tokens
-that r8scan found in public, and tokens whose reporter proved possession, are never held back.
+When the limit is exceeded, an operator must approve the remaining reports. Without the brake, one mistaken report of
+ten thousand tokens would cause an outage for the vendor's customers. The brake never delays tokens that r8scan found in
+public, or tokens whose reporter proved possession.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ MAX_HELD_GROUPS = 20
 
 @dataclass(frozen=True, slots=True)
 class BrakeStatus:
-    """The state of the quota on how many tokens reports and usage rules may disable.
+    """The state of the limit on how many tokens reports and usage rules may disable.
 
     Attributes:
-        closed_at: since when further disables wait for an operator; None if they do not.
-        reason: why further disables wait.
+        closed_at: when reports began to wait for an operator's approval; None if they do not wait.
+        reason: why reports wait.
         held: the number of reports that wait for an operator.
-        disabled_last_minute: the number of disables in the last minute that count towards the quota.
+        disabled_last_minute: the number of tokens disabled in the last minute that count towards the limit.
     """
 
     closed_at: datetime | None
@@ -46,9 +47,10 @@ class BrakeStatus:
 
 
 class DisableQuota:
-    """The quota on disables within one transaction. When it is exceeded, further disables wait for an operator.
+    """Counts, within one transaction, how many tokens are disabled because of reports and usage rules.
 
-    The first call of `try_take` locks a database row, so that concurrent transactions count one after another.
+    When the limit is exceeded, further reports wait for an operator. The first call of `try_take` locks a database row,
+    so that concurrent transactions count one after another.
 
     Args:
         session: The writing transaction.
@@ -63,7 +65,10 @@ class DisableQuota:
         self.has_closed_now = False
 
     def try_take(self) -> bool:
-        """Count one disable and return True. If the quota is used up or disables wait for an operator, return False."""
+        """Count one token to be disabled. Return whether the token may be disabled now.
+
+        Return False if the limit is reached, or if earlier reports already wait for an operator.
+        """
         if self._row is None:
             self._row = _locked(self._session)
             self._room = self._per_minute - _disabled_last_minute(self._session)
@@ -83,7 +88,7 @@ class DisableQuota:
 
 
 def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
-    """Queue a mail to the operator: too many tokens were reported, and further reports wait for a decision.
+    """Queue a mail that tells the operator that too many tokens were reported and that further reports wait.
 
     The mail names the first incident of `incident_ids`.
     """
@@ -98,7 +103,7 @@ def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: P
 
 
 def status(session: Session) -> BrakeStatus:
-    """Return the state of the quota on how many tokens reports and usage rules may disable."""
+    """Return the state of the limit on how many tokens reports and usage rules may disable."""
     row = session.get(Brake, _ROW)
     held = session.execute(
         select(func.count()).select_from(Report).where(Report.state == ReportState.HELD)
@@ -140,9 +145,9 @@ def held_reports(session: Session) -> list[HeldReports]:
 
 
 def release(session: Session, *, who: str, reason: str = "") -> list[int]:
-    """Approve the reports that wait for an operator. They do not count towards the disable quota.
+    """Approve the reports that wait for an operator. They do not count towards the limit of disabled tokens.
 
-    New reports no longer wait, until the quota is exceeded again. `reason` is recorded in the audit.
+    New reports are decided without approval again, until the limit is exceeded. `reason` is recorded in the audit.
 
     Returns:
         The ids of the released reports, ordered by the digests of their tokens. The caller must pass them to
@@ -163,7 +168,7 @@ def release(session: Session, *, who: str, reason: str = "") -> list[int]:
 def reject(session: Session, *, who: str, reason: str = "") -> int:
     """Reject the reports that wait for an operator, and close their incidents. No token is disabled.
 
-    New reports no longer wait, until the disable quota is exceeded again. `reason` is recorded in the audit.
+    New reports are decided without approval again, until the limit is exceeded. `reason` is recorded in the audit.
 
     Returns:
         The number of rejected reports.

@@ -11,7 +11,7 @@ def numbered_lines(file: TextIO, max_length: int) -> Iterator[tuple[int, str | N
 
     Args:
         file: The stream. It is never read into memory as a whole.
-        max_length: The maximum number of characters. The text of a longer line is None.
+        max_length: The maximum number of characters. For a longer line, None is yielded instead of its text.
     """
     number = 0
     while line := file.readline(max_length + 1):

@@ -1,6 +1,7 @@
-"""Conversion of IP addresses to network prefixes, and matching of addresses against lists of networks.
+"""Converts IP addresses to network prefixes, and finds addresses in lists of networks.
 
-r8scan stores network prefixes, never single addresses. An address is matched before it is shortened to its prefix.
+r8scan stores only network prefixes, never full addresses. An address is looked up in the lists before it is shortened
+to its prefix.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def connection_keys(client: str) -> tuple[str, str]:
 
 
 class NetworkList:
-    """A set of networks that can be searched for an address quickly.
+    """A set of networks, with a fast test of which network contains an address.
 
     Args:
         networks: Networks in CIDR notation, one in each line. `#` begins a comment.
@@ -99,7 +100,7 @@ class NetworkList:
     def match(self, address: Address) -> str | None:
         """Return the network in the list that contains the address, in CIDR notation, or None if there is none.
 
-        If several networks contain it, return the widest.
+        If several networks contain the address, return the largest network.
         """
         value, longest = int(address), address.max_prefixlen
         for (version, bits), starts in self._starts:
@@ -110,7 +111,7 @@ class NetworkList:
 
 
 def load(path: Path | None) -> NetworkList:
-    """Return the networks listed in the file, or an empty list for None.
+    """Return the networks listed in the file. If `path` is None, return an empty list.
 
     The file is parsed again only when it has changed.
 

@@ -1,8 +1,8 @@
-"""Accepts reports from anyone who has found a token. Sending the token itself proves that the reporter has it.
+"""Accepts reports from anyone who has found a token. A reporter proves possession by sending the token itself.
 
-Raw tokens enter r8scan here, and each is hashed immediately. The same SQL statements run for every token, and r8scan
-decides on the report later, so that the reporter cannot learn whether the vendor issued the token. Reports are not
-decoded or unpacked.
+Raw tokens enter r8scan here, and each is hashed immediately. A reporter must not learn whether the vendor issued the
+token. Therefore the same SQL statements run for every token, and r8scan decides on the report later. r8scan does not
+decode or unpack the content of these reports.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def record(
         digester: Computes the digests of tokens.
         found: At least one token. Malformed tokens are left out. If all are malformed, `BadReport` is raised.
         client: The client's IP address.
-        web_url: The web address of the watched GitHub. Only its permalinks stay usable as links, because the finder of
-            a token must not choose where the links in the owner's mail lead.
+        web_url: The web address of the watched GitHub. Only permalinks of this website stay clickable. Otherwise a
+            reporter could put links to any website into the mail to the token's owner.
 
     Returns:
         The ids of new reports. The caller must pass them to `settling.settle`. A second report of the same token and
@@ -106,7 +106,7 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
 
 
 def public_url(url: str, web_url: str) -> str:
-    """Return the URL with tokens redacted. Unless it is a permalink of the watched GitHub, make it unusable as a link.
+    """Return the URL with tokens redacted. A URL that is not a permalink of the watched GitHub is made unclickable.
 
     Raises:
         BadReport: The text is not a valid https URL.

@@ -41,7 +41,7 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 class BadReport(ValueError):
     """Raised if a report is not acceptable.
 
-    The message completes a sentence such as "line 7 …", and does not contain the input.
+    The message can follow words such as "line 7", and does not contain the input.
     """
 
 
@@ -72,7 +72,7 @@ class NewReport:
 
 
 def subject_of(text: str, digester: Digester) -> Subject:
-    """Return the reported token for the text of a token or a hex digest.
+    """Return the token that a report is about. `text` is the token itself or its digest in hex.
 
     Raises:
         BadReport: The text is neither.
@@ -99,11 +99,12 @@ def new_report(
 
     Args:
         subject: The token.
-        sign: What was observed, such as `abuse_report`.
+        sign: The kind of evidence, such as `abuse_report`.
         note: A text for the operator, or None.
         reporter: The name of the reporter.
         key: The reporter's idempotency key. Without a key, reports with the same sign and note are the same report.
-        redacted: Redacts the note. For many reports, `SharedRedaction.redact` limits the time of all together.
+        redacted: The function that redacts the note. Pass `SharedRedaction.redact` for many reports, to limit their
+            total redaction time.
 
     Raises:
         BadReport: A field is malformed.
@@ -164,13 +165,13 @@ Subjects = list[tuple[Subject, str]]
 def read_lines(
     file: TextIO, digester: Digester, *, else_find: Callable[[bytes], Subjects] = lambda _: []
 ) -> Iterator[tuple[int, Subjects | BadReport]]:
-    """Yield each line that is not blank: its number (from 1), and either the reported tokens in it or an error.
+    """Yield each line that is not blank: its number (from 1), and either the reported tokens in the line or an error.
 
     Args:
         file: The lines. The file is never read into memory as a whole. Open it with errors="surrogateescape", so that a
             byte that is not UTF-8 makes only its own line malformed.
         digester: Computes the digests of tokens.
-        else_find: Called with a line that is neither a token nor a digest. It returns the tokens in the line.
+        else_find: A function that finds tokens in a line that is neither a token nor a digest.
     """
     for number, line in numbered_lines(file, MAX_LINE_LENGTH):
         if line is None:
@@ -222,7 +223,7 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make reports of unknown tokens due now if their token has since been imported.
+    """Make reports of unknown tokens due now if the reported token has been imported into the token store.
 
     Return the number of these reports.
     """
@@ -237,7 +238,7 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete expired reports that are decided, or whose token the token store does not know.
+    """Delete expired reports that are decided or rejected, or whose token the token store does not know.
 
     Return the number of deleted reports.
     """

@@ -1,6 +1,6 @@
-"""Decides what to do about recorded reports of compromised tokens, in batches and within the disable quota.
+"""Decides what to do about recorded reports of compromised tokens, in batches and within the limit of disabled tokens.
 
-After a crash, the sweeper (a periodic task) decides on the reports that are still undecided.
+If a crash leaves reports undecided, a periodic task (the sweeper) decides on them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAX_PAGES = 50
 
 @dataclass(slots=True)
 class Settled:
-    """The number of reports for each decision. Includes `held` and `unknown`, which are not final."""
+    """The number of reports for each decision, including the decisions `held` and `unknown`, which are not final."""
 
     counts: Counter[str] = field(default_factory=Counter)
     disabling: list[uuid.UUID] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class SettledDue:
-    """The number of undecided reports that were due, and how many were decided in which way."""
+    """The number of undecided reports that were due, and the number of reports for each decision."""
 
     due: int
     settled: Settled
@@ -73,7 +73,7 @@ def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute
     Args:
         ids: The ids of the reports.
         policy: The operator's policy.
-        per_minute: The disable quota: how many tokens reports and rules may disable in one minute.
+        per_minute: How many tokens reports and usage rules may disable in one minute.
     """
     total = Settled()
     for start in range(0, len(ids), REPORTS_PER_TRANSACTION):
@@ -96,7 +96,7 @@ def _undecided_digests(database: Database, ids: Sequence[int]) -> set[str]:
 def settle_due(
     database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_PER_TRANSACTION
 ) -> SettledDue:
-    """Decide on at most `limit` reports that a crash left undecided, or that are due to be looked up again."""
+    """Decide on at most `limit` reports that a crash left undecided, or whose token must be looked up again."""
     with database.read() as session:
         statement = (
             select(Report.id)
@@ -109,7 +109,7 @@ def settle_due(
 
 
 def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
-    """Decide again on reports whose token was not disabled because of the mode `observe` or because of a protection.
+    """Decide again on reports whose token was left enabled, because the mode was `observe` or the token was protected.
 
     The operator may have changed the mode or removed the protection since then.
     """
@@ -129,18 +129,23 @@ def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Sett
 
 @dataclass(frozen=True, slots=True)
 class _LiveReport:
-    """A report on which r8scan decided without disabling the token."""
+    """A decided report whose token was not disabled."""
 
     report_id: int
     token: LiveToken
 
 
 def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveReport]:
-    """Return the next reports, in the order of ids, on which r8scan decided without disabling the token.
+    """Return the next decided reports whose token was not disabled, ordered by id.
 
-    Return only the first report of each token and decision, and only ids greater than `after`. Leave out reports with
-    the decision `protected` whose token is still protected. With the SQL token store, leave out tokens that are
-    disabled by now.
+    Args:
+        database: The database.
+        policy: The operator's policy.
+        after: Return only reports with a greater id.
+
+    Returns:
+        Only the first report of each token and decision. With the SQL token store, reports of tokens that were disabled
+        since then or are still protected are left out.
     """
     changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (
@@ -161,9 +166,9 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
 
 
 def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
-    """Make reports undecided again, unless their incident has changed after the report.
+    """Make reports undecided again, except those whose incident was closed or decided again later.
 
-    Return the ids of the changed reports.
+    Return the ids of the reports that are now undecided.
     """
     still = select(Incident.id).where(Incident.id == Report.incident_id, *_stayed_live()).exists()
     with database.write() as session:
@@ -178,9 +183,9 @@ def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
 
 
 def _stayed_live() -> tuple[ColumnElement[bool], ...]:
-    """Return SQL conditions for reports that asked for a disable but whose token was not disabled.
+    """Return the SQL conditions for reports that asked to disable a token but did not cause it to be disabled.
 
-    They exclude a report if its incident was closed or decided again after the report.
+    The conditions leave out reports whose incident was closed or decided again later.
     """
     return (
         Report.state == ReportState.SETTLED,

@@ -86,7 +86,11 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
 
 
 def purge_expired(database: Database, *, keep_days: int) -> None:
-    """Delete usage older than `keep_days`, the history of tokens no longer in use, and the positions of old batches."""
+    """Delete old usage data.
+
+    Delete the hourly usage older than `keep_days` days, the histories of tokens that are no longer used, and the
+    positions of old batches.
+    """
     with database.write() as session:
         session.execute(delete(UsageHour).where(UsageHour.hour < db_now(-keep_days * 86400)))
         session.execute(delete(UsageBaseline).where(UsageBaseline.hour < db_now(-BASELINE_RETENTION_DAYS * 86400)))
@@ -94,7 +98,7 @@ def purge_expired(database: Database, *, keep_days: int) -> None:
 
 
 def _locked_cursor(session: Session, batch: str) -> str:
-    """Lock the row of a batch of usage records, and return the prefix of the last digest that the batch has stored.
+    """Return how far this batch of usage records was stored, as a prefix of a digest. Lock the batch's row.
 
     Digests are stored in ascending order, so all digests up to this prefix are stored.
     """
@@ -204,7 +208,8 @@ def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *,
 def _history(baseline: UsageBaseline, hour: datetime) -> UsageHistory:
     """Return the token's usage before this hour.
 
-    If the hour is not the newest stored one, return an empty history, because the stored usage includes later hours.
+    If the database already has usage of a later hour, return an empty history, because the stored history then includes
+    that later usage.
     """
     if hour != baseline.hour:
         return UsageHistory()

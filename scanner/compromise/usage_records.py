@@ -65,7 +65,8 @@ class UsageRecord:
 class HourSum:
     """The usage of one token in one hour.
 
-    The sets of networks, countries and agents have a maximum size. `unkept` counts the values that no longer fitted.
+    The sets of networks, countries and agents have a maximum size. `unkept` is the number of values that were left out
+    because a set was full.
     """
 
     count: int = 0
@@ -96,7 +97,8 @@ class HourSum:
 class RecordReader:
     """A parser of usage records, fast enough for tens of thousands of records a second. Use one for each batch.
 
-    The user agents of all records share one redaction, so that hostile ones cannot take seconds.
+    One time limit applies to the redaction of all user agents in a batch, so that hostile user agents cannot delay it
+    by many seconds.
 
     Args:
         digester: Computes the digests of tokens.

@@ -13,7 +13,7 @@ from scanner.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The mode (such as off) and the thresholds of each usage rule. docs/compromise.md explains the rules."""
+    """The mode (for example `off`) and the thresholds of each usage rule. docs/compromise.md explains the rules."""
 
     dormant: RuleMode = RuleMode.FLAG
     dormant_days: int = 30
@@ -38,7 +38,7 @@ class HourOfUsage:
         networks: the number of distinct networks.
         countries: the number of distinct countries.
         listed: the number of records from networks on the operator's list.
-        listed_networks: the networks of these records.
+        listed_networks: the listed networks from which these records came.
     """
 
     hour: datetime
@@ -111,7 +111,10 @@ def judge(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> list[RuleHi
 
 
 def _dormant(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Yield a match if a token is used often after many days without use. A token never used before does not match."""
+    """Yield a match if a token is suddenly used often after many days without use.
+
+    A token that was never used before does not match.
+    """
     if rules.dormant == RuleMode.OFF or history.previous_hour is None or hour.count < rules.dormant_count:
         return
     unused = hour.hour - history.previous_hour
@@ -140,7 +143,9 @@ def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
 
 
 def _burst(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Yield a match if an hour has far more records than the average hour and more than the busiest hour before."""
+    """Yield a match if the hour has far more records than the average hour, and more than the busiest hour before
+    it.
+    """
     if rules.burst == RuleMode.OFF or history.hours < rules.burst_hours or hour.count < rules.burst_count:
         return
     mean = history.total / history.hours

@@ -61,7 +61,7 @@ def is_object_id(value: str) -> bool:
 
 
 def parse_address(text: str, web_url: str, api_url: str) -> Target:
-    """Return the repository, push, commit, gist or owner to which a GitHub address leads.
+    """Return the repository, push, commit, gist or owner that a GitHub address refers to.
 
     Raises:
         ValueError: The text is not such an address. The message is one line that says which addresses are accepted.

@@ -1,4 +1,4 @@
-"""The number of failures of a host after which r8scan sends it no requests for some time."""
+"""Contains the threshold of the circuit breakers, which stop requests to a failing host for some time."""
 
 from __future__ import annotations
 

@@ -236,8 +236,9 @@ def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, A
 
 
 def next_page(github: GitHub, response: httpx.Response) -> str | None:
-    """Return the next page's address from the Link header, or None if there is no next page or it is not on this API's
-    host.
+    """Return the address of the next page from the response's Link header.
+
+    Return None if there is no next page, or if its address is not on the host of this API.
     """
     url = response.links.get("next", {}).get("url", "")
     return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None
@@ -270,12 +271,12 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
 
 
 def is_blocked(words: bytes) -> bool:
-    """Return whether GitHub's error message says that the repository is blocked for everybody."""
+    """Return whether GitHub's error message says that the repository is blocked or disabled."""
     return _BLOCKED.search(words[:4096].lower()) is not None
 
 
 def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T:
-    """Call `once`, and call it again after a temporary failure if the quota allows a retry. Return its result.
+    """Call `once` and return its result. After a temporary failure, call it again if the quota allows a retry.
 
     Args:
         github: The client whose quota is used.
@@ -314,8 +315,7 @@ def _exchanged(
         url: The address.
         params: Query parameters.
         headers: Request headers.
-        number: The number of the attempt, from 1. If the first attempt fails, it counts as a failure of the host;
-            further attempts do not count.
+        number: The number of the attempt, from 1. Only a failure of attempt 1 counts as a failure of the host.
     """
     extensions = {"reserve": github.reserve, "is_retry": number > 1}
     try:

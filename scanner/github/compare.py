@@ -1,4 +1,4 @@
-"""Reads from the REST API what a push added. r8scan uses this if the git server answers with an error.
+"""Reads the changes of a push from the REST API. r8scan uses this if the git server answers with an error.
 
 A comparison shows at most 250 commits and 300 files, and no large or binary files. Content that is not shown is counted
 as unread: https://docs.github.com/rest/commits/commits#compare-two-commits
@@ -110,7 +110,7 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
 
 
 def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the changes from commit `before` to commit `head`, by reading one commit after the other.
+    """Return the changes from commit `before` to commit `head`. Request each commit between them separately.
 
     Use this if GitHub cannot compare the two commits. Only the first parent of each commit is followed.
 

@@ -22,9 +22,10 @@ class GitHubError(Exception):
         reason: The reason as one word, for counters and metrics.
         retry_after: Seconds to wait before the next attempt, or None.
         detail: The server's error message. It may be hostile.
-        asked: Whether the request was sent. If False, r8scan did not send it, because of a quota or a failing host.
+        asked: False if r8scan did not send the request, because a quota is exhausted or the host is failing.
         is_final: Whether the same request would get the same answer again.
-        resource: The name of the quota because of which r8scan did not send the request. Empty if the request was sent.
+        resource: If r8scan did not send the request, the name of the quota that the request would have used. Otherwise
+            empty.
     """
 
     def __init__(

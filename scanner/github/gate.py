@@ -1,8 +1,8 @@
-"""The gate: checks each request to GitHub before it is sent, and refuses it if a quota is exhausted or the host is
-failing.
+"""The gate: checks each request to GitHub before it is sent.
 
-The HTTP client reports each response to the gate. A `Ledger` shares the state of quotas and hosts with all workers.
-Without a ledger, or while it cannot be reached, each process uses only its own observations.
+The gate refuses a request if a quota is exhausted or the host is failing. The HTTP client reports each response to the
+gate. A `Ledger` shares the state of quotas and hosts with all workers. Without a ledger, or while it cannot be reached,
+each process uses only its own observations.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class RequestGate:
             self._block(resource, now + seconds, "unavailable")
 
     def note_result(self, host: str, resource: str, err: GitHubError | None) -> None:
-        """Record whether a git command succeeded, which sent requests to GitHub itself.
+        """Record whether a git command succeeded. git sends its requests itself, so no response is available here.
 
         Args:
             host: The host to which git sent the requests.
@@ -267,8 +267,9 @@ class RequestGate:
         return budget is not None and budget.blocked_until > self._clock()
 
     def seconds_a_request(self, resource: str) -> float:
-        """Return how many seconds to leave between requests so that the quota lasts until its reset, or 0 if the quota
-        is unknown.
+        """Return how many seconds to leave between requests so that the quota lasts until its reset.
+
+        Return 0 if the quota is unknown.
         """
         now = self._clock()
         with self._lock:

@@ -64,7 +64,7 @@ class Refs:
 class ReceivedPack:
     """A git pack that was received from a server. `hash_name` is sha1 or sha256.
 
-    If the server sent more than the allowed number of bytes, the content is only the beginning of the pack.
+    If the pack is larger than the limit of the request, `content` is only the beginning of the pack.
     """
 
     content: bytes = field(repr=False)
@@ -225,7 +225,7 @@ def can_filter(github: GitHub, repository: str) -> bool:
 
 
 def is_limit(words: str) -> bool:
-    """Return whether the text, an error message of git, means a rate limit."""
+    """Return whether an error message of git says that a rate limit was reached."""
     return _LIMIT.search(words) is not None
 
 
@@ -309,7 +309,10 @@ def _check(response: httpx.Response, github: GitHub) -> None:
 
 @contextmanager
 def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
-    """If a git server reports a rate limit with status 200, record the limit and raise RateLimited."""
+    """Raise RateLimited if the answer that the `with` block reads from a git server reports a rate limit.
+
+    A git server may report a rate limit with status 200. The limit is also recorded for later requests.
+    """
     try:
         yield
     except Malformed as err:

@@ -36,7 +36,8 @@ class Answer:
 
     Attributes:
         data: The value of `data`. It may be hostile, and parts of it may be null.
-        errors: The number of errors that GitHub reported for parts of the query, by type. A type is a word in capitals.
+        errors: The number of errors that GitHub reported for parts of the query, by type. A type is a word such as
+            "NOT_FOUND".
         is_partial: Whether GitHub stopped before the query was done, because the query cost too much.
         cost: The cost in points, from the field `rateLimit { cost }`. 0 if the query does not ask for this field.
         seconds: Seconds from the request to the end of the answer.
@@ -108,7 +109,7 @@ def _errors(listed: Any) -> Counter[str]:
 
 
 def _type_of(error: Any) -> str:
-    """Return the type of a GraphQL error, or UNNAMED if it is not a word in capitals."""
+    """Return the type of a GraphQL error, such as "NOT_FOUND". Return UNNAMED if the error has no valid type."""
     given = mapping(error).get("type")
     return given if isinstance(given, str) and _TYPE.fullmatch(given) else "UNNAMED"
 

@@ -1,7 +1,4 @@
-"""A JSON parser for untrusted input.
-
-A value that Python's parser refuses becomes null, and all other values are kept.
-"""
+"""A JSON parser for untrusted input. A value that Python's parser refuses becomes null."""
 
 from __future__ import annotations
 
@@ -23,10 +20,10 @@ _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)
 def parse_json(body: bytes) -> Any:
     """Return the value of a JSON text.
 
-    If Python's parser cannot read it, values nested deeper than MAX_LEVELS become null.
+    If the text is nested too deeply for Python's parser, values deeper than MAX_LEVELS become null.
 
     Raises:
-        ValueError: The body is not JSON, or is too deep and has more than MAX_BRACKETS.
+        ValueError: The body is not JSON, or it is nested too deeply and has more than MAX_BRACKETS brackets.
     """
     encoding = json.detect_encoding(body)
     try:

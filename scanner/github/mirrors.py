@@ -75,7 +75,11 @@ class MirrorStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The numbers of commits that were fetched, were missing on the server, and were not fetched for another reason."""
+    """The result of fetching commits by their ids.
+
+    It has the number of commits that were fetched, the number that the server no longer has, and the number that could
+    not be fetched for another reason.
+    """
 
     got: int
     gone: int
@@ -169,9 +173,23 @@ def fetch_commits(
 ) -> Fetched:
     """Fetch commits by their ids into the copied repository, under `refs/r8scan/`.
 
-    The arguments and errors are like those of `clone`. The server refuses a whole request if one of its commits is
-    gone, so a refused request is split in two. After a rate limit, the function waits and continues. Commits for which
-    no time is left are counted as unread.
+    The server refuses a whole request if one of its commits is gone, so a refused request is split in two. After a rate
+    limit, the function waits and continues. Commits for which no time is left are counted as unread.
+
+    Args:
+        github: The client whose credential and quotas are used.
+        url: The repository's current address.
+        folder: The folder of the copied repository.
+        oids: The ids of the commits.
+        limit_bytes: Maximum size of the folder.
+        stop: Set by another thread to stop the fetching.
+        on_progress: Called with the number of commits done so far and the number of all commits.
+        clock: A function that returns seconds, to measure the limit MAX_SECONDS of each git command.
+
+    Raises:
+        MirrorTooLarge: The folder is larger than `limit_bytes`.
+        MirrorStopped: `stop` was set.
+        GitHubError: git failed for another reason than a missing commit or a rate limit.
     """
     waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
     got = gone = 0
@@ -201,7 +219,7 @@ def fetch_commits(
 
 
 def _is_limit(err: GitHubError) -> bool:
-    """Return whether the error is a rate limit, or means that the host has failed repeatedly."""
+    """Return whether r8scan has to wait before the next request, because of a rate limit or a failing host."""
     return isinstance(err, RateLimited) or err.reason == "circuit_open"
 
 
@@ -333,9 +351,9 @@ def _size(folder: Path) -> int:
 
 
 def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
-    """Return the error that corresponds to git's error messages.
+    """Return the exception for the error messages of a git command.
 
-    It contains no text of the messages, which may be hostile.
+    The exception contains no text of these messages, which may be hostile.
 
     Args:
         text: The error output of git.

@@ -49,8 +49,9 @@ def is_limit(response: httpx.Response, body: bytes) -> bool:
 
 
 def seconds_to_wait(response: httpx.Response) -> float:
-    """Return the seconds to wait after a rate limit according to GitHub's headers, or SECONDARY_LIMIT_SECONDS without
-    them.
+    """Return the seconds to wait after a rate limit, according to GitHub's headers.
+
+    Return SECONDARY_LIMIT_SECONDS if the headers do not say it.
     """
     seconds = retry_after(response)
     if seconds is not None:
@@ -71,7 +72,9 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def server_time(response: httpx.Response) -> float:
-    """Return the server's time in seconds since the epoch. The times in rate limits are by the server's clock."""
+    """Return the server's time in seconds since the epoch. The reset times of rate limits refer to the server's
+    clock.
+    """
     at = _date(response.headers.get("date", ""))
     return time.time() if at is None else at
 

@@ -1,4 +1,4 @@
-"""Requests for lists of public repositories: by the time of the latest push, by id, and by node id.
+"""Requests lists of public repositories: found by a search, listed in the order of ids, or looked up by node id.
 
 Null and incomplete entries are counted as unusable: https://docs.github.com/rest/repos/repos#list-public-repositories
 """
@@ -51,7 +51,7 @@ query($ids: [ID!]!) {{
 class ListedRepository:
     """A repository in a list that GitHub returned.
 
-    The field `is_empty` and the fields after it are None if the list does not show them.
+    Some lists do not show all data. `is_empty` and the fields after it are then None.
     """
 
     id: int
@@ -139,9 +139,10 @@ def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_
 
 
 def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
-    """Return a page of the public repositories with ids above `since` or, if `url` is given, the page at that address.
+    """Return a page of the public repositories with ids above `since`. If `url` is given, return the page at that
+    address.
 
-    Raises GitHubError. The result's `after` is the address of the next page.
+    The result's `after` is the address of the next page. Raises GitHubError.
     """
     address = url or f"{github.api_url}/repositories"
     response, listed = get_json(github, address, params=None if url else {"since": since}, expected=list)
@@ -151,9 +152,9 @@ def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
 
 
 def look_at(github: GitHub, node_ids: Sequence[str]) -> Page:
-    """Return the public repositories with these node ids (at most 100) as one page. Raises GitHubError.
+    """Return the public repositories with these node ids (at most 100) as one page.
 
-    Repositories that are gone or private are left out.
+    Repositories that are gone or private are left out. Raises GitHubError.
     """
     answer = graphql.query(github, NODES_QUERY, {"ids": list(node_ids)[:PAGE_SIZE]})
     page = Page(points=answer.cost, seconds=answer.seconds, errors=answer.errors, is_whole=not answer.is_partial)

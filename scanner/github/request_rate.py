@@ -124,8 +124,8 @@ def first_slot(rate: RequestRate, now: float) -> float:
 def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
     """Return the lowered request rate after GitHub has refused a request.
 
-    The new rate is half of the rate at which requests were recently sent. If a refusal has lowered the rate less than
-    HALVE_PAUSE_SECONDS ago, the rate does not change.
+    The new rate is half of the rate at which requests were recently sent. The rate does not change if it was already
+    lowered less than HALVE_PAUSE_SECONDS ago.
 
     Args:
         rate: The rate before the refusal.
@@ -142,9 +142,10 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate within its bounds.
+    """Return the rate, limited to its minimum and maximum.
 
-    At the end of a counting period, raise the rate if the workers have used it up.
+    If a counting period has ended, start a new one. Raise the rate if the workers used nearly the whole rate in the
+    ended period.
     """
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at

@@ -56,7 +56,7 @@ class SearchPage:
 
 
 def search_code(github: GitHub, query: str, page: int) -> SearchPage:
-    """Return page `page` (from 1) of the results, with the text around each match. Raises GitHubError."""
+    """Return page `page` (from 1) of the search results, with the text around each match. Raises GitHubError."""
     params: dict[str, str | int] = {"q": query, "per_page": PAGE_SIZE, "page": page}
     url = f"{github.api_url}/search/code"
     # Do not retry. The quota is only ten requests a minute, and the next poll requests the same page again.
@@ -69,9 +69,9 @@ def search_code(github: GitHub, query: str, page: int) -> SearchPage:
 
 
 def parse_result(item: Mapping[str, Any]) -> SearchResult:
-    """Return an item of GitHub's answer as a SearchResult.
+    """Return an item of GitHub's answer as a SearchResult. This function never raises.
 
-    A missing or malformed field is empty in the result, so this function never raises.
+    A field that is missing or malformed in the item is None in the result.
     """
     repository, matches = item.get("repository"), item.get("text_matches")
     repository = repository if isinstance(repository, dict) else {}

@@ -96,10 +96,10 @@ class _Known:
 
 
 class PublicKeys:
-    """A cache of GitHub's public keys.
+    """A cache of GitHub's public keys. Threads can share it.
 
-    The keys are fetched again if they are old or a key is unknown. Threads can share it. The keys are fetched in the
-    background, so that an alert with a known key never waits.
+    The keys are fetched in the background when they are old or a key is unknown. An alert with a known key therefore
+    never waits.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class PublicKeys:
         verify(self.check_key(key_id), signature, body)
 
     def _ask(self) -> threading.Event:
-        """Start to fetch the keys, unless they were fetched recently.
+        """Fetch the keys in the background, unless they were fetched recently.
 
         Return an event that is set when the fetch has ended.
         """

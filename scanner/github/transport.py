@@ -1,4 +1,4 @@
-"""The layers between the HTTP client and the network: the list of allowed hosts, quotas, and authorization.
+"""The layers between the HTTP client and the network. They apply the list of allowed hosts, quotas and authorization.
 
 They also decompress response bodies, and raise an error if a body breaks off before its end.
 """
@@ -78,7 +78,9 @@ class GatedTransport(httpx.BaseTransport):
         return response
 
     def _follow(self, response: httpx.Response, host: str, is_retry: bool) -> None:
-        """Decompress the response's body while the body is read. At its end, record whether the body was complete."""
+        """Decompress the response's body while the caller reads it. At the end, record whether the body was
+        complete.
+        """
         chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding in ("gzip", "x-gzip"):
@@ -194,8 +196,9 @@ def _refused(host: str) -> bytes:
 
 
 def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """Return the first REFUSAL_BYTES of an error response's body, or fewer if the body takes more than
-    REFUSAL_SECONDS.
+    """Return the first REFUSAL_BYTES of an error response's body.
+
+    Return fewer bytes if the body takes longer than REFUSAL_SECONDS.
     """
     deadline = clock() + REFUSAL_SECONDS
     start = bytearray()
@@ -207,7 +210,7 @@ def beginning(response: httpx.Response, clock: Callable[[], float] = time.monoto
 
 
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
-    """Return an error response with the beginning of its body, which tells whether status 403 is a rate limit."""
+    """Return an error response with the beginning of its body. This text tells whether status 403 is a rate limit."""
     try:
         start = beginning(response)
     except (httpx.HTTPError, Unavailable):
@@ -226,7 +229,7 @@ _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class Authorization(httpx.Auth):
-    """Authorization of requests: Bearer for the API, Basic for git, none for other addresses.
+    """Adds an Authorization header to requests: Bearer for the API, Basic for git, none for other addresses.
 
     httpx removes the header when a request is redirected to another host.
     """

@@ -1,8 +1,8 @@
-"""Confined processes that find out which files of a folder certainly have no token.
+"""Confined processes that find the files of a folder that certainly have no token.
 
-The other files are read by the caller. For a folder of 100,000 small files, opening each file costs more than searching
-it, so both are done in several processes. The processes can read files, but not write files, use a network or look into
-other processes.
+The caller reads all other files. In a folder of 100,000 small files, opening a file costs more time than searching it,
+so several processes open and search the files. These processes can read files, but not write files, use a network or
+look into other processes.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Survey:
             self._children.put(None)
 
     def clean(self, paths: Sequence[str]) -> tuple[list[bool], int]:
-        """Find out which files are small, were read whole, and certainly have no token.
+        """Find out which of the files are small, could be read completely, and certainly have no token.
 
-        If a process fails, the result is False for its files.
+        If a process fails, its files do not count as free of tokens.
 
         Returns:
             For each path, whether the file certainly has no token; the total size of these files in bytes.
@@ -104,7 +104,7 @@ class Survey:
 
 @contextmanager
 def running(size: int, pool: ThreadPoolExecutor) -> Iterator[Survey]:
-    """Return a `Survey` with at most `size` processes. The processes are ended when the `with` block ends.
+    """Yield a `Survey` with at most `size` processes. The processes are ended when the `with` block ends.
 
     The threads of the pool must live until the block ends, because a process ends with the thread that started it.
     """

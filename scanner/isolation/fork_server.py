@@ -70,7 +70,7 @@ class _Server:
             _signal(process, signal.SIGKILL)
 
     def _step(self, selector: selectors.BaseSelector) -> bool:
-        """Execute one command of the service process.
+        """Execute one command that the service process has sent.
 
         Return False if the service process has closed the socket for commands.
         """

@@ -71,7 +71,7 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
 
 
 def receive_request(connection: socket.socket) -> Request | None:
-    """Receive the rest of a request to read a document. The caller has already received the first byte.
+    """Receive a request to read a document, except its first byte, which the caller has already received.
 
     Return None if the service process has closed the socket.
     """
@@ -104,7 +104,10 @@ def send_answer(connection: socket.socket, reading: DeepReading, *, retires: boo
 
 
 def receive_answer(connection: socket.socket) -> tuple[DeepReading, bool]:
-    """Receive the result of reading a document, and whether the process that has read the document is ending.
+    """Receive the result of reading a document.
+
+    Returns:
+        The result, and whether the confined process ends after this answer.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or malformed.
@@ -149,7 +152,7 @@ def _parsed(value: Any) -> tuple[DeepReading, bool]:
 
 
 def reasons_from_json(value: Any) -> Counter[str]:
-    """Return, from a message of a confined process, how many parts were not read for each reason.
+    """Parse a message of a confined process: how many parts of the content were not read, for each reason.
 
     Raises:
         ValueError, TypeError, AttributeError: the value has another form.
@@ -166,7 +169,7 @@ def finding_to_json(found: Finding) -> list[Any]:
 
 
 def finding_from_json(value: Any) -> Finding:
-    """Return the finding in a JSON list that `finding_to_json` made.
+    """Return the finding from the JSON list that `finding_to_json` returned.
 
     Raises:
         ValueError, TypeError: The value is not a finding.

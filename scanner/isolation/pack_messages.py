@@ -1,7 +1,7 @@
 """The messages between the service and a confined process that scans a git pack.
 
-The process first sends the objects that another process has to open, then the tokens above the limits on the number of
-tokens, and finally the result of the scan.
+The confined process first sends objects that took too long to read, so that another process reads them. Then it sends
+tokens beyond the limits on the number of tokens, and finally the result of the scan.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -
 
 
 def receive_pack(connection: socket.socket) -> PackToScan | None:
-    """Receive the rest of a request to scan a git pack. The caller has already received the first byte.
+    """Receive a request to scan a git pack, except its first byte, which the caller has already received.
 
     Return None if the service process has closed the socket.
     """
@@ -92,7 +92,7 @@ def receive_pack(connection: socket.socket) -> PackToScan | None:
 
 
 def send_deferred(connection: socket.socket, item: DeferredObject) -> None:
-    """Send an object of a git pack to the service process, because another process has to open it."""
+    """Send an object of a git pack back to the service process, so that another process reads it."""
     head = json.dumps([item.oid, item.type]).encode("ascii")
     connection.sendall(_FRAME.pack(_DEFERRED, len(item.content), len(head)) + head)
     connection.sendall(item.content)
@@ -129,11 +129,14 @@ def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float
 
 
 def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> tuple[PackAnswer, bool]:
-    """Receive the result of scanning a git pack, and whether the process that has scanned the pack is ending.
+    """Receive the result of scanning a git pack.
 
     Args:
         connection: The socket to the process.
         wait: Returns when something can be received. It raises an exception if the process takes too long.
+
+    Returns:
+        The result, and whether the confined process ends after this answer.
 
     Raises:
         BadAnswer: The answer is cut off, too large, or malformed.

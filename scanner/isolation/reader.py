@@ -25,8 +25,9 @@ milliseconds."""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:
-    """Confine this process, then answer requests until the socket is closed or this process has reached a limit on time
-    or memory.
+    """Confine this process, then answer requests.
+
+    Stop when the socket is closed, or when this process has reached a limit of time or memory.
     """
     confine(MEMORY_BYTES)
     while kind := messages.receive(connection, 1):

@@ -77,14 +77,15 @@ class _Reader:
 
 
 class _Failure(NamedTuple):
-    """Why a confined process gave no answer, and the processor seconds that count as spent on the document."""
+    """The reason why a confined process gave no answer, and how many processor seconds to count for the document."""
 
     reason: str
     seconds: float
 
 
 class ReaderPool:
-    """Confined processes that the threads of one service process share. Each is started when it is first needed.
+    """A pool of confined processes that the threads of one service process share. A process is started when it is first
+    needed.
 
     A child process that is forked from the service process gets an empty pool.
 
@@ -215,9 +216,9 @@ class ReaderPool:
         """Let a confined process handle one request, and kill the process if it takes too long.
 
         Args:
-            converse: Sends a request. Returns the answer, and whether the process ends after it. Its second argument is
-                a function that waits until the process answers or ends. `converse` must call that function before it
-                receives anything.
+            converse: A function that sends the request and receives the answer. It is called with the process and a
+                function `wait`, and must call `wait` before it receives anything. It returns the answer, and whether
+                the process ends after this answer.
             seconds: Processor seconds that the work may take.
 
         Returns:
@@ -341,7 +342,9 @@ class _ForkServer:
             self._control.send(fork_server.COMMAND.pack(command, process))
 
     def abandon(self) -> None:
-        """Close the connection to the parent process's fork server, which continues to run."""
+        """Close this process's connection to the fork server of the parent process. The fork server continues to
+        run.
+        """
         self._control.close()
         self._process.returncode = 0
 

@@ -1,1 +1,3 @@
-"""The response to leaks: looks tokens up in the store, disables them, records incidents and queues notifications."""
+"""The response to leaks: looks tokens up in the token store, disables them, records incidents and queues
+notifications.
+"""

@@ -1,4 +1,7 @@
-"""Disables confirmed tokens, or plans to, unless the operator's policy exempts them."""
+"""Disables tokens that the token store has confirmed, unless the operator's policy exempts them.
+
+With a remote token store, the tokens are only marked here, and disabled after the transaction.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def enforce(session: Session, confirmed: Sequence[TokenIncident], policy: Policy
 
 
 def _exemption(token: TokenRecord, policy: Policy) -> TakenAction | None:
-    """Return the action to take instead of a disable, or None if the token must be disabled."""
+    """Return the action to take instead of disabling the token, or None if the token must be disabled."""
     if token.disabled_at is not None:
         return TakenAction(Decision.ALREADY_DISABLED, token.disabled_at)
     if token.is_protected:

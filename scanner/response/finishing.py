@@ -1,8 +1,8 @@
-"""Completes disables in an external token store: claims incidents, calls the store and records the results.
+"""Disables tokens in an external token store: claims incidents, calls the store and records the results.
 
 Incidents are processed in groups: one call looks the tokens up, several threads disable them, and one transaction
-records the results. The incident's id is the idempotency key of the call, so that r8scan recognizes its own disable
-when it repeats a call after a crash.
+records the results. Each call that disables a token has the incident's id as its idempotency key. When r8scan repeats
+the call after a crash, the store's answer therefore shows that r8scan itself disabled the token.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class _ClaimedIncident:
 class _CallResult:
     """A claimed incident and the external token store's answers about its token.
 
-    `record` is the token as the look-up returned it, or None if it returned none. `disabled` is the result of the
-    disable, or None if there is no result.
+    `record` is the token as the look-up returned it, or None if the look-up did not return it. `disabled` is the result
+    of disabling the token, or None if there is no result.
     """
 
     lease: Lease
@@ -71,22 +71,22 @@ class _CallResult:
 
     @property
     def is_doubtful(self) -> bool:
-        """Return whether the store says that it no longer knows the token.
+        """Return whether the token store says that it no longer knows the token.
 
-        A replica of the store that lags behind may wrongly say so.
+        The answer may be wrong if it comes from an outdated replica of the store.
         """
         return self.disabled is not None and (self.record is None or self.disabled.result == Decision.UNKNOWN)
 
     @property
     def doubtful_answers(self) -> int:
-        """Return how often the store has said, up to now, that it does not know the incident's token."""
+        """Return how often the token store has said so far that it does not know this token."""
         return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_doubtful
 
     @property
     def is_final(self) -> bool:
-        """Return whether the store's answer can be recorded as final.
+        """Return whether the token store's answer can be recorded as final.
 
-        The answer that the store does not know the token is final only after `MAX_DOUBTFUL_ANSWERS` such answers.
+        If the store says that it does not know the token, this is final only after `MAX_DOUBTFUL_ANSWERS` such answers.
         """
         return self.disabled is not None and (not self.is_doubtful or self.doubtful_answers >= MAX_DOUBTFUL_ANSWERS)
 
@@ -101,8 +101,9 @@ def finish_due(database: Database, policy: Policy, store: RemoteStore) -> Respon
 def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collection[uuid.UUID]) -> Response:
     """Disable the tokens of these incidents, whose state is `disabling`, and record the results.
 
-    Skip incidents that another worker holds. Process the first incident alone, so that an unavailable token store costs
-    only one call. After `FINISH_SECONDS`, leave the remaining incidents to a task that runs every two seconds.
+    Skip incidents that another worker has claimed. Process the first incident alone, so that only one call is wasted if
+    the token store is unavailable. After `FINISH_SECONDS`, leave the remaining incidents to a task that runs every two
+    seconds.
     """
     total = Response()
     ordered = list(ids)
@@ -127,7 +128,7 @@ def _finish_group(
     If the call for one token fails, the other tokens are still disabled.
 
     Raises:
-        StoreUnavailable: The store could not be reached for any of the tokens. All incidents are due again later.
+        StoreUnavailable: The token store could not be reached for any of the tokens. All incidents are due again later.
     """
     claimed = _claim(database, ids)
     if not claimed:
@@ -149,7 +150,7 @@ def _finish_group(
 
 
 def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> LookUp:
-    """Look the tokens up in the store by one call. If it fails, look them up one by one.
+    """Look the tokens up in the token store with one call. If this call fails, look up each token with its own call.
 
     The call for all tokens may fail because of a single token.
 
@@ -200,7 +201,10 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedInciden
 
 
 def _defer(database: Database, results: Sequence[_CallResult]) -> None:
-    """Release the incidents until their next attempt, and store how often the store did not know their tokens."""
+    """Release the incidents until their next attempt.
+
+    For each token that the store did not know, also record how often this has happened.
+    """
     if not results:
         return
     with database.write() as session:
@@ -220,7 +224,8 @@ def _defer(database: Database, results: Sequence[_CallResult]) -> None:
 def _disable_all(
     store: RemoteStore, policy: Policy, claimed: Sequence[_ClaimedIncident], found: LookUp, deadline: float
 ) -> list[_CallResult]:
-    """Disable the incidents' tokens in the store, in several threads. Return the store's answer for each incident.
+    """Disable the incidents' tokens in the token store, in several threads. Return the store's answer for each
+    incident.
 
     Raises:
         StoreUnavailable: No call succeeded.
@@ -273,7 +278,7 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
 
 
 def _record_from_incident(incident: Incident) -> TokenRecord:
-    """Return a record of a token that the store no longer returns, built from the data in its incident.
+    """Return a record of a token that is no longer in the token store, built from the data in its incident.
 
     The record has no recipients, so only the operator is notified.
     """
@@ -294,7 +299,7 @@ def _record_from_incident(incident: Incident) -> TokenRecord:
 
 
 def _complete_all(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record the results of the disables in one transaction. If it fails, record each result in its own transaction."""
+    """Record in one transaction which tokens were disabled. If it fails, record each result in its own transaction."""
     try:
         return _complete(database, policy, results)
     except Exception as err:
@@ -309,9 +314,9 @@ def _complete_all(database: Database, policy: Policy, results: Sequence[_CallRes
 
 
 def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record the results of the disables and queue the notifications, in one transaction.
+    """Record which tokens were disabled and queue the notifications, in one transaction.
 
-    Return all of them as one Response.
+    Return what was done about all these tokens.
     """
     response = Response()
     if not results:
@@ -345,7 +350,7 @@ def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]
 
 
 def _record_result(session: Session, lease: Lease, disabled: Disabled) -> Incident:
-    """Record the result of a disable in the incident, the audit and the reports that waited for it.
+    """Record the result of disabling a token: in its incident, in the audit, and in its reports with state `disabling`.
 
     Return the incident.
     """

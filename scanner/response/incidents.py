@@ -28,7 +28,7 @@ PlaceRows = Mapping[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class TokenIncident:
-    """A token as its store describes it, and the incident of this token."""
+    """A token as the token store describes it, and its incident."""
 
     token: TokenRecord
     incident: Incident
@@ -87,7 +87,7 @@ def done(cause: Cause, what: str) -> str:
 def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
     """Close incidents whose token was enabled again.
 
-    If the token is found again, a new incident is opened, and its owner is notified.
+    If such a token is found again, r8scan opens a new incident and notifies the token's owner.
     """
     if not reenabled:
         return
@@ -99,15 +99,16 @@ def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
 
 
 def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], source: str) -> dict[str, PlaceRows]:
-    """For each token, return the public places that are not recorded in any of its incidents yet.
+    """Return the public places of each token that are not recorded in any of its incidents yet.
 
     Args:
         session: The transaction that records the places.
-        found: The candidates of each token, by digest.
+        found: The token candidates that were found, by digest.
         source: The source that found the candidates.
 
     Returns:
-        For each digest of `found`, the new places by place key. A token without a new place has an empty dict.
+        For each digest of `found`, the new places by the key that identifies them. The dict of a token without a new
+        place is empty.
     """
     places: dict[str, dict[str, dict[str, Any]]] = {}
     for digest, candidates in found.items():

@@ -209,7 +209,7 @@ def resend(
 
 
 def _audit(session: Session, what: str, digest: str, *, who: str, reason: str = "") -> None:
-    """Add an audit entry about a token, which also appears in the timeline of the token's newest incident."""
+    """Add an audit entry about a token. The timeline of the token's newest incident shows the entry too."""
     incident_id = session.execute(
         select(Incident.id).where(Incident.digest == digest).order_by(Incident.detected_at.desc()).limit(1)
     ).scalar_one_or_none()

@@ -22,10 +22,13 @@ class ResponsePath(Protocol):
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
     ) -> Response:
-        """Look the candidates up in the token store, disable those that are tokens, and record what was done."""
+        """Look the token candidates up in the token store, disable the real tokens, and record what was done."""
 
     def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
-        """Look up at most `limit` candidates again that the store did not know, and disable those that it knows now."""
+        """Look up at most `limit` stored token candidates again that the store did not know.
+
+        Disable the tokens that the store knows now.
+        """
 
     def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
         """Disable the tokens of incidents that were just recorded with the state `disabling`."""

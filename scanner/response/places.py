@@ -41,7 +41,7 @@ def place_key(place: Place) -> str:
 
 
 def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
-    """Return the values of the columns in `PlaceColumns` that describe where the candidate was found."""
+    """Return the values of the columns in `PlaceColumns` that describe where the token candidate was found."""
     place = candidate.place
     return {
         "kind": place.kind,
@@ -63,7 +63,7 @@ def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
 
 
 def candidate_of(row: PlaceColumns, digest: str, hint: str) -> Candidate:
-    """Return the candidate that the row describes. This is the inverse of `columns_of`."""
+    """Return the token candidate that the database row describes. This is the inverse of `columns_of`."""
     place = Place(
         kind=row.kind,  # type: ignore[arg-type]  # only columns_of writes it
         url=row.url,
@@ -79,7 +79,7 @@ def candidate_of(row: PlaceColumns, digest: str, hint: str) -> Candidate:
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
-    """Return the candidate as JSON. It contains no raw token."""
+    """Return the token candidate as JSON. The JSON contains no raw token."""
     value = dataclasses.asdict(candidate)
     published_at = candidate.place.published_at
     value["place"]["published_at"] = published_at.isoformat() if published_at else None
@@ -87,7 +87,7 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
 
 
 def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
-    """Return the candidate from the JSON that `candidate_to_json` wrote.
+    """Return the token candidate from the JSON that `candidate_to_json` returned.
 
     Raises:
         TypeError, ValueError: The value is other JSON.

@@ -43,7 +43,7 @@ def respond_remotely(
     access: RemoteAccess,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up in the remote token store, record incidents, disable the tokens and record the results.
+    """Look token candidates up in the remote token store, record incidents, and disable the real tokens.
 
     Candidates that could not be looked up are stored and looked up later.
     """
@@ -62,7 +62,7 @@ def respond_remotely(
 def look_up_again_remotely(
     database: Database, *, policy: Policy, access: RemoteAccess, limit: int = MAX_CANDIDATES_PER_TRANSACTION
 ) -> LookedUp:
-    """Ask the token store again about at most `limit` stored strings that are due. Disable those that it knows now.
+    """Look up at most `limit` stored token candidates again that are due. Disable the tokens that the store knows now.
 
     If a candidate could not be looked up, it is due again after `ASK_AGAIN_SECONDS`.
     """
@@ -96,10 +96,11 @@ def _commit(
     cause: Cause,
     found: LookUp,
 ) -> Response:
-    """Record the response to the candidates, one transaction for each batch. `found` is the store's answer about them.
+    """Record the response to the token candidates, in one transaction for each batch.
 
-    r8scan cannot lock the rows of a remote token store, so two transactions may try to open an incident of the same
-    token. The second transaction then fails and is repeated, and finds the first one's incident.
+    `found` is the token store's answer about the candidates. r8scan cannot lock the rows of a remote token store, so
+    two transactions may try to open an incident of the same token. The second transaction then fails. It is repeated,
+    and uses the incident of the first one.
     """
     total = Response()
     ordered = sorted(candidates, key=lambda candidate: candidate.digest)

@@ -66,9 +66,9 @@ class _Batch:
         session: the transaction.
         now: the time of the transaction.
         open_incidents: the locked open incidents, by digest.
-        canaries: the digests of those reported tokens that are canaries.
+        canaries: the digests of the reported tokens that are canaries (test tokens).
         entries: the new audit entries.
-        to_notify: the incidents of which somebody must be notified.
+        to_notify: the incidents for which notifications must be queued.
         flagged: the ids of incidents that are only reported to the operator.
     """
 
@@ -83,7 +83,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The decision on one report, the report's incident if there is one, and whether to notify somebody."""
+    """The decision on one report, the report's incident if there is one, and whether to queue notifications."""
 
     decision: Decision
     incident: Incident | None
@@ -106,9 +106,9 @@ def respond_to_reports(
         session: The caller's transaction.
         reports: The recorded reports.
         policy: The operator's policy.
-        may_disable: Called for each token that is about to be disabled. If it returns False, the token stays live and
-            its incident is `held`.
-        asked: The token store's answer, from before the transaction began (`policy.access.ask`).
+        may_disable: Called for each token that is about to be disabled. If it returns False, the token stays enabled
+            and its incident is `held`.
+        asked: The answer that the token store gave before the transaction began (`policy.access.ask`).
 
     Returns:
         One outcome for each report. Reports of tokens that could not be looked up have no outcome.

@@ -1,6 +1,6 @@
-"""The response to found candidates with the SQL token store.
+"""The response to token candidates (strings that look like tokens), with the SQL token store.
 
-One transaction looks the candidates up, disables the tokens, and writes incidents and notifications.
+One transaction looks the candidates up, disables the real tokens, and writes incidents and notifications.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LIVE_ACTIONS = (Decision.OBSERVED, Decision.PROTECTED, Decision.UNKNOWN)
 
 @dataclass(slots=True)
 class Response:
-    """What was done about a number of found candidates.
+    """What was done about some token candidates.
 
     Attributes:
         disabled: the ids of incidents whose token was disabled.
@@ -85,7 +85,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """How many stored candidates were looked up again, and what was done about those that are tokens."""
+    """How many stored token candidates were looked up again, and what was done about the real tokens among them."""
 
     sightings: int
     response: Response
@@ -99,10 +99,10 @@ def respond(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up, and disable, record and report those that are tokens. Repeating the call changes nothing.
+    """Look the token candidates up. Disable the real tokens, and record and report them.
 
-    Use several transactions if there are many candidates. If the database is unavailable, raise its error; the caller
-    must repeat the call.
+    Use several transactions if there are many candidates. Repeating the call changes nothing. If the database is
+    unavailable, raise its error; the caller must repeat the call.
     """
     likely, crowd = split_crowd(candidates)
     total = _respond_in_batches(database, likely, source, policy, cause)
@@ -134,7 +134,7 @@ def _respond_in_batches(
 
 
 def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """Split the candidates: first the `MAX_SIGHTINGS` that are most likely to be real tokens, then all others.
+    """Split the token candidates into the `MAX_SIGHTINGS` that are most likely to be real tokens, and all others.
 
     A candidate that was found in a file or text with few candidates is more likely to be real than one among many.
     """
@@ -152,7 +152,7 @@ def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[
 def leave_out_unknown(
     session: Session, crowd: Sequence[Candidate], found: LookUp, source: str
 ) -> tuple[list[Candidate], Response]:
-    """Remove the candidates that the store does not know. They are counted but not stored.
+    """Remove the token candidates that the token store does not know. They are counted but not stored.
 
     Returns:
         The candidates that the store knows or that could not be looked up, and a response that counts the removed ones.
@@ -165,12 +165,12 @@ def leave_out_unknown(
 
 
 def _spot(candidate: Candidate) -> tuple[str | None, str]:
-    """Return the id of the git object, or None, and the URL of the file or text in which the candidate was found."""
+    """Return where the token candidate was found: the id of the git object (None if there is none), and the URL."""
     return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 
 def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDIDATES_PER_TRANSACTION) -> LookedUp:
-    """Look up at most `limit` stored candidates again that are due, and respond to those that are tokens by now."""
+    """Look up at most `limit` stored token candidates again that are due. Respond to those that the store knows now."""
     with database.write() as session:
         due = sightings.due(session, limit=limit)
         by_source = defaultdict(list)
@@ -195,7 +195,7 @@ def respond_within(
     cause: Cause = Cause.PUBLIC_REPOSITORY,
     asked: LookUp | None = None,
 ) -> Response:
-    """Look the candidates up and respond to those that are tokens, inside the caller's writing transaction.
+    """Look the token candidates up and respond to the real tokens, inside the caller's writing transaction.
 
     Args:
         session: The caller's transaction.
@@ -203,7 +203,7 @@ def respond_within(
         source: The source that found the candidates.
         policy: The operator's policy.
         cause: Why the tokens are disabled.
-        asked: The token store's answer, from before the transaction began (`policy.access.ask`).
+        asked: The answer that the token store gave before the transaction began (`policy.access.ask`).
     """
     by_digest: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
@@ -237,7 +237,7 @@ def _decide(
 ) -> Response:
     """Record the new public places of tokens, disable the tokens as the policy says, and queue the notifications.
 
-    `records` are the tokens, and `found` their candidates, by digest.
+    `records` has the tokens that the token store knows, and `found` has their token candidates. Both are by digest.
     """
     response = Response()
     existing = incidents.open_incidents(session, records)
@@ -302,8 +302,8 @@ def _log_places(
 def _may_be_live(incident: Incident | None) -> bool:
     """Return whether the token's incident is open and the token may still work.
 
-    Such a token is decided on again even if it is found in a recorded place. Any other token is not: otherwise r8scan
-    would again disable a token that an operator has enabled.
+    Only such a token is decided on again when it is found in a place that is already recorded. Other tokens are not,
+    because an operator may have enabled them since then.
     """
     return incident is not None and incident.action in LIVE_ACTIONS
 
@@ -313,9 +313,9 @@ def _was_reenabled(token: TokenRecord, incident: Incident) -> bool:
 
 
 def _end_of_batch(ordered: Sequence[Candidate], start: int) -> int:
-    """Return the index after the last candidate of the batch that begins at `start`.
+    """Return the index after the last token candidate of the batch that begins at `start`.
 
-    Candidates of one digest stay in the same batch, unless they alone exceed the limit.
+    Candidates with the same digest stay in one batch, unless they alone exceed the limit.
     """
     end = min(start + MAX_CANDIDATES_PER_TRANSACTION, len(ordered))
     if end < len(ordered) and ordered[end].digest == ordered[start].digest:

@@ -1,6 +1,6 @@
-"""The functions that respond to found candidates, for every kind of token store. All sources call `respond_to`.
+"""The functions that respond to token candidates, for every kind of token store. All sources call `respond_to`.
 
-To respond means to look the candidates up, disable those that are tokens, record incidents and queue mails.
+To respond means to look the candidates up, disable the real tokens, record incidents and queue mails.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def respond_to(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the candidates up, and disable, record and report those that are tokens. Repeating the call changes nothing.
+    """Look the token candidates up. Disable the real tokens, and record and report them. Repeating the call changes
+    nothing.
 
     If the database is unavailable, raise its error; the caller must repeat the call. If a remote token store is
     unavailable, store the candidates, to be looked up later, and raise no error.
@@ -53,7 +54,7 @@ def respond_to(
 
 
 def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
-    """Look up the stored candidates again that are due, and disable, record and report those that are tokens by now.
+    """Look up the stored token candidates again that are due. Respond to those that the token store knows now.
 
     If one candidate causes an unexpected error, log it, make this candidate due after an hour, and continue.
     """
@@ -91,9 +92,10 @@ def _defer_next(database: Database) -> int:
 
 
 def decide_again(database: Database, *, policy: Policy) -> Response:
-    """Decide again on tokens found in public that were left enabled: the mode was `observe`, or they were protected.
+    """Decide again on tokens that were found in public and left enabled.
 
-    The operator may have changed the mode or removed the protection since then.
+    They were left enabled because the mode was `observe` or because they were protected. The operator may have changed
+    this since then.
     """
     is_observing = policy.enforce == EnforceMode.OBSERVE
     actions = (Decision.PROTECTED,) if is_observing else (Decision.PROTECTED, Decision.OBSERVED)

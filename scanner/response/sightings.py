@@ -1,4 +1,4 @@
-"""Sightings: stored candidates that the token store has not confirmed. They are looked up again for 30 days."""
+"""Sightings: stored token candidates that the token store has not confirmed. They are looked up again for 30 days."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_SHED_GROUPS = 100
 
 @dataclass(frozen=True, slots=True)
 class DueSighting:
-    """A sighting (an unconfirmed candidate) that is due to be looked up again."""
+    """A sighting (an unconfirmed token candidate) that is due to be looked up again."""
 
     id: int
     source: str
@@ -36,7 +36,7 @@ class DueSighting:
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
-    """Record candidates that are not confirmed as sightings, unless they are recorded already.
+    """Record unconfirmed token candidates as sightings, unless they are recorded already.
 
     New sightings are due now in state `unchecked`, and after `FIRST_RECHECK_SECONDS` in state `unknown`. If `state` is
     `unchecked`, recorded sightings with the same digests become due now as well.
@@ -61,10 +61,10 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
 
 
 def due(session: Session, *, limit: int) -> list[DueSighting]:
-    """Return at most `limit` sightings (unconfirmed candidates) that are due to be looked up again.
+    """Return at most `limit` sightings (unconfirmed token candidates) that are due to be looked up again.
 
-    Those in state `unchecked` come first, so that a flood of invented tokens cannot delay them. Within each state,
-    those that have been due for the longest time come first.
+    Sightings in state `unchecked` come first, so that a flood of invented tokens cannot delay them. Within each state,
+    the sightings that have been due for the longest time come first.
     """
     statement = (
         select(Sighting)
@@ -77,7 +77,7 @@ def due(session: Session, *, limit: int) -> list[DueSighting]:
 
 
 def settle(session: Session, ids: Collection[int], *, known: Collection[str]) -> None:
-    """Record that sightings were looked up: delete those whose digest is in `known`.
+    """Record that sightings were looked up. Delete the sightings whose digest is in `known`.
 
     The other sightings are due again after `RECHECK_SECONDS`.
     """
@@ -110,9 +110,9 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete `unknown` sightings older than `RETENTION_DAYS` and return their number.
+    """Delete sightings in state `unknown` that are older than `RETENTION_DAYS`, and return their number.
 
-    Keep `unchecked` sightings, because the store has not been asked about them yet.
+    Keep sightings in state `unchecked`, because the token store has not been asked about them yet.
     """
     old = Sighting.seen_at < db_now(-RETENTION_DAYS * 86400)
     result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))
@@ -120,10 +120,12 @@ def purge_expired(session: Session) -> int:
 
 
 def shed(session: Session, *, max_rows: int) -> dict[str, int]:
-    """Delete sightings (unconfirmed candidates) if there are more than `max_rows`, at most `MAX_SHED_ROWS` in one call.
+    """Delete sightings (unconfirmed token candidates) if there are more than `max_rows`, at most `MAX_SHED_ROWS` in one
+    call.
 
-    First delete the oldest of the repository or URL with the most sightings in state `unknown`, because a flood of
-    invented tokens looks like this. Delete sightings in state `unchecked` only when no unknown ones are left.
+    A flood of invented tokens causes many `unknown` sightings in one repository or URL. So first delete the oldest
+    sightings of the repository or URL that has the most in state `unknown`. Delete sightings in state `unchecked` only
+    when no `unknown` ones are left.
 
     Returns:
         The number of deleted sightings by source.

@@ -1,4 +1,4 @@
-"""Access to the token store. The two kinds of store differ only here.
+"""Access to the token store. This module hides the differences between the two kinds of token store.
 
 With the SQL token store, tokens are looked up and disabled inside the transaction that records the incidents. With a
 remote token store, r8scan looks the tokens up before the transaction, which records each incident as `disabling`, and
@@ -46,7 +46,7 @@ class TakenAction:
 class LiveToken:
     """A token that was not disabled when r8scan last decided on it, and may still work.
 
-    `even_protected` says whether the token also counts as live if it is protected.
+    If `even_protected` is False, the token does not count as live while it is protected.
     """
 
     digest: str
@@ -68,9 +68,9 @@ class StoreAccess(Protocol):
         """
 
     def known(self, database: Database, digests: Collection[str]) -> Collection[str] | None:
-        """Return those of the digests that the store knows. Use a separate transaction or request, and lock nothing.
+        """Return which of the digests the token store knows, or None if a remote token store is unavailable.
 
-        Return None if a remote token store is unavailable. If the database is unavailable, raise its error.
+        Use a separate transaction or request, and lock nothing. If the database is unavailable, raise its error.
         """
 
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
@@ -83,7 +83,7 @@ class StoreAccess(Protocol):
         """
 
     def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, TakenAction]:
-        """Disable live tokens inside the transaction, or (for a remote token store) plan the calls that disable them.
+        """Disable tokens inside the transaction. For a remote token store, only plan the calls that disable the tokens.
 
         Args:
             session: The writing transaction.
@@ -102,13 +102,14 @@ class StoreAccess(Protocol):
 
         Args:
             digest: The SQL expression for the token's digest.
-            even_protected: The SQL condition that the token also counts as live if it is protected.
+            even_protected: An SQL condition. If it is false for a token, the token does not count as live while it is
+                protected.
         """
 
     def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
-        """Return those of the tokens that still work. Leave out tokens that cannot be checked.
+        """Return which of the tokens still work. Leave out tokens that cannot be checked.
 
-        `tokens` are the tokens that the conditions of `live_only` have selected.
+        `tokens` are the tokens that were selected with the conditions of `live_only`.
         """
 
     def register_canary(self, database: Database, digest: str, hint: str) -> None:
@@ -119,9 +120,8 @@ class StoreAccess(Protocol):
         """
 
     def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
-        """Delete canaries (test tokens of r8scan) that have ended from the SQL token store.
-
-        For a remote token store, do nothing.
+        """Delete canaries (test tokens of r8scan) that have ended from the SQL token store. Do nothing for a remote
+        token store.
         """
 
 
@@ -221,12 +221,12 @@ TRANSACTIONAL = TransactionalAccess()
 
 
 def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
-    """Return the functions that look up and disable tokens in this token store."""
+    """Return the object that looks up and disables tokens in this token store."""
     return TRANSACTIONAL if isinstance(store, SqlStore) else RemoteAccess(store)
 
 
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
-    """Return the store's answer `found`, in which tokens that r8scan disabled after the look-up count as not checked.
+    """Return the token store's answer `found`, but treat tokens that r8scan has disabled since then as not checked.
 
     Otherwise these tokens would look as if an operator had enabled them again.
     """

@@ -33,7 +33,7 @@ _CHANNELS = {Channel.STREAM: "by the Redis stream", Channel.WEBHOOK: "by webhook
 class Moment:
     """An event of an incident's timeline: when it happened, who caused it, what happened, and one line of detail.
 
-    `who` is empty if r8scan cannot know the person, such as the one who pushed a token.
+    `who` is empty if r8scan cannot know the person, for example who pushed the token.
     """
 
     at: datetime

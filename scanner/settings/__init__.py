@@ -1,7 +1,6 @@
 """The settings: one object that is read once at start, from R8SCAN_* variables, `.env` and files of secrets.
 
-`.env` is read only if no other user could have written it, because a forged one could send every credential to another
-address.
+Loading fails if another user can write to `.env`, because a forged file could send every credential to another address.
 """
 
 from scanner.settings.errors import SettingsError

@@ -33,7 +33,7 @@ def check_http_url(value: str) -> str:
 
 
 def check_broker_url(value: str) -> str:
-    """Return the URL of the message broker (Redis), or `embedded`.
+    """Return `value` unchanged if it is the URL of a message broker (Redis), or the word `embedded`.
 
     Raises:
         ValueError: The text is neither.
@@ -44,7 +44,7 @@ def check_broker_url(value: str) -> str:
 
 
 def check_redis_url(value: str) -> str:
-    """Return the URL of a Redis server that r8scan does not run itself.
+    """Return `value` unchanged if it is the URL of a Redis server.
 
     Raises:
         ValueError: The text is not such a URL.
@@ -71,7 +71,7 @@ def check_smtp_url(value: str) -> str:
 
 
 def check_email(value: str) -> str:
-    """Return the mail address, with or without a display name.
+    """Return `value` unchanged if it is a mail address, with or without a display name.
 
     Raises:
         ValueError: The text is malformed.
@@ -93,7 +93,7 @@ def check_email(value: str) -> str:
 
 
 def check_proxy_networks(value: str) -> str:
-    """Return the networks of proxies, separated by commas.
+    """Return the list of proxy networks without blanks. The networks are separated by commas.
 
     Raises:
         ValueError: A network is malformed or is the whole internet.

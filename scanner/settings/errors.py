@@ -1,4 +1,4 @@
-"""The error for a wrong setting, whose message is one line for the operator."""
+"""The error for a wrong setting."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SettingsError(Exception):
 
 
 def reason(err: Exception) -> str:
-    """Return in a few words why a file cannot be used, given the error."""
+    """Return a few words that say why a file cannot be used, for example in an error message."""
     return err.strerror or type(err).__name__ if isinstance(err, OSError) else str(err)
 
 

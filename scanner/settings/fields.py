@@ -405,7 +405,7 @@ class Settings(BaseSettings):
         object.__setattr__(self, name, value)
 
     def git_rates(self) -> tuple[float, float]:
-        """Return the rate at which git requests begin, and the highest rate that they may reach, per second.
+        """Return the initial and the highest rate of git requests, per second.
 
         The default rates are low only for github.com.
         """

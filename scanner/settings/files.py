@@ -22,8 +22,8 @@ OF_LINES = ("GITHUB_APP_PRIVATE_KEY",)
 class Variables(PydanticBaseSettingsSource):
     """Settings from the environment or from `.env`, as text.
 
-    Unlike pydantic-settings, this class does not look for JSON or nested settings, of which r8scan has none. This makes
-    each start faster.
+    r8scan has no settings in JSON and no nested settings. This class does not look for them, so that each start is
+    faster.
 
     Args:
         source: The source of pydantic-settings that has read the variables.
@@ -74,7 +74,7 @@ def with_files(source: PydanticBaseSettingsSource) -> Variables:
 
 
 def with_plain_token(source: Variables) -> Variables:
-    """Return the variables, with GITHUB_TOKEN as R8SCAN_GITHUB_TOKEN if the latter is not set.
+    """Return the variables. If R8SCAN_GITHUB_TOKEN is not set, use the value of GITHUB_TOKEN for it.
 
     Call this only for the last source of settings, so that R8SCAN_GITHUB_TOKEN in any source takes precedence.
     """

@@ -65,10 +65,10 @@ def dotenv_names() -> set[str]:
 
 
 def _check_names(in_file: Mapping[str, str | None]) -> None:
-    """Check that no variable in the environment or `.env` has the prefix of settings but an unknown name.
+    """Check that every variable with the prefix of settings, in the environment or `.env`, is a known setting.
 
     Raises:
-        SettingsError: There is such a variable, which would have no effect.
+        SettingsError: A variable is not a setting, so it would have no effect.
     """
     fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}
@@ -81,7 +81,7 @@ def _dotenv() -> Path | None:
     """Return the path of the working folder's `.env`, or None if there is none.
 
     Raises:
-        SettingsError: Another user could have written the file, or it cannot be read.
+        SettingsError: Another user can write to the file, or it cannot be read.
     """
     path = Path(DOTENV)
     try:

@@ -1,4 +1,4 @@
-"""The prefix of settings, detection of misspelt names, and where the value of a setting comes from."""
+"""The prefix of settings, a check for misspelt names, and a function that tells where a setting's value comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The sources of public content, such as GitHub's events, which are polled for tokens.
 
-Each poll stores its jobs, the candidates that it found and its read position in one transaction.
+Each poll stores its jobs, the token candidates (strings that look like tokens) and its read position in one
+transaction.
 """

@@ -90,7 +90,7 @@ class TooManyAlerts(Exception):
 class Alert:
     """One alert of GitHub's secret scanning.
 
-    `token_hash` is the token's SHA-256 in hex, by which GitHub identifies the token in r8scan's answer.
+    `token_hash` is the token's SHA-256 in hex. GitHub uses it to identify the token in r8scan's answer.
     """
 
     token_hash: str
@@ -162,9 +162,9 @@ def answer_alerts(
     state_dir: Path,
     clock: Callable[[], float] = time.monotonic,
 ) -> Verdict:
-    """Respond to the alerts, and return the answer to GitHub. The answer has a label for each token.
+    """Respond to the alerts, and return the answer to GitHub, which has a label for each token.
 
-    A token that the store knows is a `true_positive`. A token that the store does not know is a `false_positive`. An
+    A token that the token store knows is a `true_positive`. A token that it does not know is a `false_positive`. An
     alert whose token could not be looked up in time gets no label. If the database is unavailable, raise its error.
     """
     deadline = clock() + ANSWER_SECONDS
@@ -191,14 +191,17 @@ def answer_alerts(
 
 
 class _PlaceLimits:
-    """The places of each token that are recorded, at most MAX_PLACES. `left_out` counts the others."""
+    """Selects the alerts whose places are recorded: the first MAX_PLACES alerts of each token.
+
+    `left_out` is the number of all other alerts.
+    """
 
     def __init__(self) -> None:
         self.left_out = 0
         self._places = Counter[str]()
 
     def taken(self, alerts: Sequence[Alert]) -> list[Candidate]:
-        """Return the candidates of the alerts whose places are recorded."""
+        """Return the token candidates of the selected alerts."""
         found: list[Candidate] = []
         for alert in alerts:
             digest = alert.candidate.digest
@@ -212,7 +215,7 @@ class _PlaceLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """State that is shared while the records of one body are parsed."""
+    """Values that are shared while the records of one request body are parsed."""
 
     digester: Digester
     web_url: str
@@ -291,7 +294,10 @@ def _is_shown(url: str) -> bool:
 
 
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
-    """Return an item of the answer to GitHub: the hash, type and label of a token. None if the look-up failed."""
+    """Return the item of the answer to GitHub for one alert: the hash, type and label of its token.
+
+    Return None if the token could not be looked up.
+    """
     digest = alert.candidate.digest
     # Check the two sets separately. Merging them would copy both sets for every alert, and there may be thousands.
     if digest in done.known_digests:

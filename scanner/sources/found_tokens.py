@@ -1,4 +1,4 @@
-"""Counts the tokens that a job has found, for operators, by what was done about them.
+"""Counts the tokens that a job has found, by what was done about them. Operators see these numbers.
 
 The digests are kept in the job's progress until the job ends. After that, only their number remains in the job's
 counts.
@@ -47,7 +47,7 @@ class FoundTokens:
         return {"known": sorted(self.known), "unknown": sorted(self.unknown), "is_full": self.is_full}
 
     def add(self, response: Response) -> None:
-        """Remember the tokens that were looked up in the token store, with their results in `response`."""
+        """Add the tokens that were looked up in the token store. `response` says which of them the store knows."""
         self._add(self.known, response.known_digests)
         self._add(self.unknown, response.unknown_digests)
         self.unknown -= self.known

@@ -1,6 +1,6 @@
-"""Reads one hour of the event archive (files of GitHub's public events), without the events that were read before.
+"""Reads one hour of the event archive (files of GitHub's public events), and skips events that were already seen.
 
-The reading waits while the queues are full.
+Reading pauses while the queues are full.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
 def reopen(session: Session, hours: Collection[str]) -> None:
     """Mark these hours of the event archive as not read, because some of their jobs were dropped.
 
-    Spans of missed events in these hours no longer count as filled. `hours` are in ISO 8601 format, as in the targets
-    of jobs.
+    Gaps (spans of missed events) in these hours no longer count as filled. `hours` are in ISO 8601 format, as in the
+    targets of jobs.
     """
     for key in sorted(hours):
         session.execute(
@@ -136,7 +136,7 @@ def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
 
 
 def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done: int) -> None:
-    """Store the jobs and candidates of one batch of lines and the position in the file, in one transaction."""
+    """Store the jobs and token candidates of one batch of lines, and the position in the file, in one transaction."""
     _wait_for_room(work, QUEUE_SHARE)
     events, counts = _events(batch)
     with work.database.read() as session:
@@ -210,7 +210,7 @@ def _seen(session: Session, ids: Sequence[str]) -> set[str]:
 
 
 def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
-    """Return how many pushes and repositories of the hour were dropped from the queue since its job was queued."""
+    """Return how many pushes and repositories of the hour were dropped from the queue since this job was queued."""
     asked = select(ScanJob.created_at).where(ScanJob.id == job.id).scalar_subquery()
     return jobs.item_count(
         session,

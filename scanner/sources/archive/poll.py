@@ -48,7 +48,7 @@ def _poll(database: Database, leased: LeasedPoll) -> PollReport:
 def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: int | None = None) -> int | None:
     """Queue a job for this hour of the event archive.
 
-    Return its id, or None if such a job is already waiting or running.
+    Return the job's id, or None if a job for this hour is already waiting or running.
     """
     if open_hour(session, hour) is not None:
         return None

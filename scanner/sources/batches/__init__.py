@@ -1,4 +1,4 @@
 """Runs jobs that read several items, and drops jobs if too many wait.
 
-Also stores candidates in the database that were kept in files while it was unavailable.
+Also moves token candidates into the database that were kept in files while the database was unavailable.
 """

@@ -1,4 +1,4 @@
-"""Stores the candidates and events in the database that were kept in files while the database was unavailable."""
+"""Moves token candidates and events into the database that were kept in files while the database was unavailable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from scanner.sources.timeline.poll import TEXT_PRIORITY
 
 
 def take_back(database: Database, state_dir: Path) -> int:
-    """Store every candidate and event of the spool (the files in `state_dir`) in the database. Return their number."""
+    """Move all token candidates and events from the files in `state_dir` (the spool) into the database.
+
+    Return their number.
+    """
 
     def take(kind: str, content: dict[str, Any]) -> None:
         del kind  # the content's own keys show what it contains

@@ -66,12 +66,13 @@ class ItemOutcome(Generic[T]):
         item: The item.
         counts: Counters of what was read or left out, by name.
         not_read: Documents of the item that were not read completely.
-        response: What was done about the candidates in the item.
+        response: What was done about the token candidates in the item.
         error: Why the item could not be read. If no request was sent because of a rate limit (`error.asked` is False),
             this does not count as an attempt.
         is_partial: Whether a part of the item was not read.
         is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
-        is_damaged: Whether the content was corrupt, perhaps only in transit, so that it is retried once.
+        is_damaged: Whether the content was corrupt. The item is then retried once, because the damage may be a transfer
+            error.
         is_slow: Whether the item takes too long for a job of several items, so that a separate job reads it.
     """
 
@@ -100,7 +101,8 @@ def work(
     threads: int,
     on_close: Callable[[Session, Sequence[ItemOutcome[T]]], None] = lambda *_: None,
 ) -> Response:
-    """Read the items of a claimed job and close the job. If the job has failed twice, split it into jobs of one item.
+    """Read the items of a claimed job and close the job. If the job has failed twice, split it into one job for each
+    item.
 
     Args:
         items: The items of the job.
@@ -129,7 +131,7 @@ def work(
 def respond_or_keep(
     database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
 ) -> Response:
-    """Look the candidates up and respond to those that are tokens.
+    """Look the token candidates up and respond to the real tokens.
 
     If the database cannot be reached, save the candidates in files (the spool) and raise the database's error.
     """
@@ -152,7 +154,7 @@ def _read_all(
 ) -> list[ItemOutcome[T]]:
     """Read the items in parallel and return their outcomes. An error in one item does not affect the others.
 
-    But if an item hits a rate limit, all further requests that share the limit wait.
+    However, if an item hits a rate limit, all further requests with the same quota wait.
     """
 
     def one(item: T) -> ItemOutcome[T]:
@@ -215,7 +217,10 @@ def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list
 
 
 def _settle(session: Session, job: ClaimedJob, outcome: ItemOutcome[T]) -> Counter[str]:
-    """Queue a retry of the item if a retry can help. Return how much was read and the item's result, as counters."""
+    """Queue a retry of the item if a retry can help.
+
+    Return the item's counters, and in addition one for its error or retry, such as "retried".
+    """
     item, err = outcome.item, outcome.error
     counts = Counter(outcome.counts)
     may_try = item.tries + 1 < MAX_TRIES

@@ -1,7 +1,8 @@
-"""Load shedding: if more jobs wait than can be read in time, r8scan drops those least likely to have a token.
+"""Load shedding: if more jobs wait than can be read in time, r8scan drops the jobs that are least likely to have a
+token.
 
-Of equally likely jobs, the oldest are dropped first. Dropped items are counted by reason. Their events count as not
-seen, so that the source `archive` can queue them again.
+Among equally likely jobs, the oldest are dropped first. Dropped items are counted by reason. The events behind dropped
+jobs count as not seen, so that the source `archive` can queue them again.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _log = logging.getLogger(__name__)
 def shed(session: Session, kind: JobKind, *, most_items: int) -> int:
     """Drop waiting jobs of a kind until the rest contain at most `most_items` pushes, files or repositories.
 
-    Only jobs that a poll has queued and no worker has begun are counted and dropped. Retries and jobs of operators
-    stay.
+    Only jobs that a poll has queued and that no worker has started are counted and dropped. Retries and jobs of
+    operators stay.
 
     Returns:
         The number of items in the dropped jobs.

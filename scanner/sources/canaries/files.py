@@ -16,12 +16,12 @@ _SCHEME = "canary:"
 
 
 def address(canary_id: int) -> str:
-    """Return the address that stands for the canary in a `files` job."""
+    """Return the made-up address that a `files` job contains instead of a URL for this canary."""
     return f"{_SCHEME}{canary_id}"
 
 
 def is_canary(url: str) -> bool:
-    """Return whether the address in a `files` job stands for a canary. It is not HTTP, so no real file has it."""
+    """Return whether the address in a `files` job stands for a canary. A real file has an HTTP address."""
     return url.startswith(_SCHEME)
 
 

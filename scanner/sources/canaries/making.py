@@ -1,7 +1,7 @@
 """Creates canaries (test tokens) and registers their digests in the token store.
 
-The raw token exists only in the returned content. A second call for the same canary creates a new token and forgets the
-first one.
+The raw token exists only in the returned content. A second call for the same canary creates a new token and discards
+the first one.
 """
 
 from __future__ import annotations

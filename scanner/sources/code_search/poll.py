@@ -1,8 +1,8 @@
 """The source that polls GitHub's code search.
 
 Each poll sends one search request and scans the fragments (the text that GitHub shows around each match). If a fragment
-contains a candidate, the poll fetches the file at once. Jobs fetch the other files. Content that was read before is not
-fetched again.
+contains a token candidate, the poll fetches the file at once. All other files are fetched by jobs. Content that was
+read before is not fetched again.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Results:
 
     Attributes:
         files: The files that a job must fetch.
-        hits: The files whose fragments contain candidates, with these candidates.
-        candidates: All candidates in fragments and files.
+        hits: The files whose fragments contain token candidates, with these candidates.
+        candidates: All token candidates in fragments and files.
         read: The files that the poll has fetched and read completely, with their candidates.
         counts: Counters by name.
         budget: The limit of processor time and bytes for scanning all texts of the poll.
@@ -93,9 +93,8 @@ class Results:
             self.files.append(file)
 
     def take_known(self, session: Session) -> None:
-        """Use the stored candidates of files whose content was read before under another name.
-
-        These files are not fetched.
+        """Skip files with the same content as a file that was read before. Use the token candidates stored for this
+        content.
         """
         listed = [*self.files, *(file for file, _ in self.hits)]
         known = remote_files.known_hits(session, [file.key for file in listed if file.key])
@@ -107,7 +106,7 @@ class Results:
         self.hits = [(file, candidates) for file, candidates in self.hits if file.key not in known]
 
     def look_closer(self, github: GitHub, detector: Detector) -> None:
-        """Fetch at most MAX_LOOKED_AT files whose fragments contain candidates, to find the line numbers."""
+        """Fetch at most MAX_LOOKED_AT files whose fragments contain token candidates, to find the line numbers."""
         for number, (file, candidates) in enumerate(self.hits):
             self.counts["candidates_in_fragments"] += len(candidates)
             placed = candidates
@@ -211,7 +210,7 @@ def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -
 
 
 def _round(leased: LeasedPoll, queries: Sequence[str]) -> Round:
-    """Return the current round, or a new one if it has ended or the queries have changed.
+    """Return the current round, or a new one if the current round has ended or the queries have changed.
 
     A round is one search for every query.
     """

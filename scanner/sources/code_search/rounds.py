@@ -1,6 +1,6 @@
 """The rounds of code search: a round searches for every query once, page by page.
 
-A query with too many results is split by file size, the only search qualifier that splits results completely and
+A query with too many results is split by file size, because no other search qualifier splits results completely and
 without overlap. Each part is called a shard. The round reads one page of each shard in turn, so that a large query does
 not delay the others. https://docs.github.com/rest/search/search#about-search
 """
@@ -28,7 +28,7 @@ class SearchShard:
         low: The smallest file size in bytes.
         high: The largest file size in bytes.
         page: The next page of results to request, from 1.
-        tries: The number of incomplete answers for this page.
+        tries: The number of incomplete answers to requests for this page.
         is_whole: Whether the range covers all file sizes, so that the query needs no size qualifier.
     """
 
@@ -45,7 +45,7 @@ class SearchShard:
         return query if self.is_whole else f"{query} size:{self.low}..{self.high}"
 
     def halves(self) -> tuple[SearchShard, SearchShard]:
-        """Return this query twice: with the lower and with the upper part of its range of file sizes.
+        """Split the query's range of file sizes in two. Return the query with the lower part and with the upper part.
 
         The range is split at its geometric mean. Most files are small, so this gives both parts about the same number
         of results.
@@ -67,11 +67,12 @@ class Round:
     """One search for every configured query, page by page.
 
     Attributes:
-        waiting: The queries, each with a range of file sizes, that have pages left to request; the next one first.
+        waiting: The shards with pages that are still to be requested, the next one first. A shard is a query and a
+            range of file sizes.
         started_at: When the round began.
         requests: The number of requests so far.
         results: The number of received results.
-        expected: How many results there are according to GitHub, which gives a total with each answer.
+        expected: The total number of results, according to GitHub's answers.
         unreachable: The number of results that GitHub does not show.
         incomplete: The number of pages that were incomplete in every attempt.
     """
@@ -108,13 +109,13 @@ class Round:
 
     @property
     def coverage(self) -> float:
-        """Return the received share of the results that GitHub says there are, 0 to 1."""
+        """Return the share (0 to 1) of the expected results that were received."""
         return 1.0 if not self.expected else min(self.results / self.expected, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class RoundUpdate:
-    """The state of the search after an answer of GitHub, and the counters of this answer."""
+    """The state of the search after an answer of GitHub, and counters of what the answer contained."""
 
     round: Round
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -158,5 +159,7 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
 
 
 def after_refusal(current: Round) -> Round:
-    """Return the state of the search without its first waiting query, which GitHub refused (status 422)."""
+    """Return the state of the search after GitHub has refused the first waiting query (status 422). The query is
+    removed.
+    """
     return replace(current, waiting=current.waiting[1:], requests=current.requests + 1)

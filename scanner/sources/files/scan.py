@@ -1,6 +1,6 @@
 """Runs `files` jobs: fetches files by their URLs, scans them, and responds to each found token immediately.
 
-Code search, gists and GitHub's events queue such jobs. Of several files with the same content, only one is read.
+Code search, gists and GitHub's events queue such jobs. If several files have the same content, only one is read.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class RemoteFile:
         place: The public URL and further data about the file, redacted.
         limit: Maximum size in bytes.
         accept: The media type to request.
-        key: The kind and the name of the content, such as a git blob id. Files with the same key have the same content.
-            None if the content has no such name.
+        key: The key of the content, such as ("blob", id) with a git blob id. Files with the same key have the same
+            content. None if there is no key.
         tries: The number of failed attempts to read the file.
     """
 
@@ -127,7 +127,7 @@ def fetch(github: GitHub, file: RemoteFile) -> bytes:
 
 
 def is_as_named(file: RemoteFile, content: bytes) -> bool:
-    """Return whether the content has the git blob id that the file's key names. Return True if the key names none."""
+    """Return whether the content has the git blob id in the file's key. Return True if there is no blob id."""
     if file.key is None or file.key[0] != "blob":
         return True
     sha = file.key[1]
@@ -135,7 +135,9 @@ def is_as_named(file: RemoteFile, content: bytes) -> bool:
 
 
 def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
-    """For contents that were read before, return the stored candidates as JSON, by the key of the content."""
+    """Return the stored token candidates, as JSON, of contents that were read before. The result is by the key of the
+    content.
+    """
     if not keys:
         return {}
     statement = select(ReadObject).where(tuple_(ReadObject.kind, ReadObject.key).in_(sorted(set(keys))))
@@ -143,7 +145,7 @@ def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[
 
 
 def placed(hits: Sequence[Any], place: Place) -> list[Candidate]:
-    """Return stored candidates with `place` as their place.
+    """Return the stored token candidates with `place` as their place.
 
     `place` is another file with the same content as the file in which they were found.
     """
@@ -169,7 +171,7 @@ def scan_next(
         detector: Scans the files.
         policy: The operator's policy.
         threads: The number of files that are read in parallel.
-        state_dir: The folder in which candidates are kept while the database is unavailable.
+        state_dir: The folder in which token candidates are kept while the database is unavailable.
         kind: `files` or `slow_files`.
     """
     job = jobs.claim_next(database, kind)
@@ -192,10 +194,10 @@ def scan_next(
 
 
 class _Reader:
-    """Reads the files of one job. Of several files with the same content, only one is read.
+    """Reads the files of one job. If several files have the same content, only one is read.
 
     Attributes:
-        found: The candidates of the files that were read completely.
+        found: The token candidates of the files that were read completely.
     """
 
     def __init__(
@@ -217,7 +219,7 @@ class _Reader:
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
     def read(self, file: RemoteFile) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:
-        """Read one file. Return its outcome and its candidates. Several threads may call this."""
+        """Read one file. Return its outcome and its token candidates. Several threads may call this."""
         with self._one_at_a_time[file.key] if file.key else nullcontext():
             hits = self._known_by_now(file)
             if hits is not None:
@@ -230,7 +232,7 @@ class _Reader:
             return (ItemOutcome(file), ()) if content is None else self._scanned(file, content)
 
     def _known_by_now(self, file: RemoteFile) -> Sequence[Any] | None:
-        """Return the stored candidates of the file's content if any job has already read it, else None."""
+        """Return the stored token candidates of the file's content, or None if no job has read this content yet."""
         if file.key is None:
             return None
         same = next((candidates for one, candidates in list(self.found.items()) if one.key == file.key), None)
@@ -281,7 +283,7 @@ def _not_fetched(file: RemoteFile, err: GitHubError) -> ItemOutcome[RemoteFile]:
 
 
 def remember(session: Session, found: Mapping[RemoteFile, Sequence[Candidate]]) -> None:
-    """Store the candidates of files that were read completely, in the caller's transaction."""
+    """Store the token candidates of files that were read completely, in the caller's transaction."""
     rows = {}
     for file, candidates in found.items():
         if file.key is not None and len(candidates) <= MAX_HITS:

@@ -73,9 +73,9 @@ class Owed:
     """The part of the list of gists that a later poll must still read, because a page could not be read.
 
     Attributes:
-        since: The list contains changes from this time on.
+        since: The time of the oldest change that must still be read.
         page: The page that failed.
-        until: The time of the oldest change that was read.
+        until: The time of the oldest change that was read before the failure.
         polls: The number of polls that have failed to read this part.
     """
 
@@ -104,7 +104,7 @@ class GistPoll:
         counts: Counters by name.
         overlaps: Whether the poll reached gists that earlier polls have read.
         owed: The part of the list that this poll could not read, if any.
-        passed_over: The number of known gists on pages that the poll skipped.
+        passed_over: The number of gists on pages that the poll skipped because they have nothing new.
         error: Why a page after the first could not be read.
     """
 
@@ -142,7 +142,7 @@ class GistRead:
     """What was found in gists, and what is still to be fetched.
 
     Attributes:
-        candidates: The candidates in the texts of gists.
+        candidates: The token candidates in the texts of gists.
         files: The files that are still to be fetched.
         counts: Counters by name.
     """
@@ -196,7 +196,7 @@ def list_new(
 ) -> GistPoll:
     """Read the list of gists, from its first page to a page that has nothing new, and return the new gists.
 
-    If a page after the first fails, put its error into the result.
+    If a later page fails, put the error into the result instead of raising it.
 
     Args:
         github: The GitHub client.
@@ -248,7 +248,7 @@ def list_new(
 def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
     """Return the part of the list that is still to be read after this poll failed at `page`.
 
-    `before` is the part that the previous poll left unread.
+    `before` is the part that the previous poll did not read.
     """
     # The unread part ends at the oldest time that this poll read, or that the previous poll read if both overlap.
     earlier = [before.until] if before and before.until and has_met_known else []
@@ -257,7 +257,7 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
 
 def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget: ScanBudget | None = None) -> GistRead:
-    """Scan the texts that GitHub's list of gists has about one gist. Return possible tokens and the files to fetch.
+    """Scan the texts that GitHub's list of gists has about one gist. Return token candidates and the files to fetch.
 
     Args:
         gist: The gist's entry in the list; untrusted.
@@ -295,8 +295,9 @@ def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget:
 def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
     """Return the key that identifies a file's content, or None if the file's URL contains no id.
 
-    When a gist is updated, GitHub lists all its files again, and the keys show which are unchanged. The id in a raw URL
-    is the id of the blob (the content). The key also has the name, in case GitHub uses the id of the commit instead.
+    When a gist is updated, GitHub lists all its files again. The keys show which files are unchanged. The id in a raw
+    URL is the id of the blob (the content). The key also contains the file's name, in case GitHub uses the id of the
+    commit instead.
     """
     try:
         found = _RAW.search(urlsplit(raw_url).path)
@@ -310,9 +311,10 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
 def _fetch_what_must_not_be_stored(
     github: GitHub, detector: Detector, files: Sequence[RemoteFile], budget: ScanBudget
 ) -> GistRead:
-    """Fetch the files whose URL contains a token. Do not leave them to a job, because no job may store the token.
+    """Fetch the files whose URL contains a token. A job must not fetch them, because the token would be stored with the
+    job.
 
-    Return the candidates in these files, and all other files.
+    Return the token candidates in these files, and all other files.
     """
     read, fetched = GistRead(), 0
     for file in files:
