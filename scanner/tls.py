@@ -1,6 +1,7 @@
-"""The TLS settings of all HTTP clients of a process. They share one TLS context, which takes megabytes of memory.
+"""The TLS settings of all HTTP clients of a process.
 
-Forked processes share the context of their parent.
+The clients share one TLS context, because it takes megabytes of memory. Forked processes share the context of their
+parent.
 """
 
 from __future__ import annotations
@@ -13,5 +14,8 @@ import httpx
 
 @cache
 def trusted() -> ssl.SSLContext:
-    """Return the TLS context that trusts the public authorities, or those in the file that SSL_CERT_FILE names."""
+    """Return a TLS context that trusts the public certificate authorities.
+
+    If SSL_CERT_FILE names a file, trust the authorities in this file instead.
+    """
     return httpx.create_ssl_context()

@@ -143,9 +143,7 @@ def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
 
 
 def _burst(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Yield a match if the hour has far more records than the average hour, and more than the busiest hour before
-    it.
-    """
+    """Yield a match if the hour has far more records than the average hour, and more than any hour before it."""
     if rules.burst == RuleMode.OFF or history.hours < rules.burst_hours or hour.count < rules.burst_count:
         return
     mean = history.total / history.hours

@@ -33,8 +33,7 @@ _NOT_OWNERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an operator wants to scan again: a repository, push, commit or gist, or all repositories and gists of an
-    owner.
+    """What an operator wants to scan again: a repository, push, commit, gist, or everything of an owner.
 
     `name` is `owner/name`, an owner or a gist's id. `before` and `head` are full ids of commits.
     """

@@ -41,7 +41,7 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         raise
-    except ValueError:  # a whole number of too many digits
+    except ValueError:  # an integer with too many digits
         return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= MAX_DIGITS else None)
 
 

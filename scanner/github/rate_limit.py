@@ -72,8 +72,9 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def server_time(response: httpx.Response) -> float:
-    """Return the server's time in seconds since the epoch. The reset times of rate limits refer to the server's
-    clock.
+    """Return the server's time in seconds since the epoch.
+
+    The reset times of rate limits refer to the server's clock.
     """
     at = _date(response.headers.get("date", ""))
     return time.time() if at is None else at

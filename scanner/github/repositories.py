@@ -139,10 +139,10 @@ def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_
 
 
 def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
-    """Return a page of the public repositories with ids above `since`. If `url` is given, return the page at that
-    address.
+    """Return a page of the public repositories with ids above `since`.
 
-    The result's `after` is the address of the next page. Raises GitHubError.
+    If `url` is given, return the page at that address instead. The result's `after` is the address of the next page.
+    Raises GitHubError.
     """
     address = url or f"{github.api_url}/repositories"
     response, listed = get_json(github, address, params=None if url else {"since": since}, expected=list)

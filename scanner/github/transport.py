@@ -78,8 +78,9 @@ class GatedTransport(httpx.BaseTransport):
         return response
 
     def _follow(self, response: httpx.Response, host: str, is_retry: bool) -> None:
-        """Decompress the response's body while the caller reads it. At the end, record whether the body was
-        complete.
+        """Decompress the response's body while the caller reads it.
+
+        At the end of the body, record whether it was complete.
         """
         chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
         encoding = response.headers.get("content-encoding", "identity").strip().lower()

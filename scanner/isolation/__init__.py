@@ -1,6 +1,4 @@
-"""Confined processes that open hostile contents, and the pool through which the threads of a service share these
-processes.
-"""
+"""Confined processes that open hostile contents, and a pool of these processes for the threads of a service."""
 
 from scanner.isolation.reader_pool import ReaderPool, ReadersUnavailable, shared_pool
 

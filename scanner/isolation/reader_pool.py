@@ -84,10 +84,10 @@ class _Failure(NamedTuple):
 
 
 class ReaderPool:
-    """A pool of confined processes that the threads of one service process share. A process is started when it is first
-    needed.
+    """A pool of confined processes that the threads of one service process share.
 
-    A child process that is forked from the service process gets an empty pool.
+    A process is started when it is first needed. A child process that is forked from the service process gets an empty
+    pool.
 
     Args:
         size: The number of documents and packs that can be read at the same time. Further callers wait.
@@ -342,8 +342,9 @@ class _ForkServer:
             self._control.send(fork_server.COMMAND.pack(command, process))
 
     def abandon(self) -> None:
-        """Close this process's connection to the fork server of the parent process. The fork server continues to
-        run.
+        """Close this process's connection to the fork server of the parent process.
+
+        The fork server continues to run.
         """
         self._control.close()
         self._process.returncode = 0

@@ -1,3 +1,1 @@
-"""The response to leaks: looks tokens up in the token store, disables them, records incidents and queues
-notifications.
-"""
+"""The response to leaks: looks tokens up, disables them, records incidents and queues notifications."""

@@ -224,8 +224,9 @@ def _defer(database: Database, results: Sequence[_CallResult]) -> None:
 def _disable_all(
     store: RemoteStore, policy: Policy, claimed: Sequence[_ClaimedIncident], found: LookUp, deadline: float
 ) -> list[_CallResult]:
-    """Disable the incidents' tokens in the token store, in several threads. Return the store's answer for each
-    incident.
+    """Disable the incidents' tokens in the token store, in several threads.
+
+    Return the store's answer for each incident.
 
     Raises:
         StoreUnavailable: No call succeeded.

@@ -254,7 +254,9 @@ def _new_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incide
 def _keep_sign(incident: Incident, report: Reported) -> None:
     evidence: dict[str, Any] = dict(incident.evidence or {})
     signs = list(evidence.get("signs", ()))
-    if any(sign.get("report") == report.id for sign in signs):  # the report is decided again, and was listed before
+    if any(
+        sign.get("report") == report.id for sign in signs
+    ):  # the report is decided again, and is already in the list
         return
     if len(signs) < MAX_SIGNS_PER_INCIDENT:
         signs.append({"sign": report.sign, "note": report.note, "reporter": report.reporter, "report": report.id})

@@ -176,8 +176,8 @@ def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDID
         by_source = defaultdict(list)
         for one in due:
             by_source[one.source].append(one.candidate)
-        # The look-up locks the tokens, so look up those of all sources at once. Locking them in several steps could
-        # deadlock.
+        # The look-up locks the tokens. Look up the tokens of all sources at once, because locking them in several steps
+        # could deadlock.
         known = policy.access.look_up(session, {one.candidate.digest for one in due}, None).records
         sightings.settle(session, [one.id for one in due], known=known)
         total = Response()

@@ -38,11 +38,10 @@ def respond_to(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the token candidates up. Disable the real tokens, and record and report them. Repeating the call changes
-    nothing.
+    """Look the token candidates up. Disable the real tokens, and record and report them.
 
-    If the database is unavailable, raise its error; the caller must repeat the call. If a remote token store is
-    unavailable, store the candidates, to be looked up later, and raise no error.
+    Repeating the call changes nothing. If the database is unavailable, raise its error; the caller must repeat the
+    call. If a remote token store is unavailable, store the candidates, to be looked up later, and raise no error.
 
     Args:
         candidates: The candidates to look up.

@@ -120,12 +120,11 @@ def purge_expired(session: Session) -> int:
 
 
 def shed(session: Session, *, max_rows: int) -> dict[str, int]:
-    """Delete sightings (unconfirmed token candidates) if there are more than `max_rows`, at most `MAX_SHED_ROWS` in one
-    call.
+    """Delete sightings (unconfirmed token candidates) if there are more than `max_rows`.
 
-    A flood of invented tokens causes many `unknown` sightings in one repository or URL. So first delete the oldest
-    sightings of the repository or URL that has the most in state `unknown`. Delete sightings in state `unchecked` only
-    when no `unknown` ones are left.
+    One call deletes at most `MAX_SHED_ROWS`. A flood of invented tokens causes many `unknown` sightings in one
+    repository or URL. So first delete the oldest sightings of the repository or URL that has the most in state
+    `unknown`. Delete sightings in state `unchecked` only when no `unknown` ones are left.
 
     Returns:
         The number of deleted sightings by source.

@@ -120,8 +120,9 @@ class StoreAccess(Protocol):
         """
 
     def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
-        """Delete canaries (test tokens of r8scan) that have ended from the SQL token store. Do nothing for a remote
-        token store.
+        """Delete canaries (test tokens of r8scan) that have ended from the SQL token store.
+
+        For a remote token store, do nothing.
         """
 
 

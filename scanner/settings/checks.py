@@ -83,7 +83,8 @@ def check_email(value: str) -> str:
         raise ValueError("must be one line")
     if _PLAIN_ADDRESS.fullmatch(address) and address.rpartition(".")[2].lower() not in _RESERVED_DOMAINS:
         return value
-    from email_validator import EmailNotValidError, validate_email  # imported here: it takes as long as all settings
+    # Import this module only when it is needed, because the import takes as long as loading all settings.
+    from email_validator import EmailNotValidError, validate_email
 
     try:
         validate_email(address, check_deliverability=False, test_environment=True)

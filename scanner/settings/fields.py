@@ -317,7 +317,7 @@ class Settings(BaseSettings):
     @field_validator("state_dir", mode="before")
     @classmethod
     def _name_a_folder(cls, value: Any) -> Any:
-        if value == "":  # it would be the working folder, which would then be made private
+        if value == "":  # it would mean the working folder, which would then be made private
             raise ValueError("must not be empty")
         if any(mark in str(value) for mark in "?#%"):  # the address of the database would name another folder
             raise ValueError("must not contain ?, # or %: name another folder")

@@ -28,9 +28,9 @@ SOURCES: Mapping[str, Source] = {
 
 
 def droppable_priorities(kind: JobKind) -> tuple[int, ...]:
-    """Return the priorities of those jobs of this kind that may be dropped when too many wait.
+    """Return the priorities of this kind of job that may be dropped when too many jobs wait.
 
-    Jobs of operators have other priorities.
+    Jobs of operators have other priorities, so they are never dropped.
     """
     found: defaultdict[str, set[int]] = defaultdict(set)
     for source in SOURCES.values():

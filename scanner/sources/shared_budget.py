@@ -122,7 +122,7 @@ def _upsert(
     values: Mapping[str, Any],
     condition: ColumnElement[bool] | None = None,
 ) -> bool:
-    """Insert the row, or update it if the present row meets the condition. Return whether the row was written."""
+    """Insert the row, or update the present row if it meets the condition. Return whether a row was written."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     table = model.__table__
     assert isinstance(table, Table)  # noqa: S101 - each model has one

@@ -1,1 +1,1 @@
-"""Token stores, which know all tokens of the vendor: who owns a token, and how to disable it."""
+"""Token stores. A token store knows all tokens of the vendor and their owners, and can disable tokens."""

@@ -1,4 +1,7 @@
-"""Checks that a vendor's token store follows r8scan's HTTP interface. The vendor runs them against its own store."""
+"""Checks that a vendor's token store follows r8scan's HTTP interface.
+
+The vendor runs the checks against its own store.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,7 @@ def _rules(checked: _Check, strangers: _NamedRule, *, has_known: bool, may_disab
 
     Args:
         checked: Has a method for each rule.
-        strangers: The rule that the token store refuses clients without r8scan's secret or certificate.
+        strangers: The rule that checks whether the token store refuses clients without r8scan's secret or certificate.
         has_known: Whether the digest of a token in the store is known.
         may_disable: Whether this token may be disabled.
     """
@@ -152,9 +155,9 @@ class _Check:
     def refuses_without_certificate(self, stranger: httpx.Client) -> None:
         """Raise an error if the token store accepts a client without a certificate.
 
-        The store may refuse the client by a failed TLS handshake or by an HTTP status (nginx sends 400).
+        The store may refuse the client in the TLS handshake or with an HTTP status (nginx sends 400).
         """
-        self.takes_the_secret()  # a store that is down would seem to refuse the client
+        self.takes_the_secret()  # check first that the store works, because a broken store refuses every client
         headers = {"Idempotency-Key": f"{self._key}-stranger"}
         for path in (LOOKUP, DISABLE):
             body = {"digests": [UNKNOWN], "digest": UNKNOWN, "reason": "conformance", "cause": Cause.COMPROMISE_SIGNS}

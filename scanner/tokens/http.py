@@ -1,7 +1,7 @@
 """Client of a token store that the vendor offers over HTTP.
 
-The interface is described in docs/token-store-openapi.yaml. If an answer breaks the rules of the interface,
-StoreUnavailable is raised. The answer never counts as "unknown token".
+The interface is described in docs/token-store-openapi.yaml. If an answer breaks the rules of the interface, the client
+raises StoreUnavailable. It never treats such an answer as "unknown token".
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
 def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
     """Return the result of a look-up from the token store's JSON answer.
 
-    The digests of malformed records are returned in `not_checked`.
+    Digests with a malformed record are in `not_checked` of the result.
 
     Args:
         value: The JSON answer.

@@ -1,4 +1,4 @@
-"""Reader of a vendor's list of tokens, in CSV or JSON lines. Invalid rows are skipped and reported by their numbers.
+"""Reads a vendor's list of tokens, in CSV or JSON lines. Invalid rows are skipped and reported by their numbers.
 
 Each token is hashed when its row is read, and no error message contains a row's content.
 """
@@ -36,7 +36,7 @@ class BadRow(ValueError):
 class ImportedToken:
     """A token in one row of the list.
 
-    `account` is the vendor's name of the account. `hint` is the token's first and last characters, or empty if the row
+    `account` is the vendor's name for the account. `hint` is the token's first and last characters, or empty if the row
     has no raw token.
     """
 
@@ -178,7 +178,7 @@ def _csv_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[in
 def _bounded_lines(file: TextIO) -> Iterator[str]:
     """Yield the lines of a CSV file.
 
-    A line that is too long is replaced by one empty field, which makes an invalid row.
+    A line that is too long is replaced by a line with one empty field, which the caller rejects as an invalid row.
     """
     while line := file.readline(MAX_LINE_LENGTH):
         if line.endswith("\n") or len(line) < MAX_LINE_LENGTH:

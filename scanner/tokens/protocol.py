@@ -39,7 +39,7 @@ class TokenRecord:
 class LookUp:
     """The answer of a token store about some digests. A digest that is missing in the answer is unknown to the store.
 
-    `warning` says which part of the answer was unusable, or is empty.
+    `warning` says which part of the answer was unusable. It is empty if all of it was usable.
     """
 
     records: Mapping[str, TokenRecord] = field(default_factory=dict)
@@ -53,8 +53,8 @@ class Disabled:
 
     Attributes:
         key: The idempotency key of the call that disabled the token.
-        result: The store's answer: `disabled`, `already_disabled` or `unknown`. It is `observed` or `protected` if the
-            operator's policy forbids to disable the token, so that the store was not called.
+        result: The token store's answer: `disabled`, `already_disabled` or `unknown`. If the store was not called
+            because of the operator's policy, `observed` or `protected`.
     """
 
     result: Decision
@@ -77,7 +77,7 @@ class TokenStore(Protocol):
         """
 
     def close(self) -> None:
-        """Close the connections that the store opened itself."""
+        """Close the connections that this object has opened."""
 
 
 class RemoteStore(Protocol):
@@ -96,7 +96,7 @@ class RemoteStore(Protocol):
         A repeated call with the same key changes nothing and returns the same answer.
 
         Raises:
-            StoreUnavailable: The store did not answer, or its answer cannot be used.
+            StoreUnavailable: The token store did not answer, or its answer cannot be used.
         """
 
     def register_canary(self, digest: str, *, hint: str) -> None:

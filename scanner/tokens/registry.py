@@ -1,4 +1,7 @@
-"""Import of tokens and accounts into the token store in r8scan's own database. A disabled token stays disabled."""
+"""Imports tokens and accounts into the token store in r8scan's own database.
+
+An import never enables a disabled token.
+"""
 
 from __future__ import annotations
 

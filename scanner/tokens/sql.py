@@ -32,7 +32,7 @@ class SqlStore:
         self._database = database
 
     def close(self) -> None:
-        """Do nothing, because the caller closes the database."""
+        """Do nothing. The caller closes the database."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
         """Return what the token store knows about the tokens with these digests, in a separate transaction."""
@@ -66,7 +66,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
 
 
 def known(session: Session, digests: Collection[str]) -> set[str]:
-    """Return which of the digests are in the table. No rows are locked."""
+    """Return which of the digests are in the table, without locking rows."""
     ordered = sorted(digests)
     chunks = (ordered[start : start + DIGESTS_A_QUERY] for start in range(0, len(ordered), DIGESTS_A_QUERY))
     return {
@@ -165,7 +165,7 @@ def is_live(digest: SQLColumnExpression[str], *, even_protected: ColumnElement[b
 
     Args:
         digest: The SQL expression of the digest.
-        even_protected: The SQL condition under which protected tokens are included.
+        even_protected: An SQL condition. If it is false for a token, the token does not count while it is protected.
     """
     unprotected = or_(ApiToken.protected_at.is_(None), even_protected)
     return select(ApiToken.id).where(ApiToken.digest == digest, ApiToken.disabled_at.is_(None), unprotected).exists()

@@ -101,10 +101,13 @@ def work(
     threads: int,
     on_close: Callable[[Session, Sequence[ItemOutcome[T]]], None] = lambda *_: None,
 ) -> Response:
-    """Read the items of a claimed job and close the job. If the job has failed twice, split it into one job for each
-    item.
+    """Read the items of a claimed job and close the job.
+
+    If the job has failed twice, split it into one job for each item instead.
 
     Args:
+        database: The database.
+        job: The claimed job.
         items: The items of the job.
         read: Reads one item. Several threads call it.
         threads: The number of items that are read in parallel.
@@ -236,7 +239,7 @@ def _settle(session: Session, job: ClaimedJob, outcome: ItemOutcome[T]) -> Count
         return counts
     counts[f"error_{err.reason}"] += 1
     if isinstance(err, NotFound):
-        return counts  # it is deleted, private, blocked or empty, so it has no public content
+        return counts  # the item is deleted, private, blocked or empty, so it has no public content
     if may_try and not err.is_final:
         _retry(session, job, item, _delay(item, err))
         counts["retried"] += 1

@@ -1,5 +1,4 @@
-"""Load shedding: if more jobs wait than can be read in time, r8scan drops the jobs that are least likely to have a
-token.
+"""Load shedding: r8scan drops the jobs that are least likely to have a token if more wait than can be read in time.
 
 Among equally likely jobs, the oldest are dropped first. Dropped items are counted by reason. The events behind dropped
 jobs count as not seen, so that the source `archive` can queue them again.

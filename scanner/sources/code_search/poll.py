@@ -93,8 +93,9 @@ class Results:
             self.files.append(file)
 
     def take_known(self, session: Session) -> None:
-        """Skip files with the same content as a file that was read before. Use the token candidates stored for this
-        content.
+        """Skip files with the same content as a file that was read before.
+
+        Use the token candidates stored for this content.
         """
         listed = [*self.files, *(file for file, _ in self.hits)]
         known = remote_files.known_hits(session, [file.key for file in listed if file.key])

@@ -159,7 +159,7 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
 
 
 def after_refusal(current: Round) -> Round:
-    """Return the state of the search after GitHub has refused the first waiting query (status 422). The query is
-    removed.
+    """Return the state of the search after GitHub has refused a request (status 422): without the first waiting
+    query.
     """
     return replace(current, waiting=current.waiting[1:], requests=current.requests + 1)

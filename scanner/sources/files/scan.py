@@ -135,8 +135,14 @@ def is_as_named(file: RemoteFile, content: bytes) -> bool:
 
 
 def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
-    """Return the stored token candidates, as JSON, of contents that were read before. The result is by the key of the
-    content.
+    """Return the token candidates, as JSON, that are stored for contents that were read before.
+
+    Args:
+        session: The transaction.
+        keys: The keys of the contents.
+
+    Returns:
+        The candidates by the key of the content. Contents that were not read before are left out.
     """
     if not keys:
         return {}

@@ -73,7 +73,7 @@ class Owed:
     """The part of the list of gists that a later poll must still read, because a page could not be read.
 
     Attributes:
-        since: The time of the oldest change that must still be read.
+        since: The value of GitHub's `since` parameter. The requested list contains only later changes.
         page: The page that failed.
         until: The time of the oldest change that was read before the failure.
         polls: The number of polls that have failed to read this part.
@@ -250,7 +250,8 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
     `before` is the part that the previous poll did not read.
     """
-    # The unread part ends at the oldest time that this poll read, or that the previous poll read if both overlap.
+    # The list is read from the newest to the oldest change, so the unread part ends at the oldest change that this poll
+    # read. If this poll reached changes that earlier polls have read, it ends where the previous poll stopped.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)
@@ -311,10 +312,10 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
 def _fetch_what_must_not_be_stored(
     github: GitHub, detector: Detector, files: Sequence[RemoteFile], budget: ScanBudget
 ) -> GistRead:
-    """Fetch the files whose URL contains a token. A job must not fetch them, because the token would be stored with the
-    job.
+    """Fetch the files whose URL contains a token.
 
-    Return the token candidates in these files, and all other files.
+    A job must not fetch them, because the token would be stored with the job. Return the token candidates in these
+    files, and all other files.
     """
     read, fetched = GistRead(), 0
     for file in files:

@@ -45,8 +45,8 @@ class ListPosition:
 
     Attributes:
         newest: The highest id that was listed. 0 before the first poll.
-        known: Ids that were listed before and that a poll may list again.
-        deep_at: When the next poll that lists a larger part again is due, in seconds since the epoch.
+        known: Ids that were listed before. A poll that lists them again ignores them.
+        deep_at: When a poll must next list a larger number of known ids again, in seconds since the epoch.
         owed: Ranges of ids that must still be listed, the newest last. A range is a pair of ids: it excludes the first
             id and includes the second.
     """
@@ -79,7 +79,7 @@ class Listing:
     """One poll of the list of public repositories.
 
     Attributes:
-        place: The position in the list, which the poll advances.
+        place: The position in the list. The poll updates it.
         found: Repositories that were not listed before.
         given_up: Ranges of ids that will not be listed, because more than MAX_OWED_IDS are left.
         counts: Counters by name.
@@ -94,7 +94,7 @@ class Listing:
         """List new repositories. Then list some of the older ids that earlier polls have left out.
 
         Raises:
-            GitHubError: A page could not be read. Repositories that were listed before stay in `found`.
+            GitHubError: A page could not be read. Repositories that were listed before the error stay in `found`.
         """
         place = self.place
         if not place.newest:
@@ -114,7 +114,7 @@ class Listing:
         """List repositories with ids above `since`, in at most `pages` pages, up to the id `until`.
 
         Returns:
-            The highest id that was reached, and whether no ids up to `until` are left to list.
+            The highest id that was reached, and whether all ids up to `until` have been listed.
         """
         reached, url = since, None
         for _ in range(pages):
@@ -139,7 +139,7 @@ class Listing:
     def _jump(self, github: GitHub, reached: int) -> None:
         """Continue at the newest repository, so that new repositories do not have to wait.
 
-        Later polls list the ids in between.
+        Later polls list the ids that are skipped.
         """
         newest = self._newest(github, reached)
         start, self.place.newest = reached, newest
@@ -164,7 +164,7 @@ class Listing:
     def _newest(self, github: GitHub, known: int) -> int:
         """Return the highest id in GitHub's list, at least `known`.
 
-        Find it by bisection, because the list is empty above it.
+        Find it by bisection: GitHub returns an empty list if all ids are lower than the requested one.
         """
         low, high, step = known, known + 1, 1
         while high < MAX_ID and self._has_any(github, high):

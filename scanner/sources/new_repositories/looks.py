@@ -1,4 +1,4 @@
-"""Checks whether new repositories have received their first push, by requests with their node ids.
+"""Checks whether new repositories have received their first push. The repositories are requested by their node ids.
 
 One request checks a hundred repositories and costs one GraphQL point.
 """
@@ -31,7 +31,7 @@ MAX_LOOKS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A new repository without a push so far. `looks` is the number of times that it was checked for one."""
+    """A new repository without a push so far. `looks` is the number of times that r8scan has checked it for a push."""
 
     repository_id: int
     node_id: str
@@ -46,7 +46,7 @@ class Looks:
         pushed: Repositories that have received their first push.
         empty: Repositories that are still empty.
         unseen: Repositories that are not in GitHub's answer, because the query cost too much.
-        failed: Repositories that are not in GitHub's answer, perhaps because of an error at GitHub.
+        failed: Repositories that are not in GitHub's answer because of an error at GitHub.
         gone: Repositories that are no longer public.
         counts: Counters by name.
     """
@@ -81,7 +81,7 @@ class Looks:
                     self.pushed.append(one)
 
     def _missing(self, page: Page) -> list[Waiting]:
-        """Return the list to which repositories missing in GitHub's answer belong: `unseen`, `gone` or `failed`."""
+        """Return the list for repositories that are missing in GitHub's answer: `unseen`, `gone` or `failed`."""
         if not page.is_whole:
             return self.unseen
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed

@@ -125,7 +125,7 @@ def _error_of(action: Callable[[], None]) -> GitHubError | None:
 def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
     """Return the span of time in which repositories were missed, because the ids in `span` will not be listed.
 
-    The span begins at the time of the newest repository that earlier polls saw.
+    It begins at the time of the newest repository that earlier polls saw.
     """
     now = datetime.now(UTC)
     # About half of all repository ids are public: https://github.com/github/rest-api-description/issues/4531.

@@ -8,7 +8,7 @@ MAX_SHARE = 0.25
 
 
 def spread(seconds: float) -> float:
-    """Return `seconds` plus a random part of it, at most the share MAX_SHARE.
+    """Return `seconds` plus a random delay of at most MAX_SHARE times `seconds`.
 
     The result is never shorter than `seconds`, because GitHub may have asked for this delay.
     """

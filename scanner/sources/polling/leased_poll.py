@@ -1,6 +1,6 @@
 """Polls under a lease: a worker claims a source when its poll is due, and stores the results at the end.
 
-The module does not know how a source is polled.
+This module is the same for all sources. Each source has its own code that reads it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LeasedPoll:
     def budget(self) -> ScanBudget:
         """Return the limit of processor time and bytes for scanning all texts of this poll.
 
-        If the last MAX_POLLS_OVER_TIME polls have exceeded their time limit, the limit is zero: the text that makes the
+        The limit is zero if the last MAX_POLLS_OVER_TIME polls have exceeded their time limit. The text that makes the
         polls hang is then counted as unread, and the source continues.
         """
         budget = ScanBudget.for_poll()
@@ -176,12 +176,12 @@ def end(
 
     Args:
         session: The caller's transaction.
-        leased: The worker's right to this poll.
+        leased: The poll, as `take` returned it.
         cursor: The position in the source at which the next poll begins, as JSON.
         interval: Seconds from the start of this poll to the start of the next one.
         counts: The counts to add to the source's counters.
         newest: The time of the newest item that the source has shown. None: unchanged.
-        missed: The time in which the source missed events, as this poll found out.
+        missed: A span of time in which the source missed events, if this poll detected one.
         error: The reason why a part of the poll failed, which `r8scan status` shows. If it has `retry_after`, the next
             poll is due after that many seconds.
 
@@ -236,8 +236,10 @@ def defer(session: Session, leased: LeasedPoll, err: GitHubError) -> None:
 def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) -> bool:
     """End a poll that exceeded its time limit of `seconds`.
 
-    The next poll follows after a delay that grows with each such poll. Return False if this poll no longer held the
-    source.
+    The next poll follows after a delay, which grows with each poll that exceeds its time limit.
+
+    Returns:
+        Whether the poll was ended. False if another worker has claimed the source.
     """
     with database.write() as session:
         state = _state(session, leased.source)
@@ -263,7 +265,7 @@ def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) ->
 def release(database: Database, leased: LeasedPoll) -> None:
     """Give up the claim of the source because the process is shutting down.
 
-    The source is due again within MIN_INTERVAL_SECONDS.
+    The source's next poll is due within MIN_INTERVAL_SECONDS.
     """
     with database.write() as session:
         session.execute(
@@ -277,7 +279,7 @@ def release(database: Database, leased: LeasedPoll) -> None:
 def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
     """Record a span of time in which a source has missed events.
 
-    The event archive or an operator may get the missed events later.
+    The missed events may be read later from the event archive or by a rescan of an operator.
     """
     session.add(
         Gap(
@@ -292,9 +294,10 @@ def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
 
 
 def extend_gap(session: Session, source: str, missed: MissedSpan) -> None:
-    """Record a span of missed events, or extend the source's latest span of the same reason if it is adjacent.
+    """Record a span of missed events.
 
-    Otherwise a source that misses many short spans would write a row for each.
+    If the source's latest recorded span has the same reason and is adjacent, extend it instead. A source that misses
+    many short spans then does not write a row for each.
     """
     statement = (
         select(Gap)

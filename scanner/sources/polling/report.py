@@ -19,7 +19,10 @@ class PollReport:
     error: str | None = None
 
     def plus(self, other: PollReport) -> PollReport:
-        """Return the sum of two reports of one source. Its error is that of `other`, the later report."""
+        """Return the sum of two reports of one source.
+
+        The error of the sum is the error of `other`, the later report.
+        """
         return PollReport(
             self.polled or other.polled,
             self.events + other.events,

@@ -27,7 +27,7 @@ class PollContext(Protocol):
     def github(self) -> GitHub: ...
     @property
     def github_of_gists(self) -> GitHub:
-        """Return the GitHub client that may list gists. GitHub does not let an App list gists."""
+        """Return the GitHub client for listing gists, because GitHub does not let an App list gists."""
 
     @property
     def detector(self) -> Detector: ...
@@ -36,9 +36,10 @@ class PollContext(Protocol):
 
 
 def github_for_listings(context: PollContext) -> GitHub:
-    """Return the GitHub client for listings of all repositories: with a personal token, if there is one.
+    """Return the GitHub client for listings of all repositories.
 
-    GitHub does not document which repositories GraphQL shows to an App.
+    It uses a personal token if there is one, because GitHub does not document which repositories GraphQL shows to an
+    App.
     """
     personal = context.github_of_gists
     return context.github if isinstance(personal.credential, AppInstallation) else personal
@@ -50,8 +51,8 @@ class Source:
 
     Attributes:
         name: The source's name in `R8SCAN_SOURCES`, in the database and in `r8scan status`.
-        poll: The function that polls the source if it is due. It must not wait for anything but its source, because all
-            sources share a thread pool.
+        poll: The function that polls the source if it is due. It must not wait for anything except answers of the
+            source, because all sources share a thread pool.
         job_kinds: The kinds of jobs that a poll may queue. The workers for these kinds are woken after the poll.
         droppable: For each kind of job, the priorities of jobs that load shedding may drop.
     """

@@ -18,7 +18,10 @@ https://docs.github.com/rest/commits/commits#compare-two-commits
 
 
 def _compared(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the push from the REST API: a comparison of two commits, the last commit alone, or each commit."""
+    """Return the changes of the push from the REST API.
+
+    If GitHub cannot compare the two commits, read the last commit alone, or each commit separately.
+    """
     try:
         return compare(github, repository, before, head)
     except NotFound as err:
@@ -44,7 +47,7 @@ def read_comparison(github: GitHub, push: Push, before: str, head: str, context:
         context: The detector, and the limits that all documents of the push share.
 
     Returns:
-        The candidates with their places. `unread` also counts what the comparison does not show.
+        The token candidates with their places. `unread` also counts what the comparison does not show.
 
     Raises:
         GitHubError: The comparison could not be read.

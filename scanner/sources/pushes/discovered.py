@@ -1,7 +1,7 @@
 """Queues pushes whose previous commit is not known.
 
-They come from listings of repositories, which show the time of the latest push, and at best the newest commit of the
-default branch. This module decides in which order the pushes are read.
+Such pushes come from listings of repositories. A listing shows the time of the latest push, and at best the newest
+commit of the default branch. This module decides in which order the pushes are read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PUSHES_A_JOB = 25
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredPush:
-    """A push to a public repository, as a listing shows it. Only `repository` and its id are always known.
+    """A push to a public repository, as a listing shows it. Only the repository's name and id are always known.
 
     Attributes:
         repository_id: GitHub's id of the repository.
@@ -80,9 +80,9 @@ def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, sour
 
 
 def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
-    """Return the push in the form in which jobs contain it.
+    """Return the push in the form that jobs contain.
 
-    If it names no commit, the job lists all branches and tags.
+    If the push names no commit, the job lists all branches and tags.
     """
     ref = f"refs/heads/{found.default_branch}" if found.default_branch and found.tip else ""
     owner = found.owner.lower()

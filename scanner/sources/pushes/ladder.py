@@ -1,18 +1,16 @@
-"""Decides what to fetch for a push, by one of four plans (rungs of a ladder), the most exact and cheapest first.
+"""Decides what to fetch for a push. It tries four kinds of plan, the most exact and cheapest first.
 
 To claim a commit means to tell the server that we have it (git's "have"). The server never sends objects that are
 reachable from a claimed commit. So a plan may only claim commits whose content was read, counted as unread, or queued.
 The plans are, in the order in which they are tried:
 
 1. remembered: claim the newest commits of each branch that r8scan remembers. The server then sends exactly the new
-   content.
-2. before: for a repository that is seen for the first time, claim the commit before the push. This commit was not
-   read, so a separate job (kind "earlier") reads it later.
-3. whole: read a new or small repository completely. In a new repository, read the default branch first, and the other
-   refs in a separate job.
-4. boundary: for any other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of
-   the oldest of these commits. Never claim a second parent, because that would hide merged and imported history. Do not
-   use a date as the limit: if a tip is older than the date, the server sends its whole history.
+content. 2. before: for a repository that is seen for the first time, claim the commit before the push. This commit was
+not read, so a separate job (kind "earlier") reads it later. 3. whole: read a new or small repository completely. In a
+new repository, read the default branch first, and the other refs in a separate job. 4. boundary: for any other
+repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of the oldest of these commits.
+Never claim a second parent, because that would hide merged and imported history. Do not use a date as the limit: if a
+tip is older than the date, the server sends its whole history.
 """
 
 from __future__ import annotations
@@ -102,8 +100,8 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Pla
 def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     """Return the plan for a created branch, tag or repository. Its event names no commit.
 
-    Tell the server that we have the default branch (git's "have"), but no other branch: these may come from the same
-    push, and the server would then not send their content.
+    Tell the server that we have the default branch (git's "have"), but do not name any other branch. The same push may
+    have created several branches, and the server does not send the content of a branch that is named.
     """
     refs = _refs(github, push)
     if not refs.oids:
@@ -147,7 +145,7 @@ def _changed(refs: Refs, known: RememberedTips) -> Plan:
 
 
 def _listed(refs: Refs) -> tuple[list[str], dict[str, int]]:
-    """Return at most MAX_WANTS commits to which branches and tags point, and counts of what is left out, by reason."""
+    """Return at most MAX_WANTS commits to which branches and tags point, and the number of refs left out, by reason."""
     distinct = list(dict.fromkeys(_tips(refs)))
     is_over_limit = refs.is_truncated or len(distinct) > MAX_WANTS
     return distinct[:MAX_WANTS], {"refs_over_limit": 1} if is_over_limit else {}

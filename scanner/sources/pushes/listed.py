@@ -42,7 +42,7 @@ class TextScan:
     """The result of scanning the names and descriptions of repositories.
 
     Attributes:
-        candidates: The candidates in the texts.
+        candidates: The token candidates in the texts.
         unread: Counts of what was not read, by reason. Each reason begins with `unread_`.
     """
 
@@ -58,8 +58,8 @@ def scan_texts(
 ) -> TextScan:
     """Scan the names and descriptions of listed repositories.
 
-    First scan all texts joined. Scan them one by one only if this finds candidates or leaves something unread, which is
-    rare.
+    First scan all texts joined into one. This rarely finds token candidates or leaves something unread. If it does,
+    scan the texts one by one.
     """
     scan = TextScan()
     documents = list(_documents(repositories, web_url))

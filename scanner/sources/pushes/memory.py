@@ -1,4 +1,4 @@
-"""Stores which commits of each repository were read, one row for each repository.
+"""Stores which commits of each repository were read, in one row for each repository.
 
 A job loads the rows before it reads its pushes, and updates the rows at its end.
 """
@@ -38,15 +38,12 @@ def key_of(push: Push, host: str) -> Key | None:
 
 
 def recall(session: Session, pushes: Sequence[Push], host: str) -> dict[Key, RememberedTips]:
-    """Return which commits of these pushes' repositories were read before, by the repository's key."""
+    """Return which commits of these pushes' repositories were read before, by the key that `key_of` returns."""
     return {key: _tips(row) for key, row in _rows(session, {key_of(push, host) for push in pushes}).items()}
 
 
 def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str) -> None:
-    """Record which commits were read, so that later pushes do not fetch them again.
-
-    This happens in the caller's transaction.
-    """
+    """Record which commits were read, so that later pushes do not fetch them again. Use the caller's transaction."""
     by_key: defaultdict[Key, list[tuple[Push, TipsRead]]] = defaultdict(list)
     for push, tips in read:
         key = key_of(push, host)

@@ -1,4 +1,4 @@
-"""Scans the objects of a git pack, and records for each candidate where in the repository it is."""
+"""Scans the objects of a git pack, and records where in the repository each token candidate was found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_pack(
     limits: PackLimits,
     wants: Collection[str] = (),
 ) -> ReadPart:
-    """Scan every object of the git pack. Return the candidates with their places in the repository.
+    """Scan every object of the git pack. Return the token candidates with their places in the repository.
 
     Args:
         pack: The pack as it was received.
@@ -73,7 +73,10 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 
 class _Placer:
-    """Adds to each candidate of one object where in the repository it is. The names are redacted only once."""
+    """Adds to each token candidate of one object the place in the repository where it was found.
+
+    The object's names are redacted only once for all candidates.
+    """
 
     def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
         commit = hit.oid if hit.type == "commit" else (location.commit if location else None)
@@ -114,7 +117,7 @@ class _Placer:
 def _published(push: Push, location: Location | None) -> datetime | None:
     """Return when the object became public: the time of the push.
 
-    If the push created a branch or tag, and the commit is newer than that, return the time of the commit.
+    If the push created a branch or tag, return the time of the commit if it is later than the time of the push.
     """
     committed = location.committed_at if location else None
     if push.kind == "create" and push.published_at and committed and committed <= datetime.now(UTC):

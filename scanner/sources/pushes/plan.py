@@ -1,4 +1,4 @@
-"""What to ask the git server for in order to read a push."""
+"""The description of what to ask a git server for in order to read a push."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scanner.github.git_protocol import Refs
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to ask the git server for, and what this will leave out.
+    """What to ask the git server for, and which content this leaves out.
 
     Attributes:
         wants: The ids of commits or tags to read.
@@ -19,8 +19,8 @@ class Plan:
         rung: The name of the kind of plan, for counters; see `ladder`.
         earlier: Claimed commits that were not read. A separate job must read them.
         may_miss: The content that this plan may miss: "other_refs", "older_commits".
-        before: The tip before the push.
-        default: The default branch's tip.
+        before: The newest commit of the branch before the push.
+        default: The newest commit of the default branch.
         is_whole: Whether the whole history of the wanted commits is read.
         reads_refs_later: Whether other refs may be new as well. A separate job lists and reads them.
         lists_refs: Whether all refs were listed, and all refs that are not remembered are in `wants`.

@@ -26,7 +26,7 @@ class Push:
     Attributes:
         repository: The owner and the name, redacted, because names can contain a token.
         repository_id: GitHub's id of the repository, if it is known.
-        before: The id of the tip before the push. Zeros: unknown or none.
+        before: The id of the branch's newest commit before the push. Zeros: unknown or none.
         head: The id of the last commit. Empty: unknown.
         ref: The full name of the ref, redacted.
         ref_type: What was created: "repository", "branch" or "tag". Empty for a push.
@@ -87,7 +87,7 @@ class ScanContext:
     Attributes:
         detector: Scans the documents.
         budget: The limit of processor time and bytes.
-        limits: The limits of the number of candidates.
+        limits: The limits of the number of token candidates.
         known: The function that looks up candidates beyond these limits in the token store, or None.
     """
 
@@ -102,15 +102,15 @@ class ReadPart:
     """What was found in one answer to a request for a push.
 
     Attributes:
-        candidates: The candidates in the content.
+        candidates: The token candidates in the content.
         unread: Counts of what was not read, by reason.
         not_read: Records of documents that were not read completely, up to a limit.
         objects: The number of objects that were scanned.
         bytes: The size of the received git pack in bytes.
         unknown: The number of candidates beyond the limits that the token store does not know.
-        is_over_limit: Whether a limit was reached, so that it helps to ask again without large objects.
+        is_over_limit: Whether a size limit was reached. A second request without large objects may then help.
         is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
-        is_damaged: Whether the pack was corrupt, perhaps only in transit.
+        is_damaged: Whether the pack was corrupt. This may be a transfer error.
         has_wants: Whether the pack contains any of the wanted objects.
     """
 
@@ -131,16 +131,16 @@ class PushReading:
     """The result of reading a push.
 
     Attributes:
-        candidates: The candidates in the push.
+        candidates: The token candidates in the push.
         unread: Counts of what was not read, by reason.
         not_read: Records of documents that were not read completely, up to a limit.
         plan: The plan of what to ask the server for. None: there was nothing to read.
         objects: The number of objects that were scanned.
         bytes: The number of bytes of git packs that were received.
         is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
-        is_damaged: Whether the pack was corrupt, perhaps only in transit.
+        is_damaged: Whether the pack was corrupt. This may be a transfer error.
         is_slow: Whether the push took too long for a job of several pushes, so that a slow job must read it.
-        refusal: The error if a further request was not sent because of a rate limit.
+        refusal: The error if one of the requests was not sent because of a rate limit, otherwise None.
         unknown: The number of candidates beyond the limits that the token store does not know. They are not recorded.
     """
 

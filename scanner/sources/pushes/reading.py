@@ -47,7 +47,7 @@ def read_push(
         known: The commits of the repository that are remembered as read, or None.
         page_budget: The limit of processor time and bytes that all pushes of the job share.
         is_first_look: Whether to stop early if the push takes a long time, and to mark it as slow.
-        token_store: The function that looks up digests in the token store, for candidates beyond the limits.
+        token_store: The function that looks up digests in the token store, for token candidates beyond the limits.
 
     Raises:
         GitHubError: No content of the push could be read.
@@ -148,12 +148,12 @@ class _PushReader:
     def _ask_for_less(self, wants: Sequence[str], haves: Collection[str], refs: Refs | None) -> None:
         """Fetch again, but less content, after an answer that exceeded the limit.
 
-        Leave out large files, and claim (git's "have") every other branch. Without large files, the reading is recorded
-        as partial.
+        Leave out large files, and count them as unread. Also tell the server that we have (git's "have") every other
+        branch.
 
-        Claim no other branch for a commit named by an operator or for an "earlier" push: a branch already contains
-        their commits, so the server would send nothing. For any other push this is possible too, so if the answer does
-        not contain the wanted commits, ask again and claim only `haves`.
+        If an operator named the commit, or the push has the kind "earlier", other branches usually contain the wanted
+        commits, and the server would send nothing. So do not name other branches then. If the server sends none of the
+        wanted commits for another push, ask again with `haves` only.
         """
         github, push = self._github, self._push
         claims_refs = push.kind not in ("commit", "earlier")

@@ -56,7 +56,7 @@ def scan_next(
         policy: The operator's policy.
         limits: Limits of each git pack's size and memory.
         threads: The number of pushes that are read in parallel.
-        state_dir: The folder in which candidates are kept while the database is unavailable.
+        state_dir: The folder in which token candidates are kept while the database is unavailable.
         kind: `pushes` or `slow_pushes`.
     """
     job = jobs.claim_next(database, kind)
@@ -153,9 +153,10 @@ def _known(database: Database, policy: Policy, digests: Collection[str]) -> Coll
 def _respond(
     database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
 ) -> Response:
-    """Respond to the first FIRST_CANDIDATES candidates of a push, then to the others.
+    """Respond to the first FIRST_CANDIDATES token candidates of a push, then to all others.
 
-    The objects with the fewest candidates come first, so a flood of candidates does not delay a real leak.
+    The candidates from objects with few candidates come first, so that a flood of candidates does not delay a real
+    leak.
     """
     response = Response()
     for part in filter(None, (candidates[:FIRST_CANDIDATES], candidates[FIRST_CANDIDATES:])):
@@ -207,7 +208,7 @@ def _queue_earlier(
 
 
 def _outcome(push: Push, reading: PushReading) -> ItemOutcome[Push]:
-    """Return the outcome of reading a push. It does not yet say what was done about the candidates."""
+    """Return the outcome of reading a push. The caller then adds what was done about the token candidates."""
     # If the request limiter refused a later request of this push, set the error. The push is then queued again.
     outcome = ItemOutcome(push, error=reading.refusal, is_slow=reading.is_slow)
     outcome.counts["candidates"] += len(reading.candidates)

@@ -25,7 +25,7 @@ class Tip:
 
     Attributes:
         oid: The object id in hex.
-        is_read: Whether the content that the push to this commit added was all read, so that it is not read again.
+        is_read: Whether all content that the push added was read. If so, it is not read again.
         is_superseded: Whether a later push has moved the ref. The tip is kept, so that the earlier push is not read
             again when a second source shows it.
         is_default: Whether the default branch pointed to the commit.
@@ -62,14 +62,14 @@ class RememberedTips:
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:
-        """Return whether all content that the push to this commit added was read."""
+        """Return whether all content was read that the push of this commit added."""
         return any(tip.oid == oid and tip.is_read for tip in self.tips)
 
     def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
-        """Return whether the push at `pushed_at` was read.
+        """Return whether the push at the time `pushed_at` was read.
 
-        `oid` is the newest commit of the default branch after the push. If `oid` is known but the push is later, the
-        push went to another branch and was not read.
+        `oid` is the newest commit of the default branch after this push. If `oid` was read but the push is later than
+        all pushes that were read, the push went to another branch and was not read.
         """
         if pushed_at is None or not self.has_read(oid):
             return False
@@ -128,9 +128,9 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 
 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
-    """Return the tips that fit into the limit.
+    """Return the tips that fit into the limit, always including the tip of the default branch.
 
-    First drop tips that a later push has replaced, then the oldest. Keep the tip of the default branch.
+    First drop tips that a later push has replaced, then the oldest tips.
     """
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:

@@ -1,9 +1,9 @@
 """Estimates of a source's recall (the share of pushes that it sees) and of the total number of pushes.
 
 The estimates use marks: pushes in a sample of repositories, each seen by a source. The total is estimated by
-capture-recapture. If two sources prefer the same pushes, the recall is too high and the total is too low. If they
-prefer different pushes, the recall is too low and the total is too high. The confidence interval of the total allows
-for a common preference up to COMMON_BIAS.
+capture-recapture. If two sources prefer the same pushes, the estimated recall is too high and the estimated total is
+too low. If they prefer different pushes, it is the other way round. The confidence interval of the total allows for a
+common preference up to COMMON_BIAS.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Mark:
 class Share:
     """The share of pushes that a source has seen.
 
-    It has the number of pushes seen, the number of all pushes in the sample, and the bounds of Wilson's 95 % confidence
-    interval of the share.
+    The object has the number of pushes seen, the number of all pushes in the sample, and the bounds of Wilson's 95 %
+    confidence interval of the share.
     """
 
     seen: int
@@ -111,10 +111,10 @@ def total_of(first: int, second: int, both: int) -> Total | None:
 
 
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:
-    """Return for each push of `marks` the seconds until the source showed it, or None if the source never did.
+    """Return for each push in `marks` the seconds until the source showed it, or None if the source never did.
 
-    `catches` are the pushes that the source has shown. A source has also shown a push if it showed a later push of the
-    same repository.
+    `catches` are the pushes that the source has shown. If the source has shown a later push of the same repository,
+    this counts too.
     """
     by_repository: dict[int, list[Mark]] = {}
     for catch in catches:
@@ -131,7 +131,7 @@ def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]
 
 
 def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[int, Share]:
-    """Return the share of pushes that the source has seen within each of several delays, which are in seconds.
+    """Return the share of pushes that the source has seen within each of several delays (in seconds).
 
     Args:
         marks: The pushes that the other sources have seen.
@@ -175,5 +175,8 @@ def _has_near(times: Sequence[float], at: float) -> bool:
 
 
 def as_json(shares: Mapping[int, Share]) -> dict[str, list[float]]:
-    """Return four numbers for each delay in seconds: all pushes, pushes seen, and the bounds of the interval."""
+    """Return the shares as JSON. The keys are the delays in seconds.
+
+    Each value is a list of four numbers: all pushes, pushes seen, and the bounds of the confidence interval.
+    """
     return {str(key): [one.marks, one.seen, round(one.low, 4), round(one.high, 4)] for key, one in shares.items()}

@@ -32,7 +32,7 @@ MAX_MARKS = 500_000
 
 
 def record(session: Session, source: str, pushes: Iterable[tuple[int | None, datetime | None, bool]]) -> None:
-    """Record that a source has seen these pushes, as far as their repositories are in the sample.
+    """Record that a source has seen these pushes. Pushes to repositories outside the sample are ignored.
 
     Args:
         session: The caller's transaction.
@@ -50,7 +50,7 @@ def record(session: Session, source: str, pushes: Iterable[tuple[int | None, dat
 
 
 def measure(session: Session) -> None:
-    """Measure and store how complete each source is: the share that it saw of the pushes that other sources saw."""
+    """For each source, measure and store the share that it saw of the pushes that the other sources saw."""
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: defaultdict[str, list[Mark]] = defaultdict(list)
     columns = (PushMark.source, PushMark.repository_id, PushMark.pushed_at, PushMark.seen_at, PushMark.is_new)
@@ -79,7 +79,7 @@ def purge_expired(session: Session) -> None:
 
 
 def _total(found: dict[str, list[Mark]], now: float) -> list[int]:
-    """Return the estimated number of all pushes of a day, and the lower and upper bound of its confidence interval.
+    """Return the estimated number of pushes a day, and the lower and upper bound of its confidence interval.
 
     Return an empty list if there is no estimate.
     """

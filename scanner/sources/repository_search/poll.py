@@ -119,7 +119,10 @@ def _commit(
 
 
 def _interval(search: SearchRun, began: float, now: float) -> float:
-    """Return the seconds from the start of this run to the start of the next, to keep GitHub's limit of CPU time."""
+    """Return the seconds from the start of this run to the start of the next one.
+
+    The interval keeps the polls within GitHub's limit of CPU time.
+    """
     idle = min(search.idle_seconds(now), MAX_IDLE_SECONDS)
     if isinstance(search.error, Unavailable | Malformed) and not search.counts["requests"]:
         idle = MAX_IDLE_SECONDS  # only the REST search works, so do not try GraphQL again immediately
@@ -142,9 +145,9 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
 
 
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
-    """Return the error without its waiting time.
+    """Return the error without the time that GitHub asks to wait.
 
-    GraphQL and REST have separate quotas and need not wait for each other.
+    The error concerns only one of GraphQL and REST, which have separate quotas and need not wait for each other.
     """
     return None if error is None else GitHubError(error.reason, str(error))
 

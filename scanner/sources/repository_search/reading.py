@@ -1,6 +1,6 @@
-"""Reads one span (range of push times) from repository search, page by page.
+"""Reads all search results for one span (range of push times), page by page.
 
-A span is read again while GitHub counts more repositories in it than it shows.
+If GitHub reports more repositories than it shows, the span is read again.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class WindowReading:
 
     Attributes:
         found: The repositories that GitHub showed, by id.
-        total: The number of repositories by GitHub's count.
-        short: The number of repositories that GitHub counted but did not show.
+        total: The number of repositories that GitHub reports.
+        short: How many of the reported repositories GitHub did not show.
         is_too_wide: Whether GitHub has more results than it can show, so that the span must be split. The rest was not
             read.
         seconds: The sum of GitHub's response times in seconds.
-        is_incomplete: Whether GitHub called one of the latest answers incomplete, so that its count may be too low.
+        is_incomplete: Whether GitHub called one of the latest answers incomplete. `total` may then be too low.
         page_size: The number of results to request in one page.
         counts: Counters by name.
     """
@@ -55,7 +55,7 @@ class WindowReading:
 
     @property
     def is_short(self) -> bool:
-        """Return whether more repositories are missing than can be explained by new pushes.
+        """Return whether more repositories are missing than new pushes can explain.
 
         A repository leaves the range of push times when somebody pushes to it again.
         """
@@ -75,7 +75,7 @@ class WindowReading:
     def add_page(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> Page:
         """Read one page of results and add it.
 
-        If GitHub finds the page too heavy, request smaller pages from then on.
+        If GitHub reports that the page costs too much, request smaller pages from then on.
         """
         try:
             page = repositories.search(github, words(span), after, newest_first=newest_first, size=self.page_size)
@@ -95,7 +95,7 @@ class WindowReading:
     def add_pages(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> None:
         """Read and add the pages of results after the cursor `after`.
 
-        If `after` is empty, begin with the first page. If it is None, there are no more pages.
+        If `after` is empty, begin with the first page. If `after` is None, there are no more pages to read.
         """
         for _ in range(MAX_RESULTS // SMALL_PAGE):
             if after is None:
@@ -107,7 +107,7 @@ def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
     """Read the first page of results of a span (range of push times).
 
     Returns:
-        What was read, with GitHub's count of results, and the cursor of the next page.
+        The reading, including GitHub's total number of results, and the cursor of the next page.
 
     Raises:
         GitHubError: The page could not be read.

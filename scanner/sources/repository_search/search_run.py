@@ -55,7 +55,7 @@ class Look:
         span: The range of push times.
         number: The number of the window, counted from the first window of the source.
         look: The number of the search, from 0 for the second search of the window.
-        total: GitHub's count at the latest search.
+        total: The number of repositories that GitHub reported at the latest search.
         seen: Ids of the repositories that the searches have found.
     """
 
@@ -75,11 +75,12 @@ class SearchRun:
         plan: Which push times to search next. The run updates it.
         clock: Returns seconds since the epoch.
         due: Windows that are due to be searched again.
-        found: The repositories that an earlier search of the same window has not found.
+        found: The repositories that no earlier search of the same window has found.
         first: The windows that were searched for the first time, each with its number and result.
-        again: The windows that were searched again, each with GitHub's count and the ids of all repositories that its
-            searches have found.
-        missed: Push times that are given up, or for which GitHub did not show all repositories.
+        again: The windows that were searched again, each with the number of repositories that GitHub reports and the
+            ids of all repositories that its searches have found.
+        missed: Ranges of push times that will not be searched any more, or for which GitHub did not show all
+            repositories.
         counts: Counters by name.
         error: Why the whole run, or one of the two searches (GraphQL and REST), stopped early.
         seconds: The sum of GitHub's response times in seconds. GitHub limits the CPU time of requests.
@@ -201,8 +202,8 @@ class SearchRun:
     def _looked_again(self, look: Look, total: int, seen: frozenset[int]) -> None:
         """Store the result of a later search of a window (range of push times).
 
-        If it is the last search and repositories are still missing, record that they were missed. Repositories are
-        missing if GitHub counts more than it shows, or if the window has far fewer repositories than usual.
+        If repositories are still missing after the last search, record this. Repositories are missing if GitHub reports
+        more than it shows, or if the window has far fewer repositories than usual.
         """
         self.again.append((look, total, seen))
         if look.look + 1 < len(LOOKS_AFTER) or total > MAX_RESULTS:
@@ -239,7 +240,7 @@ class SearchRun:
             self._miss(window, found.short, "results_not_shown")
 
     def _probe(self, now: float) -> None:
-        """Measure how far GitHub's search index lags behind, once in PROBE_SECONDS."""
+        """Measure how old the newest entry of GitHub's search index is, once in PROBE_SECONDS."""
         if now < self.plan.probe_at <= now + PROBE_SECONDS:
             return
         newest, page = reading.newest(self.github, now)
@@ -253,7 +254,7 @@ class SearchRun:
             self.plan.probed(max(now - newest.timestamp(), 0.0), page.total / reading.PROBED_SECONDS)
 
     def _compare(self, window: Span, found: WindowReading) -> None:
-        """Compare GraphQL's count of repositories in a window (range of push times) with the REST search's count.
+        """Compare how many repositories GraphQL and the REST search report for a window (range of push times).
 
         GitHub does not document which repositories GraphQL shows to an App. It may show only a part.
         """
@@ -285,8 +286,8 @@ class SearchRun:
     def _is_over_budget(self) -> bool:
         """Return whether the next window (range of push times) must be searched by REST instead of GraphQL.
 
-        This is the case for some of the windows if the GraphQL points until the quota's reset are not enough for all.
-        It is the case for all windows while GraphQL shows only a part of the repositories.
+        While GraphQL shows only a part of the repositories, all windows are searched by REST. If there are not enough
+        GraphQL points until the quota's reset, some of the windows are searched by REST.
         """
         pace = self.github.gate.seconds_a_request("graphql")
         if self.plan.is_partial and self.clock() < self.plan.compare_at:
@@ -300,7 +301,7 @@ class SearchRun:
         return True
 
     def _is_paid_for(self) -> bool:
-        """Return whether the GraphQL points are enough for all searches until the quota is reset."""
+        """Return whether enough GraphQL points are left for all searches until the quota is reset."""
         pace = self.github.gate.seconds_a_request("graphql")
         return not pace or 1 / pace > SPARE * self.plan.points_a_second() + NODE_POINTS_A_SECOND
 

@@ -1,7 +1,7 @@
 """The plan of which push times to search next, computed from the results so far.
 
-A window is a range of push times that one search covers, in whole seconds since the epoch, with both ends included.
-Each window is searched several times. In names, a look is such a search.
+A window is a range of push times that one search covers, in whole seconds since the epoch. Both ends are included. Each
+window is searched several times. In names of this code, a "look" is one of these searches.
 """
 
 from __future__ import annotations
@@ -76,28 +76,29 @@ class Plan:
     A window is a range of push times that one search covers.
 
     Attributes:
-        until: The second up to which every window was searched or is in `behind`.
+        until: All windows up to this second were searched or are in `behind`.
         width: The width of the next window in seconds.
-        settle: Seconds from a window's end to its first search. At least `learned` and `lag`.
-        learned: Seconds after which the index contains nearly all pushes of a window, by the results of later searches.
+        settle: Seconds from a window's end to its first search. Not less than `learned` and `lag`.
+        learned: Seconds after which the index contains nearly all pushes of a window, estimated from the results of
+            later searches.
         lag: The age of the index's newest entry in seconds, at the latest measurement.
-        rate: The usual number of repositories a second, smoothed. 0 before the first window.
-        late: For the second search of a window, the third and so on: the share of the results that it was the first to
-            find, smoothed.
+        rate: The usual number of repositories per second of push times, smoothed. 0 before the first window.
+        late: For each repeated search of a window (the second, the third and so on), the share of its results that no
+            earlier search of the window had found, smoothed.
         behind: Push times that were not searched in time, oldest first. A run searches them after the windows that are
             due.
         behind_width: The width in seconds of the next window that is taken from `behind`.
-        behind_rate: Like `rate`, for the windows that were taken from `behind` long after their pushes. 0 before the
-            first of these windows.
+        behind_rate: The usual number of repositories per second in windows that were taken from `behind` long after
+            their pushes. 0 before the first of these windows.
         probe_at: When the age of the index's newest entry is measured next.
         windows: The number of first searches so far.
         compare_at: When the counts of GraphQL and of the REST search are compared next.
-        checked: The second up to which GraphQL has shown all repositories, or the windows are left to the REST search.
-        compared: The counts of GraphQL and of the REST search for the same window, at the latest comparison.
+        checked: Up to this second, GraphQL has shown all repositories, or the REST search has to read the windows.
+        compared: The two counts of the latest comparison: by GraphQL and by the REST search, for the same window.
         is_partial: Whether GraphQL shows only a part of the repositories to this credential, so that the REST search is
             used.
-        debt: How many windows the GraphQL points were not enough for, as a fraction. When it reaches 1, the REST search
-            takes a window.
+        debt: The number of windows, including fractions, for which there were not enough GraphQL points. When it
+            reaches 1, the REST search reads a window, and 1 is subtracted.
     """
 
     until: int
@@ -148,9 +149,9 @@ class Plan:
         }
 
     def leave_behind(self, now: float) -> list[Span]:
-        """Move windows (ranges of push times) that are too late to the list `behind`, to be searched later.
+        """Move windows (ranges of push times) that were not searched in time to the list `behind`.
 
-        Remove push times that are too old from this list, and return them.
+        They are searched later. Remove push times that are too old from this list, and return them.
         """
         newest = int(now - self.settle)
         if newest - self.until > MAX_LAG_SECONDS:
@@ -177,14 +178,14 @@ class Plan:
     def expect_less(self) -> None:
         """Lower the usual rate of pushes after a pause of the service.
 
-        If it is then too low, later searches raise it.
+        If the lowered rate is too low, later searches raise it.
         """
         self.rate *= LESS_AFTER_PAUSE
 
     def next_window(self, now: float) -> Span | None:
         """Return the next window (range of push times) to search for the first time.
 
-        Return None while GitHub's index may not yet contain its pushes.
+        Return None as long as GitHub's index may not contain the pushes of this window.
         """
         end = self.until + self.width - 1
         return (self.until, end) if end + 1 + self.settle <= now else None
@@ -196,22 +197,23 @@ class Plan:
     def skip(self, window: Span) -> None:
         """Move a window (range of push times) to the list `behind`, because there are not enough GraphQL points for it.
 
-        The REST search reads it later.
+        The REST search reads the window later.
         """
         self.behind.append(window)
         self.until = window[1] + 1
 
     def skip_to_rest(self, window: Span) -> None:
-        """Let the REST search read all windows (ranges of push times) until the next comparison of GraphQL and REST.
+        """Let the REST search read this window (range of push times), because GraphQL does not show all repositories.
 
-        It also reads those since the last comparison at which the two agreed.
+        GraphQL may already have missed repositories since the last comparison with the REST search. So the REST search
+        also reads the push times since that comparison.
         """
         self.is_partial = True
         self.behind.append((min(max(self.checked, window[1] - MAX_BEHIND_WIDTH), window[0]), window[1]))
         self.checked = window[1] + 1
 
     def next_behind(self) -> Span | None:
-        """Return the newest window (range of push times) of the list `behind`, which is searched later.
+        """Return the newest window (range of push times) of the list `behind`, or None if the list is empty.
 
         The window stays in the list until `caught_up` is called.
         """
@@ -235,7 +237,7 @@ class Plan:
         if start < window[0]:
             self.behind.append((start, window[0] - 1))
         else:
-            self.behind_rate *= LESS_AFTER_PAUSE  # the next span may be of another time of day
+            self.behind_rate *= LESS_AFTER_PAUSE  # other windows may be of another time of day
 
     def is_too_wide(self, window: Span, total: int) -> bool:
         """Return whether the window (range of push times) has too many results to be read.
@@ -280,7 +282,7 @@ class Plan:
         return (self.behind_rate if is_old and self.behind_rate else self.rate) * (window[1] - window[0] + 1)
 
     def is_worth_reading(self, look: int, number: int) -> bool:
-        """Return whether to read all results of a repeated search, even if GitHub's count has not grown.
+        """Return whether to read all results of a repeated search, even if GitHub reports no more results than before.
 
         Args:
             look: The number of the search of this window, from 0 for the second search.
@@ -289,11 +291,17 @@ class Plan:
         return self.is_sample(number) or self.late[look] >= WORTH_READING
 
     def is_sample(self, number: int) -> bool:
-        """Return whether the window with this number is in the sample that measures how much repeated searches find."""
+        """Return whether the window with this number is in the sample.
+
+        The sample is used to measure how many repositories only a repeated search finds.
+        """
         return number % SAMPLE_EVERY == 0
 
     def measured(self, look: int, share: float) -> None:
-        """Update the plan with the share of a window's results that only a repeated search has found."""
+        """Update the plan after a repeated search of a window.
+
+        `share` is the share of the window's results that no earlier search has found.
+        """
         self.late[look] += _SMOOTHING * 4 * (share - self.late[look])
         if look:
             return
@@ -306,11 +314,11 @@ class Plan:
     def probed(self, lag: float, rate: float) -> None:
         """Update the plan with a measurement of how far GitHub's search index lags behind.
 
-        The first search for new repositories then waits longer than the lag.
+        The first search of each window then waits longer than this lag.
 
         Args:
             lag: The age of the index's newest entry in seconds. It is ignored if `rate` is low, as on a self-hosted
-                GitHub, because it then depends on when the last push happened.
+                GitHub. The age then only shows when the last push happened.
             rate: The number of pushes a second in the last hour.
         """
         if rate >= MIN_PROBED_RATE:
@@ -324,19 +332,23 @@ class Plan:
         self.settle = min(max(self.learned, self.lag + SETTLE_MARGIN), MAX_SETTLE)
 
     def points_a_second(self) -> float:
-        """Return the number of GraphQL points a second that first searches cost."""
+        """Return how many GraphQL points a second the first searches of all windows cost."""
         return self.rate / 100 + 0.5 / max(self.width, 1)
 
 
 def is_fewer(total: int, usual: float) -> bool:
-    """Return whether `total` is less than the usual number by more than chance explains."""
+    """Return whether `total` is so much smaller than the usual number that this cannot be chance."""
     return total < min(THIN * usual, usual - THIN_DEVIATIONS * math.sqrt(usual))
 
 
 def _smoothed(before: float, rate: float, *, is_thin: bool, steps: float = 1.0) -> float:
-    """Return the smoothed rate of pushes after a search that observed `rate`. `before` is the smoothed rate until then.
+    """Return the new smoothed rate of pushes after a search that observed `rate`.
 
-    `steps` is the weight of the observation: the searched width divided by MAX_WIDTH.
+    Args:
+        before: The smoothed rate before this search.
+        rate: The rate that the search observed.
+        is_thin: Whether the search found far fewer repositories than usual.
+        steps: The weight of the observation: the searched width divided by MAX_WIDTH.
     """
     weight = 1 - (1 - (_THIN_SMOOTHING if is_thin else _SMOOTHING)) ** steps
     return before + weight * (rate - before) if before else rate

@@ -31,7 +31,7 @@ MAX_REVIEW_PAGES = 10
 
 @dataclass(frozen=True, slots=True)
 class ConversationList:
-    """A list of the REST API: its path below the repository or gist, and the kind of its entries."""
+    """A list that the REST API offers: its path below the repository or gist, and the kind of its entries."""
 
     path: str
     kind: PlaceKind
@@ -79,7 +79,7 @@ def _read(work: Work, name: str, listing: ConversationList) -> Response:
 
 
 def _read_reviews(work: Work) -> Response:
-    """Read the reviews of each pull request, because GitHub has no list of all reviews of a repository.
+    """Read the reviews of each pull request separately, because GitHub has no list of all reviews of a repository.
 
     Each pull request costs a request, so the position is saved after each one.
     """
@@ -133,7 +133,7 @@ def _base(work: Work, name: str) -> tuple[Place, str]:
 
 
 def _scan_all(work: Work, entries: Sequence[Any], kind: PlaceKind, base: Place) -> list[Candidate]:
-    """Scan the entries of one page and return their candidates.
+    """Scan the entries of one page and return their token candidates.
 
     The entries share one limit of processor time and bytes.
     """

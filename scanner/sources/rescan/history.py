@@ -33,7 +33,10 @@ MAX_UNREACHED = 5000
 
 
 def read_repository(work: Work) -> Response:
-    """Clone the repository, also with the commits that force pushes made unreachable, and scan all of its objects."""
+    """Clone the repository and scan all of its objects.
+
+    Also fetch and scan commits that are unreachable because of force pushes.
+    """
     name, repository_id, described = _described(work.github, work.job.target)
     url = git_url(work.github.web_url, name)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
@@ -94,7 +97,7 @@ def repository_of(github: GitHub, target: Any) -> tuple[str, int]:
 
 
 def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
-    """Return the repository's current name, its id, and GitHub's JSON for it.
+    """Return the repository's current name, its id, and GitHub's JSON description of it.
 
     Raises:
         GitHubError: GitHub does not show the repository.
@@ -118,7 +121,7 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """The candidates in a git history, and its newest commits.
+    """The token candidates in a git history, and its newest commits.
 
     `tips` has the ids to which branches and tags point, HEAD's first. It is empty unless the whole history was read.
     """
@@ -128,7 +131,7 @@ class _History:
 
 
 def _remember(work: Work, name: str, repository_id: int, found: _History) -> None:
-    """Record that the whole repository was read, so that later only its new content is read."""
+    """Record that the whole repository was read, so that later only new content is read."""
     if not found.tips:
         return
     head = found.tips[0]
@@ -144,8 +147,8 @@ def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> _History:
     Args:
         work: The step.
         url: The address to clone.
-        tips: The ids of commits that perhaps no branch or tag contains.
-        base: The repository, for the record of objects that could not be read.
+        tips: The ids of further commits to fetch, because perhaps no branch or tag contains them.
+        base: The place of the repository. It is stored with objects that could not be read.
 
     Raises:
         MirrorStopped: The job was cancelled or taken over.
@@ -188,9 +191,9 @@ def _not_read(part: UnreadPart, base: Place) -> NotRead:
 
 
 def _activity_tips(work: Work, name: str) -> tuple[str, ...]:
-    """Return commits to which branches once pointed, from GitHub's list of the repository's activity.
+    """Return commits to which branches once pointed, according to GitHub's list of the repository's activity.
 
-    Perhaps no branch or tag contains them any more.
+    Perhaps no branch or tag contains these commits any more.
     """
     found: dict[str, None] = {}
     url: str | None = f"{work.github.api_url}/repos/{name}/activity?per_page=100"
@@ -245,7 +248,7 @@ def _in_gist(found: Place, base: Place) -> Place:
 
 
 def _placed(candidate: Candidate, base: Place, web_url: str, name: str, step: str) -> Candidate:
-    """Return the candidate with its public URL. `candidate` has only a path and a commit."""
+    """Return the token candidate with its public URL. `candidate` has only a path and a commit."""
     found = candidate.place
     kind: PlaceKind = found.kind
     if step == "wiki":

@@ -20,7 +20,10 @@ FOLDER = "mirrors"
 
 @contextmanager
 def mirror_folder(state_dir: Path, job_id: int) -> Iterator[Path]:
-    """Yield a path for a clone of a repository. It does not exist yet. Remove its folder when the `with` block ends."""
+    """Yield a path at which a repository can be cloned. Nothing exists at this path yet.
+
+    The clone is removed when the `with` block ends.
+    """
     root = state_dir / FOLDER
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,7 @@
-"""What a step of a rescan works with: its job, counters, position, and how it responds to candidates."""
+"""The data and functions that every step of a rescan uses.
+
+They include its job, its counters, its position, and the response to the tokens that it finds.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ class Work:
         return self.keeping.lost
 
     def respond(self, candidates: Sequence[Candidate]) -> Response:
-        """Look up the candidates that the step found, and respond to those that are tokens."""
+        """Look up the token candidates that the step found, and respond to the real tokens."""
         if not candidates:
             return Response()
         response = respond_or_keep(
@@ -96,7 +99,7 @@ class Work:
         self.not_read += [document for document in documents if document is not None][:room]
 
     def reached(self, at: Mapping[str, Any]) -> None:
-        """Set the position up to which the step has read. The caller must store it in the database."""
+        """Set the position up to which the step has read. The caller must then store it in the database."""
         if dict(at) != dict(self.at):
             self.keeping.progressed()
         self.at = dict(at)
@@ -114,8 +117,8 @@ class Work:
     def report(self, phase: str, done: int, total: int) -> None:
         """Record the progress, which `r8scan status` shows, at most once in PROGRESS_SECONDS.
 
-        Unlike `checkpoint`, this does not reset the count of failures. Otherwise a step that kills its worker would be
-        retried for ever.
+        This does not reset the count of failures. Otherwise a step that always kills its worker would be retried for
+        ever.
         """
         if (phase, done) != self._reached:
             # A step that reports the same number again and again is hung, so only a new number extends the deadline.

@@ -1,4 +1,4 @@
-"""Stores what GitHub's public events contain: jobs that read their pushes, and the ids of events that were read."""
+"""Stores jobs for the pushes and repositories in GitHub's public events, and the ids of events that were read."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def enqueue_found(
 
 
 def _archive_fields(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
-    """Return which events a job comes from, as fields of the job's target.
+    """Return fields for a job's target that say from which events the job comes.
 
     If the job is dropped, the archive can queue these events again.
     """

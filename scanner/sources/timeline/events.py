@@ -128,7 +128,7 @@ def read_events(
         web_url: The URL of GitHub's website, for links to the texts.
         api_url: The URL of the API, from which jobs can fetch the texts again. Empty: the texts cannot be fetched
             again.
-        owners: Repository owners who have an account of the vendor or had an incident.
+        owners: Repository owners who have an account at the vendor or have leaked a token before.
         vendor: The vendor's name. A repository that mentions it is more likely to contain a token. Empty: ignore this.
     """
     reader = _EventReader(web_url, api_url, owners or KnownOwners(), vendor.lower(), _newest_repository_id(events))
@@ -158,7 +158,7 @@ def _newest_repository_id(events: Sequence[Event]) -> int:
 
 
 class _EventReader:
-    """Reads events one by one. What they contain is collected in `found`."""
+    """Reads events one by one, and collects their pushes, repositories and texts in `found`."""
 
     def __init__(self, web_url: str, api_url: str, owners: KnownOwners, vendor: str, newest_repository_id: int) -> None:
         self._web_url, self._api_url = web_url, api_url
@@ -222,9 +222,9 @@ class _EventReader:
         self._add_push(event, push)
 
     def _read_wiki(self, event: Event) -> None:
-        """Add a push of the repository's wiki, which is a separate git repository.
+        """Add a push to the repository's wiki, which is a separate git repository.
 
-        The event does not contain the wiki's text.
+        The event does not contain the wiki's text, so the wiki is read with git.
         """
         if not is_repository_name(f"{event.repository}.wiki"):
             self.found.counts["unusable_wiki"] += 1
@@ -266,8 +266,8 @@ class _EventReader:
     def _documents(self, event: Event) -> Iterator[Document]:
         """Yield all texts of the event.
 
-        First yield the texts of objects that have a web page, such as issues. Then yield all other texts, for which the
-        link leads to the repository.
+        First yield the texts of objects that have a web page, such as issues. Then yield all other texts. Their links
+        lead to the repository.
         """
         own_objects = _TEXT_OBJECTS.get(event.type, {})
         for key, kind in own_objects.items():

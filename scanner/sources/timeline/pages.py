@@ -90,7 +90,7 @@ class Cursor:
 
 @dataclass(slots=True)
 class EventList:
-    """The times of the pushes, or of the other events, of one poll.
+    """The times of one group of events of a poll: either all push events, or all other events.
 
     Attributes:
         times: The times of the events, in order.
@@ -104,7 +104,10 @@ class EventList:
 
     @property
     def has_gap(self) -> bool:
-        """Return whether events between the last poll and this one may be missing: the two have no event in common."""
+        """Return whether events between the last poll and this one may be missing.
+
+        This is the case if the two polls have no event in common.
+        """
         return self.was_known and bool(self.times) and not self.overlaps
 
     def add(self, events: Sequence[Event], known: Collection[str]) -> None:
@@ -121,8 +124,8 @@ class TimelinePoll:
         cursor: The data for the next poll.
         interval: The seconds between polls that GitHub asks for.
         counts: Counters of requests and events.
-        pushes: The times of the events of `PUSH_TYPES`, and whether earlier polls saw some of them.
-        texts: The same for all other events.
+        pushes: The times of the events with a type in `PUSH_TYPES`, and whether earlier polls saw some of them.
+        texts: The times of all other events, and whether earlier polls saw some of them.
         error: Why a page after the first could not be read, or None.
         at: The time by GitHub's clock.
     """
@@ -149,7 +152,7 @@ class TimelinePoll:
 def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> TimelinePoll:
     """Read page 1 of GitHub's public events, and pages 2 and 3 if they are due.
 
-    If a page after the first fails, put its error into the result, and let the next poll read the page.
+    If page 2 or 3 fails, put the error into the result, and let the next poll read the page.
 
     Args:
         github: The GitHub client.

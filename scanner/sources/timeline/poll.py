@@ -1,7 +1,8 @@
-"""The source that polls GitHub's public events. A poll reads up to three pages and stores jobs and candidates.
+"""The source that polls GitHub's public events. A poll reads up to three pages.
 
-GitHub shows about 300 events in no strict order, and their ids do not show the time. So a poll records a gap (a span of
-missed events) if it has no event in common with earlier polls. A list without recent events counts as stale.
+It stores jobs for the pushes in these events, and token candidates from the texts. GitHub shows about 300 events in no
+strict order, and their ids do not show the time. So a poll records a gap (a span of missed events) if it has no event
+in common with earlier polls. A list without recent events counts as stale.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def poll(
     wait: Callable[[float], None] = time.sleep,
     canaries: Callable[[], Sequence[Event]] = tuple,
 ) -> PollReport:
-    """If the poll is due, read GitHub's public events, and store jobs for the pushes and candidates in the texts.
+    """If the poll is due, read GitHub's public events, and store the jobs and token candidates that result.
 
     If the database becomes unavailable during the poll, save the results in files.
 
@@ -159,7 +160,7 @@ class _ScannedTexts:
     """The result of scanning the texts of the events of one poll.
 
     Attributes:
-        candidates: The candidates in the texts.
+        candidates: The token candidates in the texts.
         to_fetch: Texts that took too long to scan. Jobs fetch them again.
         not_read: Texts that were not read completely and cannot be fetched again.
         counts: Counters of what was not read, by reason.
@@ -172,7 +173,7 @@ class _ScannedTexts:
 
 
 def _scan(detector: Detector, documents: Iterable[Document]) -> _ScannedTexts:
-    """Scan the texts of one poll. A text that takes too long is not finished: a job fetches it again as a file."""
+    """Scan the texts of one poll. If a text takes too long, stop scanning it, and let a job fetch and scan it again."""
     texts = _ScannedTexts()
     budget = ScanBudget.for_poll()
     for document in documents:
@@ -236,9 +237,9 @@ def _commit(
 
 
 def _take(session: Session, polled: TimelinePoll, found: Found, texts: _ScannedTexts) -> PollReport:
-    """Store the new events' ids, the jobs for their pushes, and the candidates in their texts.
+    """Store the new events' ids, the jobs for their pushes, and the token candidates from their texts.
 
-    Return what was stored.
+    Return how many of each were stored.
     """
     remember_events(session, polled.events)
     unread_contents.record(session, texts.not_read, source=SOURCE)
@@ -252,9 +253,9 @@ def _take(session: Session, polled: TimelinePoll, found: Found, texts: _ScannedT
 
 
 def _missed(leased: LeasedPoll, polled: EventList, reason: str) -> MissedSpan | None:
-    """Return the span of missed events between the newest event of earlier polls and the oldest event of this poll.
+    """Return the span of time between the newest event of earlier polls and the oldest event of this poll.
 
-    Outliers are ignored. Return None if the polls have an event in common.
+    The events in this span were missed. Outliers are ignored. Return None if the polls have an event in common.
     """
     usual = _usual(polled.times)
     if not polled.has_gap or leased.newest_seen_at is None or not usual:
@@ -277,15 +278,17 @@ def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
 def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[datetime]) -> bool:
     """Return whether GitHub serves an outdated list, whose newest event is older than STALE_AFTER.
 
-    `usual` are the times of the list's events without outliers. `known` is the time of the newest event ever seen. It
-    is used if GitHub only answers that the list has not changed.
+    Args:
+        known: The time of the newest event ever seen. It is used if GitHub only answers that the list has not changed.
+        polled: The result of the poll.
+        usual: The times of the list's events, without outliers.
     """
     newest = usual[-1] if usual else known
     return newest is not None and polled.at - newest > STALE_AFTER
 
 
 def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -> bool:
-    """Return whether this list of events is much older than an event that was seen before."""
+    """Return whether r8scan has already seen an event that is much newer than this list of events."""
     usual = _usual(polled.times)
     newest = usual[-1] if usual else known
     if newest is None:
@@ -320,7 +323,7 @@ def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
     """Poll GitHub's public events, several times if GitHub allows short intervals.
 
-    Stop when the scheduler starts the next poll.
+    Stop after MIN_INTERVAL_SECONDS, when the scheduler starts the next poll.
     """
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
     canaries = partial(canary_texts.events, context.database, context.policy, context.detector.digester)

@@ -26,7 +26,7 @@ def strings_of(value: Mapping[str, Any]) -> Texts:
     """Return every string inside the value.
 
     The main text (such as an issue's body) comes first, so that a line number in the joined strings is also the line
-    number in the main text. The limits are called `event_too_deep` and `event_too_large`.
+    number in the main text. If a limit is reached, `Texts.over` counts it as `event_too_deep` or `event_too_large`.
     """
     strings = [value[key] for key in TEXT_KEYS if isinstance(value.get(key), str)]
     over = Counter[str]()
