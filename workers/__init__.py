@@ -1,1 +1,1 @@
-"""The processes of the service (workers, scheduler, web server), and the commands of an operator."""
+"""The service's processes (workers, scheduler, web server) and the command-line tools for operators."""

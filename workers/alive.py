@@ -15,7 +15,7 @@ MAX_AGE_SECONDS = 60.0
 
 
 def problem(path: Path | None) -> str | None:
-    """Return one line that says why the process counts as dead, or None if it is alive.
+    """Return one line that says why the process counts as dead, or None if the process is alive.
 
     `path` is the file that the process touches regularly.
     """

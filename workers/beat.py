@@ -1,6 +1,6 @@
-"""The scheduler of Celery beat, which measures its intervals with the monotonic clock.
+"""The scheduler of Celery beat. It measures time with the monotonic clock instead of the system's clock.
 
-If the system's clock is changed, the scheduler neither pauses nor sends many messages at once.
+So it neither pauses nor sends many messages at once when somebody changes the system's clock.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 
 class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no types
-    """Sends each entry of the Celery schedule repeatedly, at the entry's interval of monotonic time.
+    """Sends the task message of each entry in the Celery schedule again and again, at the interval of the entry.
 
-    It keeps no state in a file.
+    Intervals are measured with the monotonic clock. Nothing is stored in a file.
     """
 
     def setup_schedule(self) -> None:
@@ -34,7 +34,7 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         self._outage = Outage(_log, "Redis", "nothing is polled until it is back")
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Send the messages that are due. Return the seconds until the next one is due."""
+        """Send the messages that are due. Return the number of seconds until the next message is due."""
         now = time.monotonic()
         nearest = float(self.max_interval)
         for name, entry in list(self.schedule.items()):
@@ -56,7 +56,7 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         heartbeats.stop()
 
     def _send(self, entry: Any) -> bool:
-        """Send the message of one entry. Return False if the broker is unavailable."""
+        """Send the message of one schedule entry. Return True if it was sent, or False if the broker is unavailable."""
         pulse.current().try_to_connect()
         try:
             self.apply_async(entry, producer=self.producer, advance=False)

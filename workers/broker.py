@@ -1,8 +1,8 @@
 """Checks every message from the Redis broker before Celery sees it, because Redis is not trusted.
 
-A message may contain only the name of a task and, for a poll, the name of what to poll. Celery would also obey
-callbacks, time limits and other options in a message, so this module drops them. It refuses all other tasks and
-arguments.
+A message may contain only the name of a task. For the task that polls, it also contains the name of the source to poll.
+Messages with other tasks or arguments are refused. Everything else in a message, such as callbacks and time limits, is
+removed, because Celery would obey it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ _log = logging.getLogger(__name__)
 
 
 class MessageRefused(Exception):
-    """Raised for a message that no r8scan process would send. The text says why, without repeating the message."""
+    """Raised for a message that r8scan itself would never send. The text gives the reason, without repeating the
+    message.
+    """
 
 
 def checked(raw: Any, queue: str) -> dict[str, Any]:
-    """Return a copy of the message `raw` with only its task and arguments.
+    """Return a copy of the message `raw` that contains only the task's name and its arguments.
+
+    `queue` is the name of the queue from which the message was read.
 
     Raises:
-        MessageRefused: No r8scan process would send this message to this queue.
+        MessageRefused: r8scan itself would never send this message to this queue.
     """
     headers = raw.get("headers") if isinstance(raw, dict) else None
     if not isinstance(headers, dict):
@@ -117,19 +121,19 @@ def _message(name: str, args: list[str], queue: str) -> dict[str, Any]:
 
 
 class _Unacknowledged(virtual.QoS):
-    """The messages that the worker has received but not acknowledged, kept in memory only.
+    """The messages that a worker has received but not acknowledged. They are kept in memory only.
 
-    If a worker dies, its messages are lost. A periodic task then sends new ones.
+    If the worker dies, these messages are lost, and a periodic task sends new ones.
 
-    Kombu's own class stores these messages in Redis. A full Redis would then end the worker.
+    Kombu's own class would store the messages in Redis, and a full Redis would make the worker exit.
     """
 
     restore_at_shutdown = False
 
     def can_consume(self) -> bool:
-        """Return whether the worker may take one more message. Return False while all its threads are busy.
+        """Return True if the worker may take one more message, or False if all its threads are busy.
 
-        In both cases, record that the worker is alive.
+        While the threads are busy, the worker does not contact Redis, so this method records that the worker is alive.
         """
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:
@@ -145,7 +149,9 @@ class _Unacknowledged(virtual.QoS):
 
 
 class _Channel(redis.Channel):
-    """A Redis channel that drops messages that are not JSON. Without it, such a message would end the worker."""
+    """A kombu channel for Redis that ignores messages that are not JSON. Without it, such a message would end the
+    worker.
+    """
 
     QoS = _Unacknowledged  # type: ignore[assignment]  # it has all methods that the channel calls
 
@@ -172,9 +178,9 @@ class _Channel(redis.Channel):
         return found
 
     def _remove_wrong_keys(self) -> None:
-        """Remove Redis keys that have a queue's name but are not lists.
+        """Remove each Redis key that has the name of a queue but is not a list.
 
-        Such a key would end every worker that consumes the queue.
+        Otherwise, the wrong key would end every worker that consumes the queue.
         """
         with self.conn_or_acquire() as client:
             for queue in self.active_queues:
@@ -210,6 +216,6 @@ class CheckedTransport(redis.Transport):
 
 
 def install() -> None:
-    """Make Celery use `CheckedTransport` for every Redis address."""
+    """Register `CheckedTransport` with kombu, so that Celery uses it for every Redis address."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = "workers.broker:CheckedTransport"

@@ -33,7 +33,7 @@ _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items(
 def slot(kind: str) -> Iterator[bool]:
     """Reserve one of the threads that tasks of this kind may use, until the `with` block ends, and yield True.
 
-    If all of them are in use, yield False. The task must then return without doing its work.
+    If all these threads are in use, yield False. The task must then return without doing its work.
     """
     is_free = _free[kind].acquire(blocking=False)
     try:

@@ -39,9 +39,9 @@ _log = logging.getLogger(__name__)
 
 
 class _NewerDatabase:
-    """Finds out whether the database was upgraded by a newer version of r8scan, so that tasks of this version fail.
+    """Checks whether a newer version of r8scan has upgraded the database. If so, the tasks of this version fail.
 
-    It logs at most one line a minute.
+    The database is checked at most once a minute. If it is newer, an error is logged.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,10 @@ def _is_prefork(pool: Any) -> bool:
 
 
 class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-    """A worker component that starts the heartbeat after the worker's pool, and stops it when the worker shuts down."""
+    """A component of the Celery worker that regularly records that the worker is alive.
+
+    It starts after the worker's pool and stops when the worker shuts down.
+    """
 
     requires = ("celery.worker.components:Pool",)
 

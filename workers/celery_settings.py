@@ -23,7 +23,7 @@ def own_broker_url() -> str:
 def broker_url(settings: Settings) -> str:
     """Return the address of the Redis broker.
 
-    If the setting is `embedded`, this is the socket of the Redis server that `r8scan run` starts.
+    If the setting is `embedded`, return the address of the socket of the Redis server that `r8scan run` starts.
     """
     url = settings.redis_url.get_secret_value()
     if url != "embedded":

@@ -54,10 +54,12 @@ class Context:
     max_connections: int = MAX_CONNECTIONS
 
     def check(self) -> None:
-        """Read the files that the settings name, so that a process with an unusable file ends at its start.
+        """Check that the files named in the settings can be used and that the needed libraries are installed.
+
+        A process calls this when it starts, so that it fails at once and not later.
 
         Raises:
-            SettingsError: A file cannot be used. The message is one line.
+            SettingsError: A file cannot be used, or a library is missing. The message is one line.
         """
         self.settings.digester()
         observing.check(self.settings)
@@ -143,7 +145,7 @@ class Context:
         return tuple(one for one in (self._app, self._token) if one)
 
     def lone_client(self, credential: App | str | None) -> GitHub:
-        """Return a client that does not obey the rate limits that all workers share. The caller must close it."""
+        """Return a client that ignores the rate limits that all workers share. The caller must close the client."""
         settings = self.settings
         return connect(settings.github_api_url, settings.github_web_url, credential, hosts=settings.github_hosts)
 
@@ -190,7 +192,7 @@ class Context:
 
     @cached_property
     def gateways(self) -> dict[Channel, AnnouncementChannel]:
-        """Return the configured channels that announce disabled tokens to API gateways, by kind of channel."""
+        """Return the configured channels on which disabled tokens are announced to API gateways, by kind of channel."""
         settings = self.settings
         found: dict[Channel, AnnouncementChannel] = {}
         if settings.announce_redis_url:
@@ -270,7 +272,7 @@ _max_connections = MAX_CONNECTIONS
 
 
 def current_context() -> Context:
-    """Return this process's context. Create it at the first call.
+    """Return this process's context. The first call creates it.
 
     Raises:
         SettingsError: The settings are wrong.

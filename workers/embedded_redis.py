@@ -37,7 +37,8 @@ class RedisUnavailable(Exception):
 
 
 def server_binary() -> str:
-    """Return the path of a Redis server: the system's if there is one, otherwise that of an installed Python package.
+    """Return the path of a Redis or Valkey server. Prefer one that is installed on the system to one in a Python
+    package.
 
     Raises:
         RedisUnavailable: No Redis server is installed.
@@ -64,7 +65,8 @@ def server_binary() -> str:
 def socket_path(state_dir: Path) -> Path:
     """Return the path of the Redis server's socket.
 
-    It is in the state folder. If that path is longer than Linux's limit of 107 bytes, it is in the temporary folder.
+    The socket is in the state folder. If its path there would be longer than 107 bytes, Linux's limit, the socket is in
+    the temporary folder.
     """
     path = state_dir.absolute() / "redis" / "redis.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_LENGTH:

@@ -1,7 +1,7 @@
 """Starts services as forks of the supervisor process, so that they share the memory of the imported code.
 
-If r8scan's files were upgraded since the supervisor imported them, the `fingerprint` of the code differs. The
-supervisor then starts a new interpreter instead of a fork.
+The supervisor remembers a `fingerprint` of r8scan's source files. If the files have changed since it imported them, it
+starts a new interpreter instead of a fork.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _log = logging.getLogger(__name__)
 
 
 class ForkedChild:
-    """A forked process, with the methods of `subprocess.Popen` that the supervisor uses."""
+    """A forked process. It has those methods of `subprocess.Popen` that the supervisor uses."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -105,7 +105,7 @@ Child = ForkedChild | subprocess.Popen[bytes]
 
 
 def import_everything() -> int:
-    """Import all code that the services need. Return the fingerprint of the source files before the import."""
+    """Import all code that the services need. Return the fingerprint that the source files had before the import."""
     before = fingerprint()
     # Switch off garbage collection during the imports, because it would leave gaps in the memory. Each forked process
     # would fill these gaps with its own objects, and could not share this memory.
@@ -137,9 +137,10 @@ def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False)
     """Load certificate authorities, prepare database queries and compile templates, so that the forks need not do it.
 
     Args:
-        database: The database. It is closed, because the forks must not inherit a connection.
+        database: The database. It is closed at the end, because the forks must not inherit a connection.
         settings: The settings of the service.
-        is_scanner: All services only scan. They send no mail and do not look for problems, so less is loaded.
+        is_scanner: Whether the forks only scan. Such forks send no mail and do not look for problems, so less is
+            loaded.
     """
     tls.trusted()
     if not is_scanner:
@@ -153,9 +154,9 @@ def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False)
 def keep_memory_shared() -> None:
     """Prepare this process's memory for forks.
 
-    A memory page is shared with the forks until a process writes to it. Garbage collection writes to each object, so
-    exclude all existing objects from it. Also limit the number of malloc's memory areas, so that threads reuse freed
-    memory.
+    A fork shares each page of memory with its parent until one of them writes to the page. Garbage collection writes to
+    every object, so exclude all existing objects from it. Also limit the number of memory areas that malloc uses, so
+    that threads reuse freed memory.
     """
     gc.freeze()
     memory.limit_kept_memory()
@@ -173,17 +174,17 @@ def fingerprint() -> int:
 def can_fork() -> bool:
     """Return whether this process may be forked. It must be on Linux and have only one thread.
 
-    A fork inherits the locks that other threads hold, and would wait for them forever.
+    If other threads held locks, the fork would inherit these locks and wait for them forever.
     """
     return threading.active_count() == 1 and sys.platform == "linux"
 
 
 def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedChild:
-    """Run `main` in a forked process. It has its own session and ends when this process ends.
+    """Run `main` in a forked process. The process has its own session, and ends when its parent ends.
 
     Args:
         main: The function to run. The forked process ends when it returns or raises SystemExit.
-        environment: Environment variables to add to those of this process.
+        environment: Environment variables for the forked process, added to those of its parent.
     """
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):

@@ -99,9 +99,9 @@ def last_line(message: str) -> str:
 
 
 def _is_no_broker_error(record: logging.LogRecord) -> bool:
-    """Return False for Celery's log records about failed attempts to reach Redis, otherwise True.
+    """Return False for Celery's log records about failed attempts to reach Redis, and True for all other records.
 
-    Report such an attempt to `outage.broker`, which logs fewer lines.
+    The failed attempts are reported to `outage.broker`, which logs fewer lines about them.
     """
     text = record.msg if isinstance(record.msg, str) else ""
     first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
@@ -161,7 +161,9 @@ def _bounded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def clean_value(value: Any, depth: int = 0) -> Any:
-    """Return a value that may be logged: JSON of limited size and depth, without tokens and control characters."""
+    """Return the value in a form that may be logged: JSON of limited size and depth, without tokens and control
+    characters.
+    """
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
@@ -190,7 +192,7 @@ def _representation(value: object) -> str:
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
     """Return the bytes as text without tokens, one character for each byte.
 
-    `repr` would write each zero byte as an escape. A token in UTF-16 would then not be recognized.
+    `repr` would write an escape for each zero byte. A token in UTF-16 would then not be recognized and not be removed.
     """
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")
@@ -209,7 +211,9 @@ def clean_text(value: str, longest: int) -> str:
 
 
 class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """A log formatter that redacts the whole line once more, because a token may be spread over several values."""
+    """A log formatter that redacts the whole finished line, because a token may be spread over several values of the
+    line.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)

@@ -17,7 +17,7 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 
 
 def limit_kept_memory() -> None:
-    """Limit the freed memory that the C library keeps in this process, by setting options of malloc.
+    """Limit the amount of freed memory that the C library keeps in this process. This sets options of malloc.
 
     Call this before threads are started. Forked processes inherit the options.
     """
@@ -32,7 +32,7 @@ def limit_kept_memory() -> None:
 def freeze_started_objects() -> None:
     """Exclude all existing objects from garbage collection, so that later collections take less time.
 
-    Also return memory that the start has freed to the system. A service calls this after its start.
+    Also give freed memory back to the operating system. A service calls this function when its start is complete.
     """
     gc.collect()
     gc.freeze()

@@ -34,8 +34,9 @@ class Outage:
         self._failures = 0
 
     def failed(self, err: BaseException) -> None:
-        """Count a failed request to the server. Log it if it is the first, or if the interval since the last line is
-        over.
+        """Count a failed request to the server, and log the outage if a line is due.
+
+        The first failed request of an outage is always logged. Later lines follow at growing intervals.
         """
         with self._lock:
             now = self._clock()

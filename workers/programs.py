@@ -1,6 +1,6 @@
-"""Celery's worker and scheduler (beat) without their banners and other texts that do not go through the log.
+"""Celery's worker and scheduler (beat), without their banners and other output that does not go through the log.
 
-`start` runs them without Celery's command line, which would use ten megabytes more memory in each process.
+`start` runs them without Celery's command line, which would need ten megabytes more memory in each process.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Beat(beat.Beat):  # type: ignore[misc]  # celery has no types
 
 @cache
 def parse(arguments: tuple[str, ...]) -> argparse.Namespace:
-    """Return the parsed command-line arguments that would follow `celery -A workers`.
+    """Parse the command-line arguments that would follow `celery -A workers`, and return them.
 
-    Only those that the supervisor uses are supported.
+    Only arguments that the supervisor uses are supported.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -80,7 +80,7 @@ def start(app: Celery, wanted: argparse.Namespace) -> None:
 def say(message: str, _: object = None) -> None:
     """Write a message of Celery's signal handlers to standard error, as JSON if the log is JSON.
 
-    Do not use the logging module: the signal may have interrupted it in the middle of a line.
+    Do not use the logging module, because the signal may have interrupted this module while it wrote a line.
     """
     line = message if _is_console else json.dumps(_event(message))
     try:

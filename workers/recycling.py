@@ -28,13 +28,13 @@ _log = logging.getLogger(__name__)
 
 
 class Recycler:
-    """Ends this process when it uses much memory or is old, at a moment when it executes no task.
+    """Ends this process if it uses much memory or has run for long, at a moment when no task runs in it.
 
     Args:
-        is_idle: Returns whether the process executes no task now.
+        is_idle: Returns True if no task runs in the process now.
         memory: Returns the resident memory of the process in bytes.
         end: Ends the process when its current tasks are done.
-        clock: Returns monotonic seconds.
+        clock: Returns seconds of a monotonic clock.
     """
 
     def __init__(
@@ -53,9 +53,10 @@ class Recycler:
         self._has_ended = False
 
     def look(self) -> None:
-        """End the process if it is large or old and executes no task now. Call this every few seconds.
+        """End the process if it uses much memory or has run for long, and no task runs in it. Call this every few
+        seconds.
 
-        A large process that is never idle is ended after `PATIENCE_SECONDS`.
+        If a process that uses much memory is never idle, end it after `PATIENCE_SECONDS`.
         """
         if not self._has_ended and (reason := self._reason()):
             self._has_ended = True

@@ -73,13 +73,13 @@ class Service:
 
 
 def services(processes: int, only: Collection[str] = ROLES) -> list[Service]:
-    """Return the processes to run on one machine, limited to the roles in `only`.
+    """Return the processes to run on one machine.
 
     Polling has its own process, so that slow scans, mails or reports do not delay it.
 
     Args:
         processes: The number of processes that scan pushes.
-        only: The roles (such as poller) of the processes to return.
+        only: Return only processes with these roles, such as poller.
     """
     scanners = [f"scanner-{number}" for number in range(1, processes + 1)]
     by_role = {
@@ -100,7 +100,7 @@ def _worker(name: str, queues: str, pool: str, concurrency: int) -> tuple[str, .
 
 
 def create_folder(state_dir: Path) -> None:
-    """Create the state folder, if it does not exist. Each process touches a file in it while it takes messages.
+    """Create the state folder, if it does not exist. Each process regularly touches a file in it to show that it works.
 
     Raises:
         CannotRun: The folder cannot be created.
@@ -291,7 +291,7 @@ class Supervisor:
         return self._settings.state_dir.absolute() / f"alive-{name}" if own is None else own.with_name(f"alive-{name}")
 
     def _end_deaf(self) -> None:
-        """Kill child processes that no longer take messages. `_revive` starts them again."""
+        """Kill child processes that no longer take messages. `_revive` then starts new ones."""
         now = time.monotonic()
         for service in self._services:
             child = self._children.get(service.name)
@@ -310,7 +310,9 @@ class Supervisor:
                 child.kill()
 
     def _revive(self) -> None:
-        """Start processes that have ended again. Double the delay each time a process ends soon after its start."""
+        """Restart processes that have ended. If a process ends soon after its start, double the delay before its next
+        start.
+        """
         now = time.monotonic()
         by_name = {service.name: service for service in self._services}
         for name, child in list(self._children.items()):
@@ -358,7 +360,7 @@ def run_forked(context: Context, wanted: argparse.Namespace) -> None:
 
     Args:
         context: The objects that the process's threads will share, such as the settings and the database.
-        wanted: The service's arguments, as `workers.programs.parse` returns them.
+        wanted: The arguments of the service, as returned by `workers.programs.parse`.
 
     Raises:
         SystemExit: A worker has ended. The exception contains its exit status.

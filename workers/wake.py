@@ -1,6 +1,6 @@
-"""Sends the Celery messages that start tasks, called wakes.
+"""Sends Celery messages that tell the workers to run a task now. Such a message is called a wake.
 
-If a message is lost, another one is sent within seconds, because the database records the work that is due.
+If a message is lost, another one is sent within seconds, because the database records which work is due.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Ends a worker process in which a task hangs.
+"""Ends a worker process if one of its tasks hangs.
 
-Python cannot kill a thread, so the watchdog ends the whole process. The pool, the supervisor or the container's restart
-policy starts it again.
+Python cannot stop a single thread, so the watchdog ends the whole process. The pool, the supervisor or the container's
+restart policy then starts a new one.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class TaskWatchdog:
 
     Args:
         end: Ends the process. It is called once.
-        grace_seconds: How long a task may continue after the deadline of its work. Work that notices its deadline stops
-            by itself within this time.
+        grace_seconds: How long a task may continue after the deadline of its work. If it does not hang, it notices the
+            deadline and stops within this time.
     """
 
     def __init__(self, end: Callable[[], None] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -62,7 +62,7 @@ class TaskWatchdog:
 
     @contextmanager
     def watching(self, task: str) -> Iterator[None]:
-        """Register a task of this name as running until the `with` block ends."""
+        """Count a task with this name as running until the `with` block ends."""
         key = object()
         with self._lock:
             self._tasks[key] = (task, time.monotonic() + TASK_SECONDS.get(task, DEFAULT_TASK_SECONDS))
@@ -78,14 +78,14 @@ class TaskWatchdog:
             return not self._tasks
 
     def hung(self) -> list[str]:
-        """Return the names of the tasks and jobs that exceed their time limit, for the log."""
+        """Return the names of the tasks and jobs that have exceeded their time limit, for the log."""
         now = time.monotonic()
         with self._lock:
             tasks = [name for name, deadline in self._tasks.values() if now > deadline]
         return tasks + [_named(keeping) for keeping in leases.all_held() if self._is_hung(keeping)]
 
     def check(self) -> bool:
-        """End the process if a task exceeds its time limit. Return whether one does."""
+        """End the process if a task exceeds its time limit. Return whether a task exceeds it."""
         hung = self.hung()
         if not hung:
             return False
@@ -115,7 +115,8 @@ class TaskWatchdog:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # This work does not hang. Release its database rows, so that another worker can do it immediately.
+                # Only other work hangs. Release the database rows of this work, so that another worker can continue it
+                # immediately.
                 keeping.release()
 
 

@@ -175,9 +175,9 @@ def _traceback() -> str:
 
 
 def _last_line(line: str) -> str:
-    """Return the error message to print before the process exits.
+    """Return the text to print for the error message `line` before the process exits.
 
-    For `run` and `serve`, it has the format of the service's log. Very long words are cut.
+    For the commands `run` and `serve`, the text has the format of the service's log. Very long words are cut.
     """
     line = _LONG_WORD.sub(r"\1…", line)
     if sys.argv[1:2] not in (["run"], ["serve"]):

@@ -1,6 +1,6 @@
 """The settings, database and clients that a command uses.
 
-When a command first uses the database, it is checked: it must exist and have the tables of this version.
+When a command uses the database for the first time, r8scan checks that it exists and has the tables of this version.
 """
 
 from __future__ import annotations

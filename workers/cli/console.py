@@ -143,7 +143,7 @@ def _password() -> str:
 
 @contextmanager
 def _known_errors() -> Iterator[None]:
-    """Convert a BadUser exception from the `with` block into a UserError, so that the command prints it as one line."""
+    """Convert a BadUser exception in the `with` block into a UserError, so that the command prints it as one line."""
     from workers.web.console.users import BadUser
 
     try:

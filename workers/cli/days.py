@@ -37,7 +37,7 @@ def day(text: str, option: str, *, now: datetime | None = None) -> str:
 
 
 def check_order(since: str | datetime | None, until: str | datetime | None) -> None:
-    """Check that `since` is not after `until`. An empty value is no limit.
+    """Check that `since` is not after `until`. If one of them is empty or None, there is nothing to check.
 
     Raises:
         WrongUsage: `since` is after `until`.
@@ -52,7 +52,8 @@ def point_in_time(text: str, option: str, *, is_end: bool = False, now: datetime
     Args:
         text: A day, as for `day`, or a time in ISO 8601 format. A time without a time zone is in UTC.
         option: The name of the command-line option, for the error message.
-        is_end: Return the end of the day instead of its beginning if `text` is a day.
+        is_end: If `text` is a day, return the end of this day instead of its beginning.
+        now: The current time, for tests.
 
     Raises:
         UserError: The text is neither a day nor a time. The message contains `option`.

@@ -35,10 +35,9 @@ def require_database(settings: Settings) -> None:
 
 
 def create_default_tables(settings: Settings) -> None:
-    """Create the tables of the default database in the state folder, if it has no tables.
+    """Create the tables of the default database, which is in the state folder. Do nothing if it has tables already.
 
-    Do nothing if R8SCAN_DATABASE_URL is set: a typing error must not create a new database. Also do nothing if there
-    are tables of another version: `r8scan db upgrade` upgrades them.
+    Also do nothing if R8SCAN_DATABASE_URL is set, because a mistyped URL must not create a new database.
     """
     if not settings.is_default_database:
         return

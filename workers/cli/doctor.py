@@ -119,6 +119,6 @@ def _channels(context: Context, *, send: bool) -> Iterator[Check]:
     from workers.health.checks.check import Check
 
     for channel in context.operator_channels:
-        # The channel for mails has no address here, because the mail server is checked separately.
+        # The mail channel has no `address`. Without `send`, skip it: the mail server is checked separately.
         if channel.address or send:
             yield Check(f"operator's {channel.name}", partial(outside.check_channel, channel, send=send))

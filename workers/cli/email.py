@@ -147,7 +147,7 @@ def bounced(
     except NotABounce as err:
         raise UserError(f"not recorded: {err}") from err
     except Exception as err:
-        # UserError means that the database does not exist.
+        # A UserError is raised here only if the database does not exist.
         if not (is_unavailable(err) or isinstance(err, UserError)):
             raise
         typer.echo(f"r8scan: {explain(err)}", err=True)
@@ -162,7 +162,7 @@ def bounced(
 def _content(file: str) -> bytes:
     """Return the content of the file, or of standard input if `file` is "-".
 
-    Return at most MAX_BYTES + 1 bytes. If that many are returned, the content is too long.
+    At most MAX_BYTES + 1 bytes are read. If the result has MAX_BYTES + 1 bytes, the content is too long.
     """
     if file == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1)

@@ -1,4 +1,4 @@
-"""Builds the sentences that list commands print if there is nothing to list."""
+"""Builds the sentences that commands print instead of an empty list."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_NAMED = 20
 def sentence(what: str, settings: Settings, *hints: str) -> str:
     """Return a sentence that says that the database contains none of `what`, followed by the hints.
 
-    The sentence includes the database's name, because the operator may have the wrong database in the settings.
+    The sentence includes the database's name, so that the operator notices if it is the wrong database.
 
     Args:
         what: A plural, such as "jobs of this kind".
@@ -32,13 +32,15 @@ def sentence(what: str, settings: Settings, *hints: str) -> str:
 
 
 def hint(session: Session, option: str, value: str, column: InstrumentedAttribute[Any]) -> str:
-    """Return a sentence that suggests valid values for a filter, or "" if some row has the given value.
+    """Return a sentence that suggests valid values for a filter. Return "" if the given value is valid.
+
+    A value is valid if it is empty, or if at least one row of the database has it.
 
     Args:
         session: A reading transaction.
         option: The command-line option that sets the filter, such as "--what".
-        value: The option's value. Return "" if it is empty.
-        column: The filtered column. It must have an index.
+        value: The option's value.
+        column: The database column that is filtered. It must have an index.
     """
     if not value:
         return ""

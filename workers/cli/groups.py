@@ -22,7 +22,10 @@ class Command(TyperCommand):
         self.help = _LINE_BREAK.sub(" ", inspect.cleandoc(self.help or ""))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the parts of the usage line, with NAME and [NAME] where typer would write {NAME} and [[NAME]]."""
+        """Return the parts of the usage line, with arguments written as NAME or [NAME].
+
+        Typer itself would write {NAME} and [[NAME]].
+        """
         return [_BRACES.sub(_argument, piece) for piece in super().collect_usage_pieces(ctx)]
 
 

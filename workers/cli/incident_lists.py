@@ -33,9 +33,7 @@ The action, the time, the place and the state of the owner's mail are always sho
 
 
 class MailState(StrEnum):
-    """The allowed values of the option `--mail`: a state of the mail to the owner, or `none` for incidents without a
-    mail.
-    """
+    """The allowed values of the option `--mail`: the states of a mail, and `none` for incidents without a mail."""
 
     waiting = "waiting"
     sent = "sent"
@@ -47,7 +45,7 @@ def filter_of(given: Mapping[str, str | None]) -> Filter:
     """Return the filter for the command's options.
 
     Args:
-        given: The options' values by the name of the `Filter` field. None and empty values are ignored.
+        given: The values of the options. The keys are the names of `Filter` fields. None and empty values are ignored.
 
     Raises:
         WrongUsage: A value is not allowed, or the days are in the wrong order.
@@ -97,7 +95,7 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> NewestInciden
 def none(session: Session, wanted: Filter, settings: Settings) -> str:
     """Return the sentence to print if no incident matches the filter.
 
-    It contains the database's name, and suggestions for filter values that no incident has.
+    The sentence contains the database's name. If no incident has one of the filter's values, it suggests other values.
     """
     hints = (
         empty_lists.hint(session, "--account", wanted.account, Incident.account_name),
@@ -125,7 +123,7 @@ def cells(row: Row, now: datetime) -> Sequence[Any]:
 
 
 def as_json(session: Session, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """Yield each incident as a JSON object, with the states of the mails to its owner and to the operator."""
+    """Yield a JSON object for each incident. It includes the states of the mails to the owner and to the operator."""
     states = incident_records.mail_states(session, [row.incident for row in rows])
     for row in rows:
         incident = row.incident

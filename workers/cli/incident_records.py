@@ -27,7 +27,9 @@ _OWN_COLUMNS = ("id", "incident_id", "place_key", "detected_at", "repository_key
 
 
 def find(session: Session, wanted: str) -> Incident:
-    """Find an incident by its id, by the beginning of its id, or by the shortened form of its token.
+    """Find an incident by its id, by the beginning of its id, or by the hint of its token.
+
+    A hint is the first and last characters of a token, such as "r8_Ab1…xyz9".
 
     Raises:
         UserError: No incident matches, or several incidents match.
@@ -53,7 +55,7 @@ def find(session: Session, wanted: str) -> Incident:
 
 
 def _of_hint(session: Session, hint: str) -> Incident:
-    """Return the newest incident of the token with this hint, or with a hint that begins so.
+    """Return the newest incident of the token that has this hint, such as "r8_Ab1…xyz9". The hint may be incomplete.
 
     Raises:
         UserError: No token has this hint, or several tokens have it.
@@ -125,7 +127,7 @@ def notifications(session: Session, incident: Incident) -> list[Reported]:
 
 
 def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid.UUID, set[str]]:
-    """Return, by incident id, the set of states of the mails about the incident."""
+    """Return the states of the mails about each incident, as one set for each incident id."""
     states: dict[uuid.UUID, set[str]] = {incident.id: set() for incident in incidents}
     ids = list(states)
     for start in range(0, len(ids), PAGE):
@@ -143,10 +145,11 @@ def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid
 
 
 def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]:
-    """Return an incident as a flat JSON object.
+    """Return an incident as a JSON object without nested objects.
 
     Args:
-        states: The states of its mails.
+        incident: The incident.
+        states: The states of the mails about the incident.
         places: The number of public places where its token was found.
     """
     return {
@@ -194,6 +197,6 @@ def whole(session: Session, incident: Incident) -> dict[str, Any]:
 
 
 def place(exposure: Exposure) -> dict[str, Any]:
-    """Return a public place where a token was found as a flat JSON object."""
+    """Return a JSON object about a public place where a token was found. It contains no nested objects."""
     columns = (column.name for column in Exposure.__table__.columns if column.name not in _OWN_COLUMNS)
     return {name: getattr(exposure, name) for name in columns}

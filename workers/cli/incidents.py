@@ -322,7 +322,7 @@ def _print(session: Session, incident: Incident) -> None:
     moments = timeline(session, incident)
     for moment in short(moments):
         who, detail = f" ({moment.who})" if moment.who else "", f": {moment.detail}" if moment.detail else ""
-        # Print lines and not a table. In a table, one long detail would make the other columns narrow.
+        # Print lines instead of a table. In a table, one long text would make the other columns narrow.
         out.print(
             output.plain(f"  {output.plain(moment.at)}  {moment.what}{who}{detail}"), markup=False, soft_wrap=True
         )

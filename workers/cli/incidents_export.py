@@ -37,10 +37,9 @@ def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> 
 
 
 def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
-    """Write a CSV header and one row for each place where an incident's token was found. Return the number of
-    incidents.
+    """Write a CSV header, and then one row for each place where the token of an incident was found.
 
-    An incident without places has one row.
+    For an incident without such a place, write one row. Return the number of incidents.
     """
     writer = csv.writer(out)
     writer.writerow(COLUMNS)

@@ -31,16 +31,16 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A finished job, and the jobs that it queued."""
+    """A finished job, and the other jobs that this job has queued."""
 
     job: ScanJob
     children: list[ScanJob]
 
 
 def watch(database: Database, job_id: int) -> Watched:
-    """Show the progress of a job and of the jobs that it queued. Return them when all have ended.
+    """Show the progress of a job and of the jobs that it queues. Return these jobs when all of them have ended.
 
-    Ctrl-C stops only the display: the job continues in the workers, and the command exits.
+    Ctrl-C ends only the display and the command. The workers continue the job.
     """
     try:
         return _watched(database, job_id)
@@ -81,7 +81,7 @@ def _watched(database: Database, job_id: int) -> Watched:
 
 
 def phase_text(job: ScanJob) -> str:
-    """Return what a job does now as text, or an empty string if the job has ended."""
+    """Return a text about what the job is doing now, or an empty string if the job has ended."""
     if job.state not in jobs.OPEN_STATES:
         return ""
     phase = output.plain(job.progress.get("phase") or "waiting for a worker")
@@ -91,7 +91,7 @@ def phase_text(job: ScanJob) -> str:
 
 
 def target_text(job: ScanJob) -> str:
-    """Return the name of what the job reads, such as a repository."""
+    """Return the name of the thing that the job reads, such as a repository."""
     target: dict[str, Any] = job.target
     if job.kind == JobKind.PUSHES:
         pushes = target.get("pushes", [])
@@ -120,24 +120,25 @@ _DONE: Mapping[str, str] = {
 
 
 def result_text(job: ScanJob) -> str:
-    """Return one line with the job's state, what it read, and how much."""
+    """Return one line with the job's state, the name of the thing that it read, and the amounts that it read."""
     read = {key: value for key, value in job.counts.items() if not key.startswith(_NOT_SHOWN) and value}
     counts = ", ".join(words.amount(key, value) for key, value in read.items())
     return f"{job.state}: {target_text(job)}" + (f" ({counts})" if counts else "")
 
 
 def number_found(finished: Sequence[ScanJob]) -> int:
-    """Return the sum of the numbers of tokens that the jobs found. A token that two jobs found counts twice.
+    """Return how many tokens the jobs found in total. A token that two jobs found is counted twice.
 
-    The jobs of a rescan count every token. Other jobs count only tokens that the token store knows.
+    For rescans, every token is counted. For other jobs, only tokens that the token store knows are counted.
     """
     counted_tokens = sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished for name in _DONE)
     return counted_tokens or sum(int(job.counts.get("known", 0)) for job in finished)
 
 
 def found_text(finished: Sequence[ScanJob]) -> str:
-    """Return a text about the tokens that were found, such as "2 tokens found: 1 live, disabled now; 1 disabled
-    before".
+    """Return a text about the tokens that the jobs found.
+
+    For example, "2 tokens found: 1 live, disabled now; 1 disabled before".
     """
     numbers = {name: sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished) for name in _DONE}
     total = number_found(finished)
@@ -153,7 +154,7 @@ def found_text(finished: Sequence[ScanJob]) -> str:
 def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
     """Yield one line for each job that could not read everything.
 
-    The line contains the number of unread items by reason, and the command that lists them.
+    The line says how many items could not be read for each reason, and which command lists these items.
     """
     for job in finished:
         reasons = {key: value for key, value in job.counts.items() if key.startswith("unread_") and value}

@@ -44,11 +44,11 @@ def opened_database(settings: Settings, *, any_version: bool = False) -> Iterato
     """Yield the database, for commands that need nothing else.
 
     Args:
-        any_version: Allow a database of another version of r8scan.
+        any_version: Allow a database with the tables of another version of r8scan.
 
     Raises:
         UserError: The database is a file that does not exist.
-        WrongVersion: The database has no tables, or those of another version.
+        WrongVersion: The database has no tables, or it has the tables of another version and `any_version` is False.
     """
     require_database(settings)
     with closing(Database(settings.database_url.get_secret_value())) as database:

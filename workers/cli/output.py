@@ -67,7 +67,7 @@ def table(
         columns: The names of the columns.
         rows: The values of each row, of any type. They are printed as plain text, never as markup.
         empty: The sentence to print if there are no rows.
-        optional: The columns to omit on a narrow terminal, the first of them first.
+        optional: The columns that a narrow terminal may omit, in the order in which they are omitted.
     """
     shown = fitted(title, columns, rows, optional=optional)
     console().print(shown if shown.rows else empty, markup=False, crop=False)
@@ -76,9 +76,9 @@ def table(
 def fitted(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
 ) -> FittedTable:
-    """Return a table that the caller prints. The arguments are those of `table`.
+    """Return a table for the caller to print. The arguments are the same as those of `table`.
 
-    The caller must print it with `crop=False`. Otherwise rich cuts lines that are wider than the terminal.
+    Print the table with `crop=False`. Otherwise, rich cuts lines that are wider than the terminal.
     """
     from workers.cli.tables import FittedTable
 
@@ -94,7 +94,7 @@ def message_state(state: str) -> str:
 
 
 def ago(at: datetime | None, now: datetime) -> str | None:
-    """Return a time relative to `now` as text, such as "3 h ago" or "in 90 s", or None if `at` is None."""
+    """Return a text that says how far `at` is from now, such as "3 h ago" or "in 90 s". Return None if `at` is None."""
     if at is None:
         return None
     seconds = (now - at).total_seconds()
@@ -102,7 +102,9 @@ def ago(at: datetime | None, now: datetime) -> str | None:
 
 
 def short_span(seconds: float) -> str:
-    """Return a duration as text, in the largest unit that gives at least 2, such as "90 s" or "3 h"."""
+    """Return a duration as text, such as "90 s" or "3 h". The unit is the largest one that gives a number of at least
+    2.
+    """
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if abs(seconds) >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -119,5 +121,5 @@ def plain(value: Any) -> str:
 
 
 def json_value(value: Any) -> str:
-    """Convert a value that JSON does not support to text. A time is in ISO 8601 format."""
+    """Return a text for a value that JSON does not support. For a time, the text is in ISO 8601 format."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -104,7 +104,10 @@ def _print(counts: Counter[str], found: ReportInput, as_json: bool) -> None:
 
 
 def found_text(kinds: Counter[str]) -> str:
-    """Return the numbers of found tokens by encoding as text, such as "3 tokens found: 2 plain, 1 base64; 1 digest"."""
+    """Return a text that says how many tokens were found in each encoding.
+
+    For example, "3 tokens found: 2 plain, 1 base64; 1 digest".
+    """
     encodings = {kind: number for kind, number in kinds.items() if kind != DIGEST_LINE}
     detail = ", ".join(f"{number:,} {kind.replace('_', ' ')}" for kind, number in sorted(encodings.items()))
     tokens = f"{counted(sum(encodings.values()), 'token')} found: {detail}" if encodings else ""

@@ -34,7 +34,7 @@ class ReportInput:
     """What `r8scan report` found in its input.
 
     Attributes:
-        kinds: The number of tokens by encoding (such as `base64`), and the number of digests under DIGEST_LINE.
+        kinds: The number of tokens in each encoding, such as `base64`. The number of digests has the key DIGEST_LINE.
         bad: The lines of a list that contain neither a token nor a digest.
         unread: The number of parts that could not be read, by reason.
     """
@@ -45,9 +45,9 @@ class ReportInput:
 
 
 def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -> ReportInput:
-    """Read the file and pass the tokens and digests in it to `take`, in batches of about BATCH.
+    """Read the file and pass the tokens and digests in it to `take`, in batches of about BATCH items.
 
-    A list is read line by line, and `take` is called while reading. Any other file is read to its end first.
+    A list is read line by line, and `take` is called while reading. Any other file is read completely first.
 
     Args:
         file: The name of the file, or "-" for standard input.
@@ -71,9 +71,9 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
 
 
 def is_list(head: bytes) -> bool:
-    """Return whether at least half of the non-empty lines in `head` consist of only a token or a digest.
+    """Return whether the input is a list of tokens or digests. `head` is the beginning of the input.
 
-    `head` is the beginning of the input.
+    The input counts as a list if at least half of its non-empty lines contain only a token or a digest.
     """
     text = head.decode("utf-8", "replace")
     lines = [line.strip("\ufeff \t\r") for line in text.split("\n")[: 1 if "\n" not in text else None]]
@@ -132,7 +132,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _up_to(stream: BinaryIO, size: int) -> bytes:
-    """Return the first `size` bytes of the stream, or all bytes if it is shorter."""
+    """Return the first `size` bytes of the stream. If the stream is shorter, return all its bytes."""
     parts = b""
     while len(parts) < size and (part := stream.read(size - len(parts))):
         parts += part
@@ -140,7 +140,9 @@ def _up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream that returns the bytes `head`, which were read already, and then the rest of the input."""
+    """A stream that returns the bytes in `head`, which were already read from the input, and then the rest of the
+    input.
+    """
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head, self._rest = memoryview(head), rest

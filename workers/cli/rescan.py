@@ -162,12 +162,14 @@ def _row(job: ScanJob, now: datetime) -> tuple[Any, ...]:
 
 
 def _repository(text: str) -> str:
-    """Return OWNER/NAME for a repository that the user typed as this name or as the address of any of its pages."""
+    """Return OWNER/NAME for a repository. The user may have typed this name, or the address of any page of the
+    repository.
+    """
     return text if is_repository_name(text) else _named(text, ("repository", "commit", "push"), "write OWNER/NAME")
 
 
 def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
-    """Return the name of the repository, owner or gist that a GitHub address belongs to.
+    """Return the name of the repository, owner or gist in a GitHub address.
 
     Args:
         text: The GitHub address that the user typed.
@@ -175,7 +177,7 @@ def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
         todo: The error message's advice on what to type.
 
     Raises:
-        WrongUsage: `text` is not a GitHub address, or is of another kind.
+        WrongUsage: `text` is not a GitHub address, or the command does not accept its kind.
     """
     settings = load_settings()
     try:

@@ -199,7 +199,7 @@ def _named(item: NotRead) -> str:
 
 
 def _printable(text: str | None) -> str | None:
-    """Return the path with each byte that is not UTF-8 replaced. Return None for None."""
+    """Return the path as text that can be printed: bytes that are not UTF-8 are replaced. Return None for None."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -85,7 +85,9 @@ class Histories:
             return self.scan(git_dir, path, is_given=is_given)
 
     def scan_around(self, path: Path) -> ScanRun:
-        """Scan the history of the repository that contains the path. Return an empty result if there is none."""
+        """Scan the history of the repository that contains the path. Return an empty result if the path is in no
+        repository.
+        """
         for folder in path.absolute().parents:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
@@ -103,7 +105,7 @@ def missing_submodules(folder: Path) -> ScanRun:
     run = ScanRun()
     file = folder / ".gitmodules"
     if file.is_symlink():
-        return run  # git does not read a symbolic link here either
+        return run  # git itself ignores a `.gitmodules` that is a symbolic link
     named: set[str] = set()
     for line in file_start(file, MAX_GITMODULES).splitlines():
         key, _, value = line.partition(b"=")

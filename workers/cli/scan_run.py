@@ -77,7 +77,7 @@ class ScanRun:
             self.not_read.append(item)
 
     def add_unread(self, path: str, unread: Mapping[str, int]) -> None:
-        """Add the parts of the file or folder at `path` that could not be read. `unread` has their number by reason."""
+        """Record that parts of the file or folder at `path` could not be read. `unread` has their number by reason."""
         for reason, count in unread.items():
             if count:
                 self.add_not_read(NotRead(reason, redact(path), count))

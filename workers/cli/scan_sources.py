@@ -48,7 +48,7 @@ def scan_all(
     jobs: int,
     progress: Callable[[], AbstractContextManager[Progress]],
 ) -> ScanRun:
-    """Scan all paths and return the result. It also counts the files that could not be read.
+    """Scan all paths and return the result, which includes the number of files that could not be read.
 
     Args:
         paths: Files and folders, and "-" for standard input.
@@ -77,9 +77,9 @@ def scan_all(
 
 
 def _digester() -> Digester:
-    """Return the function that computes the digest of a token. Also activate the token formats of the settings.
+    """Return the function that computes the digest of a token. Also make the detector use the settings' token formats.
 
-    Without R8SCAN_* variables, return the default function without loading the settings, to save time.
+    If no R8SCAN_* variable is set, return the default function. Loading the settings would take too long.
 
     Raises:
         SettingsError: A setting is wrong or misspelt.
@@ -133,7 +133,7 @@ class _Scan:
             self.run.add(self.histories.scan_around(path))
 
     def _files(self, walk: _Walk) -> bool:
-        """Scan the files that a walk through a folder finds. Return whether the history of a git bundle was read."""
+        """Scan the files that `walk` finds. Return True if one of them is a git bundle whose history was read."""
         is_folder = walk.path.is_dir() and not walk.path.is_symlink()
         files = walk.files() if is_folder else iter([str(walk.path)])
         has_bundle = False
@@ -147,7 +147,9 @@ class _Scan:
         return has_bundle
 
     def _bundle(self, file: Path, *, is_given: bool) -> bool:
-        """Scan a git bundle's history and return True. If git cannot read it, scan it as a file and return False."""
+        """Scan the history in a git bundle and return True. If git cannot read the file, scan it as an ordinary file
+        and return False.
+        """
         try:
             self.run.add(self.histories.scan_bundle(file, is_given=is_given))
         except GitError:
@@ -158,7 +160,9 @@ class _Scan:
         return True
 
     def _batches(self, files: Iterator[str], survey: Survey) -> Iterator[list[Path]]:
-        """Yield the files in batches. Omit files that a quick first search (`survey`) has shown to contain no token."""
+        """Yield the files in batches. Omit files in which a quick first search (`survey`) has found no sign of a
+        token.
+        """
         for _ in range(BATCHES_BEFORE_SURVEY):
             if not (batch := list(itertools.islice(files, FILES_A_BATCH))):
                 return
@@ -182,9 +186,10 @@ class _Scan:
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk through all files below a path, including hidden files. It also collects the git repositories on its way.
+    """A walk through all files below a path, including hidden files. It also collects the git repositories that it
+    finds.
 
-    It does not follow links. It omits the git object files that are read as part of a repository's history.
+    It does not follow links. It omits git's object files if they are read as part of a repository's history.
 
     Attributes:
         path: The path at which the walk begins.
@@ -234,15 +239,15 @@ class _Walk:
                     stack.append((prefix + name, is_in_git or name == ".git"))
 
     def _meet(self, path: str, names: Collection[str], *, is_in_git: bool) -> bool:
-        """Record the git repository if the folder is a work tree or a git directory. Return True for a git directory.
+        """If the folder is a work tree or a git directory, record its repository. Return True only for a git directory.
 
         Args:
             path: The path of the folder.
             names: The names of the files and folders in it.
             is_in_git: Whether the folder is `.git` or is below it.
         """
-        # Most folders are not repositories. Leave them out first, because a `Path` for each of 100,000 folders would
-        # cost time.
+        # Most folders are not repositories. Skip them before a `Path` is created, because creating 100,000 of these
+        # objects takes time.
         if ".git" not in names and "HEAD" not in names:
             return False
         folder = Path(path)
@@ -261,7 +266,7 @@ class _Walk:
         return True
 
     def _beside_objects(self, objects: Path) -> list[str]:
-        """Return the files in a repository's folder `objects` that are not read as part of its history."""
+        """Return the files below the git folder `objects` that are not read as part of the repository's history."""
         found: list[str] = []
         for root, _, names in os.walk(objects, onerror=self._unreadable):
             folder = os.path.relpath(root, objects)
@@ -289,7 +294,7 @@ class _Walk:
 def _is_read_by_git(objects: Path, name: str) -> bool:
     """Return whether the file `name` in the folder `objects` is read as part of the git history.
 
-    This is true for loose objects, and for a pack and its index if both exist.
+    These files are loose objects, and each pack file and its index if both exist.
     """
     pack = _PACK.fullmatch(name)
     if pack is None:
@@ -313,7 +318,7 @@ def _scan_files(
 
 
 def _scan_file(detector: Detector, path: Path, leaves_bundles: bool = False) -> StreamRead | None:
-    """Scan a file's content. For a link, scan its target path.
+    """Scan a file's content. For a symbolic link, scan the path to which it points, as text.
 
     If `leaves_bundles` is set, return None for a git bundle without scanning it.
     """

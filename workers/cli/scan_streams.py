@@ -24,7 +24,7 @@ class Readable(Protocol):
 class StreamRead(NamedTuple):
     """The result of scanning one stream: the possible tokens, the number of unread parts by reason, and the bytes read.
 
-    The possible tokens have no path or position yet. The caller adds it.
+    The possible tokens have no path or position yet. The caller adds them.
     """
 
     candidates: list[Candidate]
@@ -37,7 +37,8 @@ def scan_stream(detector: Detector, stream: Readable, path: str, size: int = 0) 
 
     Args:
         detector: Scans the content.
-        path: A path. The file name in it helps to recognize the file type.
+        stream: The stream to read.
+        path: The path of the content. The file name helps to recognize the type of the file.
         size: The content's size in bytes, or 0 if it is unknown.
     """
     step = min(max(FIRST_READ, size + 1), MAX_READ)

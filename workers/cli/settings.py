@@ -38,7 +38,7 @@ def settings(
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """A setting as the command prints it, without secrets. `origin` says where its value comes from."""
+    """A setting as the command prints it, without secrets. `origin` says where the setting's value comes from."""
 
     name: str
     value: str

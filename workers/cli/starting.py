@@ -14,7 +14,7 @@ NOT_STARTED = 3
 
 
 def obstacle(database: Database, settings: Settings, queue: str) -> str | None:
-    """Return why no worker can start work from this queue now, or None if one can."""
+    """Return why no worker can start a job from this queue now, or None if a worker can start one."""
     if broker_state.broker_problem(settings):
         is_embedded = settings.redis_url.get_secret_value() == "embedded"
         return "r8scan run does not run here" if is_embedded else "Redis does not answer"

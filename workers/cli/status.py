@@ -88,7 +88,7 @@ def _text(line: str, style: str = "") -> RenderableType:
 
 
 def _verdict(found: Overview) -> RenderableType:
-    """Return the sentence that says whether the service works, and a line with the database's name."""
+    """Return a sentence that says whether the service works, and a second line with the database's name."""
     said = verdict(found)
     style = "bold red" if not said.works else "yellow" if found.problems else "green"
     where = f"database: {found.configuration.database}   read at {output.plain(found.at)}"
@@ -191,10 +191,11 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
 
 
 def _gaps(one: SourceRow) -> str | None:
-    """Return one line about the events that a source (something that r8scan polls) missed, or None if it missed none.
+    """Return one line about the events that a source missed, or None if it missed no events and has none to catch up
+    on.
 
-    The line contains the number of gaps (times in which events were missed) in 24 hours, the estimated number of missed
-    events by reason, and the time range that is still to be read.
+    The line says how often events were missed in the last 24 hours and about how many, by reason. It also says how much
+    time the source is behind. A source is something that r8scan polls.
     """
     reasons = ", ".join(f"about {number} {_words(reason)}" for reason, number in one.missed_reasons_24h.items())
     behind = one.cursor.get("seconds_behind")
@@ -231,9 +232,9 @@ def _recall_rows(found: Overview) -> Iterable[Sequence[Any]]:
 
 
 def _percent(share: Sequence[float] | None) -> str | None:
-    """Return the 95 % confidence interval of a percentage as text, or None if it was not measured.
+    """Return the 95 % confidence interval as text, such as "92 to 97 %", or None if nothing was measured.
 
-    `share` is a value of `SourceRow.recall`.
+    `share` is one of the values in `SourceRow.recall`.
     """
     return None if not share else f"{100 * share[2]:.0f} to {100 * share[3]:.0f} %"
 
@@ -300,9 +301,9 @@ def _table(
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:
-    """Return the sum of the counts as text, with the two commonest reasons. Return None if there are no counts.
+    """Return the sum of the counts and the two commonest reasons as text. Return None if there are no counts.
 
-    `counts` has a number for each reason.
+    The keys of `counts` are reasons.
     """
     if not counts:
         return None

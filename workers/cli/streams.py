@@ -15,7 +15,8 @@ from workers.cli.errors import UserError
 
 @contextmanager
 def opened(file: str) -> Iterator[TextIO]:
-    """Yield the file, or standard input for "-", as a text stream. Bytes that are not UTF-8 become lone surrogates.
+    """Yield the file as a text stream. The name "-" means standard input. Bytes that are not UTF-8 become lone
+    surrogates.
 
     Raises:
         UserError: The file cannot be read.
@@ -37,7 +38,7 @@ class BadLines:
 
     Attributes:
         count: The number of skipped lines.
-        numbers: The line numbers of the first NAMED of them.
+        numbers: The line numbers of the skipped lines, at most NAMED of them.
     """
 
     NAMED = 100
@@ -54,6 +55,6 @@ class BadLines:
             typer.echo(f"line {number} {reason}", err=True)
 
     def end(self) -> None:
-        """Print how many more lines were skipped than were printed by `add`."""
+        """If more than NAMED lines were skipped, print how many of them were not printed."""
         if self.count > self.NAMED:
             typer.echo(f"… and {self.count - self.NAMED} more bad lines", err=True)

@@ -1,7 +1,7 @@
 """Tables that fit the terminal's width without breaking words, so that ids and addresses can be copied.
 
-A table that is too wide is first wrapped between words. Then its optional columns are omitted. If it is still too wide,
-each row is printed as several lines with a column's name and value.
+If a table is too wide, its cells are first wrapped between words. If that is not enough, optional columns are omitted.
+If the table is still too wide, each row is printed as several lines, each with the name of a column and its value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class FittedTable:
         title: The title above the table.
         columns: The names of the columns, which may contain line breaks.
         rows: The cells of each row, each as one line of printable text.
-        optional: The columns to omit if the table is too wide, the first of them first.
+        optional: The columns that may be omitted if the table is too wide, in the order in which they are omitted.
     """
 
     title: str
@@ -82,7 +82,9 @@ class FittedTable:
         return grid
 
     def _stacked(self, width: int) -> Iterator[Text]:
-        """Yield the title, and for each row several lines with a column's name and value. Omit empty values."""
+        """Yield the title, and then one line for each cell that is not empty: the name of the column and the cell's
+        value.
+        """
         names = [" ".join(column.split()) for column in self.columns]
         indent = max(map(len, names)) + 4
         yield Text(self.title, style="bold italic")
@@ -103,7 +105,9 @@ class WrappedLine:
     style: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the text in lines that fit the terminal's width, except for longer words."""
+        """Yield the text in lines that fit the terminal's width. A word that is longer than this width is not
+        broken.
+        """
         del console
         yield Text("\n".join(_wrapped(self.text, options.max_width)), self.style, no_wrap=True, overflow="ignore")
 
@@ -117,7 +121,7 @@ def _longest_word(text: str) -> int:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Split the text into lines of at most `width` characters. A longer word is alone on a longer line."""
+    """Split the text into lines of at most `width` characters. A word that is longer gets a line of its own."""
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:

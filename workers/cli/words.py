@@ -1,4 +1,4 @@
-"""Converts database values to words for people. JSON output contains the original values."""
+"""Converts database values to words for people. JSON output contains the unconverted values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GIST = re.compile(r"[0-9a-f]{20,64}")
 
 
 def place(one: Exposure) -> str:
-    """Return a text that says where a token was found: a repository, a gist with its owner, or another kind."""
+    """Return a text that says where a token was found: the repository's name, the gist, or the kind of place."""
     if one.repository:
         return one.repository
     if one.kind not in GISTS:
@@ -38,7 +38,9 @@ def place(one: Exposure) -> str:
 
 
 def amount(name: str, value: int) -> str:
-    """Return a number with its unit, such as "2 api tokens" or "1 push". `name` is a counter's or table's name."""
+    """Return a number with its unit, such as "2 api tokens" for the name "api_tokens", or "1 push" for the name
+    "pushes".
+    """
     words = name.replace("_", " ")
     if value == 1:
         if words.endswith("ies"):

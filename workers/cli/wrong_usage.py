@@ -32,7 +32,7 @@ def line(err: TyperException) -> str:
 
 
 def _about_parameter(err: TyperException) -> str | None:
-    """Return what is wrong with an option or argument, or None if the error is not about one."""
+    """Return what is wrong with an option or argument. Return None if the error is not about an option or argument."""
     parameter: Any = getattr(err, "param", None)
     if parameter is None:
         return None

@@ -1,6 +1,6 @@
 """Tests whether Redis works and whether the database can be written.
 
-A failed test explains why processes send no heartbeats.
+If one of these tests fails, the status gives it as the reason why processes send no heartbeats.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def broker_problem(settings: Settings) -> str | None:
 
 
 def messages(settings: Settings) -> dict[str, int] | None:
-    """Return the number of waiting messages by queue, or None if Redis does not answer."""
+    """Return the number of messages that wait in each queue, or None if Redis does not answer."""
     try:
         return queue_lengths(settings)
     except Exception:  # noqa: BLE001 - redis has many errors; `broker_problem` says which it is
@@ -43,7 +43,7 @@ def messages(settings: Settings) -> dict[str, int] | None:
 
 
 def queue_lengths(settings: Settings) -> dict[str, int]:
-    """Return the number of waiting messages by queue.
+    """Return the number of messages that wait in each queue.
 
     Raises:
         redis.RedisError: Redis does not answer.
@@ -72,7 +72,7 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def write_refusal(database: Database) -> str | None:
-    """Return why the database cannot be written, or None if it can. The test changes no data."""
+    """Return the reason why the database cannot be written, or None if it can be written. The test changes no data."""
     try:
         with database.write() as session:
             # A read-only database refuses this UPDATE. If the disk is full, the commit at the end of the block fails.

@@ -1,6 +1,7 @@
-"""Reports on canaries (planted test tokens) in the status of the service.
+"""Reports on canaries (test tokens that r8scan plants on GitHub) in the status of the service.
 
-For each way of planting, the report says when a canary was last disabled. If that is too long ago, it is a problem.
+Canaries are planted in several ways, such as in pushes and in gists. For each way, the status says when a canary was
+last disabled. If that was too long ago, the status reports a problem.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ MISSED_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class CanariesState:
-    """The status of canaries (planted test tokens): one row for each way of planting, and their problems."""
+    """The canaries (planted test tokens) in the status of the service: a row for each way of planting, and the
+    problems.
+    """
 
     canaries: list[CanaryRow]
     problems: list[Problem]
@@ -40,6 +43,7 @@ def read(session: Session, settings: Settings, now: datetime, began: datetime) -
 
     Args:
         session: A reading transaction.
+        settings: The settings, which say in which ways canaries are planted.
         now: The database's time.
         began: When the service was started.
     """
@@ -78,11 +82,13 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 
 
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
-    """Return a list with the most urgent problem of this way of planting, or an empty list.
+    """Return the most urgent problem with canaries that are planted in this way, as a list. Without a problem, it is
+    empty.
 
     Args:
+        settings: The settings of the service.
         way: The way of planting canaries (test tokens).
-        since: The result of `canaries.since_success`. It must not be empty.
+        since: The last canary of this way that was found and disabled, and all later ones. It must not be empty.
         now: The database's time.
     """
     patience, words = ways.PATIENCE[way], ways.WORDS[way]

@@ -1,4 +1,4 @@
-"""Ensures that only one of several processes does a periodic piece of work each time it is due."""
+"""Lets several processes share periodic work, so that only one of them does the work each time it is due."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scanner.records.models import db_now
 
 
 def claim(session: Session, key: str, seconds: float) -> bool:
-    """Return True if this process must do the work now. Return False if the work was claimed in the last `seconds`.
+    """Return True if this process must do the work now. Return False if it was claimed in the last `seconds`.
 
     Args:
         session: A writing transaction.
-        key: The name of the work. The database row with this key records when the work was last claimed. It is created
-            if it is missing.
+        key: The name of the work. A database row with this key records when the work was last claimed. The row is
+            created if it is missing.
         seconds: The interval of the work.
     """
     row = {"kind": key, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-seconds - 1)}
     session.execute(insert_or_nothing(session, NotifiedProblem).values(key=key, **row))
     statement = (
         update(NotifiedProblem)
-        # Allow one second less than `seconds`. Otherwise a thread that calls this every `seconds` would sometimes come
-        # a millisecond too early, and would be refused.
+        # Allow one second less than `seconds`. A thread that calls this function every `seconds` sometimes comes a
+        # millisecond too early, and must not be refused.
         .where(NotifiedProblem.key == key, NotifiedProblem.last_at < db_now(1 - seconds))
         .values(last_at=db_now())
         .execution_options(synchronize_session=False)

@@ -1,7 +1,7 @@
 """The heartbeat of this process: a row in the database for `r8scan status`, and a file for health checks.
 
-The heartbeat says when the thread that consumes messages last made progress, not just that the process exists. A
-separate thread writes the heartbeat. If the consuming thread is stuck, the heartbeat's thread ends the process.
+The heartbeat says when the thread that receives messages last made progress, not just that the process exists. A second
+thread writes the heartbeat. It ends the process if the first thread is stuck.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Heart:
     Args:
         settings: The settings, which name the database and the heartbeat's file.
         process: The description of this process to write into the database.
-        progress: The progress of the thread that consumes messages.
-        end: Called if that thread is stuck. It must end the process.
+        progress: The progress of the thread that receives messages.
+        end: Called if this thread is stuck. It must end the process.
         then: Called after each heartbeat.
     """
 
@@ -77,19 +77,19 @@ class Heart:
         self._thread.start()
 
     def request_stop(self) -> None:
-        """Make the heartbeat's thread delete the database row and end, without waiting for it.
+        """Ask the heartbeat's thread to delete the database row and end. Do not wait for it.
 
         A signal handler may call this method.
         """
         self._stopped.set()
 
     def stop(self) -> None:
-        """Make the heartbeat's thread delete the database row and end. Wait for its end, at most `STOP_SECONDS`."""
+        """Ask the heartbeat's thread to delete the database row and end. Wait for it, at most `STOP_SECONDS`."""
         self._stopped.set()
         self._thread.join(STOP_SECONDS)
 
     def look(self) -> None:
-        """Write the heartbeat once. End the process if the thread that consumes messages is stuck."""
+        """Write the heartbeat once. If the thread that receives messages is stuck, end the process instead."""
         self._touch()
         if self._pulse.age(self._pulse.latest) > DEAF_SECONDS and self._end is not None:
             _log.error("this process no longer takes messages: it ends and is started again")
@@ -167,24 +167,24 @@ def start(
 
 
 def request_stop() -> None:
-    """Make the heartbeat's thread end, if there is one, without waiting for it."""
+    """Ask the heartbeat's thread to end, if there is one. Do not wait for it."""
     if _current is not None:
         _current.request_stop()
 
 
 def stop() -> None:
-    """Make the heartbeat's thread end, if there is one, and wait for it."""
+    """Ask the heartbeat's thread to end, if there is one, and wait for it."""
     if _current is not None:
         _current.stop()
 
 
 def process(role: str, queues: tuple[str, ...] = ()) -> Process:
-    """Return the description of this process that is stored with its heartbeat."""
+    """Return the description of this process. The database stores it with the heartbeat."""
     return Process(role, own_host(), os.getpid(), queues, __version__)
 
 
 def own_host() -> str:
-    """Return the name of this machine, as heartbeats contain it."""
+    """Return the name of this machine for the heartbeat."""
     return platform.node()[:MAX_HOST_LENGTH] or "localhost"
 
 

@@ -1,4 +1,4 @@
-"""Sends the operator a summary of the new incidents, by default once a day. Without new incidents, none is sent.
+"""Sends the operator a summary of the new incidents, by default once a day. If there are none, nothing is sent.
 
 A row in the database records when the last summary was sent, so that only one process sends the next one.
 """
@@ -34,10 +34,11 @@ _log = logging.getLogger(__name__)
 
 
 def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]) -> bool:
-    """Send the summary of incidents if it is due. Return whether this process has sent one.
+    """Send the summary of incidents if it is due. Return True if this process has sent it.
 
     Args:
-        hours: Hours between two summaries; 0 to send none.
+        database: The database.
+        hours: The hours between two summaries, or 0 to send none.
         channels: The channels to the operator.
     """
     if not hours or not channels:

@@ -52,17 +52,14 @@ def latest(session: Session) -> list[IncidentRow]:
 
 
 def percentile_95(ordered: Sequence[float]) -> float:
-    """Return the smallest value that is greater than or equal to at least 95 % of the values.
-
-    `ordered` must be sorted and not empty.
-    """
+    """Return the 95th percentile of the values, which must be sorted in ascending order and not empty."""
     return ordered[math.ceil(0.95 * len(ordered)) - 1]
 
 
 def disable_delays(session: Session, seconds: float) -> list[float]:
-    """Return the times, in seconds, from the publication of tokens until they were disabled, in ascending order.
+    """Return how many seconds passed from the publication of each token until it was disabled, in ascending order.
 
-    They cover the incidents of the last `seconds`, at most the newest `MAX_DELAYS`.
+    Only incidents of the last `seconds` count, and only the newest `MAX_DELAYS` of them.
     """
     newest = (
         select(Incident.id, Incident.disabled_at)

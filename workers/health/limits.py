@@ -1,4 +1,4 @@
-"""Reports used-up quotas and refused requests at GitHub in the status of the service, all as one problem."""
+"""Reports in the status of the service which of GitHub's quotas are used up and which requests GitHub refuses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ANONYMOUS = "none"
 
 
 def problems(budgets: Sequence[BudgetRow], rates: Sequence[RateRow], now: datetime) -> list[Problem]:
-    """Return a list with one problem that names all used-up quotas and refused kinds of requests, or an empty list.
+    """Return a list with one problem that names all used-up quotas and all kinds of requests that GitHub refuses.
 
-    `now` is the database's time.
+    If there are none, return an empty list. `now` is the database's time.
     """
     used_up = [row for row in budgets if row.limit and not row.remaining and _wait(row, now) > MIN_WAIT_SECONDS]
     refused = [row for row in rates if row.refused_at is not None and now - row.refused_at < REFUSED_LATELY]

@@ -25,9 +25,7 @@ MIN_FREE_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """The state of this machine, and its problems. The fields about the disk are None if the state folder does not
-    exist.
-    """
+    """The state of this machine, and its problems. The fields about the disk are None if there is no state folder."""
 
     spool_entries: int
     spool_refused: int
@@ -50,7 +48,7 @@ def configuration(settings: Settings) -> Configuration:
 def database(settings: Settings) -> str:
     """Return the path of an SQLite database, or the URL of a database server without user, password and query.
 
-    If the query contains the folder of the server's socket, keep that.
+    The query is kept if it contains the folder of the server's socket.
     """
     from urllib.parse import parse_qs, urlsplit
 
@@ -87,7 +85,7 @@ def read(settings: Settings) -> MachineState:
 
 
 def settings_problems(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem for each setting because of which mails reach nobody."""
+    """Yield a problem for each setting that prevents mails from reaching their recipients."""
     is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
     if is_maildir and settings.enforce == EnforceMode.DISABLE:
         sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"
@@ -108,12 +106,12 @@ def clock_problems(now: datetime) -> Iterator[Problem]:
 
 
 def clock_off(clock: str, seconds: float, host: str = "") -> Problem:
-    """Return the problem that a clock differs from the database's clock.
+    """Return the problem that a machine's clock is wrong.
 
     Args:
-        clock: The name of the clock in the problem's sentence.
-        seconds: How far the clock is ahead of the database's clock; negative if it is behind.
-        host: The name of the clock's machine; empty for this machine.
+        clock: The name of the clock, for the problem's sentence.
+        seconds: How far the clock is ahead of the database's clock. Negative if it is behind.
+        host: The name of the clock's machine. Empty for this machine.
     """
     word = "ahead of" if seconds > 0 else "behind"
     sentence = f"{clock} is {span(abs(seconds))} {word} the database's"

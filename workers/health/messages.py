@@ -1,4 +1,4 @@
-"""Reports the outgoing messages and the decisions that wait for the operator in the status of the service."""
+"""Reports on outgoing messages, and on decisions that the operator has to make, in the status of the service."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LATE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class MessagesState:
-    """The numbers of outgoing messages and waiting decisions, and their problems."""
+    """The numbers of outgoing messages and of decisions that the operator has to make, and the problems with them."""
 
     outbox: list[OutboxRow]
     decisions: Decisions
@@ -38,14 +38,15 @@ class MessagesState:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """The number of waiting items of one kind, and the time since which the oldest of them has waited."""
+    """The number of waiting items of one kind, and the time at which the oldest of them began to wait."""
 
     number: int
     since: datetime | None
 
 
 def read(session: Session, now: datetime) -> MessagesState:
-    """Return the numbers of outgoing messages and waiting decisions, and their problems.
+    """Return the numbers of outgoing messages and of decisions that the operator has to make, and the problems with
+    them.
 
     `now` is the database's time.
     """

@@ -1,6 +1,7 @@
-"""The Prometheus metrics of the service. They are read from the database at each scrape.
+"""The Prometheus metrics of the service.
 
-They are therefore correct for any number of processes and after restarts.
+Prometheus requests them regularly (a scrape). For each scrape, they are read from the database, so they are correct for
+any number of processes and after restarts.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Described:
 
     @property
     def full_name(self) -> str:
-        """Return the name with the prefix of all r8scan metrics."""
+        """Return the metric's name with the prefix that all r8scan metrics have."""
         return f"r8scan_{self.name}" + ("_total" if self.kind == "counter" else "")
 
 
@@ -147,7 +148,7 @@ def table() -> str:
 
 
 def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the name and the samples of each metric whose values are part of the `Overview` (the service's state)."""
+    """Yield the name and the samples of each metric whose values are part of `found`, the state of the service."""
     kinds = {one.kind for one in found.problems}
     is_up = not kinds & {Kind.DATABASE_AWAY, Kind.DATABASE_VERSION}
     yield "up", [((), float(is_up))]
@@ -194,7 +195,8 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of recall: how many of the pushes that other sources saw were also seen by a source.
+    """Yield the metrics of each source's recall: the share of the pushes seen by other sources that this source also
+    saw.
 
     A source is something that r8scan polls. Before the first measurement, the metrics have no samples.
     """
@@ -211,7 +213,7 @@ def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_canaries(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of canaries (test tokens), with a sample for each way of planting that is switched on."""
+    """Yield the metrics of canaries (test tokens). They have a sample for each way of planting that is switched on."""
     on = [one for one in found.canaries if not one.off]
     yield "canary_seconds", [((one.way,), one.seconds) for one in on if one.seconds is not None]
     ages = [((one.way,), (found.at - one.ended_at).total_seconds()) for one in on if one.ended_at]
@@ -260,7 +262,7 @@ def _of_sources(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the name and the samples of each metric whose values are read from the database with separate queries."""
+    """Yield the name and the samples of each metric whose values need database queries of their own."""
     counted = select(Incident.action, Incident.cause, func.count()).where(is_no_canary())
     yield (
         "incidents",
@@ -288,7 +290,9 @@ def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _buckets(delays: Sequence[float]) -> Iterator[tuple[str, float]]:
-    """Yield the buckets of a histogram: the upper bound in seconds as text, and the number of delays up to it."""
+    """Yield the buckets of a histogram: an upper bound in seconds as text, and the number of delays that do not exceed
+    it.
+    """
     for bound in BUCKETS:
         yield str(bound), float(bisect_right(delays, bound))
     yield "+Inf", float(len(delays))

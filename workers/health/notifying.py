@@ -1,8 +1,10 @@
 """Notifies the operator when a problem has lasted for some time, and when it has ended.
 
-Several processes run this code, so that each can report that another is dead. Celery beat and the web server look for
-problems only if no other process has done so for some time, because the code needs memory. Rows in the database ensure
-that only one process sends each message.
+Several processes run this code, so that one process can report that another has died. The database records when a
+process last looked for problems, so that only one process looks at a time and sends the messages.
+
+The processes of Celery beat and of the web server need much memory for this work. They do it only if no other process
+has done it for some time.
 """
 
 from __future__ import annotations
@@ -51,11 +53,11 @@ _log = logging.getLogger(__name__)
 def start(context: Context, *, is_standby: bool = False) -> None:
     """Start a thread that looks for problems every 30 seconds until the process ends.
 
-    Once a minute, it also writes a summary of the service's work into the log.
+    Once a minute, the thread also writes a summary of the service's work into the log.
 
     Args:
         context: The objects that this process shares, such as the database.
-        is_standby: Look only if no other process has looked in time.
+        is_standby: Look for problems only if no other process has done so for some time.
     """
     patience = STANDBY_SECONDS if is_standby else 0.0
     arguments = (context, threading.Event(), patience)
@@ -74,14 +76,13 @@ def _look_on(context: Context, stopped: threading.Event, patience: float) -> Non
 
 
 def look_and_sum_up(context: Context, patience: float = 0.0) -> None:
-    """Notify the operator of problems and send the daily summary of incidents. Once a minute, log a summary of the
-    work.
+    """Notify the operator of problems, send the daily summary of incidents, and log the summary of each minute.
 
-    Several processes call this function regularly. Each of these jobs is done by only one of them when it is due.
+    Several processes call this function regularly. When one of the three jobs is due, only one process does it.
 
     Args:
         context: The objects that this process shares, such as the database.
-        patience: How many seconds this process waits for other processes to do the work, after it is due.
+        patience: If a job is due, this process leaves it to other processes for this many seconds.
     """
     if not context.operator_channels:
         summary.write_due(context.database, context.settings, patience=patience)
@@ -101,9 +102,11 @@ def look(
     """Notify the operator of new and ended problems. Do nothing if any process has done so in the last 30 seconds.
 
     Args:
+        database: The database.
+        settings: The settings of the service.
         channels: The channels to the operator.
         problems: Returns the current problems. By default, they are read from the database.
-        patience: How many seconds longer than other processes this process waits before it notifies the operator.
+        patience: Add this many seconds to the 30 seconds, so that other processes do the work first.
 
     Returns:
         The state of the service, or None if it was not read.
@@ -125,14 +128,17 @@ def look(
 
 @dataclass(frozen=True, slots=True)
 class _DueNews:
-    """The problems to report to the operator now: new ones (`begun`), and ended ones, both by the problem's key."""
+    """The problems about which the operator must be notified now, by the problem's key.
+
+    `begun` has the new problems, and `over` has the problems that have ended.
+    """
 
     begun: dict[str, News]
     over: dict[str, News]
 
 
 def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
-    """Record the current problems in the database. Return the messages to send now."""
+    """Store the current problems in the database. Return the messages that must be sent now."""
     now = session.execute(select(db_now())).scalar_one()
     rows = {row.key: row for row in session.execute(select(NotifiedProblem)).scalars() if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}

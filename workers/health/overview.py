@@ -32,9 +32,12 @@ from workers.queues import BEAT
 def overview(database: Database, settings: Settings, *, ask_broker: bool = False) -> Overview:
     """Return the state of the service and its problems, the most urgent problem first.
 
-    Counts of events cover the last 24 hours. If the database is unavailable, this is one of the problems, not an error.
+    Counts of events cover the last 24 hours. If the database is unavailable, no error is raised. The result then
+    contains only this problem and those of this machine.
 
     Args:
+        database: The database.
+        settings: The settings of the service.
         ask_broker: Also count the messages that wait in Redis.
     """
     found = _of_database(database, settings)
@@ -52,7 +55,7 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
 
 
 def read_rows(session: Session, settings: Settings) -> Overview:
-    """Return the state of the service and its problems, as far as the database's rows show them."""
+    """Read the state of the service and its problems from the database, without testing Redis or the processes."""
     now = session.execute(select(db_now())).scalar_one()
     running = processes.read(session, now)
     polled = sources.read(session, settings, now)
@@ -90,9 +93,9 @@ def read_rows(session: Session, settings: Settings) -> Overview:
 
 
 def _of_database(database: Database, settings: Settings) -> Overview:
-    """Return the state of the service, with the problems that the database's rows and the processes show.
+    """Return the state of the service and its problems, including the problems of its processes.
 
-    If the database cannot be used, or has tables of another version, return a state with only this problem.
+    If the database cannot be used or has tables of another version, the result contains only this problem.
     """
     try:
         with database.read() as session:
@@ -113,15 +116,15 @@ def _with_only(problem: Problem, settings: Settings) -> Overview:
 
 
 def _without_followers(database: Database, settings: Settings, found: Overview) -> list[Problem]:
-    """Return the problems that the database's rows show, and those of the processes.
+    """Return the problems in `found` and the problems of processes.
 
-    Omit problems that are only a consequence of a missing process.
+    Omit problems that exist only because a process is missing. For example, no source is polled without beat.
     """
     problems = [*found.problems, *processes.problems(database, settings, found.processes)]
     has_beat = processes.is_alive(found.processes, BEAT)
     followers: list[Kind] = []
     if not (has_beat and processes.has_consumer(found.processes, "polling")):
-        followers += (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)  # they follow from the missing polls
+        followers += (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)  # without these processes, no source is polled
     if not (has_beat and processes.has_consumer(found.processes, "responding")):
         followers.append(Kind.CANARY_NOT_PLANTED)
     return [one for one in problems if one.kind not in followers]

@@ -69,10 +69,10 @@ class Problem:
 
     Attributes:
         kind: The kind of problem.
-        sentence: The problem as a sentence for people, without a final full stop.
+        sentence: A sentence that describes the problem for people, without a final full stop.
         todo: What the operator should do, or that nothing has to be done.
         since: When the problem began, or None if that is not known.
-        subject: What has the problem, such as a queue, a process or a source (something that r8scan polls).
+        subject: The thing that has the problem, such as a queue, a process or a source (something that r8scan polls).
     """
 
     kind: Kind
@@ -95,7 +95,7 @@ class Problem:
         return f"{self.sentence}: {self.todo}"
 
     def as_json(self) -> dict[str, str | None]:
-        """Return the problem as `r8scan status --json` prints it."""
+        """Return the JSON object for the problem that `r8scan status --json` prints."""
         return {
             "kind": self.kind.value,
             "subject": self.subject or None,
@@ -112,7 +112,10 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def span(seconds: float | timedelta | None) -> str:
-    """Return a duration as text, in the largest unit that gives at least 2: "90 s", "3 minutes", "3 hours"."""
+    """Return a duration as text, such as "90 s", "3 minutes" or "3 hours".
+
+    The unit is the largest one that gives a number of at least 2.
+    """
     if seconds is None:
         return "an unknown time"
     value = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds

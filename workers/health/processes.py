@@ -1,4 +1,4 @@
-"""Reports on processes in the status of the service: silent processes and queues without a worker."""
+"""Reports on processes in the status of the service, such as processes without a recent heartbeat."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def read(session: Session, now: datetime) -> list[ProcessRow]:
 def problems(database: Database, settings: Settings, processes: Sequence[ProcessRow]) -> list[Problem]:
     """Return the problems of processes.
 
-    If processes send no heartbeats because Redis or the database does not work, return only that cause.
+    If processes send no heartbeats because Redis or the database does not work, report this cause instead of each
+    process.
     """
     clocks = list(_clocks(processes))
     silent = list(_silences(processes))
@@ -106,7 +107,10 @@ def _silences(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
 
 
 def _is_superseded(one: ProcessRow, others: Sequence[ProcessRow]) -> bool:
-    """Return whether a process of the same role was started on the same host after the last heartbeat of `one`."""
+    """Return whether another process has replaced the process `one`.
+
+    The other process has the same role and the same host, and was started after the last heartbeat of `one`.
+    """
     return any(other.role == one.role and other.host == one.host and other.started_at > one.seen_at for other in others)
 
 

@@ -1,6 +1,6 @@
-"""Records when the thread that consumes messages last made progress, to detect a worker that is stuck.
+"""Records when the thread that receives messages last made progress, to detect a worker that is stuck.
 
-Celery's own heartbeats and pings continue even if a worker no longer takes messages.
+Celery's own heartbeats and pings do not show this. They continue even if a worker no longer takes messages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Mark:
 
 
 class Pulse:
-    """The progress of the thread that consumes messages: when it last worked, and when it last tried to reach Redis.
+    """The progress of the thread that receives messages: when it last worked, and when it last tried to reach Redis.
 
     Any thread may read it.
     """
@@ -46,12 +46,12 @@ class Pulse:
 
     @property
     def latest(self) -> Mark:
-        """Return when the thread last worked or last tried to reach Redis, whichever is later."""
+        """Return the later of two moments: when the thread last worked, and when it last tried to reach Redis."""
         worked = self.worked
         return self.tried if worked is None or worked.monotonic < self.tried.monotonic else worked
 
     def age(self, mark: Mark) -> float:
-        """Return the seconds since the moment `mark`."""
+        """Return how many seconds have passed since the moment `mark`."""
         return self._clock() - mark.monotonic
 
     def _now(self) -> Mark:
@@ -62,5 +62,5 @@ _current = Pulse()
 
 
 def current() -> Pulse:
-    """Return the `Pulse` of this process: when its consuming thread last made progress."""
+    """Return the `Pulse` of this process. It says when the thread that receives messages last made progress."""
     return _current

@@ -1,6 +1,6 @@
-"""Reports on the reading of pushes in the status of the service: the request rates, and pushes by likelihood.
+"""Reports in the status of the service how many pushes were read and at which rate requests are sent to GitHub.
 
-A band is a group of pushes that are about equally likely to contain a token.
+The pushes are counted by band. A band is a group of pushes that are about equally likely to contain a token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class ReadingState:
-    """The request rates, and the numbers of pushes in each band (a group by likelihood of a token)."""
+    """The rates of requests to GitHub, and the numbers of pushes in each band.
+
+    A band is a group of pushes that are about equally likely to contain a token.
+    """
 
     rates: list[RateRow]
     bands: list[BandRow]
@@ -50,7 +53,7 @@ def _rates(session: Session) -> list[RateRow]:
 
 
 def _bands(session: Session) -> list[BandRow]:
-    """Return the numbers of read, dropped and waiting pushes, and of tokens found in them, for each band.
+    """Return one row for each band: how many pushes were read, were dropped or wait, and how many tokens were found.
 
     A band is a group of pushes that are about equally likely to contain a token.
     """

@@ -1,4 +1,4 @@
-"""The classes that describe the state of the service. Times have a time zone; durations are in seconds."""
+"""The classes that describe the state of the service. Times have a time zone. Durations are in seconds."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class SourceRow:
     """The state of a source (something that r8scan polls). Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
-        recall: The share of pushes that this source saw within a time limit. The keys are time limits in seconds. Each
-            value has four numbers: the pushes that other sources saw, how many of them this source saw in time, and the
-            lower and upper bound of the share's 95 % confidence interval.
+        recall: How many of the pushes that other sources saw were also seen by this source in time. The keys are time
+            limits in seconds. Each value has four numbers: the pushes that other sources saw, how many of these pushes
+            this source saw within the time limit, and the lower and upper bound of the 95 % confidence interval of the
+            share.
         total: The estimated number of all pushes in a day, with the lower and upper bound of its 95 % confidence
             interval. Empty if it cannot be estimated.
     """
@@ -96,8 +97,8 @@ class BandRow:
     Attributes:
         band: The name of the band.
         read_24h: The number of pushes read in the last 24 hours.
-        found_24h: The number of tokens found in them that the token store knows.
-        dropped_24h: The number of pushes dropped unread in the last 24 hours.
+        found_24h: The number of tokens found in these pushes that the token store knows.
+        dropped_24h: The number of pushes that were dropped without being read in the last 24 hours.
         waiting: The number of pushes that wait to be read.
     """
 
@@ -110,16 +111,15 @@ class BandRow:
 
 @dataclass(frozen=True, slots=True)
 class CanaryRow:
-    """The canaries (planted test tokens) of one way of planting. The fields `…_24h` cover the last 24 hours.
+    """The canaries (test tokens) that are planted in one way. The fields `…_24h` cover the last 24 hours.
 
     Attributes:
         off: Why no canary is planted in this way, or an empty string if this way is switched on.
         planted_at: When the newest canary was planted.
         ended_at: When the newest successful canary was disabled.
-        seconds: The seconds from the planting of that canary until it was disabled.
-        source: Where r8scan saw that canary, such as the event timeline.
-        waiting_seconds: How long the oldest canary that was planted later has waited to be disabled. None if none
-            waits.
+        seconds: How long it took from the planting of the newest successful canary until it was disabled.
+        source: Where r8scan saw the newest successful canary, such as the event timeline.
+        waiting_seconds: How long the oldest later canary has waited to be disabled. None if no canary waits.
         error: The error of the newest canary, if there was one.
     """
 
@@ -138,7 +138,7 @@ class CanaryRow:
 
 @dataclass(frozen=True, slots=True)
 class CircuitRow:
-    """A host to which no requests are sent now, because recent requests failed (its circuit breaker is open)."""
+    """A host to which no requests are sent for some time, because recent requests failed (an open circuit breaker)."""
 
     host: str
     failures: int
@@ -147,8 +147,9 @@ class CircuitRow:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """The unfinished jobs of one kind and state. `oldest_visible_at` is when the oldest content to read became
-    public.
+    """The unfinished jobs of one kind and state.
+
+    The jobs read content from GitHub. `oldest_visible_at` is when the oldest of this content became public.
     """
 
     kind: str
@@ -172,7 +173,7 @@ class RescanRow:
 
 @dataclass(frozen=True, slots=True)
 class StalledRow:
-    """A job or poll that makes no progress, or that was stopped at its time limit.
+    """A job or poll that makes no progress, or that was stopped because it exceeded its time limit.
 
     `seconds_left` is the time until it will be stopped. It is negative if that time has passed.
     """
@@ -193,7 +194,7 @@ class OutboxRow:
     Attributes:
         oldest_seconds: How long the oldest message has been due.
         created_at: When the oldest message was queued.
-        next_attempt_at: When the next attempt is due. None if the messages are sent or failed.
+        next_attempt_at: When the next attempt to send one of the messages is due. None if they are sent or failed.
     """
 
     channel: str
@@ -206,7 +207,10 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """One of the latest incidents. `hint` is the token's hint, or the beginning of its digest if it has none."""
+    """One of the latest incidents.
+
+    `hint` is the first and last characters of the token. If they are not known, it is the beginning of the digest.
+    """
 
     id: str
     hint: str
@@ -219,11 +223,11 @@ class IncidentRow:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast tokens were disabled after their publication, for the incidents of the last 24 hours.
+    """How long it took to disable tokens after their publication, for the incidents of the last 24 hours.
 
     Attributes:
-        p50_seconds: The median, or None without such incidents.
-        p95_seconds: The 95th percentile, or None without such incidents.
+        p50_seconds: The median, or None if there were no such incidents.
+        p95_seconds: The 95th percentile, or None if there were no such incidents.
     """
 
     incidents_24h: int = 0
@@ -233,7 +237,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decisions that wait for the operator: the number of each kind, and since when the oldest has waited."""
+    """The decisions that the operator has to make: the number of each kind, and when the oldest one began to wait."""
 
     brake_closed_at: datetime | None = None
     held: int = 0

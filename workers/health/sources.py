@@ -40,7 +40,7 @@ SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 @dataclass(frozen=True, slots=True)
 class _Missed:
-    """How often a source (something that r8scan polls) missed events, and the estimated number of these by reason."""
+    """How often a source (something that r8scan polls) missed events, and about how many events, by reason."""
 
     gaps: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -48,7 +48,9 @@ class _Missed:
 
 @dataclass(frozen=True, slots=True)
 class SourcesState:
-    """The state of the sources (what r8scan polls), quotas and failing hosts, and their problems."""
+    """The state of the sources (the things that r8scan polls), of quotas and of failing hosts, and the problems with
+    them.
+    """
 
     sources: list[SourceRow]
     budgets: list[BudgetRow]
@@ -57,7 +59,7 @@ class SourcesState:
 
 
 def read(session: Session, settings: Settings, now: datetime) -> SourcesState:
-    """Return the state of the sources (what r8scan polls), quotas and failing hosts, and their problems.
+    """Return the state of the sources (the things that r8scan polls), of quotas and of failing hosts, and the problems.
 
     `now` is the database's time.
     """
@@ -136,8 +138,9 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
 
 
 def _behind(row: SourceRow) -> Iterator[Problem]:
-    """Yield a problem if a source (something that r8scan polls) has many pushes still to read. They are late, not
-    missed.
+    """Yield a problem if a source (something that r8scan polls) has many pushes that are still to be read.
+
+    These pushes are not missed. They are read late.
     """
     behind = row.cursor.get("seconds_behind", 0)
     if behind <= MAX_BEHIND_SECONDS:
@@ -154,9 +157,10 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
 
 
 def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Problem]:
-    """Yield a problem if the source `name` should show all pushes but missed many that other sources showed.
+    """Yield a problem if the source `name` missed many pushes, although it should show all of them.
 
-    A source is something that r8scan polls. `shares` is its `SourceRow.recall`.
+    A source is something that r8scan polls. `shares` says how many of the pushes that other sources showed were also
+    shown by this source, in the format of `SourceRow.recall`.
     """
     marks, seen, low, high = shares.get(str(COMPLETE_WITHIN_SECONDS), (0, 0, 0.0, 1.0))
     if name not in COMPLETE_SOURCES or marks < MIN_MARKS or high >= COMPLETE_SHARE:
@@ -188,8 +192,8 @@ def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _progress_of(state: SourceState | None) -> dict[str, Any]:
-    """Return the fields of a source's cursor (its position in a list) that show its progress. Most sources have
-    none.
+    """Return the fields of a source's cursor (its position in a list) that show its progress. Most sources have no such
+    fields.
     """
     if state is None:
         return {}

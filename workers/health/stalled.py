@@ -25,7 +25,7 @@ MAX_NAMED = 20
 
 
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
-    """Return the jobs and polls that made no progress for half of their time limit, and those stopped at the limit.
+    """Return the jobs and polls that made no progress for half of their time limit or were stopped at their time limit.
 
     A stopped job is reported until it is done or has failed. A stopped poll is reported until a poll of the same source
     succeeds.
@@ -80,9 +80,10 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Return the SQL condition for rows whose work has used the share `NEAR_SHARE` of its time limit without progress.
+    """Return the SQL condition for rows of jobs or polls that are close to their time limit without any progress.
 
-    It also matches rows whose deadline passed more than `TAKE_OVER_SECONDS` ago without a worker claiming them again.
+    The condition is true when the share `NEAR_SHARE` of the time limit has passed. It is also true if the deadline
+    passed more than `TAKE_OVER_SECONDS` ago and no worker has claimed the row again.
 
     Args:
         model: The class of the rows.

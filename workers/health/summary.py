@@ -1,7 +1,7 @@
 """Writes a summary of the service's work into the log once a minute.
 
-Several processes may write it. A row in the database ensures that only one does. The summary also logs what operators
-did with commands, because commands have no log of their own.
+Several processes try this, and a row in the database ensures that only one of them writes the summary. What operators
+did with commands is also logged then, because commands have no log of their own.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _log = logging.getLogger("r8scan.summary")
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """The data that the summaries have covered so far. The next summary continues from there.
+    """Marks which data the last summary covered. The next summary begins there.
 
     Attributes:
         audit: The id of the last audit entry that was covered, or None before the first summary.
@@ -58,11 +58,13 @@ class _Position:
 
 
 def write_due(database: Database, settings: Settings, found: Overview | None = None, *, patience: float = 0.0) -> bool:
-    """Write the summary into the log if the last one is a minute old. Return whether this process wrote it.
+    """Write the summary into the log if the last one is a minute old. Return True if this process wrote it.
 
     Args:
+        database: The database.
+        settings: The settings of the service.
         found: The current state of the service, if the caller has just read it.
-        patience: Seconds for which this process leaves a due summary to other processes.
+        patience: If the summary is due, this process leaves it to other processes for this many seconds.
     """
     with database.write() as session:
         if not claim(session, ROW, MINUTE + patience):
@@ -85,7 +87,7 @@ def write_due(database: Database, settings: Settings, found: Overview | None = N
 
 
 def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
-    """Return the fields of a summary: the work done in the last minute, and the work that waits now."""
+    """Return the fields of a summary: the work that was done in the last minute, and the work that is waiting."""
     since = db_now(-MINUTE)
     actions = (
         select(Incident.action, func.count())
@@ -117,7 +119,7 @@ def _next_audit(session: Session, before: _Position) -> int:
 
 
 def _entries_of_commands(session: Session, before: _Position, now: _Position) -> Sequence[Any]:
-    """Return the audit entries that commands wrote between two summaries. For the first summary, return none."""
+    """Return the audit entries that commands wrote between two summaries. There are none for the first summary."""
     if before.audit is None:
         return []
     statement = (
@@ -129,7 +131,7 @@ def _entries_of_commands(session: Session, before: _Position, now: _Position) ->
 
 
 def _counters(session: Session) -> dict[str, dict[str, int]]:
-    """Return how many pushes, files and so on were read in this hour and the hour before it, by hour and kind."""
+    """Return how many pushes, files and so on were read in the current and the previous hour, by hour and kind."""
     statement = (
         select(Tally.hour, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600), Tally.name.in_(SCANNED))

@@ -94,7 +94,9 @@ def _polled(found: Overview) -> str:
 
 
 def _waits(found: Overview) -> str:
-    """Return words for how many decisions the operator has to make, such as "2 tokens wait for your decision"."""
+    """Return a text that says how many decisions the operator has to make, such as "2 tokens wait for your
+    decision".
+    """
     decisions = found.decisions
     number = decisions.held + decisions.protected + decisions.flagged
     if number:

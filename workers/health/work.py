@@ -1,4 +1,4 @@
-"""Reports on waiting jobs, rescans and unconfirmed tokens in the status of the service."""
+"""Reports on waiting jobs, on rescans, and on found tokens that are not confirmed yet, in the status of the service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ WAITING_AFTER = {
 
 @dataclass(frozen=True, slots=True)
 class WorkState:
-    """The waiting jobs, rescans and unconfirmed tokens, and their problems."""
+    """The waiting jobs, the rescans, the found tokens that are not confirmed yet, and the problems with all of
+    these.
+    """
 
     queues: list[QueueRow]
     rescans: list[RescanRow]
@@ -40,7 +42,7 @@ class WorkState:
 
 
 def read(session: Session, settings: Settings, now: datetime) -> WorkState:
-    """Return the unfinished jobs, the latest rescans and the tokens to confirm, and their problems.
+    """Return the unfinished jobs, the latest rescans, the found tokens that are not confirmed yet, and the problems.
 
     `now` is the database's time.
     """

@@ -1,7 +1,7 @@
 """Sends logged errors to Sentry, which groups and counts them.
 
-The data contains the message, the exceptions, and the names of functions and files. It contains no local variables,
-requests or users. Every text in it is redacted like a line of the log.
+Sentry receives the message, the exceptions, and the names of functions and files, but no local variables, requests or
+users. Tokens are redacted in every text that is sent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Exports a trace of each leak to an OpenTelemetry collector: from its publication to the disabled token and the mail.
+"""Exports a trace of each leak to an OpenTelemetry collector.
 
-Different processes do these steps. Each exports the spans that end with its own step. The trace id is the incident's
-id, so all these spans belong to one trace.
+The trace begins when the token is published and ends when the mail is sent. Its spans are the steps in between, such as
+disabling the token. Different processes do these steps, and each process exports the spans of its own steps. All spans
+of a leak belong to one trace, because the trace id is the incident's id.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _log = logging.getLogger(__name__)
 class _Ids(RandomIdGenerator):
     """A generator of trace ids and span ids.
 
-    `root` sets both ids of the next root span. All other ids are random. Only one thread may use this object.
+    If `root` is set, both ids are taken from it. Otherwise, they are random. Only one thread may use this object.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class Tracing:
     """Exports the steps of incidents as OpenTelemetry spans.
 
     Args:
-        database: A database object that nothing else uses.
+        database: A database object that is used for nothing else.
         exporter: Receives the finished spans.
     """
 
@@ -77,10 +78,11 @@ class Tracing:
         self._provider.force_flush(EXPORT_SECONDS * 1000)
 
     def export(self, kind: str, incident_id: uuid.UUID, at: datetime) -> None:
-        """Export the spans that end with one step of an incident.
+        """Export the spans for one step of an incident.
 
         Args:
-            kind: The step, as the log names it: one of `KINDS`.
+            kind: The step: one of `KINDS`, such as "mail_sent".
+            incident_id: The id of the incident.
             at: When the step was logged.
         """
         with self._database.read() as session:
@@ -122,9 +124,9 @@ class Tracing:
 
 
 class _Steps(logging.Handler):
-    """A log handler that puts the log records of some kinds (`KINDS`) into a queue.
+    """A log handler that puts the log records about steps of incidents (`KINDS`) into a queue.
 
-    If the queue is full, it drops the record.
+    If the queue is full, the record is dropped.
     """
 
     def __init__(self, steps: queue.Queue[tuple[str, uuid.UUID, datetime]]) -> None:
@@ -142,7 +144,9 @@ class _Steps(logging.Handler):
 
 
 def _root_id(incident_id: uuid.UUID) -> int:
-    """Return the id of the incident's root span. It is computed from the incident's id only."""
+    """Return the id of the incident's root span. It depends only on the incident's id, so all processes get the same
+    id.
+    """
     return int.from_bytes(hashlib.sha256(incident_id.bytes).digest()[:8]) or 1
 
 

@@ -112,7 +112,7 @@ def _leak(
     push: Callable[[], None],
     token: str,
 ) -> float:
-    """Push two commits, the first with the token and the second without it.
+    """Push two commits. The first one contains the token, and the second one removes it.
 
     Return when the push became visible, in seconds since the epoch.
     """
@@ -138,7 +138,7 @@ def _is_idle(surroundings: World) -> bool:
 
 
 def _disabled(surroundings: World, digest: str) -> float:
-    """Return when the token was disabled, in seconds since the epoch. Return 0 if it is not disabled yet."""
+    """Return when the token was disabled, in seconds since the epoch, or 0 if it is not disabled yet."""
     with surroundings.database.read() as session:
         at = session.execute(select(ApiToken.disabled_at).where(ApiToken.digest == digest)).scalar_one()
     return at.timestamp() if at else 0.0

@@ -1,7 +1,7 @@
-"""An example of an API gateway with a cache of valid tokens. Vendors may copy from it. The tests and the demo run it.
+"""An example of an API gateway that caches which tokens are valid. Vendors may copy it. The tests and the demo use it.
 
-When r8scan announces that a token is disabled, by webhook or in a Redis stream, the gateway removes the token from its
-cache. After an outage, it requests the announcements that it missed from `GET /disabled`.
+r8scan announces each disabled token by a webhook or in a Redis stream, and the gateway then removes the token from its
+cache. After an outage, the gateway requests the announcements that it missed from `GET /disabled`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Cache:
-    """A cache that remembers each live token for five minutes. `asked` counts its requests to the token store.
+    """A cache that remembers each live token for five minutes.
 
-    `is_live` is the function that asks the token store whether a token is live, by its digest.
+    `is_live` is a function that asks the token store whether the token with a given digest is live. `asked` counts its
+    calls.
     """
 
     is_live: Callable[[str], bool]
@@ -82,7 +83,8 @@ class Cache:
 def webhook(cache: Cache, secret: str) -> Route:
     """Return the route `POST /r8scan`, which receives signed announcements of disabled tokens.
 
-    It answers 403 if the signature is wrong, or if the timestamp is old, because the request may be a replay.
+    It answers 403 if the signature is wrong. It also answers 403 if the timestamp is old, because somebody may have
+    recorded the request and sent it again.
     """
 
     async def take(request: Request) -> Response:
@@ -111,8 +113,9 @@ def following(
         cache: The cache from which the announced tokens are removed.
         url: The address of the Redis server.
         stream: The name of the stream.
-        missed: Called after each outage of Redis. It must call `catch_up`. If it raises, it is called again later.
-        pause: Seconds between two attempts during an outage.
+        missed: Called after each outage of Redis. It must call `catch_up`. If it raises an error, it is called again
+            later.
+        pause: Seconds between two attempts to reach Redis during an outage.
     """
     # Switch off the client's own retries. They would hide an outage of Redis, and announcements sent during the outage
     # would be missed.
@@ -159,7 +162,8 @@ def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Map
     """Remove all tokens from the cache that were disabled since the last call. Return the cursor for the next call.
 
     Args:
-        client: An HTTP client for `r8scan serve`.
+        cache: The cache from which the tokens are removed.
+        client: An HTTP client for the server that `r8scan serve` runs.
         after: The cursor that the last call returned, or None for the first call.
         headers: The headers that authenticate the gateway.
     """

@@ -13,9 +13,9 @@ ZEROS = "0" * 40
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return environment variables for git. With them, git reads no user configuration and never prompts.
+    """Return environment variables that make git ignore the user's configuration and never prompt.
 
-    `extra` has further variables.
+    `extra` contains further variables to include.
     """
     return {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -88,7 +88,7 @@ def refs(path: Path) -> dict[str, str]:
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
-    """Return the refs that were created, moved or deleted between two results of `refs`."""
+    """Compare two results of `refs`. Return the refs that were created, moved or deleted in between."""
     return [
         RefChange(ref, before.get(ref, ZEROS), after.get(ref, ZEROS))
         for ref in sorted(before.keys() | after.keys())
@@ -132,7 +132,7 @@ def backend(
 def commit_files(
     path: Path, files: dict[str, bytes], message: str, branch: str = "main", parent: str | None = None
 ) -> str:
-    """Commit these files as the whole content of the branch, and return the commit's id.
+    """Make a commit that contains exactly these files, point the branch to it, and return its id.
 
     The files must not be in folders.
     """

@@ -1,4 +1,4 @@
-"""The state of the simulated GitHub, and methods that act as its users do: create, push, comment."""
+"""The state of the simulated GitHub, and methods that do what users of GitHub do, such as push and comment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Repository:
     """A repository on the simulated GitHub. Times are seconds since the epoch.
 
     Attributes:
-        hidden: The repository is deleted or private, so that every request for it gets 404.
+        hidden: Whether the repository is deleted or private. Every request for it then gets status 404.
         tip: The id of the default branch's newest commit, or None before the first push.
     """
 
@@ -54,7 +54,7 @@ class Repository:
 
 @dataclass
 class Gist:
-    """A public gist: its JSON in GitHub's list of gists, and its files."""
+    """A public gist: its JSON object in GitHub's list of gists, and its files."""
 
     id: str
     owner: str
@@ -70,8 +70,8 @@ class SandboxGitHub:
 
     Attributes:
         credential: The only accepted token. If it is None, every token is accepted.
-        faults: Functions that return the answers to the next requests instead of the normal answers, by name of the
-            route.
+        faults: Prepared answers, by the name of a route. The next requests to this route get these answers, one for
+            each request, instead of the normal answers.
     """
 
     root: Path
@@ -125,7 +125,7 @@ class SandboxGitHub:
         return repository
 
     def list_repository(self, name: str, *, created_at: float, description: str = "") -> Repository:
-        """Add a repository that lists and searches show, but that has no git repository on the disk."""
+        """Add a repository that appears in lists and searches, but has no git repository on the disk."""
         with self.lock:
             number = next(self._ids)
             repository = Repository(number, name, self.root / f"{number}.git", description, created_at=created_at)
@@ -137,7 +137,7 @@ class SandboxGitHub:
         self.index.push(repository.id, repository.created_at)
 
     def find(self, name: str) -> Repository | None:
-        """Return the public repository with this name, or None."""
+        """Return the public repository with this name, or None if there is none."""
         repository = self.repositories.get(name.lower())
         return None if repository is None or repository.hidden else repository
 

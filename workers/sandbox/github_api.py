@@ -42,7 +42,7 @@ def _is_push(request: Request) -> bool:
 
 
 def git_throttled(method: str) -> Response:
-    """Return the response with which GitHub refuses git requests above its rate limit.
+    """Return the response that GitHub gives to git requests above its rate limit.
 
     https://github.com/orgs/community/discussions/206581
     """
@@ -56,7 +56,7 @@ def git_throttled(method: str) -> Response:
 class RateWindow:
     """Counts the requests to one resource in the current interval of its rate limit.
 
-    As at GitHub, an interval begins with its first request, not on the hour.
+    As on GitHub, an interval begins with a request, not at a full hour or minute.
     """
 
     def __init__(self, seconds: int) -> None:
@@ -227,9 +227,9 @@ class Answers:
         return answer
 
     def refused(self, request: Request, route: str, *, needs_credential: bool = True) -> Response | None:
-        """Return an error response if the test has prepared one, or if the request's credential is not accepted.
+        """Return an error response if the request must be refused, or None if it gets a normal response.
 
-        Return None if the request gets a normal response.
+        A request is refused if a test has prepared an error for this route, or if its credential is wrong.
         """
         github = self.github
         with github.lock:
@@ -244,14 +244,14 @@ class Answers:
         return None
 
     def _accepted(self, route: str) -> tuple[str, ...]:
-        """Return the values of the Authorization header that are accepted for git or for the API."""
+        """Return the accepted values of the Authorization header. They are different for the route "git"."""
         credentials = [str(self.github.credential), *self.github.installation_tokens]
         if route == "git":
             return tuple("Basic " + base64.b64encode(f"x-access-token:{one}".encode()).decode() for one in credentials)
         return tuple(f"{scheme} {one}" for one in credentials for scheme in ("Bearer", "token"))
 
     def find(self, request: Request) -> Repository | None:
-        """Return the public repository whose name or id is in the request's path, or None."""
+        """Return the public repository whose name or id is in the request's path, or None if there is none."""
         if "id" in request.path_params:
             found = (item for item in self.github.repositories.values() if item.id == request.path_params["id"])
             return next((item for item in found if not item.hidden), None)
@@ -283,7 +283,9 @@ class Answers:
         return JSONResponse(body, status_code=status, headers=self.limits("core"))
 
     def limits(self, resource: str, *, free: bool = False) -> dict[str, str]:
-        """Count one request to a resource, unless it is `free`. Return the resource's rate limit headers."""
+        """Count one request to a resource, unless `free` is set. Return the response headers about the resource's rate
+        limit.
+        """
         window = self._windows[resource]
         github = self.github
         limits = {
@@ -302,7 +304,9 @@ class Answers:
         }
 
     def used(self, resource: str) -> int:
-        """Return the number of requests (for GraphQL: points) in the current interval of the resource's rate limit."""
+        """Return how much of the resource's rate limit is used in the current interval: requests, or points for
+        GraphQL.
+        """
         return self._windows[resource].spend(0)
 
     def _remaining(self) -> int:

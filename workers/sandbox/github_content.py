@@ -1,4 +1,4 @@
-"""Responses of the simulated REST API about a repository's content, which is read with git."""
+"""Responses of the simulated REST API about the content of a repository. The content is read with git."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] | None:
-    """Return GitHub's JSON for a comparison of two commits, or None if one of them does not exist.
+    """Return GitHub's JSON object for a comparison of two commits, or None if one of the commits does not exist.
 
     `address` is the repository's URL in the API.
     """
@@ -46,7 +46,7 @@ def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] 
 
 
 def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """Return GitHub's JSON for a commit with its files, or None if it does not exist.
+    """Return GitHub's JSON object for a commit and its files, or None if the commit does not exist.
 
     `address` is the repository's URL in the API.
     """
@@ -59,7 +59,7 @@ def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 
 
 def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """Return GitHub's JSON for a blob, with its content in base64, or None if it does not exist.
+    """Return GitHub's JSON object for a blob with its content in base64, or None if the blob does not exist.
 
     `address` is the repository's URL in the API.
     """

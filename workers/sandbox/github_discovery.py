@@ -81,7 +81,7 @@ class Discovery:
         if len(page) == LIST_SIZE:
             headers["Link"] = f'<{self._github.api_url}/repositories?since={page[-1].id}>; rel="next"'
         listed: list[Any] = [self._listed(repository) for repository in page]
-        # GitHub's own list sometimes contains null and repeated entries, so this list can contain them as well.
+        # The real GitHub's list sometimes contains null and repeated entries. Imitate this if a test asks for it.
         listed[1:1] = [None, listed[0]] if listed and self._github.strange_lists else []
         return JSONResponse(listed, headers=headers)
 

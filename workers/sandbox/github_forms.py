@@ -1,4 +1,4 @@
-"""JSON objects for the simulated GitHub, with every field that GitHub's API description requires."""
+"""Builds JSON objects for the simulated GitHub. They have every field that GitHub's API description requires."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def node_id(*what: object) -> str:
 
 
 def user(api_url: str, login: str) -> dict[str, Any]:
-    """Return the JSON of a user, as other objects contain it."""
+    """Return the JSON object of a user, in the short form that other objects contain."""
     address = f"{api_url}/users/{login}"
     return {
         "login": login,
@@ -44,7 +44,7 @@ def user(api_url: str, login: str) -> dict[str, Any]:
 
 
 def repository(api_url: str, web_url: str, number: int, full_name: str, description: str | None) -> dict[str, Any]:
-    """Return the JSON of a repository, with the fields of all endpoints together."""
+    """Return the JSON object of a repository. It has all fields that any of the endpoints returns."""
     owner, _, name = full_name.partition("/")
     address, page = f"{api_url}/repos/{full_name}", f"{web_url}/{full_name}"
     return {
@@ -72,13 +72,13 @@ def repository(api_url: str, web_url: str, number: int, full_name: str, descript
 
 
 def written(what: str, address: str, number: int, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON of a text such as an issue or a comment: default fields, replaced by the fields in `entry`.
+    """Return the JSON object of an issue, a comment or another text that a user has written.
 
     Args:
-        what: The name of the list of such texts in the REST API, such as "issues/comments".
-        address: The API's URL of the repository or gist.
+        what: The name of the text's list in the REST API, such as "issues/comments".
+        address: The URL of the repository or gist in the API.
         number: The number of the text in the list.
-        entry: The fields that differ from the defaults. Malformed values are kept.
+        entry: The fields that differ from the default values. They are used unchanged, even if they are malformed.
     """
     api_url = address.partition("/repos/")[0].partition("/gists/")[0]
     page = f"{address}/{what}/{number}"

@@ -50,7 +50,7 @@ class Listings:
         self._github = answers.github
 
     def of(self, what: str) -> Any:
-        """Return the handler for one of a repository's lists. `what` is the list's name in the REST API, such as
+        """Return the handler for one of a repository's lists. `what` is the list's name in the API, such as
         "issues".
         """
 
@@ -72,8 +72,9 @@ class Listings:
         return self._written(request, what, self._own.address(repository), repository.listings[what])
 
     async def activity(self, request: Request) -> Response:
-        """Respond with a page of the repository's activity, newest first. The query parameter `after` selects the
-        page.
+        """Respond with one page of the repository's activity, newest first.
+
+        The query parameter `after` is the number of entries to skip.
         """
         repository = self._own.find(request)
         refused = self._own.refused(request, "activity")
@@ -161,7 +162,9 @@ class Listings:
         return refused or JSONResponse({"public_keys": [self._github.signer.public_key()]})
 
     def _written(self, request: Request, what: str, address: str, listed: Sequence[Any]) -> Response:
-        """Respond with a page of a list of texts, such as comments. Entries that are not objects are kept unchanged."""
+        """Respond with one page of a list of texts, such as comments. Entries that are not JSON objects are kept
+        unchanged.
+        """
         forms = [
             github_forms.written(what, address, number, entry) if isinstance(entry, dict) else entry
             for number, entry in enumerate(listed, 1)

@@ -1,4 +1,4 @@
-"""HTTP endpoints of the simulated GitHub that write a file of a repository or of a gist."""
+"""HTTP endpoints of the simulated GitHub that write a file into a repository or a gist."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Writing:
     async def file(self, request: Request) -> Response:
         """Respond with the id of a file's content (GET), or write the file (PUT).
 
-        To change a file, the request must contain the id of its old content:
+        A request that changes a file must contain the id of the old content:
         https://docs.github.com/rest/repos/contents.
         """
         repository = self._own.find(request)

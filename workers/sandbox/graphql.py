@@ -1,6 +1,6 @@
-"""The GraphQL API of the simulated GitHub: repository search, and access by node id, with GitHub's limits.
+"""The GraphQL API of the simulated GitHub, with GitHub's limits.
 
-It answers only the two queries that r8scan sends.
+It answers only the two queries that r8scan sends: a search for repositories, and a look-up of repositories by node id.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class GraphQL:
     Attributes:
         index: The search index.
         describe: Returns the fields of a repository.
-        number_of: Returns the repository's number for a node id.
-        cpu_seconds_a_query: The CPU time that each query counts against the limit.
-        partial_after: For each of the next queries, the number of results after which the answer is cut off; None for a
-            complete answer.
-        stops_after: For all later queries, the number of results after which the answer is cut off; None for complete
+        number_of: Returns the number of the repository with a node id.
+        cpu_seconds_a_query: The CPU time that each query uses of GitHub's limit.
+        partial_after: One entry for each of the next queries: the number of results after which the answer is cut off,
+            or None for a complete answer.
+        stops_after: The number of results after which the answers to all later queries are cut off. None for complete
             answers.
         gives_up: How many of the next queries fail with GitHub's timeout error.
-        clock: Returns seconds since the epoch; it decides which pushes are indexed.
+        clock: Returns the time in seconds since the epoch. It decides which pushes are in the index already.
         sees: The share of all results that the credential can see. GitHub shows an App's token only a part of them.
     """
 
@@ -59,7 +59,7 @@ class GraphQL:
         self._cpu: deque[float] = deque()
 
     def answer(self, body: Mapping[str, Any], *, is_spent: bool) -> dict[str, Any]:
-        """Return the JSON answer to a query. `is_spent` means that the hourly limit is reached."""
+        """Return the JSON answer to a query. `is_spent` says whether the hourly limit is reached."""
         self.queries += 1
         if is_spent:
             return _failed("API rate limit already exceeded for user ID 1.", "RATE_LIMITED")
@@ -77,9 +77,9 @@ class GraphQL:
         return {**answer, "errors": errors} if errors else answer
 
     def index_matches(self, words: str) -> list[int]:
-        """Return the numbers of the repositories that match a search, in the order of their last pushes.
+        """Return the numbers of the repositories that match a search, sorted by their last pushes.
 
-        The oldest push comes first, or last if `words` contains `sort:updated-desc`.
+        The oldest push comes first. If `words` contains `sort:updated-desc`, the newest push comes first.
         """
         span = _SPAN.search(words)
         found = self.index.between(_seconds(span[1]), _seconds(span[2]), self.clock()) if span else []
@@ -160,7 +160,7 @@ def node(
 
 
 def stamp(at: float) -> str:
-    """Return the time (seconds since the epoch) in GitHub's format, without fractions of a second."""
+    """Return the time `at` (seconds since the epoch) as text in GitHub's format, without fractions of a second."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -19,7 +19,9 @@ READY_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The TLS files of a server: its certificate, its key, and the authority that signs its clients' certificates."""
+    """The TLS files of a server: its certificate, its key, and the certificate authority that its clients' certificates
+    need.
+    """
 
     cert_file: Path
     key_file: Path
@@ -28,9 +30,9 @@ class Tls:
 
 @contextmanager
 def served(application: ASGIApp, tls: Tls | None = None) -> Iterator[str]:
-    """Serve the application until the `with` block ends. Yield its URL, http or (with `tls`) https, on 127.0.0.1.
+    """Serve the application on 127.0.0.1 until the `with` block ends. Yield its URL, which is https if `tls` is given.
 
-    The server accepts requests when the block begins.
+    When the block begins, the server already accepts requests.
     """
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

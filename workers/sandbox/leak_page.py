@@ -1,4 +1,4 @@
-"""The web page of `r8scan sandbox`, with buttons that cause leaks, and the mails that have arrived."""
+"""The web page of `r8scan sandbox`. It has buttons that cause leaks, and shows the mails that have arrived."""
 
 from __future__ import annotations
 

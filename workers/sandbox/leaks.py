@@ -61,7 +61,7 @@ class UnknownKind(Exception):
 class Leaks:
     """Causes leaks on the simulated GitHub.
 
-    The methods that publish the token return a text that says where it is.
+    The methods that publish a token return a text that says where the token is.
     """
 
     def __init__(self, world: World) -> None:
@@ -71,7 +71,7 @@ class Leaks:
         self._work: dict[str, Workplace] = {}
 
     def cause(self, kind: str) -> Leak:
-        """Cause a leak of this kind with a new token.
+        """Cause a leak of this kind with a new token, and return it.
 
         Raises:
             UnknownKind: There is no such kind.
@@ -88,8 +88,8 @@ class Leaks:
         return Leak(kind, digest, f"{token[:6]}…{token[-4:]}", place)
 
     def brake(self, repository: str, token: str, number: int) -> str:
-        """Report more tokens at once than may be disabled in a minute without the operator's consent. Return a text
-        about this.
+        """Report more tokens than r8scan may disable in a minute without asking the operator. Return a text about
+        this.
         """
         del repository
         digests = [sha256_digest(random_token().encode()) for _ in range(REPORTED - 1)]
@@ -104,7 +104,7 @@ class Leaks:
         return f"{REPORTED} tokens that were reported at once; the brake holds those above its quota of a minute"
 
     def limit(self, repository: str, token: str, number: int) -> str:
-        """Push a token while GitHub refuses all git requests that read. Return where the token is."""
+        """Push a token while GitHub refuses all git requests that read repositories. Return where the token is."""
         place = self.push(repository, token, number)
         github = self._world.github
         github.git_limit = 0
@@ -192,7 +192,7 @@ class Leaks:
 
 
 def _later(end: Callable[[], None]) -> None:
-    """Call `end` after `OUTAGE_SECONDS`, in a thread that does not keep the program alive."""
+    """Call `end` after `OUTAGE_SECONDS` in another thread. The thread does not keep the program alive."""
     timer = threading.Timer(OUTAGE_SECONDS, end)
     timer.daemon = True
     timer.start()
@@ -203,7 +203,7 @@ Publish = Callable[[Leaks, str, str, int], str]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of leak: the method that publishes the token, and a line for the user that says what happens."""
+    """A kind of leak: the method that publishes the token, and one line that tells the user what happens."""
 
     publish: Publish
     summary: str

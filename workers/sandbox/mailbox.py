@@ -18,9 +18,9 @@ from aiosmtpd.controller import Controller
 
 @dataclass
 class Mailbox:
-    """The received mails, in order.
+    """The received mails, in the order of their arrival.
 
-    `faults` are SMTP replies such as "451 later", with which the server refuses the next mails.
+    `faults` are SMTP replies such as "451 later". The server refuses one mail with each of them.
     """
 
     url: str = ""
@@ -45,12 +45,14 @@ class Mailbox:
             return list(self._messages)
 
     def wait_for(self, count: int, timeout: float) -> bool:
-        """Wait until at least `count` mails have arrived. Return False if that takes longer than `timeout` seconds."""
+        """Wait until at least `count` mails have arrived, and return True. Return False after `timeout` seconds."""
         with self._arrived:
             return self._arrived.wait_for(lambda: len(self.contents) >= count, timeout)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Store a mail, or refuse it if a fault is prepared. Return the SMTP reply."""
+        """Store a mail and return the SMTP reply. Refuse the mail if `faults` contains a reply or if `is_down` is
+        set.
+        """
         del server, session
         if self.is_down:
             return "421 4.3.2 the mail server is down"

@@ -49,7 +49,7 @@ class NotReady(Exception):
 
 
 class _Journal:
-    """Prints lines with the seconds since the start, and keeps the newest lines for the sandbox's web page."""
+    """Prints lines with the seconds since the start. It also keeps the newest lines for the sandbox's web page."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._start = console, time.monotonic()
@@ -62,7 +62,7 @@ class _Journal:
 
 
 class _Watched:
-    """The planted leaks that are not handled yet. Prints once for each leak whether its token was disabled."""
+    """The leaks whose outcome is not known yet. For each leak, it prints once whether the token was disabled."""
 
     def __init__(self, surroundings: World, journal: _Journal) -> None:
         self._world, self._journal = surroundings, journal
@@ -73,7 +73,7 @@ class _Watched:
         self._waiting.append((leak, time.time()))
 
     def look(self) -> None:
-        """Print what is new since the last call: outcomes of leaks, and mails that have arrived."""
+        """Print what has happened since the last call: which tokens were disabled, and which mails have arrived."""
         for _ in range(len(self._waiting)):
             leak, since = self._waiting.popleft()
             outcome = self._outcome(leak, since)
@@ -177,14 +177,18 @@ def _explain(console: Console, folder: Path, page: str, url: str, password: str)
 
 
 def command() -> str:
-    """Return what a person must type to run r8scan: `r8scan` if it is on the PATH, otherwise its full path."""
+    """Return the command that a person must type to run r8scan: `r8scan` if it is on the PATH, otherwise its full
+    path.
+    """
     own = Path(sys.executable).parent / "r8scan"
     found = shutil.which("r8scan")
     return "r8scan" if found and Path(found).samefile(own) else shlex.quote(str(own))
 
 
 def _write_settings(folder: Path, surroundings: World) -> None:
-    """Write the sandbox's settings to a file in the folder, so that `r8scan` reads them when it is started there."""
+    """Write the sandbox's settings into a file in the folder. An `r8scan` command that is started there reads this
+    file.
+    """
     text = "".join(f"{name}='{value}'\n" for name, value in surroundings.settings.items())
     descriptor = os.open(folder / ".env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -193,7 +197,10 @@ def _write_settings(folder: Path, surroundings: World) -> None:
 
 @contextmanager
 def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
-    """Read lines from standard input in a thread until the `with` block ends. Each line is a kind of leak to cause."""
+    """Read lines from standard input in a thread until the `with` block ends, and cause a leak for each line.
+
+    A line contains the kind of leak.
+    """
     ended = threading.Event()
 
     def read() -> None:

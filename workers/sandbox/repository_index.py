@@ -31,15 +31,15 @@ class RepositoryIndex:
         self._lock = threading.Lock()
 
     def push(self, repository: int, at: float) -> None:
-        """Record a push at the time `at`. Searches find it after the index's delay (`lag`)."""
+        """Record a push at the time `at`. Searches find it only after the delay `lag`."""
         with self._lock:
             lag = self.lag(self._random) if callable(self.lag) else self.lag
             if self._random.random() >= self.lost:
                 heapq.heappush(self._waiting, (at + lag, repository, int(at)))
 
     def between(self, start: int, end: int, now: float) -> list[int]:
-        """Return the numbers of the repositories whose latest indexed push was between `start` and `end`, both
-        included.
+        """Return the numbers of the repositories whose latest indexed push was in the range from `start` to `end`,
+        inclusive.
 
         The repository with the oldest push comes first. `now` is the current time, which decides which pushes are
         indexed.

@@ -1,6 +1,6 @@
 """The public timeline of the simulated GitHub, which shows the newest 300 events.
 
-As on GitHub, pushes are on page 1 only. Other events fill the rest of page 1 and pages 2 and 3.
+As on GitHub, pushes are only on page 1. Other events fill the rest of page 1, and pages 2 and 3.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PUSHES = ("PushEvent", "CreateEvent", "DeleteEvent", "PublicEvent")
 class Timeline:
     """The newest public events.
 
-    `visible_at` says when each event became visible, in seconds since the epoch, by event id.
+    `visible_at` maps the id of each event to the time when the event became visible, in seconds since the epoch.
     """
 
     window: int = WINDOW

@@ -29,7 +29,7 @@ class ReferenceStore:
 
     Attributes:
         tokens: The tokens in the JSON format of the API, by digest.
-        calls: The requested operations, in order.
+        calls: The operations that clients have requested, in order.
     """
 
     secret: str
@@ -72,7 +72,7 @@ class ReferenceStore:
             self._is_unsure = False
 
     def look_up(self, digests: list[str]) -> dict[str, Any]:
-        """Return the JSON answer to a look-up: the known tokens, and the digests that were not checked."""
+        """Return the JSON answer to a look-up. It contains the known tokens, and the digests that were not checked."""
         with self._lock:
             self.calls.append("lookup")
             if self._is_unsure:
@@ -80,7 +80,7 @@ class ReferenceStore:
             return {"tokens": [self.tokens[digest] for digest in digests if digest in self.tokens], "not_checked": []}
 
     def add_canary(self, digest: str, hint: str) -> dict[str, Any]:
-        """Add a token without an owner, unless the store has the token already. Return the JSON answer."""
+        """Add a token without an owner, if the store does not have the token yet. Return the JSON answer."""
         with self._lock:
             self.calls.append("canary")
             if digest not in self.tokens:
@@ -91,8 +91,8 @@ class ReferenceStore:
     def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
         """Disable a token and return the JSON answer.
 
-        If the token was disabled before with the same idempotency key, return the same answer as then. If it was
-        disabled with another key, the answer says so and contains that key.
+        If the token was already disabled with the same idempotency key, return the same answer again. If it was
+        disabled with a different key, the answer says so and contains the other key.
         """
         with self._lock:
             self.calls.append("disable")
@@ -162,7 +162,7 @@ def application(store: ReferenceStore) -> Starlette:
 
 @contextmanager
 def running(store: ReferenceStore, tls: Tls | None = None) -> Iterator[ReferenceStore]:
-    """Run the store as an HTTP server on this machine until the `with` block ends, and yield it."""
+    """Run the store as an HTTP server on this machine until the `with` block ends. Yield the store."""
     with served(application(store), tls) as url:
         store.url = url
         yield store

@@ -1,7 +1,7 @@
 """A minimal API of a vendor. It answers 200 to a request with a live token and 401 to any other request.
 
-It caches for five minutes whether a token is live, and removes tokens from the cache when r8scan announces that they
-are disabled.
+It remembers for five minutes that a token is live. If r8scan announces in this time that the token is disabled, the API
+forgets it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WEBHOOK_SECRET = "sandbox-webhook-secret"  # noqa: S105 - of the sandbox only
 
 @dataclass(frozen=True, slots=True)
 class VendorApi:
-    """A running vendor's API: its URL and its cache of live tokens."""
+    """The running API of a vendor: its URL and its cache of live tokens."""
 
     url: str
     cache: Cache
@@ -54,7 +54,7 @@ def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette
 
 
 def lives_in(database: Database) -> Callable[[str], bool]:
-    """Return a function that takes a token's digest and returns whether the token is live in this database."""
+    """Return a function that takes a token's digest and returns whether this token is live in the database."""
 
     def is_live(digest: str) -> bool:
         with database.read() as session:
@@ -66,7 +66,7 @@ def lives_in(database: Database) -> Callable[[str], bool]:
 
 @contextmanager
 def running(database: Database) -> Iterator[VendorApi]:
-    """Run the vendor's API until the `with` block ends, and yield it."""
+    """Run the vendor's API until the `with` block ends. Yield the running API."""
     cache = Cache(lives_in(database))
     with served(application(cache)) as url:
         yield VendorApi(url, cache)

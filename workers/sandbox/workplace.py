@@ -1,4 +1,4 @@
-"""A developer's git working copy, in which files are written, committed and pushed with the real git."""
+"""A git working copy of a developer. Files are written, committed and pushed with the real git."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workers.sandbox.git_backend import git
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A git working copy, and the URL to which it is pushed."""
+    """A git working copy, and the URL to which its commits are pushed."""
 
     path: Path
     remote: str
@@ -46,7 +46,7 @@ class Workplace:
         git("push", "--quiet", "origin", *(what or ("HEAD",)), cwd=self.path)
 
     def _person(self) -> dict[str, str]:
-        """Return environment variables with the author and the committer, for git."""
+        """Return environment variables that tell git the author and the committer."""
         name, _, email = self.author.partition(" <")
         return {
             f"GIT_{role}_{field}": value

@@ -1,5 +1,6 @@
-"""Everything that the service needs for a test or demonstration: a simulated GitHub, a mailbox, a vendor's API,
-settings.
+"""The surroundings that the service needs for a test or demonstration.
+
+They are a simulated GitHub, a mailbox, a vendor's API, and settings.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ OPERATOR = "operator@vendor.example"
 
 @dataclass
 class World:
-    """The servers and settings around one service.
+    """The servers around one service, and its settings.
 
     All files are in `folder`. The service's own files are in `folder/state`.
     """
@@ -53,7 +54,7 @@ class World:
         return self.folder / "state"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment variables for the service, with the variables in `more` added."""
+        """Return the environment variables for the service. `more` contains further variables to include."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -86,7 +87,7 @@ class World:
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run `r8scan run`, or another command, in a process until the `with` block ends. Yield the process.
 
-        `more` has additional environment variables.
+        `more` contains further environment variables.
         """
         path = log or self.folder / "service.log"
         with path.open("ab") as output:
@@ -141,7 +142,7 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
 
 
 def until(what: Callable[[], Any], timeout: float, pause: float = 0.02) -> Any:
-    """Call `what` repeatedly until its result is true, and return the result.
+    """Call `what` again and again until its result is true, and return this result.
 
     Args:
         what: The function to call.

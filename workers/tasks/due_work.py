@@ -1,7 +1,7 @@
-"""One database query that says which parts of the sweeper have something to do.
+"""One database query that says which kinds of work are due.
 
-The sweeper is a task that starts all other due work, every two seconds. With one query instead of many, it costs little
-while there is no work.
+The sweeper is a task that starts all due work, every two seconds. It makes this one query instead of many, so that it
+costs little while there is no work.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scanner.records.states import Decision, SightingState
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """The parts of the sweeper (the task that starts all due work) that have something to do.
+    """Says for each step of the sweeper (the task that starts all due work) whether it may have something to do.
 
-    A part whose field is True may still find nothing to do, because its own conditions are narrower.
+    If a field is True, the step may still find nothing to do, because it checks more conditions than the query.
     """
 
     look_up: bool = True
@@ -37,11 +37,12 @@ class DueWork:
 
 
 def due_work(database: Database, *, max_sightings: int) -> DueWork:
-    """Return which parts of the sweeper (the task that starts all due work) have something to do now.
+    """Return which steps of the sweeper (the task that starts all due work) may have something to do now.
 
     Args:
-        max_sightings: The maximum number of stored tokens that wait to be confirmed. If there are more, some of them
-            are to be dropped.
+        database: The database.
+        max_sightings: The maximum number of stored tokens that may wait to be confirmed. If more tokens wait, a step of
+            the sweeper must drop some of them.
     """
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()

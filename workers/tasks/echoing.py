@@ -1,4 +1,4 @@
-"""The tasks with which `r8scan doctor` tests whether a worker consumes each queue."""
+"""The tasks that `r8scan doctor` sends to test whether each queue has a worker."""
 
 from __future__ import annotations
 

@@ -42,16 +42,16 @@ _log = logging.getLogger(__name__)
 
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
-    """Start all due work, including work of lost messages and dead workers."""
+    """Start all due work. This includes work whose message was lost or whose worker has died."""
     _guarded(_recover_spool)  # first, because it saves entries that the other steps then process
     for step in _steps_with_work():
         _guarded(step)
 
 
 def _steps_with_work() -> list[Callable[[], object]]:
-    """Return the parts of the task `sweep` that have something to do.
+    """Return the steps of the task `sweep` that may have something to do.
 
-    If the database query for this fails, return all parts.
+    If the database query for this fails, return all steps.
     """
     context = current_context()
     due = DueWork()
@@ -74,9 +74,9 @@ def _steps_with_work() -> list[Callable[[], object]]:
 
 
 def _guarded(step: Callable[[], object]) -> None:
-    """Run one part of the task `sweep`. If it fails, log the error, so that the other parts still run.
+    """Run one step of the task `sweep`. If it fails, log the error, so that the other steps still run.
 
-    If the database is unavailable, or a newer version has upgraded it, raise the error: the other parts would fail,
+    If the database is unavailable, or a newer version has upgraded it, raise the error: the other steps would fail,
     too.
     """
     try:
@@ -117,7 +117,10 @@ def _shed_sightings() -> None:
 
 
 def _wake_due() -> None:
-    """Drop the jobs above the limits. Send messages that start the tasks of all due jobs and outgoing messages."""
+    """Start the tasks for all due jobs and outgoing messages.
+
+    First drop jobs of a kind if more of them wait than the settings allow.
+    """
     context = current_context()
     with context.database.write() as session:
         shedding.shed(session, JobKind.PUSHES, most_items=context.settings.queue_max_pushes)
@@ -170,7 +173,7 @@ def _decide_again_on_reports() -> None:
 def tidy() -> None:
     """Delete expired rows and abandoned folders.
 
-    Also decide again about tokens that could not be disabled, and measure how many pushes were seen or missed.
+    Also try again to disable tokens that could not be disabled, and measure how many pushes were seen or missed.
     """
     with bulkheads.slot("tidy") as is_free:
         if is_free:

@@ -1,4 +1,4 @@
-"""The tasks that send due mails, and due announcements to API gateways."""
+"""The tasks that send mails to their recipients and announcements to API gateways."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.deliver")  # type: ignore[untyped-decorator]  # celery has no types
 def deliver() -> None:
-    """Send a limited number of due mails. If there were any, start this task again, because more may be due."""
+    """Send the mails that are due, up to a limit. If there were any, start this task again, because more may be due."""
     with bulkheads.slot("deliver") as is_free:
         if not is_free:
             return  # enough of these tasks run, and each starts this task again at its end
@@ -24,7 +24,7 @@ def deliver() -> None:
 
 @app.task(name="r8scan.announce")  # type: ignore[untyped-decorator]  # celery has no types
 def announce() -> None:
-    """Announce a limited number of disabled tokens to API gateways. If there were any, start this task again."""
+    """Announce disabled tokens to API gateways, up to a limit. If there were any, start this task again."""
     with bulkheads.slot("announce") as is_free:
         if not is_free:
             return

@@ -11,7 +11,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.plant_canaries")  # type: ignore[untyped-decorator]  # celery has no types
 def plant_canaries() -> None:
-    """Plant the test tokens (canaries) that are due, at most one for each kind of place, such as pushes and gists."""
+    """Plant the canaries (test tokens) that are due: at most one in each kind of place, such as a push or a gist."""
     with bulkheads.slot("plant_canaries") as is_free:
         if not is_free:
             return

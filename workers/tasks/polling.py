@@ -26,7 +26,7 @@ def poll_due() -> None:
 def poll(source: str) -> None:
     """Poll one source (such as GitHub's event timeline) if it is due.
 
-    Start the tasks that process the jobs and tokens from this poll.
+    Then start the tasks that process the new jobs and the tokens that were found.
     """
     context = current_context()
     if source not in context.settings.sources:
@@ -44,11 +44,11 @@ def poll(source: str) -> None:
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
 def look_up() -> None:
-    """Ask the token store about a limited number of found tokens. Then disable the known ones.
+    """Ask the token store about found tokens, up to a limit. Disable those that the store knows.
 
-    The settings may exclude some tokens from this.
+    The settings may say that some of these tokens are not disabled.
 
-    Start this task again if it had tokens to look up, because more may wait.
+    If there were any tokens to look up, start this task again, because more may wait.
     """
     with bulkheads.slot("look_up") as is_free:
         if is_free:

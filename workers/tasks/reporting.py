@@ -1,4 +1,4 @@
-"""The task that decides whether reported tokens are disabled, if that is not decided yet."""
+"""The task that decides whether the tokens in reports are disabled."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
 def settle_reports() -> None:
-    """Decide for a limited number of reported tokens whether they are disabled.
+    """Decide whether reported tokens are disabled, for those that are not decided yet, up to a limit.
 
-    If there were any, start this task again, because more may be due.
+    If there were any, start this task again, because more may wait.
     """
     with bulkheads.slot("settle_reports") as is_free:
         if not is_free:

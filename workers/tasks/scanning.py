@@ -1,4 +1,4 @@
-"""The tasks that scan. Each execution of a task scans one part of the most urgent due job of its kind."""
+"""The tasks that scan. Each run of a task scans one part of the most urgent job that is due."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def rescan_repository() -> None:
 
 
 def _go_on(task_name: str, response: Response | None) -> None:
-    """Start the task again, because there may be more work. Do nothing if `response` is None: there was no work."""
+    """Start the task again, because there may be more work. If `response` is None, there was no work, so do nothing."""
     if response is None:
         return
     wake(task_name)

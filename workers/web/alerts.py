@@ -1,6 +1,6 @@
 """`POST /github/secret-scanning`, which receives alerts of GitHub's secret scanning partner program.
 
-GitHub signs the alerts. The database is used only after the signature was verified.
+GitHub signs the alerts. The database is not used until the signature has been verified.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Alerts:
             raise
 
     async def _wait_for(self, asked: threading.Event) -> None:
-        """Wait until `asked` is set. It is set when the request for GitHub's public keys has ended.
+        """Wait until the request for GitHub's public keys has ended. Then the event `asked` is set.
 
         Raises:
             KeysUnavailable: MAX_WAITING_FOR_KEYS requests wait already, or `asked` was not set within WAIT_SECONDS.

@@ -1,6 +1,6 @@
 """Limits the size and time of each request body, and the memory that all request bodies use together.
 
-If the memory is used up, the network whose bodies use most of it loses its largest body.
+If the memory is used up, one body is dropped: the largest body of the network that uses the most memory.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ BUSY_RETRY_SECONDS = 10
 
 @dataclass(eq=False, slots=True)
 class Body:
-    """The received part of one request's body.
+    """The part of a request's body that has been received so far.
 
-    `is_evicted` is True if the body was dropped to make room for others.
+    `is_evicted` is True if the body was dropped to make room for other bodies.
     """
 
     network: str
@@ -45,7 +45,7 @@ class Body:
 
 
 class BodyBudget:
-    """The memory that the bodies of all current requests share, at most `limit` bytes."""
+    """The memory for the bodies of all current requests. Together, the bodies may use at most `limit` bytes."""
 
     def __init__(self, limit: int = MAX_BYTES_IN_FLIGHT) -> None:
         self._limit = limit
@@ -54,21 +54,21 @@ class BodyBudget:
 
     @property
     def held(self) -> int:
-        """Return how many bytes all current bodies use."""
+        """Return how many bytes all current bodies use together."""
         return self._held
 
     def open(self, client: str) -> Body:
-        """Return an empty body for a new request. The caller must `close` it after the response.
+        """Return an empty body for a new request. The caller must `close` the body after the response.
 
         Args:
-            client: The client's IP address. The memory that bodies use is counted for each network.
+            client: The client's IP address. The body counts towards the memory that the client's network uses.
         """
         body = Body(connection_keys(client)[1])
         self._bodies.add(body)
         return body
 
     def add(self, body: Body, part: bytes) -> None:
-        """Add received bytes to the body. If the memory is used up, drop this body or others."""
+        """Add received bytes to the body. If the memory is used up, drop this body or other bodies."""
         if body.is_evicted:
             return
         body.parts.append(part)

@@ -1,8 +1,8 @@
 """The open connections of the web server. This module decides which connections to accept and which to close.
 
-The number of connections is limited in total and for each address. When a limit is reached, an open connection is
-closed to accept the new one. Only a connection that waits for its client is closed, so a client that sends its request
-at once is served even during an attack.
+The number of connections is limited in total and for each address. If a limit is reached, an open connection is closed
+to make room for a new one. Only connections on which the server waits for the client are closed. So a client that sends
+its request at once is served even during an attack.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ConnectionEntry:
 
     Attributes:
         close: Closes the connection at once.
-        is_waiting: False while the server prepares or sends a response, otherwise True.
+        is_waiting: Whether the server waits for the client. False while it prepares or sends a response.
         served: The number of responses that the server has sent on the connection.
     """
 
@@ -41,7 +41,9 @@ class ConnectionEntry:
 
 
 class ConnectionTable:
-    """The open connections of one server. `counts` has the numbers of refused and closed connections, by reason."""
+    """The open connections of one server. `counts` contains the numbers of refused and closed connections, by
+    reason.
+    """
 
     def __init__(
         self,
@@ -89,7 +91,9 @@ class ConnectionTable:
         return entry
 
     def wait(self, entry: ConnectionEntry, is_waiting: bool) -> None:
-        """Record whether the connection waits for its client. Only waiting connections may be closed to make room."""
+        """Record whether the server waits for the client of this connection. Only such connections are closed to make
+        room.
+        """
         entry.is_waiting = is_waiting
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
             entries = table.get(key, {})
@@ -112,9 +116,9 @@ class ConnectionTable:
         return address is not None and any(address in network for network in self._trusted)
 
     def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
-        """Return the connections of the network that has most of them.
+        """Return the connections of the network that has the most connections.
 
-        If several networks have the same number, prefer the network of the address `newcomer`.
+        If the network of the address `newcomer` has just as many as another, return its connections.
         """
         most = max(self._networks, key=lambda network: len(self._networks[network]))
         from_network = self._networks.get(newcomer, {})

@@ -23,7 +23,9 @@ T = TypeVar("T")
 
 
 class Intake:
-    """The thread pool and the rate limiter of one route, and the memory for request bodies that all routes share."""
+    """The thread pool and the rate limiter of one route. The memory for request bodies is shared with the other
+    routes.
+    """
 
     def __init__(self, budget: BodyBudget, pool: Pool, limiter: RateLimiter | None = None) -> None:
         self._budget = budget
@@ -41,7 +43,7 @@ class Intake:
 
     @asynccontextmanager
     async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-        """Read the request's body and yield it. Its memory is released when the `async with` block ends.
+        """Read the request's body and yield it. The memory for the body is released when the `async with` block ends.
 
         Raises:
             RequestRefused: The status is 503 if the thread pool is full. See `read_body` for other statuses.

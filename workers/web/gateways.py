@@ -31,10 +31,10 @@ def routes(context: Context) -> list[Route]:
 
 
 def _listed(context: Context, after: str | None) -> Response:
-    """Return the tokens disabled after the cursor `after`, and the cursor for the next request.
+    """Return the tokens that were disabled after the cursor `after`, and the cursor for the next request.
 
-    Without `after`, return only the newest cursor. If tokens after the cursor are no longer listed, return status 410:
-    the gateway must empty its cache.
+    If `after` is None, return only the newest cursor. If some tokens after the cursor were deleted from the database,
+    return status 410. The gateway must then empty its cache.
     """
     if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MAX_CURSOR_LENGTH):
         raise RequestRefused(400, "after must be a number that an earlier answer gave as next")

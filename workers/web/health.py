@@ -37,7 +37,7 @@ class _CheckResult:
 
 
 class HealthCheck:
-    """A check of the database. It runs at most once every KEPT_SECONDS. Requests in that time share its result."""
+    """A check of the database. It runs at most once in KEPT_SECONDS. Requests in this time get the same result."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -76,8 +76,8 @@ class HealthCheck:
             if present is None or present < newest:
                 words, status = "the database is older than this program: run r8scan db upgrade", 503
             else:
-                # Accept newer tables as well, because this version still works with them. It must stay in service
-                # during a rolling upgrade.
+                # Accept newer tables as well. During a rolling upgrade, the old processes must stay in service, and
+                # they still work with the new tables.
                 words, status = ("late" if self._is_late() else "ok"), 200
         except Exception as err:
             if not is_unavailable(err):

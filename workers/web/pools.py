@@ -1,4 +1,4 @@
-"""Thread pools for blocking work. Each route has its own, so that no route can use up another's threads."""
+"""Thread pools for blocking work. Each route has its own pool, so that no route can use up the threads of another."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ T = TypeVar("T")
 
 
 class Pool:
-    """A thread pool with a limited queue: `threads` calls run in parallel and `queue` calls wait. Others are
-    refused.
+    """A thread pool with a limited queue.
+
+    At most `threads` calls run in parallel, and at most `queue` calls wait. Further calls are refused.
     """
 
     def __init__(self, threads: int, queue: int) -> None:

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol with a deadline for each phase of a connection, such as receiving the headers or the
-body.
+"""uvicorn's HTTP/1.1 protocol, with a deadline for each phase of a connection.
 
-Without the deadlines, a client that sends nothing, or sends very slowly, could keep a connection open forever.
+The phases are, for example, receiving the headers and receiving the body. Without deadlines, a client that sends
+nothing, or sends very slowly, could keep a connection open forever.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _SECONDS: dict[Phase, float] = {"head": HEAD_SECONDS, "body": REQUEST_SECONDS, "
 
 
 class _Transport:
-    """The asyncio transport that uvicorn uses. Its `close` calls `BoundedProtocol.finish` instead of closing at
-    once.
+    """The asyncio transport that uvicorn uses. Its `close` does not close at once, but calls
+    `BoundedProtocol.finish`.
     """
 
     def __init__(self, inner: asyncio.Transport, owner: BoundedProtocol) -> None:
@@ -117,7 +117,10 @@ class BoundedProtocol(H11Protocol):
         self._look()
 
     def finish(self) -> None:
-        """Close the connection after the response. Discard what the client still sends, for a short time."""
+        """Close the connection after the response.
+
+        If the client is still sending, read and discard its data for a short time before closing.
+        """
         if self.is_over:
             return
         is_unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
@@ -174,5 +177,5 @@ class BoundedProtocol(H11Protocol):
 
 
 def bounded_protocol(table: ConnectionTable) -> type[asyncio.Protocol]:
-    """Return the protocol class for one server, which adds all its connections to `table`."""
+    """Return the protocol class for one server. It adds all connections of this server to `table`."""
     return type("ServerProtocol", (BoundedProtocol,), {"table": table})

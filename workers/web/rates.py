@@ -18,7 +18,9 @@ WIDE_FACTOR = 4
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The parameters of a token bucket: it holds at most `burst` units, and gains `per_minute` units a minute."""
+    """The parameters of a token bucket. The bucket holds at most `burst` units. Each minute, `per_minute` units are
+    added.
+    """
 
     burst: float
     per_minute: float
@@ -39,8 +41,9 @@ class _Bucket:
 class RateLimiter:
     """A rate limiter with a token bucket for each network, and one bucket that all networks share.
 
-    A request takes units from both. If the shared bucket is empty, networks whose own buckets are full use a reserve of
-    the same size. A flood of requests therefore does not lock out a client that sends few.
+    A request takes units from both buckets. If the shared bucket is empty, a network whose own bucket is full takes
+    units from a reserve of the same size instead. So a flood of requests does not lock out a client that sends few
+    requests.
     """
 
     def __init__(self, per_network: Rate, overall: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,7 +61,7 @@ class RateLimiter:
         return len(self._networks)
 
     def admit(self, keys: Sequence[str], cost: float = 1) -> bool:
-        """Return whether a request is within the limits. If so, take its cost from the buckets.
+        """Return whether a request is within the limits. If it is, take the request's cost from the buckets.
 
         Args:
             keys: The client's networks, smallest first (see `rate_keys`).
@@ -76,7 +79,7 @@ class RateLimiter:
         return True
 
     def is_exhausted(self, keys: Sequence[str]) -> bool:
-        """Return whether one of the client's networks has less than one unit left. This takes nothing from a bucket."""
+        """Return whether one of the client's networks has less than one unit left. No units are taken."""
         now = self._clock()
         return any(self._bucket(key, self._rates[min(depth, 1)], now).level < 1 for depth, key in enumerate(keys))
 

@@ -65,7 +65,7 @@ _log = logging.getLogger(__name__)
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the routes for reports. Those for internal systems exist only if R8SCAN_REPORT_KEY is set."""
+    """Return the routes for reports. The routes for internal systems exist only if R8SCAN_REPORT_KEY is set."""
     budget = budget or BodyBudget()
     key = context.settings.report_key
     internal = [] if key is None else _internal_routes(context, key, budget)
@@ -160,7 +160,7 @@ def _report(context: Context, one: Any, redaction: SharedRedaction) -> NewReport
 
 
 def _batch_key(given: str) -> str:
-    """Return the hash of a request's idempotency key, or "" for an empty key. Only hashes are stored."""
+    """Return the hash of a request's idempotency key, or "" for an empty key. Only the hash of a key is stored."""
     try:
         return reports.idempotency_key(given, "") if given else ""
     except BadReport as err:
@@ -169,17 +169,17 @@ def _batch_key(given: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _StoredUsage:
-    """The JSON response to a request with usage records, and the ids of the reports that the records caused."""
+    """The JSON response to a request with usage records, and the ids of the reports that these records have caused."""
 
     answer: dict[str, Any]
     report_ids: list[int]
 
 
 def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
-    """Store the usage records in `body`, and apply the usage rules, which may report tokens.
+    """Store the usage records in `body`, and apply the usage rules. A rule may report a token.
 
-    The caller handles these reports after the response, so that an error in this does not make the client repeat the
-    request.
+    The caller handles these reports after the response. Otherwise, a failure there would make the client send the same
+    records again.
 
     Args:
         context: The objects that this process shares.
@@ -281,7 +281,7 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
 
 
 async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
-    """Handle the reports with these ids (disable their tokens) in the background, after the response.
+    """Handle the reports with these ids in the background, after the response. This disables the reported tokens.
 
     If the pool is full or the database is unavailable, a worker does it later.
     """

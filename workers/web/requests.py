@@ -1,4 +1,4 @@
-"""Functions that all endpoints share: refuse a request with a JSON response, check a key, identify the client."""
+"""Functions that all endpoints use: refuse a request with a JSON response, check a key, identify the client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class RequestRefused(Exception):
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint with error handling: refusals and an unavailable database become JSON responses."""
+    """Return the endpoint with error handling.
+
+    If the endpoint refuses a request, or if the database is unavailable, the client gets an error as JSON.
+    """
 
     async def answer(request: Request) -> Response:
         try:
@@ -56,12 +59,15 @@ def guarded(endpoint: Endpoint) -> Endpoint:
 
 
 def client_of(request: Request) -> str:
-    """Return the client's IP address according to the connection or a trusted proxy, or "" if it is unknown."""
+    """Return the client's IP address, or "" if it is unknown.
+
+    If the request came through a trusted proxy, this is the address that the proxy reports.
+    """
     return request.client.host if request.client else ""
 
 
 def network_of(request: Request) -> str:
-    """Return the client's IP network, which may be stored and logged instead of the whole address."""
+    """Return the client's IP network. It may be stored and logged, but the whole address may not."""
     return rate_keys(client_of(request))[-1]
 
 

@@ -98,7 +98,7 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, table: Connec
 
 
 async def _show_life() -> None:
-    """Record once a second that the event loop still runs."""
+    """Record once a second that the event loop is still running."""
     while True:
         pulse.current().work()
         await asyncio.sleep(1.0)

@@ -45,7 +45,7 @@ class Wrong(Exception):
 
 
 class Off(Exception):
-    """Raised by a check of something that is switched off. The text contains the name of the setting that switches it
+    """Raised by a check if the thing to check is switched off. The text contains the name of the setting to switch it
     on.
     """
 
@@ -56,7 +56,7 @@ class Check:
 
     Attributes:
         name: What is checked.
-        ask: Runs the check and returns one line about the result. Raises Wrong or Off.
+        ask: A function that performs the check and returns one line about the result. It may raise Wrong or Off.
         needs: Names of checks that must pass first. If one of them does not pass, this check is skipped.
     """
 
@@ -76,9 +76,10 @@ class Result:
 
 
 def run(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> Iterator[Result]:
-    """Run the checks and yield their results in order.
+    """Run the checks and yield their results in the order of `checks`.
 
-    Independent checks run in parallel. A check that takes longer than `seconds` fails, and its thread is abandoned.
+    Checks that do not need each other run in parallel. If a check takes longer than `seconds`, it counts as failed, and
+    its thread is abandoned.
     """
     done: dict[str, Result] = {}
     waiting = list(checks)
@@ -94,7 +95,7 @@ def run(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> Iterator[
 
 
 class _Attempt:
-    """A check that runs in a daemon thread, so that it does not keep the process alive."""
+    """A check that runs in a daemon thread. Such a thread does not keep the process alive."""
 
     def __init__(self, check: Check) -> None:
         self._ended = threading.Event()
@@ -107,7 +108,10 @@ class _Attempt:
         self._ended.set()
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return the check's result. If the check has not ended at `deadline` (monotonic seconds), return a failure."""
+        """Return the check's result. If the check has not ended at `deadline`, return that it failed.
+
+        `deadline` is a time in seconds of the monotonic clock.
+        """
         self._ended.wait(max(deadline - time.monotonic(), 0.0))
         if self._found is None:
             sentence = "it did not answer in time"
@@ -116,13 +120,13 @@ class _Attempt:
 
 
 class _Skipped:
-    """A check that does not run, because another check that it needs did not pass."""
+    """A check that is not run, because it needs another check that did not pass."""
 
     def __init__(self, because: str) -> None:
         self._because = because
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return the result of a check that was skipped because another check failed. It names the other check."""
+        """Return the result of a check that was not run. It contains the name of the check that did not pass."""
         del deadline
         return Result(name, State.SKIPPED, f"not checked, because the check of {self._because} failed")
 

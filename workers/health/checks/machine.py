@@ -33,7 +33,9 @@ MAX_CLOCK_DIFFERENCE_SECONDS = 30.0
 
 
 def check_database(database: Database) -> str:
-    """Check that the database answers, has the tables of this version, and can be written. Return one line about it."""
+    """Check that the database answers, has the tables of this version, and can be written. Return one line of
+    result.
+    """
     try:
         with database.read() as session:
             revision = versions.present(session)
@@ -52,7 +54,7 @@ def check_database(database: Database) -> str:
 
 
 def check_redis(settings: Settings) -> str:
-    """Check that Redis answers and accepts messages. Return one line about it."""
+    """Check that Redis answers and accepts messages. Return one line of result."""
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
     if problem := broker_state.broker_problem(settings):
         todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
@@ -61,7 +63,7 @@ def check_redis(settings: Settings) -> str:
 
 
 def check_beat(context: Context) -> str:
-    """Check that beat (Celery's scheduler) has sent a heartbeat recently. Return one line about it."""
+    """Check that beat (Celery's scheduler) has sent a heartbeat recently. Return one line of result."""
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
         running = processes.read(session, now)
@@ -77,7 +79,7 @@ def check_beat(context: Context) -> str:
 
 
 def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str:
-    """Check that this machine's clock agrees with the clocks of the database and GitHub. Return one line about it.
+    """Check that this machine's clock agrees with the clocks of the database and of GitHub. Return one line of result.
 
     If GitHub does not answer, only the database's clock is compared.
     """
@@ -105,7 +107,7 @@ def _compare(whose: str, seconds: float) -> None:
 
 
 def check_disk(settings: Settings) -> str:
-    """Check that the disk of the state folder has enough free space. Return one line about it."""
+    """Check that the disk of the state folder has enough free space. Return one line of result."""
     found = machine.read(settings)
     problem = next((one for one in found.problems if one.kind == Kind.DISK_FULL), None)
     if problem is not None:
@@ -116,9 +118,9 @@ def check_disk(settings: Settings) -> str:
 
 
 def check_state_folder(folder: Path) -> str:
-    """Check that the state folder is private and writable. Return one line about it.
+    """Check that the state folder is private and writable. Return one line of result.
 
-    Do not create the folder if it does not exist.
+    If the folder does not exist, check that it can be created, but do not create it.
     """
     existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     try:

@@ -1,6 +1,6 @@
 """Checks that each queue has a worker, by sending a task to the queue.
 
-The worker that runs the task answers by setting a key in Redis.
+The worker that runs this task sets a key in Redis as its answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OK, DATABASE = b"ok", b"database"
 
 
 def task_name(queue: str) -> str:
-    """Return the name of the Celery task with which `check_queue` tests this queue."""
+    """Return the name of the Celery task that `check_queue` sends to this queue."""
     return f"r8scan.echo_{queue}"
 
 
@@ -40,7 +40,7 @@ def answer(queue: str, database: Database, settings: Settings) -> None:
 
 
 def check_queue(queue: str, settings: Settings, *, seconds: float = ANSWER_SECONDS) -> str:
-    """Send a message to the queue, and wait until a worker has answered. Return the time that this took, as text."""
+    """Send a message to the queue and wait for the answer of a worker. Return a text that says how long this took."""
     role = QUEUES[queue]
     try:
         with broker_state.connected(settings) as client:

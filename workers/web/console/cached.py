@@ -39,9 +39,9 @@ class Cached(Generic[T]):
         self._kept: tuple[float, T] | None = None
 
     def get(self) -> T:
-        """Return the cached value. If there is none or it is too old, load a new one.
+        """Return the cached value. If there is no value or it is too old, load a new one.
 
-        If `load` raises an exception, raise it and cache nothing.
+        If `load` raises an exception, raise this exception and cache nothing.
         """
         kept = self._kept
         if kept is not None and self._clock() - kept[0] < self._seconds:
@@ -97,7 +97,7 @@ class Refreshed(Generic[T]):
     def get(self) -> T:
         """Return the newest value. If it is old, start loading a new one in the background.
 
-        If there is no value yet and `load` raises an exception, raise it. A later exception is only logged.
+        If there is no value yet and `load` raises an exception, raise this exception. Later exceptions are only logged.
         """
         with self._lock:
             kept, now = self._kept, self._clock()
@@ -117,7 +117,7 @@ class Refreshed(Generic[T]):
     def forget(self) -> None:
         """Mark the value as outdated, and start loading a new one. Call this after an action has changed the data.
 
-        Until it is loaded, requests get the old value.
+        Until the new value is loaded, requests get the old value.
         """
         with self._lock:
             self._is_outdated = self._kept is not None

@@ -13,7 +13,7 @@ WIDTH, HEIGHT, BASE, TOP = 560, 150, 126, 18
 
 
 def bars(days: Sequence[Day], what: str) -> Markup:
-    """Return a bar chart with one bar for each day. `what` says what the numbers count."""
+    """Return a bar chart with one bar for each day. `what` is the name of the things that are counted."""
     most = max((day.number for day in days), default=0)
     total = sum(day.number for day in days)
     label = f"{what}: {number(total)} in {len(days)} days, at most {number(most)} a day"
@@ -35,9 +35,9 @@ def bars(days: Sequence[Day], what: str) -> Markup:
 
 
 def lines(speeds: Sequence[Speed]) -> Markup:
-    """Return a line chart of the daily time from a token's publication until it was disabled.
+    """Return a line chart that shows how long it took to disable tokens after their publication, for each day.
 
-    One line shows the median, the other the 95th percentile.
+    One line shows the median of a day, and the other line the 95th percentile.
     """
     most = max((speed.p95 for speed in speeds), default=0.0)
     newest = f", on {speeds[-1].day} {span(speeds[-1].p50)} and {span(speeds[-1].p95)}" if speeds else ""

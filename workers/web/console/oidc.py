@@ -1,7 +1,7 @@
 """A client for identity providers that use OpenID Connect (authorization code flow with PKCE, state and nonce).
 
-It builds the URL of the provider's sign-in page, and exchanges the code from the provider for the person's identity.
-https://openid.net/specs/openid-connect-core-1_0.html
+It builds the URL of the provider's sign-in page. After the sign-in, the browser brings back a code, and the client asks
+the provider which person the code belongs to. https://openid.net/specs/openid-connect-core-1_0.html
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class OidcError(Exception):
 class Flow:
     """One sign-in that has begun but not ended.
 
-    `secret` is stored only in a cookie of the browser. The provider receives only hashes of it.
+    `secret` is stored only in a cookie of the browser. The provider receives only hashes of the secret.
     """
 
     secret: str
@@ -64,22 +64,22 @@ class Flow:
 
     @property
     def state(self) -> str:
-        """Return OpenID's `state` parameter. The provider returns it, which proves that this browser began the
+        """Return OpenID's `state` parameter. The provider sends it back, which proves that this browser began the
         sign-in.
         """
         return self._derived("state")
 
     @property
     def nonce(self) -> str:
-        """Return OpenID's `nonce` parameter. The identity token contains it, which proves that it is for this
+        """Return OpenID's `nonce` parameter. It is repeated in the identity token and proves that the token is for this
         sign-in.
         """
         return self._derived("nonce")
 
     @property
     def verifier(self) -> str:
-        """Return the PKCE code verifier. It proves that the client that sends the code to the provider began the
-        sign-in.
+        """Return the PKCE code verifier. It proves to the provider that the client that began the sign-in also
+        completes it.
         """
         return self._derived("verifier")
 
@@ -131,7 +131,7 @@ class Provider:
         )
 
     def identity(self, flow: Flow, code: str) -> Identity:
-        """Exchange the code that the provider has issued for the identity of the person.
+        """Send the code to the provider, and return the identity of the person to whom the provider has issued it.
 
         Raises:
             OidcError: The provider refuses the code or does not answer, its answer is invalid, or the person may not
@@ -172,7 +172,7 @@ class Provider:
             raise OidcError("the identity provider sent no identity token")
         token = self._verified(metadata, given)
         options: Any = {
-            # Take the issuer from the provider's metadata. There it may end in a slash; in the settings it does not.
+            # Compare with the issuer in the provider's metadata. It may end in a slash, unlike the one in the settings.
             "iss": {"essential": True, "value": metadata["issuer"]},
             "aud": {"essential": True, "value": self._client_id},
             "sub": {"essential": True},
@@ -217,7 +217,7 @@ class Provider:
         """Return the values of the claim that the setting R8SCAN_OIDC_ROLE_CLAIM names, or None if the claim is
         missing.
 
-        If no claim has exactly this name, `a.b` means the member `b` of the claim `a`.
+        If no claim has exactly the name `a.b`, this name means the member `b` of the claim `a`.
         """
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
@@ -304,7 +304,7 @@ def credential(settings: Settings) -> str:
 
 
 def name_of(claims: dict[str, Any], settings: Settings) -> str:
-    """Return the person's name for the audit log: the claim that the setting R8SCAN_OIDC_NAME_CLAIM names.
+    """Return the person's name for the audit log, from the claim that the setting R8SCAN_OIDC_NAME_CLAIM names.
 
     If the claim is missing or is an unverified mail address, return the provider's id for the person.
     """

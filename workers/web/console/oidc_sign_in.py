@@ -1,6 +1,7 @@
-"""The two routes for sign-in with an identity provider, and the cookie that connects their requests.
+"""Sign-in with an identity provider: two routes, and a cookie that shows that two requests belong to the same sign-in.
 
-The first route sends the browser to the provider. The provider sends it back to the second route with the result.
+The first route sends the browser to the provider. After the sign-in, the provider sends the browser to the second
+route.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class OidcSignIn:
         return finished(self._begin_session(request, identity.person, stored.back, identity.subject))
 
     def _code(self, request: Request, flow: Flow | None) -> str:
-        """Return the code with which the provider answers a sign-in, from the request's URL.
+        """Return the code from the URL to which the provider has sent the browser.
 
         Raises:
             OidcError: The URL contains an error or no code, or does not belong to the sign-in `flow`.
@@ -131,7 +132,7 @@ class OidcSignIn:
 
     @staticmethod
     def _finished(request: Request, response: Response) -> Response:
-        """Delete the cookie of the sign-in, because each sign-in can be completed only once. Return the response."""
+        """Delete the sign-in cookie, because each sign-in can be completed only once. Return the response."""
         response.delete_cookie(flow_cookie(request), path="/", secure=is_encrypted(request), httponly=True)
         return response
 
@@ -155,7 +156,7 @@ class StoredFlow:
 
 
 def stored_flow(cookie: str) -> StoredFlow:
-    """Return the content of the sign-in cookie. If the cookie is empty or malformed, `flow` is None in the result."""
+    """Return the content of the sign-in cookie. If the cookie is empty or malformed, the result's `flow` is None."""
     secret, _, encoded = cookie.partition(".")
     if len(cookie) > MAX_COOKIE or len(secret) < 40:
         return StoredFlow(None, local_path(""))

@@ -13,7 +13,7 @@ from workers.health.problems import Kind, Problem
 
 @dataclass(frozen=True, slots=True)
 class PageLink:
-    """The path and the name of a console page. Both are empty if no page helps."""
+    """The path and the name of a console page. Both are empty if no page helps with a problem."""
 
     path: str = ""
     name: str = ""
@@ -123,14 +123,14 @@ class ProblemGroup:
 
     @property
     def advice(self) -> Sequence[str]:
-        """Return the advice for all problems of the group, without repetitions."""
+        """Return the advice for all problems of the group. Identical advice is returned only once."""
         return list(dict.fromkeys(one.todo for one in self.problems))
 
 
 def advised(problem: Problem) -> Problem:
-    """Return the problem with advice for users of the console, who may not be able to run commands.
+    """Return the problem with advice for users of the console, because not all of them can run commands.
 
-    If the original advice is a command and ADVICE has an alternative, use the alternative.
+    If the original advice is a command, and ADVICE has other advice for this kind of problem, use the other advice.
     """
     is_command = "r8scan " in problem.todo
     return replace(problem, todo=ADVICE[problem.kind]) if is_command and problem.kind in ADVICE else problem

@@ -39,8 +39,8 @@ HSTS = "max-age=31536000"
 def comes_from_here(request: Request) -> bool:
     """Return whether a page of this console sent the request.
 
-    Browsers say so in the header `Sec-Fetch-Site`, but only over HTTPS. Otherwise, `Origin` must be this host. Return
-    False if both headers are missing.
+    Over HTTPS, browsers say this in the header `Sec-Fetch-Site`. Without this header, `Origin` must be this host.
+    Return False if both headers are missing.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -55,13 +55,13 @@ def is_encrypted(request: Request) -> bool:
 
 
 def is_exposed(request: Request) -> bool:
-    """Return whether the request came over plain HTTP from a public address, so that it must not contain a password."""
+    """Return whether the request came over plain HTTP from a public address. Then it must not contain a password."""
     address = parse_address(client_of(request))
     return not is_encrypted(request) and isinstance(address, _ADDRESSES) and address.is_global
 
 
 def protect(request: Request, response: Response) -> Response:
-    """Add security headers to the response and return it. Headers that it has already are kept."""
+    """Add security headers to the response and return it. Headers that the response already has are kept."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if is_encrypted(request):

@@ -94,7 +94,8 @@ def visible(value: Any) -> Any:
     is_ordinary = value.isascii() and value.isprintable() and len(value) <= MAX_SHOWN
     if is_ordinary and not any(prefix in value for prefix in prefixes()):
         return value
-    # Nearly every page shows hints. `clean` would load the patterns of tokens, which need 10 MB.
+    # Nearly every page shows hints (the first and last characters of a token). Do not call `clean` for them, because it
+    # would load the patterns of tokens, which need 10 MB.
     return value if is_hint(value) else clean(value, MAX_SHOWN)
 
 
@@ -117,9 +118,10 @@ def ago(at: datetime | None, now: datetime) -> Markup:
 
 
 def evidence(value: Any, now: datetime) -> Any:
-    """Return a value from an audit entry in the form in which a page shows it.
+    """Return a value from an audit entry in the form in which pages show it.
 
-    A time is relative to `now`, a boolean is "yes" or "no", and items of a list or mapping are separated by commas.
+    A time becomes a text relative to `now`. A boolean becomes "yes" or "no". The items of a list or mapping are
+    separated by commas.
     """
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
@@ -138,7 +140,7 @@ def evidence(value: Any, now: datetime) -> Any:
 def span(seconds: float | None) -> str:
     """Return a duration as text, such as "12 h".
 
-    If the number is below ten, add the next smaller unit, as in "2 h 5 min".
+    If the number is below ten, also give the remainder in the next smaller unit, as in "2 h 5 min".
     """
     if seconds is None:
         return "–"
@@ -164,7 +166,7 @@ def number(value: float | None) -> str:
 
 
 def counted(value: float, name: str) -> str:
-    """Return a counter with its name as words, such as "2 search windows" or "1 search window"."""
+    """Return a number with the name of the counted things, such as "2 search windows" or "1 search window"."""
     parts = words(name).split(" ")
     if value == 1:
         place = next((at for at, part in enumerate(parts) if _PLURAL.search(part)), 0)
@@ -173,19 +175,22 @@ def counted(value: float, name: str) -> str:
 
 
 def words(value: Any) -> str:
-    """Return a state's or counter's name in words."""
+    """Return the name of a state or counter as words for people."""
     return PLAIN.get(str(value), str(value).replace("_", " "))
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:
-    """Return a URL query string with `values`, in which `changes` replace values of the same name. Omit empty
-    values.
+    """Return `values` as the query string of a URL. Values in `changes` replace values of the same name.
+
+    Empty values are omitted.
     """
     return urlencode({key: value for key, value in {**values, **changes}.items() if value not in (None, "")})
 
 
 def link_of(url: str, settings: Settings) -> str | None:
-    """Return the URL if it is on the watched GitHub, otherwise None. Pages link only to such URLs."""
+    """Return the URL if it is on the GitHub server that r8scan watches, otherwise None. Pages link only to such
+    URLs.
+    """
     if len(url) > 2000 or not url.isascii() or not url.isprintable():
         return None
     parts, github = urlsplit(url), urlsplit(settings.github_web_url)
@@ -205,7 +210,9 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 
 @cache
 def static_version() -> str:
-    """Return a hash of all static files. It is part of their URLs, so that browsers may cache the files forever."""
+    """Return a hash of all static files. It is part of the files' URLs, so that browsers may cache the files
+    forever.
+    """
     digest = hashlib.sha256()
     for name, (content, _) in static_files().items():
         digest.update(name.encode() + content)

@@ -95,7 +95,7 @@ class ChainCheck:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A request of a signed-in person. `form` has the fields of the submitted form."""
+    """A request of a signed-in person. `form` contains the fields of the form, if the request submits one."""
 
     console: Console
     request: Request
@@ -188,7 +188,9 @@ class Console:
         self._key: bytes | None = None
 
     def now(self) -> datetime:
-        """Return when the newest cached value was read, by the clock of the database."""
+        """Return the current time by the database's clock. It comes from the cached values, so it may be slightly
+        old.
+        """
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:
@@ -246,7 +248,7 @@ class Console:
         return answer
 
     async def key(self) -> bytes | None:
-        """Return the key that signs cookies. If the database has none yet, create it there."""
+        """Return the key that signs cookies. The first call on a new database creates the key."""
         if self._key is None:
             self._key = await self.intake.run(self._read_key)
         return self._key
@@ -337,8 +339,9 @@ def cookie_name(request: Request) -> str:
 
 
 def sign_in_first(request: Request) -> Response:
-    """Redirect the browser to the sign-in page. After the sign-in, it returns to the requested page if this was a
-    GET.
+    """Redirect the browser to the sign-in page.
+
+    If the request was a GET, the browser returns to the requested page after the sign-in.
     """
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if "hx-request" in request.headers:

@@ -54,7 +54,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class FoundSession:
-    """A session that has not ended. `is_stale` says that the time of its last use must be updated in the database."""
+    """A session that has not ended. `is_stale` says that the database must record that the session was used now."""
 
     person: Person
     is_stale: bool
@@ -83,11 +83,12 @@ def secret_of(cookie: str, key: bytes) -> str | None:
 def begin(session: Session, person: SignedIn, settings: Settings, network: str, subject: str = "") -> str:
     """Begin a session and return its secret.
 
-    Delete all expired sessions, and the person's oldest sessions if there are more than MAX_SESSIONS.
+    Also delete all expired sessions. If the person has more than MAX_SESSIONS sessions, delete the oldest ones.
 
     Args:
         session: A writing transaction.
         person: The authenticated person.
+        settings: The settings of the service.
         network: The IP network of the person. The session and the audit log record it.
         subject: The identity provider's id for the person. Empty after sign-in with a password.
     """
@@ -118,7 +119,7 @@ def begin(session: Session, person: SignedIn, settings: Settings, network: str, 
 
 
 def find(session: Session, secret: str, settings: Settings) -> FoundSession | None:
-    """Return the session with this secret, or None if there is none or it has ended."""
+    """Return the session with this secret. Return None if there is no such session or if it has ended."""
     row = session.execute(
         select(ConsoleSession, (ConsoleSession.seen_at < db_now(-SEEN_EVERY_SECONDS)).label("is_stale")).where(
             ConsoleSession.id == _hashed(secret),
@@ -152,8 +153,9 @@ def end(session: Session, person: Person) -> None:
 
 
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
-    """Return the person's current role. Return None if the user was removed, or the password or provider has
-    changed.
+    """Return the current role of the person. Return None if the session is not valid any more.
+
+    It is invalid after the user was removed, the password was changed, or the settings for the provider were changed.
     """
     if found.name.startswith(users.OIDC_PREFIX):
         from workers.web.console import oidc  # imported here, because its libraries take ten megabytes

@@ -39,7 +39,8 @@ class BadUser(Exception):
 class SignedIn:
     """An authenticated person.
 
-    `credential` is a hash of the password hash, or of the identity provider's settings if the person signed in there.
+    `credential` is a hash of the person's password hash. After sign-in with an identity provider, it is a hash of the
+    provider's settings.
     """
 
     name: str
@@ -79,8 +80,9 @@ def hash_password(password: str) -> str:
 
 
 def fingerprint(credential: str) -> str:
-    """Return a hash of a password hash or other credential. A session stores it, and ends when the credential
-    changes.
+    """Return a hash of a credential, such as a password hash.
+
+    A session stores this hash, and ends when the credential changes.
     """
     return hashlib.sha256(credential.encode()).hexdigest()
 
@@ -136,7 +138,7 @@ def remove(session: Session, name: str, *, who: str) -> None:
 
 
 def end_sessions(session: Session, name: str) -> int:
-    """End all sessions of a user. Return their number."""
+    """End all sessions of a user. Return the number of sessions."""
     ended = session.execute(delete(ConsoleSession).where(ConsoleSession.name == name).returning(ConsoleSession.id))
     return len(ended.all())
 
@@ -146,7 +148,7 @@ def listed(session: Session) -> list[ConsoleUser]:
 
 
 def anybody(session: Session, settings: Settings) -> bool:
-    """Return whether anybody can sign in: there is a user or an identity provider."""
+    """Return whether it is possible to sign in: there is at least one user, or an identity provider is configured."""
     is_set = settings.console_password_hash is not None or settings.oidc_issuer is not None
     return is_set or session.execute(select(ConsoleUser.name).limit(1)).scalar_one_or_none() is not None
 
@@ -161,10 +163,10 @@ def credential_of(session: Session, settings: Settings, name: str) -> Credential
 
 
 def check(found: Credential | None, name: str, password: str) -> SignedIn | None:
-    """Return the authenticated person, or None for an unknown name or a wrong password.
+    """Return the authenticated person, or None if the name is unknown or the password is wrong.
 
-    An unknown name takes the same time (about 20 ms) as a known name, so that the time does not reveal which names
-    exist.
+    The check takes the same time (about 20 ms) for unknown and known names, so that the time does not reveal which
+    names exist.
 
     Args:
         found: The user's password hash and role, or None for an unknown name.

@@ -1,5 +1,4 @@
-"""The pages of the console. Each page is a function that takes a `View` (the request of a signed-in person) and returns
-a response.
+"""The pages of the console. Each page is a function that takes a `View`, the request of a signed-in person.
 
-Each module has a function `routes` with the routes of its pages.
+The function returns a response. The function `routes` of each module returns the routes of its pages.
 """

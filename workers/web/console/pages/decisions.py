@@ -1,6 +1,7 @@
 """The console's page with the decisions that wait for an operator.
 
-They are about reported tokens that exceed the disable quota, protected tokens, and tokens with suspicious usage.
+An operator decides about reported tokens that exceed the disable quota, protected tokens, and tokens with suspicious
+usage.
 """
 
 from __future__ import annotations

@@ -110,7 +110,9 @@ def summary(row: Row) -> str:
 
 
 def short(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the timeline, with at most MAX_PLACE_MOMENTS entries about places where the token was found."""
+    """Return the timeline `moments` with at most MAX_PLACE_MOMENTS of its entries about places where the token was
+    found.
+    """
     found, places = [], 0
     for moment in moments:
         places += moment.what in PLACE_MOMENTS
@@ -221,9 +223,7 @@ def show_mail(view: View) -> Response:
 
 
 def mail_html(view: View) -> Response:
-    """Return the HTML of a mail, for a frame in the page. The response's headers forbid scripts and external
-    requests.
-    """
+    """Return the HTML of a mail, which the page shows in a frame. The headers forbid scripts and external requests."""
     with view.reading() as session:
         _, facts = _mail(view, session)
     identity = view.context.identity
@@ -248,7 +248,7 @@ def _protect(view: View, protected: bool, said: str) -> Response:
 
 
 def _possible(view: View, story: Story) -> dict[str, bool]:
-    """Return whether the page offers each action, by the action's name."""
+    """Return for each action, by its name, whether the page offers it."""
     is_own = view.context.settings.token_store_url is None
     token = story.token
     is_disabled = story.incident.disabled_at is not None if not is_own else bool(token and token.disabled_at)

@@ -95,9 +95,9 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect to the list, with the filter from the form in the URL.
+    """Redirect to the list of incidents, with the filter from the form in the URL.
 
-    If the search term is a token, put its digest into the URL instead.
+    If the search term is a token, put the token's digest into the URL instead.
     """
     given = dict(view.form)
     given["q"] = without_token(view, given.get("q", ""))
@@ -146,7 +146,10 @@ def act_on_all(view: View) -> Response:
 
 
 def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str) -> BulkOutcome:
-    """Run the bulk action on these incidents in one transaction. Count the incidents that it cannot change."""
+    """Run the bulk action on these incidents in one transaction.
+
+    Return how many incidents were changed, and how many could not be changed.
+    """
     done = 0
     refused: Counter[str] = Counter()
     asked = _look_up(view, chunk) if name == "resend" else LookUp()

@@ -62,7 +62,7 @@ def show(view: View) -> Response:
 
 
 def show_one(view: View) -> Response:
-    """Render the page of one job, with the list of what it could not read."""
+    """Render the page of one job, which lists everything that the job could not read."""
     with view.reading() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:
@@ -101,7 +101,10 @@ def rescan(view: View) -> Response:
 
 
 def cancel(view: View) -> Response:
-    """Cancel a job and its child jobs, except those that another job has requested, too."""
+    """Cancel a job and the jobs that it has queued.
+
+    A queued job is not cancelled if another job or an operator has requested it, too.
+    """
     with view.context.database.write() as session:
         done = jobs.cancel_with_children(session, view.path_number())
         if not done:
@@ -141,7 +144,7 @@ def number_unread(job: ScanJob) -> int:
 
 
 def target_text(job: ScanJob) -> str:
-    """Return the name of what the job reads, such as a repository."""
+    """Return the name of the thing that the job reads, such as a repository."""
     pushes = job.target.get("pushes")
     if isinstance(pushes, list):
         name = str(pushes[0].get("repository", "")) if pushes else ""

@@ -105,7 +105,7 @@ PARTS = (
 def lights(found: Overview) -> list[Light]:
     """Return a light for each part of the service.
 
-    A light is red if the part has a problem. It is green only if the part was measured.
+    A light is red if this part has a problem. It is green only if the part was tested and has no problem.
     """
     messages = found.broker_messages
     # Do not count the web server and beat (the scheduler) as workers, because they do not search for leaks.

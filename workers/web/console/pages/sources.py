@@ -1,4 +1,4 @@
-"""The console's page of sources (what r8scan polls): their progress, and what they found and missed.
+"""The console's page of sources (the things that r8scan polls): their progress, and what they found and missed.
 
 It also shows canaries (planted test tokens) and GitHub's quotas.
 """
@@ -30,7 +30,7 @@ class Recall:
     Attributes:
         within: The time limit as text, such as "5 min".
         marks: The number of pushes that other sources saw.
-        seen: The number of these pushes that this source saw in time.
+        seen: The number of these pushes that this source saw within the time limit.
         low: The lower bound of the 95 % confidence interval of the share `seen` / `marks`, in percent.
         high: The upper bound of this interval, in percent.
     """
@@ -67,7 +67,7 @@ def show(view: View) -> Response:
 
 
 def missed(found: Overview) -> str:
-    """Return a sentence with the numbers of missed events, unread contents and dropped jobs in the last 24 hours."""
+    """Return a sentence about the last 24 hours: the numbers of missed events, unread contents and dropped jobs."""
     gaps = sum(row.gaps_24h for row in found.sources)
     events = sum(sum(row.missed_reasons_24h.values()) for row in found.sources)
     unread = sum(sum(row.unread_24h.values()) for row in found.sources)
@@ -85,9 +85,9 @@ def missed(found: Overview) -> str:
 
 
 def recalls(row: SourceRow) -> list[Recall]:
-    """Return the `Recall` of a source (something that r8scan polls) for several time limits, shortest first.
+    """Return a `Recall` of this source for each time limit, the shortest time limit first.
 
-    The list is empty if nothing was measured.
+    The list is empty if nothing was measured. A source is something that r8scan polls.
     """
     return [
         Recall(span(seconds), int(marks), int(seen), 100 * low, 100 * high)
@@ -96,11 +96,14 @@ def recalls(row: SourceRow) -> list[Recall]:
 
 
 def shown_recall(row: SourceRow) -> Recall | None:
-    """Return the `Recall` to show if there is space for only one, or None if it was not measured."""
+    """Return the `Recall` to show where there is space for only one. Return None if nothing was measured."""
     measured = [key for key in row.recall if int(key) <= SHOWN_HORIZON]
     return recalls(row)[len(measured) - 1] if measured else None
 
 
 def canary_problems(found: Overview) -> dict[str, str]:
-    """Return a sentence about each way of planting canaries (test tokens) that has a problem, by way of planting."""
+    """Return the problems with canaries (planted test tokens).
+
+    The keys are ways of planting, and each value is a sentence about the problem.
+    """
     return {one.subject: one.sentence for one in found.problems if one.kind in CANARY_KINDS}

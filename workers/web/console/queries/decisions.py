@@ -1,6 +1,7 @@
 """Database queries for the decisions that wait for an operator.
 
-They are about reported tokens that exceed the disable quota, protected tokens, and tokens with suspicious usage.
+An operator decides about reported tokens that exceed the disable quota, protected tokens, and tokens with suspicious
+usage.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Waiting:
 
     Attributes:
         at: The database's time when the numbers were read.
-        closed_at: The time since which reports must wait for an operator. None if they need not wait now.
+        closed_at: Since when reports must wait for an operator. None if they need not wait now.
         reason: Why reports must wait.
         held: The number of waiting reports.
         held_since: When the oldest waiting report was received.
@@ -70,7 +71,7 @@ def waiting(session: Session) -> Waiting:
 
 
 def open_with(session: Session, action: Decision) -> list[Row]:
-    """Return the newest open incidents for which this action was taken, at most MAX_SHOWN."""
+    """Return the newest open incidents that were handled with this decision, at most MAX_SHOWN."""
     statement = (
         select(Incident)
         .where(Incident.action == action, Incident.state == IncidentState.OPEN, is_no_canary())
@@ -95,7 +96,9 @@ def _now(session: Session) -> datetime:
 
 
 def last_brake_decision(session: Session) -> AuditEntry | None:
-    """Return the audit entry of the operator's latest decision about waiting reports, or None if there was none."""
+    """Return the audit entry of the operator's latest decision about waiting reports, or None if there was no
+    decision.
+    """
     # Without "+ 0", PostgreSQL would read the audit log backwards until it finds one of these rare entries. That is
     # slow.
     newest = select(func.max(AuditEntry.id + 0)).where(AuditEntry.what.in_(BRAKE_DECISIONS))

@@ -33,7 +33,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How long it took from publication until the token was disabled, for the incidents of one day.
+    """How long it took to disable tokens after their publication, for the incidents of one day.
 
     Attributes:
         p50: The median in seconds.
@@ -53,11 +53,11 @@ class Figures:
 
     Attributes:
         days: The number of incidents on each of the last DAYS days, oldest day first.
-        speeds: The time until tokens were disabled on each of the last SPEED_DAYS days, oldest day first. Days without
-            disabled tokens are omitted.
+        speeds: How long it took to disable tokens, on each of the last SPEED_DAYS days, oldest day first. Days on which
+            no token was disabled are omitted.
         repositories: The repositories with the most incidents, with their numbers of incidents.
         sampled: The number of incidents from which `speeds` was computed.
-        disabled_today: The number of tokens that were detected today (UTC) and disabled.
+        disabled_today: The number of tokens that were both detected and disabled today (UTC).
     """
 
     days: list[Day] = field(default_factory=list)
@@ -94,7 +94,8 @@ def _day_of(session: Session) -> ColumnElement[str]:
 
 
 def _delays(session: Session) -> dict[str, list[float]]:
-    """Return the seconds from publication until a token was disabled, by the day of detection (YYYY-MM-DD in UTC).
+    """Return how many seconds it took to disable each token after its publication, by day of detection (YYYY-MM-DD in
+    UTC).
 
     Use the newest MAX_SAMPLED incidents with a disabled token and a known time of publication.
     """
@@ -132,7 +133,7 @@ def _speeds(delays: dict[str, list[float]]) -> list[Speed]:
 def _repositories(session: Session) -> list[tuple[str, int]]:
     """Return the repositories with the most incidents, with their numbers of incidents.
 
-    Count only the newest MAX_PLACES_READ places where a token was found in the last DAYS days.
+    Consider only places where a token was found in the last DAYS days, and only the newest MAX_PLACES_READ of them.
     """
     newest = (
         select(Exposure.repository, Exposure.incident_id)

@@ -41,14 +41,16 @@ class Row:
 
     @property
     def more(self) -> str:
-        """Return the number of further places as text, such as "3 more", or an empty string if there is only one."""
+        """Return how many places there are beyond the first as text, such as "3 more". Return "" if there is only one
+        place.
+        """
         if self.places > MAX_PLACES_COUNTED:
             return f"more than {MAX_PLACES_COUNTED - 1:,} more".replace(",", "\N{NARROW NO-BREAK SPACE}")
         return f"{self.places - 1} more" if self.places > 1 else ""
 
 
 def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = MAX_PLACES_COUNTED) -> list[Row]:
-    """Return a row for each incident, in the same order. Count at most `most_places` + 1 places of each."""
+    """Return a row for each incident, in the same order. For each incident, count at most `most_places` + 1 places."""
     places = _places(session, [incident.id for incident in incidents], most_places)
     mails = _mail_states(session, [incident.id for incident in incidents])
     found = []
@@ -71,8 +73,9 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """The places where an incident's token was found: their number, the earliest publication, and the first one
-    found.
+    """The places where an incident's token was found.
+
+    It contains their number, the time of the earliest publication, and the place that was found first.
     """
 
     number: int = 0
@@ -81,9 +84,9 @@ class _Places:
 
 
 def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uuid.UUID, _Places]:
-    """Return the places where the token of each wanted incident was found, by the incident's id.
+    """Return the places where the tokens of the `wanted` incidents were found, by the incident's id.
 
-    Only the first `most` + 1 places are counted.
+    For each incident, at most `most` + 1 places are counted.
     """
     place = (
         select(Exposure.seen_at, Exposure.published_at)

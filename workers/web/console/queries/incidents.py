@@ -47,13 +47,13 @@ Each comes with the column of the same table that has the incident's id.
 class BadFilter(ValueError):
     """Raised if a filter has an invalid value.
 
-    Invalid values must not be ignored, because a bulk action would then change too many incidents.
+    If the value were ignored instead, a bulk action would change too many incidents.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions on incidents, combined with AND. An empty field is no condition.
+    """Conditions on incidents. An incident must meet all of them. An empty field means no condition.
 
     Attributes:
         since: The first day of detection, as YYYY-MM-DD in UTC.
@@ -117,8 +117,8 @@ class Page:
 class _Keys:
     """The two columns by which a query sorts incidents: the time of detection and the incident's id.
 
-    They are columns of the table of incidents, or their copies in another table. The copies are part of indexes that
-    find, for example, the newest incidents in a repository without reading other incidents.
+    The table of incidents has these columns, and other tables contain copies of them. A copy can be part of an index,
+    for example to find the newest incidents in a repository without reading other incidents.
     """
 
     detected_at: ColumnElement[Any] | InstrumentedAttribute[Any]
@@ -183,11 +183,11 @@ def commonest(session: Session, criteria: Filter, column: str, limit: int) -> li
     Args:
         session: A reading transaction.
         criteria: The filter.
-        column: The column: a key of GROUPS.
+        column: The name of the column, which must be a key of GROUPS.
         limit: The maximum number of values.
 
     Returns:
-        Pairs of a value and the number of its incidents, the commonest value first.
+        Pairs of a value and the number of incidents with this value, the commonest value first.
     """
     wanted = _keys_of(session, criteria).order_by(None).subquery()
     value, incident_id = GROUPS[column]
@@ -254,7 +254,7 @@ def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
 
 
 def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the filter's conditions that need only the table of incidents."""
+    """Return those conditions of the filter that need only the table of incidents."""
     found: list[ColumnElement[bool]] = []
     for column, value in (
         (Incident.state, criteria.state),
@@ -271,13 +271,13 @@ def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
 
 
 def _names(criteria: Filter) -> list[list[ColumnElement[bool]]]:
-    """Return the filter's conditions on names of accounts and tokens. Each is a list of alternatives (OR)."""
+    """Return the filter's conditions on the names of accounts and tokens, as lists. Each list is joined with OR."""
     account = [of_account(criteria.account)] if criteria.account else []
     return [*account, search(criteria.q)] if criteria.q and not is_repository(criteria.q) else account
 
 
 def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
-    """Return the filter's conditions that need another table."""
+    """Return those conditions of the filter that need another table than the table of incidents."""
     found: list[ColumnElement[bool]] = []
     for repository in {criteria.repository, criteria.q if is_repository(criteria.q) else ""} - {""}:
         place = aliased(Exposure)

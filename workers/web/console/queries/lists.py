@@ -1,7 +1,7 @@
 """Database queries for the console's lists of jobs, messages, audit entries, accounts and tokens, newest first.
 
-`values` are the URL parameters of a list. They contain the filter, and the cursor of the page as `before`. For an
-invalid value, the functions raise BadFilter.
+Most functions take the URL parameters of a list as `values`. These are the filter, and the cursor of the page, which is
+named `before`. If a parameter is invalid, the functions raise BadFilter.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[T]):
-    """A page of a list. `older` is the cursor of the next page, and empty on the last page."""
+    """A page of a list. `older` is the cursor of the next page. It is empty on the last page."""
 
     rows: Sequence[T]
     older: str
@@ -67,9 +67,9 @@ class FailureReason:
     """A reason why jobs failed.
 
     Attributes:
-        reason: The beginning of the error message, which is the same for all these jobs.
-        jobs: The number of jobs.
-        newest: The id of the newest job.
+        reason: The beginning of the jobs' error message.
+        jobs: The number of jobs that failed for this reason.
+        newest: The id of the newest of these jobs.
     """
 
     reason: str
@@ -78,8 +78,9 @@ class FailureReason:
 
 
 def failure_reasons(session: Session) -> list[FailureReason]:
-    """Return the commonest reasons why jobs failed, commonest first. Consider the newest MAX_FAILED_READ failed
-    jobs.
+    """Return the commonest reasons why jobs failed, commonest first.
+
+    Only the newest MAX_FAILED_READ failed jobs are considered.
     """
     newest = (
         select(ScanJob.id, ScanJob.error)
@@ -149,8 +150,8 @@ def incidents_reported(session: Session, messages: Sequence[Notification]) -> di
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
     """Return a page of the audit entries that match the filter `values`: `who`, `what` and `incident`.
 
-    With `people` and without `who`, omit entries of the service itself. Also omit sign-ins and sign-outs then, unless
-    `sign_ins` or `what` is set.
+    If `people` is set and `who` is not, omit the entries of the service itself. In this case, also omit sign-ins and
+    sign-outs, unless `sign_ins` or `what` is set.
     """
     conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
     if who := _text(values, "who"):
@@ -202,7 +203,9 @@ def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
 
 
 def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]:
-    """Return a page of the accounts in r8scan's own token store whose name begins with `q` in `values`."""
+    """Return a page of the accounts in r8scan's own token store. Their names begin with the parameter `q` in
+    `values`.
+    """
     conditions: list[ColumnElement[bool]] = [*_number_cursor(Account.id, values)]
     if term := _text(values, "q"):
         conditions.append(Account.name.like(prefix(term), escape="\\"))
@@ -219,7 +222,10 @@ class TokenCounts:
 
 
 def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, TokenCounts]:
-    """Return the numbers of tokens of each account, by the account's id. Omit accounts without tokens."""
+    """Return how many tokens each account has and how many of them are disabled, by the account's id.
+
+    Accounts without tokens are omitted.
+    """
     statement = (
         select(ApiToken.account_id, func.count(), func.count(ApiToken.disabled_at))
         .where(ApiToken.account_id.in_([account.id for account in accounts]))

@@ -46,7 +46,7 @@ def of_account(account: str) -> list[ColumnElement[bool]]:
 
 
 def is_repository(term: str) -> bool:
-    """Return whether a search term has the form of a repository's name."""
+    """Return whether a search term looks like the name of a repository, such as "owner/name"."""
     return "/" in term and not term.startswith(prefixes())
 
 
@@ -65,12 +65,15 @@ def is_rare(session: Session, alternatives: Sequence[ColumnElement[bool]]) -> bo
 
 
 def prefix(term: str) -> str:
-    """Return a LIKE pattern for texts that begin with the term. The escape character is the backslash."""
+    """Return an SQL LIKE pattern for texts that begin with the term. A backslash escapes the wildcards in the term."""
     return term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
 def _belongs_to_address(address: str) -> ColumnElement[bool]:
-    """Return the condition that a mail to the owner went to this address, or that the account's name begins with it."""
+    """Return the SQL condition for incidents whose owner has this mail address.
+
+    It matches if a mail to the owner went to the address, or if the account's name begins with the address.
+    """
     criteria = aliased(Incident)
     told = (
         select(NotificationSubject.incident_id)
