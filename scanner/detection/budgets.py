@@ -10,17 +10,18 @@ import threading
 from typing import NamedTuple
 
 SPENT = "budget"
-"""The unread reason of documents that were not read because the budget of their push, page or poll was spent."""
+"""The reason for unread documents if the budget of their push, page or poll was used up."""
 PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS = 20.0, 2 << 30, 200_000
 """The budget of one push: processor seconds, bytes and tokens. A pack of 32 MiB holds about 200 MiB of text."""
 FIRST_LOOK_SECONDS = 0.15
-"""Processor seconds for one push or file of a page, before it is moved to the slow jobs.
+"""Processor seconds for one push or file in the normal queue. If it needs more, it is moved to the queue of slow jobs.
 
 An ordinary push or file takes some milliseconds.
 """
 PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS = 120.0, 8 << 30, 1_000_000
-"""The budget of a page of pushes, files or comments, or of a batch of the archive. It is far below the time limit of a
-page."""
+"""The budget of one step of a job: a list of pushes, files or comments, or a part of the event archive. The seconds are
+far below the time limit of a step.
+"""
 POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
 
 

@@ -11,11 +11,13 @@ from collections.abc import Hashable, Iterable
 from scanner.detection.documents import Candidate
 
 MAX_DIGESTS = 5_000
-"""Distinct tokens of a push or page. One request to the token store has up to a thousand."""
+"""The maximum number of distinct tokens in a push or in one step of a job. One request to the token store contains up
+to a thousand.
+"""
 MAX_PLACES = 100
-"""Places of one token in a push or page. A mail names only a few of them."""
+"""The maximum number of places in which one token was found. A mail names only a few of them."""
 MAX_CANDIDATES = 10_000
-"""Places of all tokens together. Each takes about 1 kB and 30 microseconds."""
+"""The maximum number of places of all tokens together. Each place takes about 1 kB of memory and 30 microseconds."""
 OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 

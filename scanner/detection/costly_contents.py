@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from scanner.detection.documents import Candidate
 
 COSTLY_SECONDS = 0.1
-"""Processor time above which a content is remembered."""
+"""The result of a scan that takes more processor seconds than this is cached."""
 MAX_CONTENTS = 2048
 MAX_CANDIDATES = 200
-"""Candidates of one cached content. A content with more is not cached: each copy is read again and charged to its push
-or page."""
+"""The maximum number of possible tokens in one cached result. A result with more is not cached, so each copy of the
+content is scanned again.
+"""
 
 
 @dataclass(frozen=True, slots=True)

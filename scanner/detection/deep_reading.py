@@ -28,18 +28,20 @@ from scanner.detection.limits import Limits, Meter
 from scanner.detection.prefilter import fallback_tokens, plain_only
 
 QUICK_SECONDS = 0.2
-"""CPU seconds that a reader may spend on one object of a pack.
+"""Processor seconds that may be spent on opening one object of a pack.
 
-Nearly all objects need less. An object that needs more is read again in a separate reader. If it kills that reader,
+Nearly all objects need less. An object that needs more is read again by a separate process. If that process is killed,
 the other objects of the pack are still read.
 """
 MANY_HITS_SECONDS = 1.0
 OPENING_SHARE = 0.5
-"""Share of a pack's time for opening objects. The rest is for finding plain tokens in all objects."""
+"""The share of a pack's time for opening objects. The rest is for finding plain tokens in all objects."""
 SCAN_SHARE = 0.85
-"""Share of a pack's time for scanning. The rest is for locating the findings."""
+"""The share of a pack's time for scanning objects. The rest is for finding the lines and columns of the tokens."""
 MAX_DEFERRED_BYTES = 4 << 20
-"""Bytes of the objects of one pack that are sent back. A larger object is sent back only if it is the first."""
+"""The maximum size of all objects of a pack that are deferred together. A single larger object is allowed if it is the
+first.
+"""
 MAX_DEFERRED = 64
 _UNFINISHED = frozenset((LATE, "memory"))
 

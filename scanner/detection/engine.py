@@ -35,15 +35,14 @@ from scanner.detection.patterns.token_patterns import plain_prefixes
 from scanner.detection.wide import wide_codec, wide_pieces
 
 _CARRY = 32 << 10
-"""Bytes at the end of one piece that are read again at the beginning of the next."""
+"""The number of bytes at the end of one piece that are read again at the beginning of the next piece."""
 
 UNOPENED = b""
-"""The token of a finding that marks a span which was not opened: see `Limits.opens`."""
+"""The token of a finding that only marks a part of a text which was not opened: see `Limits.opens`."""
 
 _PROVEN_BYTES = 1024
-"""A stream inside a run must yield this many bytes before an error in it counts as damage.
-
-A shorter stream is a coincidence.
+"""If a compressed stream in base64 fails after fewer decompressed bytes, it only looked like a stream by chance. The
+error does not count as damage.
 """
 
 _TAG = regex.compile(rb"<[^<>]{0,4096}+>")

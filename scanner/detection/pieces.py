@@ -15,9 +15,9 @@ from scanner.detection.wide import wide_codec
 PIECE = 32 << 20
 OVERLAP = 64 << 10
 MAX_WHOLE_BYTES = 128 << 20
-"""Bytes of a binary content that is read whole, because an archive may be anywhere in it.
+"""The maximum number of bytes of a binary content that is read as a whole, because an archive may be anywhere in it.
 
-The members of a larger container cannot be separated, so it is scanned as text.
+A larger archive cannot be opened, so it is searched as text.
 """
 
 _HEAD = 64 << 10

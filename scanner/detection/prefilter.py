@@ -32,24 +32,28 @@ from scanner.detection.patterns.token_patterns import plain_matches
 from scanner.detection.wide import wide_codec
 
 MAX_LOOKS = 512
-"""Hits of a small document that are looked at closely. Each look reads at most 4 kB, so that a hostile document costs
-less than 0.1 s. Ordinary source has fewer than ten."""
+"""The maximum number of needles in a small document that are examined one by one. Ordinary source code has fewer than
+ten.
+
+At most 4 kB are read for each needle, so a hostile document takes less than 0.1 s.
+"""
 
 BYTES_PER_LOOK = 4096
-"""A large document is allowed one look per this many bytes, so that the work stays linear."""
+"""In a large document, one needle may be examined for each group of so many bytes, so that the work stays linear."""
 
 MAX_PICTURE_TEXT = 2048
-"""Bytes of text in a picture in base64 that is skipped. Programs that draw write their name and version there."""
+"""A picture in base64 is skipped only if it has at most this many bytes of text. Drawing programs write their name and
+version as text.
+"""
 
 MAX_PLAIN_FINDINGS = 64
-"""Findings of one document that `plain_only` returns. A file with more is a dump, which is rare. A reader scans it."""
+"""The maximum number of tokens that `plain_only` returns. A file with more tokens is rare, and is read in depth."""
 
 MAX_FALLBACK_TOKENS = 1000
-"""Distinct plain tokens that are returned from a content that could not be read in depth."""
+"""The maximum number of different plain tokens that are returned for a content that could not be read in depth."""
 
 _ZEROS = bytes(WINDOW + 4096)
-"""More bytes than the matcher searches for one window. A sparse file consists of zeros, and comparing is 20 times as
-fast as searching."""
+"""Zero bytes to compare with a part of a sparse file. Comparing is 20 times as fast as searching."""
 
 Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits", "not_examined"]
 
@@ -74,7 +78,7 @@ class PlainVerdict(NamedTuple):
 
 CLEAN = PlainVerdict()
 NOT_EXAMINED = PlainVerdict(reason="not_examined")
-"""The verdict on a content that is given to a reader at once."""
+"""The result for a content that must be read in depth without a quick search before."""
 
 
 def plain_only(content: bytes) -> PlainVerdict:

@@ -42,28 +42,34 @@ IN_PROCESS = PackLimits(
     objects=2_000,
     kept_bytes=16 << 20,
 )
-"""Limits on a pack in this process, together about 0.2 s of processor time. Most pushes have fewer than 100 objects."""
+"""The limits on a pack that is scanned in this process, together about 0.2 s of processor time. Most pushes have fewer
+than 100 objects.
+"""
 MAX_TREE_BYTES = 2 << 20
-"""Bytes of trees.
+"""The maximum size of all trees of a pack that is scanned in this process.
 
-They cost more than other bytes: an entry of 30 bytes takes a microsecond to read, and another one to locate.
+Trees are expensive: an entry of 30 bytes takes a microsecond to read, and another one to locate.
 """
 MAX_READER_CALLS = 32
-"""Objects of one pack that are sent to a reader one by one, at half a millisecond each."""
+"""The maximum number of objects of one pack that a confined process reads one by one. Each takes half a millisecond."""
 MAX_CANDIDATES = 2_000
-"""Candidates of one pack in this process. A pack with more goes to a reader, which handles floods."""
+"""The maximum number of possible tokens in a pack that is scanned in this process. A pack with more is scanned by a
+confined process.
+"""
 MIN_SECONDS = 0.5
-"""Processor seconds for a pack after its budget is spent: enough to find plain tokens."""
+"""The processor seconds for a pack even if the budget is used up. They are enough to find plain tokens."""
 LOOKED_UP_AT_ONCE = 1_000
 MAX_CONFIRMED = 10_000
-"""Real tokens of one pack beyond the limits on the number of tokens. Each takes about 1 kB."""
+"""The maximum number of real tokens that are reported although they exceed the limits on the number of tokens. Each
+takes about 1 kB.
+"""
 LOOK_UP_SECONDS = 2.0
-"""Seconds for looking up the tokens of one pack beyond the limits on the number of tokens.
+"""The maximum time for asking the token store about tokens above the limits on the number of tokens.
 
-Tokens that were not looked up in this time are only counted. Leaks within the limits wait meanwhile.
+Tokens for which the time was too short are only counted. The other tokens of the pack have to wait during this time.
 """
 MAX_SECONDS = 8.0
-"""Processor seconds of a reader for one pack."""
+"""The processor seconds that a confined process may spend on one pack."""
 _OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object_over_limit")
 
 

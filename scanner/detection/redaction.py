@@ -23,27 +23,31 @@ _LIMITS = Limits(
     findings=1_000,
     opens=False,
 )
-"""One text may cost about 0.1 s, however long it is.
+"""The limits on the work for one text: about 0.1 s, however long it is. The rest of a longer text is withheld.
 
-The rest is withheld. The limit is in steps and not in seconds, so that a slow machine masks the same text in the same
-way.
+The limits count steps and not seconds, so that a slow machine masks the same text in the same way.
 """
 
 _MAX_ROUNDS = 8
-"""Rounds of masking. A hint may form a new token with the text beside it, so the text is masked until
-nothing changes."""
+"""A text is masked again until nothing changes, but at most this many times. A hint and the text beside it may look
+like a new token.
+"""
 
 _TEXTS_AT_ONCE = 100
-"""Texts that are searched together. If one of them may hold a token, each is searched by itself."""
+"""The number of texts that are searched together. If one of them may contain a token, each is searched separately."""
 _BETWEEN_TEXTS = "\0" * RUN_STRIDE
-"""One of every RUN_STRIDE bytes is sampled for runs of base64, so that this separator ends every run."""
+"""A separator between texts. It is so long that every long base64 text ends there, although only one of RUN_STRIDE
+bytes is tested.
+"""
 _STEPS_A_TEXT = 6_000
-"""Steps charged for masking one of many texts, in addition to the work that depends on its content: 60 µs."""
+"""The work counted for masking one of many texts, in addition to the work that depends on its content: 60 µs."""
 
 _BLOCK = 64 << 10
 _OVERLAP = 8 << 10
-"""Bytes by which two blocks overlap. An encoded token is shorter. Text is masked in blocks, and a block that exceeds
-the limits is withheld together with the text after it."""
+"""The number of bytes by which two blocks overlap. An encoded token is shorter than that.
+
+Text is masked block by block. If a block exceeds the limits, it is withheld together with the text after it.
+"""
 
 _REST_OF_RUN = re.compile(rb"(?:[\r\n]*+[0-9A-Za-z+/_=-]++)*+")
 _WITHHELD = "[withheld: it could not be freed of tokens]"

@@ -22,9 +22,11 @@ CHANNELS = (Channel.STREAM, Channel.WEBHOOK)
 
 RETENTION_DAYS = 30
 SETTLED_SECONDS = 120
-"""After this many seconds no smaller id can still appear. The database assigns ids before the transaction commits, so
-a smaller id may become visible after a larger one. Our transactions take milliseconds, and the database ends a
-transaction that is idle for 60 s."""
+"""After this many seconds, no new announcement can get a smaller id.
+
+The database assigns the id before the transaction commits, so a smaller id may become visible after a larger one.
+Transactions of r8scan take milliseconds, and the database ends a transaction that is idle for 60 s.
+"""
 MAX_LISTED = 1000
 
 

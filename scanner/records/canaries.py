@@ -18,9 +18,9 @@ from scanner.records.states import CanaryState, CanaryWay, Cause, Decision
 
 KEPT_DAYS = 40
 MAX_SETTLED = 100
-"""Canaries that one transaction settles. More than a handful wait only after an outage."""
+"""The maximum number of canaries that one transaction handles. Only after an outage, more than a few wait."""
 SUCCESSES = (Decision.DISABLED, Decision.OBSERVED)
-"""The decisions on a canary with which the whole service has worked; `observed` with R8SCAN_ENFORCE=observe."""
+"""The decisions which show that the whole service works. It is `observed` if `R8SCAN_ENFORCE` is `observe`."""
 UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
 
 

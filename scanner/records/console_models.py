@@ -36,7 +36,7 @@ class ConsoleSession(Base):
     role: Mapped[Role] = mapped_column(column_of(Role, 16))
     credential: Mapped[str] = mapped_column(String(64))
     network: Mapped[str] = mapped_column(String(64))
-    """The network of the client that signed in, as a prefix."""
+    """The network from which the user signed in, for example as an address with a prefix length."""
     created_at: Mapped[datetime]
     seen_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -20,11 +20,13 @@ from scanner.records.models import ScanJob, db_now
 from scanner.records.states import JobKind, JobState
 
 MAX_FAILURES = 5
-"""After this many claims without progress a job is failed, so that a job that kills its worker is not tried forever."""
+"""A job fails after it was claimed this many times without progress. Otherwise, a job that kills its worker would be
+tried forever.
+"""
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 MAX_CLAIM_TRIES = 10
-"""`claim_next` tries at most this many jobs. Another worker may claim each of them first."""
+"""The maximum number of jobs that `claim_next` tries to claim, because another worker may claim each of them first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from scanner.records.states import (
 )
 
 MAX_REPOSITORY_KEY = 200
-"""Characters of a repository's name that an index holds. Names on GitHub have at most 140."""
+"""The number of characters of a repository's name that an index contains. Names on GitHub have at most 140."""
 
 
 class Base(DeclarativeBase):
@@ -212,8 +212,8 @@ class Exposure(PlaceColumns, Base):
     detected_at: Mapped[datetime | None]
     """A copy of the incident's column. A trigger writes it."""
     repository_key: Mapped[str | None] = mapped_column(String(MAX_REPOSITORY_KEY))
-    """The beginning of `repository`, set by a trigger. A B-tree index refuses 2700 bytes and more, and strangers choose
-    names.
+    """The beginning of `repository`, set by a trigger. The name comes from strangers and may be too long for an index,
+    which accepts less than 2700 bytes.
     """
     incident: Mapped[Incident] = relationship(back_populates="exposures")
 

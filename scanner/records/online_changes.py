@@ -12,7 +12,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine, text
 
 BATCH_ROWS = 5000
-"""Rows that one transaction fills: it holds their locks for some 100 ms."""
+"""The number of rows that one transaction fills. It locks them for some 100 ms."""
 
 _EXPOSURES = """
     UPDATE exposures SET repository_key = left(repository, 200),

@@ -22,10 +22,13 @@ from scanner.records.states import Channel, NotificationState, Occasion
 NO_RECIPIENT = "no recipient: the account has no mail address"
 NO_OPERATOR = "no recipient: R8SCAN_OPERATOR_EMAIL is not set"
 MAIL_SERVER_DOWN = "no mail can be sent: "
-"""Beginning of the error of a mail that waits because of the mail server, not because of its recipient."""
+"""The beginning of the error of a mail that waits because the mail server does not work."""
 DIGEST_SECONDS = 24 * 3600
-"""The least time between two mails to the operator about undeliverable notifications. The first is sent at once; the
-next one collects those of a day, so that a thousand bouncing owners do not cause a thousand mails."""
+"""The minimum time between two mails to the operator about undeliverable notifications.
+
+The first mail is sent at once. The next mail reports everything from a day, so that a thousand bouncing mails do not
+cause a thousand messages.
+"""
 
 
 @dataclass(frozen=True, slots=True)

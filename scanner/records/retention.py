@@ -33,7 +33,7 @@ from scanner.records.source_models import ReadObject
 from scanner.records.states import Channel, Decision
 
 UNFINISHED = (Decision.DISABLING, Decision.HELD)
-"""Incidents with these actions are not finished. They are kept regardless of their age."""
+"""Incidents with these actions are not finished. They are kept, however old they are."""
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 INCIDENTS_PER_TRANSACTION = 500
 OTHER_ROWS_PER_TRANSACTION = 5000

@@ -50,7 +50,7 @@ FIELDS = frozenset(
         "user",
     }
 )
-"""The fields that a line may contain besides kind, person, incident and job. Other values may name or quote people."""
+"""The fields that a line may contain besides kind, person, incident and job. Other fields may name or quote people."""
 _WAITING = "r8scan_security_lines"
 
 _log = logging.getLogger(LOGGER)

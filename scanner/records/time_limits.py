@@ -30,7 +30,9 @@ POLL_SECONDS = {
 }
 """The limit of a poll by source, in seconds. A poll of gists may request 30 pages and 20 files."""
 GRACE_SECONDS = 10.0
-"""The watchdog ends the process this long after the limit. Meanwhile the work may notice the lost lease and stop."""
+"""The watchdog ends the process this many seconds after the limit. Until then, the work may notice that it has lost its
+lease, and stop.
+"""
 TIME_LIMIT = "time_limit"
 """The recorded reason for work that exceeded its limit. Error messages in rows begin with it."""
 

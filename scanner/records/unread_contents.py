@@ -17,9 +17,10 @@ from scanner.records.models import db_now
 from scanner.records.source_models import UnreadContent
 
 MAX_ROWS_PER_JOB = 100
-"""One poll, one page of items or one step of a rescan records this many rows. Its counts include further documents."""
+"""The maximum number of documents that one poll or one step of a job records. Further documents are only counted."""
 MAX_ROWS_SHOWN = 2000
-"""Limit of the rows of one job that are shown. A rescan has several steps, and each step records its own rows."""
+"""The maximum number of documents of one job that are shown. A rescan has several steps, and each step records its own.
+"""
 MAX_ROWS = 100_000
 RETENTION_DAYS = 30
 MAX_REASONS_LENGTH = 200

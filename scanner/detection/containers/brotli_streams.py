@@ -13,19 +13,22 @@ _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0xC0), *rang
 _FIRST_BYTES = 64
 _HEAD_BYTES = 2048
 _PROOF_BYTES = 256
-"""Bytes of text that prove a stream whose end is not in the head. None of 40,000 random contents gave that many."""
+"""If so many first bytes decompress to text, the content counts as a Brotli stream. None of 40,000 random contents
+decompressed to so many.
+"""
 _MIN_TEXT = 24
-"""Bytes of text that prove a stream that ends where the content ends."""
+"""A stream that ends exactly at the end of the content needs only this many bytes of text to count as a Brotli stream.
+"""
 
 _CHROME_END = b"\xd8\x41\x0d\x97\x45\x6f\xfa\xf4"
 _CHROME_HEADERS = (20, 24)
-"""Bytes before the key, without and with the padding that compilers add."""
+"""The possible numbers of bytes before the key: without padding, and with the padding that compilers add."""
 _MAX_CHROME_KEY = 8 << 10
 _CHROME_KEY = re.compile(rb"[!-~]{8,}+")
-"""A key is a URL. Tools that copy entries may leave its length out of the header."""
+"""The key of a cache entry is a URL. Tools that copy entries may leave out the length of the key in the header."""
 _FIREFOX_CHUNK = 256 << 10
 _MAX_NUMBER_BYTES = 5
-"""Bytes of one number in the directory of a WOFF2 font."""
+"""The maximum number of bytes of an integer in the directory of a WOFF2 font."""
 
 
 def is_brotli(content: bytes) -> bool:

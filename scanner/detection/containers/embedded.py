@@ -31,27 +31,31 @@ if TYPE_CHECKING:
     from ahocorasick_rs import BytesAhoCorasick
 
 HEAD_BYTES = 4096
-"""A control character in this many first bytes shows that a content is binary, not text."""
+"""If one of the first so many bytes is a control character, the content is binary and not text."""
 
 _TEXT = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r\x1b"
 _PROOF_BYTES = 1024
-"""A stream is accepted if it inflates to this many bytes, or if it ends earlier with a correct checksum.
+"""A stream is accepted if it decompresses to this many bytes, or if it ends earlier with a correct checksum.
 
-Random bytes after a magic number inflate to 64 bytes in one case of fifty, and practically never to this many.
+Random bytes after a magic number decompress to 64 bytes in one case of fifty, and practically never to so many.
 """
 
 _MIN_BYTES_OF_DAMAGED_STREAM = 1024
-"""An error after fewer bytes means that the magic number occurred by chance. It is not counted as damage."""
+"""If an error occurs before this many decompressed bytes, the magic number occurred by chance, so the error is not
+counted as damage.
+"""
 
 _FIRST_TEXT_BYTES = 256
 _MAX_ZSTD_BLOCK = 128 << 10
 _LZMA_HEAD = 2048
 _GUESS_STEPS = 300
-"""Steps charged for the test of one magic number, 3 µs. A test of Zstandard costs one more for each byte of a block."""
+"""The work counted for the test of one magic number: 3 µs. The test of Zstandard costs one more step for each byte of a
+block.
+"""
 _LZMA_STEPS = 2_000
-"""Steps charged in addition for a test of LZMA, 20 µs: it allocates a dictionary."""
+"""The additional work counted for the test of LZMA: 20 µs, because the test allocates a dictionary."""
 _QUICK_STEPS = 4 << 20
-"""Steps that `holds_streams` may spend, 40 ms, because it also runs outside of confined processes."""
+"""The limit on the work of `holds_streams`: 40 ms, because the function also runs outside of confined processes."""
 
 SCRIPT_STARTS = (b"#!", b"<?")
 _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"

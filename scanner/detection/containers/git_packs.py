@@ -19,7 +19,7 @@ _REASONS = {
     "delta_damaged": "damaged",
     "memory": "memory",
 }
-"""Reasons for unread objects of a pack, and the names of these reasons for a document."""
+"""The reasons why objects of a pack are unread, and the names that these reasons have in the result for a document."""
 _DAMAGE = ("pack_damaged", "pack_truncated")
 
 

@@ -8,11 +8,13 @@ from typing import NamedTuple
 PNG = b"\x89PNG\r\n\x1a\n"
 _START = b"iVBORw0KGgo"
 TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP")
-"""The chunks of a picture that may hold text."""
+"""The types of the chunks of a picture that may contain text."""
 
 MAX_CHUNKS = 20_000
-"""Chunks of one picture. Encoders write pixels in chunks of 8 kB and more. A picture with more chunks is
-decoded whole."""
+"""The maximum number of chunks in one picture. Programs write pixels in chunks of 8 kB and more.
+
+A picture with more chunks is decoded as a whole.
+"""
 
 _MAX_LINE_LENGTH = 1024
 _HEADER_BYTES = 8

@@ -12,7 +12,7 @@ from scanner.detection.containers.members import Container, Member, whole
 
 _BLOCK = 32 << 10
 _HEADER = 7
-"""Bytes of a record's header: a checksum, the length in two bytes, and the type."""
+"""The number of bytes in a record's header: a checksum, the length in two bytes, and the type."""
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _WANDB_START = b":W&B"
 _WANDB_HEADER = 7

@@ -275,7 +275,7 @@ def _by_start() -> dict[bytes, tuple[Signature, ...]]:
 
 
 SIGNATURES = _by_start()
-"""The signatures by their first two bytes."""
+"""The signatures of all formats, by the first two bytes of the signature."""
 
 PROGRAM_STARTS = frozenset((b"MZ", b"\x7fE", b"#!", b"\xcf\xfa", b"\xce\xfa", b"\xca\xfe", b"\xfe\xed", b"Cr"))
 """The first bytes of programs and packages that may be followed by a zip."""

@@ -28,14 +28,18 @@ _URL_ALPHABET = _ALPHABET[:62] + b"-_"
 _LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
 _MAX_LENGTH = 4096
 LOOK_STEPS = 2000
-"""Steps charged for matching one form at one place."""
+"""The work counted for matching one pattern at one offset."""
 
 FAILED_LOOK_STEPS = 6000
-"""Further steps charged if a form does not match. With many joints, it can take 80 µs until the last letters fail."""
+"""The additional work counted if a pattern does not match. It can take 80 µs until the pattern fails at the last
+letters.
+"""
 
 _SHORT_LOOK_STEPS, _STEPS_PER_BYTE = 3_200, 100
-"""Steps charged instead, for a form and for each byte since the last form that failed, if that is less. No token has
-the needle in its body, so a form fails at the next needle at the latest."""
+"""The work counted instead if that is less: for each pattern, and for each byte since the last pattern that failed.
+
+A token cannot contain the needle a second time, so a pattern fails at the next needle at the latest.
+"""
 
 _LETTER = rb"[0-9A-Za-z+/_-]"
 _NO_LETTER = rb"[^0-9A-Za-z+/_-]"

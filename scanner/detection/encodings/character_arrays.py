@@ -9,7 +9,7 @@ from scanner.detection.patterns.token_formats import derived_from_formats
 from scanner.detection.patterns.token_patterns import token_patterns
 
 _MAX_GAP = 60
-"""Largest distance in bytes between two elements."""
+"""The maximum number of bytes between two elements of an array."""
 
 
 def array_starts_at(content: bytes, second: int) -> Iterator[int]:

@@ -18,11 +18,11 @@ from scanner.detection.patterns.token_formats import TokenFormat, max_token_leng
 from scanner.detection.patterns.token_patterns import token_patterns
 
 _STEPS = 5_000
-"""Steps of ten nanoseconds charged if the first part is at the beginning."""
+"""The work counted if an encoded part was found: steps of ten nanoseconds."""
 _SPAN = 1024
-"""Largest distance in bytes between the beginnings of the first and the last part."""
+"""The maximum number of bytes between the beginning of the first part and the beginning of the last part."""
 _MIN_PART = 4
-"""Characters of each further part. Shorter words often decode to letters by chance."""
+"""The minimum number of characters in each further part. Shorter words often decode to letters by chance."""
 _END = rb"(?=\\*[\"'`]|\s|\Z)"
 _STARTS = frozenset(b"\"'`=: ")
 

@@ -18,20 +18,19 @@ from scanner.detection.limits import Meter
 STREAM_STARTS = frozenset((b"1f", b"78", b"\\x", b"x\\", b"0x"))
 """The first two bytes of the streams below. No compressed stream in base64 begins with these bytes."""
 MAX_STREAM_BYTES = 16 << 20
-"""Bytes of one stream that are decoded. The rest of a longer stream is not decoded."""
+"""The maximum number of bytes of one stream that are decoded. The rest of a longer stream is ignored."""
 _MIN_BYTES = 33
-"""Minimum bytes of a stream.
+"""The minimum size of a stream in bytes. A SHA-256 hash is one byte shorter, so it is not taken for a stream.
 
-A SHA-256 hash has one byte less. A stream with a token of 24 random letters has at least this many bytes, because
-random letters cannot be compressed.
+A stream that contains a token of 24 random letters has at least this size, because random letters cannot be compressed.
 """
 _FIRST_LETTERS = 64
-"""Letters that are decoded first. They refute most streams, at a small part of the cost of a whole head."""
+"""The number of letters that are decoded first. For most texts, they already show that no stream begins there."""
 _HEAD_LETTERS = 1024
 _FIRST_STEPS, _HEAD_STEPS = 1_500, 5_000
-"""Steps of ten nanoseconds charged for the first letters and for a head, as measured on repeated needles."""
+"""The work counted for decoding the first letters, and then `_HEAD_LETTERS` letters: steps of ten nanoseconds."""
 _PROOF_BYTES = 512
-"""Bytes that a stream must inflate to, unless it ends earlier. If they are text, fewer bytes are enough."""
+"""A stream must decompress to this many bytes, unless it ends earlier. Fewer bytes are enough if they are text."""
 _MIN_TEXT = 64
 _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
 

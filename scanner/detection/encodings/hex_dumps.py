@@ -18,10 +18,10 @@ from scanner.detection.patterns.token_formats import derived_from_formats, max_t
 from scanner.detection.patterns.token_patterns import Match, Pattern, plain_matches
 
 MAX_LINE = 256
-"""Letters that are read of one line. Dumps have 16 or 32 bytes per line, and `xxd -p` has 30."""
+"""The maximum number of letters of one line that are read. Dumps have 16 or 32 bytes per line, and `xxd -p` has 30."""
 
 LINE_STEPS = 1_000
-"""Steps charged per line: up to eight microseconds."""
+"""The work counted for each line: up to eight microseconds."""
 
 _DIGITS = rb"[0-9A-Fa-f]"
 _OFFSET = (
@@ -45,7 +45,7 @@ _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
 _WORD = re.compile(rb"0x(%b{8}(?:%b{8})?)" % (_DIGITS, _DIGITS))
 _WORD_ARRAY = regex.compile(_WORD.pattern + rb"(?:[uUlL]{0,3}+,\s{0,40}+" + _WORD.pattern + rb"){2,40}+")
 _STEPS_PER_LETTER = 30
-"""Steps charged for each letter of a line's bytes."""
+"""The work counted for each letter that encodes the bytes of a line."""
 _NEEDLE_DIGITS = 6
 _NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdefABCDEF")
 _FEW_DIGITS = 12

@@ -15,11 +15,11 @@ from scanner.detection.encodings.hex_dumps import begins_whole_dump, whole_dumps
 from scanner.detection.patterns.needles import DUMP_OFFSETS
 
 MAX_DUMP_BYTES = 16 << 20
-"""Letters of one dump that are decoded. The rest of a longer dump is not decoded."""
+"""The maximum number of letters of one dump that are decoded. The rest of a longer dump is ignored."""
 
 _MAX_LINE = 256
 _FIELD = 4
-"""Columns of a character in the output of `od -c`."""
+"""The width of one character in the output of `od -c`."""
 _LINE = re.compile(rb"[0-9A-Fa-f]{7,8}:?(?=[ \t])")
 _FIRST_LINE = re.compile(rb"0{7,8}:?[ \t]")
 _OTHER_FORMAT = re.compile(rb" {7}")

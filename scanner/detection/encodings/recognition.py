@@ -24,10 +24,10 @@ from scanner.detection.patterns.token_formats import derived_from_formats
 from scanner.detection.patterns.token_patterns import Match, Pattern, TokenPatterns, token_patterns
 
 MAX_WRAPS = 2
-"""Line breaks inside one token. A wrapped token has at most this many. A column of short words has more."""
+"""The maximum number of line breaks inside one token. A column of short words has more."""
 
 _WORDS_OF_LIST = range(3, 13)
-"""A list of so many words after a prefix can have as many letters together as a body."""
+"""A list of so many words after a prefix may have as many letters as a token, so it could be mistaken for one."""
 
 LOOK_STEPS: dict[Kind, int] = {
     "token": 1300,
@@ -40,31 +40,39 @@ LOOK_STEPS: dict[Kind, int] = {
     "run": 300,
     "stream": 100,
 }
-"""Steps charged for one look at a hit of each kind, ten nanoseconds each, as measured on repeated needles."""
+"""The work counted for testing one offset at which the matcher found a needle of this kind: steps of ten nanoseconds.
+"""
 
 _SEARCH_STEPS = 8
 _LIST_SEARCH_STEPS = 20
-"""Steps charged per byte of a window that patterns search, and that the patterns of lists search.
+"""The work counted for each byte if a whole part of the content is searched with the patterns of number lists.
 
-In a window with many needles, the patterns fail quickly, in C.
+`_SEARCH_STEPS` is the same for all other patterns. Where needles are very frequent, the patterns fail quickly.
 """
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+<|./:_-]")
 
 _MAX_TO_SECOND = 128
-"""Bytes from the first number of a decimal list to the end of the second. The pattern allows fewer than 100."""
+"""The maximum number of bytes from the first number of a decimal list to the end of the second number. The pattern
+allows fewer than 100.
+"""
 _DIRECTIVE = b"byte\t"
 """The end of an assembler's directive before a number."""
 _RECORD_START = re.compile(rb"[:S]")
 _WIDE_LEAD = 6
-"""Digits of a prefix in UTF-16 before the second zero byte: the needle `005F` is in the middle of `720038005F`."""
+"""The number of hexadecimal digits of a prefix in UTF-16 before its second zero byte. For example, the needle `005F` is
+in the middle of `720038005F`.
+"""
 _RECORD_HEADER = 10
-"""Letters of an S-record before the last byte of its address; in an Intel HEX record, there are seven."""
+"""The number of letters in an S-record before the last byte of its address. In an Intel HEX record, there are seven."""
 _ADDRESS = re.compile(rb"0x[0-9a-f]{3,16}(?: <[^<>\n]{1,80}>)?:\t")
 
 MAX_ENCODED_BYTES = 4096
-"""Bytes from the first to the last letter of an encoded token. A token is shorter even if all its letters
-are escaped and on separate lines. The limit keeps the work per hit constant."""
+"""The maximum number of bytes from the first to the last letter of an encoded token, so that the work for each token is
+limited.
+
+A token is shorter even if all its letters are escaped and on separate lines.
+"""
 
 
 @derived_from_formats

@@ -12,12 +12,12 @@ from scanner.detection.patterns.token_formats import MAX_TOKEN_LENGTH, TokenForm
 from scanner.detection.patterns.token_patterns import MIN_LAST_PART, TokenPatterns
 
 _STEPS = 5_000
-"""Steps of ten nanoseconds charged if a literal is at the beginning, as measured on repeated literals."""
+"""The work counted if a string literal is found at the beginning of a token: steps of ten nanoseconds."""
 _SPAN = 1024
 _LINES = 6
-"""Largest distance, in bytes and in lines, between two parts of a token."""
+"""The maximum distance between two parts of a token, in lines. `_SPAN` is the maximum distance in bytes."""
 _MIN_PART = 4
-"""Characters of each further part, if a token has more than two."""
+"""The minimum number of characters in each further part if a token has more than two parts."""
 # A translation table that replaces every character outside the base64 alphabet by a space.
 _WORDS_ONLY = bytes(
     byte if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/_-") else 32 for byte in range(256)

@@ -20,22 +20,23 @@ from scanner.detection.git.packs import OBJECT_COST, PackLimits, PackObject, Pac
 T = TypeVar("T")
 
 OBJECT_NAME = "document"
-"""The name of an object in container paths, because its own path is not known while it is read."""
+"""The name of every object in paths through archives, because the object's own path is not known while it is read."""
 MAX_CROWD = 64
-"""Objects with more findings than this come last, so that a flood of findings in one object does not hide a leak in
-another.
+"""An object with more tokens than this is handled after all other objects, so that its many tokens do not hide a leak
+in another object.
 """
 MAX_BEYOND = 40_000
-"""Tokens of one pack beyond the limits on the number of tokens that are still looked up. Each takes 41 bytes."""
+"""The maximum number of tokens of one pack that are kept although they exceed the limits on the number of tokens. The
+token store is asked about them. Each takes 41 bytes.
+"""
 MAX_NOT_READ = 100
-"""Unread objects of one pack that are recorded one by one. Further ones are only counted."""
+"""The maximum number of unread objects of one pack that are listed. Further unread objects are only counted."""
 POSTPONED_BYTES = 48 << 20
-"""Limit of the bytes of objects that wait in memory until all others were scanned.
-
-Further objects are opened at once.
+"""The maximum size of all objects that wait in memory until the other objects were scanned. Further objects are opened
+at once.
 """
 KEPT_BYTES = 64 << 20
-"""Bytes of the trees and commits of one pack that are kept in memory to find paths."""
+"""The maximum size of all trees and commits of one pack that are kept in memory, to find the paths of objects."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,11 @@ class PackObject:
 
 
 OBJECT_COST = 1024
-"""Bytes charged to `inflated_bytes` for each object in addition to its own bytes: an object takes about ten
+"""The work in bytes that is counted for each object, in addition to its own bytes. An object takes about ten
 microseconds.
 """
 LATE = "seconds"
-"""The unread reason of objects that were not read before the pack's time was over."""
+"""The reason for unread objects if the time for the pack was over."""
 
 
 class WorkBudget:

@@ -15,7 +15,7 @@ MIN_BUDGET = 64 << 30
 A file of 5 MB with 10,000 versions makes 50 GB from a pack of a few megabytes.
 """
 BUDGET_PER_BYTE = 1000
-"""Budget in bytes for each byte of the packs. Ordinary repositories need 20 to 150."""
+"""The budget in bytes for each byte of the repository's packs. Ordinary repositories need 20 to 150."""
 
 
 class HistoryBudget:

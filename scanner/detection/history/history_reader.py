@@ -34,11 +34,11 @@ MAX_RESTARTS = 200
 FEED = 2048
 
 MAX_SIZE_DIGITS = 19
-"""An object whose size has as many digits is damaged. Sizes are kept in 64 bits."""
+"""An object whose size has this many digits or more is damaged. Sizes are kept in 64 bits."""
 MAX_HEAD = 200
-"""Bytes of the header line before a content: id, type and size."""
+"""The maximum number of bytes in the header line before an object's content: id, type and size."""
 COMMIT = 2
-"""The number of the type commit in an `ObjectList`."""
+"""The number of the object type commit in an `ObjectList`."""
 
 _TYPES: tuple[ObjectType, ...] = ("blob", "tree", "commit", "tag")
 

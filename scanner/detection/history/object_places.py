@@ -21,29 +21,37 @@ from scanner.detection.history.git_repositories import Repository
 from scanner.detection.history.history_reader import COMMIT, list_objects
 
 MAX_TREES = 3_000_000
-"""Distinct trees of one history. Each takes about 100 bytes of memory."""
+"""The maximum number of distinct trees that are read. Each takes about 100 bytes of memory."""
 MAX_TREE_BYTES = 8 << 30
-"""Inflated bytes of trees and commits. A tree of 30 entries has about 1 kB."""
+"""The maximum decompressed size of all trees and commits together. A tree of 30 entries has about 1 kB."""
 MAX_ONE_OBJECT = 32 << 20
-"""Bytes of one tree or commit. A larger object is skipped, because it would have to be held in memory."""
+"""The maximum size of one tree or commit in bytes. A larger object is skipped, because it would have to be held in
+memory.
+"""
 MAX_DEPTH = 4_096
-"""Nested folders. This is git's own default of `core.maxTreeDepth`."""
+"""The maximum depth of nested folders. This is git's own default of `core.maxTreeDepth`."""
 MAX_PATH = 4_096
-"""Characters of a path, the longest that Linux opens. A longer path is cut at its beginning."""
+"""The maximum number of characters of a path, which is also the longest path that Linux opens. The beginning of a
+longer path is cut off.
+"""
 MAX_RESTARTS = 20
-"""Times that git may exit at a damaged object before the search for places ends."""
+"""If git exits at damaged objects more often than this, the search for paths ends."""
 
 MAX_ENTRIES_A_ROUND = 1_000_000
-"""Tree entries in memory while the commits of one round are searched. Each takes about 150 bytes."""
+"""The maximum number of tree entries in memory while a group of commits is searched. Each entry takes about 150 bytes.
+"""
 
 _COMMITS_A_ROUND = 512
 _IDS_A_REQUEST = 512
-"""Object ids per request. This many ids fit into a pipe, so git and this process cannot wait for each other forever."""
+"""The number of object ids in one request to git. So many ids fit into a pipe. With more, git and this process could
+wait for each other forever.
+"""
 MAX_HEAD = 200
-"""Bytes of the header line before a content: id, type and size."""
+"""The maximum number of bytes in the header line before an object's content: id, type and size."""
 
 _CUT_OFF = b"(cut off)"
-"""The content of an object whose output git did not finish. It is compared by identity."""
+"""A marker that stands for the content of an object if git exited before the end of the content. Compare it with `is`.
+"""
 _SUBMODULE = b"160000"
 _FOLDER_MODE = b"40000 "
 _TREE_MODES = (b"40000", b"040000")
@@ -70,7 +78,7 @@ class ObjectPlaces:
 
 
 _Entry = tuple[bytes, bytes, bool]
-"""Name and object id of a tree entry, and whether it is a folder that no earlier round visited."""
+"""An entry of a tree: its name, its object id, and whether it is a folder that was not read before."""
 
 _NO_ENTRIES: Sequence[_Entry] = ()
 

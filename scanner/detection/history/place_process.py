@@ -28,9 +28,9 @@ from scanner.detection.history.object_places import MAX_PATH, ObjectPlace, Objec
 from scanner.detection.history.object_places import locate as locate_here
 
 MEMORY_BYTES = 400 << 20
-"""RLIMIT_DATA of the process and of its git processes."""
+"""The memory limit (RLIMIT_DATA) of the confined process and of its git processes."""
 MAX_LINE = 12 * MAX_PATH + 1024
-"""Bytes of one line of an answer. JSON writes a character in at most twelve letters."""
+"""The maximum number of bytes of one line of an answer. JSON writes a character in at most twelve letters."""
 
 _ROOT = str(Path(scanner.__file__).parent.parent)
 _PROGRAM = (

@@ -28,26 +28,31 @@ from scanner.detection.patterns.token_formats import active_formats, written_for
 from scanner.detection.prefilter import CLEAN, plain_only
 
 FEW_REFS, FEW_BYTES = 2_000, 256 << 10
-"""Loose refs, and bytes of `packed-refs`, that are read without a separate process, which takes 0.2 s to start."""
+"""A repository with at most this many loose refs, and at most this many bytes in `packed-refs`, is read in this
+process. A separate process would take 0.2 s to start.
+"""
 MAX_LOOSE_REFS = 5_000
-"""Limit of the loose refs (refs that are stored in one file each) that are opened.
+"""The maximum number of loose refs (refs that are stored in one file each) that are opened.
 
 Only the names of further loose refs are read. There are few loose refs, because git packs refs regularly.
 """
 MAX_REFS = 1_000_000
 MAX_TIPS = 25_000
-"""Commits of refs that are given to git, which takes 0.2 ms for each one that does not exist. The search for the places
-of objects begins with them. It finds all other commits, too, but not in the order of their history."""
+"""The maximum number of commits of refs that are passed to git. Git takes 0.2 ms for each commit that does not exist.
+
+The search for the paths of objects begins with these commits. Afterwards, it also finds all other commits, but not in
+the order of their history.
+"""
 MAX_NAMES = 5_000
-"""Names that are scanned one by one. Each may need a reader."""
+"""The maximum number of names that are scanned one by one. A confined process may have to decode each of them."""
 MAX_LOOSE_REF = 4096
-"""How many bytes of the file of a loose ref are read. An object id has at most 64 letters."""
+"""The number of bytes of a loose ref's file that are read. An object id has at most 64 letters."""
 MAX_REF_FOLDERS = 200_000
 MAX_PACKED_REFS = 64 << 20
-"""Bytes of `packed-refs`, which are held in memory: about 700,000 refs."""
+"""The maximum number of bytes of `packed-refs`, which are held in memory. They contain about 700,000 refs."""
 
 MEMORY_BYTES = 400 << 20
-"""RLIMIT_DATA of the process."""
+"""The memory limit (RLIMIT_DATA) of the confined process."""
 READ_SECONDS = 120.0
 MAX_ANSWER = 64 << 20
 _NAMES_AT_ONCE = 1_000

@@ -15,9 +15,9 @@ from scanner.detection.patterns.needles import Needle, base64_texts, in_both_cas
 from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, active_formats, derived_from_formats
 
 MAX_GROUP = 64
-"""Cores that one automaton can search with vector instructions."""
+"""The maximum number of byte strings (cores) that one automaton can search for with vector instructions."""
 MIN_CORE = 3
-"""The shortest core in bytes. Shorter ones would make the vector search several times slower."""
+"""The minimum length of a core in bytes. With shorter cores, the search would be several times slower."""
 
 
 class Core(NamedTuple):

@@ -114,11 +114,11 @@ JOINT = rb"""
     b"break": _BREAK_POINT,
     b"time": _TIME,
 }
-"""A joint: characters that may separate two letters of one token.
+"""A pattern of the characters (a joint) that may separate two letters of one token.
 
-Zero-width characters, the escaped zeros of UTF-16, soft line breaks (in mail, in editors, inside JSON strings), a
-backslash before a line break, colours and markup, the edge of a terminal or of a table's cell, and the end of one
-string literal up to the beginning of the next.
+A joint consists of zero-width characters, the escaped zeros of UTF-16, soft line breaks (in mail, in editors, inside
+JSON strings), a backslash before a line break, colours and markup, the edge of a terminal or of a table's cell, or the
+end of one string literal and the beginning of the next.
 """
 
 
@@ -161,10 +161,10 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> by
 
 JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,5}+"
 CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
-"""JOINTS for a pattern that begins with JOINTS_DEFINITION.
+"""A call of the group that JOINTS_DEFINITION defines. It matches the same as JOINTS.
 
-With a copy of JOINTS before each of its letters, a pattern takes `regex` 0.2 seconds to compile. The lookahead avoids
-the call before a letter. Where a match often fails at a joint, JOINTS is faster.
+`regex` compiles a pattern slowly (0.2 seconds) if the pattern has a copy of JOINTS before each of its letters. Where a
+match often fails between two letters, JOINTS is faster.
 """
 # For base64, do not skip the lengths of HTTP chunks, because a line of four hexadecimal digits may be base64. Skip
 # spaces instead, because shells and YAML replace the line breaks of base64 by spaces.

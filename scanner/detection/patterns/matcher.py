@@ -17,22 +17,26 @@ from scanner.detection.patterns.needles import Kind, Needle, needles
 from scanner.detection.patterns.token_formats import derived_from_formats, min_token_length
 
 WINDOW = 256 << 10
-"""Bytes per call of an automaton. This limits the size of results for hostile content, and all automata read the window
-from the processor's cache."""
+"""The number of bytes that are searched at once. It limits the size of the results for hostile content.
+
+It also fits into the processor's cache, from which all automata read.
+"""
 
 CROWDED = 1_000
-"""Above this many hits in one window, searching the window with `regex` is faster than examining each hit."""
+"""If more needles than this are found in one part of a content, searching the part with patterns is faster than
+examining each needle.
+"""
 
 DECODED = frozenset[Kind](("run", "stream"))
-"""Kinds of needles whose hits lead to a run of letters that is decoded."""
+"""The kinds of needles after which a long text is decoded as a whole."""
 
 ALWAYS_LISTED = frozenset[Kind](("stream",))
-"""Kinds of needles for which there is no pattern. Their hits are always listed, however many there are."""
+"""The kinds of needles for which there is no pattern. They are always listed, however many there are."""
 
 RUN_STRIDE = 64
 RUN_SAMPLES = 32
 LONG_RUN = RUN_STRIDE * (RUN_SAMPLES + 1)
-"""The matcher notices a run of this many base64 letters without a needle, wherever the run begins."""
+"""A string of at least this many base64 letters is always noticed, even if it contains no needle."""
 
 Hit = tuple[int, Needle]
 _Find = Callable[[bytes | memoryview], list[tuple[int, int, int]]]

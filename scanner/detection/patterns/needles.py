@@ -16,7 +16,7 @@ from scanner.detection.patterns.token_formats import TokenFormat, active_formats
 Kind = Literal["token", "characters", "hex", "list", "wide", "base64", "wide_base64", "run", "stream"]
 
 _BEFORE_VALUE = b"\"' =\n/:"
-"""Bytes that may precede a value."""
+"""The bytes that may precede a value, for example in an assignment."""
 DUMP_OFFSETS = (b"0000020 ", b"00000006:", b"00000010")
 """The second offset in the dumps of `od`, of `xxd -b`, and of programs that show 16 bytes in each line."""
 ESCAPED_MAGICS = (b"\\x1f\\x8b", b"0x1f, 0x8b", b"0x1f,0x8b", b"x\\x9c")
@@ -39,7 +39,7 @@ _AFTER_LETTERS = (
     b"\xcd",
     b"\x1b",
 )
-"""The first bytes of a joint or an escape."""
+"""The bytes with which an escape sequence, or the text between two letters of a token, may begin."""
 
 # Templates for the beginning of a token in a hex dump. {0}, {1} and {2} are the hexadecimal codes of the first three
 # letters. {3} is the first digit of {2}. Some templates contain the gap between two groups of bytes, or the last digit

@@ -19,19 +19,22 @@ from scanner.detection.history.pack_history.index import Array, Entries, PackFil
 Weights = npt.NDArray[np.float32]
 
 MAX_OBJECT_BYTES = 32 << 20
-"""The largest object that this reader makes. Git reads larger objects and their deltas."""
+"""The size of the largest object that this package builds. Git reads larger objects and the deltas that need them."""
 UNITS = 64
-"""Units that a repository is divided into, if its families are small enough."""
+"""A repository is divided into about this many groups of objects, unless some groups would be too large."""
 MIN_UNIT_BYTES = 16 << 20
 OBJECT_COST = 2048
-"""Bytes added to the size of each object in the weight of a unit, because each object takes some microseconds."""
+"""The number of bytes added to the size of each object to estimate the work, because each object takes some
+microseconds.
+"""
 
 _SLICE = 1 << 20
-"""Entries that numpy works on at a time, because numpy needs 8 bytes or more of memory for each of these entries."""
+"""The number of entries that numpy processes at a time, because numpy needs 8 bytes or more of memory for each entry.
+"""
 _MAX_ROUNDS = 13
-"""Rounds that follow deltas to their bases.
+"""The number of rounds in which deltas are followed to their bases.
 
-Each round goes twice as far as the one before. A chain of more than 8,192 deltas is left to git.
+Each round goes twice as far as the round before. Git reads chains of more than 8,192 deltas.
 """
 
 

@@ -26,10 +26,10 @@ FIRST = 12
 DAMAGED = 0
 """The kind of an entry whose header cannot be read."""
 MAX_OBJECTS = 100_000_000
-"""Objects of one index. The largest public repositories have 20 million."""
+"""The maximum number of objects in one index. The largest public repositories have 20 million."""
 
 _SLICE = 1 << 18
-"""Entries whose headers are parsed together. Each entry takes about 100 bytes of memory while it is parsed."""
+"""The number of entries whose headers are parsed together. Each takes about 100 bytes of memory while it is parsed."""
 _MAGIC = b"\xfftOc\0\0\0\2"
 _FANOUT = 256 * 4
 _LARGE = 1 << 31

@@ -17,11 +17,13 @@ MAX_IDS_BYTES = 1 << 30
 MAX_CONTENT_BYTES = 32 << 20
 
 FORK, IDS = b"f", b"i"
-"""Commands to the server. FORK carries the worker's end of a socket. IDS asks for the ids of a unit's objects."""
+"""Commands to the helper process. FORK starts a worker, and comes with the worker's end of a socket. IDS asks for the
+ids of the objects in a group.
+"""
 COMMAND = struct.Struct("<cI")
 PLAN = struct.Struct("<?BQQQQQ")
 UNIT = struct.Struct("<IQ")
-"""The number of a unit, and the budget for its deltas."""
+"""The number of a group of objects, and the limit on the work for its deltas in bytes."""
 _WEIGHT = struct.Struct("<Q")
 _FRAME = struct.Struct("<cB32sQ")
 _COUNTS = struct.Struct("<QQ")
@@ -30,15 +32,15 @@ _PACK = struct.Struct("<I")
 SUSPECT, POINTER, DAMAGED, OVER, GIT, COUNTS, DONE = b"s", b"p", b"x", b"o", b"g", b"c", b"d"
 
 NOTES = {POINTER: "lfs_pointer", DAMAGED: "object_damaged", OVER: "inflated_over_limit"}
-"""Messages that name an object that was not read, and their reasons."""
+"""The messages about an object that was not read, each with the reason."""
 
 WHOLE_PACK = bytes(32)
-"""Used instead of an id, it means every object of the pack. No object has this id."""
+"""This value in place of an object id means all objects of the pack. No object has this id."""
 
 _MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, DONE: _COUNTS.size} | dict.fromkeys(
     NOTES, 0
 )
-"""The largest payload of each message."""
+"""The maximum size of the payload of each message."""
 
 
 class BadMessage(Exception):

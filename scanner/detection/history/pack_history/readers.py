@@ -36,14 +36,16 @@ from scanner.detection.history.pack_history.messages import BadMessage, Plan
 from scanner.detection.patterns.token_formats import active_formats, written_formats
 
 MIN_PACK_BYTES = 8 << 20
-"""Git reads smaller packs just as fast, because the processes of this reader take 0.3 seconds to start."""
+"""If the packs of a repository are smaller than this in total, git reads them. Git is then just as fast, because the
+processes of this reader take 0.3 seconds to start.
+"""
 MAX_GIT_PACKS = 8
-"""Packs of a small repository that git reads. Git needs some 30 milliseconds for each pack."""
+"""If a small repository has at most this many packs, git reads them. Git needs some 30 milliseconds for each pack."""
 MAX_DEATHS = 16
-"""Workers that may die before git reads the units that are left."""
+"""After this many workers have died, git reads all remaining groups of objects."""
 LOOK_SECONDS = 0.2
 END_SECONDS = 1.0
-"""Seconds that the server and its workers have to end by themselves."""
+"""The helper process and its workers have this many seconds to exit before they are killed."""
 
 _ROOT = str(Path(scanner.__file__).parent.parent)
 _PROGRAM = (

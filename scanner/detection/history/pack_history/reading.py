@@ -14,14 +14,17 @@ from scanner.detection.git.pack_codec import DamagedPack, apply_delta, inflate_e
 from scanner.detection.history.pack_history.families import MAX_OBJECT_BYTES, Unit
 
 BASES_BYTES = 64 << 20
-"""Limit of the bytes of bases that wait for their deltas.
+"""The maximum size of all objects that are kept in memory because deltas need them.
 
-Beyond it, the oldest bases are dropped. They are made again when they are needed.
+Above this size, the oldest objects are dropped. They are built again when a delta needs them.
 """
 
 _EXPANSION_SHIFT, _EXPANSION_BYTES = 6, 1 << 16
-"""zlib adds 5 bytes to each 16 kB that it cannot compress. A stream that is longer than this limit is left to git, so
-that a gap of gigabytes is not copied."""
+"""Git reads an entry whose compressed size exceeds its decompressed size by more than these values allow.
+
+zlib adds only 5 bytes to each 16 kB that it cannot compress. Without the limit, gigabytes of unused bytes after an
+entry could be copied.
+"""
 
 
 class MadeObject(NamedTuple):

@@ -13,7 +13,7 @@ from scanner.detection.prefilter import CLEAN, plain_only
 from scanner.detection.wide import wide_codec
 
 BLOB = 3
-"""The kind of a blob."""
+"""The number of the object type blob in a pack."""
 SMALL_BYTES = 16 << 10
 """Smaller objects are joined into batches, because each search has a fixed cost of a few microseconds."""
 
@@ -21,7 +21,7 @@ _BETWEEN = b"\n\xff"
 """The bytes between two objects of a batch. No token contains them."""
 
 Suspect = Callable[[int, int, bytes], None]
-"""A function that takes an object that needs a closer look: the number of its entry, its kind and its content."""
+"""A function that takes an object that may contain a token: the number of its entry, its type and its content."""
 
 
 class Search:

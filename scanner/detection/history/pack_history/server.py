@@ -38,7 +38,7 @@ from scanner.detection.loading import load_decoders
 from scanner.detection.patterns.token_formats import parse_formats, use_formats
 
 MEMORY_BYTES = 400 << 20
-"""Limit of the server's memory and of each worker's. Mapped packs need no memory of their own and are not counted."""
+"""The memory limit of the helper process and of each worker. Packs that are mapped into memory do not count."""
 COUNT_EVERY = 4096
 """A worker reports its progress after each of this many objects."""
 
