@@ -1,4 +1,4 @@
-"""A certificate authority for tests, which issues certificates for a server on this machine and for clients."""
+"""A certificate authority for tests. It issues certificates for clients and for a server on this machine."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Authority:
         self.file.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str) -> Issued:
-        """Issue a certificate for 127.0.0.1 that a server or a client can use.
+        """Issue a certificate for 127.0.0.1, for a server or a client.
 
-        `name` is the certificate's common name and the name of its file.
+        `name` becomes the certificate's common name and the name of its file.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])

@@ -1,6 +1,6 @@
 """Runs the `r8scan` command in a separate process, for tests.
 
-The process is either the installed command, or a fork in which the command's modules are imported already.
+The process is either the installed command, or a fork of a process that has imported the command's modules already.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def installed(
 def forked(
     arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str, *, seconds: float = SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    """Run `r8scan` in a fork in which its modules are imported already. This saves half a second per command.
+    """Run `r8scan` in a fork of a process that has imported its modules already. This saves half a second per command.
 
     Raises:
         TimeoutError: The command ran longer than `seconds` and was killed.

@@ -38,8 +38,9 @@ SERVERS = {"client", "database", "postgresql", "r8scan", "redis_socket", "sandbo
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use a server or another process and the tests of the whole service. `make check` skips
-    them.
+    """Mark the tests that use a server or another process, and the tests of the whole service.
+
+    `make check` skips the tests with these marks.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -139,7 +140,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def fresh_token() -> Callable[[], str]:
-    """Return a function that returns a random token. No file of the project may contain a token."""
+    """Return a function that creates a random token, because no file of the project may contain a token."""
 
     def make() -> str:
         return "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))

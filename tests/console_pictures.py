@@ -1,4 +1,4 @@
-"""Takes pictures of every page of the console, for `make look`: in light mode, in dark mode, and as on a telephone."""
+"""Takes pictures of every page of the console, for `make look`: in light mode, in dark mode, and in a phone's size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent / "pictures"
 
 
 def main() -> int:
-    """Take all pictures. Return 1 if a page is wider than its window or gives the wrong status, otherwise 0."""
+    """Take all pictures. Return 1 if a page is wider than its window or has an unexpected status, otherwise 0."""
     if chromium_path() is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
         return 1

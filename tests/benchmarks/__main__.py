@@ -1,4 +1,4 @@
-"""Runs all benchmarks one after the other, for `make bench`. `--quick` runs a short version of each."""
+"""Runs all benchmarks one after the other, for `make bench`. With `--quick`, each benchmark takes less time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Gives each hostile input to r8scan, and measures the cost: CPU time, memory and delay.
+"""Gives each hostile input to r8scan and measures the CPU time, the memory and the delay that it causes.
 
-`table_attacks` compares the costs with their limits.
+`table_attacks` compares the results with their limits.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Row:
     CPU times and the delay are in seconds, and `size` is in bytes.
 
     Attributes:
-        has_neighbour: Whether another document with a leaked token was published together with the input.
-        neighbour_seconds: The seconds from the publication of that token until it was disabled.
-        recorded: What r8scan counted as unread or refused, in words.
-        failure: An error other than a reached limit, or an empty string.
+        has_neighbour: Whether a document with a leaked token was published together with the hostile input.
+        neighbour_seconds: The seconds from the publication of the leaked token until r8scan disabled it.
+        recorded: A description of what r8scan counted as unread or refused.
+        failure: The message of an unexpected error, or an empty string. Reached limits are not errors.
     """
 
     name: str
@@ -79,14 +79,14 @@ def row_of(one: HostileInput, way: str, size: int) -> Row:
     """Return a row for this input in which all measurements are zero.
 
     Args:
-        way: How the input is given to r8scan.
+        way: How r8scan gets the input, for example "push".
         size: The size of the input in bytes.
     """
     return Row(one.name, one.family, one.attack, way, size)
 
 
 def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure files and histories with `r8scan scan`, and yield a row for each.
+    """Measure hostile files and git histories with `r8scan scan`, and yield a row for each.
 
     The CPU time of a scan of one harmless file is subtracted.
     """
@@ -124,9 +124,11 @@ def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 class _Scan:
     """The result of one `r8scan scan`. CPU times are in seconds.
 
+    Several processes do the scan. Some of them, the readers, do nothing but read content.
+
     Attributes:
-        readers: The highest CPU time of a process that only reads content.
-        elsewhere: The highest CPU time of any other process.
+        readers: The CPU time of the reader that used the most.
+        elsewhere: The CPU time of the process that used the most among the other processes.
     """
 
     readers: float
@@ -176,7 +178,7 @@ def _wait_without_reaping(pid: int, seconds: float) -> None:
 def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
     """Measure events, packs, gists and HTTP requests in the running service, and yield a row for each.
 
-    A service that hangs is started again.
+    If the service hangs, start it again.
     """
     cases = list(_cases(inputs))
     number = 0
@@ -201,8 +203,9 @@ def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 
 class InGist(HostileInput):
-    """A hostile input that is published in a gist. The token beside it differs from the one beside the same input in a
-    push.
+    """A hostile input that is published in a gist.
+
+    The same input may also be pushed to a repository. The token published beside it must then be a different one.
     """
 
     @property
@@ -341,7 +344,10 @@ _DELIVER = {
 
 
 def left_running(folder: Path) -> list[int]:
-    """Return the ids of the service's processes that still run. They have the path of `folder` in their environment."""
+    """Return the ids of the service's processes that still run.
+
+    A process belongs to the service if one of its environment variables contains the path `folder`.
+    """
     sign = str(folder).encode()
     found: list[int] = []
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -354,7 +360,7 @@ def left_running(folder: Path) -> list[int]:
 def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
     """Measure the redaction of texts and the parsing of mails, each in a new process. Yield a row for each input.
 
-    The CPU time is in the column "elsewhere", because the service does this outside of its reader processes.
+    The CPU time is in the column "elsewhere", because the service does not do this work in its reader processes.
     """
     path = folder / "edge"
     with Measurer() as measurer:

@@ -1,8 +1,8 @@
 """A simulated GitHub that answers only a limited number of git requests a second.
 
-Its lists show pushes with properties (new, fork, size, language …) from which r8scan estimates how likely a leak is.
-Each push has its own repository, which is created at the first git request for it. A git request above the limit gets
-GitHub's refusal.
+Its lists of pushes show properties (new, fork, size, language …) from which r8scan estimates how likely a leak is. Each
+push goes to its own repository, which is created at the first git request for it. Git requests above the limit are
+refused in the same way as by GitHub.
 
 Run: python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out FOLDER
 """
@@ -41,7 +41,7 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 @dataclass
 class LooseObjects:
-    """A set of git objects by id. Each object is its header followed by its content."""
+    """A set of git objects by id. Each value is the object's header followed by its content."""
 
     contents: dict[str, bytes] = field(default_factory=dict)
 
@@ -69,7 +69,9 @@ class LooseObjects:
 
 
 def history(texts: list[str]) -> tuple[LooseObjects, str]:
-    """Create the history that all large repositories share. Return its objects and the id of its newest commit."""
+    """Create a git history that all large repositories begin with. Return its objects and the id of its newest
+    commit.
+    """
     objects, head = LooseObjects(), ""
     for number in range(HISTORY_COMMITS):
         head = objects.commit(texts[number % len(texts)], head, f"step {number}")
@@ -116,7 +118,7 @@ class PlantedPushes:
         return objects, before, head
 
     def prepared(self, number: int) -> Prepared:
-        """Return the push as GitHub's timeline shows it, without prepared answers to git requests."""
+        """Return the push as GitHub's timeline shows it. The git data in the result stays empty."""
         traits, repository_id = self.traits[number], 1_000_000 + number
         name = f"{traits.owner}/project{number}"
         _, before, head = self.objects(number)
@@ -136,9 +138,7 @@ class PlantedPushes:
 
 
 class AttentionGitHub(DiscoveryGitHub):
-    """The simulated GitHub of `discovery_github`, with real git servers that answer a limited number of requests a
-    second.
-    """
+    """A simulated GitHub with real git servers, which answer a limited number of requests a second."""
 
     def __init__(self, planted: PlantedPushes, rate: float, lag: float, git_per_second: int, folder: Path) -> None:
         self.planted, self.folder = planted, folder

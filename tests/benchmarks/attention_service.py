@@ -49,7 +49,7 @@ Leaks that the service has not read at this time count as missed.
 
 @dataclass
 class ServiceRun:
-    """The results of one run of the service with a limit on git requests."""
+    """The results of one run of the service. GitHub limits the git requests during the run."""
 
     pushes: int
     leaks: int
@@ -73,9 +73,10 @@ def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_
 
 
 def register(database: Database, lines: list[str]) -> set[str]:
-    """Register the planted tokens in the token store, and, for each customer, one token that is not leaked.
+    """Register the planted tokens in the token store, so that r8scan can recognise them.
 
-    Return the digests of the planted tokens. `lines` are the lines of the file that `attention_github` writes.
+    Also register a token without a leak for each customer, so that the customer is known. Return the digests of the
+    planted tokens. `lines` are the lines of the file that `attention_github` writes.
     """
     rows = [_row(f"r8_{number:037d}", f"customer{number}") for number in range(CUSTOMERS)]
     planted = set()
@@ -94,13 +95,15 @@ def _row(token: str, account: str) -> ImportedToken:
 
 
 def measure(*, seconds: int, leaks: int, lag: float, git_per_second: int, processes: int) -> ServiceRun:
-    """Run the service while pushes arrive, until SECONDS_AFTER_LAG seconds after the search index shows the last push.
+    """Run the service while pushes arrive. Return the results.
+
+    The run continues until all pushes are in the search index, and SECONDS_AFTER_LAG seconds more.
 
     Args:
-        seconds: How long pushes arrive.
-        leaks: How many of the pushes contain a token.
-        lag: The seconds until the search index shows a push.
-        git_per_second: How many git requests GitHub answers in a second.
+        seconds: The number of seconds in which pushes arrive.
+        leaks: The number of pushes that contain a token.
+        lag: The number of seconds until the search index shows a push.
+        git_per_second: The number of git requests that GitHub answers in a second.
         processes: The number of processes that scan.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
@@ -144,9 +147,9 @@ def _have_polled(database: Database) -> int:
 
 
 def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
-    """Count the pushes and leaks by band of likelihood, and the tokens that were disabled. Store the numbers in `run`.
+    """Count the pushes, the leaks and the disabled tokens. Store the counts in `run`, by band of likelihood.
 
-    `leaking` has the names of the repositories with a planted leak.
+    `leaking` contains the names of the repositories with a planted leak.
     """
     run.found = len(planted & _disabled(database).keys())
     bands: dict[str, str] = {}

@@ -61,8 +61,8 @@ def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush
 
 
 def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Simulate the reading of pushes. Return the numbers of pushes read, and of leaks among them, by band of
-    likelihood.
+    """Simulate the reading of pushes. Return two counters by band of likelihood: the pushes read, and those of them
+    with a leak.
     """
     chance = random.Random(7)
     total = seconds * PUSHES_PER_SECOND
@@ -91,7 +91,7 @@ def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[C
 def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
     """Simulate the reading of pushes with a new database.
 
-    Return the numbers of pushes read, and of leaks among them, by band of likelihood.
+    Return two counters by band of likelihood: the pushes read, and those of them with a leak.
     """
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder) / 'r8scan.db'}")

@@ -63,7 +63,7 @@ class Run:
 
 
 def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], None]]:
-    """Return `count` functions. Each does one hostile action, such as a push, a comment or an alert."""
+    """Return `count` functions. Each function does one hostile action, such as a push, a comment or an alert."""
     small = inputs_for("file")
     kinds: list[Iterator[Callable[[], None]]] = [
         _each(small, lambda _, content: service.github.show(hostile_github.push({b"hostile": content}))),
@@ -78,7 +78,10 @@ def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], N
 
 
 def _each(inputs: list[HostileInput], deed: Callable[[HostileInput, bytes], None]) -> Iterator[Callable[[], None]]:
-    """Yield functions without end. Each calls `deed` with the next input and its content, in mixed order."""
+    """Yield functions without end. Each function calls `deed` with a hostile input and the input's content.
+
+    The inputs are in random order and repeat.
+    """
     mixed = random.Random(1).sample(inputs, len(inputs))
     for one in itertools.cycle(mixed):
         yield functools.partial(deed, one, one.content())
@@ -105,11 +108,13 @@ def _alert(service: Service, content: bytes, run: Run) -> None:
 
 
 def measure(leaks: int, hostile: int) -> Run:
-    """Run the service until it has read everything, or until MAX_WAIT_SECONDS after the last push. Return the results.
+    """Run the service while leaks are pushed and attackers act. Return the results.
+
+    The run ends when the service has read everything, or MAX_WAIT_SECONDS after the last push.
 
     Args:
-        leaks: How many pushes contain a token.
-        hostile: The number of hostile actions in the same time.
+        leaks: The number of pushes that contain a token.
+        hostile: The number of hostile actions.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-blinding-"))
     pushes = prepare(leaks * PUSHES_A_LEAK, leaks)
@@ -139,7 +144,7 @@ def measure(leaks: int, hostile: int) -> Run:
 
 
 def _play(service: Service, hostile: int, seconds: float, run: Run) -> None:
-    """Show the pushes during `seconds`, and do the hostile actions at even intervals."""
+    """Make the pushes visible during `seconds` seconds, and do the hostile actions at even intervals meanwhile."""
     deeds = hostile_deeds(service, hostile, run)
     service.github.started = start = time.time()
     for number, deed in enumerate(deeds):

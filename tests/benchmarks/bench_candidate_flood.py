@@ -1,7 +1,7 @@
-"""The cost of scanning one push with a million invented tokens.
+"""The time and memory for scanning one push with a million invented tokens.
 
-The scan must end within a minute and use at most 50 MB more memory than before. Tokens beyond the limits must be
-counted.
+The scan must take less than a minute and must not make the process grow by more than 50 MB. Tokens beyond the limits
+must be counted.
 
 Run: python -m tests.benchmarks.bench_candidate_flood [--tokens N]
 """
@@ -117,7 +117,7 @@ def _ordinary_and_flooded(github: SandboxGitHub, tokens: int, folder: Path) -> t
 def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) -> dict[str, Any]:
     """Scan an ordinary push and then the push with many tokens, in this process.
 
-    Return the cost of the second push: `seconds`, `cpu` (seconds) and `growth_mb`.
+    Return three numbers for the second push: `seconds`, `cpu` (seconds of CPU time) and `growth_mb`.
     """
     memory.limit_kept_memory()  # as every process of the service does at its start
     # The sandbox GitHub needs long to answer, because it creates a large pack.

@@ -100,7 +100,7 @@ def fill(database: Database, number: int) -> None:
 
 
 def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
-    """Request each page whose name contains `only`, as often as `rounds` says, and time each request.
+    """Request each page whose name contains `only`. Do this `rounds` times, and time each request.
 
     The loading of values that the console caches is timed separately.
     """
@@ -146,7 +146,7 @@ def _milliseconds(console: Console, function: Callable[[View], Response], path: 
 
 
 def pages() -> list[tuple[str, Callable[[View], Response], dict[str, str], str]]:
-    """Return the name, the function, the path parameters and the query string of each page."""
+    """Return four values for each page: its name, its function, its path parameters and its query string."""
     lists = (
         *("", "state=open", "action=disabled", "action=protected", "action=observed", "cause=compromise_signs"),
         *("account=account-77", "repository=acme/popular", "repository=owner-4711/app", "repository=no/such"),

@@ -1,6 +1,6 @@
 """The speed of token detection on real source code, compared with `regex`, ripgrep and hyperscan.
 
-It is measured for the whole detector, for the matcher in it, and for the matcher's fast first search (prefilter).
+The benchmark measures the whole detector, the matcher alone, and only the matcher's fast first search (prefilter).
 
 Run: python -m tests.benchmarks.bench_detection [--quick]
 """
@@ -33,7 +33,7 @@ ROUNDS = 5
 
 
 def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
-    """Run each function of `contestants` `rounds` times. Return its median speed in GB/s, by name.
+    """Measure each function of `contestants` several times (`rounds`). Return its median speed in GB/s, by name.
 
     Each call searches `size` bytes. The functions take turns, so that other load on the machine affects all of them.
     """
@@ -78,7 +78,7 @@ def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
 
 
 def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
-    """Print the order of the prefilter's search strings with which `content` is searched fastest."""
+    """Find the order of the prefilter's search strings that makes the search of `content` fastest, and print it."""
     sample = Sample(content)
     cores = [core.text for group in core_groups() for core in group]
     tries = [fastest_order(cores, sample, steps, seed) for seed in range(seeds)]

@@ -1,4 +1,4 @@
-"""How many of 70 pushes a second r8scan finds with the quotas of one credential, how late, and at which cost.
+"""How many of 70 pushes a second r8scan finds with the quotas of one credential, after which delay, and at which cost.
 
 The simulated GitHub has 230 new repositories a minute, a search index that is 60 s late, and pushes only on page 1 of
 the event timeline. Exit status 1: a target was missed.
@@ -86,9 +86,9 @@ def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
     """Run the service until the search index has shown all pushes and the service has read them. Return the results.
 
     Args:
-        seconds: How long pushes arrive.
-        leaks: How many of the pushes contain a token.
-        lag: The seconds until the search index shows a push.
+        seconds: The number of seconds in which pushes arrive.
+        leaks: The number of pushes that contain a token.
+        lag: The number of seconds until the search index shows a push.
         processes: The number of processes that scan.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
@@ -113,13 +113,13 @@ def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
 
 
 def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: float, seconds: float) -> None:
-    """Wait until all pushes were shown and no job waits. Add memory and quota use to `run`.
+    """Wait until the search index has shown all pushes and no job waits. Record the use of memory and quotas in `run`.
 
     Args:
         http: An HTTP client for the simulated GitHub.
         pid: The service's process id.
-        flow: How long pushes arrive, in seconds.
-        seconds: The minimum time to wait, in seconds. After it, the search index has shown all pushes.
+        flow: The number of seconds in which pushes arrive.
+        seconds: The number of seconds until the search index shows the last push.
     """
     began = time.time()
     used: list[tuple[float, dict[str, int]]] = []

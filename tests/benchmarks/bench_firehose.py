@@ -1,7 +1,7 @@
-"""Runs the service with as many pushes as GitHub has: leaks found, delays, pushes read a second, memory and CPU time.
+"""Runs the service with as many pushes as GitHub has.
 
-The pushes are created before the measurement, so that it does not include git's work. Exit status 1: a target was
-missed.
+It measures the leaks found, the delays, the pushes read per second, memory and CPU time. The pushes are created before
+the measurement, so that it does not include git's work. Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_firehose
 """
@@ -66,7 +66,7 @@ class Run:
         delays: The seconds from the publication of each leak until it was disabled.
         seconds: The elapsed time in seconds.
         cpu: The CPU time in seconds.
-        memory: The memory in MiB, once a second.
+        memory: The memory in MiB, measured once a second.
     """
 
     leaks: int
@@ -98,7 +98,9 @@ class Run:
 
     @property
     def growth(self) -> float:
-        """Return the median memory in the last third of the measurement divided by that in the second third."""
+        """Return how much memory grew: its median in the last third of the run, divided by its median in the middle
+        third.
+        """
         third = max(len(self.memory) // 3, 1)
         early, late = statistics.median(self.memory[third : 2 * third]), statistics.median(self.memory[-third:])
         return late / max(early, 1)
@@ -164,7 +166,7 @@ def service(
 
 
 def register(database: Database, tokens: list[str]) -> dict[str, str]:
-    """Register the tokens in the token store. Return them by their digest."""
+    """Register the tokens in the token store. Return a dictionary from each token's digest to the token."""
     rows = [
         ImportedToken(
             sha256_digest(token.encode()), hint_of(token.encode()), "ci", f"user{number}", (f"u{number}@example.com",)
@@ -181,8 +183,8 @@ def measure(*, pushes: int, rate: float, leaks: int, processes: int) -> Run:
 
     Args:
         pushes: The number of pushes.
-        rate: The number of pushes a second.
-        leaks: How many of the pushes contain a token.
+        rate: The number of pushes that arrive in a second.
+        leaks: The number of pushes that contain a token.
         processes: The number of processes that scan.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
@@ -254,8 +256,9 @@ def _disabled(database: Database) -> dict[str, float]:
 
 
 def bare_rate() -> float:
-    """Return how many pushes a second one process fetches and scans, without polls, a database or reactions to
-    tokens.
+    """Return how many pushes per second one process can fetch and scan.
+
+    It neither polls GitHub nor uses a database, and it does not react to tokens.
     """
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     parsed = [
@@ -280,7 +283,7 @@ def bare_rate() -> float:
 
 
 def report(name: str, run: Run, targets: Targets) -> None:
-    """Print the results and compare them with the targets of every run."""
+    """Print the results of one run and compare them with the targets."""
     print(f"{name}: {run.pushes} pushes read in {run.seconds:.0f} s; gaps {run.gaps}", flush=True)
     if run.delays:
         p50, longest = statistics.median(run.delays), run.delays[-1]

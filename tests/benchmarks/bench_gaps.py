@@ -1,7 +1,9 @@
 """Runs the service in three bad situations and checks that no push is missed without being counted.
 
-The situations: after a day's downtime, with a search index that loses half of its entries, and beside a second
-installation with the same credential. Exit status 1: a target was missed.
+1. The service was stopped for a day. 2. The search index loses half of its entries. 3. A second installation uses the
+same credential.
+
+Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_gaps [--only downtime|index|two]
 """
@@ -54,7 +56,7 @@ it is pushed, so the index loses half of the repositories.
 
 @dataclass
 class Pushes:
-    """Pushes that only lists and searches show, never the timeline. Each has its own repository.
+    """Pushes that GitHub's lists and searches show, but not its timeline. Each push goes to its own repository.
 
     `at` has the Unix time of each push by the repository's name.
     """
@@ -68,7 +70,7 @@ class Pushes:
         push_now(self.world.github, name, "1" * 40, at=at)
 
     def push_for(self, seconds: float) -> None:
-        """Make RATE pushes a second for `seconds` seconds."""
+        """Make RATE pushes per second during `seconds` seconds."""
         end = time.time() + seconds
         while time.time() < end:
             for _ in range(RATE):
@@ -121,7 +123,9 @@ def _have_polled(database: Database) -> bool:
 
 
 def _prime(own: World) -> None:
-    """Run the service until it has polled everything once. Then make repository search start from the current time."""
+    """Run the service until it has polled every source once. Then let its repository search begin at the current
+    time.
+    """
     with own.service():
         until(lambda: _have_polled(own.database), 120)
     now = time.time()
@@ -143,7 +147,7 @@ def _missed(own: World) -> dict[str, dict[str, int]]:
 
 
 def _emit_pushes(own: World) -> None:
-    """Add three times as many pushes as the timeline can show, so that it shows no earlier push."""
+    """Add three times as many pushes as the timeline can show. Earlier pushes are then no longer visible."""
     push_now(own.github, "ana/busy", "1" * 40)
     for _ in range(3 * TIMELINE_PAGE):
         ends = {"head": secrets.token_hex(20), "before": secrets.token_hex(20)}
@@ -219,7 +223,10 @@ def _are_looked_at(database: Database, before: Any) -> bool:
 
 
 def two(own: World, targets: Targets) -> None:
-    """Run two installations that share a credential. Each is two hours behind, and the quota is too small for both."""
+    """Run two installations that share a credential.
+
+    Both have two hours of pushes to catch up with, and the quota of the credential is too small for both.
+    """
     with tempfile.TemporaryDirectory() as name:
         second = _second(own, Path(name))
         own.github.points_limit, own.github.repository_search_limit = POINTS, 2

@@ -1,10 +1,10 @@
 """The speed of scanning a whole git history with all features, compared with git itself and with Kingfisher.
 
-Each program's wall time and CPU time are divided by those of `git cat-file` in the same round. The benchmark prints the
-medians of the rounds.
+Each program's wall time and CPU time are divided by the times of `git cat-file` in the same round. The benchmark prints
+the medians over all rounds.
 
-Run: python -m tests.benchmarks.bench_history [--quick] (The variable BENCH_REPO may name a repository. By default, the
-benchmark generates one.)
+Run: python -m tests.benchmarks.bench_history [--quick] (To use your own repository, put its path into the environment
+variable BENCH_REPO. By default, the benchmark generates one.)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CAT_FILE = ("cat-file", "--batch-all-objects", "--unordered", "--buffer", "--bat
 
 
 def generated() -> Path:
-    """Return the path of a repository with 3,000 commits of real source files. It is created once and then kept."""
+    """Return the path of a generated repository with 3,000 commits of real source files. Later runs use it again."""
     target = CACHE / "history.git"
     if target.exists():
         return target
@@ -69,7 +69,7 @@ def git_dir(path: Path) -> Path:
 class Run(NamedTuple):
     """The cost of one command: wall time and CPU time in seconds, and the peak memory in MiB.
 
-    Only anonymous memory counts. With several processes, the peak is that of the largest process.
+    Only anonymous memory counts. If the command has several processes, the peak is the largest peak among them.
     """
 
     wall: float

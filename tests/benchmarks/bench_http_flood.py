@@ -1,7 +1,8 @@
-"""Attacks `r8scan serve` in six ways at the same time, and measures how soon it answers signed alerts, and its memory.
+"""Attacks `r8scan serve` in six ways at the same time. Measures how fast it still answers signed alerts, and its
+memory.
 
-The attackers keep connections open, send requests slowly, or send large bodies or wrong alerts. Each has its own
-network. The signed alerts come from one of these networks, which is the hardest case.
+The attackers keep connections open, send requests slowly, or send large bodies or wrong alerts. Each attacker has its
+own network. The signed alerts come from one of these networks, which is the hardest case.
 
 Run: python -m tests.benchmarks.bench_http_flood [--minutes N]
 """
@@ -55,9 +56,9 @@ class Run:
     """The results of the benchmark.
 
     Attributes:
-        seconds: The response times of the alerts that got the status 200, in seconds.
-        failures: The number of other alerts, by status or error.
-        memory: The server's memory in MiB, repeatedly.
+        seconds: The response times of the alerts that were answered with status 200.
+        failures: The number of alerts that were not, by HTTP status or error.
+        memory: Measurements of the server's memory in MiB.
         attacks: The number of attacks by kind.
     """
 
@@ -79,7 +80,7 @@ class Run:
 
 
 class Attack:
-    """Six attackers. Each runs in a thread until `stop` is set."""
+    """Six attackers. Each runs in its own thread until `stop` is set."""
 
     def __init__(self, port: int, signed: dict[str, str]) -> None:
         self._port = port
@@ -153,7 +154,9 @@ class Attack:
 
 
 def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
-    """Attack until a message arrives through the pipe. Then send the number of attacks by kind through it."""
+    """Attack until a message arrives through the pipe. Then answer through the pipe with the number of attacks by
+    kind.
+    """
     attack = Attack(port, signed)
     attack.start()
     pipe.recv()
@@ -179,7 +182,7 @@ def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
 
 
 def measure(minutes: float) -> Run:
-    """Attack a server for this many minutes, and send it signed alerts meanwhile. Return the results."""
+    """Attack a server for `minutes` minutes, and send it signed alerts meanwhile. Return the results."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     run = Run()
     try:

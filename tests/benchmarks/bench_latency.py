@@ -25,7 +25,7 @@ from workers.sandbox.world import World, until
 
 
 def measure(leaks: int) -> list[float]:
-    """Push this many leaks at random moments. Return the seconds until each token was disabled, in ascending order."""
+    """Push `leaks` leaks at random moments. Return the seconds until each token was disabled, in ascending order."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
         with world.running(folder) as surroundings, surroundings.service():

@@ -67,10 +67,10 @@ with transport_for(sys.argv[1]).open() as outlet:
 
 
 def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
-    """Queue a mail for one leaked token per incident, and let workers send the mails. Return 1 if a target was missed.
+    """Queue one mail for each incident, and let workers send the mails. Return 1 if a target was missed.
 
     Args:
-        incidents: The number of tokens. Each belongs to another account.
+        incidents: The number of leaked tokens. Each belongs to a different account.
         url: The URL of the PostgreSQL database.
         redis: The path of Redis's socket.
         folder: The folder in which the state folder is created.
@@ -145,11 +145,11 @@ def judge(
     """Check that every owner got exactly one mail.
 
     Args:
-        targets: Collects the measured values and the limits for them.
+        targets: The list of checks to which this function adds its own.
         incidents: The number of owners.
-        copies: The number of mails by recipient.
+        copies: The number of mails that each recipient got.
         message_ids: The number of distinct Message-IDs.
-        states: The number of mails by state in the database.
+        states: The number of mails in each state of the database.
     """
     targets.exactly("owners told", len(copies), incidents)
     targets.exactly("owners told more than once", sum(count > 1 for count in copies.values()), 0)

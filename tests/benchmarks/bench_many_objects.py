@@ -23,7 +23,9 @@ CONTENT = b"a line of text\n"
 
 
 def generate(repository: Path, pairs: int) -> None:
-    """Write a git pack that repeats a blob and a delta `pairs` times. The ids in its index are random."""
+    """Write a git pack that contains the same two objects, a blob and a delta, `pairs` times. The ids in its index are
+    random.
+    """
     change = varint(len(CONTENT)) * 2 + bytes([0x90, len(CONTENT)])
     base = plain("blob", CONTENT)
     delta = header(6, len(change)) + offset(len(base)) + zlib.compress(change)

@@ -1,4 +1,4 @@
-"""The number of pushes a second that 1, 2 and 4 worker processes read, if each response of GitHub takes 100 ms.
+"""The number of pushes a second that 1, 2 and 4 worker processes read, if GitHub takes 100 ms for each response.
 
 The database is PostgreSQL, and the workers are Celery workers with Redis. Exit status 1: a target was missed.
 
@@ -48,10 +48,10 @@ def measure(pushes: int, processes: int, server: str, redis: str, address: str, 
     Args:
         pushes: The number of pushes to read.
         processes: The number of worker processes.
-        server: The URL of a PostgreSQL server, on which a new database is created.
+        server: The URL of a PostgreSQL server. A new database is created there.
         redis: The path of Redis's socket.
         address: The URL of the simulated GitHub.
-        folder: The folder in which the state folder is created.
+        folder: An existing folder. The state folder is created there.
     """
     name = f"scaling_{processes}_{time.monotonic_ns()}"
     with psycopg.connect(server, autocommit=True) as connection:
@@ -119,7 +119,7 @@ def _worker(env: dict[str, str], number: int) -> subprocess.Popen[bytes]:
 
 
 def main() -> int:
-    """Measure 1, 2 and 4 worker processes. Return 1 if a target was missed."""
+    """Run the benchmark with 1, 2 and 4 worker processes. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pushes", type=int, default=3000)
     parser.add_argument("--quick", action="store_true", help="fewer pushes")
@@ -155,7 +155,7 @@ def _mean(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def judge(figures: Mapping[int, tuple[float, float]]) -> int:
-    """Compare the results of several processes with the result of one process. Return 1 if a target was missed.
+    """Check how much faster several processes are than one. Return 1 if a target was missed.
 
     `figures` has the pushes per second and the CPU seconds per 1,000 pushes, by number of processes.
     """

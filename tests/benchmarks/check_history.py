@@ -1,6 +1,6 @@
-"""Checks that r8scan's reader of git packs reads the same objects as git: id, type, size and hash of every object.
+"""Checks that r8scan's reader of git packs reads the same objects as git.
 
-For a sample of the objects, it also compares the whole content.
+It compares the id, type, size and hash of every object, and the whole content of a sample.
 
 Run: python -m tests.benchmarks.check_history REPOSITORY... [--sample 50]
 """
@@ -28,7 +28,7 @@ from tests.benchmarks.bench_history import git_dir
 def made(packs: list[Path], left_to_git: set[str]) -> Iterator[tuple[str, str, bytes]]:
     """Yield the id, type and content of each object that r8scan reads from the packs.
 
-    Add the ids of the objects that it leaves to git to `left_to_git`.
+    r8scan's reader lets git read some objects. Add the ids of these objects to `left_to_git`.
     """
     plan = plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs])
     for pack in plan.packs:
@@ -57,7 +57,7 @@ def contents(git_folder: Path, oids: list[str]) -> Iterator[bytes]:
 def check(repository: Path, sample: int) -> bool:
     """Compare r8scan's reader with git on one repository. Print the result, and return whether they agree.
 
-    Of every `sample` objects, compare the whole content of one.
+    One in `sample` objects is compared with its whole content.
     """
     begin = time.monotonic()
     with opened(git_dir(repository)) as shown:
@@ -93,7 +93,7 @@ def check(repository: Path, sample: int) -> bool:
 
 
 def main() -> None:
-    """Check each repository on the command line. Exit with status 1 if r8scan and git differ in any."""
+    """Check each repository on the command line. Exit with status 1 if r8scan and git differ for one of them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("repositories", nargs="+", type=Path)
     parser.add_argument("--sample", type=int, default=50, help="compare one of this many objects byte by byte")

@@ -1,9 +1,9 @@
-"""Finds the order of the search strings ("cores") in which the automata of the token matcher are fastest.
+"""Finds the order of the token matcher's search strings ("cores") with which it is fastest.
 
-An automaton puts its strings into 16 buckets and searches for a whole bucket at once. It compares only three bytes, and
-the two halves of each byte separately. A position can therefore match a bucket without matching a string in it, and
-must then be examined slowly. This module exchanges strings until such positions are rare in a sample of source code.
-The buckets are those of the crate aho-corasick (`Teddy::new`).
+The matcher puts its strings into 16 buckets and searches for a whole bucket at once. To be fast, it compares only three
+bytes, and the two halves of each byte separately. Some positions therefore match a bucket although they match none of
+its strings, and the matcher loses time when it examines them. This module exchanges strings until such positions are
+rare in a sample of source code. The buckets are those of the crate aho-corasick (`Teddy::new`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Sample:
         """Return how often positions of the sample match a bucket if the strings ("cores") are put into buckets in this
         order.
 
-        The result is the sum, over the buckets, of the share of matching positions.
+        Each bucket has a share of matching positions. The result is the sum of these shares.
         """
         return sum(map(self._cost_of, _buckets(order)))
 
@@ -65,10 +65,9 @@ def fastest_order(cores: Sequence[bytes], sample: Sample, steps: int, seed: int 
     """Search for the best order of the strings ("cores") by simulated annealing. Return them in groups of at most 64.
 
     Args:
-        cores: The strings, in any order. A string and a longer string that begins with it are put into different
-            groups.
+        cores: The strings, in any order. If one string begins with another, the two are put into different groups.
         sample: The sample from which the cost of an order is computed.
-        steps: How many exchanges of two strings to try.
+        steps: The number of exchanges of two strings to try.
         seed: The seed of the random choices.
     """
     chance = random.Random(seed)
@@ -107,8 +106,6 @@ def _cost(sample: Sample, group: Sequence[bytes | None]) -> float:
 
 
 def _clashes(core: bytes | None, group: Sequence[bytes | None]) -> bool:
-    """Return whether a string of the group begins with `core`, or `core` begins with one. One would then hide the
-    other.
-    """
+    """Return whether `core` and a string of the group hide each other: one of the two begins with the other."""
     others = (other for other in group if other is not None and other is not core)
     return core is not None and any(other.startswith(core) or core.startswith(other) for other in others)

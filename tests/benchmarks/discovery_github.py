@@ -1,7 +1,7 @@
-"""A simulated GitHub with prepared answers: a search index that is late, a list of new repositories, and quotas.
+"""A simulated GitHub with prepared answers. It has a list of new repositories, quotas, and a late search index.
 
-Its pushes are those of `tests.benchmarks.firehose`, each in its own repository. The event timeline shows 95 pushes on
-page 1, and none on other pages.
+The pushes are prepared by `tests.benchmarks.firehose`, and each goes to its own repository. The event timeline shows 95
+pushes on page 1, and none on other pages.
 
 Run: python -m tests.benchmarks.discovery_github --pushes N --rate R --leaks L --lag S --new R --out FOLDER
 """
@@ -44,7 +44,7 @@ LIST_SIZE = 100
 
 
 class DiscoveryGitHub(Firehose):
-    """A simulated GitHub that counts the use of its quotas. The time of a request decides which pushes it shows."""
+    """A simulated GitHub that counts the use of its quotas. More pushes become visible as time passes."""
 
     def __init__(self, pushes: list[Prepared], rate: float, lag: float, new: float, address: str = "") -> None:
         super().__init__(pushes, rate, 0.0)
@@ -69,7 +69,7 @@ class DiscoveryGitHub(Firehose):
             push.refs = push.refs or _refs(push.head)
 
     def _seconds_before_first_push(self, pushes: int, share_new: float) -> list[float]:
-        """Return for each push how many seconds before it the repository was created.
+        """For each push, return the number of seconds from the creation of its repository until the push.
 
         `share_new` is the share of pushes whose repository was just created.
         """

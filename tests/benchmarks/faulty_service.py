@@ -102,7 +102,7 @@ class Service:
         self.database.close()
 
     def problems(self) -> list[Problem]:
-        """Return the problems that the status reports now, except those in IGNORED."""
+        """Return the problems that `r8scan status` reports now, without those in IGNORED."""
         real = time.time
 
         def shifted() -> float:
@@ -132,7 +132,7 @@ class Service:
                 child.send_signal(number)
 
     def start_elsewhere(self) -> None:
-        """Start a process that scans, as if it were on another host whose clock is a day ahead."""
+        """Start a scanning process with a clock that is a day ahead, like a process on another host."""
         self.start_command("elsewhere", (sys.executable, "-c", ELSEWHERE, *COMMANDS["scanner"][3:]))
 
     def client(self) -> redis.Redis:
@@ -185,7 +185,7 @@ def free_port() -> int:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """Mount a disk of 40 MB at the folder. Yield whether this worked, because not every user may do it."""
+    """Mount a disk of 40 MB at the folder. Yield False if the user of this process may not mount disks."""
     folder.mkdir(mode=0o700, parents=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", str(folder)]
     mounted = subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
@@ -198,7 +198,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def running(folder: Path) -> Iterator[tuple[Service, bool]]:
-    """Run the whole service. Yield it, and whether its state folder is on a disk of 40 MB."""
+    """Run the whole service. Yield the service, and whether its state folder is on a disk of 40 MB."""
     store = ReferenceStore(SECRET)
     secret = folder / "secret"
     secret.write_text(SECRET)

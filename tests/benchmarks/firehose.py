@@ -1,6 +1,6 @@
-"""A simulated GitHub with prepared answers: a timeline on which pushes appear at a given rate, and their contents.
+"""A simulated GitHub with prepared answers. Pushes appear on its timeline at a given rate.
 
-It needs little CPU time during a measurement.
+Because everything is prepared, it needs little CPU time during a measurement.
 
 Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L --delay S --out FOLDER
 """
@@ -30,13 +30,13 @@ WORDS = ["def", "return", "import", "self", "value", "client", "result", "reques
 
 @dataclass
 class Prepared:
-    """A push with prepared answers to the requests about it.
+    """A push with the answers that GitHub gives to requests about it.
 
     Attributes:
         event: The push's event on the timeline.
         head: The id of the push's last commit.
         pack: git's response to a fetch.
-        refs: git's response to a request for refs. None for an empty list of refs.
+        refs: git's response to a request for refs. None if the response is an empty list.
         token: The token that the push leaks, or None.
     """
 
@@ -49,7 +49,7 @@ class Prepared:
 
 @dataclass
 class Objects:
-    """Builds a git pack. It contains the encoded objects, in order."""
+    """Builds a git pack from encoded objects, which stay in the same order."""
 
     entries: list[bytes] = field(default_factory=list)
 
@@ -78,7 +78,7 @@ def source_text(chance: random.Random, lines: int = 120) -> str:
 
 
 def prepare(count: int, leaks: int, seed: int = 1) -> list[Prepared]:
-    """Return `count` pushes of one to three commits. `leaks` of them, spread evenly, contain a token.
+    """Return `count` pushes of one to three commits each. `leaks` of the pushes, at even distances, contain a token.
 
     In a third of the leaks, the last commit removes the token again. In another third, the event is a CreateEvent.
     """
@@ -138,7 +138,7 @@ def _push(number: int, chance: random.Random, texts: list[str], folder: bytes, l
 
 
 def pkt_line(content: str | bytes) -> bytes:
-    """Return the content with its length before it, as a packet line of git's protocol."""
+    """Return the content as a packet line of git's protocol, which begins with its length."""
     data = content.encode() if isinstance(content, str) else content
     return b"%04x" % (len(data) + 4) + data
 

@@ -30,7 +30,7 @@ def binary() -> str | None:
 
 
 def command(program: str, target: Path, rule: Path, *options: str) -> list[str]:
-    """Return the command line with which Kingfisher scans `target`. `rule` is the file with the rule."""
+    """Return the command line with which Kingfisher scans `target`. `rule` is the file with Kingfisher's rule."""
     rules = ["--rules-path", str(rule), "--load-builtins=false", "--no-validate", "--no-dedup", "--no-update-check"]
     return [program, "scan", str(target), *rules, *options]
 
@@ -43,7 +43,7 @@ def write_rule(folder: Path) -> Path:
 
 
 def tokens_by_file(program: str, folder: Path, names: Sequence[str]) -> dict[str, set[str]]:
-    """Scan the folder with Kingfisher. Return the tokens that it finds in the files `names`, by the file's name."""
+    """Scan the folder with Kingfisher. For each file in `names`, return the tokens that Kingfisher finds in it."""
     found: dict[str, set[str]] = {name: set() for name in names}
     with tempfile.TemporaryDirectory() as rules:
         options = ("--format", "json", "--git-history", "none")

@@ -1,7 +1,7 @@
 """Measures the cost of each hostile input for the table in docs/security.md.
 
-The table also says what r8scan recorded about the input, and whether it found a leak beside it. Exit status 1: a limit
-was exceeded.
+The table also says what r8scan recorded about the input, and whether r8scan found a leak that was published together
+with it. Exit status 1: a limit was exceeded.
 
 Run: python -m tests.benchmarks.table_attacks [--write] [--only NAME ...] [--part scan|service|edges]
 """
@@ -98,18 +98,18 @@ def _size(count: float) -> str:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold a lock until the `with` block ends, so that only one measurement runs at a time on this machine."""
+    """Hold a lock until the `with` block ends, so that only one measurement at a time runs on this machine."""
     with Path(tempfile.gettempdir(), "r8scan-attack-table.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def measure(parts: list[str], names: list[str]) -> list[Judged]:
-    """Measure the inputs and print each row as soon as it is known.
+    """Measure the inputs, and print each row when it is complete.
 
     Args:
-        parts: The ways in which inputs are given to r8scan: keys of PARTS.
-        names: The names of the inputs. If the list is empty, measure all.
+        parts: The ways in which r8scan gets inputs. They are keys of PARTS.
+        names: The names of the inputs. If the list is empty, measure all inputs.
     """
     inputs = [one for one in INPUTS.values() if not names or one.name in names]
     found: list[Judged] = []
@@ -125,12 +125,12 @@ def measure(parts: list[str], names: list[str]) -> list[Judged]:
 
 
 def merged(page: str, rows: list[str], *, is_whole: bool) -> str:
-    """Return the documentation page with these rows in its table.
+    """Put the rows into the table of a documentation page, and return the page.
 
     Args:
         page: The text of the page.
         rows: Rows in Markdown.
-        is_whole: Replace the whole table. Otherwise, keep the old rows of other inputs.
+        is_whole: Whether to remove the old rows of inputs that have no new row.
     """
     before, _, rest = page.partition(BEGIN)
     old, _, after = rest.partition(END)
@@ -143,7 +143,7 @@ def merged(page: str, rows: list[str], *, is_whole: bool) -> str:
 
 
 def _attack(row: str) -> tuple[str, ...]:
-    """Return the two cells that identify a row: the attack, and how the input is given to r8scan."""
+    """Return the two cells that identify a row: the attack, and how r8scan gets the input."""
     return tuple(cell.strip() for cell in row.strip("|").split(" | ")[:2])
 
 

@@ -1,10 +1,10 @@
-"""Makes the tables in docs/detection.md of the encodings and containers in which r8scan finds a token.
+"""Makes the two tables in docs/detection.md. They list the encodings and containers in which r8scan finds a token.
 
 The first table is for the default token format. It also shows what Kingfisher, another secret scanner, finds. The
-second table is for three other formats.
+second table is for three other token formats.
 
-Run: python -m tests.benchmarks.table_detection [--write]   (--write writes the tables into docs/detection.md; the first
-one only if Kingfisher is installed)
+Run: python -m tests.benchmarks.table_detection [--write] (With --write, it writes the tables into docs/detection.md.
+The first table is written only if Kingfisher is installed.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ OTHERS = "sk_live_[0-9a-zA-Z]{24},hf_[A-Za-z]{34},acme-[a-f0-9]{32}"
 
 
 def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, bytes, bytes]]:
-    """Yield the rows of the table in docs/detection.md: section, encoding or container, token, file content."""
+    """Yield four values for each row of the table in docs/detection.md.
+
+    They are the section's title, the name of the encoding or container, the token, and the content of a file with the
+    token.
+    """
     number = 0
     sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
     for section, encoders in sections.items():

@@ -1,9 +1,10 @@
-"""Breaks the parts of a running service one after another, for `make fault-table`. Measures how soon the status says
-so.
+"""Breaks one part of a running service after another, and measures how soon `r8scan status` reports it.
 
 A fault passes if `r8scan status` reports it within 60 seconds, and stops reporting it within 60 seconds after its end.
-The processes and servers are real. The table says which faults are only simulated. `--only TEXT` selects faults by
-name; `--write` writes the table into the documentation.
+The processes and servers are real. The table says which faults are only simulated.
+
+Run it with `make fault-table`. `--only TEXT` selects faults by name, and `--write` writes the table into the
+documentation.
 """
 
 from __future__ import annotations
@@ -146,9 +147,12 @@ def _of_the_machine() -> list[Fault]:
 
 
 def _silence(role: str, name: str, number: signal.Signals) -> Fault:
-    """Return a fault that sends the signal `number`, which kills or stops a process, to the process of this role.
+    """Return a fault that sends a signal to the process with this role. The repair starts or continues the process.
 
-    `name` describes the fault in the table. The repair starts or continues the process.
+    Args:
+        role: The role of the process.
+        name: The description of the fault in the table.
+        number: The signal, which kills or stops the process.
     """
 
     def end(service: Service) -> None:
@@ -163,7 +167,7 @@ def shown(one: Problem) -> str:
 
 
 def seconds_until(ready: Callable[[], bool]) -> float | None:
-    """Wait until `ready` returns True. Return the seconds that this took, or None after GIVE_UP_SECONDS."""
+    """Wait until `ready` returns True. Return the seconds waited, or None if it took more than GIVE_UP_SECONDS."""
     began = time.monotonic()
     while not ready():
         if time.monotonic() - began > GIVE_UP_SECONDS:
@@ -173,7 +177,7 @@ def seconds_until(ready: Callable[[], bool]) -> float | None:
 
 
 def run(service: Service, fault: Fault) -> tuple[str, bool]:
-    """Break the service in one way and repair it. Return the row of the table, and whether the status was right."""
+    """Break the service in one way and repair it. Return a row of the table, and whether `r8scan status` was right."""
     said: list[str] = []
 
     def is_named() -> bool:
@@ -200,7 +204,7 @@ def run(service: Service, fault: Fault) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Try all faults. Return how many of them the status did not report correctly."""
+    """Try all faults. Return the number of faults that `r8scan status` did not report correctly."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--write", action="store_true")

@@ -68,7 +68,7 @@ def measured(parents: dict[str, int], seconds: float) -> Use:
 
     Args:
         parents: Process ids by the name of the service.
-        seconds: The length of the measurement of CPU time.
+        seconds: How long to measure the CPU time.
     """
     before, began = _processor_seconds(parents), time.monotonic()
     time.sleep(seconds)
@@ -89,9 +89,7 @@ def _processes(parents: dict[str, int]) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _name(service: str, process: psutil.Process) -> str:
-    """Return the name of a process in the table: the service's name and, for some processes, the role of the
-    process.
-    """
+    """Return the name that the table uses for a process: the service's name and, for some processes, their role."""
     line = " ".join(process.cmdline())
     if "fork_server" in line:
         return f"{service}: readers"
@@ -159,7 +157,7 @@ def compose_set(folder: Path, settle: float, seconds: float) -> Use:
 
 
 def _started(surroundings: World, stack: ExitStack) -> dict[str, int]:
-    """Start the compose file's services that run r8scan. Return their process ids by the service's name."""
+    """Start the services of the compose file that run r8scan. Return their process ids by service name."""
     pids = {}
     for name, service in compose_services().items():
         log = stack.enter_context((surroundings.folder / f"{name}.log").open("ab"))
@@ -171,7 +169,7 @@ def _started(surroundings: World, stack: ExitStack) -> dict[str, int]:
 
 
 def compose_services() -> dict[str, dict[str, Any]]:
-    """Return the definitions of the compose file's services that run r8scan, by name.
+    """Return the definitions of the services of the compose file that run r8scan, by name.
 
     Omit services that end by themselves and services with a profile.
     """
@@ -184,8 +182,9 @@ def compose_services() -> dict[str, dict[str, Any]]:
 
 
 def command_of(service: dict[str, Any]) -> list[str]:
-    """Return the command line of a compose service, for this Python interpreter. The port 8080 becomes 0 (any free
-    port).
+    """Return the command line of a compose service, for this Python interpreter.
+
+    Replace the port 8080 by 0, which means any free port.
     """
     words: list[str] = service["command"]
     return [sys.executable, "-m", "workers", *("0" if word == "8080" else word for word in words)]

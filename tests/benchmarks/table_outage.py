@@ -1,8 +1,8 @@
 """Measures how much Redis and the logs grow during two outages, for `make outage`.
 
-In the first outage, Redis is stopped. In the second, no worker consumes messages. Each lasts `--minutes` (default: an
-hour). It passes if Redis and the logs grow by less than a megabyte each. The benchmark prints the growth in each
-quarter of the time.
+In the first outage, Redis is stopped. In the second, no worker consumes messages. An outage lasts as many minutes as
+`--minutes` says (default: 60). The benchmark passes if Redis and the logs grow by less than a megabyte each. It prints
+the growth in each quarter of the time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def redis_bytes(service: Service) -> int:
 
 
 def grown(measure: Callable[[Service], int], service: Service, minutes: float) -> list[int]:
-    """Divide the minutes into four parts. Return, for each, by how many bytes the result of `measure` grew."""
+    """Measure the growth in bytes during four periods of equal length, which together last `minutes`.
+
+    `measure` returns the size in bytes at the moment of the call.
+    """
     sizes = [measure(service)]
     for _ in range(PARTS):
         time.sleep(minutes * 60 / PARTS)
@@ -46,7 +49,7 @@ def grown(measure: Callable[[Service], int], service: Service, minutes: float) -
 
 
 def shown(name: str, parts: list[int]) -> bool:
-    """Print the growth in bytes. Return whether the sum of `parts` is below the limit."""
+    """Print the growth in bytes of each period. Return whether their sum is below the limit."""
     print(f"{name}: {sum(parts) / 1000:,.1f} kB ({', '.join(f'{part / 1000:,.1f}' for part in parts)})", flush=True)
     return sum(parts) < MAX_BYTES
 

@@ -1,4 +1,4 @@
-"""Compares a benchmark's results with its targets and prints both."""
+"""Compares the results of a benchmark with its targets, and prints both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Targets:
-    """The comparison of one benchmark's results with their targets. `broken` has the names of the missed targets."""
+    """The targets of one benchmark, and whether its results reach them. `broken` has the names of the missed
+    targets.
+    """
 
     broken: list[str] = field(default_factory=list)
 
