@@ -99,7 +99,7 @@ def pages(context: Context) -> Iterator[tuple[str, str]]:
 def _variants(context: Context) -> Iterator[tuple[str, str]]:
     """Yield the paths of two special incidents, with short names for their pictures.
 
-    One incident has hostile names, the other a protected token.
+    The first incident has hostile names. The token of the second incident is protected.
     """
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())

@@ -1,4 +1,4 @@
-"""Simulates the crash of a worker after any SQL statement, or at another point of a test."""
+"""Simulates the crash of a worker after any SQL statement, or at other points that a test chooses."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Crash(BaseException):
 class Injected:
     """Counts the points at which a crash is possible, and raises Crash at one of them.
 
-    `at` is the number of that point, from 0 on. With -1 nothing crashes, and a test can count the points.
+    `at` is the number of this point. The first point has the number 0. With -1, nothing crashes, so that a test can
+    count the points.
     """
 
     at: int = -1
     points: int = 0
 
     def point(self) -> None:
-        """Count a point at which a crash is possible. Raise Crash if it is the chosen point."""
         number = self.points
         self.points += 1
         if number == self.at:
@@ -37,7 +37,7 @@ class Injected:
 
     @contextmanager
     def watching(self, database: Database) -> Iterator[None]:
-        """Count a possible crash after every SQL statement except BEGIN, until the `with` block ends."""
+        """Call `point` after every SQL statement except BEGIN, until the `with` block ends."""
 
         def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
             del connection, cursor
@@ -52,7 +52,9 @@ class Injected:
 
 
 def crashes(database: Database, injected: Injected, run: Callable[[], object]) -> bool:
-    """Call `run` and return whether it crashed. Close all database connections, as the end of a process would."""
+    """Call `run` and return whether it raised Crash. Then close all database connections, as if the process had
+    ended.
+    """
     _freeze()
     try:
         with injected.watching(database):
@@ -68,6 +70,8 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
 
 @functools.cache
 def _freeze() -> None:
-    """Exclude all existing objects from garbage collection, which would otherwise double the time of each crash."""
+    """Exclude all existing objects from garbage collection, because it would double the time of each simulated
+    crash.
+    """
     gc.collect()
     gc.freeze()

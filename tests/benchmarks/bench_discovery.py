@@ -1,4 +1,4 @@
-"""How many of 70 pushes a second r8scan finds with the quotas of one credential, after which delay, and at which cost.
+"""How many of 70 pushes a second r8scan finds with the quotas of one credential, and how late.
 
 The simulated GitHub has 230 new repositories a minute, a search index that is 60 s late, and pushes only on page 1 of
 the event timeline. Exit status 1: a target was missed.

@@ -1,5 +1,3 @@
-"""Compares the results of a benchmark with its targets, and prints both."""
-
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -7,9 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Targets:
-    """The targets of one benchmark, and whether its results reach them. `broken` has the names of the missed
-    targets.
-    """
+    """Compares the results of one benchmark with its targets. `broken` has the names of the missed targets."""
 
     broken: list[str] = field(default_factory=list)
 

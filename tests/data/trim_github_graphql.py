@@ -35,8 +35,8 @@ LICENCE = "# From GitHub's GraphQL schema (npm package @octokit/graphql-schema).
 
 
 def trimmed(text: str) -> str:
-    """Return the schema with only the types and fields of KEPT, the search results, and the scalars and enums that
-    these use.
+    """Return the schema with only the types and fields of KEPT, the search results, and the scalars and enums that they
+    use.
     """
     document = graphql.parse(text, no_location=True)
     kept = [found for one in document.definitions if (found := _trimmed(one)) is not None]
@@ -58,9 +58,7 @@ def _trimmed(node: Any) -> Any:
 
 
 def _plain(node: Any) -> Any:
-    """Return a copy of the node without descriptions and directives. The fields, values and arguments in the copy have
-    none either.
-    """
+    """Return a copy of the node without descriptions and directives, also in its fields, values and arguments."""
     parts = {
         name: tuple(_plain(part) for part in listed)
         for name in ("fields", "values", "arguments")

@@ -1,9 +1,11 @@
 """Makes `github_openapi.json` out of GitHub's published OpenAPI description: only the operations that r8scan calls.
 
 The description is the file `api.github.com.json` of the npm package `@octokit/openapi` (MIT licence, GitHub and the
-Octokit contributors). This module leaves out texts and examples. It writes OpenAPI 3.0's `nullable` as JSON Schema
-does, so that a validator for JSON Schema understands the result. It replaces `oneOf` by `anyOf`, because alternatives
-of the description overlap (the payload of a PublicEvent is any object), and a real answer would match several of them.
+Octokit contributors).
+
+Texts and examples are left out. OpenAPI 3.0's `nullable` is rewritten as JSON Schema, so that a JSON Schema validator
+understands the result. `oneOf` is replaced by `anyOf`, because GitHub's alternatives overlap: the payload of a
+PublicEvent is any object, so a real answer would match several alternatives.
 
 Run: python -m tests.data.trim_github_openapi api.github.com.json > tests/data/github_openapi.json
 """
@@ -86,7 +88,7 @@ def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any
 def _plain(value: Any, *, is_names: bool = False) -> Any:
     """Return the schema without texts, written as JSON Schema.
 
-    If `is_names` is true, the keys of this value are names of properties, so keep all of them.
+    If `is_names` is true, the keys of `value` are names of properties, so keep all keys.
     """
     if isinstance(value, list):
         return [_plain(one) for one in value]
@@ -105,7 +107,7 @@ def _plain(value: Any, *, is_names: bool = False) -> Any:
 
 
 def _referred(value: Any) -> set[str]:
-    """Return the names of the schemas to which the value refers."""
+    """Return the names of the schemas that the value refers to."""
     if isinstance(value, list):
         return {name for one in value for name in _referred(one)}
     if not isinstance(value, dict):

@@ -45,7 +45,7 @@ def idle(surroundings: World) -> bool:
 
 
 def told(surroundings: World) -> int:
-    """Return the number of incidents in the mails to owners. A mail about two incidents counts twice."""
+    """Return the number of incidents about which owners got a mail. One mail can be about several incidents."""
     with surroundings.database.read() as session:
         statement = select(NotificationSubject.id).where(NotificationSubject.channel == "email")
         return len(session.execute(statement).all())

@@ -29,8 +29,9 @@ SECURITY_EVENTS = ("token_found", "token_disabled", "token_announced", "mail_sen
 
 
 def processes(pid: int) -> dict[str, list[int]]:
-    """Return the process ids of the service's processes by name: `redis`, a role such as `poller`, or `<role>
-    child`.
+    """Return the process ids of the service's processes by name.
+
+    A name is `redis`, the role of a process (for example `poller`), or `<role> child` for its child processes.
     """
     found: dict[str, list[int]] = {}
     stack = [pid]
@@ -51,7 +52,7 @@ def processes(pid: int) -> dict[str, list[int]]:
 
 
 def told_in_log(surroundings: World, number: int) -> None:
-    """Assert that every log line is JSON, and that the log contains all security events of `number` incidents."""
+    """Assert that every log line is JSON, and that each kind of security event was logged for `number` incidents."""
     lines = [json.loads(line) for line in (surroundings.folder / "service.log").read_text().splitlines()]
     events = [line for line in lines if line["logger"] == "r8scan.security"]
     for kind in SECURITY_EVENTS:

@@ -1,7 +1,8 @@
 """Runs fuzz tests for minutes (`make fuzz`), each in a process with limits on CPU time and memory.
 
 If a test fails, hangs or needs too much memory, the program prints the error and the path of a file with the last
-input, and exits with status 1. With `--mutations N`, the program checks N damaged files of each format instead.
+input, and exits with status 1. With `--mutations N`, the program instead damages sample files of each format at random,
+and checks N damaged files of each format.
 
 Run: python -m tests.fuzz [--minutes N | --mutations N] [--only NAME ...]
 """
@@ -33,9 +34,9 @@ EXAMPLES_A_ROUND = 500
 
 
 def fuzz(target: Target, seconds: float, current: Path) -> None:
-    """Run one fuzz test on new inputs for this many seconds.
+    """Run one fuzz test on new inputs for `seconds` seconds.
 
-    Each input is written to the file `current` before the test, so that it can be found if the process is killed.
+    Each input is written to the file `current` before the test. If the process is killed, the input is still there.
     """
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     deadline = time.monotonic() + seconds
@@ -64,7 +65,7 @@ def begin(example: Any, current: Path) -> None:
 
 
 def mutate(name: str, number: int, current: Path) -> None:
-    """Check `number` damaged files of the format `name`, with a limit on memory."""
+    """Check `number` damaged files of the format `name` while the memory of the process is limited."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     slowest = check_format(name, number, read, lambda damaged: begin(damaged, current))
     print(f"{number} mutations, the slowest took {slowest:.2f} s", flush=True)

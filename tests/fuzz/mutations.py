@@ -1,7 +1,8 @@
 """Damages sample files of every format at random, and checks how r8scan reads them.
 
-Run: python -m tests.fuzz --mutations N. This is several times faster than Hypothesis, which remembers and shrinks its
-inputs.
+This is several times faster than Hypothesis, which also remembers and simplifies its inputs.
+
+Run: python -m tests.fuzz --mutations N
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ def check_format(name: str, number: int, check: Callable[[bytes], None], before:
 
     Args:
         name: The name of the format.
-        number: How many damaged copies to check.
-        check: A function that raises an exception if a file is not read as it should be.
-        before: A function that is called with each file before the check.
+        number: The number of damaged copies to check.
+        check: A function that raises an exception if r8scan reads the file wrongly.
+        before: A function to call with each file before the check.
     """
     sample = CONTAINERS[name](CONTENT)
     slowest = 0.0
@@ -42,7 +43,7 @@ def check_format(name: str, number: int, check: Callable[[bytes], None], before:
 
 
 def mutated(sample: bytes, chance: random.Random) -> bytes:
-    """Return a copy of the sample with one to MAX_EDITS random changes. The first KEPT_HEAD bytes stay unchanged."""
+    """Return a copy of the sample with one to MAX_EDITS random changes. The first KEPT_HEAD bytes are not changed."""
     content = bytearray(sample)
     for _ in range(chance.randint(1, MAX_EDITS)):
         if len(content) <= KEPT_HEAD:

@@ -46,10 +46,10 @@ of the texts.
 
 @functools.cache
 def containers(family: str) -> tuple[bytes, ...]:
-    """Return one small file of each format in a group of container formats, such as archives.
+    """Return one small file of each container format in a group, for example of each archive format.
 
     Args:
-        family: The name of the group, a key of FAMILIES.
+        family: The name of the group. It is a key of FAMILIES.
     """
     beginnings = FAMILIES[family]
     return tuple(build(CONTENT) for name, build in CONTAINERS.items() if name.startswith(beginnings))
@@ -57,7 +57,7 @@ def containers(family: str) -> tuple[bytes, ...]:
 
 @functools.cache
 def encoded() -> tuple[bytes, ...]:
-    """Return the sample token in every encoding that r8scan finds."""
+    """Return a list of texts: the sample token in every encoding that r8scan finds."""
     return tuple(encode(TOKEN, random.Random(7)) for encode in ENCODINGS.values())
 
 
@@ -141,14 +141,16 @@ def usage() -> tuple[bytes, ...]:
 
 
 def json_bodies() -> tuple[bytes, ...]:
-    """Return JSON bodies that Python's parser accepts, and others that it refuses: too deep, or too many digits."""
+    """Return some JSON bodies that Python's parser accepts, and some that it refuses (too deep, or too many digits)."""
     deep = b'{"a":[' * 2_000 + b'"x"' + b"]}" * 2_000
     digits = b"1" * 5_000
     return (b'[{"id": "1", "n": [1, 2.5e3, null, "\\u0041"]}]', b"[" + deep + b", 1]", b'{"n": ' + digits + b"}", deep)
 
 
 def reader_answers() -> tuple[bytes, ...]:
-    """Return what a confined process sends about a pack: an object that needs more time, then the tokens found."""
+    """Return the two messages that a confined process sends about a pack: an object that needs more time, and found
+    tokens.
+    """
     oid = "ab" * 20
     scan = {
         "hits": [[oid, "blob", [[TOKEN.decode(), 1, 2, ["plain"], []]]]],

@@ -70,6 +70,9 @@ def any_json() -> st.SearchStrategy[Any]:
 
 
 def record(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for JSON objects with some of these fields. A value is from its strategy, or any JSON value."""
+    """Return a strategy for JSON objects with some of these fields.
+
+    The value of a field comes from the field's strategy, or is any other JSON value.
+    """
     loose = {name: st.one_of(strategy, any_json()) for name, strategy in fields.items()}
     return st.one_of(st.fixed_dictionaries(fields), st.fixed_dictionaries({}, optional=loose))

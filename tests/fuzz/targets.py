@@ -1,7 +1,7 @@
-"""The fuzz tests: for each parser of untrusted bytes, how to make inputs, and what must be true for each input.
+"""The fuzz tests. There is one for each parser of untrusted bytes: how to make inputs, and what must be true for each.
 
-A test fails if a parser raises an undocumented exception. `tests/fuzz/test_targets.py` runs each test briefly, `python
--m tests.fuzz` for minutes.
+A test fails if a parser raises an undocumented exception. `tests/fuzz/test_targets.py` runs each test briefly, and
+`python -m tests.fuzz` runs each for minutes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ def read(content: bytes) -> None:
 
 
 def scan(content: bytes) -> None:
-    """Check that the quick search reports every small content in which the detector finds plain tokens."""
+    """Check the quick first search, which decides whether the detector is needed.
+
+    It must report every small content in which the detector finds plain tokens.
+    """
     result = Detector().scan_bytes(content)
     offsets = hit_offsets(content)
     assert offsets == sorted(offsets)
@@ -72,7 +75,9 @@ def scan(content: bytes) -> None:
 
 
 def redacted(content: bytes) -> None:
-    """Check that redaction raises no exception, leaves no plain token, and changes nothing when it is applied again."""
+    """Check that redaction raises no exception and leaves no plain token. Redacting the result again must change
+    nothing.
+    """
     text = content.decode("utf-8", "surrogateescape").encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
     once = redact(text)
     assert redact(once) == once
@@ -92,7 +97,7 @@ def pack(content: bytes) -> None:
 
 
 def pack_in_reader(content: bytes) -> None:
-    """Check that the result of scanning a pack is the same after it was sent as messages and received."""
+    """Check that the result of scanning a pack does not change when one process sends it to another."""
     import socket
 
     from scanner.detection.deep_reading import InProcessReader
@@ -113,7 +118,7 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that each object of a git pack is read once, left to git, or counted as unread.
+    """Check that no object of a git pack is lost. The reader reads it, leaves it to git, or counts it as unread.
 
     `files` are the pack and its index.
     """
@@ -141,7 +146,7 @@ def pack_of_history(files: tuple[bytes, bytes]) -> None:
 
 
 def reader_answer(content: bytes) -> None:
-    """Check that an answer of any bytes from a confined process is either accepted, or refused with BadAnswer."""
+    """Check what happens when a confined process sends any bytes. They are accepted, or BadAnswer is raised."""
     import socket
 
     from scanner.isolation import messages, pack_messages
@@ -166,7 +171,9 @@ def packed_refs(content: bytes) -> None:
 
 
 def refs_answer(content: bytes) -> None:
-    """Check that any answer of the process that reads refs is accepted, or counted as unreadable."""
+    """Check what happens when the process that reads refs sends any bytes. They are accepted, or counted as
+    unreadable.
+    """
     from scanner.detection.history import repository_refs
 
     refs = repository_refs._parsed(content)
@@ -193,7 +200,7 @@ def delta(content: bytes) -> None:
 
 
 def answer(content: bytes) -> None:
-    """Check that a git server's answer is split into the same lines, no matter in which pieces it arrives."""
+    """Check that a git server's answer is split into the same lines when it arrives in small, large or whole pieces."""
     from scanner.github.errors import GitHubError
     from scanner.github.git_protocol import pkt_lines
 
@@ -209,7 +216,7 @@ def answer(content: bytes) -> None:
 
 
 def event(value: Any) -> None:
-    """Check that a value of any shape is refused or parsed as an event of GitHub whose texts can be scanned."""
+    """Check that any JSON value is refused, or is parsed as a GitHub event whose texts can be scanned."""
     from scanner.sources.timeline.events import parse_event, read_events
 
     parsed = parse_event(value)
@@ -230,7 +237,7 @@ def alerts(body: bytes) -> None:
 
 
 def signature(parts: tuple[Any, str, str, bytes]) -> None:
-    """Check that no invented signature is accepted, whatever the shape of the keys and of the signature."""
+    """Check that an invented signature is never accepted, for any value of the keys and of the signature."""
     from scanner.github.signatures import Forged, parse_keys, verify
 
     answered, pem, given, body = parts
@@ -253,12 +260,12 @@ def gist(value: Any) -> None:
 
 @functools.cache
 def _github() -> GitHub:
-    """Return a GitHub client for parsers that need GitHub's addresses. No request is sent."""
+    """Return a GitHub client for parsers that need GitHub's addresses. The client sends no request."""
     return connect(f"{WEB_URL}/api", WEB_URL, None)
 
 
 def search_result(value: Any) -> None:
-    """Check that a result of code search of any shape is read without an exception."""
+    """Check that a code search result of any shape is read without an exception."""
     from scanner.github.search import parse_result
     from scanner.sources.code_search.poll import Results
 
@@ -286,7 +293,9 @@ def bounce(content: bytes) -> None:
 
 
 def usage(content: bytes) -> None:
-    """Check that a line is refused, or is read as a record of a token's use without IP address and raw token."""
+    """Check that a line is refused, or is read as a record of a token's use. The record has no IP address and no raw
+    token.
+    """
     from datetime import UTC, datetime
 
     from scanner.compromise.networks import NetworkList
@@ -302,7 +311,7 @@ def usage(content: bytes) -> None:
 
 
 def report(value: Any) -> None:
-    """Check that each part of a token report is refused, or is accepted without a raw token in it."""
+    """Check that each part of a token report is refused, or is accepted and contains no raw token."""
     from scanner.compromise.possession import public_url
     from scanner.compromise.reports import BadReport, Subject, new_report, subject_of
 

@@ -1,4 +1,4 @@
-"""Tests that each fuzz test passes on a few fixed inputs. `make fuzz` runs them for minutes on new inputs."""
+"""Tests that each fuzz test passes on a few fixed inputs. To try new inputs for minutes, run `make fuzz`."""
 
 from __future__ import annotations
 

@@ -34,14 +34,14 @@ class HostileGitHub(Firehose):
         self._raw: list[bytes] = []
 
     def show(self, *pushes: Prepared) -> None:
-        """Add these events to the public timeline. They are returned in the next answer."""
+        """Add these events to the public timeline. r8scan gets them at its next poll."""
         self._waiting.extend(pushes)
 
     def show_raw(self, content: bytes) -> None:
         """Add an event with hostile JSON to the public timeline.
 
         Args:
-            content: A JSON object, to which an id, a time and a repository are added.
+            content: A JSON object. This function adds an id, a time and a repository to it.
         """
         number = next(_numbers)
         repo = f'{{"id": {9_000_000 + number}, "name": "hostile/project{number}"}}'
@@ -50,11 +50,7 @@ class HostileGitHub(Firehose):
         self._raw.append(head.encode() + content[1:])
 
     def show_gist(self, files: dict[str, bytes]) -> None:
-        """Add a public gist with these files.
-
-        Args:
-            files: The content of each file, by its name.
-        """
+        """Add a public gist with these files. `files` has the content of each file, by its name."""
         gist_id = f"{next(self._numbers):032x}"
         listed: dict[str, Any] = {}
         for name, content in files.items():
@@ -70,10 +66,7 @@ class HostileGitHub(Firehose):
     def answer(self, target: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
         """Return the answer to an HTTP request: the status line, further header lines, and the body.
 
-        Args:
-            target: The path and query of the request.
-            headers: The header lines of the request.
-            body: The body of the request.
+        `target` is the path and query of the request.
         """
         json_type = b"Content-Type: application/json\r\n"
         path = target.partition(b"?")[0]
@@ -104,7 +97,7 @@ class HostileGitHub(Firehose):
 
 
 def _unless_known(answer: tuple[bytes, bytes, bytes], headers: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the answer with an ETag, or an answer with status 304 if the client already has this body.
+    """Add an ETag to the answer. If the client has this body already, return an answer with status 304 instead.
 
     Args:
         answer: The status line, further header lines and the body.
@@ -121,7 +114,7 @@ _numbers = itertools.count(1)
 
 
 def event(kind: str, payload: object, token: str | None = None) -> Prepared:
-    """Return an event of the type `kind` in a new repository. `token` is the token that is leaked by the payload."""
+    """Return an event of the type `kind` in a new repository. If the payload leaks a token, `token` is this token."""
     number = next(_numbers)
     name = f"hostile/project{number}"
     shown = {
@@ -136,15 +129,16 @@ def event(kind: str, payload: object, token: str | None = None) -> Prepared:
 
 
 def comment(body: str, token: str | None = None) -> Prepared:
-    """Return the event of a comment on an issue. `token` is the token that is leaked by the text."""
+    """Return the event of a comment on an issue. If the text leaks a token, `token` is this token."""
     return event("IssueCommentEvent", {"action": "created", "issue": {"title": "x"}, "comment": {"body": body}}, token)
 
 
 def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
-    """Return a push of one commit. `token` is the token that is leaked by the push.
+    """Return a push of one commit.
 
     Args:
         files: The content of each file, by its name.
+        token: The token that the files leak, or None.
     """
     objects = Objects()
     tree = b"".join(
@@ -158,7 +152,7 @@ def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
 
 
 def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: str | None = None) -> Prepared:
-    """Return a push from the commit `before` to the commit `head`. The git server sends `pack` for it."""
+    """Return a push from the commit `before` to the commit `head`. If r8scan fetches the push, it gets `pack`."""
     payload = {"push_id": next(_numbers), "ref": "refs/heads/main", "head": head, "before": before}
     shown = event("PushEvent", payload, token)
     payload["repository_id"] = shown.event["repo"]["id"]
@@ -169,7 +163,7 @@ def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: st
 
 @contextmanager
 def running(github: HostileGitHub) -> Iterator[HostileGitHub]:
-    """Serve `github` on a local port until the `with` block ends. The address is stored in `github.url`."""
+    """Serve `github` on a local port until the `with` block ends. `github.url` is then the server's URL."""
     loop = asyncio.new_event_loop()
     ready = threading.Event()
 

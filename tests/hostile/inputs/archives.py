@@ -161,7 +161,7 @@ def _entry(name: str, method: int) -> zipfile.ZipInfo:
 
 
 def pax_block(payload: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """Return a PAX header for a tar archive, with these bytes as its records."""
+    """Return a PAX header for a tar archive. `payload` contains the records of the header."""
     info = tarfile.TarInfo("x")
     info.type, info.size = kind, len(payload)
     return info.tobuf(tarfile.USTAR_FORMAT) + payload + bytes(-len(payload) % 512)
@@ -262,8 +262,8 @@ def encoded_header(header: bytes, *, declared: int | None = None, dictionary: by
 
     Args:
         header: The header before compression.
-        declared: The decompressed size that the file declares. None: the true size.
-        dictionary: The code for the size of the dictionary.
+        declared: The decompressed size that the file declares. None means the true size.
+        dictionary: The byte that encodes the size of the decompressor's dictionary.
     """
     packed = lzma.compress(header, format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 24}])
     size = len(header) if declared is None else declared
@@ -318,7 +318,9 @@ def ar_size(leak: bytes) -> bytes:
 
 
 def cpio_entry(name: bytes, body: bytes, *, size: int | None = None, name_size: int | None = None) -> bytes:
-    """Return one file of a cpio archive. `size` and `name_size` are declared instead of the true sizes."""
+    """Return one file of a cpio archive. If `size` or `name_size` is given, the header declares it instead of the true
+    size.
+    """
     numbers = [1, 0o100644, 0, 0, 1, 0, len(body) if size is None else size, 0, 0, 0, 0, len(name) + 1, 0]
     numbers[11] = numbers[11] if name_size is None else name_size
     header = b"070701" + b"".join(b"%08X" % value for value in numbers)

@@ -48,11 +48,11 @@ def seven_zip_properties() -> bytes:
 
 
 def map_of_font(ranges: bytes, width: bytes = b"<0000> <FFFF>") -> bytes:
-    """Return a PDF stream with a map from the character codes of a font to letters.
+    """Return a PDF stream that maps the character codes of a font to letters.
 
     Args:
         ranges: The lines of the map.
-        width: The range of all codes. It determines how many bytes a code has.
+        width: The lowest and the highest code. They determine how many bytes a code has.
     """
     text = b"begincodespacerange " + width + b" endcodespacerange beginbfrange " + ranges + b" endbfrange"
     return pdf_stream(zlib.compress(text, 9), b"/FlateDecode")

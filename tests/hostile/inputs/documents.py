@@ -87,10 +87,10 @@ def pdf_leak_before_bomb(leak: bytes) -> bytes:
 
 
 def database_of(columns: list[str], rows: int = 1) -> bytes:
-    """Return a SQLite database with `rows` rows in a table with the column `a`, and with further columns.
+    """Return a SQLite database whose table has the column `a` and further columns. The rows have values only for `a`.
 
     Args:
-        columns: The definitions of the further columns. They are added after the rows are written.
+        columns: The SQL definitions of the further columns.
         rows: The number of rows.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -138,7 +138,7 @@ def sqlite_views() -> bytes:
 
 
 def _database_with_overflow(rows: int) -> bytearray:
-    """Return a SQLite database of 512-byte pages, with rows of 200 kB that continue on overflow pages."""
+    """Return a SQLite database of 512-byte pages. Each row has 200 kB, so it continues on overflow pages."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.execute("PRAGMA page_size=512")
@@ -189,8 +189,7 @@ def _page(size: int, kind: bytes, cells: list[bytes], rightmost: bytes = b"") ->
     Args:
         size: The size of the page in bytes.
         kind: The page's type byte.
-        cells: The cells.
-        rightmost: The pointer to the last child of an interior page.
+        rightmost: The pointer to the last child page. Leaf pages have none.
     """
     page = bytearray(size)
     at, pointers = size, b""

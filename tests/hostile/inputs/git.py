@@ -1,7 +1,7 @@
 """Functions that build hostile git packs, bundles, trees and refs.
 
-An input with the delivery `pack` is an answer of a git server. An input with the delivery `history` describes a
-repository; `tests.hostile.repositories` makes the repository.
+An input with the delivery `pack` is an answer of a git server. An input with the delivery `history` describes a whole
+repository, which `tests.hostile.repositories` then creates.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def entry_head(kind: int, size: int) -> bytes:
 
 
 def distance(value: int) -> bytes:
-    """Return git's encoding of a distance in bytes, from a delta back to its base."""
+    """Return git's encoding of the number of bytes from a delta back to its base."""
     digits = [value & 0x7F]
     while value := value >> 7:
         value -= 1
@@ -45,7 +45,7 @@ def length(value: int) -> bytes:
 
 
 def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
-    """Return a git pack of these entries. If `count` is given, the pack's header declares this number of entries."""
+    """Return a git pack of these entries. If `count` is given, the header says that the pack has `count` entries."""
     total = len(entries) if count is None else count
     body = b"PACK" + (2).to_bytes(4, "big") + total.to_bytes(4, "big") + b"".join(entries)
     return body + hashlib.sha1(body).digest()
@@ -57,7 +57,7 @@ def plain_entry(content: bytes, kind: int = BLOB) -> bytes:
 
 
 def copies(base: int, size: int) -> bytes:
-    """Return a git delta that makes `size` bytes by repeating the beginning of its base.
+    """Return a git delta whose result repeats the beginning of the delta's base.
 
     Args:
         base: The size of the base in bytes.
@@ -79,7 +79,7 @@ def delta_entry(delta: bytes, back: int) -> bytes:
 
 
 def deltas_of(base: bytes, deltas: list[bytes]) -> bytes:
-    """Return a git pack of one object, and of deltas that all have this object as their base."""
+    """Return a git pack of one object and several deltas. Each delta has this object as its base."""
     entries = [plain_entry(base)]
     at = len(entries[0])
     for delta in deltas:
@@ -97,7 +97,10 @@ def pack_deltas_of_bomb() -> bytes:
 
 
 def _tail(size: int, number: int) -> bytes:
-    """Return the last instructions of a git delta: copy all but three bytes of the base, then insert `number`."""
+    """Return the last two instructions of a git delta.
+
+    They copy all but three bytes of the base, and insert `number` as three digits.
+    """
     return b"\xf0" + (size - 3).to_bytes(3, "little") + b"\3" + b"%03d" % number
 
 

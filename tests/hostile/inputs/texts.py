@@ -1,4 +1,6 @@
-"""Functions that build hostile texts for the search for tokens, the decoders and the redaction."""
+"""Functions that build hostile texts. They are inputs for the search for tokens, for the decoders and for the
+redaction.
+"""
 
 from __future__ import annotations
 
