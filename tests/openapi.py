@@ -36,9 +36,10 @@ def _is_uri(value: object) -> bool:
 
 @dataclass
 class Description:
-    """GitHub's OpenAPI description, with the operations used so far and the differences found.
+    """GitHub's OpenAPI description.
 
-    Each line of `differences` describes a difference and names the operation.
+    It records in `exercised` which operations were used. Each line of `differences` describes a request or response
+    that does not match the description.
     """
 
     content: dict[str, Any]
@@ -81,9 +82,9 @@ class Description:
         return {"$ref": f"#/schemas/{name}", "schemas": self.content["schemas"]}
 
     def check(self, what: str, schema: dict[str, Any], value: Any) -> None:
-        """Record a difference for each part of the value that the schema does not allow.
+        """Compare the value with the schema. Add a line to `differences` for each part that the schema does not allow.
 
-        `what` is the beginning of the recorded lines.
+        Each line begins with `what`.
         """
         whole = Draft202012Validator({**schema, "schemas": self.content["schemas"]}, format_checker=_formats)
         for error in whole.iter_errors(value):

@@ -35,7 +35,9 @@ LOGO = read_logo(png(320, 96))
 
 
 def main() -> int:
-    """Take pictures of all mails, or of those on the command line. Return 1 if one failed, otherwise 0."""
+    """Take pictures of all mails, or only of the mails that the command line names. Return 1 if one failed, otherwise
+    0.
+    """
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
@@ -60,9 +62,9 @@ def main() -> int:
 
 
 def _mails() -> Iterator[tuple[str, MailFacts, MailIdentity]]:
-    """Yield the name, the content and the sender of mails of every kind.
+    """Yield the name, the content and the sender of at least one mail of every kind.
 
-    Some of them have a logo, a blocked logo, or hostile strings.
+    Some mails have a logo, a blocked logo, or hostile strings.
     """
     for name, facts in samples():
         yield name, facts, IDENTITY
@@ -111,9 +113,9 @@ def _browse(browser: str, page: Path, what: str, window: tuple[int, int], dark: 
     Args:
         browser: The browser's path.
         page: The page to open.
-        what: The command-line option that says what to do, for example `--dump-dom`.
+        what: The browser's command-line option for the task, for example `--dump-dom`.
         window: The width and height of the window in pixels.
-        dark: Use dark mode.
+        dark: Whether to use dark mode.
     """
     profile = page.parent / "profile"
     shutil.rmtree(profile, ignore_errors=True)

@@ -1,4 +1,6 @@
-"""Imports the modules of the `r8scan` command. Tests fork such a process to run commands faster."""
+"""Imports the modules of the `r8scan` command. A fork of such a process runs a command faster, because it imports
+nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures the memory and CPU time of a process and its descendants. Each of them may end meanwhile."""
+"""Measures the memory and CPU time of a process and its descendants. These may end during a measurement."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def family(pid: int) -> list[psutil.Process]:
 
 @contextmanager
 def core_dumps_allowed() -> Iterator[None]:
-    """Allow core dumps of the processes that are started in the `with` block, as far as this process may allow them."""
+    """Allow the processes that are started in the `with` block to write core dumps, as far as the hard limit
+    permits.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     try:
@@ -39,7 +41,7 @@ def core_dumps_allowed() -> Iterator[None]:
 
 
 def that_may_dump_core(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return those processes that still run and may write their memory to a file when they crash."""
+    """Return the processes that still run and may write a core dump (a copy of their memory) when they crash."""
     found = []
     for process in processes:
         try:
@@ -54,7 +56,9 @@ def that_may_dump_core(processes: Iterable[psutil.Process]) -> list[psutil.Proce
 
 
 def total(pid: int, of: Callable[[psutil.Process], float]) -> float:
-    """Return the sum of `of` over a process and its descendants. A process that has ended adds nothing."""
+    """Call `of` for a process and each of its descendants, and return the sum. A process that has ended adds
+    nothing.
+    """
     found = 0.0
     for process in family(pid):
         try:

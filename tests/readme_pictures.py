@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _cause_leaks(surroundings: World) -> None:
-    """Cause the leaks one after the other, and wait until each has an incident and a sent mail."""
+    """Cause the leaks one after another. Wait for the incident and the sent mail of each leak."""
     leaks = Leaks(surroundings)
     for number, kind in enumerate(LEAKED, start=1):
         leaks.cause(kind)

@@ -148,7 +148,9 @@ def json_bodies() -> tuple[bytes, ...]:
 
 
 def reader_answers() -> tuple[bytes, ...]:
-    """Return the two messages that a confined process sends about a pack: an object that needs more time, and found
+    """Return two answers of a confined process that reads a pack.
+
+    The first answer names an object that needs more time, and then the found tokens. The second names only the found
     tokens.
     """
     oid = "ab" * 20

@@ -36,7 +36,7 @@ It is above the allowed memory, so that an excess can be measured, and low enoug
 class Measured:
     """The cost and the result of one task. `cpu` is in seconds, and `memory_mb` is the peak in MiB.
 
-    `ended` is "well", or the name of the exception or signal that ended the task.
+    `ended` says how the task ended: "well", or the name of an exception or a signal.
     """
 
     cpu: float
@@ -77,9 +77,8 @@ class Measurer:
         """Run one task on the content of a file. Return its cost and result.
 
         Args:
-            work: The name of the task, a key of WORK.
-            path: The file.
-            cpu_seconds: The limit on CPU seconds.
+            work: The name of the task. It is a key of WORK.
+            cpu_seconds: The limit on CPU time, in seconds.
         """
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -90,7 +89,7 @@ class Measurer:
 
 
 def _read(content: bytes) -> dict[str, Any]:
-    """Find the tokens in a content.
+    """Find the tokens in `content`.
 
     Returns:
         The number of tokens, the digests of the first 1,000, and how often something was not read, by reason.
@@ -221,7 +220,7 @@ def _work(request: dict[str, Any], send: int) -> None:
 
 
 def main() -> None:
-    """Run the tasks that the lines of standard input name, until the input ends."""
+    """Run one task for each line of standard input. The line describes the task."""
     import tests.hostile.preloaded  # noqa: F401 - so that no fork pays for the imports
 
     for line in sys.stdin.buffer:

@@ -47,7 +47,7 @@ class Costs:
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
-        """Return the cost of the process that used the most CPU time. Confined processes are ignored."""
+        """Return the cost of the process that used the most CPU time among the processes that are not confined."""
         others = [cost for cost in self.by_pid.values() if not cost.is_reader]
         return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
 
@@ -121,8 +121,7 @@ def _peak_kb(pid: int) -> int:
 def _name(command: bytes) -> str:
     """Return a short name for a process: the worker's name for a Celery worker, otherwise the program's file name.
 
-    Args:
-        command: The command line of the process.
+    `command` is the command line of the process.
     """
     words = command.split(b"\0")
     worker = next((word for word in words if word.endswith(b"@r8scan")), b"")
@@ -130,7 +129,7 @@ def _name(command: bytes) -> str:
 
 
 def alive(pids: Callable[[], list[int]]) -> list[int]:
-    """Return the ids of the processes that still run. Zombies are left out."""
+    """Return the ids of the processes that still run, without zombies."""
     found = []
     for pid in pids():
         with suppress(OSError, IndexError):

@@ -1,4 +1,4 @@
-"""The list of hostile inputs. Decorators add functions to the list, each of which builds an input."""
+"""The list of hostile inputs. A decorator adds a function that builds an input to this list."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class HostileInput:
         name: The name of the function that builds the input, with hyphens.
         attack: What the input does, in one line.
         family: What the input attacks: a container format, decoder or HTTP route.
-        delivery: The way in which the input reaches r8scan.
+        delivery: How the input reaches r8scan.
         holds_leak: Whether the input contains a token, which a scan must find.
         is_large: Whether the input takes seconds to build or to read. Only `make attack-table` uses large inputs.
-        cannot_be_read: Whether the input exceeds the limits of a confined process, so that something must be counted as
+        cannot_be_read: Whether the input exceeds the limits of a confined process. Something must then be counted as
             unread.
     """
 
@@ -52,19 +52,17 @@ class HostileInput:
 
     @property
     def leak(self) -> bytes:
-        """The token that the input contains if `holds_leak` is true."""
+        """The token in the input, if `holds_leak` is true."""
         return token_of(f"inside {self.name}")
 
     @property
     def neighbour(self) -> bytes:
-        """A token in another document that is scanned together with the input. r8scan must find this token in spite of
-        the input.
-        """
+        """A token in another document that is scanned together with the input. r8scan must find this token, too."""
         return token_of(f"beside {self.name}")
 
 
 def token_of(name: str) -> bytes:
-    """Return an invented token of the default format, which is always the same for the same name."""
+    """Return an invented token of the default format. The same name always gives the same token."""
     chance = random.Random(name)
     return ("r8" + "_" + "".join(chance.choices(string.ascii_letters + string.digits, k=37))).encode()
 
@@ -91,7 +89,7 @@ def hostile(
     Args:
         family: What the input attacks: a container format, decoder or HTTP route.
         attack: What the input does, in one line.
-        delivery: The way in which the input reaches r8scan.
+        delivery: How the input reaches r8scan.
         large: Whether the input takes seconds to build or to read.
         unread: Whether r8scan must count something in the input as unread.
     """
@@ -112,12 +110,12 @@ def hostile_with_leak(
 ) -> Callable[[Callable[[bytes], bytes]], Callable[[bytes], bytes]]:
     """Return a decorator for a function that builds a hostile input with a token in it.
 
-    The function is called with a line of text that contains the token.
+    The function gets a line of text that contains the token.
 
     Args:
         family: What the input attacks: a container format, decoder or HTTP route.
         attack: What the input does, in one line.
-        delivery: The way in which the input reaches r8scan.
+        delivery: How the input reaches r8scan.
         large: Whether the input takes seconds to build or to read.
         unread: Whether r8scan must count something in the input as unread.
     """

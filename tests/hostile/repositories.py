@@ -1,4 +1,4 @@
-"""Makes a git repository whose only file has a hostile content."""
+"""Creates the git repository that a hostile input describes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tests.hostile.inputs.git import COMMIT, TREE, pack_of, plain_entry
 
 
 def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
-    """Create a bare repository from a hostile input, with an additional commit that contains the token `neighbour`."""
+    """Create a bare repository from a hostile input. One more file in the repository contains the token `neighbour`.
+
+    `content` is an input for `git fast-import`, or "bomb WIDTH DEPTH" or "damaged NUMBER" for nested trees.
+    """
     _git(folder, "init", "--quiet", "--bare", "--template=", str(folder))
     if content.startswith(b"bomb "):
         width, depth = map(int, content.split()[1:])
@@ -34,9 +37,9 @@ def _trees(folder: Path, width: int, depth: int, neighbour: bytes, innermost: by
 
     Args:
         folder: The repository.
-        width: The number of entries of each tree. All entries are the same tree of the next level.
+        width: The number of entries of each tree. All entries of a tree are the same tree of the next level.
         depth: The number of levels.
-        neighbour: A token, which is in a file of the outermost tree.
+        neighbour: A token. It is written into a file of the outermost tree.
         innermost: The raw content of the innermost tree. By default, this tree has `width` files.
     """
     entries: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Runs r8scan and its web server against an imitation of GitHub to which a test adds hostile content."""
+"""Runs r8scan and its web server with an imitation of GitHub. A test can add hostile content to the imitation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UNSET = ("mails_go_nowhere", "sender_not_set", "operator_not_set")
 class Service:
     """A running r8scan.
 
-    `process` is the process of `r8scan run`, `web` that of `r8scan serve`, and `url` the address of `web`.
+    `process` is the process of `r8scan run`. `web` is the process of `r8scan serve`, and `url` is its address.
     """
 
     folder: Path
@@ -65,7 +65,9 @@ class Service:
         return self.process.pid, self.web.pid
 
     def register(self, token: str, email: str = "ana@example.com") -> str:
-        """Add the token to the vendor's token store, with an owner who has this mail address. Return its digest."""
+        """Add the token to the vendor's token store. `email` is the mail address of its owner. Return the token's
+        digest.
+        """
         digest = sha256_digest(token.encode())
         row = ImportedToken(digest, hint_of(token.encode()), "ci", email, (email,))
         with self.database.write() as session:
@@ -82,14 +84,16 @@ class Service:
             return {digest: at.timestamp() for digest, at in session.execute(statement) if at}
 
     def is_idle(self) -> bool:
-        """Return whether no job runs or is due. Jobs that wait for a later retry do not count."""
+        """Return whether no job runs or is due. A failed job that waits for its next attempt is not due."""
         is_due = and_(ScanJob.state == "queued", ScanJob.next_attempt_at <= db_now(1))
         statement = select(func.count()).where(or_(ScanJob.state == "running", is_due))
         with self.database.read() as session:
             return not session.execute(statement).scalar_one()
 
     def counts(self) -> dict[str, int]:
-        """Return the counters of all lists and endpoints of GitHub that r8scan reads, added up by counter name."""
+        """Return the counters of all sources (the lists and endpoints of GitHub that r8scan reads), added up by counter
+        name.
+        """
         with self.database.read() as session:
             by_source = tallies.since(session, 48)
             states = list(session.execute(select(SourceState.counts)).scalars())
@@ -130,8 +134,8 @@ def running(
 
     Args:
         folder: The folder for the service's state and its logs.
-        pushes: Pushes that appear on the public timeline.
-        rate: How many of these pushes appear per second.
+        pushes: The pushes that appear on the public timeline.
+        rate: The number of these pushes that appear per second.
         processes: The number of scanning processes.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tests for the benchmarks with hostile inputs: each exceeded limit is named, and CPU time is counted per process."""
+"""Tests for the benchmarks with hostile inputs. They name each exceeded limit, and count the CPU time per process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for reading each hostile input. The reading ends within the limits, and a token in the input is found."""
+"""Tests that each hostile input is read within the limits, and that a token in it is found."""
 
 from __future__ import annotations
 

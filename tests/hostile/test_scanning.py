@@ -1,7 +1,4 @@
-"""Tests for `r8scan scan` with hostile files and repositories.
-
-The scan ends, and finds the tokens in and beside them.
-"""
+"""Tests that `r8scan scan` ends for hostile files and repositories, and finds the tokens in them and beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for tests that deliver mails: the time until the next attempt, and a mail transport that calls a function."""
+"""Helpers for tests of mail delivery. `Doing` is a mail transport that calls a function."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def seconds_until_next(database: Database, notification_id: uuid.UUID) -> float:
 
 
 class Doing(Post):
-    """A mail transport that calls a function before it accepts mail `number`, counted from 1."""
+    """A mail transport that calls a function just before it accepts one of the mails.
+
+    `number` says before which mail: 1 is the first.
+    """
 
     def __init__(self, number: int, do: Callable[[Envelope], None]) -> None:
         super().__init__()

@@ -21,14 +21,16 @@ def png(width: int = 160, height: int = 48) -> bytes:
 
 
 def gif(width: int, height: int) -> bytes:
-    """Return the beginning of a GIF, which declares this width and height in pixels. It has no picture."""
+    """Return the beginning of a GIF whose header declares this width and height in pixels. The picture itself is
+    missing.
+    """
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b";"
 
 
 def jpeg(width: int, height: int) -> bytes:
     """Return the beginning of a JPEG that declares this width and height in pixels.
 
-    The size is in the frame header, after other segments that a reader must skip.
+    Other segments, which a reader must skip, come before the segment with the size.
     """
     application = b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0" + b"\x01\x01\0\0\x01\0\x01\0\0"
     table = b"\xff\xdb" + struct.pack(">H", 67) + b"\0" * 65

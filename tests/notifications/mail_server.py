@@ -1,4 +1,7 @@
-"""Real mail servers on loopback for tests: one that accepts or refuses mails, and one that a test function plays."""
+"""Real mail servers on loopback for tests.
+
+`mail_server` accepts or refuses mails. `raw_server` lets a test function answer the client.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ USER, PASSWORD = "mailer", "p@ss:word/1"
 
 @dataclass
 class Mailbox:
-    """The handler of a test's mail server. It keeps the accepted mails, and sends the replies that the test has set.
+    """The handler of a mail server for tests. It keeps the accepted mails.
 
-    `answers` has a reply for each SMTP command, or for each recipient of RCPT. Everything else is accepted.
+    `answers` has the replies that a test wants, by SMTP command or by recipient. Everything else is accepted.
     """
 
     messages: list[EmailMessage] = field(default_factory=list)
@@ -84,7 +87,7 @@ def mail_server(
     tls: ssl.SSLContext | None = None,
     login: bool = False,
 ) -> Iterator[int]:
-    """Run a mail server on loopback while the `with` block runs, and yield its port.
+    """Run a mail server on loopback until the `with` block ends, and yield its port.
 
     Args:
         mailbox: Collects the mails and decides the replies.
@@ -131,7 +134,7 @@ def mail_server(
 
 
 async def _stop(server: asyncio.Server, transports: list[asyncio.Transport]) -> None:
-    """Stop listening, cut off all connections, and wait for the end of the server's tasks."""
+    """Stop listening, close all connections at once, and wait until the server's tasks have ended."""
     server.close()
     for transport in transports:
         transport.abort()
@@ -179,14 +182,14 @@ def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Authority:
-    """The TLS contexts of a server on 127.0.0.1 or localhost, and of a client that trusts the server's certificate."""
+    """Two TLS contexts: one for a server on 127.0.0.1 or localhost, and one for a client that trusts this server."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
 
 
 def authority(folder: Path) -> Authority:
-    """Create a key and a self-signed certificate in `folder`. Return the contexts of a server and of a client."""
+    """Create a key and a self-signed certificate in `folder`. Return the TLS contexts that use them."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.test")])
     now = datetime.datetime.now(datetime.UTC)

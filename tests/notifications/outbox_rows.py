@@ -36,9 +36,9 @@ IDENTITY = MailIdentity(sender="Vendor Security <security@vendor.example>", oper
 
 
 def place(**values: Any) -> dict[str, Any]:
-    """Return the columns of a public place of a token. By default it is a file in a repository.
+    """Return the columns of a public place of a token. The place is a file in a repository.
 
-    `values` replace columns.
+    `values` replaces the default values of columns.
     """
     known: dict[str, Any] = {
         "kind": "file",
@@ -58,7 +58,7 @@ def place(**values: Any) -> dict[str, Any]:
 
 
 def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values: Any) -> uuid.UUID:
-    """Write an incident with these places, and return its id. `values` replace columns of the incident."""
+    """Write an incident with these places, and return its id. `values` replaces the default values of its columns."""
     known: dict[str, Any] = {
         "id": uuid.uuid4(),
         "digest": hashlib.sha256(secrets.token_bytes()).hexdigest(),
@@ -84,7 +84,7 @@ def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values
 def queue_owner_mail(
     database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: Occasion = Occasion.DISABLED
 ) -> uuid.UUID:
-    """Queue a mail to an owner about these incidents, and return the id of its outbox row. The mail is due now."""
+    """Queue a mail to an owner about these incidents. It is due now. Return the id of its outbox row."""
     with database.write() as session:
         news = OwnerNotice("1", (recipient,), occasion, incident_ids)
         outbox.notify_owners(session, [news], window=0, domain="vendor.example")
@@ -92,7 +92,7 @@ def queue_owner_mail(
 
 
 def notify_operator(database: Database, occasion: Occasion, *incident_ids: uuid.UUID) -> uuid.UUID:
-    """Queue a mail to the operator about these incidents, and return the id of its outbox row. The mail is due now."""
+    """Queue a mail to the operator about these incidents. It is due now. Return the id of its outbox row."""
     with database.write() as session:
         outbox.notify_operator(session, incident_ids, occasion, OPERATOR, window=0)
     return newest(database, "operator", OPERATOR)
@@ -111,20 +111,20 @@ def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
 
 
 def row(database: Database, notification_id: uuid.UUID) -> Notification:
-    """Return the outbox row as the database has it now."""
+    """Read the outbox row from the database and return it."""
     with database.read() as session:
         return session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
 
 
 def facts_of(database: Database, notification_id: uuid.UUID) -> MailFacts:
-    """Read the data that this mail would report now from the database, and return them."""
+    """Read the data for this mail from the database, as it would be sent now."""
     with database.read() as session:
         found = session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
         return gather(session, found)
 
 
 def make_due(database: Database, notification_id: uuid.UUID) -> None:
-    """Make this mail due now, even if a worker has claimed it or it waits for its next attempt."""
+    """Make this mail due now, even if a worker has claimed it or its next attempt is later."""
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -134,14 +134,16 @@ def make_due(database: Database, notification_id: uuid.UUID) -> None:
 
 
 def leak(database: Database, recipient: str = OWNER) -> uuid.UUID:
-    """Write the incident of a disabled token, and queue a mail to its owner that is due now. Return the mail's id."""
+    """Write the incident of a disabled token, and queue a mail to the token's owner. It is due now. Return the mail's
+    id.
+    """
     return queue_owner_mail(database, incident(database, [place()]), recipient=recipient)
 
 
 class Post:
     """A mail transport that keeps the mails instead of sending them.
 
-    `failures` has the exception to raise for a recipient, or for all recipients under the key `*`.
+    `failures` has the exceptions to raise, by recipient. The exception with the key `*` is raised for all recipients.
     """
 
     def __init__(self, failures: dict[str, Exception] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Tests that announcements of disabled tokens are sent until gateways accept them, with real servers."""
+"""Tests with real servers that an announcement of a disabled token is sent again until the gateway accepts it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def pass_time(database: Database, **values: Any) -> None:
 class Kept:
     """A channel that keeps the announcements that are sent to it.
 
-    It fails while `is_away` is set, and refuses a batch with one of the digests in `unreadable`.
+    It fails while `is_away` is true. It refuses a batch that has one of the digests in `unreadable`.
     """
 
     batches: list[list[Content]] = field(default_factory=list)

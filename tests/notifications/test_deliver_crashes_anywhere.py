@@ -1,4 +1,4 @@
-"""Tests that no mail is lost or sent twice if the delivery crashes after any statement, or before or after sending.
+"""Tests that a crash during a delivery neither loses a mail nor sends it twice. A crash can happen after any statement.
 
 There is one exception: if the worker crashes after the mail server has accepted a mail and before the commit, the mail
 is sent again with the same Message-ID.
@@ -51,7 +51,10 @@ class Dying(Post):
 
 
 def begin(database: Database) -> None:
-    """Delete all rows. Then write an incident with mails to two owners, and one whose mail cannot be delivered."""
+    """Delete all rows. Then queue mails about two incidents.
+
+    The first incident has mails to two owners. The mail about the second incident cannot be delivered.
+    """
     with database.write() as session:
         # The database allows deleting audit entries only up to `purged_id`, so set it to the last entry.
         session.execute(update(AuditHead).values(purged_id=AuditHead.last_id, purged_hash=AuditHead.last_hash))
@@ -64,7 +67,7 @@ def begin(database: Database) -> None:
 
 
 def let_time_pass(database: Database) -> None:
-    """Make everything due, as if time had passed: end all claims of rows and all delays until next attempts."""
+    """Make everything due. No row is claimed any more, and no row waits for its next attempt."""
     with database.write() as session:
         session.execute(update(Notification).values(leased_until=None))
         session.execute(
@@ -127,7 +130,7 @@ def test_a_crash_anywhere_in_an_announcement_loses_nothing_and_repeats_the_same_
 def announced_with_a_crash(database: Database, number: int) -> int:
     """Announce two tokens, crash at the point `number`, and recover. Check that no announcement is lost.
 
-    `number` counts the possible crash points from 0; -1 means no crash. Return how many there are.
+    The first point has the number 0, and -1 means no crash. Return the number of points.
     """
     with database.write() as session:
         for model in (NotificationSubject, Notification, Announcement):

@@ -1,4 +1,4 @@
-"""Tests that each mail is sent once even if a delivery crashes, runs twice at the same time or finds a damaged row."""
+"""Tests that each mail is sent once if a delivery crashes, if two deliveries run at once, and if a row is damaged."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_leases_are_renewed_while_a_server_is_slow_and_lost_rows_are_skipped(dat
     rows = [leak(database, f"owner{number}@acme.example") for number in range(6)]
 
     def lose(envelope: Envelope) -> None:
-        """Change the row of the last mail as if another worker had claimed it."""
+        """Change the row of the last mail, as another worker that claims it would do."""
         assert envelope.recipient != "owner5@acme.example"
         with database.write() as session:
             session.execute(update(Notification).where(Notification.id == rows[5]).values(attempts=2))

@@ -1,4 +1,4 @@
-"""Tests that owners get few mails if many of their tokens, or many copies of one token, become public at once."""
+"""Tests that owners get only a few mails when many tokens, or many copies of one token, leak at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def found(token: str, line: int = 1, repository: int = 1) -> Candidate:
 
 
 def mails(database: Database, post: Post | None = None) -> list[EmailMessage]:
-    """Make all waiting mails due, deliver them, and return the delivered mails."""
+    """Make all queued mails due, deliver them, and return the delivered mails."""
     with database.write() as session:
         session.execute(update(Notification).where(Notification.state != "sent").values(next_attempt_at=db_now(-1)))
     post = post or Post()

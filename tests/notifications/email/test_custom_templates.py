@@ -1,4 +1,4 @@
-"""Tests of the operator's own mail templates. If one of them fails, the built-in templates are used."""
+"""Tests of the operator's own mail templates. If one of them fails, r8scan uses its built-in templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that what a mail reports is read correctly from the rows of its incidents."""
+"""Tests that the facts in a mail are read correctly from the database rows of its incidents."""
 
 from __future__ import annotations
 

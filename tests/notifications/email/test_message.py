@@ -1,4 +1,4 @@
-"""Tests of the composed message: headers, parts, and line lengths that mail servers require."""
+"""Tests of the composed mail: its headers, its parts, and the line lengths that mail servers require."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ def flat(text: str) -> str:
 
 
 def shown(fact: str) -> str:
-    """Return an untrusted string as mails show it: a link to GitHub stays, and anything else is made unclickable."""
+    """Return how mails show an untrusted string. A link to GitHub is not changed, and any other string is made
+    unclickable.
+    """
     return fact if fact.startswith(("https://github.com/", "https://gist.github.com/")) else unlinked(fact)
 
 
@@ -273,7 +275,7 @@ def test_every_pair_of_colours_has_enough_contrast(palette: Palette) -> None:
 
 
 class Painter(HTMLParser):
-    """A parser that collects the pairs of text colour and background colour that a browser shows for an HTML mail."""
+    """A parser that collects the colours of an HTML mail, as pairs of text colour and background colour."""
 
     VOID = frozenset({"meta", "br", "img", "link", "hr"})
 
@@ -346,7 +348,7 @@ def poison_of(value: Any, poison: str) -> Any:
 
 
 def poisoned(value: Any, poison: str) -> Any:
-    """Return a copy of a mail's data in which `poison` replaces every string that an attacker can write."""
+    """Return a copy of a mail's data. `poison` replaces every string in it that an attacker can write."""
     if isinstance(value, tuple):
         return tuple(poisoned(one, poison) for one in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

@@ -1,4 +1,4 @@
-"""Tests that every string of a mail is cleaned once, before the templates see it."""
+"""Tests that every string of a mail is cleaned exactly once, before the templates get it."""
 
 from __future__ import annotations
 

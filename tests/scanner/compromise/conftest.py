@@ -18,7 +18,7 @@ from scanner.tokens.registry import ImportRun
 
 @pytest.fixture
 def known(database: Database, fresh_token: Callable[[], str]) -> Callable[..., str]:
-    """Return a function that registers a new token of an account and returns it."""
+    """Return a function that creates a new token, registers it for an account, and returns it."""
 
     def make(account: str = "ana") -> str:
         token = fresh_token()
@@ -50,7 +50,7 @@ def dump(database: Database) -> Callable[[], str]:
 def logged() -> Iterator[io.StringIO]:
     """Yield a stream with all log lines before the formatter redacts them.
 
-    With it, tests check that no raw token is passed to the logger.
+    Tests use it to check that no raw token is passed to the logger.
     """
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)

@@ -1,4 +1,6 @@
-"""Tests of reports by people who found a token. It is disabled, and the answer does not reveal whether it was real."""
+"""Tests of reports by people who found a token. A real token is disabled, but the answer does not reveal that it was
+real.
+"""
 
 from __future__ import annotations
 

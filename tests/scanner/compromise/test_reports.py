@@ -1,4 +1,4 @@
-"""Tests that a report disables its token at once and only once, and that no raw token is left anywhere."""
+"""Tests that a reported token is disabled at once and only once, and that no raw token is stored or logged."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_the_brake_also_holds_reports_that_are_decided_again(database: Database,
 
 
 class _Answering:
-    """A token store that calls a function during each look-up, with which a test can change rows in the meantime."""
+    """A token store that calls a function after each look-up. A test uses the function to change rows meanwhile."""
 
     def __init__(self, database: Database, do: Callable[[], None]) -> None:
         self._database, self._do = database, do

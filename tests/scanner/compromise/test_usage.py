@@ -1,4 +1,4 @@
-"""Tests that usage records are read within limits, added up exactly, and compared with each token's own history."""
+"""Tests that usage records are read within limits, added up exactly, and compared with the history of their token."""
 
 from __future__ import annotations
 

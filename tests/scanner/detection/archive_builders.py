@@ -1,4 +1,4 @@
-"""Functions that build archives with a given content: zip, tar, 7z, ar, deb, cpio, rpm and Word documents."""
+"""Functions that put a content into an archive: zip, tar, 7z, ar, deb, cpio, rpm, or a Word document."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tarred(content: bytes, name: str = "b/c.txt", form: int = tarfile.PAX_FORMAT
 
 
 def old_tar(content: bytes) -> bytes:
-    """Return a tar archive in the format from before POSIX, whose header has a checksum but no magic number."""
+    """Return a tar archive in the oldest format, from before POSIX. Its header has a checksum but no magic number."""
     archive = bytearray(tarred(content, form=tarfile.USTAR_FORMAT))
     archive[257:512] = bytes(255)
     archive[148:156] = b" " * 8

@@ -1,4 +1,4 @@
-"""Functions that compress a content in one format, without any container around it."""
+"""Functions that compress bytes in one format, without any container around the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def zstandard_compressed(content: bytes) -> bytes:
 
 
 def lzw(content: bytes) -> bytes:
-    """Return the content in LZW as PDF uses it. Each code stands for one byte."""
+    """Compress the content with LZW in the same way as PDF. Each code stands for one byte."""
     codes: list[tuple[int, int]] = [(256, 9)]
     for at, byte in enumerate(content):
         if at and at % 200 == 0:
@@ -61,7 +61,7 @@ def snappy_stream(content: bytes) -> bytes:
 
 
 def unix_compressed(content: bytes) -> bytes:
-    """Return the content as the program `compress` writes it: codes of 9 to 16 bits, in groups of eight."""
+    """Return the content in the format of the program `compress`: codes of 9 to 16 bits, in groups of eight."""
     table = {bytes((byte,)): byte for byte in range(256)}
     group: list[int] = []
     width, output, prefix = 9, bytearray(b"\x1f\x9d\x90"), b""
@@ -96,7 +96,7 @@ def unix_compressed(content: bytes) -> bytes:
 
 
 def lzf(content: bytes) -> bytes:
-    """Return zeros and the content, compressed with LZF. The zeros make the result shorter than the original."""
+    """Return the content after some zeros, compressed with LZF. The zeros make the result shorter than the original."""
     parts = [b"\0\0", bytes((0xE0, 91, 0))]
     parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
     return b"".join(parts)

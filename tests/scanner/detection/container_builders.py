@@ -59,7 +59,7 @@ Builder = Callable[[bytes], bytes]
 
 
 def behind_a_header(stream: bytes) -> bytes:
-    """Return a file of an unknown format that contains the stream between a header and a trailer."""
+    """Return a file of an unknown format: a header, the compressed stream, and a trailer."""
     return b"ACME\x01\0\0\0" + bytes(range(24)) + stream + b"\0trailer"
 
 

@@ -49,9 +49,9 @@ def pdf_with_kerning(content: bytes) -> bytes:
 
 
 def pdf_with_glyph_numbers(content: bytes) -> bytes:
-    """Return a PDF page in a font whose letters are numbered in the order of their first use.
+    """Return a PDF page whose text consists of glyph numbers. Letters are numbered in the order of their first use.
 
-    The table that maps the numbers to letters follows after the page.
+    The table that maps the numbers to letters comes after the page.
     """
     letters = list(dict.fromkeys(content.decode("latin-1")))
     codes = "".join(f"{letters.index(letter) + 1:04X}" for letter in content.decode("latin-1"))
@@ -86,7 +86,7 @@ def sqlite_database(content: bytes) -> bytes:
 
 
 def sqlite_with_gzip(content: bytes) -> bytes:
-    """Return a SQLite database with one value: the content twice, compressed with gzip."""
+    """Return a SQLite database with one value: two copies of the content, compressed with gzip."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE cache (body BLOB)")
         connection.execute("INSERT INTO cache VALUES (?)", (gzip.compress(content * 2),))
@@ -97,7 +97,7 @@ def sqlite_with_gzip(content: bytes) -> bytes:
 def sqlite_in_utf16(content: bytes) -> bytes:
     """Return a SQLite database in UTF-16 with a table WITHOUT ROWID.
 
-    Its one value, the content, spans several pages.
+    The content is at the end of a value that spans several pages.
     """
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA encoding = 'UTF-16le'")
@@ -126,7 +126,7 @@ def postgresql_dump(content: bytes) -> bytes:
 
 
 def avro(content: bytes, codec: bytes = b"deflate") -> bytes:
-    """Return an Avro file of one block with one record, which is the content as a string."""
+    """Return an Avro file with one block. Its only record is a string with the content."""
     record = _zigzag(len(content)) + content
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(record) + packer.flush() if codec == b"deflate" else record
@@ -147,7 +147,7 @@ def _zigzag(number: int) -> bytes:
 
 
 def compound_file(content: bytes) -> bytes:
-    """Return an OLE file with one stream (inner file), whose sectors are stored in reverse order."""
+    """Return an OLE file with one stream, which is a file inside the file. The sectors are stored in reverse order."""
     data = content.ljust(4096 + 512, b" ")
     sectors = [data[at : at + 512].ljust(512, b" ") for at in range(0, len(data), 512)]
     count = len(sectors)
@@ -170,7 +170,7 @@ def _directory_entry(name: str, kind: int, start: int, size: int) -> bytes:
 
 
 def json_stream(content: bytes) -> bytes:
-    """Return a chat model's answer as Ollama sends it: lines of JSON, each with three letters of the content."""
+    """Return the content as a chat model's answer from Ollama: lines of JSON, each with the next three letters."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"model": "m", "message": {"content": piece}, "done": False} for piece in pieces]
@@ -178,7 +178,7 @@ def json_stream(content: bytes) -> bytes:
 
 
 def event_stream(content: bytes) -> bytes:
-    """Return the answer of a chat model as `text/event-stream`: each event has three letters of `content`."""
+    """Return the content as a chat model's answer in `text/event-stream`: events, each with the next three letters."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]

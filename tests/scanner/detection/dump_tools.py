@@ -1,4 +1,6 @@
-"""Imitations of tools that print bytes as characters or as octal, decimal or binary numbers (`od`, `xxd -b`)."""
+"""Functions that imitate tools such as `od` and `xxd -b`. They print bytes as characters or as octal, decimal or binary
+numbers.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Functions that pass arbitrary bytes to each reader of untrusted files, for fuzzing.
+"""Functions for fuzzing. They pass arbitrary bytes to each function that reads an untrusted file format.
 
-A reader may refuse its input with UnreadableError or LimitReachedError. Any other exception, or output above the
-limits, is a defect.
+A reader may refuse its input with UnreadableError or LimitReachedError. It is a defect if it raises another exception
+or returns more than its limits allow.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _READ = 16 << 10
 
 
 def read_all(kind: ContainerKind, data: bytes, limits: Limits = LIMITS) -> Meter:
-    """Read all members of a container, as the detector does. Return the meter that counted the work."""
+    """Read all members of a container in the same way as the detector. Return the meter that counted the work."""
     meter = Meter(limits, len(data))
     try:
         for member in members_of(kind, Container("fuzzed", data, meter)):
@@ -101,12 +101,12 @@ fuzz_unsupported = _target("unsupported")
 
 
 def fuzz_container_kind(data: bytes) -> None:
-    """Determine the container format of arbitrary bytes. An exception is a defect."""
+    """Determine the container format of arbitrary bytes. No exception may be raised."""
     container_kind(data)
 
 
 def fuzz_wide(data: bytes) -> None:
-    """Decode arbitrary bytes as UTF-16 or UTF-32, and check that the text is not longer than these encodings allow."""
+    """Decode arbitrary bytes as UTF-16 or UTF-32. Check that the text is not longer than these encodings allow."""
     codec = wide_codec(data) or "utf-16-le"
     for piece in wide_pieces(data, codec):
         assert len(piece.text) <= 3 * len(data) + 3

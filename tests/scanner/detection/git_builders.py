@@ -1,4 +1,4 @@
-"""Functions that build git repositories, packs, bundles and loose objects with a given content."""
+"""Functions that put a content into a git repository, pack, bundle or loose object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def git_repository(folder: Path, content: bytes) -> None:
-    """Create a git repository with two versions of a file, one of which git stores as a delta of the other."""
+    """Create a git repository with two versions of a file. git stores one version as a delta of the other."""
 
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")

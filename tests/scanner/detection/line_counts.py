@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def executed_lines(run: Callable[[], T]) -> tuple[int, T]:
-    """Call `run`. Return how many lines of `scanner.detection` it executed, and its result."""
+    """Call `run`. Return the number of lines of the package `scanner.detection` that were executed, and the result."""
     lines = 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Functions that encode a token in rarer ways: in markup, in recordings, and in parts that are encoded separately."""
+"""Functions that encode a token in rare ways: in markup, in recordings, and in several parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.scanner.detection.token_parts import Encoder, body_of, cut_body, each
 def _halves(line: str) -> Encoder:
     """Return a function that encodes the two halves of a token separately in base64.
 
-    `line` is the format of the line for one half.
+    `line` is a format string. It is used once for each half.
     """
 
     def encode(token: bytes, chance: random.Random) -> bytes:
@@ -25,9 +25,11 @@ def _halves(line: str) -> Encoder:
 
 
 def _appended(first: bytes, other: bytes) -> Encoder:
-    """Return a function that writes a token in three statements.
+    """Return a function that writes code which builds a token from three parts.
 
-    The first assigns a part to a variable, the others append parts.
+    Args:
+        first: The format of the first statement, which assigns a part to a variable.
+        other: The format of the other two statements, which append a part.
     """
     return lambda token, chance: b"".join(
         (other if at else first) % part

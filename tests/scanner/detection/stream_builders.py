@@ -1,5 +1,6 @@
-"""Functions that build files with compressed streams that have no magic number or begin far from the start of the
-file.
+"""Functions that build files with compressed streams that are hard to recognise.
+
+The streams have no magic number, or they begin far from the start of the file.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def php_archive(content: bytes) -> bytes:
 
 
 def blosc_chunk(content: bytes, element: int = 4) -> bytes:
-    """Return a Blosc chunk of one block, to which the shuffle filter was applied.
+    """Return a Blosc chunk of one block. The shuffle filter was applied to the block.
 
     Args:
         content: The content of the chunk.
@@ -90,8 +91,10 @@ def blosc_chunk(content: bytes, element: int = 4) -> bytes:
 
 
 def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
-    """Return the parts of an HDF5 file that the detector reads: the name of the shuffle filter, and a chunk of shuffled
+    """Return only the parts of an HDF5 file that the detector reads: the name of the shuffle filter, and a chunk of
     data.
+
+    The data are shuffled and then compressed.
 
     Args:
         content: The content of the chunk.
@@ -104,7 +107,7 @@ def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
 
 
 def installer(content: bytes) -> bytes:
-    """Return a shell script that is followed by a gzip stream, as the tool makeself writes installers."""
+    """Return a shell script followed by a gzip stream. The tool makeself writes such installers."""
     return (
         b"#!/bin/sh\n" + b"# a line of the script that unpacks the rest\n" * 300 + b"exit 0\n" + gzip.compress(content)
     )
@@ -131,9 +134,10 @@ def magicless_zstandard(content: bytes) -> bytes:
 
 
 def _matches(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the steps of an LZ compressor: literal bytes, then the distance and the length of the copy after them.
+    """Yield the steps of an LZ compressor. Each step is some literal bytes, and the distance and length of a copy after
+    them.
 
-    The compressed text has the content twice, so that nearly all of the second half consists of copies.
+    The compressed text has the content twice. Therefore nearly all of the second half consists of copies.
     """
     text = b" ".join(content[at : at + 10] for at in range(0, len(content), 10)) + b"\n" + content
     seen: dict[bytes, int] = {}

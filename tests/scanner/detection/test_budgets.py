@@ -1,4 +1,4 @@
-"""Tests for limits on the cost of several documents together.
+"""Tests for limits on the total cost of several documents.
 
 After a limit is reached, plain tokens are still found.
 """

@@ -1,4 +1,6 @@
-"""Tests that every reader of files survives changed and random bytes, and returns no more than the limits allow."""
+"""Tests the readers of file formats with changed and random bytes. No reader may crash or return more than its limits
+allow.
+"""
 
 from __future__ import annotations
 

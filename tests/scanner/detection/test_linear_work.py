@@ -1,6 +1,6 @@
-"""Tests that a reader needs at most about twice the work for twice the input.
+"""Tests that twice the input causes at most about twice the work in each reader of a file format.
 
-The work is measured by the executed lines of Python and by the steps that the readers count.
+The work is measured as executed lines of Python, and as the steps that the readers count.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
 
 def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
-    """Read a container.
-
-    Return how many lines of `scanner.detection` were executed, and the meter that counted the work.
+    """Read a container. Return the number of lines of `scanner.detection` that were executed, and the meter with the
+    steps.
     """
     return executed_lines(lambda: read_all(kind, content, ROOMY))
 
 
 def _many_cells_to_one_chain(size: int) -> bytes:
-    """Return a SQLite database in which all rows share the overflow pages of the first row."""
+    """Return a SQLite database in which all rows use the same overflow pages."""
     connection = sqlite3.connect(":memory:")
     connection.execute("PRAGMA page_size = 512")
     connection.execute("CREATE TABLE t (a BLOB)")
@@ -67,7 +66,7 @@ def _many_cells_to_one_chain(size: int) -> bytes:
 
 
 def _overlapping_cells(size: int) -> bytes:
-    """Return a SQLite database with overlapping rows: each row begins one byte after the previous row."""
+    """Return a SQLite database whose rows overlap. Each row begins one byte after the previous row."""
     content = bytearray(sqlite_database(b"x" * 40))
     page = bytearray(512)
     count = 200
@@ -80,7 +79,7 @@ def _overlapping_cells(size: int) -> bytes:
 
 
 def _overlapping_entries(size: int) -> bytes:
-    """Return a zip whose directory lists the same compressed file `size` times."""
+    """Return a zip archive whose directory lists the same compressed file `size` times."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a", bytes(10_000))
@@ -136,7 +135,7 @@ def _tiny_brotli_blocks(size: int) -> bytes:
 
 
 def _blosc_blocks_of_one_part(size: int) -> bytes:
-    """Return a Blosc chunk whose blocks all refer to one compressed part, which is far longer than a block."""
+    """Return a Blosc chunk whose blocks all refer to the same compressed part. The part is far longer than a block."""
     table = struct.pack("<I", 16 + 4 * size) * size
     part = zlib.compress(random.Random(1).randbytes(50 * size), 0)
     packed = table + struct.pack("<I", len(part)) + part
@@ -160,7 +159,7 @@ def _hexadecimal(size: int) -> bytes:
 
 
 def _free_blocks(size: int) -> bytes:
-    """Return a SQLite database whose pages have as many free blocks as a page can have."""
+    """Return a SQLite database whose pages have the highest possible number of free blocks."""
     page = bytearray(512)
     page[0], page[2] = 13, 8
     for at in range(8, 504, 4):
@@ -169,7 +168,7 @@ def _free_blocks(size: int) -> bytes:
 
 
 def _chained_free_pages(size: int) -> bytes:
-    """Return a SQLite database with free pages that all refer to the page before them."""
+    """Return a SQLite database with free pages. Each free page refers to the page before it."""
     content = sqlite_database(b"x" * 40)
     first = len(content) // 512
     return content + b"".join(struct.pack(">I", first + number).ljust(512, b"z") for number in range(size))

@@ -1,7 +1,8 @@
-"""Tests for the quick search in the worker's own process.
+"""Tests for the quick search in the worker's own process, which decides whether a confined process must read the
+content.
 
-The search finds the same tokens as the whole detector, or says that a confined process must read the content. Ordinary
-source code needs no confined process.
+If it decides against this, it has found the same tokens as the whole detector. Ordinary source code needs no confined
+process.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def test_ordinary_source_rarely_needs_a_reader() -> None:
 
 
 def drawn(*chunks: tuple[bytes, bytes]) -> bytes:
-    """Return a notebook with a base64 PNG picture that has these chunks and random pixels."""
+    """Return a notebook with a PNG picture in base64. The picture has random pixels, and `chunks` are added to it."""
     pixels = random.Random(1).randbytes(9_000)
     data = b"\x89PNG\r\n\x1a\n"
     for kind, body in ((b"IHDR", bytes(13)), *chunks, (b"IDAT", pixels), (b"IEND", b"")):

@@ -1,6 +1,6 @@
 """Tests for git packs that were pushed.
 
-A small pack is scanned in the worker's own process, a large one in a confined process.
+The worker's own process scans a small pack. A confined process scans a large one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Reader(InProcessReader):
 
 
 def pushed(*contents: bytes) -> bytes:
-    """Return a git pack with one commit that adds files with these contents."""
+    """Return a git pack with one commit that adds a file for each of these contents."""
     blobs = [object_id("blob", content) for content in contents]
     tree = b"".join(b"100644 file_%d.txt\0" % number + bytes.fromhex(oid) for number, oid in enumerate(blobs))
     head = f"tree {object_id('tree', tree)}\nauthor a <a> 1 +0000\ncommitter a <a> 1000 +0000\n\nx\n".encode()
@@ -201,7 +201,7 @@ def test_the_scan_of_a_pack_says_which_wanted_objects_the_pack_contains() -> Non
 
 
 def flooded(files: int = 90, tokens: int = 64) -> bytes:
-    """Return a git pack of small files with more invented tokens than the limit on tokens allows."""
+    """Return a git pack of small files with invented tokens. There are more of them than the limit allows."""
     chance = random.Random(3)
     letters = string.ascii_letters + string.digits
     invented = ["r8_" + "".join(chance.choices(letters, k=37)) for _ in range(files * tokens)]

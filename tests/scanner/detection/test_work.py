@@ -1,4 +1,6 @@
-"""Tests that the work on a content is counted, grows at most in proportion to its size, and ends at a limit."""
+"""Tests that the detector counts its work. It grows at most in proportion to the content's size, and ends at a
+limit.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ MAX_STEP_BYTES = 1 << 20
 
 
 def rows(needle: Needle) -> list[bytes]:
-    """Return contents that repeat the first bytes of an encoded token: without gaps, with gaps, and before an
-    incomplete token.
+    """Return contents that begin to look like an encoded token again and again, or that have an incomplete token.
+
+    The needle is the first bytes of an encoded token. It is to be repeated with different bytes between.
     """
     token = random_token(random.Random(needle.text))
     encoded = base64.b64encode(token)
@@ -74,7 +77,9 @@ def test_a_used_up_budget_of_work_is_recorded() -> None:
 
 
 def _lines_and_work(content: bytes) -> tuple[int, int]:
-    """Scan a content. Return the number of executed lines of `scanner.detection`, and the work that was counted."""
+    """Scan the content. Return the number of executed lines of `scanner.detection`, and the work that the detector
+    counted.
+    """
     lines, meter = executed_lines(lambda: cost(content, UNBOUNDED))
     return lines, meter.work
 

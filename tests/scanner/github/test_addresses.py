@@ -1,4 +1,4 @@
-"""Tests for addresses of GitHub that a user pastes. Other text is refused with one line that says what to enter."""
+"""Tests for GitHub URLs that a user pastes. Any other text is refused with a line that says what to enter."""
 
 from __future__ import annotations
 

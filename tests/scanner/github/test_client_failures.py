@@ -1,5 +1,5 @@
-"""Tests for failures in the GitHub client: failed requests are retried, and no more requests are sent to a failing
-host.
+"""Tests for failures in the GitHub client. Failed requests are retried, but a host that keeps failing gets no more
+requests.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def client() -> Iterator[GitHub]:
 
 
 class Reset(httpx.SyncByteStream):
-    """The body of a response whose connection breaks after the first bytes."""
+    """A response body that ends with a broken connection after the first bytes."""
 
     def __iter__(self) -> Iterator[bytes]:
         yield b'{"a": [1, 2'
@@ -183,7 +183,7 @@ def test_a_call_that_opens_the_circuit_has_failed_itself_and_says_why(client: Gi
 
 
 class Endless(httpx.SyncByteStream):
-    """A response body without an end. It counts how often it was read."""
+    """An endless response body. It counts how often it was read."""
 
     def __init__(self) -> None:
         self.pieces = 0

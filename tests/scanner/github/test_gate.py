@@ -1,4 +1,4 @@
-"""Tests for quotas and failing hosts: the client sends no request that GitHub's earlier answers forbid."""
+"""Tests for quotas and failing hosts. The client sends no request that GitHub's earlier answers forbid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Memory:
-    """Shared storage of quotas and failing hosts, as a simple replacement for the database."""
+    """Stores quotas and failing hosts in memory instead of in the database."""
 
     def __init__(self) -> None:
         self.budgets: dict[tuple[str, str], RateBudget] = {}

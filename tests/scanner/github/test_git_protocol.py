@@ -1,4 +1,4 @@
-"""Tests for the client of git's protocol: it reads packs, branches and tags, and survives hostile servers."""
+"""Tests for the client of git's protocol. It reads packs, branches and tags, and tolerates hostile servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for GraphQL queries: they are valid by GitHub's published schema, and rate limits in answers are recognised."""
+"""Tests for GraphQL queries. They are valid by GitHub's published schema, and rate limits in answers are recognised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the JSON parser: if Python's parser refuses one value, the other values are still read."""
+"""Tests for the JSON parser. If Python's parser refuses one value, the other values are still read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for copying repositories: no process is left after a git process was stopped or was too slow."""
+"""Tests for copying repositories. A git process that was stopped or was too slow leaves no process behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the request rate that all workers share: the rate rises while the workers use it up, and a refusal halves
+"""Tests for the request rate that all workers share. It rises when the workers use it fully, and a refusal halves
 it.
 """
 
@@ -28,7 +28,7 @@ NEW = RequestRate("token", "git", 5.0, window_began_at=NOW)
 
 
 class Clock:
-    """A clock that advances only when the test calls its `sleep`."""
+    """A clock that advances only when its `sleep` is called."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -41,7 +41,7 @@ class Clock:
 
 
 class Memory:
-    """Shared storage of a request rate. Its clock may be ahead of the process's clock, like a database's clock."""
+    """Stores the request rate in memory instead of in the database. Like a database's clock, its clock may be ahead."""
 
     def __init__(self, clock: Clock, ahead: float = 0.0) -> None:
         self.clock, self.ahead, self.away = clock, ahead, False

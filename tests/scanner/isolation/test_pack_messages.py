@@ -1,4 +1,6 @@
-"""Tests for the answers of confined processes about git packs. An answer arrives whole, and a wrong one is rejected."""
+"""Tests for the answers of confined processes about git packs. No part of an answer is lost, and a wrong one is
+rejected.
+"""
 
 from __future__ import annotations
 

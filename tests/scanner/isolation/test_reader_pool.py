@@ -43,7 +43,7 @@ def pool() -> Iterator[ReaderPool]:
 
 @pytest.fixture
 def own_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderPool]:
-    """Yield a pool of confined processes for one test. Its deadline is short, so that a test can let a process hang."""
+    """Yield a pool of confined processes for one test. Its deadline is short, because a test may let a process hang."""
     monkeypatch.setattr(reader_pool, "GRACE_SECONDS", 0.3)
     pool = ReaderPool(2, HANGING)
     yield pool

@@ -1,4 +1,6 @@
-"""Tests that the database refuses to change or delete an audit entry, and that the hash chain reveals such a change."""
+"""Tests that the database refuses to change or delete an audit entry, and that a changed entry breaks the hash
+chain.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ TRIGGERS = ("audit_only_grows", "audit_is_not_emptied")
 
 @pytest.fixture
 def five(database: Database) -> Database:
-    """Return a database whose audit has the entries 1 to 5, written by three transactions."""
+    """Return a database with five audit entries, which three transactions have written."""
     for whats in (("first",), ("second", "third"), ("fourth", "fifth")):
         with database.write() as session:
             audit.record_all(session, [Entry(what, {"what": what, "n": 1.5}) for what in whats], who="operator:ana")

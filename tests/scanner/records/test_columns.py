@@ -1,6 +1,6 @@
-"""Tests that every column stores any hostile text or JSON on both databases.
+"""Tests that every column can store any hostile text or JSON, in both databases.
 
-A character that a database cannot store stays visible as an escape.
+A character that a database cannot store becomes a visible escape.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Tests that the previous version works with the new tables: migrations only add tables, columns and indexes."""
+"""Tests that migrations only add tables, columns and indexes, so that the previous version works with the new
+tables.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ ALLOWED: dict[str, str] = {}
 
 
 def problems(statements: list[str]) -> list[str]:
-    """Return those SQL statements that could break the code of the previous version."""
+    """Return the SQL statements that could break the previous version of r8scan."""
     found = []
     for statement in statements:
         # Allow any definition of a new table, because the previous version of r8scan does not use that table.

@@ -28,7 +28,7 @@ def owner(number: int, incident_id: uuid.UUID, occasion: Occasion = Occasion.DIS
 
 
 def told(database: Database) -> dict[str, int]:
-    """Return for each recipient how many incidents the mails to this recipient report in total."""
+    """Return the number of incidents that were reported to each recipient by mail."""
     with database.read() as session:
         rows = session.execute(
             select(Notification.recipient, func.count(NotificationSubject.id))

@@ -1,4 +1,4 @@
-"""Tests that r8scan works behind a connection pooler that gives each transaction another connection."""
+"""Tests that r8scan works with a connection pooler, which may use a different connection for each transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the migrations make the same tables as the models describe."""
+"""Tests that the migrations create the same tables as the models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tests that each security event is logged as one line after its commit, with ids and without text by people."""
+"""Tests that each security event is logged as one line after its commit. The line has ids, but no text that people
+wrote.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that work cannot keep its row beyond its time limit, and is retried a limited number of times."""
+"""Tests that a job loses its claim at its time limit, and is retried a limited number of times."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 
 def hang_until_stopped(database: Database) -> jobs.ClaimedJob:
-    """Claim the next job and hold it until the claim is lost, like work that hangs."""
+    """Claim the next job and hold it until its claim is lost, as if its work hung."""
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     with jobs.keep_renewed(database, job) as keeping:
@@ -67,9 +67,9 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_visibly_fail
 
 
 def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) -> None:
-    """When a job exceeds its time limit, its failures increase, but never to the number at which it is given up.
+    """Exceeded time limits raise a job's `failures` at most to MAX_FAILURES - 1, so that the job gets one last attempt.
 
-    So the last attempt can see in `failures` that it is the last one, and skip the job's optional step.
+    This attempt can see in `failures` that it is the last one. It then skips the job's optional step.
     """
     job_id = queue(database)
     with database.write() as session:

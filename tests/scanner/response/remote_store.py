@@ -20,7 +20,7 @@ DIGEST = "a" * 64
 
 
 class Away(HttpStore):
-    """A client of the remote token store. The calls named in `away` fail as if the store were unavailable."""
+    """A client of the remote token store. The calls in `away` fail as if the store were unavailable."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)

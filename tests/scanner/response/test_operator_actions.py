@@ -1,4 +1,6 @@
-"""Tests that operators' actions are audited and stay in force until the token is found elsewhere or reported."""
+"""Tests of operators' actions. They are audited, and stay in force until the token is reported or found somewhere
+else.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ def token(database: Database, fresh_token: Callable[[], str]) -> str:
 
 
 def find(database: Database, token: str, *paths: str) -> list[Incident]:
-    """Respond to the token, found in files at these paths. Return all incidents afterwards, oldest first."""
+    """Respond to the token as if it was found in files at these paths. Return all incidents, the oldest first."""
     candidates = [
         Candidate(
             sha256_digest(token.encode()),
@@ -80,7 +82,7 @@ def enable(database: Database, token: str, reason: str = "a mistake of ours") ->
 def decide(database: Database, step: Callable[[Session, Incident], object], at: int = -1) -> None:
     """Run an operator's action on an incident, in its own transaction.
 
-    `at` is the index of the incident among all incidents, oldest first.
+    `at` is the index of the incident in the list of all incidents. The list begins with the oldest.
     """
     with database.write() as session:
         rows = list(session.execute(select(Incident).order_by(Incident.detected_at)).scalars())

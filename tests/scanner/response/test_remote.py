@@ -1,4 +1,4 @@
-"""Tests of the response with a remote token store: outages lose no token, and each token is disabled only once."""
+"""Tests of the response with a remote token store. No token is lost in an outage, and each is disabled only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a failing or unavailable remote token store delays no other token and is called seldom."""
+"""Tests that a failing or unavailable remote token store is called only seldom and does not delay other tokens."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def test_an_unavailable_store_is_asked_once_and_not_for_every_token(
 
 
 class Failing(HttpStore):
-    """A client of the remote token store.
+    """A client of the remote token store. `failures` has exceptions by digest.
 
-    After it has disabled a token in `failures`, it raises the token's exception.
+    If the token has an exception, the client raises it after the store has disabled the token.
     """
 
     def __init__(self, url: str, secret: str) -> None:
@@ -132,7 +132,7 @@ def test_an_unavailable_store_is_asked_only_for_the_first_of_many(
 
 
 def many(reference: ReferenceStore, count: int = 12) -> list[str]:
-    """Add this many tokens to the store, and return their digests."""
+    """Add `count` tokens to the store, and return their digests."""
     digests = [f"{number:064x}" for number in range(1, count + 1)]
     for digest in digests:
         reference.add(digest)

@@ -1,4 +1,4 @@
-"""Tests that a leaked token is disabled once, recorded in one incident, and each recipient notified once."""
+"""Tests that a leaked token is disabled once and recorded in one incident, and that each recipient is notified once."""
 
 from __future__ import annotations
 
@@ -233,9 +233,9 @@ def test_a_failed_transaction_leaves_no_rows(
 def test_two_workers_with_the_same_find_disable_once_and_mail_once(
     postgresql_url: str, fresh_token: Callable[[], str]
 ) -> None:
-    """The first worker keeps its transaction open after it has disabled the token.
+    """The first worker disables the token, but its transaction stays open for a while.
 
-    The second worker waits for this transaction, and then finds that the token is disabled.
+    The second worker waits for the end of this transaction, and then sees that the token is disabled.
     """
     from scanner.records import schema
 

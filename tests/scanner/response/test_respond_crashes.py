@@ -72,7 +72,10 @@ class Remote:
 def make_policy(
     request: pytest.FixtureRequest, database: Database
 ) -> Iterator[Callable[[Injected], tuple[Policy, ReferenceStore | None]]]:
-    """Yield a function that empties the tables and returns a policy, with the remote token store if it uses one."""
+    """Yield a function that empties the tables and returns a policy.
+
+    If the policy uses a remote token store, the function also returns this store, otherwise None.
+    """
     from scanner.tokens.http import HttpStore
 
     reference = ReferenceStore("the-secret")
@@ -111,7 +114,7 @@ def make_policy(
 def known(policy: Policy) -> tuple[str, ...]:
     """Return the digests that the test finds: two with the SQL token store, one with a remote token store.
 
-    Each call of the remote token store can crash twice, so a second token would make the test much longer.
+    Each call of the remote token store is tested with two crashes, so a second token would make the test much longer.
     """
     return DIGESTS if policy.access is TRANSACTIONAL else DIGESTS[:1]
 
@@ -126,7 +129,7 @@ def run(database: Database, policy: Policy) -> None:
 
 
 def recover(database: Database, policy: Policy) -> None:
-    """Recover as after a crash of the worker: end all claims of rows, do the job again, and process due rows."""
+    """Do what workers do after another worker has crashed: take over its rows, repeat the job, and process due rows."""
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Sighting).values(next_check_at=db_now()))
@@ -142,7 +145,7 @@ def report(database: Database, policy: Policy) -> None:
 
 
 def recover_report(database: Database, policy: Policy) -> None:
-    """Recover as after a crash during a report: end all claims of rows, repeat the report, and process due rows."""
+    """Do what workers do after a crash during a report: take over its rows, repeat the report, and process due rows."""
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Report).values(next_check_at=db_now()))
@@ -154,8 +157,8 @@ def recover_report(database: Database, policy: Policy) -> None:
 def assert_all_is_well(database: Database, reference: ReferenceStore | None, *, with_places: bool = True) -> None:
     """Assert that each token is disabled, and that its incident was mailed and announced once.
 
-    If `with_places` is true, each token must have two public places, and the unknown token must have been stored from
-    two places. Otherwise nothing of the kind may be stored.
+    If `with_places` is true, two public places must be stored for each token, and two for the unknown token. Otherwise,
+    no place may be stored.
     """
     with database.read() as session:
         incidents = session.execute(select(Incident)).scalars().all()

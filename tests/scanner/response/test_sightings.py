@@ -1,6 +1,6 @@
-"""Tests that the number of stored unconfirmed candidates (sightings) is limited.
+"""Tests that only a limited number of sightings is stored. A sighting is a found string that may be a token.
 
-The candidates that are least likely to be tokens are deleted first.
+The sightings that are least likely to be tokens are deleted first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scanner.response import sightings
 def record(
     database: Database, repository: str, count: int, state: SightingState = SightingState.UNKNOWN, source: str = "test"
 ) -> list[str]:
-    """Record sightings of invented tokens in one repository, and return their digests."""
+    """Record sightings of `count` invented tokens in one repository, and return their digests."""
     digests = [hashlib.sha256(f"{repository} {state} {number}".encode()).hexdigest() for number in range(count)]
     place = Place("file", url=f"https://github.com/{repository}", repository=repository, path="a.py")
     with database.write() as session:

@@ -115,7 +115,9 @@ def test_machine_code_that_compares_with_a_magic_number_is_not_counted(code: byt
 
 
 def test_a_stream_that_inflates_to_numbers_by_chance_is_no_damage() -> None:
-    """The content is a deflate block of zeros, as in a font's table, followed by bytes that are not compressed data."""
+    """The file has a table of zeros that is also valid compressed data. The bytes after the table are not
+    compressed.
+    """
     table = b"x\x01\0\0\x40\xff\xbf" + bytes(0x4000) + b"\xff" * 100
     assert scanned(b"\0\1\0\0" + bytes(50) + table).unread == {}
 

@@ -1,5 +1,5 @@
-"""Tests for git packs inside documents: the work is proportional to the size of the pack, whatever deltas the pack
-has.
+"""Tests for git packs inside documents. The work to read a pack is proportional to its size, even with hostile
+deltas.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def named_delta(base: bytes, result: bytes) -> bytes:
 
 
 def steps(count: int) -> int:
-    """Return the steps of work to read a pack with a chain of `count` objects, in which each delta precedes its
-    base.
+    """Build a pack with a chain of `count` deltas in reverse order, read it, and return the number of counted steps of
+    work.
     """
     contents = [b"%08d" % number for number in range(count)]
     entries = [named_delta(before, after) for before, after in itertools.pairwise(contents)]

@@ -1,6 +1,7 @@
 """Tests for archives and compressed files of all formats.
 
-The format is recognised by the content, unread parts are counted, and a decompression bomb stays within the limits.
+The format is recognised by the content. Parts that cannot be read are counted, and a decompression bomb does not exceed
+the limits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Tests for 7z archives: declared sizes are checked before memory is allocated, and files after a damaged block are
-found.
-"""
+"""Tests for 7z archives. Declared sizes are checked before memory is allocated. A damaged block hides no later file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for tar archives of every dialect. Files after a damaged part are found as well."""
+"""Tests for tar archives in all variants of the format. A damaged part hides no later file."""
 
 from __future__ import annotations
 

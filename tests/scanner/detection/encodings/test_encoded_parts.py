@@ -1,6 +1,6 @@
 """Tests for encoded tokens that are divided among several literals or values.
 
-Words that are not part of a token are left out.
+Words between the parts are ignored.
 """
 
 from __future__ import annotations

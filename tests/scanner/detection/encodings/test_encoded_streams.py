@@ -1,6 +1,6 @@
 """Tests for compressed streams that are written in hexadecimal digits.
 
-The scan decompresses such a stream. Redaction only replaces it.
+The scan decompresses such a stream. Redaction replaces it without reading it.
 """
 
 from __future__ import annotations

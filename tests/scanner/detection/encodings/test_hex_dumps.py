@@ -173,7 +173,7 @@ def test_a_dump_is_read_wherever_the_token_begins_in_its_lines(tool: Callable[[b
 
 
 def test_text_beside_the_bytes_is_not_taken_for_bytes() -> None:
-    """The text column of a hex dump may consist of hexadecimal digits, which look like bytes."""
+    """A hex dump has a column with the bytes as text. This text may consist of hexadecimal digits, too."""
     token = b"r8_" + b"deadbeef" * 4 + b"abcde"
     data = b"abcdefabcdef0123" * 2 + b"4567" + token + b" " * 9
     for tool in (xxd, hexdump, tcpdump, wireshark, curl_trace, format_hex):

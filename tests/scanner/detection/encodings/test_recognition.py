@@ -1,4 +1,4 @@
-"""Tests for encoded tokens: a token is found in every encoding, and a string that is not a token is not reported."""
+"""Tests for encoded tokens. A token is found in every encoding, and other strings are not reported."""
 
 from __future__ import annotations
 

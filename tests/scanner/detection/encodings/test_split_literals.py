@@ -1,6 +1,6 @@
 """Tests for tokens that are split into several string literals or values.
 
-A word near the beginning of a token is not taken for its rest.
+A word after the first part of a token is not taken for the rest of the token.
 """
 
 from __future__ import annotations

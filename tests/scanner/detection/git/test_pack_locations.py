@@ -1,4 +1,4 @@
-"""Tests for the search for the paths and commits of objects in a git pack. Each tree is read once."""
+"""Tests for finding the paths and commits of objects in a git pack. Each tree is read only once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Patch the tree parser. Return a list to which the content of each parsed git tree is appended."""
+    """Return a list that records calls of the tree parser: it gets the content of each git tree that is parsed."""
     seen: list[bytes] = []
     real = pack_locations.tree_entries
 

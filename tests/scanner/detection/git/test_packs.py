@@ -1,4 +1,4 @@
-"""Tests for reading untrusted git packs: the cost is limited, and objects that cannot be read are counted."""
+"""Tests for reading untrusted git packs. The cost is limited, and objects that cannot be read are counted."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
 
 
 class Read:
-    """The result of reading a pack: its objects, and whether any are missing."""
+    """The result of reading a pack: the objects, the counts of unread objects by reason, and whether it is complete."""
 
     def __init__(self, reading: PackReading) -> None:
         self.objects = list(reading)
@@ -84,9 +84,9 @@ def read(pack: bytes, limits: PackLimits = LIMITS) -> Read:
 
 @st.composite
 def packs(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
-    """Draw a git pack with deltas in any order, and the contents of its objects by id.
+    """Draw a git pack, and the contents of its objects by id.
 
-    Each delta names its base object by id or by offset.
+    Some objects are deltas, which name their base object by its id or by its offset.
     """
     contents = draw(st.lists(st.binary(max_size=400), min_size=1, max_size=8, unique=True))
     entries: list[bytes] = []

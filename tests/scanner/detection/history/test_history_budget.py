@@ -22,9 +22,9 @@ SIZE, DELTAS = 1 << 20, 60
 
 @pytest.fixture
 def bomb(tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
-    """Return a small repository whose deltas make 60 MB, and the digest of a token in it.
+    """Return the path of a small repository, and the digest of a token in it.
 
-    The limit on the work with deltas is set to about 20 MB.
+    Its deltas produce 60 MB, but the limit is set to about 20 MB.
     """
     monkeypatch.setattr(history_budget, "MIN_BUDGET", 20 << 20)
     monkeypatch.setattr(history_budget, "BUDGET_PER_BYTE", 1)

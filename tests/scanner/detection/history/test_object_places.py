@@ -1,4 +1,6 @@
-"""Tests for the search for paths and commits of objects. Each tree is read once. Reaching a limit is recorded."""
+"""Tests for finding the paths and commits of objects. Each tree is read once, and it is recorded when a limit is
+reached.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for f
 
 @pytest.fixture(autouse=True)
 def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the test's own process search for the paths of objects, so that a test can change its limits."""
+    """Search for the paths of objects in the test's process, not in a new process. A test can then change the
+    limits.
+    """
     monkeypatch.setattr(history, "locate", object_places.locate)
 
 
@@ -35,7 +39,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which the id of each object is appended when the search for paths reads the object."""
+    """Return a list that records which objects the search for paths reads. It gets the ids of the objects."""
     ids: list[str] = []
     real = _Objects.read
 

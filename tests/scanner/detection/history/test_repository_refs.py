@@ -1,6 +1,6 @@
 """Tests for reading a repository's branches and tags within limits.
 
-If there are many, a confined process reads them, and its answer is checked.
+If there are many branches and tags, a confined process reads them, and its answer is checked.
 """
 
 from __future__ import annotations

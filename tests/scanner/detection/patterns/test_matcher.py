@@ -1,4 +1,4 @@
-"""Tests for the matcher: it misses no token, and its work is proportional to the size of the content."""
+"""Tests for the matcher. It misses no token, and its work is proportional to the size of the content."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_millions_of_prefixes_cost_little_memory() -> None:
 
 
 class _CountedPattern:
-    """A pattern that records the calls of its `match` method in `asked`."""
+    """A pattern that adds each call of its `match` method to the list `asked`."""
 
     def __init__(self, pattern: regex.Pattern[bytes]) -> None:
         self._pattern = pattern

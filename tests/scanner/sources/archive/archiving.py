@@ -1,4 +1,4 @@
-"""Helpers for tests of the event archive: events, archive files, and a class that publishes and reads these files."""
+"""Helpers for tests of the event archive. They make events and archive files, and publish and read these files."""
 
 from __future__ import annotations
 

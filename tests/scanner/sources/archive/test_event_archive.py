@@ -1,4 +1,6 @@
-"""Tests that the archive queues the events that the polls missed, each once and with the lowest priority."""
+"""Tests that events which the polls missed are read from the event archive. Each is queued once, with the lowest
+priority.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tests that a file of the event archive is read as a stream, within limits, or reported with a reason."""
+"""Tests that a file of the event archive is read as a stream and within limits. A failure is reported with its
+reason.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ ENOUGH_SECONDS = 5.0
 
 
 class SlowReader:
-    """A reader that finds tokens only if it is given ENOUGH_SECONDS, and otherwise reports that the time ran out."""
+    """A reader that finds tokens only if its time limit is at least ENOUGH_SECONDS. Otherwise, it reports a timeout."""
 
     def __init__(self) -> None:
         self._reader = InProcessReader(Limits())
@@ -55,7 +55,7 @@ class SlowReader:
 
 
 class Worker:
-    """Runs jobs in the test as a worker does, always with the same database, client and slow reader."""
+    """Runs jobs in the test's process, always with the same database, client and slow reader."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database = database
@@ -94,7 +94,7 @@ def worker(database: Database, client: GitHub, tmp_path: Path) -> Worker:
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub, files: dict[str, str | bytes]) -> Push:
-    """Commit and push these files. Return the push as a source would queue it."""
+    """Commit and push these files. Return the push in the form in which sources queue it."""
     before = work.head()
     for name, content in files.items():
         work.write(name, content)

@@ -49,7 +49,7 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 @dataclass
 class Bench:
-    """Does in the test's own thread what the service's processes do: poll, scan, respond and plant canaries."""
+    """Does the work of the service's processes in the test's own thread: poll, scan, respond and plant canaries."""
 
     database: Database
     settings: Settings
@@ -97,7 +97,9 @@ class Bench:
                 canary.slot -= int(timedelta(**by).total_seconds()) // planting.SLOT_SECONDS
 
     def state(self, *, running: timedelta = timedelta(0)) -> health.CanariesState:
-        """Return the state of the canaries (test tokens) in the status of a service that has run for this time."""
+        """Return the state of the canaries (test tokens) for `r8scan status`. `running` is how long the service has
+        run.
+        """
         with self.database.read() as session:
             now = session.execute(select(db_now())).scalar_one()
             return health.read(session, self.settings, now, now - running)
@@ -282,7 +284,7 @@ def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
 
 
 def token_of(bench: Bench, sandbox: SandboxGitHub) -> str:
-    """Plant a canary (a test token) in a gist. Return the token, read from the gist's public content."""
+    """Plant a canary (a test token) in a gist. Return the token that the gist shows to the public."""
     assert CanaryWay.GIST in planting.plant_due(bench)
     return sandbox.gists[0].files["canary.txt"].decode().partition("TOKEN=")[2].strip()
 

@@ -1,4 +1,6 @@
-"""Tests that code search finds leaks that other sources missed, with their lines, and reads each content once."""
+"""Tests that code search finds leaks that the other sources missed. It reports line numbers and reads each content
+once.
+"""
 
 from __future__ import annotations
 

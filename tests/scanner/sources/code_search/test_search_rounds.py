@@ -1,4 +1,4 @@
-"""Tests that code search reads all results of its queries, which it splits by file size, and then ends."""
+"""Tests that code search reads all results of its queries, and then ends. It splits large queries by file size."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from scanner.sources.code_search.rounds import (
 
 
 def walk(index: Sequence[int], queries: int = 1, most: int = 100_000) -> tuple[Round, set[int], int]:
-    """Run the search for every query to its end. Answer its requests as GitHub would with this index.
+    """Run the search for every query to its end. Each request is answered like GitHub would answer it.
 
     Args:
         index: The size in bytes of each file that matches the queries.
-        queries: How many queries there are.
-        most: The number of requests at which the test fails.
+        queries: The number of queries.
+        most: The test fails at this number of requests.
 
     Returns:
-        The ended round (search), the numbers of the files that it saw, and the number of requests.
+        The ended search round, the numbers of the files that it saw, and the number of requests.
     """
     current = Round.begin(queries, "2026-01-01T00:00:00+00:00")
     seen: set[int] = set()

@@ -217,9 +217,10 @@ def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(source: Gis
 
 
 def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
-    """Make a list of gists with this many pages, and poll it so that the page `failing` cannot be read.
+    """Let a poll of the gist list fail in the middle. The list has `pages` pages, and the page `failing` cannot be
+    read.
 
-    Return a function that adds ten gists and polls again, with the same page failing.
+    Return a function that adds ten gists and polls again. The page `failing` still cannot be read.
     """
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"

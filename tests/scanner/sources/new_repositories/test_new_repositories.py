@@ -29,7 +29,7 @@ only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class Listing:
-    """The source of new repositories, with a GitHub that already has five old repositories."""
+    """Polls the source of new repositories. The simulated GitHub already has five old repositories."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -44,14 +44,16 @@ class Listing:
         return new_repositories.poll(self.database, self.client, Detector(), vendor="Replicate", wait=lambda _: None)
 
     def look(self) -> None:
-        """Make every repository due to be checked for a first push, and poll the source."""
+        """Make all known repositories due for the next check for a first push, and poll the source."""
         with self.database.write() as session:
             session.execute(update(NewRepository).values(next_look_at=db_now(-1)))
         self.poll()
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Return, by the id of each repository without a push, how often it was checked for one."""
+        """Return the repositories without a push. The key is the id, and the value is how often r8scan checked for a
+        first push.
+        """
         with self.database.read() as session:
             rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
             return {row.repository_id: row.looks for row in rows}

@@ -1,4 +1,6 @@
-"""Tests that retries of requests that failed together are spread over time, and never earlier than allowed."""
+"""Tests for the delays before retries. Requests that failed together are retried at different times, and never too
+early.
+"""
 
 from __future__ import annotations
 

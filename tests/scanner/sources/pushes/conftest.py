@@ -1,4 +1,4 @@
-"""Fixtures for tests of pushes: a database and a client with which jobs of pushes are run."""
+"""Fixtures for tests that run jobs for reading pushes: a database and a GitHub client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for tests that queue jobs of pushes and run them."""
+"""Helpers for tests that queue and run jobs for reading pushes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Token = Callable[[], str]
 
 
 class Bench:
-    """Queues and runs jobs of pushes, always with the same database and client."""
+    """Queues and runs jobs for reading pushes, always with the same database and client."""
 
     def __init__(self, database: Database, client: GitHub, state_dir: Path) -> None:
         self.database, self.client, self.state_dir = database, client, state_dir

@@ -42,7 +42,7 @@ def history_of(path: Path, *, commits: int = 40, hash_name: str = "sha1", secret
 
 
 def bushy(path: Path) -> Path:
-    """Create a repository with one pack, in which deltas form a tree: three levels, with four deltas for each base."""
+    """Create a repository with one pack. Its deltas form a tree of three levels, and each base has four deltas."""
     git("init", "--quiet", "--bare", "--template=", path)
     contents = [b"root" * 50]
     entries = [plain("blob", contents[0])]
@@ -63,9 +63,9 @@ def bushy(path: Path) -> Path:
 
 
 def objects_by_git(git_dir: Path) -> dict[str, str]:
-    """Return the objects that git lists.
+    """Return the objects of the repository, as git lists them.
 
-    The key is the id; the value is the object's type and the SHA-256 of its content.
+    The key is the object's id. The value is its type and the SHA-256 of its content.
     """
     answer = git("cat-file", "--batch-all-objects", "--batch", cwd=git_dir)
     found: dict[str, str] = {}
@@ -90,15 +90,16 @@ def plan_of(*folders: Path) -> HistoryPlan:
 
 
 def objects_read(*folders: Path, budget: int = 1 << 40, gaps: int = 0) -> tuple[dict[str, str], set[str]]:
-    """Read the git packs in these folders without git, and check that each object is read once.
+    """Read the git packs in these folders without git, and check that no object is read twice.
 
     Args:
         folders: `objects` folders of a repository.
-        budget: The limit on the bytes that are built from deltas.
-        gaps: The expected number of places in a pack that its index does not list.
+        budget: The limit on the number of bytes that deltas may produce.
+        gaps: The expected number of entries in a pack that are missing in its index.
 
     Returns:
-        The type and the SHA-256 of the content of each object, by id; the ids of the objects that only git can read.
+        A dictionary with the type and the SHA-256 of each object by its id, and a set of the ids that only git can
+        read.
     """
     plan = plan_of(*folders)
     found: dict[str, str] = {}
@@ -129,7 +130,7 @@ def one_pack(git_dir: Path) -> Path:
 
 
 def patched(path: Path, at: int, content: bytes) -> None:
-    """Overwrite the bytes at offset `at` of a read-only file."""
+    """Write `content` at the offset `at` into a read-only file."""
     path.chmod(0o600)
     with path.open("r+b") as file:
         file.seek(at)

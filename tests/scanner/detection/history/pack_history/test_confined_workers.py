@@ -1,4 +1,4 @@
-"""Tests for the confinement of the processes that read git packs: one can only read files, the others only send
+"""Tests that the processes that read git packs are confined. One process can only read files, the others can only send
 results.
 """
 
@@ -79,8 +79,9 @@ print(connection.makefile("rb", buffering=0).readline().decode(), end="", flush=
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Return the operations that the system refused: first to the process that plans the reading, then to a worker
-    process.
+    """Return two lists of operations that the system refused.
+
+    The first list is for the process that plans the reading, the second for a worker process.
     """
     folder = tmp_path_factory.mktemp("confined")
     repository = history_of(folder / "r.git", commits=3)

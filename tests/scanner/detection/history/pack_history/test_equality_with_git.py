@@ -1,4 +1,4 @@
-"""Tests that r8scan's own reader of git packs returns the same objects as git, each once."""
+"""Tests that r8scan's own reader of git packs returns the same objects as git, and each object once."""
 
 from __future__ import annotations
 

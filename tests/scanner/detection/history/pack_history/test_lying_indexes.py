@@ -23,7 +23,7 @@ HARMLESS = b"nothing to see\n"
 
 @pytest.fixture(params=["git", "pack reader"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run each test twice: git reads the small packs in one run, and r8scan's own reader of packs in the other."""
+    """Run each test with two readers of packs: first with git, then with r8scan's own reader."""
     if request.param != "git":
         monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)
     return str(request.param)

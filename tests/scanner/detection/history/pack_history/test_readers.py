@@ -1,4 +1,4 @@
-"""Tests for reading large git packs in separate processes, and for the objects that these processes leave to git."""
+"""Tests for reading large git packs in separate processes, which leave some objects to git."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes git packs with given entries, and index files that may contain wrong values."""
+"""Writes git packs from given entries, and index files. An index file may contain wrong values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MAX_COPY = 0xFFFFFF
 
 
 class Entry(NamedTuple):
-    """An entry of a git pack: its encoded bytes, and its id in the index, which may be wrong."""
+    """An entry of a git pack: its encoded bytes, and the id that the index shows for it. The id may be wrong."""
 
     oid: bytes
     raw: bytes
 
 
 def blob(content: bytes, *, oid: bytes | None = None) -> Entry:
-    """Return the pack entry of a blob. Its id in the index is `oid` or, if this is None, the true id."""
+    """Return the pack entry of a blob. `oid` is the id that the index shows for it. By default, this is the true id."""
     return Entry(oid_of(content) if oid is None else oid, plain("blob", content))
 
 
@@ -46,11 +46,11 @@ def write_pack(
 
     Args:
         repository: The git directory.
-        name: Hexadecimal digits for the pack's file name.
+        name: The hexadecimal digits in the pack's file name.
         entries: The entries of the pack.
-        offsets: The offsets that the index lists, for the first entries. By default, the index lists the true offsets
-            of all entries.
-        count: The number of objects that the pack's header states. By default, the number of entries in the index.
+        offsets: The offsets in the index, beginning with the first entry. By default, the index has the true offset of
+            each entry.
+        count: The number of objects in the pack's header. By default, it is the number of entries in the index.
     """
     true = list(accumulate((len(entry.raw) for entry in entries), initial=FIRST))
     listed = list(offsets) or true[:-1]
@@ -76,7 +76,7 @@ def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
 def deltas_of(size: int, count: int) -> Iterator[Entry]:
     """Yield the pack entries of a blob of `size` zeros and of `count` small deltas.
 
-    Each delta makes another blob of this size.
+    Each delta makes a different blob of the same size.
     """
     base = blob(bytes(size))
     yield base
