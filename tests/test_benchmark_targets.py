@@ -1,4 +1,4 @@
-"""Tests that a benchmark that misses a target says so and fails."""
+"""Tests that a benchmark prints the targets that it missed, and then fails."""
 
 from __future__ import annotations
 

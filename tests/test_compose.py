@@ -1,4 +1,4 @@
-"""Tests that docker-compose.yml is valid, and that everything that it mentions exists."""
+"""Tests that docker-compose.yml is valid, and that everything that it refers to exists."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_every_command_exists(name: str) -> None:
 
 
 def started(name: str) -> list[Service]:
-    """Return the services that `r8scan run` starts as processes in the container `name`."""
+    """Return the processes that `r8scan run` starts in the container `name`."""
     words = OURS[name]["command"]
     if words[0] != "run":
         return []

@@ -1,4 +1,4 @@
-"""Tests for the model that computes the results on the coverage pages."""
+"""Tests for the model that computes the numbers on the coverage pages of the docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the code writes states, channels, kinds of jobs and similar values with enums, never as strings."""
+"""Tests that the code uses enums for states, channels, kinds of jobs and similar values, and never plain strings."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def modules() -> list[Path]:
 
 
 def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the string literals that should be members of an enum: in comparisons, assignments and arguments."""
+    """Yield the string literals in comparisons, assignments and arguments that should be members of an enum."""
     for node in ast.walk(tree):
         yield from _words(list(_beside_a_state(node)))
     yield from _constant_words(tree)
 
 
 def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions in one AST node that must be members of an enum."""
+    """Yield the expressions inside an AST node that must be members of an enum."""
     match node:
         case ast.Compare(left=left, comparators=comparators):
             if any(map(_holds_a_state, [left, *comparators])):
@@ -80,7 +80,7 @@ def _holds_a_state(node: ast.expr) -> bool:
 
 
 def _words(nodes: list[ast.expr]) -> Iterator[ast.Constant]:
-    """Yield the string literals in these expressions that are values of an enum, also in collections and
+    """Yield the string literals in these expressions that equal a value of an enum. Look into collections and
     conditionals.
     """
     for node in nodes:
@@ -106,9 +106,7 @@ def _defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
 
 
 def _constant_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the string literals in module constants that are collections of enum values, such as `OPEN =
-    ("queued",)`.
-    """
+    """Yield the string literals in constants such as `OPEN = ("queued",)`, which are collections of enum values."""
     for node in getattr(tree, "body", []):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List | ast.Set):
             words = list(_words(node.value.elts))

@@ -1,4 +1,4 @@
-"""A hidden module cannot be imported while it is hidden, and can be imported afterwards."""
+"""Tests of hiding a module from imports. It can be imported again afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tests that a confined process can only compute and answer, or also read files and start git."""
+"""Tests of confined processes. One kind can only compute and answer, and another kind can also read files and start
+git.
+"""
 
 from __future__ import annotations
 

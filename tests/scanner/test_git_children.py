@@ -1,4 +1,4 @@
-"""Tests that git processes have limits, are killed with their children, and use only r8scan's configuration."""
+"""Tests of git processes. They have limits, are killed with their children, and use only r8scan's configuration."""
 
 from __future__ import annotations
 

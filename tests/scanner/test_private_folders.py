@@ -1,4 +1,4 @@
-"""Tests that only r8scan's user can read the state folder, and that files of other users are not trusted."""
+"""Tests that only the user of r8scan can read the state folder, and that files of other users are not trusted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mode(path: Path) -> int:
 def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Return a function that makes a file belong to another user.
 
-    Without root rights, it makes this process appear to be another user instead.
+    Without root rights, the function instead changes the user that this process seems to have.
     """
 
     def give(path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Tests that settings come from the documented places, and that a wrong setting is named in one line."""
+"""Tests that settings are read from the documented places, and that the error for a wrong setting is one line with its
+name.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Celery app with short time limits, in which the tasks for certain pushes and for gists hang forever."""
+"""The Celery app with short time limits. Its tasks hang forever for certain pushes and for gists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ watchdog.current().grace_seconds = 0.5
 def _hang() -> NoReturn:
     """Block forever in a system call.
 
-    Before that, start a child process that also runs forever. Write both process ids into the file `hanging`.
+    First start a child process that also runs forever, and write both process ids into the file `hanging`.
     """
     child = subprocess.Popen(["tail", "-f", "/dev/null"])
     with (Path(os.environ["R8SCAN_STATE_DIR"]) / "hanging").open("a") as listed:

@@ -1,4 +1,6 @@
-"""Tests that beat, the process that starts periodic tasks, keeps its rate if the system's clock is changed."""
+"""Tests for beat, the process that starts periodic tasks. It starts them at the same rate after a change of the
+clock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that an attacker who writes into Redis can only make workers look for due work."""
+"""Tests for messages in Redis that an attacker wrote. They can only make workers look for due work."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Service:
         self.sender.send_task(task, queue=task_routes[task]["queue"], ignore_result=True)
 
     def push(self, message: object, queue: str = "polling") -> None:
-        """Append a message to a queue in Redis, without any check."""
+        """Append a message to a queue in Redis. The message may be anything."""
         self.redis.lpush(queue, message if isinstance(message, bytes | str) else json.dumps(message))
 
     def known(self, token: str) -> str:
@@ -80,7 +80,8 @@ class Service:
     def await_look(self, digest: str) -> None:
         """Wait until the worker has processed all earlier messages.
 
-        To know this, report the token with this digest, and wait until the worker has disabled it.
+        For this, report the token with the given digest as compromised. The worker disables it after the earlier
+        messages.
         """
         queues = [queue.name for queue in task_queues]
         until(lambda: self.worker.poll() is not None or not any(self.redis.llen(name) for name in queues), 60)
@@ -127,9 +128,9 @@ def service(tmp_path: Path, redis_socket: str) -> Iterator[Service]:
 
 
 def forged(task: str, args: object = (), kwargs: object = None, *, queue: str = "", **more: Any) -> dict[str, Any]:
-    """Return a message as kombu, Celery's library for messages, writes it.
+    """Return a message in the format of kombu, which is Celery's library for messages.
 
-    `more` replaces parts of the message: `headers`, `embed`, `body`, `content_type`.
+    `more` can replace the parts `headers`, `embed`, `body` and `content_type` of the message.
     """
     identifier = str(uuid.uuid4())
     body = json.dumps([args, kwargs or {}, more.get("embed", {})])
@@ -150,7 +151,7 @@ def forged(task: str, args: object = (), kwargs: object = None, *, queue: str = 
 
 
 class Touch:
-    """An object that creates a file at `path` when it is unpickled."""
+    """An object that creates the file `path` when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Tests for the database query that finds all kinds of due work."""
+"""Tests for the database query that finds due work of all kinds."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_too_many_sightings_are_due_work(database: Database) -> None:
 
 @pytest.fixture
 def own(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """Make the tasks in this process use the test's database, and yield it."""
+    """Yield the test's database, after making all tasks in this process use it."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     housekeeping.sweep()  # opens the first connection

@@ -1,4 +1,4 @@
-"""Tests for the Redis server that `r8scan run` starts: it is private, and ends with the process that started it."""
+"""Tests for the Redis server that `r8scan run` starts. Only r8scan can reach it, and it ends together with r8scan."""
 
 from __future__ import annotations
 

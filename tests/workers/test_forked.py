@@ -1,4 +1,4 @@
-"""Tests for forked services: exit status, environment, signal handlers and open files."""
+"""Tests for services in forked processes: exit status, environment, signal handlers and open files."""
 
 from __future__ import annotations
 

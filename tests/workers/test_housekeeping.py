@@ -1,4 +1,4 @@
-"""Tests that the periodic tasks do their other parts if one part fails."""
+"""Tests that a periodic task with several parts does the remaining parts after one of them fails."""
 
 from __future__ import annotations
 

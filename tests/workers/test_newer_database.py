@@ -15,7 +15,9 @@ from workers.tasks import housekeeping
 
 @pytest.fixture
 def newer(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """Return a database as a newer version would leave it: with an unknown version, and with one column renamed."""
+    """Return a database that looks as if a newer version had upgraded it: its version is unknown, and a column has a
+    new name.
+    """
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     with database.write() as session:

@@ -1,4 +1,4 @@
-"""Tests that an outage of a server causes only a few log lines, however long it lasts."""
+"""Tests that an outage of a server causes only a few log lines, even if it lasts long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a large or old worker ends as soon as it is idle, and is started again."""
+"""Tests that a worker that is too large or too old ends when it becomes idle, and is started again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ start(app, parse(("worker", "-n", "large@test", "-Q", "scanning", "-P", "threads
 
 
 class Worker:
-    """A simulated worker whose clock, memory and idleness a test sets. `ends` counts how often it was ended."""
+    """A simulated worker. A test sets its clock, its memory and whether it is idle. `ends` counts how often it was
+    ended.
+    """
 
     def __init__(self) -> None:
         self.now, self.memory, self.is_idle, self.ends = 1000.0, 100, True, 0

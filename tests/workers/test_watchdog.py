@@ -32,7 +32,7 @@ MINUTE = 120.0
 
 @dataclass
 class Service:
-    """Runs a worker, and starts it again when it has ended. `ends` has the workers' exit statuses."""
+    """Runs a worker, and starts it again when it has ended. `ends` has the exit status of each worker that ended."""
 
     database: Database
     sender: Celery
@@ -42,7 +42,7 @@ class Service:
     ends: list[int] = field(default_factory=list)
 
     def wake(self, task: str, *arguments: object, queue: str) -> None:
-        """Start the worker if it has ended, and send the message that starts a task."""
+        """Start the worker again if it has ended. Then send the message that starts a task."""
         status = self.worker.poll()
         if status is not None:
             self.ends.append(status)
@@ -54,7 +54,7 @@ class Service:
             return session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()
 
     def hanging(self) -> list[int]:
-        """Return the process ids of all tasks that hang, and of the child processes that they have started."""
+        """Return the ids of the processes that hang in a task, and of their child processes."""
         path = self.state / "hanging"
         return [int(line) for line in path.read_text().split()] if path.exists() else []
 

@@ -1,4 +1,6 @@
-"""Tests of GitHub's secret scanning alerts: each record is handled alone, and no wrong label is returned."""
+"""Tests of GitHub's secret scanning alerts. A bad record does not affect other records, and no wrong label is
+returned.
+"""
 
 from __future__ import annotations
 

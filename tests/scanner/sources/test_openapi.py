@@ -1,4 +1,4 @@
-"""Tests that the requests of r8scan and the answers of the simulated GitHub agree with GitHub's API description."""
+"""Tests that r8scan's requests and the simulated GitHub's answers agree with GitHub's published API description."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Service:
 
 
 def judged(client: GitHub, description: Description) -> None:
-    """Make the client compare each of its requests and responses with GitHub's API description."""
+    """Compare all requests and responses of the client with GitHub's API description from now on."""
 
     def judge(response: httpx.Response) -> None:
         if str(response.request.url).startswith(f"{client.api_url}/"):
@@ -111,7 +111,9 @@ def private_key() -> tuple[str, str]:
 
 
 def fill(sandbox: SandboxGitHub, workplace: Make) -> tuple[str, str]:
-    """Create an object of every kind on the simulated GitHub. Return the first and the last commit of ana/app."""
+    """Create an object of every kind on the simulated GitHub. Return the first and the last commit of the repository
+    ana/app.
+    """
     work = workplace("ana/app")
     work.write("app.py", "REPLICATE = 'r8_'\n")
     first = work.commit("first")

@@ -1,4 +1,4 @@
-"""Tests that every source is registered once, and that the rest of the program uses the registration."""
+"""Tests that every source is registered once, and that the whole program uses the registered sources."""
 
 from __future__ import annotations
 

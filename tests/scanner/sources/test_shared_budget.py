@@ -1,4 +1,4 @@
-"""Tests that workers share what they learn about quotas and failing hosts through rows of the database."""
+"""Tests that each worker tells the others about used quotas and failing hosts, by rows in the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that text which a database cannot store does not stop any source from reading the rest."""
+"""Tests that each source reads everything else if GitHub returns a text that a database cannot store."""
 
 from __future__ import annotations
 

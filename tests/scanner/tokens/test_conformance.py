@@ -1,4 +1,4 @@
-"""Tests for the check of a vendor's token store: a correct store passes, and each broken rule is named."""
+"""Tests of the check for a vendor's token store. A correct store passes, and each broken rule is named."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workers.sandbox.token_store import ReferenceStore
 def reference(**changes: Callable[..., Any]) -> Iterator[ReferenceStore]:
     """Run a correct token store with one known token.
 
-    `changes` are methods that replace the store's methods of the same names.
+    `changes` has methods that replace the store's methods with the same names.
     """
     reference_store = ReferenceStore("the-secret")
     reference_store.add(DIGEST)
@@ -52,8 +52,7 @@ def later(count: Iterator[int]) -> dict[str, str]:
 def broken(name: str) -> dict[str, Callable[..., Any]]:
     """Return methods for a token store that breaks one rule of the interface.
 
-    Args:
-        name: A short description of how the rule is broken.
+    `name` is a short description of how the rule is broken.
     """
     record = {**GOOD, "digest": DIGEST}
     done = {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": "mine"}
@@ -106,7 +105,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def behind_tls(authority: Authority) -> Iterator[tuple[ReferenceStore, ssl.SSLContext, ssl.SSLContext]]:
     """Run a token store that identifies clients by their certificate.
 
-    Yield the store, a TLS context with r8scan's certificate, and a TLS context without a certificate.
+    Yield the store, a TLS context with r8scan's certificate, and a TLS context that has no certificate.
     """
     server, client = authority.issue("server"), authority.issue("client")
     reference_store = ReferenceStore("")

@@ -1,4 +1,4 @@
-"""Tests for look-ups: both token stores answer in the same way."""
+"""Tests that both token stores answer look-ups in the same way."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def r8scan(tmp_path: Path) -> Run:
     """Return a function that runs `r8scan` with some arguments and returns the completed process.
 
-    The function's parameter `env` adds environment variables, `stdin` is the standard input, and `installed` selects
-    the installed script.
+    The function's parameter `env` adds environment variables, and `stdin` is the standard input. With `installed`, it
+    runs the installed script.
     """
 
     def run(

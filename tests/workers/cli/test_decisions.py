@@ -42,7 +42,7 @@ def find(database: Database, token: str, path: str = "app.py") -> None:
 
 @pytest.fixture
 def leaked(r8scan: Run, stored: Database, fresh_token: Callable[[], str]) -> str:
-    """Return a token that was registered, found and disabled."""
+    """Return a token that was registered, then found in public, and then disabled."""
     token = fresh_token()
     r8scan("tokens", "add", "--email", "ana@example.com", "--account", "acme", "--name", "=ci()", stdin=f"{token}\n")
     find(stored, token)

@@ -1,4 +1,4 @@
-"""Tests for `r8scan doctor`: it reports each fault once, says what to do, and shows no secret."""
+"""Tests for `r8scan doctor`. It reports each fault once, says what to do, and shows no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a command imports only the modules that it uses, because further imports would double its start time."""
+"""Tests that a command imports only the modules that it uses. More imports would double the time until it starts."""
 
 from __future__ import annotations
 

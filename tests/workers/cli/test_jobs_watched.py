@@ -1,4 +1,4 @@
-"""Tests that Ctrl-C stops the display of a job's progress, but not the job."""
+"""Tests of the display of a job's progress. Ctrl-C stops the display, but not the job."""
 
 from __future__ import annotations
 

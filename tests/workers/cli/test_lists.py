@@ -39,7 +39,7 @@ NO_TABLES = "the database has no tables yet: run r8scan db upgrade"
 
 @pytest.fixture
 def leaked(r8scan: Run, tmp_path: Path) -> Run:
-    """Return the function that runs `r8scan`, after five tokens of two accounts were leaked in two repositories.
+    """Leak five tokens of two accounts in two repositories. Return the function that runs `r8scan`.
 
     The incident of the last token is five days old.
     """

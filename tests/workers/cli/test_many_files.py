@@ -1,4 +1,6 @@
-"""Tests that `r8scan scan` gives the same result for many files, which it searches with a quicker method first."""
+"""Tests that `r8scan scan` finds the same tokens in many files as in few. With many files, it begins with a quick
+search.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,10 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with clean files, and with one file of each kind that the quick first search leaves to the
-    detector.
+    """Return a folder with clean files and other files.
+
+    The other files are of the kinds that the quick first search cannot decide about, so that the detector must read
+    them.
     """
     folder = tmp_path / "scanned"
     folder.mkdir()
@@ -42,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def surveyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `r8scan scan` use its quick first search from the first file on."""
+    """Make `r8scan scan` use its quick first search even for a single file."""
     monkeypatch.setattr(scan_sources, "BATCHES_BEFORE_SURVEY", 0)
 
 

@@ -1,4 +1,4 @@
-"""Tests for commands that do not find their database: they say which one they looked for, and create none."""
+"""Tests for commands whose database does not exist. They print which database they looked for, and create none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tests for the commands that report compromised tokens, decide about waiting reports, and store usage records."""
+"""Tests for the commands that report compromised tokens, decide about waiting reports, and store records of a token's
+use.
+"""
 
 from __future__ import annotations
 

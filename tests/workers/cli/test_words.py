@@ -1,4 +1,4 @@
-"""Tests that tables and sentences show database values in words, while JSON shows the original values."""
+"""Tests that tables and sentences describe database values in words, while JSON contains the values themselves."""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ ROLES = (*dict.fromkeys(QUEUES.values()), BEAT)
 
 
 def process(role: str, pid: int = 1, *, host: str = HOST, version: str = __version__) -> Process:
-    """Return a process of this role, with the queues that the role consumes."""
+    """Return a process with this role. It consumes the queues of the role."""
     return Process(role, host, pid, tuple(queue for queue, consumer in QUEUES.items() if consumer == role), version)
 
 
 def seen(session: Session, *roles: str, silent_seconds: float = 0, age_seconds: float = 900, pid: int = 1) -> None:
-    """Write the heartbeat of one process of each role.
+    """Write a heartbeat for each role, as from one process per role.
 
     Args:
         session: A writing transaction.

@@ -1,4 +1,4 @@
-"""Tests for the Prometheus alert rules: each fires for its fault, and none fires without a fault.
+"""Tests for the Prometheus alert rules. Each alert fires for its fault, and none fires without a fault.
 
 They need `promtool`, which is part of Debian's package `prometheus`. Without it, only one of the tests runs.
 """
@@ -88,8 +88,8 @@ def _case(series: dict[str, float], fired: dict[str, list[dict[str, Any]]]) -> d
     """Return a test case for promtool.
 
     Args:
-        series: The metrics, which keep their values for half an hour.
-        fired: The alerts that must have fired after this time.
+        series: The metrics. Their values stay the same for half an hour.
+        fired: The alerts that must have fired after this half hour.
     """
     return {
         "interval": "1m",
@@ -101,7 +101,7 @@ def _case(series: dict[str, float], fired: dict[str, list[dict[str, Any]]]) -> d
 
 
 def _fired(alert: str, labels: dict[str, str]) -> dict[str, Any]:
-    """Return the alert with these labels in the format of promtool's test cases."""
+    """Return an alert with these labels, in the format that promtool's test cases use."""
     (rule,) = (one for one in RULES if one["alert"] == alert)
     written = rule["annotations"]
     annotations = {

@@ -1,4 +1,4 @@
-"""Tests for the daily summary of incidents that the operator gets."""
+"""Tests for the daily summary of incidents, which the operator gets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Recorder:
 
 
 def pass_hours(database: Database, hours: float) -> None:
-    """Simulate that `hours` have passed, by setting back the time of the last summary."""
+    """Pretend that `hours` hours have passed since the last summary, by changing its stored time."""
     with database.write() as session:
         session.execute(update(NotifiedProblem).values(told_at=db_now(-hours * 3600), last_at=db_now(-hours * 3600)))
 

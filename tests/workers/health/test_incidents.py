@@ -1,4 +1,4 @@
-"""Tests for the statistics of the time until a token is disabled."""
+"""Tests for the statistics about the time until a leaked token is disabled."""
 
 from __future__ import annotations
 

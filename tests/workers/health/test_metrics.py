@@ -1,4 +1,4 @@
-"""Tests for the Prometheus metrics, and for the documents that mention them."""
+"""Tests for the Prometheus metrics, and for the documentation of each metric."""
 
 from __future__ import annotations
 

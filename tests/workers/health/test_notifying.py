@@ -55,9 +55,9 @@ def channel() -> Recorder:
 
 @pytest.fixture
 def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
-    """Return a function that lets `later` seconds pass and then notifies about the given problems.
+    """Return a function that lets `later` seconds pass and then notifies the operator about the given problems.
 
-    The function returns the messages that were sent, as pairs of the message's kind and the problem's name.
+    It returns the messages that were sent. Each is a pair: the kind of the message and the name of the problem.
     """
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:

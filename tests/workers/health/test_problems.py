@@ -1,4 +1,4 @@
-"""Tests for the kinds of problems: their documentation and their keys."""
+"""Tests that each kind of problem is documented and has a key."""
 
 from __future__ import annotations
 

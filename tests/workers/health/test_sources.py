@@ -1,4 +1,4 @@
-"""Tests for the status of sources (what r8scan polls), such as how far a source is behind."""
+"""Tests for the status of sources, which are the lists and searches that r8scan polls. A source can be behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the status reports jobs and polls that make no progress or were stopped."""
+"""Tests that the status reports jobs and polls that make no progress, and those that were stopped."""
 
 from __future__ import annotations
 

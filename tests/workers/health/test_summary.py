@@ -1,4 +1,4 @@
-"""Tests for the line that sums up each minute in the log, including what operators did with commands."""
+"""Tests for the line that the service logs once a minute to sum up the minute. It includes what operators did."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Summarize = Callable[[], logging.LogRecord]
 
 @pytest.fixture
 def summarize(database: Database, caplog: pytest.LogCaptureFixture) -> Summarize:
-    """Return a function that lets a minute pass, writes the log's summary, and returns its log record."""
+    """Return a function that lets a minute pass, logs the summary, and returns the log record."""
     caplog.set_level(logging.INFO)
 
     def run() -> logging.LogRecord:

@@ -1,4 +1,4 @@
-"""Tests for the messages to systemd, which only the thread that does the work may send."""
+"""Tests for the status messages to systemd. Only the thread that does the work may send them."""
 
 from __future__ import annotations
 

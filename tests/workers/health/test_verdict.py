@@ -27,8 +27,7 @@ def service(*silent: str, silent_seconds: float = 45.0, without: str = "") -> Ov
     """Return the state of a service with two polled sources and one process of each role.
 
     Args:
-        silent: The roles whose process last sent a heartbeat `silent_seconds` seconds ago.
-        silent_seconds: The age of these heartbeats.
+        silent: The roles whose process has sent no heartbeat for `silent_seconds` seconds.
         without: A role that has no process.
     """
     found = Overview(NOW, Configuration("disable", "smtp x", "own tables", ("gists", "public_events")))

@@ -1,4 +1,4 @@
-"""Tests for the errors that are sent to Sentry: they contain no tokens, local variables or secrets."""
+"""Tests for the errors that are sent to Sentry. They contain no tokens, local variables or secrets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ sentry_sdk.flush(30)
 
 @pytest.fixture
 def received() -> Iterator[tuple[str, list[bytes]]]:
-    """Run an HTTP server in place of Sentry. Yield its DSN, and a list to which it appends each received body."""
+    """Run an HTTP server in place of Sentry. Yield the DSN for it, and a list of the request bodies that it has
+    received.
+    """
     bodies: list[bytes] = []
 
     class Sink(BaseHTTPRequestHandler):
@@ -54,7 +56,7 @@ def received() -> Iterator[tuple[str, list[bytes]]]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Print nothing. By default, the server would print a line for each request."""
+            """Print nothing, because the server would otherwise print a line for each request."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Sink) as server:
         thread = threading.Thread(target=server.serve_forever)

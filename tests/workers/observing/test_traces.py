@@ -1,4 +1,4 @@
-"""Tests for the trace of a leak, which shows when it became public, was seen, was disabled and was mailed."""
+"""Tests for the trace of a leak. It shows when the leak became public, was seen, was disabled and was mailed."""
 
 from __future__ import annotations
 

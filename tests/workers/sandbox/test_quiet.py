@@ -1,4 +1,4 @@
-"""Tests that `r8scan sandbox` reports no outdated lists on GitHub if nobody pushes for a while."""
+"""Tests that `r8scan sandbox` does not report outdated lists when nobody has pushed for a while."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_list_without_new_events_is_not_old_until_another_source_shows_a_newer
     github = connect(sandbox.api_url, sandbox.url, "a-credential")
 
     def old_lists() -> Sequence[str]:
-        """Poll all of GitHub's lists, and return the problems that say that a list is old."""
+        """Poll all lists of GitHub, and return the problems about outdated lists."""
         make_due(database)
         repository_search.poll(database, github, Detector(), vendor="Replicate", wait=lambda _: None)
         new_repositories.poll(database, github, Detector(), vendor="Replicate", wait=lambda _: None)

@@ -1,4 +1,4 @@
-"""Pytest fixtures that run real HTTP servers on this machine, and clients for them."""
+"""Pytest fixtures that run real HTTP servers on this machine, and provide clients for them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
-    """Return an HTTP client for a running `r8scan serve`."""
+    """Return an HTTP client that is connected to a running `r8scan serve`."""
     return server_process[0]
 
 
@@ -74,7 +74,7 @@ def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
 def server_process(
     sandbox: SandboxGitHub, own_database: Database, tmp_path: Path, log: Path
 ) -> Iterator[tuple[httpx.Client, int]]:
-    """Run `r8scan serve` in a separate process. Yield an HTTP client for it and its process id."""
+    """Run `r8scan serve` in a separate process. Yield an HTTP client for it, and the process id."""
     port = free_port()
     env = {
         "PATH": os.environ["PATH"],

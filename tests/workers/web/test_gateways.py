@@ -1,4 +1,4 @@
-"""Tests for `GET /disabled`, from which an API gateway reads the tokens that were disabled during an outage."""
+"""Tests for `GET /disabled`. An API gateway reads there which tokens were disabled during an outage."""
 
 from __future__ import annotations
 

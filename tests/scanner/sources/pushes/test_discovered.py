@@ -1,4 +1,8 @@
-"""Tests of pushes from listings: they are read up to their last commit or completely, likely leaks first."""
+"""Tests of pushes that were found in GitHub's lists. r8scan reads some completely and others only up to their last
+commit.
+
+The pushes that most likely contain a leak are read first.
+"""
 
 from __future__ import annotations
 

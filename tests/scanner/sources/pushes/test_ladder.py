@@ -1,7 +1,8 @@
-"""Tests of the plans for fetching a push: each finds the tokens that it promises to find. They use git's own server.
+"""Tests of the plans for fetching a push from a real git server. Each plan must find the tokens that it promises to
+find.
 
 The pushes are of every kind: ordinary work, offline work, wrong dates, branches from old commits, force pushes,
-imported histories, merges, tags, several branches, and a deletion. Every file, new or older, has a different token.
+imported histories, merges, tags, several branches, and a deletion. Each version of a file contains a different token.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ZEROS = "0" * 40
 
 @dataclass
 class Story:
-    """A working copy in which a test commits the content before a push and the content of the push."""
+    """A working copy of a repository. A test commits the content before a push, and then the content of the push."""
 
     path: Path
     tokens: dict[str, str] = field(default_factory=dict)
@@ -145,7 +146,7 @@ KINDS: list[Callable[[Story], None]] = [
 
 @dataclass(frozen=True)
 class Pushed:
-    """One push as the server has it.
+    """One push, as the server received it.
 
     Attributes:
         repository: The name of the repository.

@@ -1,4 +1,4 @@
-"""Tests that a push that one git request cannot return is read by a smaller request or by the REST API."""
+"""Tests of pushes that one git request cannot return. They are read by a smaller request or by the REST API."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_each_answer_of_git_has_a_reason(
 
 
 def cut_off(sandbox: SandboxGitHub, before: str, head: str) -> Response:
-    """Return git's answer to a fetch of this push, without its last 40 bytes."""
+    """Return the git server's answer to a fetch of this push, without its last 40 bytes."""
     repository = sandbox.find("ana/app")
     assert repository is not None
     asked = [

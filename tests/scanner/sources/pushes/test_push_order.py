@@ -1,6 +1,6 @@
-"""Tests that the pushes that most likely contain a leak are read first, and the least likely ones dropped.
+"""Tests that the pushes that most likely contain a leak are read first, and the least likely pushes are dropped.
 
-Also tests that a token in a file that several pushes contain is reported with its place in each push.
+If several pushes contain the same file with a token, the token is reported for each push.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def test_a_job_that_has_begun_is_not_dropped(database: Database) -> None:
 
 
 def refuse(database: Database, *only: str) -> None:
-    """Claim every due job, and refuse its pushes as the request limiter does when the quota is used up.
+    """Claim every due job, and refuse its pushes as if the quota were used up.
 
     If `only` is given, refuse only the pushes whose last commit's id ends with one of these texts, and read the other
     pushes.

@@ -1,4 +1,4 @@
-"""Tests of the commits that are remembered for a repository: which are kept, and how they are stored."""
+"""Tests of the newest commits of branches that r8scan remembers for each repository."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests that the confidence intervals of estimated shares and totals of pushes contain the true values.
+"""Tests of estimated shares and totals of pushes. The true values must be inside the confidence intervals.
 
-Sources are compared by marks. A mark is a push that a source has seen.
+The estimates compare the pushes that two sources have seen. A push that a source has seen is called a mark.
 """
 
 from __future__ import annotations
@@ -41,10 +41,7 @@ def test_a_push_that_was_seen_late_is_no_mark() -> None:
 
 
 def test_an_earlier_push_that_a_listing_no_longer_shows_counts_as_unseen_in_the_total() -> None:
-    """Each repository has three pushes.
-
-    The event timeline shows all of them, and the search shows only the last one.
-    """
+    """Each repository has three pushes. The event timeline shows all three, but the search shows only the last one."""
     first = [Mark(number, 100.0 * push, 100.0 * push) for number in range(300) for push in range(3)]
     second = [Mark(number, 201.0, 260.0) for number in range(300)]
     found = total(first, second)
@@ -69,7 +66,7 @@ def test_an_interval_is_between_0_and_1_and_contains_its_share(seen: int, marks:
 
 
 def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_days() -> None:
-    """Simulate 200 days. Whether a source misses a push does not depend on the other source."""
+    """Simulate 200 days. Each of two sources misses pushes at random and independently of the other source."""
     chance = random.Random(7)
     held, shares_held = 0, 0
     for _ in range(200):
@@ -94,11 +91,12 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
 
 @dataclass(frozen=True)
 class Biased:
-    """Simulates a day on which each source shows some pushes more often than others.
+    """Simulates a day on which each source shows some pushes with a higher probability than others.
 
-    `events` and `search` are the mean probabilities with which two sources, the event timeline and the search, show a
-    push. They differ from push to push: at random by the share `own` of the mean for the timeline and `own / 9` for the
-    search, and for both sources together by the shares `common`.
+    `events` is the mean probability that the event timeline shows a push, and `search` is the mean probability that the
+    search shows it. For each push, a probability is above or below its mean: by a share that the two sources choose
+    independently (`own` for the timeline, and a ninth of it for the search), and by another share that is above the
+    mean for both sources or below the mean for both (`common`).
     """
 
     pushes: int
@@ -109,13 +107,13 @@ class Biased:
 
     @property
     def covariation(self) -> float:
-        """Return the covariance of two sources' probabilities to see a push, divided by the product of the means."""
+        """Return the covariance of the two probabilities for a push, divided by the product of their means."""
         return self.common[0] * self.common[1]
 
     def holds(self, chance: random.Random) -> bool:
-        """Simulate the day.
+        """Simulate the day and estimate the total number of pushes.
 
-        Return whether the confidence interval of the estimated total contains the number of pushes.
+        Return whether the true number is inside the confidence interval.
         """
         first = second = both = 0
         for _ in range(self.pushes):
@@ -128,9 +126,9 @@ class Biased:
 
 
 def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_some_pushes() -> None:
-    """Each source prefers some pushes that the other does not prefer.
+    """Each source prefers some pushes for its own reasons.
 
-    Both also prefer some of the same pushes, but not more than COMMON_BIAS allows.
+    Both sources also prefer some of the same pushes, but not more than COMMON_BIAS allows.
     """
     chance = random.Random(11)
     days = [
@@ -149,11 +147,12 @@ def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_so
 
 @dataclass(frozen=True)
 class Day:
-    """Simulates a day as two sources see it. Each sees an unfair sample of the pushes.
+    """Simulates a day of pushes and two sources. Neither source sees a fair sample of the pushes.
 
-    The event timeline shows some seconds of each minute, fewer when there are more pushes. The search shows only the
-    latest push to a repository, and none that does not change the repository's time, such as a push to a wiki. Neither
-    shows the pushes of a few accounts. The two sources state times for a push that differ by up to a second.
+    The event timeline shows the pushes of some seconds in each minute. When there are more pushes, it shows fewer
+    seconds. The search shows only the latest push to a repository. It misses pushes that do not change the repository's
+    time, such as a push to a wiki. Neither source shows the pushes of a few accounts. The time of a push differs by up
+    to a second between the sources.
     """
 
     pushes: int
@@ -165,7 +164,7 @@ class Day:
     hidden: float
 
     def marks(self, chance: random.Random) -> tuple[int, list[Mark], list[Mark]]:
-        """Return the number of pushes, those that the event timeline has seen, and those that the search has seen."""
+        """Return three values: the number of pushes, the marks of the event timeline, and the marks of the search."""
         pushed = self._pushed(chance)
         first, second = [], []
         for repository, times in enumerate(pushed):
@@ -185,7 +184,7 @@ class Day:
         return sum(map(len, pushed)), first, second
 
     def _pushed(self, chance: random.Random) -> list[list[float]]:
-        """Return the times of each repository's pushes, in seconds of the day.
+        """For each repository, return the times of its pushes in seconds of the day.
 
         More pushes happen by day than at night. Some happen shortly after an earlier push to the same repository.
         """
@@ -225,7 +224,7 @@ def test_the_interval_contains_the_total_on_days_on_which_the_sources_are_unfair
 def test_a_common_preference_beyond_the_allowance_puts_the_total_outside_the_interval() -> None:
     """If both sources prefer the same pushes more than COMMON_BIAS allows, the estimated total is wrong.
 
-    This is a known weakness, which the docs describe. More data only make the confidence interval narrower.
+    The docs describe this known weakness. More data do not help: they only make the confidence interval narrower.
     """
     chance = random.Random(5)
     day = Biased(pushes=6000, events=0.2, search=0.7, common=(0.5, 0.4))
@@ -234,7 +233,7 @@ def test_a_common_preference_beyond_the_allowance_puts_the_total_outside_the_int
 
 
 def test_sources_that_favour_the_same_pushes_make_the_total_too_low() -> None:
-    """A known weakness, which the docs describe: the confidence interval does not show that the total is too low."""
+    """The docs describe this known weakness: the total is too low, and the confidence interval does not show it."""
     chance = random.Random(3)
     favoured = [chance.random() < 0.5 for _ in range(8000)]
     first = [Mark(number, number, number) for number, good in enumerate(favoured) if good and chance.random() < 0.1]

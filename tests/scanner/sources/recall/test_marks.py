@@ -1,4 +1,4 @@
-"""Tests of the sample of pushes that each source saw, from which r8scan measures what the sources miss."""
+"""Tests of the stored samples of pushes that each source saw. r8scan estimates from them what the sources miss."""
 
 from __future__ import annotations
 

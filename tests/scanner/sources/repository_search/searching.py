@@ -1,4 +1,4 @@
-"""A helper for tests of repository search: the source with a clock that the test sets."""
+"""A helper for tests of repository search. It polls the source with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOURCE = repository_search.SOURCE
 
 
 class Searching:
-    """The repository search source and a simulated GitHub with the same simulated clock."""
+    """Polls the source for repository search. The source and the simulated GitHub use the same simulated clock."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -34,7 +34,7 @@ class Searching:
         sandbox.graphql.clock = lambda: self.now
 
     def poll(self, seconds: float = 0) -> PollReport:
-        """Advance the clock by this many seconds, and poll the source."""
+        """Advance the clock by `seconds` seconds, and poll the source."""
         self.now += seconds
         make_due(self.database)
         return repository_search.poll(
@@ -51,7 +51,7 @@ class Searching:
             setattr(repository, field, value)
 
     def look_again(self) -> None:
-        """Let every range of push times be searched again now."""
+        """Make all searches due. Each search is for the pushes in one range of time."""
         with self.database.write() as session:
             session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))
 

@@ -1,4 +1,6 @@
-"""Tests of search results that GitHub counts but does not show, or loses while the service is down."""
+"""Tests of search results that GitHub counts but does not show. Also tests of results that GitHub loses during
+downtime.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,10 @@ RATE = 3.0
 
 
 def hide(search: Searching, numbers: range) -> dict[str, bool]:
-    """Let GitHub count the repositories ana/appN, for these numbers N, but not show them.
+    """Let GitHub count some repositories in search results, but not show them.
 
-    Return a dictionary. When the test sets its key `is_over` to True, GitHub shows the repositories.
+    The repositories are ana/appN for each number N in `numbers`. Return a dictionary. When the test sets its key
+    `is_over` to True, GitHub shows the repositories again.
     """
     describe, state = search.sandbox.graphql.describe, {"is_over": False}
     names = {f"ana/app{number}" for number in numbers}

@@ -1,6 +1,6 @@
-"""Tests that every push that enters GitHub's search index, early or late, is queued once.
+"""Tests that each push is queued once, no matter how late it enters GitHub's search index.
 
-Pushes that search cannot show are recorded as missed.
+Pushes that the search cannot show are recorded as missed.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
 
 @only_sqlite
 def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the results are read, ten repositories are pushed to again, so the next page of results moves up by ten.
+    """While the source reads the result pages, ten repositories get newer pushes, so the following results move up by
+    ten.
 
-    The source notices this, and reads the results once more.
+    The source notices this, and reads the results again.
     """
     search.poll()
     for number in range(300):

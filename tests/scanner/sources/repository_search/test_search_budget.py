@@ -1,4 +1,7 @@
-"""Tests that push times are searched later, or recorded as missed, if the quota was too small or the service paused."""
+"""Tests what happens when the quota was too small or the service was paused.
+
+The skipped push times are searched later, or recorded as missed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from workers.sandbox.github import SandboxGitHub
 
 @pytest.fixture
 def second(sandbox: SandboxGitHub, upgraded_sqlite: Path, tmp_path: Path) -> Iterator[Searching]:
-    """Yield the source of a second installation, with its own database and the same credential."""
+    """Yield the repository search source of a second installation. It has its own database, but the same credential."""
     shutil.copy(upgraded_sqlite, tmp_path / "second.db")
     with (
         closing(Database(f"sqlite:///{tmp_path / 'second.db'}")) as database,
@@ -71,7 +74,7 @@ def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> Non
 
 
 def accounted_for(search: Searching, pushed: dict[str, float]) -> dict[str, int]:
-    """Count the pushes by what happened to them, and fail if nothing did.
+    """Count the pushes by what r8scan did with them. Fail if a push was missed without a record.
 
     A push is `queued`, `behind` (its time will be searched later), or in a `gap` (recorded as missed).
     """

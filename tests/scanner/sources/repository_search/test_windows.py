@@ -1,4 +1,4 @@
-"""Tests of the ranges of push times that repository search reads: no hole, not too large, not too early."""
+"""Tests of the time ranges that repository search reads. They leave no hole, and are not too long and not too early."""
 
 from __future__ import annotations
 
@@ -161,9 +161,10 @@ def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
 
 
 def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
-    """Search ranges of push times of 100 s that were left out before, the newest first.
+    """Search time ranges of 100 s that the source had left out, beginning with the newest.
 
-    Each search finds the next of `rates` pushes a second. Return for each range whether it has too few results.
+    Each search finds as many pushes as the next number in `rates` says, in pushes per second. For each range, return
+    whether the source considers its results to be too few.
     """
     thin = []
     for rate in rates:
@@ -177,9 +178,9 @@ def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
 
 
 def test_windows_of_long_ago_are_compared_with_the_next_newer_windows_and_not_with_the_present_rate() -> None:
-    """Few pushes happen at night, so a low number alone does not show that GitHub's index lost pushes.
+    """Few pushes happen at night, so a low number does not prove that GitHub's index lost pushes.
 
-    Only a sudden drop from one range of push times to the next shows such a loss.
+    Only a sudden drop from one time range to the next is a sign of such a loss.
     """
     plan = Plan(until=int(NOW), rate=70.0, behind=[(int(NOW) - 80_000, int(NOW) - LONG_PAUSE_SECONDS - 1)])
     evening = [70.0 - number for number in range(60)]

@@ -1,4 +1,4 @@
-"""Tests that a finished rescan tells how many tokens it found, what was done, and what could not be read."""
+"""Tests of the result of a rescan: how many tokens it found, what was done about them, and what could not be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tests of the clones that rescans make: they are stopped and removed, and commits outside all branches are read."""
+"""Tests of the clones that rescans make. They are stopped and removed, and commits outside all branches are read,
+too.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +178,9 @@ def test_unreached_commits_that_are_gone_do_not_hide_the_others(
 
 
 class Patient(threading.Event):
-    """A threading event whose `wait` returns at once and advances the simulated clock. `waits` has the seconds."""
+    """A threading event whose `wait` returns at once and advances a simulated clock. `waits` has the seconds of each
+    call.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,7 +194,7 @@ class Patient(threading.Event):
 
 @dataclass
 class Unreached:
-    """A clone that a rescan reads, and a commit of its repository that no branch or tag contains."""
+    """A clone for a rescan. It lacks a commit of the repository that no branch or tag contains."""
 
     client: GitHub
     url: str

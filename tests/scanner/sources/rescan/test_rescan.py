@@ -1,4 +1,6 @@
-"""Tests that a rescan reads a repository, a gist or all repositories of an owner completely, in steps."""
+"""Tests of rescans of a repository, a gist, or all repositories of an owner. A rescan reads everything, in several
+steps.
+"""
 
 from __future__ import annotations
 

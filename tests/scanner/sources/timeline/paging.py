@@ -28,7 +28,7 @@ def push(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def pages(*batches: list[dict[str, Any]], **headers: str) -> Callable[[httpx.Request], httpx.Response]:
-    """Return a request handler that answers with these pages of events, with an ETag for each page as GitHub has."""
+    """Return a request handler that answers each request with a page of events. Each page has an ETag, as on GitHub."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         page = int(request.url.params["page"])

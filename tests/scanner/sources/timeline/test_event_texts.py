@@ -1,4 +1,6 @@
-"""Tests that a text of a public event that takes long to read delays no poll, and is read by a job."""
+"""Tests of public events with a text that takes long to read. A job reads the text, so that the polls are not
+delayed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ COMMENT = f"{API}/repos/ana/app/issues/comments/7"
 
 
 class LateReader(InProcessReader):
-    """A reader that never finishes in time, and counts in `asked` how often it was called."""
+    """A reader that never finishes in time. It counts its calls in `asked`."""
 
     def __init__(self) -> None:
         super().__init__(Limits())

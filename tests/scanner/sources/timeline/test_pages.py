@@ -1,6 +1,6 @@
-"""Tests that the pages of public events are requested as GitHub allows.
+"""Tests of the requests for pages of public events. They follow GitHub's rules.
 
-Each answer leads to events, a gap or an error.
+Each answer results in events, in a gap or in an error.
 """
 
 from __future__ import annotations

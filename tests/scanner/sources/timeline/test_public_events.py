@@ -1,4 +1,6 @@
-"""Tests that public events are polled at the interval that GitHub asks for, and that each is stored once."""
+"""Tests of polling the public events. It happens at the interval that GitHub asks for, and each event is stored
+once.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,9 @@ def ago(seconds: float) -> str:
 
 
 def list_of(start: int, *, newest: float, seconds: float = 4.0, count: int = 100) -> list[dict[str, Any]]:
-    """Return a list of `count` events with ids from `start`.
+    """Return a list of `count` events. Their ids begin with `start`.
 
-    The newest event is `newest` seconds old, and the oldest about `seconds` older.
+    The newest event is `newest` seconds old. The oldest is about `seconds` seconds older than the newest.
     """
     return [push(start + n, created_at=ago(newest + seconds * n / count)) for n in range(count)]
 

@@ -1,4 +1,6 @@
-"""Tests for the function that runs the checks of `r8scan doctor`: time limits, failures, and skipped checks."""
+"""Tests for the function that runs the checks of `r8scan doctor`. A check may exceed its time limit, fail or be
+skipped.
+"""
 
 from __future__ import annotations
 

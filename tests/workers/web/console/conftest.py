@@ -34,7 +34,9 @@ FROM_HERE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture(scope="session")
 def filled_sqlite(upgraded_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of a filled database with a viewer and an operator. Tests use copies of it."""
+    """Return the path of an SQLite database with many rows and with two users, a viewer and an operator. Tests use
+    copies of it.
+    """
     path = tmp_path_factory.mktemp("filled") / "r8scan.db"
     shutil.copy(upgraded_sqlite, path)
     database = Database(f"sqlite:///{path}")
@@ -79,7 +81,9 @@ def context_of(database: Database, **settings: Any) -> Context:
 
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list of the tasks that were started, by name. No message is sent, because these tests have no Redis."""
+    """Return a list that gets the name of each task that is started. No message is sent, because these tests have no
+    Redis.
+    """
     found: list[str] = []
     for module in ("incident", "incidents", "decisions", "jobs", "mails"):
         name = f"workers.web.console.pages.{module}"
@@ -90,15 +94,16 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def client(context: Context) -> Iterator[httpx.Client]:
-    """Yield an HTTP client without a session."""
+    """Yield an HTTP client that is not signed in."""
     with client_of(context) as connected:
         yield connected
 
 
 @contextmanager
 def client_of(context: Context, *, port: int = 0, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Client]:
-    """Run the console on this machine, and yield an HTTP client for it. The server trusts the header X-Forwarded-
-    For.
+    """Run the console on this machine, and yield an HTTP client for it.
+
+    The server believes the client address in the header X-Forwarded-For.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
@@ -129,7 +134,7 @@ def viewer(client: httpx.Client, context: Context) -> httpx.Client:
 
 
 def signed_in(client: httpx.Client, context: Context, name: str) -> httpx.Client:
-    """Sign the client in as this person, and return it. To save time, no password is checked."""
+    """Sign the client in with this user name, and return it. To save time, no password is checked."""
     with context.database.write() as session:
         found = users.credential_of(session, context.settings, name)
         assert found is not None

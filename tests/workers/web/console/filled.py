@@ -1,4 +1,6 @@
-"""Fills a database with invented rows for tests and pictures of the console, as after some weeks of service."""
+"""Fills a database with invented rows that look like some weeks of service. Tests and pictures of the console use
+it.
+"""
 
 from __future__ import annotations
 
@@ -252,7 +254,7 @@ def _sources(session: Session, now: datetime) -> None:
 
 
 def _measurements(session: Session, now: datetime) -> None:
-    """Write a measurement of how many pushes a source saw, and a disabled canary (a test token)."""
+    """Write an estimate of the pushes that a source saw, and a disabled canary (a test token)."""
     shares = {"60": [1200, 540, 0.4221, 0.4783], "3600": [1150, 1104, 0.9472, 0.9697]}
     total = [2_150_000, 1_990_000, 2_330_000]
     session.add(RecallMeasurement(source="public_events", shares=shares, total=total, measured_at=now))
@@ -323,8 +325,8 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
 
 
 def running(now: datetime) -> Iterator[Heartbeat]:
-    """Yield the heartbeats of a running service. Their times are an hour in the future, so that no test outlives
-    them.
+    """Yield the heartbeats of a running service. Their times are an hour in the future, because a test may take
+    long.
     """
     for pid, role in enumerate((WEB, BEAT, *sorted(set(QUEUES.values()))), 1):
         queues = ",".join(queue for queue, consumer in QUEUES.items() if consumer == role)

@@ -1,4 +1,4 @@
-"""An identity provider with three people for the tests, and the settings of a console that uses it."""
+"""An identity provider for tests with three users, and the settings of a console that uses it."""
 
 from __future__ import annotations
 

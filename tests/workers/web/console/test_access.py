@@ -1,4 +1,4 @@
-"""Tests for the access to the console: nothing without a session, and only what the role allows with a session."""
+"""Tests for the access to the console. A user must sign in, and may then do only what the role allows."""
 
 from __future__ import annotations
 

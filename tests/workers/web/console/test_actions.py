@@ -1,4 +1,6 @@
-"""Tests that actions in the console have the same effect as commands, and are in the audit log."""
+"""Tests for the actions in the console. They have the same effects as the commands, and are recorded in the audit
+log.
+"""
 
 from __future__ import annotations
 

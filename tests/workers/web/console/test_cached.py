@@ -12,7 +12,7 @@ from workers.web.console.cached import MAX_AGE_SECONDS, Refreshed
 
 
 class Source:
-    """A value that counts how often it is loaded. Each load after the first waits until the test allows it."""
+    """A value that counts its loads. The first load returns at once. Each later load waits until the test allows it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -45,7 +45,7 @@ def value(source: Source, background: ThreadPoolExecutor) -> Refreshed[int]:
 
 
 def finish(source: Source, background: ThreadPoolExecutor) -> None:
-    """Let the running load of the value end, and wait until it has ended."""
+    """Let the current load of the value end, and wait for its end."""
     source.allowed.release()
     background.submit(int).result(30)
 

@@ -1,4 +1,4 @@
-"""Tests of an operator's actions in a real browser: with the mouse, with the keyboard, and on a telephone."""
+"""Tests of an operator's actions in a real browser: with the mouse, with the keyboard, and on a phone."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_the_keyboard_alone_signs_in_finds_an_incident_and_closes_it(browser: Br
 
 
 def new_incident(database: Database) -> str:
-    """Store an incident that was detected now and whose token was disabled. Return its id."""
+    """Store a new incident whose token was disabled. Return the incident's id."""
     one = uuid.uuid4()
     with database.write() as session:
         values = {"hint": "r8_new…0001", "token_id": "1", "token_name": "new", "account_name": "ana"}

@@ -1,4 +1,4 @@
-"""Tests that an attacker gains nothing by unusual HTTP methods, cookies, headers, URLs and forms."""
+"""Tests that an attacker gains nothing with unusual HTTP methods, cookies, headers, URLs and forms."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PARAMETERS = {
 
 
 def answers_to(client: httpx.Client, value: str) -> Iterator[tuple[str, httpx.Response]]:
-    """Send `value` as each parameter of each URL of the console. Yield a description of each request, and the
+    """Send `value` in place of each parameter of each URL of the console. Yield a description of each request, and its
     response.
     """
     for path, names in PARAMETERS.items():

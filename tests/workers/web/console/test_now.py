@@ -1,4 +1,4 @@
-"""Tests for the first page of the console: its first line, its problems and its numbers."""
+"""Tests for the first page of the console, which shows a summary, the problems and some numbers."""
 
 from __future__ import annotations
 

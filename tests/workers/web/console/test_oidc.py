@@ -32,8 +32,9 @@ def oidc_context(own_database: Database, issuer: str) -> Context:
 
 
 def at_provider(client: httpx.Client, name: str, begin: str = "/console/sign-in/oidc") -> str:
-    """Sign in at the identity provider as this person. Return the console's path to which the provider sends the
-    browser.
+    """Sign in at the identity provider as this user.
+
+    Return the path in the console to which the provider then sends the browser.
     """
     to_provider = client.get(begin).headers["Location"]
     back = httpx.post(to_provider, data={"sub": name}, trust_env=False)
@@ -121,7 +122,7 @@ def test_an_unavailable_provider_is_named_on_the_page(own_database: Database) ->
 
 
 class Answering(BaseHTTPRequestHandler):
-    """An HTTP handler that sends the headers and the body parts that a test has chosen."""
+    """An HTTP handler that sends headers and parts of a body. A test chooses them."""
 
     headers_sent: ClassVar[dict[str, str]] = {}
     pieces: ClassVar[Iterable[bytes]] = ()
@@ -143,7 +144,7 @@ class Answering(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run a server for an identity provider, and yield its address."""
+    """Run a server that acts as an identity provider, and yield its URL."""
     monkeypatch.setattr(Answering, "sent", 0)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
     thread = threading.Thread(target=server.serve_forever)
@@ -193,7 +194,7 @@ KEY, OTHER_KEY = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
 
 
 class Forging(Provider):
-    """An identity provider that answers with a token and an issuer chosen by the test."""
+    """An identity provider that answers with a token and an issuer that the test has chosen."""
 
     def __init__(self, context: Context, header: dict[str, Any], claims: dict[str, Any], key: Any) -> None:
         super().__init__(context.settings)

@@ -21,7 +21,7 @@ MAIL_STATES = {"pending": "waiting", "frozen": "waiting", "sent": "sent", "faile
 
 
 class Facts:
-    """The data of one incident. The tests decide with it whether a filter must find the incident."""
+    """The data of one incident. From these, the tests decide whether a filter must find the incident."""
 
     def __init__(self, session: Session, incident: Incident) -> None:
         self.row = incident
@@ -34,7 +34,7 @@ class Facts:
 
 
 def facts(session: Session) -> list[Facts]:
-    """Return the data of all incidents, newest first."""
+    """Return the data of all incidents. The newest incident is the first."""
     rows = session.execute(select(Incident).options(selectinload(Incident.exposures))).scalars()
     ordered = sorted(rows, key=lambda row: (row.detected_at, row.id), reverse=True)
     return [Facts(session, row) for row in ordered]
@@ -158,7 +158,7 @@ def test_pages_contain_each_incident_once_even_if_many_were_detected_at_one_mome
 
 
 def pages(session: Session, criteria: Filter) -> list[uuid.UUID]:
-    """Read the whole list of matching incidents in pages of three rows. Return the incidents' ids in this order."""
+    """Read the list of matching incidents page by page, with three rows on each page. Return all ids in this order."""
     found: list[uuid.UUID] = []
     cursor, is_first = "", True
     while cursor or is_first:
