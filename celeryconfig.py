@@ -1,7 +1,7 @@
 """The settings of Celery.
 
-The database records the work that is due. A Celery message only starts a task that looks for such work. Messages may
-therefore be lost, repeated or late, and tasks have no results.
+The database records the work that is due. A Celery message contains no work, but only starts a task that looks for due
+work in the database. Messages may therefore be lost, repeated or late, and tasks return no results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Sends announcements of disabled tokens to gateways, in batches, one channel (such as a webhook) after another.
+"""Sends announcements of disabled tokens to API gateways.
+
+The channels, such as a webhook, are served one after another. Each channel gets the announcements in batches.
 
 Each announcement is delivered at least once. If a worker crashes after the receiver has accepted a batch and before the
 database has recorded this, another worker sends the batch again with the same ids.
@@ -43,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AnnouncingReport:
-    """How many announcements one run has sent, deferred or given up."""
+    """The numbers of announcements that one run has sent, deferred and given up."""
 
     sent: int = 0
     deferred: int = 0
@@ -73,7 +75,11 @@ class _Claimed:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The claimed announcements of a batch, and how many due ones failed because they have no content."""
+    """A batch of claimed announcements.
+
+    `failed` is the number of due announcements that are not in the batch, because they have no content. They were
+    recorded as failed.
+    """
 
     rows: list[_Claimed]
     failed: int
@@ -100,7 +106,7 @@ def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChan
 
 
 def _send(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
-    """Send a batch of announcements, and record for each whether it was sent. Return what was sent and deferred."""
+    """Send a batch of announcements and record the result. Return how many were sent and deferred."""
     try:
         channel.send([one.content for one in claimed])
     except AnnouncementRefused as err:
@@ -115,7 +121,7 @@ def _send(database: Database, name: Channel, channel: AnnouncementChannel, claim
 def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
     """Send the announcements of a refused batch one by one, so that one bad announcement does not block the others.
 
-    `accepts_more` of the result is true if the receiver accepted at least one and can still be reached.
+    In the result, `accepts_more` is false if the receiver accepted no announcement or can no longer be reached.
     """
     report = AnnouncingReport()
     until = time.monotonic() + MAX_SINGLE_SEND_SECONDS
@@ -143,7 +149,11 @@ def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel
 
 
 def backoff(attempts: int) -> int:
-    """Return the seconds to wait after attempt number `attempts`, where the first attempt is 1."""
+    """Return the number of seconds to wait before the next attempt.
+
+    Args:
+        attempts: The number of attempts so far, at least 1.
+    """
     return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1]
 
 
@@ -154,7 +164,7 @@ def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
 def _claim(database: Database, channel: str) -> _Batch:
     """Claim a batch of due announcements of a channel.
 
-    Their next attempt is scheduled in the same transaction, in case this worker dies.
+    In the same transaction, schedule the next attempt to send them. They are then sent again even if this worker dies.
     """
     with database.write() as session:
         keys = leases.due_keys(session, Notification, *_due(channel), limit=BATCH)
@@ -183,7 +193,11 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
 
 
 def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> int:
-    """Record that the announcements were sent. Return how many of them this worker still held."""
+    """Record that the announcements were sent.
+
+    Return the number of recorded announcements. An announcement that another worker has claimed meanwhile is not
+    recorded.
+    """
     with database.write() as session:
         for one in claimed:
             incident = one.content.get("incident_id")
@@ -200,7 +214,9 @@ def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> in
 
 
 def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
-    """Defer these and all other due announcements of the channel, because the channel accepts nothing now."""
+    """Defer the claimed announcements and all other due announcements of the channel, because it accepts nothing
+    now.
+    """
     _log.error(
         "announcements could not be sent and will be retried: %s",
         reason,
@@ -221,7 +237,7 @@ def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], re
 def _defer(session: Session, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
     """Release the announcements, so that they are sent again at their next scheduled attempt.
 
-    Record those that are older than GIVE_UP_AFTER as failed instead.
+    An announcement that is older than GIVE_UP_AFTER is recorded as failed instead.
     """
     error = reason[:MAX_ERROR_LENGTH]
     old = [one for one in claimed if one.age > GIVE_UP_AFTER]
@@ -231,15 +247,15 @@ def _defer(session: Session, claimed: list[_Claimed], reason: str) -> Announcing
 
 
 def _give_back(database: Database, claimed: list[_Claimed]) -> AnnouncingReport:
-    """Release announcements that were not tried, so that they are due again after BACKOFF_SECONDS[0]."""
+    """Release announcements that this run did not try to send. They are due again after BACKOFF_SECONDS[0]."""
     with database.write() as session:
         return AnnouncingReport(deferred=_written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0])))
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> int:
-    """Mark old announcements as failed if their channel is no longer configured. Return their number.
+    """Mark announcements as failed if their channel is no longer configured and they are older than GIVE_UP_AFTER.
 
-    They are old after GIVE_UP_AFTER.
+    Return the number of these announcements.
     """
     gone = (
         Notification.channel.in_(sorted(set(announcements.CHANNELS) - channels.keys())),
@@ -262,9 +278,9 @@ def _give_up_without_channel(database: Database, channels: Mapping[Channel, Anno
 
 
 def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
-    """Write `values` to the rows that this worker still holds, and release these rows. Return their number.
+    """Write `values` to the claimed rows and release them. Return the number of written rows.
 
-    The other rows were claimed by other workers.
+    Rows that another worker has claimed meanwhile are not changed.
     """
     written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
     if len(written) < len(claimed):

@@ -22,7 +22,7 @@ _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})
 
 
 class BounceOutcome(Enum):
-    """What recording a bounce has done. Each value is the text that the command `r8scan email bounced` prints."""
+    """The result of recording a bounce. The value is the text that the command `r8scan email bounced` prints."""
 
     FAILED = "recorded: the mail has failed"
     UNCHANGED = "nothing changed: the server is still trying, or the mail was already recorded as failed"
@@ -31,7 +31,7 @@ class BounceOutcome(Enum):
 
 
 def record(database: Database, bounce: Bounce, identity: MailIdentity) -> BounceOutcome:
-    """Record that a mail has failed, because it came back.
+    """Record that a mail has failed if the bounce says so.
 
     If the mail was for an owner, queue a mail to the operator in the same transaction.
     """

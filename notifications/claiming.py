@@ -1,6 +1,7 @@
-"""Claims mails in the outbox: one transaction leases a few of them and stores their content (freezes their facts).
+"""Claims mails in the outbox for a worker.
 
-The content is stored before the first attempt, so that repeated mails are identical.
+One transaction leases a few mails and stores their content ("freezes their facts"). The content is stored before the
+first attempt to send a mail, so that later attempts send exactly the same mail.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ class Claimed:
         message_id: The Message-ID, which is the same in each attempt.
         facts: The data that the mail reports. None if they could not be read. Then `facts_error` says why.
         facts_error: The reason why `facts` is None, otherwise empty.
-        is_new: Whether the data were read now. False if an earlier claim has read and stored them.
-        subjects: The id of each incident in the mail, with the occasion (the reason) for which the mail reports it.
+        is_new: True if this claim has read the data. False if an earlier claim has already stored them.
+        subjects: A pair for each incident in the mail: the incident's id, and the reason why the mail reports it.
         now: The database's time at the claim.
         delay: The seconds until the next attempt if this attempt fails.
-        begin_by: The latest time to begin sending, by `time.monotonic`, so that the claim lasts until the result is
-            recorded.
-        send_seconds: The longest time in seconds that sending may take.
+        begin_by: The latest time to begin sending, by `time.monotonic`. If sending begins later, the claim may expire
+            before the result is recorded.
+        send_seconds: The maximum time for sending, in seconds.
     """
 
     lease: Lease
@@ -82,11 +83,13 @@ def is_open() -> tuple[ColumnElement[bool], ...]:
 
 
 def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
-    """Return the ids of due mails, at most `limit`, in groups. The caller claims the mails of a group together.
+    """Return the ids of at most `limit` due mails, in groups. The caller claims the mails of a group together.
 
-    The first new mail is alone in its group: if the mail server is unavailable, the content of the others is not fixed
-    yet. Each mail that was tried before is also alone in its group: if it makes the worker crash again, it blocks no
-    other mail.
+    The first new mail has its own group. It shows whether the mail server works before the content of the other new
+    mails is stored.
+
+    Each mail that was tried before also has its own group. Such a mail may crash the worker, and must then not stop
+    other mails.
     """
     if limit <= 0:
         return []
@@ -103,7 +106,12 @@ def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
 
 
 def backoff(attempts: int, jitter: float = 1.0) -> float:
-    """Return the seconds to wait after attempt number `attempts` (the first is 1), multiplied by `jitter`."""
+    """Return the number of seconds to wait before the next attempt.
+
+    Args:
+        attempts: The number of attempts so far, at least 1.
+        jitter: A factor for the result.
+    """
     return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1] * jitter
 
 
@@ -117,8 +125,9 @@ def claim(
     Args:
         database: The database that contains the outbox.
         keys: The ids of the mails to claim. The result has the same order.
-        jitter: Returns a factor for the delay until the next attempt of one mail.
-        send_seconds: The longest time in seconds that sending one mail may take.
+        jitter: A function that returns a factor. It is called once for each mail, to vary the delay until its next
+            attempt.
+        send_seconds: The maximum time for sending one mail, in seconds.
     """
     begin_by = _begin_by(send_seconds)
     with database.write() as session:
@@ -156,7 +165,8 @@ def claim(
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
     """Release mails that were claimed but not tried, so that they are due at once.
 
-    Also discard the data that this claim stored, so that the time after which a mail is given up does not begin yet.
+    Delete the data that this claim stored for a mail. A mail is given up some time after its data were stored, so this
+    time must not begin before the first attempt.
     """
     if not untried:
         return
@@ -167,9 +177,9 @@ def give_back(database: Database, untried: Sequence[Claimed]) -> None:
 
 
 def renewed(database: Database, rest: Sequence[Claimed]) -> list[Claimed]:
-    """Extend the claim of the remaining mails, after sending the earlier ones has taken too long.
+    """Extend the claim of the remaining mails, because sending the earlier mails has taken long.
 
-    Return the mails that this worker still holds.
+    Return the mails whose claim was extended. The other mails were claimed by another worker meanwhile.
     """
     with database.write() as session:
         held = leases.write_all(session, [one.lease for one in rest], leased_until=db_now(LEASE_SECONDS))
@@ -182,7 +192,9 @@ def _begin_by(send_seconds: float) -> float:
 
 
 def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Store the time of each mail's next attempt, and the data that this claim has read for it."""
+    """Store the time of each mail's next attempt, and also the data for each mail for which this claim has read
+    them.
+    """
     columns = Notification.__table__.c
     planned = update(Notification.__table__).where(columns.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
@@ -206,7 +218,10 @@ class _FactsRead:
 
 
 def _facts_of_all(session: Session, rows: Sequence[Notification], now: datetime) -> dict[uuid.UUID, _FactsRead]:
-    """Return the data that each mail reports, by the mail's id. Data that are not stored yet are read now."""
+    """Return the data that each mail reports, by the mail's id.
+
+    Stored data are used again. Other data are read from the tables now.
+    """
     fresh = [row for row in rows if row.facts is None]
     try:
         gathering = Gathering(session, fresh, now) if fresh else None

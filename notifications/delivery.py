@@ -70,7 +70,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """How many mails one run has sent, deferred and so on.
+    """The numbers of mails that one run has sent, deferred and so on.
 
     `held_back` is the number of mails that were not tried, because the mail server was unavailable.
     """
@@ -83,7 +83,7 @@ class DeliveryReport:
 
     @property
     def claimed(self) -> int:
-        """Return how many mails the run tried to send."""
+        """Return the number of mails that the run tried to send."""
         return self.sent + self.deferred + self.failed + self.lost
 
 
@@ -91,7 +91,7 @@ class DeliveryReport:
 class _Attempt:
     """The result of one attempt to send a mail.
 
-    `down` is the error if no other mail can be sent now either, else None.
+    `down` is set if no other mail can be sent either. It is then the error that this attempt raised.
     """
 
     outcome: Outcome
@@ -119,9 +119,10 @@ def deliver_due(
         transport: How mails are sent, such as by SMTP.
         identity: The sender, the brand and the templates of the mails.
         limit: The maximum number of mails in this run.
-        rate: The maximum number of mails a minute that all workers send together.
-        jitter: Returns a factor for the delay until the next attempt of one mail.
-        send_seconds: The longest time in seconds that sending one mail may take.
+        rate: The maximum number of mails per minute, for all workers together.
+        jitter: A function that returns a factor. It is called once for each mail, to vary the delay until its next
+            attempt.
+        send_seconds: The maximum time for sending one mail, in seconds.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is unavailable.
@@ -150,9 +151,9 @@ def deliver_due(
 def _claims(
     database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
 ) -> Iterator[list[Claimed]]:
-    """Claim the mails together, and yield them. If the claim fails, claim and yield each mail alone.
+    """Claim the mails together, and yield them. If this fails, claim and yield each mail alone.
 
-    A mail that cannot be claimed is deferred, so that it does not block the others.
+    A mail that cannot be claimed even alone is deferred, so that it does not block the others.
     """
     try:
         together = claiming.claim(database, keys, jitter, send_seconds)
@@ -171,7 +172,7 @@ def _claims(
 
 
 def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
-    """Defer a mail that cannot be claimed, so that not every run begins with it."""
+    """Defer a mail that cannot be claimed. Otherwise, it would be the first one in every run."""
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -291,10 +292,10 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
 
 
 def _soon(claimed: Claimed) -> Claimed:
-    """Return the mail with a short delay until its next attempt, because the mail server is down.
+    """Return the mail with a short delay until its next attempt. Use this while the mail server is down.
 
-    The mails that wait are the only ones that notice when the server works again. After MAX_SOON_ATTEMPTS the delays
-    grow, so that the attempts of an outage of days stay below MAX_ATTEMPTS.
+    Only the next attempt can show that the server works again, so it should not be late. After MAX_SOON_ATTEMPTS, the
+    delay is not shortened any more, so that an outage of days does not cause more than MAX_ATTEMPTS attempts.
     """
     if claimed.lease.attempts > MAX_SOON_ATTEMPTS:
         return claimed
@@ -302,9 +303,8 @@ def _soon(claimed: Claimed) -> Claimed:
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
-    """Release the mail until its next attempt.
-
-    If its first attempt was more than GIVE_UP_AFTER ago, give it up as failed.
+    """Release the mail until its next attempt. If its first attempt was more than GIVE_UP_AFTER ago, record it as
+    failed.
     """
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         return _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")

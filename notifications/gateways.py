@@ -1,6 +1,6 @@
 """Channels that announce disabled tokens to API gateways: a Redis stream and a signed webhook.
 
-Receivers rely on the message formats, which docs/announcements.md describes.
+The formats of the messages are described in docs/announcements.md. Do not change them, because receivers rely on them.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ Content = Mapping[str, Any]
 
 
 class AnnouncementUndelivered(Exception):
-    """Raised if the receiver did not accept the batch, or may not have got it. The caller must send the batch again.
+    """Raised if the receiver did not accept the batch or may not have received it. The caller must send the batch
+    again.
 
     The message is one line without secrets.
     """
 
 
 class AnnouncementRefused(AnnouncementUndelivered):
-    """Raised if the receiver rejected the batch. Perhaps it cannot read one of the announcements."""
+    """Raised if the receiver rejected the batch. One of its announcements may be unreadable for the receiver."""
 
 
 class AnnouncementChannel(Protocol):
@@ -63,7 +64,7 @@ class AnnouncementChannel(Protocol):
 
 
 class StreamChannel:
-    """Appends announcements to a Redis stream, each batch in one transaction."""
+    """Appends announcements to a Redis stream. Each batch is one transaction."""
 
     def __init__(self, url: str, stream: str) -> None:
         self._stream = stream
@@ -96,7 +97,7 @@ class StreamChannel:
 class WebhookChannel:
     """Posts announcements in batches as JSON to a webhook, with an HMAC-SHA-256 signature.
 
-    The receiver accepts a batch by a status of 2xx.
+    If the receiver answers with a status of 2xx, it has accepted the batch.
     """
 
     def __init__(self, url: str, secret: str) -> None:
@@ -137,7 +138,7 @@ class WebhookChannel:
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
-    """Return the signature header: `v1=` and the hex HMAC-SHA-256 of the timestamp, a dot, and the body.
+    """Return the signature header: `v1=` and a hexadecimal HMAC-SHA-256. It signs the timestamp, a dot, and the body.
 
     Args:
         secret: The secret that the sender shares with the receiver.

@@ -42,7 +42,7 @@ a test that the operator requested.
 
 
 class OperatorNotNotified(Exception):
-    """Raised if a message to the operator could not be delivered. The text of the exception is one line."""
+    """Raised if a message to the operator could not be delivered. The exception's message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class News:
     """One item of a message to the operator, such as a problem or a decision to make.
 
     Attributes:
-        kind: Whether the item reports a problem, a decision to make, the end of a problem, a summary or a test.
-        name: What the problem is, such as `disk_full`, or `test` for a test message.
+        kind: What the item is: a problem, a decision to make, the end of a problem, a summary or a test.
+        name: The name of the problem, such as `disk_full`, or `test` for a test message.
         sentence: What happened.
         todo: What the operator can do.
         since: When the problem began.
@@ -77,7 +77,7 @@ class OperatorChannel(Protocol):
 
     Attributes:
         name: The channel's name in error messages and in `r8scan doctor`.
-        address: The URL that `r8scan doctor` tests. It is empty for mail, whose server `r8scan doctor` tests
+        address: The URL that `r8scan doctor` tests. For mail it is empty, because `r8scan doctor` tests the mail server
             separately.
     """
 
@@ -93,7 +93,9 @@ class OperatorChannel(Protocol):
 
 
 class MailChannel:
-    """Sends mails to the operator directly, without the outbox, so that problems of the outbox can be reported."""
+    """Sends mails to the operator directly. It does not use the outbox, so that it can report problems of the
+    outbox.
+    """
 
     name = "mail"
     address = ""
@@ -111,7 +113,7 @@ class MailChannel:
 
 
 def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, subject: str, text: str) -> None:
-    """Send a plain text mail now, without the outbox.
+    """Send a plain text mail immediately, without the outbox.
 
     Raises:
         OperatorNotNotified: the mail server did not accept the mail, or an address is wrong.
@@ -148,7 +150,7 @@ class WebhookOperatorChannel:
         """Post all items as one JSON object.
 
         Raises:
-            OperatorNotNotified: the receiver cannot be reached, or its status is not 2xx.
+            OperatorNotNotified: the receiver cannot be reached, or does not answer with a status of 2xx.
         """
         found = [
             {
@@ -182,7 +184,7 @@ class SlackChannel:
         """Post all items as one text.
 
         Raises:
-            OperatorNotNotified: the receiver cannot be reached, or its status is not 2xx.
+            OperatorNotNotified: the receiver cannot be reached, or does not answer with a status of 2xx.
         """
         # Slack requires these three characters to be escaped: https://docs.slack.dev/messaging/formatting-message-text.
         text = text_of(news).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -190,7 +192,9 @@ class SlackChannel:
 
 
 def subject_of(news: Sequence[News]) -> str:
-    """Return a subject line: the first item, and how many more there are. Prefer problems that are not over."""
+    """Return a subject line with one item and the number of further items. Count only items that are not over, if there
+    are any.
+    """
     if all(one.kind == "over" for one in news):
         return "r8scan: " + (f"over: {news[0].sentence}" if len(news) == 1 else f"{len(news)} problems are over")
     first = next(one for one in news if one.kind != "over")

@@ -1,1 +1,1 @@
-"""Mails: the data that they report, their subject, text and HTML, and how they are sent."""
+"""Creates and sends mails: reads the data that they report, writes their subject, text and HTML, and sends them."""

@@ -51,7 +51,7 @@ class Bounce:
 
     Attributes:
         message_id: The Message-ID of the returned mail.
-        action: What the server did, as a word of RFC 3464, section 2.3.3, in lower case, such as "failed".
+        action: What the server did, for example "failed": one of the words in RFC 3464, section 2.3.3, in lower case.
         status: The status code, such as "5.1.1".
         diagnostic: The error message of the server.
     """
@@ -65,13 +65,14 @@ class Bounce:
     def has_failed(self) -> bool:
         """Return whether the server will no longer try to deliver the mail.
 
-        This is also possible with a status of class 4 (temporary), because a server gives up after some days.
+        This can be true although the status code means a temporary error (class 4), because a server gives up after
+        some days.
         """
         return self.action == "failed" and not self.status.startswith("2")
 
     @property
     def reason(self) -> str:
-        """Return the server's status and message as the error text to store with the mail that failed."""
+        """Return the error text to store with the mail: the server's status code and message."""
         return clean(f"bounced: {self.status} {self.diagnostic}", MAX_DIAGNOSTIC_LENGTH + 20)
 
 
@@ -79,7 +80,7 @@ def read_bounce(content: bytes) -> Bounce:
     """Parse a bounce. `content` is the whole mail, as the mail server pipes it into a command.
 
     Raises:
-        NotABounce: the content is no delivery status notification, is too large, or would take too long to parse.
+        NotABounce: the content is not a delivery status notification, is too large, or would take too long to parse.
     """
     if len(content) > MAX_BYTES:
         raise NotABounce(f"it is larger than {MAX_BYTES // 1024**2} MB")
@@ -139,12 +140,12 @@ def _read(content: bytes) -> Bounce:
 
 
 def _without_envelope(content: bytes) -> bytes:
-    """Return the mail without a first line `From …`, which mail servers add when they pipe a mail into a command."""
+    """Remove a first line `From …` from the mail. Mail servers add it when they pipe a mail into a command."""
     return content.partition(b"\n")[2] if content.startswith(b"From ") else content
 
 
 def _recipient(report: Message) -> Message:
-    """Return the fields about the first recipient whose delivery failed, or about the first one if none failed."""
+    """Return the fields about one recipient: the first whose delivery failed. If none failed, the first recipient."""
     blocks = report.get_payload()
     if not isinstance(blocks, list):
         raise NotABounce("its delivery status is empty")

@@ -1,4 +1,4 @@
-"""A deadline for a whole exchange with a server.
+"""A deadline for a whole conversation with a server.
 
 A time-out for each read is not enough, because a server could send its answer byte by byte.
 """
@@ -23,10 +23,10 @@ class SocketWatchdog:
     """A timer that shuts a socket down at a deadline, so that a blocking call on the socket ends."""
 
     def __init__(self, deadline: float) -> None:
-        """Create the timer for one exchange. `guard` starts it.
+        """Create the timer for one conversation with a server. `guard` starts it.
 
         Args:
-            deadline: The time of `time.monotonic` at which the exchange must end.
+            deadline: The time of `time.monotonic` at which the conversation must end.
         """
         self._deadline = deadline
         self._guarded: socket.socket | None = None
@@ -35,9 +35,9 @@ class SocketWatchdog:
 
     @property
     def left(self) -> float:
-        """Return the seconds until the deadline, at least 0.01.
+        """Return the seconds until the deadline, but at least 0.01.
 
-        A socket's time-out of 0 would mean "do not block".
+        The result is used as a socket's time-out, for which 0 would mean "do not block".
         """
         return max(self._deadline - time.monotonic(), 0.01)
 
@@ -72,7 +72,9 @@ class SocketWatchdog:
 
 
 def connect(host: str, port: int, watchdog: SocketWatchdog) -> socket.socket:
-    """Open a TCP connection to the first address of the host that accepts one before the deadline of `watchdog`.
+    """Open a TCP connection to the host before the deadline of `watchdog`.
+
+    The host may have several addresses. The first one that accepts a connection is used.
 
     Raises:
         OSError: the name cannot be resolved, or no address accepts a connection in time.

@@ -1,4 +1,4 @@
-"""The data that a mail reports (its facts), as values that are stored as JSON in the mail's row of the outbox."""
+"""The facts of a mail, which are the data that it reports. They are stored as JSON in the mail's row of the outbox."""
 
 from __future__ import annotations
 
@@ -69,11 +69,12 @@ class TokenFacts:
         published_at: The earliest known time of publication.
         published_everywhere: Whether the time of publication is known for every public place.
         seen_at: When r8scan first saw the token in a public place.
-        places: The public places that were found first. `places_total` is the number of all places.
+        places: The first public places in which the token was found. `places_total` is the number of all places.
         undelivered: The first failed mails to the owner. Empty if this mail is to an owner.
         undelivered_total: The number of all failed mails to the owner.
         signs: The newest compromise reports, one line each. Empty if this mail is to an owner.
-        brought_back_at: When an operator enabled the token again. None if it was not live when these data were read.
+        brought_back_at: When an operator enabled the token again. None if it is disabled now. Only set in mails to an
+            owner.
     """
 
     incident_id: str
@@ -134,7 +135,7 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True)
 class ShortToken:
-    """What a mail reports about a token in one line."""
+    """The few facts about a token that fit into one line of a mail."""
 
     name: str
     hint: str
@@ -150,13 +151,14 @@ class MailFacts:
     """What one mail reports.
 
     Attributes:
-        variant: The wording of the mail: the name of a folder of templates.
+        variant: The name of the folder with the templates for this mail.
         frozen_at: When these data were read from the database.
         tokens: The tokens that the mail describes in full.
         others: The tokens that the mail lists in one line each.
-        tokens_total: The number of all tokens, including those that the mail only counts.
+        tokens_total: The number of all tokens. It can be higher than the number of tokens that the mail describes or
+            lists.
         places_total: The number of all public places of these tokens.
-        causes: The different causes of the incidents of all these tokens.
+        causes: How these tokens were compromised. Each cause is included once.
     """
 
     variant: str
@@ -169,7 +171,7 @@ class MailFacts:
 
     @property
     def incident_ids(self) -> tuple[str, ...]:
-        """Return the ids of the incidents in `tokens`, in the same order, each id once."""
+        """Return the ids of the incidents in `tokens`, in the same order and without duplicates."""
         return tuple(dict.fromkeys(token.incident_id for token in self.tokens))
 
     def to_json(self) -> dict[str, Any]:

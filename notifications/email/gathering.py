@@ -1,4 +1,4 @@
-"""Reads what mails report from the database, with a few queries for many mails together."""
+"""Reads the facts of mails (the data that they report) from the database. A few queries serve many mails at once."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ class _Totals:
 
 
 def gather(session: Session, notification: Notification) -> MailFacts:
-    """Return the data that one mail reports, as the database has them now."""
+    """Read the data that one mail reports from the database, and return them."""
     now = session.execute(select(db_now())).scalar_one()
     return Gathering(session, [notification], now).facts_of(notification)
 
 
 class Gathering:
-    """The database rows from which the data of the given mails are made.
+    """The database rows that are needed for the data of the given mails.
 
     Args:
         session: A transaction.
-        rows: The mails. The number of database rows that are read for each mail is limited.
-        now: The database's time, which becomes `MailFacts.frozen_at`.
+        rows: The mails. For each mail, a limited number of database rows is read.
+        now: The database's time. It becomes `MailFacts.frozen_at`.
     """
 
     def __init__(self, session: Session, rows: Sequence[Notification], now: datetime) -> None:
@@ -120,19 +120,19 @@ class Gathering:
         )
 
     def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
-        """Return how the token of an incident was compromised, as a mail says it.
+        """Return the cause of an incident for a mail: how its token was compromised.
 
-        `stored` is the value in the database. Return COMPROMISE_SIGNS for a token that a person submitted to GitHub and
-        that was not found in public.
+        Usually this is `stored`, the value in the database. Return COMPROMISE_SIGNS instead if a person submitted the
+        token to GitHub and r8scan has not found it in public.
         """
         return Cause.COMPROMISE_SIGNS if self._kinds[incident_id] == {_NOT_PUBLIC} else stored
 
     def _shown(self, row: Notification) -> list[_Subject]:
-        """Return those incidents of a mail that it describes in full."""
+        """Return the incidents that the mail describes in full."""
         return self._subjects[row.id][:MAX_TOKENS]
 
     def _share(self, row: Notification) -> int:
-        """Return how many public places of each token the mail lists."""
+        """Return the number of public places that the mail lists for each token."""
         return max(1, MAX_PLACES // max(len(self._subjects[row.id]), 1))
 
     def _token(self, row: Notification, subject: _Subject) -> TokenFacts:
@@ -163,12 +163,13 @@ class Gathering:
 
 
 def _urgency(occasion: str) -> int:
-    """Return the sort key of an occasion (the reason for a mail). The most urgent occasion has the lowest key."""
+    """Return a sort key for the reason of a mail. The most urgent reason has the lowest key."""
     return OPERATOR_OCCASIONS.index(occasion) if occasion in OPERATOR_OCCASIONS else len(OPERATOR_OCCASIONS)
 
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """Return the name of the folder of templates for a mail: the most specific one that is true for all its tokens.
+    """Return the name of the folder with the templates for a mail. Choose the most specific wording that fits all its
+    tokens.
 
     Args:
         channel: Whether the mail is for an owner or for the operator.
@@ -244,7 +245,7 @@ def _kinds(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid
 
 
 def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[uuid.UUID, list[Exposure]]:
-    """Return the public places of each incident, by the incident's id: at most `most`, those that were found first."""
+    """Return the first `most` public places that were found for each incident. The key is the incident's id."""
     number = func.row_number().over(partition_by=Exposure.incident_id, order_by=Exposure.id)
     wanted = (Exposure.incident_id.in_(incident_ids), Exposure.kind != _NOT_PUBLIC)
     numbered = select(Exposure.id, number.label("number")).where(*wanted).subquery()
@@ -258,7 +259,7 @@ def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[u
 
 
 def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
-    """Return, for the id of each incident, when an operator enabled its token again.
+    """Return when an operator enabled tokens again. The key is the id of the token's incident.
 
     Omit tokens that are disabled now or are not in the SQL token store.
     """
@@ -277,7 +278,9 @@ def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> d
 
 
 def _signs(incident: Incident) -> tuple[str, ...]:
-    """Return the newest reports of the token, each as one line: what was observed, the reporter and the note."""
+    """Return the newest reports that the token is compromised. Each line has what was observed, the reporter and the
+    note.
+    """
     reported = (incident.evidence or {}).get("signs", ())
     lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
     return tuple(redact(line) for line in itertools.islice(lines, MAX_SIGNS))
@@ -300,10 +303,7 @@ def _place(row: Exposure) -> PlaceFacts:
 
 
 def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[UndeliveredMail]]:
-    """Return the mails to owners that failed, by the incident's id.
-
-    The operator must reach these owners in another way.
-    """
+    """Return the failed mails to owners. The key is the incident's id."""
     found: dict[uuid.UUID, list[UndeliveredMail]] = defaultdict(list)
     if not notification_ids:
         return found

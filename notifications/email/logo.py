@@ -47,7 +47,9 @@ class Logo:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Return the width and height in CSS pixels at which mails show the logo. Never enlarge the picture."""
+        """Return the width and height in CSS pixels with which mails show the logo. It is never larger than the
+        picture.
+        """
         scale = min(1.0, SHOWN_HEIGHT / self.height, SHOWN_WIDTH / self.width)
         return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
@@ -57,7 +59,7 @@ class Logo:
         return f"cid:{self.content_id}"
 
     def inlined(self, html: str) -> str:
-        """Return the HTML of a mail with the picture as a data URL, for a browser, which has only the HTML."""
+        """Put the picture into the HTML of a mail as a data URL, so that a browser can show the HTML alone."""
         data = base64.b64encode(self.content).decode()
         return html.replace(self.source, f"data:image/{self.subtype};base64,{data}")
 
@@ -110,7 +112,10 @@ def _header(content: bytes) -> tuple[str, int, int]:
 
 
 def _size_of_jpeg(content: bytes) -> tuple[int, int]:
-    """Return the width and height in the first frame header of a JPEG. Skip earlier segments (ITU T.81, B.1.1)."""
+    """Return the width and height of a JPEG in pixels.
+
+    They are in the first frame header, which can come after other segments (ITU T.81, B.1.1).
+    """
     at = 2
     while True:
         if content[at] != 0xFF:

@@ -19,8 +19,8 @@ from notifications.email.transport import Envelope, TransportDown
 class MaildirTransport:
     """Writes mails into `folder` instead of sending them.
 
-    This object serves both as the transport and as its connection. If the folder is missing, a folder that only this
-    user can read is created.
+    This object is both the transport and its connection. If the folder does not exist, it is created, and only the user
+    of this process can read it.
     """
 
     folder: Path
@@ -33,7 +33,7 @@ class MaildirTransport:
     def send(self, envelope: Envelope, *, deadline: float) -> None:
         """Write the mail into the subfolder `tmp`, sync it to the disk, and move it to `new`. Ignore the deadline.
 
-        If the subfolder `cur` (for mails that were read) has the mail already, do nothing.
+        If the mail is already in the subfolder `cur`, which is for mails that were read, do nothing.
 
         Raises:
             TransportDown: the folder cannot be written.

@@ -1,7 +1,7 @@
 """The content of one mail: all its texts, in the order in which they appear.
 
 The templates of the text body and of the HTML body print the same texts. The texts are plain text without hidden
-characters, and of limited length. The HTML template must escape them.
+characters, and their length is limited. The HTML template must escape them.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class WordsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The texts of one kind of mail, from its template file `words.txt` and from the `words.txt` that all kinds share.
+    """The texts of one kind of mail. They come from its own file `words.txt` and from a `words.txt` that all kinds
+    share.
 
-    `macro` returns the Jinja macro of the given name. `titles` has the titles of sections by name. If both files define
-    a name, the text of the specific file is used.
+    `macro` returns a Jinja macro by its name. `titles` has the titles of sections by name. If a name is in both files,
+    the text in the mail's own file is used.
     """
 
     macro: Callable[[str], Macro]
@@ -53,11 +54,12 @@ class Words:
             raise WordsError(f"`titles` has no entry `{name}`") from None
 
     def line(self, name: str, *values: Any) -> str:
-        """Call the macro `name` with these values, and return its text as one line."""
+        """Call the macro `name` with these arguments, and return its text as one line."""
         return " ".join(self.macro(name)(*values).split())
 
     def paragraphs(self, name: str, *values: Any) -> tuple[str, ...]:
-        """Call the macro `name` with these values, and return its paragraphs, each as one line.
+        """Call the macro `name` with these arguments, and return the paragraphs of its text. Each paragraph is one
+        line.
 
         In the macro's text, empty lines separate paragraphs.
         """
@@ -89,9 +91,9 @@ class PlacePage:
 
 @dataclass(frozen=True, slots=True)
 class TokenPage:
-    """The texts about a token: its data, its public places, and a sentence about places that the mail does not list.
+    """The texts about a token: its data and its public places.
 
-    The sentence `more_places` is empty if the mail lists all places.
+    If the mail does not list all places, `more_places` is a sentence about the others. Otherwise, it is empty.
     """
 
     title: str
@@ -102,7 +104,10 @@ class TokenPage:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of tokens in a mail, with its heading `title`, which may be empty, and its introduction `paragraphs`."""
+    """A group of tokens in a mail.
+
+    `title` is the heading and may be empty. `paragraphs` is the introduction.
+    """
 
     title: str
     paragraphs: tuple[str, ...]
@@ -140,7 +145,7 @@ class Page:
 
 
 def build(mail: MailView, words: Words) -> Page:
-    """Return the texts of a mail: those of its kind, filled with its data.
+    """Return the texts of a mail: the texts `words` for its kind, filled with its data.
 
     Raises:
         WordsError: a macro or a title is missing.
@@ -169,8 +174,8 @@ def build(mail: MailView, words: Words) -> Page:
 def _groups(mail: MailView, words: Words, title: str) -> tuple[Group, ...]:
     """Return the tokens of a mail in groups.
 
-    For a mail to the operator, return a group for each reason why tokens are reported, the most urgent first. For a
-    mail to an owner, return one group with the given title.
+    In a mail to the operator, the tokens are grouped by the reason why they are reported. The most urgent group is the
+    first. A mail to an owner has one group, which has the given title.
     """
     if mail.variant != "operator":
         return (Group(title, (), tuple(_token(token, words) for token in mail.tokens)),)

@@ -1,4 +1,4 @@
-"""Renders mails: fills the templates with data, and composes the message. The message is not sent here."""
+"""Renders mails: fills the templates with data, and composes the messages. It does not send them."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ _log = logging.getLogger(__name__)
 class _Policy(EmailPolicy):
     """The standard library's policy for writing mails, with two corrections.
 
-    It refuses a header that would be split into several headers. And it never leaves the first line of a header empty
-    after the name, because some mail programs then show a space or no value at all.
+    A header that would be split into several headers is refused. The first line of a header has text after the header's
+    name, because some mail programs show a wrong value if it is empty.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:
@@ -126,9 +126,9 @@ class MailIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The subject and bodies of one mail.
+    """The subject and the two bodies of one mail.
 
-    `template_error` says why the custom templates were not used. It is None if there was no error.
+    If the custom templates could not be used, `template_error` is the reason. Otherwise, it is None.
     """
 
     subject: str
@@ -177,7 +177,7 @@ def compose(
     date: datetime,
     incident_ids: Sequence[str],
 ) -> EmailMessage:
-    """Return the message of a rendered mail, with both bodies, and the logo if the HTML shows it.
+    """Return the complete message of a rendered mail. It has both bodies, and also the logo if the HTML shows it.
 
     Args:
         rendered: The subject and the bodies.
@@ -185,7 +185,7 @@ def compose(
         recipient: The address of the recipient.
         message_id: The Message-ID, with angle brackets.
         date: The time for the header Date.
-        incident_ids: The ids of the mail's incidents, for headers that programs read.
+        incident_ids: The ids of the mail's incidents. They are written into headers for programs.
 
     Raises:
         UnusableAddress: the address of the recipient or the sender cannot be used.
@@ -232,7 +232,7 @@ def header_line(value: str, longest: int = MAX_SUBJECT_LENGTH) -> str:
 
 
 def _undecodable(value: str) -> str:
-    """Return the value with a space inside each `=?`, with which an encoded word (RFC 2047) begins.
+    """Put a space into each `=?`, so that the value contains no encoded word (RFC 2047).
 
     The standard library would decode encoded words, and a line end in one of them would begin a new header.
     """
@@ -261,7 +261,7 @@ def envelope_sender(identity: MailIdentity) -> str:
 
 
 def recipient_address(address: str) -> str:
-    """Return the address as mail servers understand it, with its domain in ASCII.
+    """Return the address in the form that mail servers understand. Its domain is in ASCII.
 
     Raises:
         UnusableAddress: no mail can be sent to it.

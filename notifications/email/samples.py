@@ -1,4 +1,4 @@
-"""Invented data for every kind of mail, for previews, for tests, and to check custom templates."""
+"""Invented data for every kind of mail. They are used for previews, for tests, and to check custom templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends mails by SMTP, with one connection for each run of the delivery and a deadline for each mail.
+"""Sends mails by SMTP. Each run of the delivery uses one connection, and each mail has a deadline.
 
 Failures of the recipient, of the settings and of the server raise different exceptions.
 """
@@ -92,12 +92,12 @@ class SmtpConnection:
         self._by(deadline, lambda client: self._hand_over(client, envelope))
 
     def rehearse(self, sender: str, recipient: str, *, deadline: float) -> None:
-        """Connect, log in, and name a sender and a recipient, but send no mail. This tests the settings.
+        """Test the settings: connect, log in, and name a sender and a recipient, but send no mail.
 
         Args:
-            sender: The envelope sender.
-            recipient: The address of the recipient. If it is empty, the server is asked only about the sender.
-            deadline: When this must end, by `time.monotonic`.
+            sender: The address to which servers would return a mail.
+            recipient: The address of the recipient. If it is empty, only the sender is named.
+            deadline: The latest time to end, by `time.monotonic`.
 
         Raises:
             TransientFailure: the server accepts no mail now, or the settings are wrong.
@@ -123,7 +123,7 @@ class SmtpConnection:
             watchdog.dismiss()
 
     def close(self) -> None:
-        """Close the connection, after sending QUIT without waiting for the answer."""
+        """Send QUIT and close the connection, without waiting for the server's answer."""
         if self._client is not None:
             with contextlib.suppress(OSError, smtplib.SMTPException):
                 self._client.putcmd("quit")
@@ -134,7 +134,9 @@ class SmtpConnection:
         return f"{self._to.host}:{self._to.port}"
 
     def _ready(self, watchdog: SocketWatchdog) -> _Client:
-        """Return a connected client. Test an existing connection first, because the server may have closed it."""
+        """Return a connected client. If there is a connection already, test it first, because the server may have
+        closed it.
+        """
         if self._client is not None:
             try:
                 assert self._client.sock is not None  # noqa: S101 - `_drop` forgets clients without a socket
@@ -193,7 +195,7 @@ class SmtpConnection:
             raise self._refusal("the message", code, reply)
 
     def _address(self, client: _Client, sender: str, recipient: str) -> None:
-        """Start the SMTP transaction of a mail: send the sender and, unless it is empty, the recipient."""
+        """Begin a mail: tell the server the sender and, unless it is empty, the recipient."""
         client.ehlo_or_helo_if_needed()
         code, reply = client.mail(sender)
         if code != 250:

@@ -18,7 +18,7 @@ class TransientFailure(Exception):
 
 
 class TransportDown(TransientFailure):
-    """Raised if no mail can be sent now, whoever its recipient is.
+    """Raised if no mail to any recipient can be sent now.
 
     `is_configuration` is true if the settings are wrong, and false if the server is unavailable.
     """
@@ -63,7 +63,7 @@ class MailConnection(Protocol):
 
         Args:
             envelope: The mail.
-            deadline: When the exchange must end, by `time.monotonic`.
+            deadline: The latest time to end, by `time.monotonic`.
 
         Raises:
             TransientFailure: the server did not accept the mail, but may accept it later.

@@ -22,7 +22,7 @@ def transport_for(url: str, *, tls: ssl.SSLContext | None = None) -> MailTranspo
         tls: The TLS context, for tests. The default trusts the system's certificate authorities.
 
     Raises:
-        ValueError: the URL is none of these. The message is one line without the password.
+        ValueError: the URL has another form. The message is one line without the password.
     """
     try:
         parts = urlsplit(url)

@@ -1,7 +1,7 @@
-"""The data of a mail with all strings made safe. Templates get only these, never the original data.
+"""The data of a mail with all strings made safe. The templates get only these data, never the original data.
 
-Every string in a `MailView` has no hidden characters and no tokens, has a limited length, and is written so that mail
-programs do not turn it into a link. Only the field `link` is meant to be a link.
+A string in a `MailView` has no hidden characters and no tokens, and its length is limited. Mail programs do not turn
+any part of it into a link. Only the field `link` is meant to be a link.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TokenView(TokenFacts):
 
 @dataclass(frozen=True, slots=True)
 class MailView(MailFacts):
-    """The data of a mail and its tokens in the form in which the templates print them."""
+    """The data of a mail and its tokens, as the templates print them."""
 
     tokens: tuple[TokenView, ...]
 
@@ -50,7 +50,7 @@ def mail_view(facts: MailFacts, web_url: str) -> MailView:
     """Return the data of a mail with all strings made safe, and with the links that the mail may contain.
 
     Args:
-        facts: The data of the mail. An attacker may have written their strings.
+        facts: The data of the mail. An attacker may have written the strings in them.
         web_url: The web address of the watched GitHub, the only site that a mail links to.
     """
     tokens = tuple(_token_view(token, web_url) for token in facts.tokens)

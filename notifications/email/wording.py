@@ -84,7 +84,7 @@ def clean(value: str, longest: int = MAX_NAME_LENGTH) -> str:
 def shorten(value: str, longest: int) -> str:
     """Return the value with at most `longest` characters. If it is longer, replace its middle by `…`.
 
-    The middle is replaced because both ends of a path are informative.
+    Both ends are kept, because both ends of a path are informative.
     """
     if len(value) <= longest:
         return value
@@ -96,13 +96,13 @@ def safe_link(url: str, web_url: str, kind: str) -> str | None:
     """Return the percent-encoded URL of a place where a token was found, or None if a mail must not link to it.
 
     A mail may link to pages of the watched GitHub whose content cannot be changed: a file at a commit, a commit, or a
-    gist. If r8scan itself has found the token on GitHub, a mail may also link to other pages, such as an issue.
-    Otherwise the person who reported the token may have chosen the URL.
+    gist. If r8scan itself has found the token on GitHub, a mail may also link to other pages, such as an issue. It may
+    not if a person reported the token, because this person may have chosen the URL.
 
     Args:
         url: The URL of the place.
         web_url: The web address of the watched GitHub.
-        kind: The kind of the place, which says whether r8scan itself has found the token.
+        kind: The kind of the place. It says whether r8scan itself has found the token.
     """
     if len(url) > MAX_LINK_LENGTH or _BACKSLASHES.search(url):
         return None
@@ -165,7 +165,7 @@ def number_words(count: int) -> str:
 
 
 def wrap(text: str, first: str = "", rest: str = "") -> str:
-    """Return the text in lines of at most TEXT_WIDTH characters. Do not break words or commands of r8scan.
+    """Break the text into lines of at most TEXT_WIDTH characters, but not inside a word or a command of r8scan.
 
     Args:
         text: One paragraph.

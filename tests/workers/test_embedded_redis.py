@@ -1,4 +1,6 @@
-"""Tests for the Redis server that `r8scan run` starts. Only r8scan can reach it, and it ends together with r8scan."""
+"""Tests for the Redis server that `r8scan run` starts. It listens only on a private socket, and ends with its
+parent.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that `/health` accepts a database that a newer version of r8scan has upgraded."""
+"""Tests that `/health` reports no problem if a newer version of r8scan has upgraded the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tests for the web server's limits on connections, bodies, rates and threads. No network can use up all of a limit."""
+"""Tests for the web server's limits on connections, bodies, rates and threads. One network cannot use up a whole
+limit.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,6 @@ from workers.web.server import _networks
 
 
 class Clock:
-    """A clock that a test sets."""
-
     def __init__(self) -> None:
         self.now = 0.0
 
@@ -29,7 +29,9 @@ class Clock:
 
 
 class Visitors:
-    """Clients with open connections to the server. `closed` has the names of those whose connection was closed."""
+    """Clients with open connections to the server. `closed` has the names of the clients whose connection was
+    closed.
+    """
 
     def __init__(self, table: ConnectionTable) -> None:
         self.table = table

@@ -1,4 +1,4 @@
-"""Tests that only a request with the right key gets the Prometheus metrics."""
+"""Tests that the Prometheus metrics are sent only in response to a request with the right key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the log lines about refused requests, whose number is limited."""
+"""Tests for the log lines about refused requests. The number of these lines is limited."""
 
 from __future__ import annotations
 
