@@ -15,11 +15,11 @@ broker_url = _broker_url()
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 broker_transport_options = {
-    # This is longer than any task takes, so that no message is delivered again while its task still runs.
+    # Redis delivers a message again if it is not acknowledged in this time. No task takes so long.
     "visibility_timeout": 12 * 3600,
     "queue_order_strategy": "priority",
-    # If Redis is unavailable, do not let the sender wait. The task `r8scan.sweep` later starts the work of lost
-    # messages.
+    # If Redis is unavailable, do not let the sender wait. The message is lost, but `r8scan.sweep` later finds the due
+    # work.
     "max_retries": 1,
     "interval_start": 0,
     "interval_step": 0.1,
@@ -32,8 +32,8 @@ broker_transport_options = {
 
 task_ignore_result = True
 task_store_errors_even_if_ignored = False
-# Acknowledge a message only when its task has ended. A busy worker then fetches no message that an idle worker could
-# process at once. If a worker dies, its messages are not delivered again (see workers/broker.py).
+# Acknowledge a message only when its task has ended. A busy worker then leaves the next message in the queue, where an
+# idle worker can fetch it at once. If a worker dies, its messages are not delivered again (see workers/broker.py).
 task_acks_late = True
 task_serializer = "json"
 accept_content = ["json"]
@@ -41,15 +41,15 @@ task_publish_retry = False
 worker_prefetch_multiplier = 1
 worker_hijack_root_logger = False
 worker_send_task_events = False
-# With remote control, anybody who can write to Redis could stop workers, revoke tasks or change queues.
+# If remote control were enabled, anybody who can write to Redis could stop workers, revoke tasks or change queues.
 worker_enable_remote_control = False
 worker_cancel_long_running_tasks_on_connection_loss = False
 # These two limits apply only to prefork pools. For pools of threads, see workers/recycling.py.
 worker_max_tasks_per_child = 5000
-worker_max_memory_per_child = 1024 * 1024  # kB
+worker_max_memory_per_child = 1024 * 1024  # in kB
 
-# The queue `polling` is only for polls: a late poll loses events, but other work can wait. A worker of this queue
-# should have no other queue, so that no slow mail, look-up or scan blocks its threads.
+# The queue `polling` is only for polls, because a late poll loses events, but other work can wait. A worker that
+# consumes this queue should consume no other queue. Otherwise, slow mails, look-ups or scans could block its threads.
 task_queues = [Queue(name) for name in _QUEUES]
 task_default_queue = "scanning"
 task_routes = {
@@ -59,8 +59,8 @@ task_routes = {
     "r8scan.look_up": {"queue": "responding"},
     "r8scan.settle_reports": {"queue": "responding"},
     "r8scan.plant_canaries": {"queue": "responding"},
-    # Announcements tell API gateways which tokens are disabled. Do not put them into the queue of the mails, because a
-    # gateway that still accepts a disabled token is worse than a late mail.
+    # Announcements tell API gateways which tokens are disabled. They are more urgent than mails, so they do not share
+    # the queue of the mails.
     "r8scan.announce": {"queue": "responding"},
     "r8scan.tidy": {"queue": "notifying"},
     "r8scan.deliver": {"queue": "notifying"},
@@ -74,8 +74,8 @@ imports = ("workers.tasks",)
 
 beat_scheduler = "workers.beat:MonotonicScheduler"
 beat_max_loop_interval = 1
-# These messages do not expire, because a worker whose clock is ahead would discard all of them. While no worker runs,
-# they cannot pile up, because the length of a queue is limited (see workers/broker.py).
+# These messages have no expiry time, because a worker whose clock is ahead would discard all of them. They cannot fill
+# Redis while no worker runs, because the length of each queue is limited (see workers/broker.py).
 beat_schedule = {
     "poll": {"task": "r8scan.poll_due", "schedule": 1.0},
     "sweep": {"task": "r8scan.sweep", "schedule": 2.0},

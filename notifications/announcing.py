@@ -128,8 +128,8 @@ def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel
     taken = refused = 0
     for number, one in enumerate(claimed):
         if time.monotonic() > until or (refused >= MAX_REFUSED and not taken):
-            # Stop here, and keep the order: the announcements that were not sent yet come before the refused ones in
-            # the next batch.
+            # Stop here. The remaining announcements are due earlier than the refused ones, so the next batch begins
+            # with them.
             report += _give_back(database, claimed[number:])
             break
         try:

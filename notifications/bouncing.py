@@ -17,7 +17,8 @@ from scanner.records.database import Database
 from scanner.records.models import Notification
 from scanner.records.states import Channel, NotificationState
 
-# The Message-ID of a mail starts with the id of the mail's row in the database, so a bounce leads to that row.
+# The Message-ID of a mail begins with the id of its database row. A bounce contains the Message-ID, so it leads to the
+# row.
 _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})@")
 
 

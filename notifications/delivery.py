@@ -352,8 +352,8 @@ def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, ide
 
 
 def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
-    # For a mail to an owner, use the incidents that were read when the mail was claimed. The database no longer has
-    # them if the account has been erased since then.
+    # For a mail to an owner, use the incidents that were read when the mail was claimed. If the account has been erased
+    # meanwhile, the database no longer says which incidents the mail reports.
     if claimed.channel == Channel.EMAIL:
         _audit(session, claimed, claimed.subjects, what, **evidence)
     else:
@@ -400,7 +400,8 @@ def _hold_back(database: Database, down: TransportDown) -> int:
 
 
 def _sent_last_minute(session: Session) -> int:
-    # `next_attempt_at` is the time of sending if a mail was sent. It has an index, but the column `sent_at` has none.
+    # For a mail that was sent, `next_attempt_at` is the time of sending. It is used here because it has an index, and
+    # the column `sent_at` has none.
     statement = select(func.count()).where(
         Notification.channel.in_(CHANNELS),
         Notification.state == NotificationState.SENT,

@@ -17,7 +17,7 @@ import httpx
 from scanner import tls
 from scanner.absent_modules import absent
 
-with absent("opentelemetry"):  # redis would import its metrics, which takes 3 MB and which r8scan does not use
+with absent("opentelemetry"):  # redis would otherwise import OpenTelemetry, which needs 3 MB and is not used
     import redis
 
 MAX_STREAM_ENTRIES = 100_000

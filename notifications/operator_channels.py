@@ -121,7 +121,7 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
     message = EmailMessage()
     try:
         sender, to = sender_address(identity), recipient_address(recipient)
-        # Clean the subject, because text from a remote server could contain a line break and thus add a mail header.
+        # Clean the subject. It can contain text from a remote server, and a line break in it would add a mail header.
         message["From"], message["To"], message["Subject"] = sender, to, header_line(subject)
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = message_id = f"<{uuid.uuid4()}@{sender.domain}>"

@@ -69,8 +69,8 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str, paths: 
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)
         os.close(file)
-    # Use the same encoding and error handlers as the installed command, whose interpreter runs in the C locale (PEP
-    # 540).
+    # Use the encoding and error handler that Python uses in the C locale (PEP 540), because the installed command runs
+    # in this locale.
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115 - for the whole process
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # it is a text stream
     os.environ.clear()

@@ -63,7 +63,7 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
         crashed = True
     else:
         crashed = False
-    # A traceback keeps the database cursors alive, and these keep SQLite's lock. Delete all of them now.
+    # The traceback of the crash keeps database cursors alive, and they hold SQLite's lock. Delete them now.
     gc.collect()
     return crashed
 

@@ -118,7 +118,7 @@ class Description:
             return
         schema = operation["responses"][status]
         if schema is None or "raw" in response.headers.get("content-type", ""):
-            # The OpenAPI description describes only JSON answers, not raw contents.
+            # Ignore raw contents, because the OpenAPI description describes only JSON answers.
             return
         if response.has_redirect_location:
             return  # the client does not read the body of a redirect

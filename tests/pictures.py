@@ -23,7 +23,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 LOOKS = (("600", 600, False), ("320", 320, False), ("600-dark", 600, True))
 TALLEST = 12_000
 SECONDS = 60
-# Show the mail in a frame, because a browser window cannot be as narrow as a telephone.
+# Show the mail in a frame, because a browser window cannot be as narrow as a phone.
 _MEASURING = """<!doctype html><iframe style="border:0;height:600px;width:{width}px" srcdoc="{html}" onload="
 let inner = this.contentDocument.documentElement;
 document.documentElement.title = `size ${{inner.scrollWidth}} ${{inner.scrollHeight}}`"></iframe>"""

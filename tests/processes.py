@@ -49,7 +49,7 @@ def that_may_dump_core(processes: Iterable[psutil.Process]) -> list[psutil.Proce
         except (FileNotFoundError, ProcessLookupError):
             continue  # the process has ended
         line = next((line for line in limits.splitlines() if line.startswith("Max core file size")), "")
-        # A process that has ended, but whose exit status was not collected, has no limits.
+        # A zombie (a process that has ended, but whose exit status was not collected) has no limits.
         if line and line.split()[4:6] != ["0", "0"]:
             found.append(process)
     return found

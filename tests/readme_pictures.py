@@ -53,7 +53,7 @@ def _cause_leaks(surroundings: World) -> None:
     for number, kind in enumerate(LEAKED, start=1):
         leaks.cause(kind)
         until(partial(_has_incidents, surroundings, number), READY_SECONDS)
-    # Each leak leads to one mail, to its owner or to the operator.
+    # Each leak causes one mail, either to the owner of the token or to the operator.
     until(lambda: len(surroundings.mailbox.messages) >= len(LEAKED), READY_SECONDS)
 
 

@@ -97,8 +97,8 @@ def postgresql_server(kept: Path | None = None) -> Iterator[str]:
             _await(lambda: _answers(folder), child, (psycopg.OperationalError,))
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:
-            # If the data folder is kept, let PostgreSQL shut down normally. After a kill, its next start would begin
-            # with a recovery.
+            # If the data folder is kept, let PostgreSQL shut down normally. After a kill, it would first have to
+            # recover at its next start.
             child.send_signal(signal.SIGKILL if kept is None else signal.SIGINT)
             child.wait()
 

@@ -70,8 +70,8 @@ MAY_IMPORT = {
     },
 }
 
-# The packages of `scanner.detection`, each with the other packages there that it may import. The modules directly in
-# `scanner.detection` may import all these packages.
+# For each package in `scanner.detection`: the other packages in `scanner.detection` that it may import. Modules that
+# are directly in `scanner.detection` may import all these packages.
 MAY_IMPORT_IN_DETECTION = {
     "patterns": set(),
     "git": set(),
@@ -135,12 +135,12 @@ def test_only_these_modules_know_which_kind_of_token_store_there_is() -> None:
         if kinds & {name for module in imports_of(path) for name in module.split(".")[-1:]}
     }
     assert importing == {
-        "scanner/response/paths.py",  # chooses the code for the kind of store
-        "scanner/response/policy.py",  # the default kind of store
-        "scanner/response/remote.py",  # the code for stores behind HTTP
+        "scanner/response/paths.py",  # this module chooses the code for the kind of token store
+        "scanner/response/policy.py",  # this module has the default kind of token store
+        "scanner/response/remote.py",  # this module is for token stores behind HTTP
         "scanner/response/store_access.py",
         "scanner/tokens/conformance.py",
-        "workers/context.py",  # opens the store from the settings
+        "workers/context.py",  # this module opens the token store that the settings name
     }
 
 

@@ -45,7 +45,7 @@ def test_both_pages_show_the_tables_that_the_command_prints(results: Results) ->
 
 def test_page_1_once_a_minute_shows_two_percent_of_the_events(inputs: Inputs, results: Results) -> None:
     assert firehose.one_window_share(inputs) == pytest.approx(0.0226, abs=0.0001)
-    # The model lets some polls fail, which reduces the share a little.
+    # In the model, some polls fail, so the share is a little lower than 2.27 %.
     assert 0.02 < results.shares.uncoordinated[0] <= 0.0227
 
 
@@ -137,7 +137,7 @@ def test_charts_are_named_for_screen_readers_and_fit_their_frame(chart: str) -> 
     assert "prefers-color-scheme: dark" in str(root.findtext(f"{SVG}style"))
     for text in root.iter(f"{SVG}text"):
         assert 0 < float(str(text.get("y"))) < charts.HEIGHT
-        width = 6.6 * len(str(text.text))  # a generous width in pixels, for letters of 13 px
+        width = 6.6 * len(str(text.text))  # more than the real width in pixels, for a font size of 13 px
         if not {"end", "middle", "title"} & set(str(text.get("class")).split()):
             assert 0 < float(str(text.get("x"))) < charts.WIDTH - width
 
@@ -218,8 +218,8 @@ def test_measurements_of_an_installation_replace_assumptions(inputs: Inputs) -> 
     search = changed.repository_search
     assert search.indexed_share == pytest.approx(0.9)
     assert (search.settle_seconds, search.window_seconds) == (90.0, 12)
-    # STATUS says that half of the pushes were in the search index within 300 s, and all within 900 s. If their delays
-    # are spread evenly on a logarithmic scale, the shortest delay is 100 s.
+    # In STATUS, half of the pushes were in the search index within 300 s, and all within 900 s. The model spreads the
+    # delays evenly on a logarithmic scale, so the shortest delay is 100 s.
     assert search.lag_earliest_seconds == pytest.approx(100)
     assert search.lag_latest_seconds == pytest.approx(900)
     assert changed.firehose.events_per_second == pytest.approx(9_849_600 / 86_400 / inputs.firehose.push_share)

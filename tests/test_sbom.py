@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_every_locked_package_is_in_the_document(tmp_path: Path) -> None:
-    # Run the command of the Makefile's target `sbom` directly, because `make` would first update the virtual
-    # environment.
+    # Ask `make` for the command of its target `sbom`, and run this command without `make`, which would first update the
+    # virtual environment.
     shown = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.development-installed", "sbom"],
         cwd=ROOT,

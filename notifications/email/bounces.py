@@ -20,7 +20,7 @@ MAX_DIAGNOSTIC_LENGTH = 300
 MAX_RECIPIENTS = 100
 _MAX_FIELD_LENGTH = 2000
 
-# Limits of a bounce's size, because Python's mail parser is slow for large input. Real bounces are far smaller.
+# Limits for the size of a bounce, because Python's mail parser is slow for large input. Real bounces are far smaller.
 MAX_LINES = 20_000
 """A megabyte of base64 in lines of 76 characters has 14,000 lines."""
 MAX_LINE_BYTES = 8000
@@ -116,8 +116,8 @@ def _refuse_costly(content: bytes) -> None:
 
 
 def _read(content: bytes) -> Bounce:
-    # Use the policy compat32, because it does not parse the values of headers. The newer policies parse them slowly or
-    # fail if a header is malicious.
+    # Use the policy compat32, because it does not parse the values of headers. For a malicious header, the newer
+    # policies are slow or fail.
     message = BytesParser(policy=compat32).parsebytes(_without_envelope(content))
     payload = message.get_payload()
     if message.get_content_type() != "multipart/report" or not isinstance(payload, list):

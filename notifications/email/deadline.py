@@ -48,8 +48,8 @@ class SocketWatchdog:
 
     def guard(self, connection: socket.socket) -> None:
         """Start the timer, which shuts the connection down at the deadline."""
-        # Keep a duplicate of the file descriptor, because the socket object loses its own when the caller wraps it in
-        # TLS.
+        # Keep a duplicate of the file descriptor. If the caller wraps the connection in TLS, the original socket object
+        # can no longer be used.
         connection.settimeout(self.left + GRACE_SECONDS)
         self._guarded = socket.socket(fileno=os.dup(connection.fileno()))
         self._timer = threading.Timer(self.left, self._expire)

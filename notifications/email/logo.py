@@ -89,7 +89,8 @@ def read_logo(content: bytes) -> Logo:
         raise BadLogo("is cut off: the picture's size is missing") from None
     if not (0 < width <= MAX_SIDE_PIXELS and 0 < height <= MAX_SIDE_PIXELS):
         raise BadLogo(f"has {width} x {height} pixels: each side must have 1 to {MAX_SIDE_PIXELS}")
-    # Derive the content id from the picture. Otherwise a mail program could show an old logo from its cache.
+    # Make the content id from a hash of the picture. With the same id for every logo, a mail program could show an old
+    # logo from its cache.
     return Logo(content, subtype, width, height, f"{hashlib.sha256(content).hexdigest()[:32]}@logo.r8scan")
 
 

@@ -39,7 +39,8 @@ class MaildirTransport:
             TransportDown: the folder cannot be written.
         """
         del deadline
-        # Derive the file name from the Message-ID. If the mail is sent again, the new file replaces the old one.
+        # Make the file name from a hash of the Message-ID. If the mail is sent again, the new file then replaces the
+        # old one.
         name = f"{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:32]}.r8scan"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -52,8 +53,8 @@ class MaildirTransport:
             raise TransportDown(f"cannot write to the Maildir {self.folder}: {err.strerror}") from err
 
     def _write(self, name: str, content: bytes) -> None:
-        # Each process uses its own temporary file, because a second process writes the same mail if the first one is
-        # too slow.
+        # Each process uses its own temporary file. If one process is too slow, a second process may write the same mail
+        # at the same time.
         temporary = self.folder / "tmp" / f"{name}.{os.getpid()}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

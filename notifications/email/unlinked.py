@@ -15,11 +15,12 @@ _OPAQUE = re.compile(
     r"(?i)(?<![a-z0-9])(mailto|tel|sms|javascript|vbscript|data|file|callto|skype|sip|sips|xmpp|magnet|news|urn|geo|im):"
 )
 _WEB_SCHEME = re.compile(r"(?i)(?<![a-z0-9])h(tt)ps?(?=\[:\])")
-# The first backslash of a network path such as `\\server\share`. Mail programs on Windows turn such a path into a link.
+# Matches the first backslash of a network path such as `\\server\share`. Mail programs on Windows turn such a path into
+# a link.
 _SHARE = re.compile(r"\\(?=\\)")
-# A character that mail programs accept in a host name: any except white space, punctuation and some symbols.
+# Matches a character that mail programs accept in a host name: any except white space, punctuation and some symbols.
 _IN_HOST = r"[^\s\p{P}\p{Sm}\p{Sc}\p{Sk}]"
-# A dot, or a character that browsers treat as a dot in a host name (UTS 46).
+# Matches a dot, or a character that browsers treat as a dot in a host name (UTS 46).
 _DOT = regex.compile(rf"(?<={_IN_HOST}|[-_])[.\uff0e\u3002\uff61\u2024](?={_IN_HOST})")
 _LABEL = regex.compile(rf"(?:{_IN_HOST}|[-_])+")
 _IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w])")

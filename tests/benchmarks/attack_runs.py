@@ -149,8 +149,8 @@ def _scan(target: Path, options: tuple[str, ...]) -> _Scan:
         with Watch(child.pid) as watch:
             failure = ""
             try:
-                # Wait for the end of the process, but do not collect its exit status yet. After that, the system would
-                # forget how much CPU time the process used.
+                # Wait for the end of the process, but do not collect its exit status yet. Once the status is collected,
+                # the system forgets how much CPU time the process used.
                 _wait_without_reaping(child.pid, MAX_SCAN_SECONDS)
             except TimeoutError:
                 failure = f"not ended after {MAX_SCAN_SECONDS:.0f} s"
@@ -222,8 +222,8 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
         if one.name in PUSHED:
             yield one, "push"
         if one.name in IN_GISTS:
-            # The service has already disabled the token that was beside this input in a push. Put another token beside
-            # it in the gist.
+            # The service has already disabled the token that was pushed together with this input. Publish a different
+            # token together with the gist.
             yield InGist(**{field.name: getattr(one, field.name) for field in fields(one)}), "gist"
 
 
@@ -246,8 +246,8 @@ def _case(service: Service, one: HostileInput, way: str, idle: dict[int, float])
         found = wait_for_tokens(service, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
         row.failure = "" if _ends(service) else f"work not ended after {IDLE_SECONDS:.0f} s"
         row.failure = row.failure or ("refused by an error of ours" if "HTTP 5" in answer else "")
-    # Empty the sandbox GitHub's list of events. Otherwise the service would read the next input together with this one.
-    # Real events also leave GitHub's list within seconds.
+    # Empty the sandbox GitHub's list of events. Otherwise, the service would read this input again when it reads the
+    # next one. Events leave the list of the real GitHub within seconds, too.
     service.github.window.clear()
     seconds = time.monotonic() - began
     for pid, cost in watch.costs.by_pid.items():

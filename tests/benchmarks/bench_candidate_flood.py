@@ -119,8 +119,8 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
 
     Return three numbers for the second push: `seconds`, `cpu` (seconds of CPU time) and `growth_mb`.
     """
-    memory.limit_kept_memory()  # as every process of the service does at its start
-    # The sandbox GitHub needs long to answer, because it creates a large pack.
+    memory.limit_kept_memory()  # every process of the service calls this at its start
+    # Wait longer than usual for an answer, because the sandbox GitHub must create a large pack.
     scanner.github.client.TIMEOUT = httpx.Timeout(100.0)
     database, detector = Database(url), Detector(reader=shared_pool())
     github = scanner.github.client.connect(api_url, web_url, None)
@@ -135,8 +135,7 @@ def scan(url: str, api_url: str, web_url: str, folder: Path, pushes: list[Any]) 
                 database, github, detector, Policy(), limits=limits, threads=8, state_dir=folder, kind=kind
             )
 
-    # Scan an ordinary push first, so that the imports are done before the measurement. A worker in production has done
-    # them long ago.
+    # Scan an ordinary push first, so that all modules are imported before the measurement.
     scan_one(pushes[0])
     fallback_tokens(b"r8_")
     this_process = psutil.Process()

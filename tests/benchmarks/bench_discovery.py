@@ -160,8 +160,8 @@ def _count(database: Database, http: httpx.Client, digests: dict[str, str], run:
                 stages["reading a page"].append((finished_at - begun_at).total_seconds())
             for push in target["pushes"]:
                 if push["published_at"] is None or source == CANARY:
-                    # Leave out jobs that read the commit before a push (they have no time of publication), and the
-                    # service's own test tokens (canaries).
+                    # Ignore two kinds of jobs: those that read the commit before a push, which have no time of
+                    # publication, and those that read the service's own test tokens (canaries).
                     continue
                 number, at = push["repository_id"], created_at.timestamp()
                 read.update([number] if job_state in (JobState.DONE, JobState.PARTIAL) else [])

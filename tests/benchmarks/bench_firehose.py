@@ -310,8 +310,8 @@ def main() -> int:
     targets.exactly("gaps", flow.gaps, 0)
     targets.below("visible to disabled, p95", flow.p95, MAX_P95_SECONDS, " s")
     targets.below("memory at the end by memory in mid-run", flow.growth, MAX_GROWTH)
-    # Measure `bare_rate` before and after the burst and use the mean. Other load on the machine then affects both rates
-    # equally.
+    # Measure `bare_rate` before and after the burst and use the mean. Then other load on the machine affects this rate
+    # as much as the rate of the burst.
     before = bare_rate()
     burst = measure(pushes=6_000 if options.quick else 15_000, rate=290.0, leaks=60, processes=options.processes)
     bare = (before + bare_rate()) / 2

@@ -175,7 +175,7 @@ def downtime(own: World, targets: Targets) -> None:
     work.write("app.py", f'client = Client(api_token="{token}")\n')
     work.commit("first")
     work.push()
-    _emit_pushes(own)  # moves the leak off page 1 of the timeline
+    _emit_pushes(own)  # the leak is then no longer on page 1 of the timeline
     began = time.time()
     with own.service() as child:
         until(lambda: is_disabled(own.database, digest), 180)
@@ -198,7 +198,7 @@ def index(own: World, targets: Targets) -> None:
     with own.service() as child:
         pushes.push_for(60)
         until(lambda: _cursor(own.database)["until"] > max(pushes.at.values()), 120)
-        # The service searches each range of time again later. Make it do this now, three times, because only its last
+        # The service searches each range of time again later. Make it search three times now, because only the last
         # search decides what counts as missed.
         for _ in range(3):
             with own.database.write() as session:
@@ -223,9 +223,8 @@ def _are_looked_at(database: Database, before: Any) -> bool:
 
 
 def two(own: World, targets: Targets) -> None:
-    """Run two installations that share a credential.
-
-    Both have two hours of pushes to catch up with, and the quota of the credential is too small for both.
+    """Run two installations that share a credential. Its quota is too small to catch up with two hours of pushes in
+    both.
     """
     with tempfile.TemporaryDirectory() as name:
         second = _second(own, Path(name))

@@ -105,7 +105,8 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
             for _ in range(2 * WORKERS):
                 subprocess.run(wake, env=_environment(url, redis, inbox.url, folder), check=True, capture_output=True)
             inbox.wait_for(1, MAX_DELIVERY_SECONDS)
-            started = time.monotonic()  # after the first mail, so that the start of the workers is not measured
+            # Begin after the first mail, because the start of the workers must not be measured.
+            started = time.monotonic()
             while not inbox.wait_for(incidents, 5) and time.monotonic() - started < MAX_DELIVERY_SECONDS:
                 pass
             seconds = time.monotonic() - started

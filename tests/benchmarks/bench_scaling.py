@@ -139,8 +139,8 @@ def main() -> int:
             firehose(folder, pushes, 1.0, 0, DELAY_SECONDS) as address,
         ):
             figures: dict[int, list[tuple[float, float]]] = defaultdict(list)
-            # Measure one process first and last, and use the mean. A slow change of the machine's load then affects all
-            # results equally.
+            # Measure one process first and last, and use the mean. If the load of the machine changes slowly, this
+            # affects all results equally.
             for processes in (1, 2, 4, 1):
                 rate, cpu = measure(pushes, processes, server, redis, address, folder)
                 figures[processes].append((rate, cpu))

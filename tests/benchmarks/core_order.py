@@ -97,7 +97,7 @@ def fastest_order(cores: Sequence[bytes], sample: Sample, steps: int, seed: int 
                 continue
         groups[one][at], groups[two][to] = groups[two][to], groups[one][at]
     found = [[core for core in group if core is not None] for group in best_groups]
-    # `core_groups` fills one group after the other, so only the last group may have free places.
+    # Put the smallest group last, because `core_groups` expects all other groups to be full.
     return sorted(found, key=len, reverse=True)
 
 

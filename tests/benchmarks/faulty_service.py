@@ -108,8 +108,8 @@ class Service:
         def shifted() -> float:
             return real() + self.clock_off
 
-        # Open a new connection, as `r8scan status` does. While PostgreSQL is stopped, an old connection would wait for
-        # ever.
+        # Open a new connection, as `r8scan status` does. While PostgreSQL is stopped, an old connection would wait
+        # forever.
         database = Database(self.database_url, max_connections=0)
         with mock.patch("workers.health.machine.time.time", shifted):
             found = overview(database, self.settings).problems

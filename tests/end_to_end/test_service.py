@@ -39,7 +39,7 @@ def processes(pid: int) -> dict[str, list[int]]:
         parent = stack.pop()
         for child in children(parent):
             try:
-                words = " ".join(child.cmdline()).split()  # a forked process has its command line in one string
+                words = " ".join(child.cmdline()).split()  # a forked process has its whole command line in one string
             except psutil.NoSuchProcess:  # the process has ended
                 continue
             stack.append(child.pid)

@@ -98,7 +98,8 @@ def _read(content: bytes) -> dict[str, Any]:
     from scanner.detection.engine import all_findings
     from scanner.detection.limits import Limits, Meter
 
-    meter = Meter(Limits(), len(content), time.process_time)  # as in a reader, so that a busy machine changes nothing
+    # Count CPU time, as r8scan's readers do, so that a busy machine changes nothing.
+    meter = Meter(Limits(), len(content), time.process_time)
     found = all_findings(content, "hostile", meter)
     digests = {sha256_digest(finding.token) for finding in found[:1000]}
     return {"unread": dict(meter.unread), "found": len(found), "digests": sorted(digests)}

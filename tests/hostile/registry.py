@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Delivery = Literal[
-    "file",  # the content of a file: for `r8scan scan`, in a push, or in a gist
+    "file",  # the content of a file, which `r8scan scan` reads, or which is in a push or gist
     "history",  # a fast-import stream of a repository that `r8scan scan --history` reads
     "pack",  # a git server's answer to a fetch
     "comment",  # the body of an issue comment in a page of events
@@ -18,7 +18,7 @@ Delivery = Literal[
     "leaked_token",  # the body of an anonymous request to /leaked-token
     "usage",  # the body of a batch of usage records
     "bounce",  # a mail that is given to `r8scan email bounced`
-    "text",  # a text that is redacted: a log line, a path, a note
+    "text",  # a text that is redacted, such as a log line, a path or a note
 ]
 
 

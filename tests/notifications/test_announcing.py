@@ -123,7 +123,7 @@ def test_the_webhook_gets_a_signed_body_that_the_sandbox_accepts(database: Datab
 
 
 def test_the_signature_is_over_the_timestamp_and_the_body() -> None:
-    # The result of: printf '1700000000.{}' | openssl dgst -sha256 -hmac key
+    # The expected signature was computed by: printf '1700000000.{}' | openssl dgst -sha256 -hmac key
     expected = "v1=9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae"
     assert signature(b"key", "1700000000", b"{}") == expected
 
@@ -177,7 +177,7 @@ def test_refused_announcements_are_retried_after_the_others(database: Database) 
     channel = Kept(unreadable=bad)
     for _ in range(3):
         announce_due(database, {Channel.WEBHOOK: channel})
-        with database.write() as session:  # as if two seconds passed
+        with database.write() as session:  # make the announcements that were not tried due now
             at = {"next_attempt_at": db_now(-1)}
             let_go = Notification.error.is_(None) & (Notification.state == "frozen")
             session.execute(update(Notification).where(let_go).values(**at))
@@ -335,7 +335,7 @@ def test_an_answer_older_than_the_announcement_is_not_cached() -> None:
     cache: Cache
 
     def is_live(digest: str) -> bool:
-        cache.forget(digest)  # as if an announcement arrived during the look-up
+        cache.forget(digest)  # an announcement arrives during the look-up
         return True
 
     cache = Cache(is_live)

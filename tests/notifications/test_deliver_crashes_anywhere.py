@@ -111,7 +111,7 @@ def test_a_crash_anywhere_in_a_delivery_neither_loses_nor_doubles_a_mail(databas
         recover(database, post)
         assert_all_is_well(database, post, number)
         doubled += len(post.taken) > len(OWNERS) + 1
-        if not crashed:  # the delivery ended before the crash
+        if not crashed:  # no crash happened, because the delivery has fewer points
             break
         number += 1
     assert number > 20

@@ -212,7 +212,7 @@ def test_every_recipient_of_an_account_gets_the_mail_once_even_if_others_fail(
 ) -> None:
     people = [f"{name}@acme.example" for name in ("ana", "bob", "eve", "zoe")]
     incident_id = incident(database, [place()])
-    for _ in range(2):  # the token is found again, without a second mail
+    for _ in range(2):  # the second time, the token is found again, and no mail is queued
         for person in people:
             queue_owner_mail(database, incident_id, recipient=person)
     mailbox = Mailbox(answers={people[1]: "550 5.1.1 no such mailbox", people[2]: "450 4.2.1 try later"})

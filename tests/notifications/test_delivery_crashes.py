@@ -86,7 +86,7 @@ def test_a_crash_between_acceptance_and_commit_repeats_the_same_message(
                 with pytest.raises(Killed):
                     deliver(database, transport)
             assert row(database, notification_id).state == "frozen"
-            assert deliver(database, transport).claimed == 0  # the lease of the dead worker has not ended
+            assert deliver(database, transport).claimed == 0  # the dead worker's claim of the mail has not expired yet
             make_due(database, notification_id)
         assert deliver(database, transports[1]).sent == 1
     assert [message["Message-ID"] for message in mailbox.messages] == [row(database, notification_id).message_id] * 2
@@ -141,7 +141,7 @@ def test_a_mail_that_cannot_be_rendered_delays_no_other_mail(
 
     monkeypatch.setattr(owner, name, trip)
     report = deliver(database, Post())
-    if where == "together":  # then each row is read separately
+    if where == "together":  # after this failure, the rows are read one by one
         assert report.sent == 2
         return
     assert (report.sent, report.deferred) == (1, 1)

@@ -60,7 +60,7 @@ def test_an_owner_of_500_tokens_in_one_repository_gets_one_mail(
 ) -> None:
     tokens = [fresh_token() for _ in range(500)]
     known(database, *tokens)
-    for begin in range(0, 500, 100):  # in parts, as the scanner responds to one push after another
+    for begin in range(0, 500, 100):  # the scanner responds to each push separately
         batch = [found(token, begin + line) for line, token in enumerate(tokens[begin : begin + 100], start=1)]
         respond(database, batch, source="public_events", policy=POLICY)
     sent = mails(database)
@@ -92,7 +92,8 @@ def test_later_places_join_the_incident_and_queue_no_second_mail(
     token = fresh_token()
     known(database, token)
     respond(database, [found(token)], source="public_events", policy=POLICY)
-    assert mails(database, Post({"*": TransientFailure("450 later")})) == []  # the content of the mail is now fixed
+    # The first attempt has stored the content of the mail.
+    assert mails(database, Post({"*": TransientFailure("450 later")})) == []
     respond(database, [found(token, repository=2)], source="public_events", policy=POLICY)
     sent = mails(database)
     respond(database, [found(token, repository=3)], source="rescan", policy=POLICY)

@@ -161,7 +161,7 @@ def test_every_setting_is_in_the_documentation() -> None:
     pages = "\n".join(page.read_text() for page in (Path(__file__).parents[2] / "docs").glob("*.md"))
     for name in Settings.model_fields:
         written = f"R8SCAN_{name.upper()}"
-        # The documentation may list only the end of a setting's name, such as `…_DAYS` for R8SCAN_USAGE_DORMANT_DAYS.
+        # A documentation page may shorten the name of a setting, for example R8SCAN_USAGE_DORMANT_DAYS to `…_DAYS`.
         rule, _, threshold = written.rpartition("_")
         assert written in pages or (rule in pages and f"`…_{threshold}`" in pages), written
 

@@ -208,7 +208,7 @@ def test_options_in_a_message_that_celery_would_obey_are_dropped(
         forged("r8scan.sweep", [], headers={"id": {"$": 1}, "root_id": [], "origin": 7, "lang": "c"}),
         forged("r8scan.sweep", body=pickled, content_type="application/x-python-serialize"),
         forged("r8scan.sweep", [], content_type="application/x-python-serialize"),
-        forged("r8scan.rescan", []),  # this task must not run in this queue, where it would delay polls
+        forged("r8scan.rescan", []),  # a rescan must not run from the queue of polls, because it would delay polls
         forged("r8scan.poll", ["event_archive"], headers={"task": {}}),
         {},
         {"headers": {"task": "r8scan.sweep"}},

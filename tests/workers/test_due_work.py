@@ -119,7 +119,7 @@ def own(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databas
     """Yield the test's database, after making all tasks in this process use it."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
-    housekeeping.sweep()  # opens the first connection
+    housekeeping.sweep()  # open the connection before the statements are counted
     yield current_context().database
     current_context().close()
     forget_context()

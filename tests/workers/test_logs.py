@@ -64,7 +64,7 @@ def leaks(token: str, text: str) -> bool:
 
 @pytest.fixture
 def token() -> str:
-    # No two parts of this token are equal. So the test can recognise each part of the token in the output.
+    # No part of this token occurs twice in it, so the test can recognise each part in the output.
     return "r8_" + "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789a"
 
 
@@ -185,7 +185,7 @@ def test_every_line_of_a_process_is_json_and_an_absent_redis_is_one_line(
     }
     wanted = "listening on" if name == "serve" else "Redis is unavailable"
     with socket.create_server(("127.0.0.1", 0)) as server:
-        # This setting names a port that is in use, so the command works only if the option `--port` overrides it.
+        # The port in this setting is in use, so the command works only if its option `--port` overrides the setting.
         environment["R8SCAN_WEB_PORT"] = str(server.getsockname()[1])
         child = start_child(
             list(PROCESSES[name]),

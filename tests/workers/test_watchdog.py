@@ -111,7 +111,7 @@ def queue(database: Database, repository: str, failures: int) -> int:
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_hung_job_visibly_fails_and_the_others_are_done(tmp_path: Path, redis_socket: str, pool: str) -> None:
     with running(tmp_path, redis_socket, "--pool", pool, "-c", "1", "-Q", "scanning") as service:
-        # This job has failed so often that it is not tried again after its next failure.
+        # One more failure of this job is its last one: it is then not tried again.
         hung = queue(service.database, "hangs/app", jobs.MAX_FAILURES - 1)
         good = queue(service.database, "ana/app", 0)
 
@@ -124,8 +124,8 @@ def test_a_hung_job_visibly_fails_and_the_others_are_done(tmp_path: Path, redis_
         pids = service.hanging()
         assert len(pids) == 2
         until(lambda: not any(psutil.pid_exists(pid) for pid in pids), MINUTE)
-        # With prefork, the worker replaces the child process that hung. With threads, the worker itself ends and is
-        # started again.
+        # In a prefork pool, the worker replaces only the child process that hung. In a pool of threads, the whole
+        # worker ends and is started again.
         assert service.ends == ([EXIT_STATUS] if pool == "threads" else [])
 
 

@@ -115,7 +115,7 @@ def zip_headers_without_directory() -> bytes:
 @hostile("zip", "local headers without a directory, each claiming 4 GB of stored bytes")
 def zip_stored_sizes() -> bytes:
     head = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0xFFFFFFFF, 1, 0) + b"a"
-    # The headers follow directly one after another, although each declares 4 GB of content.
+    # Each header declares 4 GB of content, but is directly followed by the next header.
     return head * 20_000
 
 

@@ -75,7 +75,8 @@ def xz_bomb() -> bytes:
 
 @hostile("xz", "a header that asks for a dictionary of 2 GB", unread=True)
 def xz_dictionary() -> bytes:
-    # In the older LZMA format: the properties, the size of the dictionary, an unknown uncompressed size, and data.
+    # A file in the older LZMA format: the properties, the size of the dictionary, an unknown uncompressed size, and
+    # data.
     return b"]" + struct.pack("<I", 1 << 31) + b"\xff" * 8 + bytes(64 * 1024)
 
 

@@ -24,7 +24,7 @@ def test_a_notification_says_which_mail_failed_and_why(headers_only: bool) -> No
 def test_a_notification_is_read_with_any_line_ends(line_end: bytes) -> None:
     content = bounce(MESSAGE_ID).replace(b"\n", line_end)
     assert read_bounce(content).message_id == MESSAGE_ID
-    assert read_bounce(content.partition(line_end)[2]).message_id == MESSAGE_ID  # without the line `From …`
+    assert read_bounce(content.partition(line_end)[2]).message_id == MESSAGE_ID  # without the first line, `From …`
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ def _hangs(connection: socket.socket) -> None:
 
 
 def _drips(connection: socket.socket) -> None:
-    # Send each byte early enough that no single read times out. Only a deadline for the whole exchange can then end it.
+    # Send each byte early enough that no single read times out. Only a deadline for the whole conversation can then end
+    # it.
     while True:
         connection.sendall(b"2")
         time.sleep(0.05)
@@ -135,7 +136,7 @@ def _drips_lines(connection: socket.socket) -> None:
 
 
 def _drips_a_handshake(connection: socket.socket) -> None:
-    # Announce a TLS record of 16 kB, and then send its bytes slowly.
+    # Begin a TLS record of 16 kB, and then send its bytes slowly.
     connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
     while True:
         connection.sendall(b"\0")

@@ -151,7 +151,8 @@ def compound_file(content: bytes) -> bytes:
     data = content.ljust(4096 + 512, b" ")
     sectors = [data[at : at + 512].ljust(512, b" ") for at in range(0, len(data), 512)]
     count = len(sectors)
-    # Sector 0 is the table of sectors, and sector 1 the directory. The content's sectors follow in reverse order.
+    # Sector 0 is the table of sectors, and sector 1 is the directory. The sectors of the content come next, in reverse
+    # order.
     places = [2 + count - 1 - number for number in range(count)]
     table = [0xFFFFFFFD, 0xFFFFFFFE] + [0xFFFFFFFF] * 126
     for at, place in enumerate(places):

@@ -25,8 +25,8 @@ LIMITS = Limits(
 )
 """Small limits, so that a fuzzer reaches them."""
 
-# A reader may exceed the size limit by one piece, because it counts a piece after reading it. The largest piece is the
-# output of one step of a decompressor.
+# A reader may exceed the size limit by one piece, because it counts a piece after reading it. This is the size of the
+# largest piece, which is the output of a decompressor in one step.
 _SLACK = 4 << 20
 _READ = 16 << 10
 

@@ -84,7 +84,7 @@ def test_the_kind_of_any_bytes_is_determined(content: bytes, magic: bytes) -> No
 def test_every_kind_that_is_opened_here_has_a_target_and_a_seed() -> None:
     elsewhere = {"git_pack", "git_bundle"}
     assert set(MAGICS) - elsewhere <= set(TARGETS)
-    # Files of these kinds have no magic number at their beginning.
+    # These kinds of files cannot be recognised by a magic number at their beginning.
     without_magic: set[ContainerKind] = {"tar", "embedded", "brotli", "firefox_cache", "magicless_zstd", "record_log"}
     assert set(MAGICS) - elsewhere - {"unsupported", "encrypted"} == set(SEEDS_BY_KIND) - without_magic | {"embedded"}
     for kind, seeds in SEEDS_BY_KIND.items():

@@ -55,8 +55,8 @@ def _many_cells_to_one_chain(size: int) -> bytes:
             continue
         for at in range(page + 8, page + 8 + 2 * content[page + 4], 2):
             cell = page + int.from_bytes(content[at : at + 2], "big")
-            # A cell consists of the payload's size in three bytes, the row id in one or two bytes, the first part of
-            # the payload, and the number of the first overflow page.
+            # Find the last part of a cell, which is the number of the first overflow page. Before it, a cell has the
+            # payload's size in three bytes, the row id in one or two bytes, and the first part of the payload.
             local = 39 + (20_004 - 39) % 508
             local = local if local <= 477 else 39
             number = cell + 3 + (1 if content[cell + 3] < 128 else 2) + local

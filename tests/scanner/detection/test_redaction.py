@@ -52,8 +52,8 @@ def test_a_token_is_masked_in_every_encoding_of_text(name: str, seed: int, befor
     except UnicodeDecodeError:
         return
     text = before + encoded + after
-    # If `before` ends with a token's prefix, the encoded token looks like the rest of a second token, and redaction
-    # shows the ends of that one. Skip such texts.
+    # Skip texts in which `before` ends with the prefix of a token. The prefix and the following text then look like
+    # another token, and redaction shows the first and last characters of this other token.
     assume(all(match[0] == token for match in plain_matches(text.encode("utf-8", "surrogatepass"))))
     masked = redact(text)
     assert token.decode() not in masked

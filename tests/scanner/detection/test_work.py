@@ -43,19 +43,19 @@ def cost(content: bytes, limits: Limits) -> Meter:
     return meter
 
 
-# Leave out tokens that are encoded in base64 twice (kind `run`). Base64 text can contain base64 text again, so the work
-# grows with each layer. Only the budget of the whole document limits this work, and another test below checks that
-# budget.
+# Leave out the needles of the kind `run`, which belong to tokens that are encoded in base64 twice. Base64 text can
+# contain base64 text again, and each layer causes more work. Only the budget of the whole document limits this work.
+# Another test below checks the budget.
 @pytest.mark.parametrize(
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )
 def test_work_grows_no_faster_than_the_size(needle: Needle) -> None:
-    # To save time, test each byte string with one of nine contents, in turn. Byte strings of the same kind behave
-    # alike.
+    # To save time, test each needle with only one of nine contents. This is enough, because needles of the same kind
+    # behave alike.
     for row in rows(needle)[NEEDLES.index(needle) % 9 :: 9]:
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 13, 1 << 15))
-        # The size grows by a factor of 4. The work may grow 2.5 times as much, because text with many matches is
-        # searched in another way. If it grew with the square of the size, it would grow by a factor of 16.
+        # The size grows by a factor of 4. Allow the work to grow by a factor of 10, because text with many matches is
+        # searched in another way. If the work grew with the square of the size, the factor would be 16.
         assert large.work <= 10 * small.work + 1_000_000, row
         assert large.expanded <= 5 * small.expanded + 10_000, row
 
@@ -90,7 +90,7 @@ def test_repeated_needles_are_charged_for_the_lines_that_python_executes(kind: s
     for number, needle in enumerate(same_kind[:: -(-len(same_kind) // 3)]):
         content = (rows(needle)[number] * (1 << 12))[: 1 << 13]
         lines, work = _lines_and_work(content)
-        # Python takes about five steps (50 nanoseconds) to execute a line.
+        # Python takes about 50 nanoseconds to execute a line, and this is the time of about five steps of work.
         assert 5 * lines <= work + LINES_OF_THE_SEARCH * len(content), (needle, lines, work)
 
 

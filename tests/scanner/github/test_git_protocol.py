@@ -135,7 +135,8 @@ def test_the_error_about_a_rejected_credential_does_not_contain_it(
     client = connect(sandbox.api_url, sandbox.url, "the-secret")
     sandbox.faults["git"].append(lambda: Response(status_code=401))
     with pytest.raises(Unavailable):
-        list_refs(client, "ana/app")  # GitHub may refuse only this repository, so the host is not blocked
+        # The refusal may concern only one repository, so other requests to the host are allowed.
+        list_refs(client, "ana/app")
     sandbox.credential = "another"
     with pytest.raises(BadCredential):
         get_json(client, f"{client.api_url}/events", expected=list)

@@ -289,7 +289,7 @@ def test_claiming_several_rows_skips_held_ones(database: Database) -> None:
         assert leases.claim_all(session, ScanJob, []) == []
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite allows only one writer at a time
 def test_claiming_skips_locked_rows(database: Database) -> None:
     ids = [queue(database) for _ in range(3)]
     with database.write() as other:

@@ -39,7 +39,7 @@ def test_the_alembic_command_upgrades_a_database_and_finds_nothing_to_migrate(tm
 
 
 def test_several_processes_may_upgrade_at_once(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Let the waiting processes ask for the lock very often, so that one of them asks during the build of an index.
+    # Let the waiting connections ask for the lock very often, so that one of them asks while an index is built.
     monkeypatch.setattr(schema, "_LOCK_ASKED_EVERY_SECONDS", 0.0005)
     databases = [Database(postgresql_url) for _ in range(4)]
     results: list[tuple[str | None, str]] = []

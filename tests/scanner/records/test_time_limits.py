@@ -120,7 +120,7 @@ def test_a_job_beside_a_hung_one_is_released_without_a_failure(database: Databas
     assert (left.failures, left.leased_until) == (0, None)
     again = jobs.claim_next(database, JobKind.PUSHES)
     assert again is not None
-    jobs.release(database, job.lease)  # a worker that lost the lease releases nothing
+    jobs.release(database, job.lease)  # another worker has the lease now, so this changes nothing
     assert state(database, job_id).leased_until is not None
 
 

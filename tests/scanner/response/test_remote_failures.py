@@ -82,7 +82,7 @@ class Failing(HttpStore):
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
         done = super().disable(digest, key=key, reason=reason, cause=cause)
         if digest in self.failures:
-            raise self.failures[digest]  # as if the store's answer never arrived
+            raise self.failures[digest]  # the store has disabled the token, but its answer is lost
         return done
 
 
@@ -95,7 +95,7 @@ def test_one_failing_disable_does_not_affect_others_and_is_attributed_to_r8scan_
         reference.add(digest, recipients=(f"owner{number}@example.com",))
     store = Failing(reference.url, "the-secret")
     policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=(Channel.STREAM,))
-    # Do not let the first incident fail, because r8scan processes it alone before the others.
+    # Let later tokens fail, not the first one, because r8scan processes the first one alone before the others.
     store.failures = {digests[7]: failure, digests[20]: failure}
     found = [
         Candidate(digest, "r8_Ab1…xyz9", Place("file", url="https://github.com/a/b", path="a")) for digest in digests
@@ -186,7 +186,7 @@ def test_a_result_that_cannot_be_written_does_not_block_the_others(
     assert waiting == [digests[5]]
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite allows only one writer at a time
 def test_a_disable_that_is_being_written_does_not_count_as_enabled_again(database: Database) -> None:
     with database.write() as session:
         session.add(

@@ -120,8 +120,8 @@ def add_disabled_incidents(session: Session, now: datetime) -> None:
         place = {"kind": "file", "url": "", "source": "public_events", "place_key": str(seconds)}
         published = now - timedelta(seconds=seconds)
         session.add(Exposure(incident_id=incident.id, seen_at=now, published_at=published, **place))
-        # Add a second place of the same token. It was published long ago, but found only after the token was disabled,
-        # so its age must not count as a delay.
+        # Add a second public place of the same token. The place is old, but was found only after the token was
+        # disabled, so its age must not count as a delay.
         older = {"seen_at": now + timedelta(hours=1), "published_at": now - timedelta(days=900)}
         session.add(Exposure(incident_id=incident.id, **older, **{**place, "place_key": f"{seconds} elsewhere"}))
 
@@ -217,7 +217,7 @@ def test_watching_repeats_the_status_until_it_is_interrupted(
     terminal, its_side = opened()
     command = [str(Path(sys.executable).parent / "r8scan"), "status", "--watch", *options]
     env = {"PATH": os.environ["PATH"], "R8SCAN_STATE_DIR": str(tmp_path / "state"), "TERM": "xterm", "COLUMNS": "200"}
-    # If the tests run in the background, this process ignores SIGINT, and the command would inherit this. So restore
+    # If the tests run in the background, this process ignores SIGINT, and so would the command that it starts. Restore
     # Python's handler while the command starts.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -227,7 +227,7 @@ def test_watching_repeats_the_status_until_it_is_interrupted(
     os.close(its_side)
     shown = b""
     try:
-        # Wait until the command shows the status. Then cause a problem, and wait until the command shows it.
+        # Wait until the command shows the status. Then cause a problem, and wait until the command shows the problem.
         while mark not in shown:
             shown += os.read(terminal, 65536)
             assert child.poll() is None, shown

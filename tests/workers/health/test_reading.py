@@ -30,8 +30,8 @@ def test_a_refusal_is_a_problem_that_says_what_to_do(
     limited = overview(database, settings)
     (problem,) = [one for one in limited.problems if one.kind == Kind.REQUESTS_LIMITED]
     (rate,) = limited.rates
-    # The refusal by GitHub halves the rate of requests. Before it, the rate was 5 requests a second, or less if the
-    # machine was busy.
+    # GitHub's refusal has halved the rate of requests. The rate before was 5 requests a second, or less if the machine
+    # was busy.
     assert (rate.refusals, rate.per_second <= 2.5) == (1, True)
     assert f"{rate.per_second:.1f} a second" in problem.sentence
     assert todo in problem.todo

@@ -85,7 +85,7 @@ def test_a_second_request_head_has_a_time_limit_too(connect: Connect) -> None:
 def test_a_body_that_arrives_too_slowly_is_refused(
     connect: Connect, sandbox: SandboxGitHub, server: httpx.Client
 ) -> None:
-    # This makes the server fetch GitHub's public keys.
+    # Send one alert first, because the server fetches GitHub's public keys at the first alert.
     assert alert(sandbox, server, b"[]").status_code == 200
     connection = connect(signed_head(sandbox, 1000) + b"[")
     assert connection.recv(100).startswith(b"HTTP/1.1 408")

@@ -52,7 +52,7 @@ def built() -> dict[str, bytes]:
 def test_a_container_without_a_signature_is_never_taken_for_ascii_text(built: dict[str, bytes]) -> None:
     taken = {name for name, content in built.items() if is_ascii_text(content) and signed_kind(content) is None}
 
-    # These two are ASCII text. A search for base64 text finds the archives in them.
+    # These two files are ASCII text. The archives in them are found by a search for base64 text, not by their format.
     assert taken == {"zip in base64", "tar.gz in base64"}
 
 

@@ -97,7 +97,7 @@ def test_a_database_with_a_pointer_map_is_not_called_damaged() -> None:
 
 
 def test_reserved_space_at_the_end_of_pages_is_not_read() -> None:
-    # No SQL statement reserves space at the end of pages, so set the byte of the header that says how much is reserved.
+    # Byte 20 of the header is the number of reserved bytes at the end of each page. No SQL statement can change it.
     content = bytearray(database("CREATE TABLE t (a)"))
     content[20] = 32
     assert members(bytes(content)) == []

@@ -180,7 +180,7 @@ def test_a_bomb_is_not_inflated_beyond_what_it_declares_and_the_rest_is_read() -
 
 def test_a_delta_that_copies_a_gigabyte_is_refused_before_it_copies() -> None:
     base = bytes(1 << 16)
-    copy = bytes([0x80 | 0x40, 1])  # offset 0, 65,536 bytes
+    copy = bytes([0x80 | 0x40, 1])  # an instruction that copies 65,536 bytes from offset 0
     change = varint(len(base)) + varint(1 << 30) + copy * (1 << 14)
     entry = header(7, len(change)) + bytes.fromhex(object_id("blob", base)) + zlib.compress(change)
     tracemalloc.start()
@@ -231,7 +231,7 @@ def test_another_version_is_refused(version: int) -> None:
 
 def test_two_hundred_deltas_of_one_base_share_one_budget() -> None:
     base = bytes(1 << 20)
-    copy = bytes([0x80 | 0x40, 0x10])  # offset 0, 1 MB
+    copy = bytes([0x80 | 0x40, 0x10])  # an instruction that copies 1 MB from offset 0
     entries = [plain("blob", base)]
     for number in range(200):
         change = varint(len(base)) + varint(len(base) + 1) + copy + bytes([1, number])
@@ -244,7 +244,7 @@ def test_two_hundred_deltas_of_one_base_share_one_budget() -> None:
 
 def test_delta_commands_of_one_byte_are_charged() -> None:
     size = 1 << 20
-    change = varint(1) + varint(size) + b"\x90\x01" * size  # copies of one byte
+    change = varint(1) + varint(size) + b"\x90\x01" * size  # each instruction copies one byte
     entry = header(7, len(change)) + bytes.fromhex(object_id("blob", b"x")) + zlib.compress(change)
     reading = read(pack_of([plain("blob", b"x"), entry]), PackLimits(inflated_bytes=16 << 20))
     assert reading.unread == {"inflated_over_limit": 1}

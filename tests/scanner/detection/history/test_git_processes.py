@@ -46,7 +46,7 @@ def test_a_silent_child_is_killed_at_the_deadline(work: Workplace) -> None:
     deadline = Deadline(seconds=0)
     with started(work.path / ".git", ["cat-file", "--batch"]) as child, killed_at(deadline, child):
         assert child.stdout is not None
-        assert child.stdout.read() == b""  # a git process that was not killed would never close its output
+        assert child.stdout.read() == b""  # the end of the output shows that git was killed
     assert descendants() == []
 
 

@@ -225,7 +225,7 @@ def test_alternates_of_another_owner_are_refused_and_counted(
     if os.getuid() == 0:
         os.chown(foreign, 12345, 12345)
     else:
-        foreign = Path("/usr")  # only root can change the owner of a folder, but folders of root exist
+        foreign = Path("/usr")  # only root can change the owner of a folder, so use a folder that belongs to root
     alternates(work, str(foreign))
     found = scanned(work.path / ".git")
     assert found.candidates == []

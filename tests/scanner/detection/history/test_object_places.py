@@ -90,7 +90,7 @@ def test_a_tree_of_many_commits_and_refs_is_read_once(bare: Path, fresh_token: T
     leak = blob(bare, fresh_token())
     inner = tree(bare, f"100644 blob {leak}\tleak")
     root = tree(bare, f"040000 tree {inner}\td")
-    loose = blob(bare, fresh_token())  # no tree contains it, so the whole history is searched
+    loose = blob(bare, fresh_token())  # no tree contains it, so r8scan searches the whole history for it
     first = commit(bare, root)
     for day in range(2, 20):
         commit(bare, root, first, day=day)

@@ -116,8 +116,8 @@ def test_no_core_of_an_automaton_begins_with_another(others: tuple[TokenFormat, 
         assert not any(later.startswith(text) for text, later in itertools.pairwise(texts))
 
 
-# Two test processes can run the two parts at the same time. More parts would not be faster, because each part builds
-# the automata of these formats again.
+# The test has two parts, so that two processes can run them at the same time. More parts would not be faster, because
+# each part must prepare the search for these formats again.
 @pytest.mark.parametrize("part", range(2))
 def test_each_format_is_found_in_each_encoding(part: int, others: tuple[TokenFormat, ...]) -> None:
     for name, form, seed in itertools.product(list(ENCODINGS)[part::2], others, range(2)):

@@ -143,7 +143,7 @@ def test_a_second_canary_is_planted_only_when_it_is_due_and_not_behind_one_that_
     bench.respond()
     bench.age(minutes=bench.settings.canary_minutes)
     due = [CanaryWay.PUSHES, CanaryWay.FILES]
-    assert planting.plant_due(bench) == due  # the canary in the texts still waits for its poll
+    assert planting.plant_due(bench) == due  # no canary for texts, because the first one still waits for a poll
 
 
 def test_a_canary_is_late_then_lost_until_a_later_one_is_disabled(bench: Bench) -> None:
@@ -156,7 +156,7 @@ def test_a_canary_is_late_then_lost_until_a_later_one_is_disabled(bench: Bench) 
     problems = {one.subject: one for one in bench.problems()}
     assert problems["texts"].kind == Kind.CANARY_LOST
     assert "planted" in problems["texts"].sentence
-    assert problems["pushes"].kind == Kind.CANARY_NOT_PLANTED  # no canary was planted for an hour
+    assert problems["pushes"].kind == Kind.CANARY_NOT_PLANTED  # for an hour, no canary was planted
     planting.plant_due(bench)
     bench.poll()
     bench.scan()
@@ -194,7 +194,7 @@ def test_after_a_kill_the_same_canary_token_is_made_again_and_no_second_one(benc
     planting.plant_due(bench)
     texts.events(bench.database, bench.policy, bench.detector.digester)  # the process is killed after this call
     bench.poll()
-    bench.poll()  # the canary now waits for its look-up, and no second one is made
+    bench.poll()  # the canary waits to be looked up in the token store; this poll makes no second one
     bench.respond()
     assert bench.newest(CanaryWay.TEXTS).decision == Decision.DISABLED
     assert bench.count(ApiToken) == 0
@@ -210,7 +210,7 @@ def store() -> Iterator[ReferenceStore]:
 def test_a_store_behind_http_takes_canaries_and_is_asked_to_disable_them(bench: Bench, store: ReferenceStore) -> None:
     http = HttpStore(store.url, "the-secret")
     bench.settings = bench.settings.model_copy(update={"token_store_url": store.url})
-    assert planting.plant_due(bench) == []  # R8SCAN_TOKEN_STORE_CANARIES is off
+    assert planting.plant_due(bench) == []  # because R8SCAN_TOKEN_STORE_CANARIES is off
     assert {one.off.partition(" ")[0] for one in bench.state().canaries[:2]} == {"R8SCAN_TOKEN_STORE_CANARIES"}
     bench.settings = bench.settings.model_copy(update={"token_store_canaries": True})
     bench.policy = replace(bench.policy, access=access_to(http))
@@ -306,7 +306,7 @@ def test_a_report_of_a_canary_ends_the_canary_and_mails_nobody(
     published: Bench, sandbox: SandboxGitHub, url: str
 ) -> None:
     token = token_of(published, sandbox)
-    # With a disable quota of zero, r8scan would not disable any other token that is reported.
+    # The disable quota is zero, so r8scan does not disable any other reported token.
     settled = settle(
         published.database,
         reports.record(published.database, [reported(token, url=url)]),

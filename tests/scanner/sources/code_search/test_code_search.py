@@ -329,5 +329,5 @@ def test_a_search_sends_one_request_through_our_client(answer: Any, error: type[
     ],
 )
 def test_a_search_result_without_usable_fields_is_empty_and_sends_no_request(item: dict[str, Any]) -> None:
-    with respx.mock:  # any request would raise an exception
+    with respx.mock:  # in this block, any request raises an exception
         assert parse_result(item) == SearchResult(None, None, None, None, None, ())

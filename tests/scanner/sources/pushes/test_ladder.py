@@ -316,7 +316,7 @@ def test_a_new_or_small_repository_is_read_whole_by_one_request(
     assert reading.tips.is_whole
     assert github.requests["git"] == 1
     assert reading.plan is not None
-    # A separate job reads the other branches of a new repository later, so the plan does not list them as missed.
+    # The plan must not list the other branches of a new repository as missed, because a separate job reads them later.
     assert (reading.plan.reads_refs_later, list(reading.plan.may_miss)) == (
         ("is_new" in changes),
         [] if "is_new" in changes else ["other_refs"],

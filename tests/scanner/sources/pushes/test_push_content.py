@@ -237,7 +237,8 @@ def test_a_push_is_unchanged_after_it_was_stored_as_json(fresh_token: Token) -> 
 def test_a_named_commit_is_read_before_its_ancestors(client: GitHub, workplace: Make, fresh_token: Token) -> None:
     work, old, named = workplace(), fresh_token(), fresh_token()
     for number in range(3):
-        work.write(f"a{number}.bin", os.urandom(600 << 10))  # each file is too small to be left out as a large blob
+        # Each file is just small enough not to be skipped as a large file.
+        work.write(f"a{number}.bin", os.urandom(600 << 10))
     work.write("b.py", old)
     work.commit("first")
     work.write("z.py", named)

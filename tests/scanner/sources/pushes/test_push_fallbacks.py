@@ -118,7 +118,7 @@ def test_a_truncated_pack_is_requested_again_even_if_a_later_request_is_empty(
 ) -> None:
     work = workplace()
     before = work.commit("first")
-    # Git sends a file of this size in several packets. The cut-off answer lacks only the last one.
+    # Git sends a file of this size in several packets, and only the last packet is cut off.
     work.write("a", os.urandom(300_000))
     head = work.commit("a")
     work.push()

@@ -49,7 +49,7 @@ def test_every_real_token_of_a_push_is_disabled_however_many_there_are(
     bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidate_limits, "MAX_DIGESTS", 2)
-    monkeypatch.setattr(pushed_packs, "MAX_CANDIDATES", 1)  # so that a reader scans the pack
+    monkeypatch.setattr(pushed_packs, "MAX_CANDIDATES", 1)  # the pack then needs a confined reader
     tokens = [fresh_token() for _ in range(6)]
     digests = [bench.know(token) for token in tokens]
     work = workplace()
@@ -215,7 +215,7 @@ def test_a_token_in_a_push_that_was_missed_is_found_by_a_later_push_of_the_repos
         work.push()
         bench.queue(push(first, second))
         bench.scan()
-        bench.scan()  # read the history before that push
+        bench.scan()  # this reads the commits before the push
     work.write("a.py", f"x = '{token}'\n")
     missed = work.commit("oops")
     work.write("a.py", "x = 1\n")

@@ -50,7 +50,7 @@ def test_results_that_github_counts_but_does_not_show_are_read_later_or_recorded
         search.look_again()
         search.poll(5)
     assert len(set(search.names)) == (150 if is_repaired else 140)
-    # Ignore gaps with other reasons. After the first burst of pushes, the quiet time also looks like a gap.
+    # Ignore gaps for other reasons, because the quiet time after the first burst of pushes is also recorded as a gap.
     gaps = [gap.estimated for gap in search.gaps if gap.reason == "results_not_shown"]
     assert gaps == ([] if is_repaired else [10])
 
@@ -74,7 +74,8 @@ def test_a_pause_whose_pushes_the_index_lost_is_recorded_as_a_gap(search: Search
     begin = search.now
     for number in range(300):
         search.push(f"ana/app{number}", ago=-number / RATE)
-    search.sandbox.index.lost = 0.9  # a repository enters the index twice: when it is created and when it is pushed to
+    # A repository has two chances to enter the index: when it is created, and when it is pushed to.
+    search.sandbox.index.lost = 0.9
     for number in range(900):
         search.push(f"ben/app{number}", ago=-100 - number / RATE)
     search.now += 2 * 3600

@@ -82,7 +82,7 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
     search.poll(150)
     assert search.names == ["ana/early", "ana/late"]
     assert search.state.counts["repositories_late"] == 1
-    # Search again until r8scan has no more searches planned for these pushes. Nothing new is found.
+    # Repeat the searches that r8scan has planned for the time of these pushes. They find nothing new.
     for _ in range(3):
         search.look_again()
         search.poll(5)
@@ -109,7 +109,7 @@ def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, m
         found = answered(words)
         if len(found) == 300 and "updated-asc" in words:
             calls.append(len(found))
-            # From the second page on, the results have moved up by ten.
+            # The first call returns the first page. For later pages, the results have moved up by ten.
             return found if len(calls) == 1 else found[10:]
         return found
 
@@ -162,7 +162,8 @@ def test_an_index_that_loses_half_of_its_entries_is_recorded_as_a_gap(search: Se
     with search.database.write() as session:
         cursor = {**search.plan.to_json(), "until": int(search.now), "rate": 10.0}
         session.execute(update(SourceState).where(SourceState.source == SOURCE).values(cursor=cursor))
-    search.sandbox.index.lost = 0.7  # a repository enters the index twice: when it is created and when it is pushed to
+    # A repository has two chances to enter the index: when it is created, and when it is pushed to.
+    search.sandbox.index.lost = 0.7
     begin = search.now
     for number in range(1000):
         search.push(f"ben/app{number}", ago=-(number / 10))

@@ -143,7 +143,7 @@ def test_all_texts_of_one_page_share_one_budget(
     events = [comment_event(number, encoded(fresh_token()), f"{COMMENT}{number}") for number in range(60)]
     api.get("/events").respond(json=events)
     polled(database, github, reader, tmp_path)
-    # Scanning the first text uses up the time for all texts, so jobs read all 60 texts later.
+    # The scan of the first text uses up the time for all texts. Jobs read all 60 texts later.
     assert reader.asked == 1
     assert sum(len(job.target["files"]) for job in jobs_of(database, "files")) == 60
 

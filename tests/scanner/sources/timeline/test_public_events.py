@@ -213,7 +213,7 @@ def problems(database: Database, state_dir: Path) -> list[Problem]:
 def test_a_list_that_never_changes_is_noticed_despite_its_etag(
     api: respx.Router, database: Database, polled: Callable[[], PollReport], tmp_path: Path
 ) -> None:
-    with database.write() as session:  # another source has seen pushes, so GitHub is not quiet
+    with database.write() as session:  # another source has seen newer pushes, so the list should have changed
         session.add(SourceState(source="new_repositories", next_poll_at=db_now(60), newest_seen_at=db_now(-5)))
     route = api.get("/events").mock(side_effect=pages(list_of(0, newest=60, count=30)))
     polled()

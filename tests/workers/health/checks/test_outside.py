@@ -61,7 +61,7 @@ def test_the_mail_login_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
 
         def tried(password: str) -> str:
             context = context_of(smtp_url=f"smtp+starttls://{USER}:{quote(password, safe='')}@127.0.0.1:{port}")
-            # Use the same transport as the service, except that it trusts the certificate of the test's mail server.
+            # Use the service's own mail transport, but trust the certificate of the test's mail server.
             context.transport = transport_for(context.settings.smtp_url.get_secret_value(), tls=certificates.client)
             return outside.check_mail(context)
 

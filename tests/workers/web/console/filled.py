@@ -94,7 +94,7 @@ def _incident(
         disabled = detected - timedelta(days=2)
     account = accounts[number % len(accounts)]
     digest = hashlib.sha256(f"filled {number}".encode()).hexdigest()
-    # A token that was imported by its digest has no hint (its first and last characters).
+    # Some tokens were imported only as a digest. They have no hint, which is a token's first and last characters.
     hint = "" if action == Decision.HELD else f"r8_{digest[:3]}…{digest[-4:]}"
     is_protected = action == Decision.PROTECTED
     token = ApiToken(

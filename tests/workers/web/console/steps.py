@@ -16,13 +16,13 @@ from workers.context import Context
 
 AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
 OTHER_LOOKS = (
-    # These windows show the same HTML with other widths and colours. So check only the rules that depend on width or
-    # colour.
+    # These two kinds of windows show the same HTML with other colours or another width, so check only the accessibility
+    # rules that depend on colours or width.
     (1280, True, ["color-contrast"]),
     (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
 )
 """The other looks: width in pixels, dark mode or not, and the rules of axe to check (None: all)."""
-expect.set_options(timeout=30_000)  # long enough for a busy machine
+expect.set_options(timeout=30_000)  # wait up to 30 seconds, because the machine may be busy
 needs_chromium = pytest.mark.skipif(
     chromium_path() is None, reason="the browser tests were left out: there is no Chromium on the PATH"
 )

@@ -74,7 +74,7 @@ def test_no_other_method_reaches_a_page_or_an_action(operator: httpx.Client, con
         assert operator.request(method, address).status_code in (404, 405), (method, address)
     for address in posted - got:
         # A link or image on another site can make the operator's browser send a GET request with the operator's cookie.
-        # So a GET request must change nothing.
+        # Therefore a GET request must not change anything.
         assert operator.get(address, params={"reason": "mine", "act": "close"}).status_code in (404, 405), address
 
 

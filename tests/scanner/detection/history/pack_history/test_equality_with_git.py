@@ -143,8 +143,8 @@ def test_a_damaged_byte_leaves_objects_to_git_and_changes_none(repository: Path,
     found, for_git = objects_read(repository / "objects")
     assert found.keys() | for_git == everything.keys()
     changed = {oid for oid, content in found.items() if everything[oid] != content}
-    # If the damaged byte belongs to the distance to a delta's base, git does not notice the damage either, and returns
-    # the same wrong object.
+    # If r8scan reads a changed object, git must return the same. This happens if the damaged byte belongs to the
+    # distance from a delta to its base, because neither git nor r8scan can notice this damage.
     by_git = objects_by_git(repository) if changed else {}
     assert {oid: by_git.get(oid) for oid in changed} == {oid: found[oid] for oid in changed}
 
@@ -154,7 +154,7 @@ def test_an_index_that_does_not_fit_its_pack_is_refused_as_unusual(repository: P
     whole = pack.with_suffix(".idx").read_bytes()
     last_count = 8 + 255 * 4
     for at, content in (
-        (4, b"\0\0\0\3"),  # another version
+        (4, b"\0\0\0\3"),  # the version of the pack format is 3 instead of 2
         (last_count, b"\xff\xff\xff\xff"),
         (last_count, b"\0\0\0\1"),
         (8, b"\x7f\xff\xff\xff"),
@@ -185,7 +185,7 @@ def test_a_pack_of_more_than_4_gb_is_read_through_its_64_bit_offsets(tmp_path: P
     places = [FIRST, *accumulate((len(entry.raw) for entry in entries), initial=FIRST + far)]
     pack = repository / "objects" / "pack" / "pack-aa.pack"
     head = b"PACK" + (2).to_bytes(4) + (4).to_bytes(4) + base.raw
-    # Leave a hole in the file between the first entry and the others. A hole needs no space on the disk.
+    # Put a hole (a range that needs no space on the disk) between the first entry and the others.
     with pack.open("wb") as file:
         file.write(head)
         file.seek(places[1])

@@ -163,7 +163,7 @@ def test_a_forged_multi_pack_index_hides_no_pack(tmp_path: Path, repository: Pat
     write_pack(repository, "aa", [blob(HARMLESS)])
     write_pack(repository, "bb", [blob(b"other")])
     git("multi-pack-index", "write", cwd=repository)
-    # Replace a pack. The multi-pack-index still lists the objects of the replaced pack.
+    # Replace a pack. The multi-pack-index then still lists the objects of the old pack.
     write_pack(repository, "bb", [blob(token.encode())])
     assert has_found(scan_history(repository, Detector()), token)
     write_pack(repository, "bb", [blob(b"other")])

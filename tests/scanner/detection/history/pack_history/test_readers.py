@@ -82,7 +82,7 @@ def test_tokens_in_containers_names_tags_and_messages_are_found_as_by_git(
         tokens["name"]: b"empty",
         "wide.txt": f"\ufeffa = {tokens['wide']}".encode("utf-16-le"),
         "model.bin": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 5\n",
-        # This pointer of Git LFS contains the prefix of a token.
+        # This pointer file of Git LFS contains the prefix of a token, but no token.
         "r8_.bin": b"version https://git-lfs.github.com/spec/v1\next-0-r8_ sha256:" + b"b" * 64 + b"\nsize 5\n",
     }
     stream = f"commit refs/heads/main\ncommitter A <a@b> 1 +0000\ndata 39\n{tokens['message'][:39]}\n".encode()
