@@ -77,7 +77,7 @@ def connection_keys(client: str) -> tuple[str, str]:
 
 
 class NetworkList:
-    """A set of networks, with a fast test of which network contains an address.
+    """A set of networks. The method `match` quickly finds the network that contains an address.
 
     Args:
         networks: Networks in CIDR notation, one in each line. `#` begins a comment.

@@ -72,7 +72,7 @@ class RuleHit:
 
     Attributes:
         sign: what the rule observed, such as `usage_burst`.
-        mode: what the operator set for this rule.
+        mode: what the operator wants if the rule matches, such as `flag` or `disable`.
         note: a sentence for the operator.
         evidence: the observed numbers, as JSON.
     """

@@ -27,7 +27,7 @@ MESSAGE = "A canary of r8scan"
 def write_file(github: GitHub, repository: str, name: str, content: bytes) -> str:
     """Write a file into the repository's default branch, as one commit.
 
-    Return the address of the file's page, or an empty text if GitHub does not tell it.
+    Return the address of the file's page, or "" if it is not in GitHub's answer.
     https://docs.github.com/rest/repos/contents#create-or-update-file-contents
 
     Raises:
@@ -45,7 +45,7 @@ def write_file(github: GitHub, repository: str, name: str, content: bytes) -> st
 
 
 def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str:
-    """Write a file into a gist. Return the address of the gist's page, or an empty text if GitHub does not tell it.
+    """Write a file into a gist. Return the address of the gist's page, or "" if it is not in GitHub's answer.
 
     https://docs.github.com/rest/gists/gists#update-a-gist
 

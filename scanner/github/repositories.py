@@ -125,7 +125,7 @@ def search(
 def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_SIZE) -> Page:
     """Return page `number` (from 1) of a repository search by the REST API, which has a separate quota.
 
-    The REST API does not show the branch tips. Raises GitHubError.
+    The REST API does not show the newest commits of branches. Raises GitHubError.
     """
     params: dict[str, str | int] = {"q": words, "sort": "updated", "order": "asc", "per_page": size, "page": number}
     _, value = get_json(github, f"{github.api_url}/search/repositories", params=params, expected=dict)

@@ -92,7 +92,7 @@ class _CallResult:
 
 
 def finish_due(database: Database, policy: Policy, store: RemoteStore) -> Response:
-    """Disable the tokens of incidents whose disable was interrupted by a crash or by an outage of the token store."""
+    """Disable the tokens of incidents that a crash or an outage of the token store left in the state `disabling`."""
     with database.read() as session:
         ids = leases.due_keys(session, Incident, Incident.action == Decision.DISABLING, limit=MAX_DUE_INCIDENTS)
     return finish(database, policy, store, ids)

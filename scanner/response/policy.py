@@ -20,7 +20,7 @@ class Policy:
         access: the object that looks up and disables tokens; see `access_to`.
         mail_already_disabled: whether an owner also gets a mail about a public token that was disabled before r8scan
             found it.
-        announce: the channels over which disabled tokens are announced to gateways.
+        announce: the channels over which disabled tokens are announced to API gateways.
     """
 
     enforce: EnforceMode = EnforceMode.DISABLE

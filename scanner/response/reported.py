@@ -230,8 +230,8 @@ def _decide(
 def _open_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incident | None:
     """Return the token's open incident, or None.
 
-    If this report asks for a disable and the token was enabled again after an earlier disable, close the old incident
-    and return None.
+    If this report asks to disable the token, and the token was enabled again after it had been disabled, close the old
+    incident and return None.
     """
     incident = batch.open_incidents.get(token.digest)
     was_reenabled = token.disabled_at is None and incident is not None and incident.disabled_at is not None

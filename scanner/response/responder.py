@@ -125,5 +125,5 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
 
 
 def finish_due(database: Database, *, policy: Policy) -> Response:
-    """Disable the tokens of incidents whose disable was interrupted by a crash or by an outage of the token store."""
+    """Disable the tokens of incidents that a crash or an outage of the token store left in the state `disabling`."""
     return path_of(policy).finish_due(database, policy=policy)

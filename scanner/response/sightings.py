@@ -77,9 +77,9 @@ def due(session: Session, *, limit: int) -> list[DueSighting]:
 
 
 def settle(session: Session, ids: Collection[int], *, known: Collection[str]) -> None:
-    """Record that sightings were looked up. Delete the sightings whose digest is in `known`.
+    """Record that sightings (unconfirmed token candidates) were looked up in the token store.
 
-    The other sightings are due again after `RECHECK_SECONDS`.
+    Delete sightings whose digest is in `known`. The other sightings are due again after `RECHECK_SECONDS`.
     """
     if not ids:
         return
@@ -92,13 +92,16 @@ def settle(session: Session, ids: Collection[int], *, known: Collection[str]) ->
 
 
 def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
-    """Make sightings due in `seconds` without changing their state, because they could not be looked up."""
+    """Make sightings (unconfirmed token candidates) due in `seconds`, because they could not be looked up.
+
+    Their state does not change.
+    """
     if ids:
         session.execute(update(Sighting).where(Sighting.id.in_(ids)).values(next_check_at=db_now(seconds)))
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make sightings due now if their token has been imported into the SQL token store.
+    """Make sightings (unconfirmed token candidates) due now if their token was imported into the SQL token store.
 
     Return the number of these sightings.
     """
@@ -110,9 +113,10 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete sightings in state `unknown` that are older than `RETENTION_DAYS`, and return their number.
+    """Delete sightings (unconfirmed token candidates) in state `unknown` that are older than `RETENTION_DAYS`.
 
-    Keep sightings in state `unchecked`, because the token store has not been asked about them yet.
+    Keep sightings in state `unchecked`, because the token store has not been asked about them yet. Return the number of
+    deleted sightings.
     """
     old = Sighting.seen_at < db_now(-RETENTION_DAYS * 86400)
     result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))

@@ -113,7 +113,7 @@ class StoreAccess(Protocol):
         """
 
     def register_canary(self, database: Database, digest: str, hint: str) -> None:
-        """Add a live token without an owner (a canary) to the store, in a separate transaction or request.
+        """Add a canary (a test token that works but has no owner) to the store, in a separate transaction or request.
 
         Raises:
             StoreUnavailable: A remote token store refused the token, or did not answer.

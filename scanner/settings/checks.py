@@ -94,7 +94,7 @@ def check_email(value: str) -> str:
 
 
 def check_proxy_networks(value: str) -> str:
-    """Return the list of proxy networks without blanks. The networks are separated by commas.
+    """Check a list of proxy networks, separated by commas, and return it without blanks.
 
     Raises:
         ValueError: A network is malformed or is the whole internet.

@@ -67,7 +67,7 @@ def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
 
     Args:
         fields: `token` or `sha256`, and optionally `email` (addresses separated by semicolons), `account`, `name` and
-            `hint`.
+            `hint` (the token's first and last characters).
         digester: Computes the digest of a token.
 
     Raises:

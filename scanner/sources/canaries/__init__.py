@@ -1,4 +1,4 @@
 """Canary tokens: test tokens without an owner, which r8scan plants on a schedule.
 
-r8scan measures how long it takes until it finds and disables them.
+r8scan measures how long it takes to find and disable them.
 """

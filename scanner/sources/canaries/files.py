@@ -16,17 +16,17 @@ _SCHEME = "canary:"
 
 
 def address(canary_id: int) -> str:
-    """Return the made-up address that a `files` job contains instead of a URL for this canary."""
+    """Return the made-up address that a `files` job contains instead of a URL for this canary (test token)."""
     return f"{_SCHEME}{canary_id}"
 
 
 def is_canary(url: str) -> bool:
-    """Return whether the address in a `files` job stands for a canary. A real file has an HTTP address."""
+    """Return whether the address in a `files` job stands for a canary (test token). A real file has an HTTP address."""
     return url.startswith(_SCHEME)
 
 
 def content(database: Database, policy: Policy, digester: Digester, url: str) -> bytes | None:
-    """Make the canary's token, and return a file that contains it. Return None if the canary has ended.
+    """Make the token of a canary, and return a file that contains it. Return None if the canary has ended.
 
     Raises:
         Unavailable: The token store refuses the token. The file is retried.

@@ -16,7 +16,7 @@ from scanner.tokens.protocol import StoreUnavailable
 
 
 def make(database: Database, policy: Policy, digester: Digester, canary_id: int) -> CanaryContent | None:
-    """Make the token of a planted canary, and register it. Return None if the canary has ended or is gone.
+    """Make the token of a planted canary (test token), and register it. Return None if the canary has ended or is gone.
 
     Raises:
         StoreUnavailable: The token store refuses the token. The next call makes a new token.

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class PlantingContext(Protocol):
-    """The objects that the planting of canaries needs. A worker process provides them."""
+    """The objects that are needed to plant canaries (test tokens). A worker process provides them."""
 
     @property
     def settings(self) -> Settings: ...
@@ -50,7 +50,7 @@ class PlantingContext(Protocol):
     def detector(self) -> Detector: ...
     @property
     def github_of_canaries(self) -> GitHub:
-        """Return the GitHub client that may write to the repository and the gist in which canaries are planted."""
+        """Return the GitHub client that may write to the repository and the gist of the canaries (test tokens)."""
 
 
 def settle(database: Database, policy: Policy) -> int:
@@ -62,12 +62,18 @@ def settle(database: Database, policy: Policy) -> int:
 
 
 def plant_due(context: PlantingContext) -> list[CanaryWay]:
-    """Plant a canary token in each way (such as a public gist) that is switched on and due. Return the ways used."""
+    """Plant a canary (test token) in each way that is switched on and due, such as in a public gist.
+
+    Return the ways that were used.
+    """
     return [way for way in CanaryWay if not ways.reason_off(context.settings, way) and _plant_if_due(context, way)]
 
 
 def plant(context: PlantingContext, way: CanaryWay) -> int | None:
-    """Plant a canary now, for an operator. Return its id, or None if another call planted a canary in this second."""
+    """Plant a canary (test token) now, for an operator.
+
+    Return its id, or None if another call planted a canary in this second.
+    """
     with context.database.read() as session:
         now: datetime = session.execute(select(db_now())).scalar_one()
     return _plant(context, way, -int(now.timestamp()))
@@ -83,7 +89,7 @@ def _plant_if_due(context: PlantingContext, way: CanaryWay) -> bool:
 
 
 def _wait_after(settings: Settings, newest: Canary) -> float:
-    """Return how many seconds after the newest canary the next canary of the same kind is planted."""
+    """Return how many seconds after the newest canary (test token) the next one of the same kind is planted."""
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)
@@ -106,13 +112,13 @@ def _plant(context: PlantingContext, way: CanaryWay, slot: int) -> int | None:
 
 
 def _enqueue_file(session: Session, canary_id: int, planted_at: datetime) -> None:
-    """Queue a file that contains the canary, in the caller's transaction."""
+    """Queue a file that contains the canary (test token), in the caller's transaction."""
     file = RemoteFile(files.address(canary_id), Place("gist", published_at=planted_at), limit=MAX_FILE_BYTES)
     remote_files.enqueue(session, [file], source=ways.SOURCE, priority=FILE_PRIORITY)
 
 
 def _publish(context: PlantingContext, way: CanaryWay, canary_id: int) -> None:
-    """Write the canary's token into the operator's public repository or gist."""
+    """Write the token of a canary into the operator's public repository or gist."""
     settings, github = context.settings, context.github_of_canaries
     place, error = "", None
     try:

@@ -31,7 +31,7 @@ BAND: Likelihood = "likely"
 
 
 def enqueue(session: Session, canary_id: int, planted_at: datetime) -> None:
-    """Queue the job that will read the canary, in the caller's transaction."""
+    """Queue the job that will read the canary (test token), in the caller's transaction."""
     head = f"{canary_id:040x}"
     push = Push(REPOSITORY, None, "0" * 40, head, "", "", planted_at, "canary", likelihood=BAND)
     target = {"pushes": [push.to_json()]}
@@ -39,7 +39,7 @@ def enqueue(session: Session, canary_id: int, planted_at: datetime) -> None:
 
 
 def read(database: Database, policy: Policy, push: Push, detector: Detector, limits: PackLimits) -> PushReading:
-    """Make the canary's token and scan a git pack that contains it, as if a git server had sent the pack.
+    """Make the token of a canary, and scan a git pack that contains it, as if a git server had sent the pack.
 
     Raises:
         Unavailable: The token store refuses the token. The job is retried.

@@ -20,7 +20,10 @@ RETRY_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How many seconds a canary may stay undetected before it counts as late, and before it counts as lost."""
+    """How many seconds a canary (test token) may stay undetected.
+
+    `late` is when it counts as late, and `lost` is when it counts as lost.
+    """
 
     late: int
     lost: int
@@ -48,7 +51,7 @@ WORDS: Mapping[CanaryWay, str] = {
 
 
 def reason_off(settings: Settings, way: CanaryWay) -> str:
-    """Return why no canary is planted in this way, or "" if the way is switched on."""
+    """Return why no canary (test token) is planted in this way, or "" if the way is switched on."""
     if not settings.canaries:
         return "R8SCAN_CANARIES is false"
     if settings.token_store_url and not settings.token_store_canaries:
@@ -65,6 +68,6 @@ def reason_off(settings: Settings, way: CanaryWay) -> str:
 
 
 def interval_seconds(settings: Settings, way: CanaryWay) -> int:
-    """Return the seconds from one canary that is planted in this way to the next."""
+    """Return the seconds between two canaries (test tokens) that are planted in this way."""
     is_public = way in (CanaryWay.REPOSITORY, CanaryWay.GIST)
     return settings.canary_public_hours * 3600 if is_public else settings.canary_minutes * 60

@@ -159,7 +159,8 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
 
 
 def after_refusal(current: Round) -> Round:
-    """Return the state of the search after GitHub has refused a request (status 422): without the first waiting
-    query.
+    """Return the state of the search after GitHub has refused a request (status 422).
+
+    The refused query, the first of the waiting ones, is removed.
     """
     return replace(current, waiting=current.waiting[1:], requests=current.requests + 1)

@@ -48,7 +48,8 @@ class RemoteFile:
     """A file to fetch.
 
     Attributes:
-        url: The URL to fetch the file from, or the made-up address of a canary. It must not contain a token.
+        url: The URL to fetch the file from, or the made-up address of a canary (test token). It must not contain a
+            token.
         place: The public URL and further data about the file, redacted.
         limit: Maximum size in bytes.
         accept: The media type to request.
@@ -151,9 +152,9 @@ def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[
 
 
 def placed(hits: Sequence[Any], place: Place) -> list[Candidate]:
-    """Return the stored token candidates with `place` as their place.
+    """Return stored token candidates with `place` as their place.
 
-    `place` is another file with the same content as the file in which they were found.
+    The candidates were found in another file with the same content.
     """
     return [replace(candidate_from_json(hit), place=place) for hit in hits]
 
@@ -248,7 +249,7 @@ class _Reader:
             return known_hits(session, [file.key]).get(file.key)
 
     def _fetched(self, file: RemoteFile) -> bytes | None:
-        """Return the file's content, or None for the file of a canary that has ended."""
+        """Return the file's content. Return None if the file belongs to a canary (test token) that has ended."""
         if canary_files.is_canary(file.url):
             return canary_files.content(self._database, self._policy, self._detector.digester, file.url)
         return fetch(self._github, file)

@@ -7,10 +7,10 @@ The plans are, in the order in which they are tried:
 1. remembered: claim the newest commits of each branch that r8scan remembers. The server then sends exactly the new
 content. 2. before: for a repository that is seen for the first time, claim the commit before the push. This commit was
 not read, so a separate job (kind "earlier") reads it later. 3. whole: read a new or small repository completely. In a
-new repository, read the default branch first, and the other refs in a separate job. 4. boundary: for any other
-repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of the oldest of these commits.
-Never claim a second parent, because that would hide merged and imported history. Do not use a date as the limit: if a
-tip is older than the date, the server sends its whole history.
+new repository, read the default branch first, and the other branches and tags in a separate job. 4. boundary: for any
+other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of the oldest of these
+commits. Never claim a second parent, because that would hide merged and imported history. Do not use a date as the
+limit: if a tip is older than the date, the server sends its whole history.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ class Plan:
         before: The newest commit of the branch before the push.
         default: The newest commit of the default branch.
         is_whole: Whether the whole history of the wanted commits is read.
-        reads_refs_later: Whether other refs may be new as well. A separate job lists and reads them.
+        reads_refs_later: Whether other refs (branches and tags) may be new as well. A separate job lists and reads
+            them.
         lists_refs: Whether all refs were listed, and all refs that are not remembered are in `wants`.
         refs: The refs, if they were listed.
         unread: Counts of refs that this plan leaves out, by reason.

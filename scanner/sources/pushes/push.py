@@ -33,7 +33,8 @@ class Push:
         published_at: The time of the push.
         kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": an operator
             named the commit `head`. Its own change is read first, then everything that is reachable from `head` but not
-            from `before`. "earlier": the history before another push. "canary": a canary token, whose number is `head`.
+            from `before`. "earlier": the history before another push. "canary": a canary (test token), whose id is
+            `head`.
         tries: The number of failed attempts to read the push.
         likelihood: The likelihood that the push contains a leaked token.
         is_new: Whether the repository was created recently.

@@ -58,7 +58,7 @@ class RememberedTips:
         return [tip.oid for tip in self.tips]
 
     def holds(self, oid: str) -> bool:
-        """Return whether the commit is a remembered tip, so that the server need not send it or its history."""
+        """Return whether the commit is a remembered tip. A git server then need not send the commit or its history."""
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:
@@ -87,7 +87,7 @@ class TipsRead:
         before: The newest commit of the branch before the push, if it is known.
         default: The newest commit of the default branch, if it is known.
         is_whole: Whether the whole history of the repository has now been read.
-        lists_refs: Whether all refs were compared with the remembered commits.
+        lists_refs: Whether all refs (branches and tags) were compared with the remembered commits.
     """
 
     tips: tuple[str, ...]
@@ -99,7 +99,7 @@ class TipsRead:
 
 
 def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, now: datetime) -> RememberedTips:
-    """Return the remembered tips after one more push was read.
+    """Return the remembered tips (newest commits of branches and tags) after one more push was read.
 
     Keep the tip of the default branch and at most MAX_OTHER_TIPS other tips.
     """
@@ -128,9 +128,9 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 
 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
-    """Return the tips that fit into the limit, always including the tip of the default branch.
+    """Return the tips (newest commits of branches and tags) that fit into the limit.
 
-    First drop tips that a later push has replaced, then the oldest tips.
+    The tip of the default branch is always kept. First drop tips that a later push has replaced, then the oldest tips.
     """
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:
@@ -141,7 +141,10 @@ def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
 
 
 def encoded(tips: Iterable[Tip]) -> bytes:
-    """Return the tips as bytes for the database: for each tip, a byte of flags and the 20 or 32 bytes of its id."""
+    """Return the tips (newest commits of branches and tags) as bytes for the database.
+
+    Each tip takes one byte of flags and the 20 or 32 bytes of its id.
+    """
     parts = []
     for tip in tips:
         oid = bytes.fromhex(tip.oid)
@@ -151,7 +154,7 @@ def encoded(tips: Iterable[Tip]) -> bytes:
 
 
 def decoded(content: bytes) -> tuple[Tip, ...]:
-    """Return the tips from the bytes that `encoded` returned."""
+    """Return the tips (newest commits of branches and tags) from the bytes that `encoded` returned."""
     tips, position = [], 0
     while position < len(content):
         flags = content[position]

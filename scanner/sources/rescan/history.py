@@ -248,7 +248,7 @@ def _in_gist(found: Place, base: Place) -> Place:
 
 
 def _placed(candidate: Candidate, base: Place, web_url: str, name: str, step: str) -> Candidate:
-    """Return the token candidate with its public URL. `candidate` has only a path and a commit."""
+    """Return the token candidate with the public URL of its place. `candidate` has only a path and a commit."""
     found = candidate.place
     kind: PlaceKind = found.kind
     if step == "wiki":

@@ -321,16 +321,16 @@ def _place(
 
 
 def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
-    """Return the URL of the object's page.
+    """Return the URL of the web page for a part of an event, such as an issue.
 
-    If it does not belong to this GitHub, return the URL of the repository's page.
+    If the URL does not belong to this GitHub, return the URL of the repository's page.
     """
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
 
 
 def _refetch_url(part: Mapping[str, Any], api_url: str) -> str:
-    """Return the object's URL in this GitHub's API, or "" if it has none."""
+    """Return the URL in this GitHub's API for a part of an event, such as an issue. Return "" if there is none."""
     url = _string(part.get("url"))
     is_ours = bool(api_url) and url.startswith(f"{api_url}/repos/") and len(url) <= MAX_URL_LENGTH
     return url if is_ours and url.isascii() and url.isprintable() and "?" not in url and redact(url) == url else ""
