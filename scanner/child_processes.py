@@ -38,8 +38,8 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start a command that gets `death_signal` when this process ends for any reason (Linux).
 
-    Call it from a thread that lives longer than the child: Linux sends the signal when the thread that started the
-    child ends.
+    Call this function from a thread that lives longer than the child: Linux sends the signal when the thread that
+    started the child ends.
 
     Args:
         command: The program and its arguments.

@@ -149,7 +149,7 @@ def _address(github: GitHub, repository: str) -> str:
 
 
 def new_side(patch: str) -> tuple[str, tuple[int, ...]]:
-    """Return the added and unchanged lines of a patch as a text, and the line number of each in the new file."""
+    """Return the added and unchanged lines of a patch as one text, and the line number of each line in the new file."""
     texts: list[str] = []
     numbers: list[int] = []
     number = 0

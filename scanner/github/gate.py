@@ -279,7 +279,7 @@ class RequestGate:
         return (budget.resets_at - now) / max(budget.remaining, 1)
 
     def _probe(self, circuit: Circuit, now: float) -> None:
-        """Allow one test request to a host that has failed repeatedly, once in OPEN_SECONDS.
+        """Allow one test request to a host that has failed repeatedly, once every OPEN_SECONDS.
 
         Raises:
             Unavailable: OPEN_SECONDS have not passed, or another thread or worker sends the test request.

@@ -110,7 +110,7 @@ def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
 
 
 def _length(digits: bytearray) -> int:
-    """Return the value of four hexadecimal digits. Unlike `int`, do not accept signs and blanks."""
+    """Return the value of four hexadecimal digits. Signs and blanks, which `int` would accept, are errors."""
     if not _LENGTH.fullmatch(digits) or digits == b"0003":
         raise Malformed("git_protocol", "the git server does not speak the git protocol")
     return int(digits, 16)

@@ -34,7 +34,7 @@ class Request(NamedTuple):
     """A request to find the tokens in a document.
 
     Attributes:
-        name: The name of the document, with which the path of each finding (such as `a.zip!/b.txt`) begins.
+        name: The name of the document. The path of each finding, such as `a.zip!/b.txt`, begins with this name.
         seconds: The limit on processor seconds.
         expanded_bytes: The limit on bytes that are decompressed and decoded.
     """
@@ -55,7 +55,7 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
     Args:
         connection: The socket to the process.
         content: The document.
-        name: The name of the document, with which the path of each finding (such as `a.zip!/b.txt`) begins.
+        name: The name of the document. The path of each finding, such as `a.zip!/b.txt`, begins with this name.
         seconds: The limit on processor seconds.
         expanded_bytes: The limit on bytes that are decompressed and decoded.
 

@@ -120,7 +120,7 @@ class ReaderPool:
 
         Args:
             content: The document. It may be hostile.
-            name: The name of the document, with which the path of each finding (such as `a.zip!/b.txt`) begins.
+            name: The name of the document. The path of each finding, such as `a.zip!/b.txt`, begins with this name.
             seconds: Processor seconds that may be spent. Default and maximum: `limits.seconds`.
             expanded_bytes: Bytes that may be decompressed and decoded. Default and maximum: `limits.expanded_bytes`.
             patience: Seconds to wait for a free process before the document counts as unread (`reader_busy`).

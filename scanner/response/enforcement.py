@@ -1,6 +1,6 @@
 """Disables tokens that the token store has confirmed, unless the operator's policy exempts them.
 
-With a remote token store, the tokens are only marked here, and disabled after the transaction.
+For a remote token store, this module only plans which tokens to disable. They are disabled after the transaction.
 """
 
 from __future__ import annotations

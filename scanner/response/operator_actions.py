@@ -44,7 +44,7 @@ def cleaned(reason: str) -> str:
 
 
 def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: str) -> bool:
-    """Disable a token of the SQL token store and announce it to gateways. The owner receives no mail.
+    """Disable a token of the SQL token store and announce this to API gateways. The owner receives no mail.
 
     Returns:
         False if the token was already disabled.

@@ -60,7 +60,7 @@ class ReportOutcome:
 
 @dataclass(slots=True)
 class _Batch:
-    """The data that all decisions of one call share, and the rows to write at the end of the call.
+    """The data that all decisions of one call of `respond_to_reports` share, and the rows to write at its end.
 
     Attributes:
         session: the transaction.
@@ -111,7 +111,7 @@ def respond_to_reports(
         asked: The answer that the token store gave before the transaction began (`policy.access.ask`).
 
     Returns:
-        One outcome for each report. Reports of tokens that could not be looked up have no outcome.
+        One outcome for each report, except reports of tokens that could not be looked up.
     """
     by_digest: dict[str, list[Reported]] = defaultdict(list)
     for report in reports:
@@ -163,7 +163,8 @@ def _decide_all(
 ) -> list[ReportOutcome]:
     """Decide on all reports about one token.
 
-    Once a report has disabled the token, the next reports find it disabled.
+    If one of the reports causes the token to be disabled, the decisions on the next reports say that it is already
+    disabled.
     """
     outcomes: list[ReportOutcome] = []
     for report in reports:

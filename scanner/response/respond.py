@@ -237,7 +237,8 @@ def _decide(
 ) -> Response:
     """Record the new public places of tokens, disable the tokens as the policy says, and queue the notifications.
 
-    `records` has the tokens that the token store knows, and `found` has their token candidates. Both are by digest.
+    `records` has the tokens that the token store knows, and `found` has their token candidates. The keys of both are
+    digests.
     """
     response = Response()
     existing = incidents.open_incidents(session, records)

@@ -38,8 +38,8 @@ class DueSighting:
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
     """Record unconfirmed token candidates as sightings, unless they are recorded already.
 
-    New sightings are due now in state `unchecked`, and after `FIRST_RECHECK_SECONDS` in state `unknown`. If `state` is
-    `unchecked`, recorded sightings with the same digests become due now as well.
+    A new sighting in state `unchecked` is due now. A new sighting in state `unknown` is due after
+    `FIRST_RECHECK_SECONDS`. If `state` is `unchecked`, recorded sightings with the same digests become due now as well.
     """
     delay = 0 if state == SightingState.UNCHECKED else FIRST_RECHECK_SECONDS
     rows: dict[tuple[str, str], dict[str, Any]] = {}

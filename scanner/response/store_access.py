@@ -74,7 +74,7 @@ class StoreAccess(Protocol):
         """
 
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
-        """Look the tokens up inside the writing transaction, and lock the rows that the decision depends on.
+        """Look the tokens up inside the writing transaction. Lock rows, so that no other transaction decides on them.
 
         Args:
             session: The writing transaction.
@@ -227,7 +227,7 @@ def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
 
 
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
-    """Return the token store's answer `found`, but treat tokens that r8scan has disabled since then as not checked.
+    """Return the token store's answer `found`, but treat tokens that r8scan disabled after the look-up as not checked.
 
     Otherwise these tokens would look as if an operator had enabled them again.
     """

@@ -21,10 +21,10 @@ _RESERVED_DOMAINS = ("alt", "arpa", "internal", "invalid", "local", "localhost",
 
 
 def check_http_url(value: str) -> str:
-    """Return the URL without a slash at the end.
+    """Return `value` without a slash at its end, if it is a plain http(s) URL.
 
     Raises:
-        ValueError: The text is not a plain http(s) URL.
+        ValueError: The text is not such a URL.
     """
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:

@@ -29,7 +29,8 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
     Variables in `EXPORTED` that are set only in `.env` are copied to the environment.
 
     Args:
-        read_dotenv: Whether to read `.env` of the working folder too. Commands that run in untrusted folders must not.
+        read_dotenv: Whether to read `.env` of the working folder too. Commands that run in untrusted folders must not
+            read it.
         use_state: Whether to make the state folder private. False for a command that does not use the folder.
         overrides: Values that take precedence over all other sources.
 

@@ -53,8 +53,8 @@ class Disabled:
 
     Attributes:
         key: The idempotency key of the call that disabled the token.
-        result: The token store's answer: `disabled`, `already_disabled` or `unknown`. If the store was not called
-            because of the operator's policy, `observed` or `protected`.
+        result: The token store's answer: `disabled`, `already_disabled` or `unknown`. The result is `observed` or
+            `protected` if the store was not called because of the operator's policy.
     """
 
     result: Decision

@@ -101,7 +101,7 @@ def hours_between(start: datetime, end: datetime) -> list[datetime]:
 
 
 def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
-    """Return those of the hours whose file in the event archive was read to its end."""
+    """Return which of the hours were read completely from the event archive."""
     found: set[str] = set()
     keys = [hour.isoformat() for hour in hours]
     for start in range(0, len(keys), IDS_A_QUERY):

@@ -28,7 +28,7 @@ PRIORITY = 150
 
 
 def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> PollReport:
-    """Queue jobs for hours with missed events, if the archive should have published their files by now.
+    """Queue jobs for hours with missed events. Leave out hours whose files are probably not published yet.
 
     `wait` is the function that sleeps.
     """

@@ -44,7 +44,10 @@ _log = logging.getLogger(__name__)
 
 
 class Item(Protocol):
-    """One item for a job to read. `label` names it in errors. `published_at` is when the item became public."""
+    """One item for a job to read.
+
+    `label` is its name in error messages. `published_at` is when the item became public.
+    """
 
     @property
     def label(self) -> str: ...

@@ -1,6 +1,6 @@
 """Plants canaries (test tokens) in the queue of files.
 
-The job has the canary's id. The token is made when a worker reads the job.
+The queued job contains the canary's id. The token is made when a worker reads the job.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PollReport:
-    """How many items of which kind a poll stored.
+    """The number of items that a poll stored, by kind.
 
-    `error` says why the whole poll or a part of it failed, or is None.
+    `error` says why the whole poll or a part of it failed. It is None if nothing failed.
     """
 
     polled: bool = False

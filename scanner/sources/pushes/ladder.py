@@ -5,12 +5,14 @@ reachable from a claimed commit. So a plan may only claim commits whose content 
 The plans are, in the order in which they are tried:
 
 1. remembered: claim the newest commits of each branch that r8scan remembers. The server then sends exactly the new
-content. 2. before: for a repository that is seen for the first time, claim the commit before the push. This commit was
-not read, so a separate job (kind "earlier") reads it later. 3. whole: read a new or small repository completely. In a
-new repository, read the default branch first, and the other branches and tags in a separate job. 4. boundary: for any
-other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of the oldest of these
-commits. Never claim a second parent, because that would hide merged and imported history. Do not use a date as the
-limit: if a tip is older than the date, the server sends its whole history.
+   content.
+2. before: for a repository that is seen for the first time, claim the commit before the push. This commit was not
+   read, so a separate job (kind "earlier") reads it later.
+3. whole: read a new or small repository completely. In a new repository, read the default branch first, and the other
+   branches and tags in a separate job.
+4. boundary: for any other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of
+   the oldest of these commits. Never claim a second parent, because that would hide merged and imported history. Do not
+   use a date as the limit: if the newest commit is older than the date, the server sends its whole history.
 """
 
 from __future__ import annotations
@@ -145,7 +147,10 @@ def _changed(refs: Refs, known: RememberedTips) -> Plan:
 
 
 def _listed(refs: Refs) -> tuple[list[str], dict[str, int]]:
-    """Return at most MAX_WANTS commits to which branches and tags point, and the number of refs left out, by reason."""
+    """Return at most MAX_WANTS commits to which branches and tags point.
+
+    Also return the number of branches and tags that are left out, by reason.
+    """
     distinct = list(dict.fromkeys(_tips(refs)))
     is_over_limit = refs.is_truncated or len(distinct) > MAX_WANTS
     return distinct[:MAX_WANTS], {"refs_over_limit": 1} if is_over_limit else {}

@@ -28,7 +28,7 @@ Key = tuple[str, int]
 
 
 def key_of(push: Push, host: str) -> Key | None:
-    """Return the key under which the repository is remembered, or None if its id is unknown.
+    """Return the key under which the repository is stored, or None if its id is unknown.
 
     A wiki has the same id as its repository, so its key has a different host.
     """

@@ -28,13 +28,13 @@ class Push:
         repository_id: GitHub's id of the repository, if it is known.
         before: The id of the branch's newest commit before the push. Zeros: unknown or none.
         head: The id of the last commit. Empty: unknown.
-        ref: The full name of the ref, redacted.
+        ref: The full name of the branch or tag, redacted.
         ref_type: What was created: "repository", "branch" or "tag". Empty for a push.
         published_at: The time of the push.
-        kind: "push": a push. "create": a created ref or repository whose commits are unknown. "commit": an operator
-            named the commit `head`. Its own change is read first, then everything that is reachable from `head` but not
-            from `before`. "earlier": the history before another push. "canary": a canary (test token), whose id is
-            `head`.
+        kind: "push": a push. "create": a created branch, tag or repository whose commits are unknown. "commit": an
+            operator named the commit `head`. Its own change is read first, then everything that is reachable from
+            `head` but not from `before`. "earlier": the history before another push. "canary": a canary (test token),
+            whose id is `head`.
         tries: The number of failed attempts to read the push.
         likelihood: The likelihood that the push contains a leaked token.
         is_new: Whether the repository was created recently.
@@ -158,7 +158,7 @@ class PushReading:
     unknown: int = 0
 
     def add(self, part: ReadPart) -> None:
-        """Add what was found in one more answer."""
+        """Add the results from one more answer of the server."""
         self.candidates += part.candidates
         self.unread = +(self.unread + part.unread)
         self.not_read += part.not_read[: MAX_ROWS_PER_JOB - len(self.not_read)]
@@ -174,7 +174,7 @@ class PushReading:
 
     @property
     def tip(self) -> str | None:
-        """Return the last commit that was read. For a created ref, return the commit that it points to."""
+        """Return the last commit that was read. For a created branch or tag, return the commit that it points to."""
         return next(iter(self.plan.wants), None) if self.plan else None
 
     @property

@@ -1,4 +1,4 @@
-"""Reads one push or created ref: fetches the content that it added to the repository, and scans all of it."""
+"""Reads one push, or one created branch or tag: fetches the content that it added to the repository, and scans it."""
 
 from __future__ import annotations
 

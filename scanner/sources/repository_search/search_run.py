@@ -240,7 +240,7 @@ class SearchRun:
             self._miss(window, found.short, "results_not_shown")
 
     def _probe(self, now: float) -> None:
-        """Measure how old the newest entry of GitHub's search index is, once in PROBE_SECONDS."""
+        """Measure how old the newest entry of GitHub's search index is. Do this only every PROBE_SECONDS."""
         if now < self.plan.probe_at <= now + PROBE_SECONDS:
             return
         newest, page = reading.newest(self.github, now)

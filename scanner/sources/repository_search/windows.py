@@ -121,7 +121,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], now: float) -> Plan:
-        """Return the plan from the stored JSON. If it is empty, return a new plan that begins at `now`."""
+        """Return the plan from the stored JSON. If the JSON is empty, return a new plan that begins at `now`."""
         if "until" not in value:
             return cls(until=int(now - FIRST_SETTLE))
         spans = [(int(start), int(end)) for start, end in value["behind"]]
@@ -332,7 +332,7 @@ class Plan:
         self.settle = min(max(self.learned, self.lag + SETTLE_MARGIN), MAX_SETTLE)
 
     def points_a_second(self) -> float:
-        """Return how many GraphQL points a second the first searches of all windows cost."""
+        """Return how many GraphQL points per second are needed to search every window once."""
         return self.rate / 100 + 0.5 / max(self.width, 1)
 
 

@@ -51,7 +51,7 @@ OF_REPOSITORIES = (*(name for name in CONVERSATION_LISTS if name != "gist_commen
 
 
 def reader(name: str) -> Callable[[Work], Response]:
-    """Return the function that reads the list with this name. It is a step of a rescan."""
+    """Return the function that reads the list with this name, such as `issues`. The function is a step of a rescan."""
     return _read_reviews if name == "reviews" else lambda work: _read(work, name, CONVERSATION_LISTS[name])
 
 

@@ -247,7 +247,7 @@ class _EventReader:
         self.found.event_ids[push].append(event.id)
 
     def _likelihood(self, event: Event, ref: str = "") -> Likelihood:
-        """Return how likely a push contains a token. Only a CreateEvent contains the repository's description."""
+        """Return how likely it is that a push contains a token."""
         owner = event.repository.partition("/")[0].lower()
         words = f"{event.repository} {_string(event.payload.get('description'))[:MAX_DESCRIPTION_LENGTH]}".lower()
         evidence = Evidence(

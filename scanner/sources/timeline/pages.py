@@ -234,9 +234,9 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
 
 
 def _time(response: httpx.Response) -> datetime:
-    """Return the time of the answer by GitHub's clock, which also dates the events.
+    """Return the time of the answer by GitHub's clock, because the times of the events are by the same clock.
 
-    If it differs too much from our clock, return the time by our clock.
+    If GitHub's clock differs too much from our clock, return the time by our clock.
     """
     ours, theirs = time.time(), server_time(response)
     return datetime.fromtimestamp(theirs if abs(theirs - ours) < MAX_CLOCK_SECONDS else ours, UTC)
