@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Recycler:
-    """Ends this process if it uses much memory or has run for long, at a moment when no task runs in it.
+    """Ends this process if it uses much memory or has run for a long time, at a moment when no task runs in it.
 
     Args:
         is_idle: Returns True if no task runs in the process now.
@@ -53,10 +53,10 @@ class Recycler:
         self._has_ended = False
 
     def look(self) -> None:
-        """End the process if it uses much memory or has run for long, and no task runs in it. Call this every few
-        seconds.
+        """End the process if it uses much memory or has run for a long time, and if no task runs in it.
 
-        If a process that uses much memory is never idle, end it after `PATIENCE_SECONDS`.
+        If a process that uses much memory is never idle, end it after `PATIENCE_SECONDS`. Call this method every few
+        seconds.
         """
         if not self._has_ended and (reason := self._reason()):
             self._has_ended = True

@@ -32,7 +32,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmat
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Show which reports wait because the brake (the disable quota) holds them, since when, and who sent them.
+    """Show the reports that wait because of the brake (the disable quota): since when, and who sent them.
 
     Example: r8scan brake status
     """

@@ -57,7 +57,7 @@ def _results(*, send: bool) -> Iterator[Result]:
 
 
 def checks(context: Context, *, send: bool) -> list[Check]:
-    """Return the checks of `r8scan doctor` that apply to the context's settings, in the order of its output.
+    """Return the checks of `r8scan doctor` that apply to the settings, in the order in which their results are printed.
 
     If `send` is set, some of the checks send a test message to the operator.
     """

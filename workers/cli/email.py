@@ -130,8 +130,8 @@ def check() -> None:
 def bounced(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="The notification; - for stdin.")] = "-",
 ) -> None:
-    """Read a mail server's bounce, and record that the mail was not delivered. Notify the operator if it was to an
-    owner.
+    """Read a mail server's bounce, and record that a mail was not delivered. If the mail was for the owner of a token,
+    notify the operator.
 
     The input is one delivery status notification of at most 1 MB, as a mail server pipes it into a command. Exit
     status: 0 the failure was recorded, or there was nothing to record; 1 the input is not such a notification, or is

@@ -120,7 +120,7 @@ _DONE: Mapping[str, str] = {
 
 
 def result_text(job: ScanJob) -> str:
-    """Return one line with the job's state, the name of the thing that it read, and the amounts that it read."""
+    """Return one line that says how the job ended, what it read (such as a repository), and how much it read."""
     read = {key: value for key, value in job.counts.items() if not key.startswith(_NOT_SHOWN) and value}
     counts = ", ".join(words.amount(key, value) for key, value in read.items())
     return f"{job.state}: {target_text(job)}" + (f" ({counts})" if counts else "")

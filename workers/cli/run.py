@@ -68,8 +68,9 @@ def sandbox(
 ) -> None:
     """Run a local GitHub, a vendor's API, a mailbox, the service and its console, so that you can cause leaks.
 
-    Cause a leak by typing the name of its kind, on a page, or with curl, and watch what r8scan does. It needs no
-    network, credentials or servers, and changes nothing outside of its own folder. Ctrl-C ends everything.
+    To cause a leak, type the name of its kind, press a button on the web page, or use curl. Then watch what r8scan
+    does. It needs no network, credentials or servers, and changes nothing outside of its own folder. Ctrl-C ends
+    everything.
 
     Example: r8scan sandbox
     """

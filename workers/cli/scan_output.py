@@ -69,7 +69,7 @@ def progress() -> Iterator[Progress]:
 
 
 def report(run: ScanRun, form: str, states: Mapping[str, str] | None) -> None:
-    """Print the tokens that were found on standard output, and the summary on standard error.
+    """Print the found tokens to standard output, and a summary to standard error.
 
     Args:
         run: The result of the scan.

@@ -98,7 +98,7 @@ class Histories:
 
 
 def missing_submodules(folder: Path) -> ScanRun:
-    """Return a scan result with one unread item for each submodule that was not cloned.
+    """Return a scan result that lists each submodule without a clone as an item that could not be read.
 
     `folder` is the root of a git work tree.
     """

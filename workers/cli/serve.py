@@ -20,7 +20,8 @@ def serve(
 ) -> None:
     """Run the web server: the console, and endpoints for GitHub's alerts, reports, usage records and found tokens.
 
-    Ctrl-C stops the server. Put a proxy that does TLS in front of it. It needs the same settings as r8scan run.
+    Ctrl-C stops the server. Put a proxy that does TLS in front of the server. The server needs the same settings as
+    r8scan run.
 
     Example: r8scan serve --host 0.0.0.0 --port 8080
     """

@@ -82,8 +82,7 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 
 
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
-    """Return the most urgent problem with canaries that are planted in this way, as a list. Without a problem, it is
-    empty.
+    """Return a list with the most urgent problem of this way of planting. The list is empty if there is no problem.
 
     Args:
         settings: The settings of the service.

@@ -106,7 +106,7 @@ def clock_problems(now: datetime) -> Iterator[Problem]:
 
 
 def clock_off(clock: str, seconds: float, host: str = "") -> Problem:
-    """Return the problem that a machine's clock is wrong.
+    """Return a problem that says that a machine's clock is wrong.
 
     Args:
         clock: The name of the clock, for the problem's sentence.

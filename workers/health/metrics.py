@@ -195,10 +195,10 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of each source's recall: the share of the pushes seen by other sources that this source also
-    saw.
+    """Yield the metrics of recall for each source (something that r8scan polls).
 
-    A source is something that r8scan polls. Before the first measurement, the metrics have no samples.
+    Recall says how many of the pushes that other sources saw were also seen by this source. Before the first
+    measurement, the metrics have no samples.
     """
     shares = [(row.source, within, share) for row in found.sources for within, share in row.recall.items()]
     yield (

@@ -118,7 +118,8 @@ def _with_only(problem: Problem, settings: Settings) -> Overview:
 def _without_followers(database: Database, settings: Settings, found: Overview) -> list[Problem]:
     """Return the problems in `found` and the problems of processes.
 
-    Omit problems that exist only because a process is missing. For example, no source is polled without beat.
+    Omit problems that exist only because a process is missing. For example, no source is polled if beat (the scheduler)
+    does not run.
     """
     problems = [*found.problems, *processes.problems(database, settings, found.processes)]
     has_beat = processes.is_alive(found.processes, BEAT)

@@ -113,13 +113,16 @@ class BandRow:
 class CanaryRow:
     """The canaries (test tokens) that are planted in one way. The fields `…_24h` cover the last 24 hours.
 
+    A canary is successful if its token was found and disabled.
+
     Attributes:
         off: Why no canary is planted in this way, or an empty string if this way is switched on.
         planted_at: When the newest canary was planted.
         ended_at: When the newest successful canary was disabled.
         seconds: How long it took from the planting of the newest successful canary until it was disabled.
         source: Where r8scan saw the newest successful canary, such as the event timeline.
-        waiting_seconds: How long the oldest later canary has waited to be disabled. None if no canary waits.
+        waiting_seconds: How long a canary has waited to be disabled: the oldest one that was planted after the newest
+            successful canary. None if no canary waits.
         error: The error of the newest canary, if there was one.
     """
 

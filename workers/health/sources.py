@@ -140,7 +140,7 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
 def _behind(row: SourceRow) -> Iterator[Problem]:
     """Yield a problem if a source (something that r8scan polls) has many pushes that are still to be read.
 
-    These pushes are not missed. They are read late.
+    These pushes are not lost, but they are read late.
     """
     behind = row.cursor.get("seconds_behind", 0)
     if behind <= MAX_BEHIND_SECONDS:

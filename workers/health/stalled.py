@@ -82,8 +82,8 @@ def _kinds(session: Session) -> list[JobKind]:
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
     """Return the SQL condition for rows of jobs or polls that are close to their time limit without any progress.
 
-    The condition is true when the share `NEAR_SHARE` of the time limit has passed. It is also true if the deadline
-    passed more than `TAKE_OVER_SECONDS` ago and no worker has claimed the row again.
+    The condition is true when the share `NEAR_SHARE` of the time limit has passed without progress. It is also true if
+    the deadline passed more than `TAKE_OVER_SECONDS` ago and no worker has claimed the row again.
 
     Args:
         model: The class of the rows.

@@ -1,7 +1,7 @@
-"""Tells systemd that this process is ready (READY), and regularly that it still works (WATCHDOG).
+"""Tells systemd when this process is ready (READY), and then regularly that it still works (WATCHDOG).
 
-The thread that consumes messages does this itself. If it is stuck, systemd restarts the process.
-https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+The thread that receives messages sends these notifications itself. If the thread is stuck, they stop, and systemd
+restarts the process. https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def _newest(connection: Any, stream: str) -> bytes:
 
 
 def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Mapping[str, str]) -> int:
-    """Remove all tokens from the cache that were disabled since the last call. Return the cursor for the next call.
+    """Remove from the cache all tokens that were disabled since the last call. Return the cursor for the next call.
 
     Args:
         cache: The cache from which the tokens are removed.

@@ -19,8 +19,8 @@ READY_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The TLS files of a server: its certificate, its key, and the certificate authority that its clients' certificates
-    need.
+    """The TLS files of a server: its certificate, its key, and the authority that must have signed the clients'
+    certificates.
     """
 
     cert_file: Path

@@ -44,9 +44,9 @@ def poll(source: str) -> None:
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
 def look_up() -> None:
-    """Ask the token store about found tokens, up to a limit. Disable those that the store knows.
+    """Ask the token store about found tokens, up to a limit. Disable the tokens that the store knows.
 
-    The settings may say that some of these tokens are not disabled.
+    A token is not disabled if the settings forbid it, for example in the mode `observe`.
 
     If there were any tokens to look up, start this task again, because more may wait.
     """

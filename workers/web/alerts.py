@@ -84,7 +84,7 @@ class _Alerts:
             raise
 
     async def _wait_for(self, asked: threading.Event) -> None:
-        """Wait until the request for GitHub's public keys has ended. Then the event `asked` is set.
+        """Wait until the event `asked` is set. It is set when the request for GitHub's public keys has ended.
 
         Raises:
             KeysUnavailable: MAX_WAITING_FOR_KEYS requests wait already, or `asked` was not set within WAIT_SECONDS.

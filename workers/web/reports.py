@@ -178,7 +178,7 @@ class _StoredUsage:
 def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
     """Store the usage records in `body`, and apply the usage rules. A rule may report a token.
 
-    The caller handles these reports after the response. Otherwise, a failure there would make the client send the same
+    The caller handles such reports after the response. Otherwise, an error there would make the client send the same
     records again.
 
     Args:

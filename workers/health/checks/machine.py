@@ -33,8 +33,9 @@ MAX_CLOCK_DIFFERENCE_SECONDS = 30.0
 
 
 def check_database(database: Database) -> str:
-    """Check that the database answers, has the tables of this version, and can be written. Return one line of
-    result.
+    """Check that the database answers, has the tables of this version, and can be written.
+
+    Return one line about the result.
     """
     try:
         with database.read() as session:
@@ -54,7 +55,7 @@ def check_database(database: Database) -> str:
 
 
 def check_redis(settings: Settings) -> str:
-    """Check that Redis answers and accepts messages. Return one line of result."""
+    """Check that Redis answers and accepts messages. Return one line about the result."""
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
     if problem := broker_state.broker_problem(settings):
         todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
@@ -63,7 +64,7 @@ def check_redis(settings: Settings) -> str:
 
 
 def check_beat(context: Context) -> str:
-    """Check that beat (Celery's scheduler) has sent a heartbeat recently. Return one line of result."""
+    """Check that beat (Celery's scheduler) has sent a heartbeat recently. Return one line about the result."""
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
         running = processes.read(session, now)
@@ -79,9 +80,9 @@ def check_beat(context: Context) -> str:
 
 
 def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str:
-    """Check that this machine's clock agrees with the clocks of the database and of GitHub. Return one line of result.
+    """Check that this machine's clock agrees with the clocks of the database and of GitHub.
 
-    If GitHub does not answer, only the database's clock is compared.
+    If GitHub does not answer, compare only with the database's clock. Return one line about the result.
     """
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
@@ -107,7 +108,7 @@ def _compare(whose: str, seconds: float) -> None:
 
 
 def check_disk(settings: Settings) -> str:
-    """Check that the disk of the state folder has enough free space. Return one line of result."""
+    """Check that the disk of the state folder has enough free space. Return one line about the result."""
     found = machine.read(settings)
     problem = next((one for one in found.problems if one.kind == Kind.DISK_FULL), None)
     if problem is not None:
@@ -118,7 +119,7 @@ def check_disk(settings: Settings) -> str:
 
 
 def check_state_folder(folder: Path) -> str:
-    """Check that the state folder is private and writable. Return one line of result.
+    """Check that the state folder is private and writable. Return one line about the result.
 
     If the folder does not exist, check that it can be created, but do not create it.
     """

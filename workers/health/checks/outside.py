@@ -42,9 +42,9 @@ MAX_SCOPES_LENGTH = 120
 
 
 def check_credential(context: Context, credential: App | str | None) -> str:
-    """Check that GitHub accepts the credential and that its quotas are not used up. Return one line of result.
+    """Check that GitHub accepts the credential and that its quotas are not used up. The check uses no quota.
 
-    The check uses no quota.
+    Return one line about the result.
     """
     if credential is None:
         if not context.settings.sources:
@@ -94,7 +94,7 @@ def _quotas(found: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def check_git(context: Context) -> str:
-    """Check that git can read a repository from GitHub over HTTPS. Return one line of result."""
+    """Check that git can read a repository from GitHub over HTTPS. Return one line about the result."""
     github = context.lone_client(next(iter(context.credentials), None))
     host = urlsplit(github.web_url).hostname
     try:
@@ -111,9 +111,9 @@ def check_git(context: Context) -> str:
 
 
 def check_mail(context: Context) -> str:
-    """Check that the mail server accepts the login, the sender and the operator's address. Return one line of result.
+    """Check that the mail server accepts the login, the sender and the operator's address. No mail is sent.
 
-    No mail is sent.
+    Return one line about the result.
     """
     settings = context.settings
     where = mail_transport(settings)
@@ -140,7 +140,7 @@ def check_mail(context: Context) -> str:
 
 
 def check_store(context: Context) -> str:
-    """Check that the token store answers. Return one line of result.
+    """Check that the token store answers. Return one line about the result.
 
     r8scan's own token store (an SQL table) must also contain tokens.
     """
@@ -158,7 +158,7 @@ def check_store(context: Context) -> str:
 
 
 def check_channel(channel: OperatorChannel, *, send: bool) -> str:
-    """Check that the server for messages to the operator can be reached. Return one line of result.
+    """Check that the server for messages to the operator can be reached. Return one line about the result.
 
     If `send` is set, send a test message instead.
     """
@@ -172,12 +172,18 @@ def check_channel(channel: OperatorChannel, *, send: bool) -> str:
 
 
 def check_address(url: str) -> str:
-    """Check that the URL's server can be reached and that its certificate is trusted. Return one line of result."""
+    """Check that the URL's server can be reached and that its certificate is trusted.
+
+    Return one line about the result.
+    """
     return _reached(url)
 
 
 def check_stream(url: str) -> str:
-    """Check the Redis server through which disabled tokens are announced to API gateways. Return one line of result."""
+    """Check the Redis server through which disabled tokens are announced to API gateways.
+
+    Return one line about the result.
+    """
     client = redis.Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS)
     try:
         client.ping()

@@ -1,7 +1,9 @@
 """A client for identity providers that use OpenID Connect (authorization code flow with PKCE, state and nonce).
 
 It builds the URL of the provider's sign-in page. After the sign-in, the browser brings back a code, and the client asks
-the provider which person the code belongs to. https://openid.net/specs/openid-connect-core-1_0.html
+the provider which person the code belongs to.
+
+https://openid.net/specs/openid-connect-core-1_0.html
 """
 
 from __future__ import annotations
@@ -294,7 +296,7 @@ class Provider:
 def credential(settings: Settings) -> str:
     """Return a hash of the settings that decide who may sign in with the identity provider.
 
-    A session stores it, and ends when the settings change.
+    A session stores this hash, and ends when the settings change.
     """
     named = (
         *(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_role_claim),

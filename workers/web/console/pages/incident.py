@@ -110,8 +110,9 @@ def summary(row: Row) -> str:
 
 
 def short(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the timeline `moments` with at most MAX_PLACE_MOMENTS of its entries about places where the token was
-    found.
+    """Return the timeline `moments`, shortened if the token was found in many places.
+
+    At most MAX_PLACE_MOMENTS of the entries about these places are kept.
     """
     found, places = [], 0
     for moment in moments:

@@ -203,9 +203,7 @@ def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
 
 
 def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]:
-    """Return a page of the accounts in r8scan's own token store. Their names begin with the parameter `q` in
-    `values`.
-    """
+    """Return a page of the accounts whose names begin with the parameter `q`, from r8scan's own token store."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(Account.id, values)]
     if term := _text(values, "q"):
         conditions.append(Account.name.like(prefix(term), escape="\\"))
