@@ -1,4 +1,5 @@
-"""Finds possible API tokens in bytes. The result for each token is a candidate: its digest (hash) and a short hint.
+"""Finds possible API tokens in bytes. The result for each token is a candidate: its digest (hash) and a hint (its first
+and last characters).
 
 A candidate never contains the token itself. Raw tokens stay in this package and in `scanner.isolation`, which runs
 parts of this package in confined processes. This package uses no database, no network and no settings.

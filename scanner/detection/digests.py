@@ -11,7 +11,8 @@ Digester = Callable[[bytes], str]
 
 
 def masked(hint: str, digest: str) -> str:
-    """Return what pages, mails and commands show of a token: its hint, or the beginning of its digest.
+    """Return the text that pages, mails and commands show in place of a token: its hint, or the beginning of its
+    digest.
 
     A token that was imported by its digest has no hint.
     """
@@ -26,7 +27,7 @@ def sha256_digest(token: bytes) -> str:
 def hmac_sha256_digester(key: bytes) -> Digester:
     """Return a function that computes the HMAC-SHA-256 of a token under `key`.
 
-    It is for token stores that hash tokens with a pepper (a secret key).
+    Use this for a token store that hashes tokens with a pepper (a secret key).
     """
     if not key:
         raise ValueError("the digest key is empty")

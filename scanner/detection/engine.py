@@ -280,7 +280,7 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
 
 
 def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a member of a container that is larger than one piece (the bytes that are read at once).
+    """Return the tokens in a large member of a container. The member is read in several pieces.
 
     Args:
         member: The member.

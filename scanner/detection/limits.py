@@ -21,7 +21,7 @@ class Limits:
         depth: Nested layers of archives, compression and long base64 or hex texts (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
         ratio: A second limit on bytes that are decompressed and decoded, as a multiple of the document's size
-            (`expansion_ratio`). Only more than `ratio_floor` bytes can exceed this limit.
+            (`expansion_ratio`). It does not apply to the first `ratio_floor` bytes.
         entries: Files in archives, compressed streams, and git objects (`entries`).
         seconds: Seconds for opening and decoding (`seconds`). The document itself is always searched to the end.
         member_bytes: The size of the largest part of a container that is held in memory (`member_size`).

@@ -30,7 +30,7 @@ class WidePiece(NamedTuple):
     start: int
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Convert findings in the piece to findings in the document, with offsets in the document, and yield them."""
+        """Yield the given findings (tokens), with offsets in the document instead of offsets in the piece."""
         at = raw = 0
         for finding in sorted(inner, key=lambda found: found.start):
             raw += len(_wide(self.text[at : finding.start], self.codec))

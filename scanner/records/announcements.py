@@ -43,7 +43,7 @@ class CursorExpired(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DisabledToken:
-    """A token that is being disabled, for its announcement."""
+    """A token that is being disabled, with the data that its announcement contains."""
 
     digest: str
     token_id: str

@@ -1,7 +1,7 @@
 """The audit: an append-only hash chain of entries that say who did what, and on which evidence.
 
-New entries are kept in memory until just before the transaction commits. Only then are they written and the end of the
-chain is locked. Concurrent transactions therefore cannot fork the chain and do not deadlock.
+New entries are kept in memory until just before the transaction commits. Then they are written, and the end of the
+chain is locked until the commit. Concurrent transactions therefore cannot fork the chain and do not deadlock.
 """
 
 from __future__ import annotations

@@ -18,9 +18,10 @@ _MAX_EXACT_INTEGER = 2**53
 
 
 def entry_hash(entry: Mapping[str, Any]) -> str:
-    """Return the hash of an audit entry, which is given as its columns by name.
+    """Return the hash of an audit entry.
 
-    The column `at` must be a time with a time zone.
+    Args:
+        entry: The columns of the entry, by name. The column `at` must be a time with a time zone.
     """
     return chained_hash(entry["previous_hash"], entry["id"], content_hash(entry))
 
@@ -28,7 +29,8 @@ def entry_hash(entry: Mapping[str, Any]) -> str:
 def content_hash(entry: Mapping[str, Any]) -> str:
     """Return the hash of an audit entry's content, without its id and the previous entry's hash.
 
-    The column `at` must be a time with a time zone.
+    Args:
+        entry: The columns of the entry, by name. The column `at` must be a time with a time zone.
     """
     content = {
         "at": entry["at"].astimezone(UTC).isoformat(timespec="microseconds"),
@@ -43,7 +45,7 @@ def content_hash(entry: Mapping[str, Any]) -> str:
 
 
 def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
-    """Return the hash of an audit entry in the chain. The function `audit_append` on PostgreSQL computes the same.
+    """Return the hash of an audit entry in the chain. The function `audit_append` on PostgreSQL computes the same hash.
 
     Args:
         previous_hash: The hash of the previous entry in the chain.

@@ -63,7 +63,7 @@ class PushMark(Base):
 
 
 class RecallMeasurement(Base):
-    """The latest measurement of a source's recall: of the pushes that other sources saw, the share that it saw too.
+    """The latest measurement of a source's recall: the share of the other sources' pushes that this source saw as well.
 
     `shares` maps a delay, in seconds after a push, to four numbers: the pushes in the sample, how many of them the
     source saw within the delay, and the lower and upper bound of the share's 95 % confidence interval.

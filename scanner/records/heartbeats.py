@@ -17,7 +17,7 @@ KEPT_SECONDS = 30 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the service, as its heartbeat describes it."""
+    """The data about a process of the service that its heartbeat contains."""
 
     role: str
     host: str

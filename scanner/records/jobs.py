@@ -195,7 +195,7 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
 
 
 def _deadline() -> ColumnElement[Any]:
-    """Return an SQL expression for the time at which a claim that begins now ends. It depends on the job's kind."""
+    """Return an SQL expression for the end of a claim that begins now. The duration depends on the job's kind."""
     by_kind = [(ScanJob.kind == kind, db_now(seconds)) for kind, seconds in time_limits.JOB_SECONDS.items()]
     return case(*by_kind, else_=db_now(time_limits.DEFAULT_SECONDS))
 
@@ -325,9 +325,9 @@ def cancel(session: Session, job_id: int) -> bool:
 
 
 def cancel_with_children(session: Session, job_id: int) -> list[int]:
-    """Cancel a job, and those of its child jobs that no other job or operator asked for.
+    """Cancel a job and its child jobs, and return the ids of the cancelled jobs.
 
-    Return the ids of the cancelled jobs.
+    Child jobs that another job or an operator also asked for are not cancelled.
     """
     cancelled = [job_id] if cancel(session, job_id) else []
     children = (

@@ -1,4 +1,5 @@
-"""Leases on database rows: a worker claims a row, renews its lease while it works, and cannot write once it is lost.
+"""Leases on database rows: a worker claims a row, renews its lease while it works, and cannot write after the lease is
+lost.
 
 A claim is one UPDATE with a condition, by the database's clock. The row's `attempts` is the fencing token: each claim
 adds 1, and every later write requires that it is unchanged.

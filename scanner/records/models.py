@@ -337,7 +337,7 @@ class ScanJob(Base):
     `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress.
 
     Until a worker begins the job (`begun_at`), it also serves further requests with the same `dedupe_key`. Afterwards
-    such a request becomes a separate job, because the worker may already be past the requested content.
+    such a request becomes a separate job, because the worker may already have read past the requested content.
     """
 
     __tablename__ = "scan_jobs"

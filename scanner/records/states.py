@@ -156,7 +156,7 @@ class Occasion(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a job reads."""
+    """What a job reads, for example a list of pushes or a whole repository."""
 
     PUSHES = "pushes"
     """A list of pushes."""

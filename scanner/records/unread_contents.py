@@ -36,7 +36,7 @@ class NotRead:
         digest: the SHA-256 of the document, in hex; empty for an object of a git history that could not be
             decompressed.
         size: the size of the document in bytes; 0 if it is not known.
-        place: where the document is, redacted, as JSON.
+        place: where the document is, as JSON. Tokens in it are replaced by their hints.
     """
 
     reasons: tuple[str, ...]

@@ -180,7 +180,7 @@ def shuffled_sizes(content: bytes) -> tuple[int, ...]:
 
 
 def unshuffled(content: bytes, size: int) -> bytes:
-    """Return the content as it was before HDF5's shuffle filter.
+    """Undo HDF5's shuffle filter, and return the original content.
 
     The filter stores the first byte of every element, then the second byte of every element, and so on.
 

@@ -80,7 +80,10 @@ def postgresql_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the data chunks of a table from offset `at` on, up to a chunk of length zero, and the offset after it."""
+    """Return the data chunks of a table, and the offset after them.
+
+    The chunks begin at offset `at` and end with a chunk of length zero.
+    """
     chunks: list[bytes] = []
     while at + 5 <= len(content) and content[at] == 0:
         size = int.from_bytes(content[at + 1 : at + 5], "little")

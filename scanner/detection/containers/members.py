@@ -26,7 +26,7 @@ class Member(NamedTuple):
         source: The bytes, or a stream of them. A stream may be read only until the next member is requested.
         encoding: The compression or encoding that the reader has undone, such as `gzip`; empty for a file of an
             archive.
-        text_of_markup: Whether the part may be XML, whose text is scanned a second time without its tags.
+        text_of_markup: Whether the part may be XML. If so, its text is scanned a second time without the tags.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Member(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A file that contains other files or compressed data. `meter` counts the work done for it."""
+    """A file that contains other files or compressed data. `meter` counts and limits the work of reading it."""
 
     name: str
     source: Source
@@ -47,8 +47,9 @@ Reader = Callable[[Container], Iterator[Member]]
 
 
 class UnreadableError(Exception):
-    """The rest of a container cannot be read. `reason` says why, for example `damaged`. `ScanResult.unread` counts
-    it.
+    """The rest of a container cannot be read.
+
+    `reason` says why, for example `damaged`. The error is counted under this reason in `ScanResult.unread`.
     """
 
     def __init__(self, reason: str) -> None:
@@ -89,7 +90,7 @@ class Bounded:
 
 
 class Paid:
-    """A stream that counts each byte read as work done for the document."""
+    """A stream that reads another stream and counts each byte, to limit the work of the scan."""
 
     def __init__(self, meter: Meter, stream: Readable) -> None:
         self._meter = meter

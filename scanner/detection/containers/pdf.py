@@ -78,7 +78,10 @@ def _decryption(content: bytes) -> Decryption | None:
 
 
 def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield, for each stream that is not empty: the bytes before it (with its dictionary), its start and its end."""
+    """Yield three values for each stream that is not empty.
+
+    They are the bytes before the stream, which contain its dictionary, and the offsets of its start and end.
+    """
     at = last = 0
     while match := _STREAM.search(content, at):
         begin = match.end()

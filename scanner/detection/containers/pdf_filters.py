@@ -44,7 +44,7 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
 
 
 class _Decoded:
-    """A stream of the bytes that a decoder yields. Each byte is counted as work done for the document."""
+    """A stream of the bytes that a decoder yields. Each byte is counted, to limit the work of the scan."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces

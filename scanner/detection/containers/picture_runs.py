@@ -47,7 +47,8 @@ def picture_at(
         text_bytes: The maximum size in bytes of all text chunks together, or None for no limit.
 
     Returns:
-        The picture, or None if no picture begins there, if its lines differ in length, or if it exceeds a limit.
+        The picture, or None if no picture begins there, the lines of its base64 differ in length, or it exceeds a
+        limit.
     """
     if not content.startswith(_START, begin):
         return None

@@ -17,7 +17,7 @@ from scanner.detection.containers.zip_ends import has_directory
 
 
 class _Format(NamedTuple):
-    """Where the reader of one container format is, and what is special about the format.
+    """A container format: the function that reads it, and the properties of the format.
 
     Attributes:
         module: The name of the reader's module in this package.
@@ -90,7 +90,9 @@ def is_ascii_text(content: bytes) -> bool:
 
 
 def signed_kind(content: bytes) -> ContainerKind | None:
-    """Return the container format that the first bytes of a content show, or None if they show none."""
+    """Recognize a container format by the first bytes of a content. Return None if no format begins with these
+    bytes.
+    """
     for signature in SIGNATURES.get(content[:2], ()):
         if content.startswith(signature.magic) and (signature.proof is None or signature.proof(content)):
             return signature.kind

@@ -1,4 +1,4 @@
-"""Search for the central directory of a zip archive, from the end of the content.
+"""Search for the central directory of a zip archive, backwards from the end of the content.
 
 There may be a program before the archive and a signature after it.
 """

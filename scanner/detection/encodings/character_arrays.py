@@ -13,8 +13,11 @@ _MAX_GAP = 60
 
 
 def array_starts_at(content: bytes, second: int) -> Iterator[int]:
-    """Yield each offset at which a token in an array of characters may begin, if the quote before the token's second
-    letter is at offset `second`.
+    """Yield each offset at which a token in an array of characters may begin.
+
+    Args:
+        content: The bytes to search.
+        second: The offset of the quote before the token's second letter.
     """
     quote = content[second : second + 1]
     for first in {patterns.form.prefix[0] for patterns in token_patterns()}:

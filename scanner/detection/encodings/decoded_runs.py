@@ -25,7 +25,7 @@ class Run(NamedTuple):
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Convert findings in the decoded bytes to findings in the content, and yield them."""
+        """Yield the given findings (tokens), with offsets in the content instead of offsets in the decoded bytes."""
         segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
         for finding in inner:
             if segments is None or finding.members:

@@ -69,7 +69,7 @@ def _from_list(numbers: bytes) -> bytes:
 
 
 def _literal(quote: bytes) -> _Writing:
-    """Return the way in which bytes are written in string literals with this quotation mark."""
+    """Return the pattern and the decoder for bytes that are written in string literals with this quotation mark."""
     # The end of one string literal and the beginning of the next, if both make one string, for example in `"a" "b"` or
     # `"a" + "b"`.
     joint = rb"%b\s{0,40}+\+?\\?\s{0,40}+b?%b" % (quote, quote)
@@ -99,7 +99,9 @@ _LITERALS = {quote: _literal(quote) for quote in (b'"', b"'")}
 
 
 def _writing_at(content: bytes, begin: int) -> _Writing | None:
-    """Return the way in which the text at offset `begin` writes bytes, or None if it is not recognized."""
+    """Return the pattern and the decoder for the text at offset `begin`, or None if it is not written in a known
+    way.
+    """
     start = content[begin : begin + 2]
     if start == b"0x":
         return _LIST_WRITING

@@ -59,7 +59,7 @@ _WORDS = tuple(
 
 @derived_from_formats
 def max_lines() -> int:
-    """Return how many lines of a hex dump to read to find the rest of a token.
+    """Return the maximum number of lines of a hex dump that one token takes.
 
     Each line is assumed to show at least eight bytes.
     """

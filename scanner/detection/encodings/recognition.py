@@ -86,7 +86,7 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
 
 
 def ends_word(content: bytes, start: int) -> bool:
-    """Return whether the letter at `start` is the last letter of a word, because markup follows that ends the word."""
+    """Return whether a word ends with the letter at `start`, because of the markup after this letter."""
     return all(match(content, start + 1) for match in _ends_of_words())
 
 

@@ -1,4 +1,4 @@
-"""Search for runs: long texts in base64 or hex. The engine scans the decoded bytes of each run."""
+"""Search for runs: long texts in base64 or hex. The module `engine` scans the decoded bytes of each run."""
 
 from __future__ import annotations
 
@@ -355,8 +355,8 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return how many letters (0 to 3) may have to be skipped at the beginning of a base64 text before it is
-    decoded.
+    """Return the numbers of letters (0 to 3) to skip at the beginning of a base64 text. The text is decoded once for
+    each.
     """
     if len(raw) <= _ALL_SHIFTS:
         return range(4)

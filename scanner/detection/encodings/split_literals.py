@@ -132,7 +132,9 @@ def _in_values(content: bytes, start: int, patterns: TokenPatterns, meter: Meter
 
 
 def _joined(body: bytes, start: int, end: int, form: TokenFormat) -> Iterator[Finding]:
-    """Yield the token whose characters after the prefix are `body`, unless they are ordinary words of a program."""
+    """Yield the token whose characters after the prefix are `body`. Yield nothing if `body` consists of ordinary
+    words.
+    """
     if form.may_be_body(body):
         yield Finding(form.prefix.encode() + body, start, end, ("split-literal",))
 

@@ -20,7 +20,7 @@ _FANOUT = re.compile(r"[0-9a-f]{2}")
 def configured(config: bytes) -> int:
     """Return the size of an object id, in bytes, according to a repository's configuration (`extensions.objectFormat`).
 
-    If several lines set it, the last line counts, as in git.
+    If several lines set the format, the last line counts, as in git.
     """
     section = value = b""
     for line in config.removeprefix(b"\xef\xbb\xbf").replace(b"\\\n", b"").splitlines():
@@ -34,7 +34,7 @@ def configured(config: bytes) -> int:
 
 
 def is_fanout(name: str) -> bool:
-    """Return whether a folder in `objects` has the name of a folder for loose objects: two hexadecimal digits."""
+    """Return whether `name` is the name of a folder for loose objects: two hexadecimal digits."""
     return _FANOUT.fullmatch(name) is not None
 
 

@@ -291,7 +291,7 @@ class PackRequest:
         hash_name: `sha1` or `sha256`.
         wants: The ids of the wanted objects. `PackScan.reached` contains those that are in the pack.
         seconds: The processor seconds that may be spent on the pack.
-        opens: Whether to open archives and decode texts. If not, objects with them are returned in
+        opens: Whether to open archives and decode texts. If not, objects that need this are returned in
             `PackAnswer.deferred`.
         keeps_beyond: Whether to return the tokens above the limits on the number of tokens.
     """

@@ -1,6 +1,6 @@
 """Reader of git packs: yields each object, within limits on size, number, work and memory.
 
-Objects above a limit are not read, and are counted by the reason. The format: https://git-scm.com/docs/gitformat-pack
+Objects above a limit are not read, but counted with the reason. The format: https://git-scm.com/docs/gitformat-pack
 """
 
 from __future__ import annotations

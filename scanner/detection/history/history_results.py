@@ -54,7 +54,7 @@ class HistoryShard:
     bytes: int = 0
 
     def note(self, oid: str, object_type: str, reason: str, count: int = 1) -> None:
-        """Count an object that was not read completely, and add it to the list of such objects."""
+        """Count an object that was not read completely, and add it to the list `named`."""
         self.unread[reason] += count
         if len(self.named) < MAX_NAMED:
             self.named.append(UnreadHistoryObject(oid, object_type, reason, count))

@@ -99,13 +99,14 @@ def _shifted(on_progress: Callable[[int, int], None], done: int, known: int) -> 
 
 
 def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> Iterator[_Part]:
-    """Yield what git has to read: all folders of loose objects, and the objects of packs that were not read without
-    git.
+    """Yield the packs, parts of packs and folders that git has to read.
+
+    Git reads all folders of loose objects, and everything in the packs that could not be read without git.
 
     Args:
         stores: All packs and folders of loose objects.
-        packs: The packs that were read without git.
-        read: The results of reading `packs` without git, or None if that failed.
+        packs: The packs that r8scan tried to read without git.
+        read: The results of reading `packs` without git, or None if that failed for all packs.
     """
     for number, pack in enumerate(packs):
         if read is None:

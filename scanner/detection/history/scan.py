@@ -1,6 +1,6 @@
 """Scan of all objects in a git repository, including objects that no branch or tag reaches.
 
-After the scan, the paths and commits of objects with tokens, and of unread objects, are looked up.
+After the scan, this module looks up the paths and commits of objects that contain tokens or were not read.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
 
     Args:
         needles: The needles, each once.
-        parts: Byte strings that needles may share. The first one in a needle is chosen if another needle contains it
-            too. If none is chosen, the whole needle is searched for.
+        parts: Byte strings that may be in several needles. For each needle, the first part that is also in another
+            needle is chosen. If there is none, the needle itself is chosen.
     """
     members: dict[bytes, list[Needle]] = {}
     for needle in needles:
@@ -112,7 +112,7 @@ def _core(text: bytes, needles: Sequence[Needle]) -> Core:
 
 
 class _Group:
-    """The byte strings for one automaton.
+    """The byte strings that one Aho-Corasick automaton searches for.
 
     No string begins with another string of the group, because the automaton finds only one string per offset.
     """

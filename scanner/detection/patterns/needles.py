@@ -86,7 +86,7 @@ class Needle(NamedTuple):
 
 
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
-    """Return the base64 letters that occur whenever a text that contains one of the given strings is encoded.
+    """Return letters that the base64 of every text contains if the text contains one of the given strings.
 
     Args:
         cores: Byte strings, all of the same length.

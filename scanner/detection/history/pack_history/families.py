@@ -149,9 +149,9 @@ def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.u
 
 
 def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
-    """Return the number of the whole object at the start of each entry's chain of deltas.
+    """For each pack entry, return the number of the whole object at the start of the entry's chain of deltas.
 
-    If the chain is too long or never ends, return the number of a delta instead.
+    If the chain is too long or never ends, return the number of a delta in the chain instead.
 
     Args:
         bases: For each entry, the number of the entry that it is a delta of.

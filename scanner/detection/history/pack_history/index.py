@@ -300,7 +300,9 @@ def _distances(
 
 
 def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
-    """Return the number of the pack entry that begins at each offset in `wanted`, or MISSING_BASE where none begins."""
+    """For each offset in `wanted`, return the number of the pack entry that begins there, or MISSING_BASE if none
+    begins there.
+    """
     starts = offsets[:-1]
     wanted = np.maximum(wanted, 0)
     numbers = np.searchsorted(starts, wanted.astype(offsets.dtype))
@@ -311,7 +313,7 @@ def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
 def _named_bases(
     file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int32]:
-    """Return the entry numbers of the bases of deltas that name their base by its object id.
+    """Find the bases of deltas that refer to their base by its object id.
 
     Args:
         file: The pack.
@@ -320,7 +322,8 @@ def _named_bases(
         rows: The entry numbers of the deltas. The deltas may be damaged.
 
     Returns:
-        One number for each delta: MISSING_BASE if the delta is damaged or its base is not in this pack.
+        For each delta, the entry number of its base; MISSING_BASE if the delta is damaged or its base is not in this
+        pack.
     """
     bases = np.full(len(rows), MISSING_BASE, np.int32)
     places = np.flatnonzero(entries.kinds[rows] == NAMED_DELTA)

@@ -105,7 +105,7 @@ def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
 
 
 def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
-    """Return encoded references to the objects of some pack entries, which git has to read."""
+    """Encode references to the objects of the pack entries with these numbers. Git has to read these objects."""
     return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
 
 

@@ -1,5 +1,5 @@
-"""Replaces the table of pushes that were read by a table with one row for each repository: its newest commits
-(tips).
+"""Replaces the table of pushes by a table with one row for each repository: the newest commits (tips) that were
+read.
 """
 
 from __future__ import annotations
