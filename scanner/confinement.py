@@ -25,15 +25,15 @@ from dataclasses import dataclass
 from scanner.child_processes import die_with_parent
 
 MAX_CPU_SECONDS = 120
-"""Processor time of one reader over its whole life.
+"""Processor time of a confined process over its whole life.
 
-The kernel kills the reader after that. The pool retires it long before.
+The kernel kills the process after that. The pool replaces it long before.
 """
 HISTORY_CPU_SECONDS = 6 * 3600
 """Processor time of one process that reads a history. The limit of elapsed time is the same."""
 MAX_OPEN_FILES = 16
 NOBODY = 65534
-"""The user and group that a reader started by root becomes."""
+"""The id of the user and group to which a confined process changes if root has started it."""
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22

@@ -26,7 +26,7 @@ _ROW = 1
 WINDOW_SECONDS = 60
 ROWS_PER_STATEMENT = 500
 MAX_HELD_GROUPS = 20
-"""The operator sees at most this many groups of held reports. A flood may have a different note for each token."""
+"""The operator sees at most this many groups of waiting reports. In a flood, each token may have a different note."""
 
 
 @dataclass(frozen=True, slots=True)

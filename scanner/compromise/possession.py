@@ -25,7 +25,10 @@ SIGN = "found_token"
 REPORTER = "possession"
 MAX_PER_CLIENT_PER_MINUTE = 10
 MAX_OVERALL_PER_MINUTE = 240
-"""The limit of requests of all networks to all processes. Each process admits fewer: see `workers.web.reports`."""
+"""The limit of requests from all networks to all processes together.
+
+Each process admits fewer: see `workers.web.reports`.
+"""
 MAX_URL_LENGTH = 2048
 MAX_TOKENS = 1000
 """The limit of tokens in one request. GitHub's endpoint for revoking credentials has the same limit."""

@@ -34,11 +34,11 @@ ASK_AGAIN_SECONDS = 15
 """Time after which a report is decided again, if the token store was unavailable for the first decision."""
 UNDECIDED_STATES = (ReportState.RECEIVED, ReportState.UNKNOWN)
 UNSETTLED = {Decision.UNKNOWN: ReportState.UNKNOWN, Decision.HELD: ReportState.HELD}
-"""Decisions after which a report is not settled, and the state that it has then."""
+"""Decisions that are not final, each with the state that the report then has."""
 NOTIFIED_DECISIONS = (Decision.DISABLED, Decision.PROTECTED, Decision.OBSERVED, Decision.HELD, Decision.FLAGGED)
 """These decisions queue a notification."""
 LIVE_DECISIONS = (Decision.OBSERVED, Decision.PROTECTED)
-"""After these decisions the token is still live."""
+"""After these decisions the token still works."""
 REPORTS_PER_PAGE = 1000
 MAX_PAGES = 50
 

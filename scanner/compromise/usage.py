@@ -24,7 +24,10 @@ TOKENS_PER_TRANSACTION = 250
 BASELINE_RETENTION_DAYS = 400
 BATCH_RETENTION_DAYS = 90
 PREFIX_LENGTH = 8
-"""Hex digits of a digest that the row of a batch keeps: enough as a cursor, too few to identify a token."""
+"""A batch's row stores this many hex digits of a digest.
+
+They are enough for a position, but too few to identify a token.
+"""
 
 Sums = dict[str, dict[datetime, HourSum]]
 """Sums by digest and hour."""

@@ -22,7 +22,7 @@ from scanner.detection.redaction import SharedRedaction
 MAX_LINE_LENGTH = 8 * 1024
 MAX_AGENT_LENGTH = 120
 MAX_KNOWN_AGENTS = 1_000
-"""How many user agents a reader keeps in redacted form, so that a frequent one is redacted once."""
+"""A reader keeps at most this many user agents in redacted form. A frequent user agent is then redacted only once."""
 MAX_AGE = timedelta(days=7)
 MAX_FUTURE = timedelta(minutes=10)
 """How far the clock of a reporter may be ahead."""

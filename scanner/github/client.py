@@ -44,7 +44,7 @@ EXCHANGE_SECONDS = 60.0
 TRIES, TRY_SECONDS = 3, 10.0
 """A GET with a transient failure is attempted this often. No attempt begins after this many seconds."""
 SLOWEST_PACE = 5.0
-"""Seconds between requests. If the budget only allows a slower pace, no requests are spent on retries."""
+"""If the quota allows only one request in more than this many seconds, failed requests are not retried."""
 PASSING = ("connection", "cut_off", "http_502", "http_503", "http_504")
 TIMEOUT = httpx.Timeout(20.0, connect=10.0)
 

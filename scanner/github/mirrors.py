@@ -43,7 +43,7 @@ MAX_FETCHES = 500
 MAX_WAIT_SECONDS = 1800.0
 """A mirror waits this long in total for rate limits. If the job were requeued, it would have to clone again."""
 GONE = ("not_our_ref", "not_found", "blocked")
-"""Reasons for which a commit that is fetched alone is no longer public."""
+"""If fetching a single commit fails for one of these reasons, the commit is no longer public."""
 FORBIDDEN_SECONDS = 600.0
 """Seconds to wait after a 403 without text, because it may be a rate limit."""
 

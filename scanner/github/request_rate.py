@@ -19,12 +19,15 @@ from scanner.github.errors import RateLimited
 MIN_PER_SECOND = 0.2
 """The lowest rate. With one request in five seconds, the limiter still notices soon that GitHub accepts more."""
 STEP_PER_SECOND = 1.0
-"""The increase of the rate after a window in which it was used up: from 5 to 66 a second takes an hour."""
+"""The rate rises by this much after each counting period in which it was used up.
+
+From 5 to 66 requests a second takes an hour.
+"""
 WINDOW_SECONDS = 60.0
 USED_UP_SHARE = 0.8
 """The rate rises only if at least this share of it was used. With less demand, the window does not test the rate."""
 HALVE_PAUSE_SECONDS = 20.0
-"""Refusals within this time after a decrease do not halve the rate again: those requests were sent before it."""
+"""After the rate was halved, refusals do not halve it again for this time. The refused requests were sent before."""
 MIN_OBSERVED_PER_SECOND = 1.0
 """A decrease assumes at least this observed rate. Otherwise a refusal after a quiet time would cut the rate to zero."""
 RESERVED_SECONDS, MAX_RESERVED = 0.5, 256
@@ -34,7 +37,10 @@ UNUSED_SECONDS = 1.0
 MAX_WAIT_SECONDS = 30.0
 """A request waits at most this long for its slot, well within the time limit of a page. Then its job is requeued."""
 BROKEN_TO_HALVE, BROKEN_SHARE = 5, 0.1
-"""Answers that break off count as a refusal if a window has this many, and if they are this share of its requests."""
+"""Many answers that break off in one counting period count as one refusal.
+
+There must be at least this many of them, and they must be at least this share of the period's requests.
+"""
 
 _log = logging.getLogger(__name__)
 

@@ -24,8 +24,11 @@ from scanner.detection.patterns.token_formats import parse_formats, use_formats
 from scanner.isolation import reader
 
 FORK, KILL, SLOW = b"f", b"k", b"s"
-"""Commands. FORK carries the reader's end of a socket, and the answer is its process id. KILL and SLOW name a process
-id."""
+"""The commands.
+
+FORK passes one end of a socket to the new process, and is answered with its process id. KILL and SLOW name a process
+id.
+"""
 COMMAND = struct.Struct("<cI")
 PROCESS = struct.Struct("<I")
 SLOW_NICENESS = 5

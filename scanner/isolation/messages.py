@@ -20,7 +20,7 @@ MAX_CONTENT_BYTES = 256 << 20
 MAX_NAME_BYTES = 4096
 MAX_ANSWER_BYTES = 32 << 20
 MAX_WORDS = 64
-"""Encodings, or members, of one finding."""
+"""Limit of the encodings of one finding, and of the names of files inside each other that lead to it."""
 MAX_WORD_LENGTH = 8192
 MAX_REASONS = 1000
 

@@ -39,18 +39,27 @@ SLOW_AFTER_SECONDS = 0.5
 for a hostile one.
 """
 GRACE_SECONDS = 2.0
-"""Seconds between the end of a document's processor time, which the reader observes itself, and the kill."""
+"""A confined process stops by itself when a document's processor time is used up.
+
+If it does not stop within this time, it is killed.
+"""
 START_SECONDS = 30.0
 MAX_STRETCH = 4.0
-"""A reader may take this many times its processor time by the clock. On a busy machine, low priority must not get it
-killed."""
+"""A confined process may take this many times its processor time by the clock.
+
+Otherwise low priority would get it killed on a busy machine.
+"""
 LOOK_SECONDS = 0.5
 DEATH_COSTS_SECONDS = 1.0
-"""Seconds charged at least for a document whose reader died. The document then counts as slow and is not read again and
-again.
+"""At least this many seconds are counted for a document whose process died.
+
+The document then counts as slow and is not read again and again.
 """
 CALL_COSTS_SECONDS = 0.0005
-"""Seconds charged for sending a document and receiving the answer, so that 100,000 small documents are not free."""
+"""Seconds that are counted for sending a document and receiving the answer.
+
+Otherwise 100,000 small documents would be free.
+"""
 MAX_STARTS = 3
 LOGGED_ABOVE_SECONDS = 0.5
 

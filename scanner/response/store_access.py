@@ -24,8 +24,10 @@ from scanner.tokens.protocol import LookUp, RemoteStore, StoreUnavailable, Token
 from scanner.tokens.sql import SqlStore
 
 SETTLING_SECONDS = 120
-"""If r8scan disabled a token less than this long ago, the store's answer may be older than the disable. No answer takes
-longer than this."""
+"""If r8scan disabled a token less than this long ago, the token store's answer may be older.
+
+No answer takes longer than this.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +76,9 @@ class StoreAccess(Protocol):
         """
 
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
-        """Look the tokens up inside the writing transaction. Lock rows, so that no other transaction decides on them.
+        """Look the tokens up inside the writing transaction.
+
+        Lock database rows, so that no other transaction decides on the same tokens.
 
         Args:
             session: The writing transaction.

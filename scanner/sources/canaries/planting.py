@@ -31,7 +31,7 @@ SLOT_SECONDS = 60
 """Seconds of a planting interval. Two workers that plant within the same interval plant one canary."""
 
 FILE_PRIORITY = 100
-"""The priority of files of gists, among which a canary waits."""
+"""The priority of the files of gists. Canaries wait in the queue with the same priority."""
 MAX_FILE_BYTES = 4096
 
 _log = logging.getLogger(__name__)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SOURCE = "code_search"
 INTERVAL = 6.0
-"""Seconds between requests if GitHub sends no budget: its documented limit is ten a minute."""
+"""Seconds between requests if GitHub's answer contains no quota. Its documented limit is ten requests a minute."""
 PRIORITY = 120
 MAX_LOOKED_AT = 20
 MAX_FRAGMENTS_BYTES = 1024 * 1024

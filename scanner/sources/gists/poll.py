@@ -45,13 +45,14 @@ SOURCE = "gists"
 INTERVAL = 60.0
 PAGE_SIZE, MAX_PAGES = 100, 30
 FIRST_PAGES = 3
-"""Pages of the first poll, which has nothing to overlap with. Older gists do not count as a gap."""
+"""The first poll reads this many pages, because there is no earlier poll whose gists it could reach.
+
+Older gists do not count as a gap.
+"""
 RESERVE = 0.5
 """The share of the REST budget that is left to the event timeline. Missed events are lost; gists stay listed longer."""
 OVERLAP = timedelta(seconds=120)
-"""Each poll asks for gists that changed from this long before the newest known change, because their order is not
-strict.
-"""
+"""Each poll lists changes from this long before the newest known change. GitHub's order of changes is not strict."""
 KNOWN_KEPT = 4000
 MAX_OWED_POLLS = 10
 """Record a gap after this many polls failed to read the rest of the list. Each poll continues where the one before it

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Likelihood = Literal["very_likely", "likely", "ordinary", "unlikely", "very_unlikely"]
-"""Bands of the score."""
+"""The levels of likelihood, each of which is a range of scores."""
 
 PRIORITIES: dict[Likelihood, int] = {
     "very_likely": 92,
@@ -25,8 +25,9 @@ PRIORITIES: dict[Likelihood, int] = {
 """Priorities of the jobs that read the pushes. The lowest number goes first."""
 
 EARLIER_PRIORITY = 120
-"""Priority of commits that were the tip before a push. They are older than queued pushes, and newer than the
-archive's.
+"""Priority of jobs for the commits before a push.
+
+They are older than queued pushes, but newer than pushes from the archive.
 """
 PUSH_PRIORITIES = (*PRIORITIES.values(), EARLIER_PRIORITY)
 ARCHIVE_PRIORITY = 200

@@ -18,8 +18,9 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.tips import RememberedTips, TipsRead, advanced, decoded, encoded
 
 KEPT_DAYS = 180
-"""A repository without a push for this long is forgotten. Its next push is then read like a push to an unknown
-repository: the reader claims the commit before the push.
+"""A repository without a push for this long is forgotten.
+
+Its next push is then read like a push to an unknown repository.
 """
 MAX_DELETED_AT_ONCE = 5000
 

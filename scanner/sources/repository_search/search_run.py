@@ -42,7 +42,10 @@ MIN_COMPARED = 20
 PARTIAL_SHARE = 0.5
 """If GraphQL shows less than this share of the REST search's count, it shows only a part."""
 SPARE = 1.15
-"""Later searches are made only if the points left until the reset pay for all first searches this many times over."""
+"""Windows are searched again only if there are GraphQL points to spare.
+
+The points left until the quota's reset must be enough for all first searches this many times over.
+"""
 NODE_POINTS_A_SECOND = 0.2
 """GraphQL points a second that are left to the source of new repositories, which needs about 690 an hour."""
 

@@ -30,13 +30,13 @@ LOOKS_AFTER = (120, 900, 3600)
 SAMPLE_EVERY = 8
 """One window in this many is read completely at each later search, to measure what the index adds."""
 WORTH_READING = 0.02
-"""Above this share of late entries, every window is read completely at this search."""
+"""If a repeated search finds at least this share of new entries, it reads every window and not only the sample."""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
 """Shares of a window's entries that appear only at the first later search. Above the first share, the first search of
 later windows is postponed. Below the second share, it is made sooner.
 """
 SOONER = 0.9
-"""Factor of the wait after each sampled window that was complete at its first search."""
+"""If a window of the sample was complete at its first search, later first searches wait this many times as long."""
 THIN, THIN_DEVIATIONS = 0.7, 3.0
 """A window with less than the share THIN of the usual entries may be incomplete. The difference must also exceed
 THIN_DEVIATIONS standard deviations of the usual number, so that chance does not explain it.
